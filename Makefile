@@ -1,0 +1,47 @@
+# The whole developer interface. `make run` and `make test` work on a fresh machine with Python 3.11+.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= vicinal-data
+MODEL := @hf/sentence-transformers/all-minilm-l6-v2
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check lint format types bench crash clean
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Vicinal needs Python 3.11 or newer on the PATH"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+run: $(STAMP) ## set up, then serve with a real embedding model and show a real query's answer
+	$(BIN)/vicinal model pull $(MODEL)
+	$(BIN)/vicinal serve --data $(DATA) --demo
+
+test: $(STAMP) ## set up, then run the tests
+	$(BIN)/vicinal model pull $(MODEL)
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types test ## what CI runs
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+crash: $(STAMP) ## the long crash run: a real server killed 200 times
+	$(BIN)/python -m pytest -m slow tests/crash
+
+bench: $(STAMP) ## print one table and write JSON
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

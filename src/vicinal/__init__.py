@@ -1,0 +1,1 @@
+"""Vicinal: a self-hosted implementation of the Vectorize V2 API."""

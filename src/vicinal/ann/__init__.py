@@ -1,0 +1,1 @@
+"""Nearest-neighbour search in one segment: numbers and ordinals only."""

@@ -1,0 +1,59 @@
+"""Distances and scores: the only source of the numbers a client sees.
+
+A *distance* is smaller for nearer vectors, whatever the metric, so that results of many
+segments merge without asking which metric made them. A *score* is what the wire shows:
+
+    metric        distance           score           sorted by score
+    cosine        -cosine            cosine          descending
+    euclidean     L2, not squared    the distance    ascending
+    dot-product   -dot product       the distance    ascending
+
+(platform docs, best practices for creating indexes). Distances are accumulated in float64
+row by row and rounded once to float32, so they depend on nothing but the two vectors:
+not on the place of a row, the batch it is in or the library that proposed it. A zero
+vector under cosine has score 0 and a cosine is clamped to [-1, 1].
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.model import Floats, Metric
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def distances(rows: Floats, query: Floats, metric: Metric) -> Floats:
+    """Return the distance of each row to the query.
+
+    Args:
+        rows: ``(n, d)`` float32, finite.
+        query: ``(d,)`` float32, finite.
+        metric: How to measure.
+
+    Returns:
+        ``(n,)`` float32, finite: beyond float32 it stops at the largest finite value, as
+        JSON has no infinity.
+    """
+    wide_rows = rows.astype(np.float64)
+    wide_query = query.astype(np.float64)
+    if metric is Metric.EUCLIDEAN:
+        exact = np.sqrt(np.square(wide_rows - wide_query).sum(axis=1))
+    else:
+        exact = -(wide_rows * wide_query).sum(axis=1)
+        if metric is Metric.COSINE:
+            exact = _divided_by_norms(exact, wide_rows, wide_query)
+    # Adding 0.0 turns -0.0 into 0.0, which would otherwise show on the wire.
+    return np.clip(exact, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) + np.float32(0.0)
+
+
+def score(distance: float, metric: Metric) -> float:
+    """Return what the wire shows for a distance."""
+    return 0.0 - distance if metric is Metric.COSINE else distance
+
+
+def _divided_by_norms(
+    negative_dots: NDArray[np.float64], rows: NDArray[np.float64], query: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    norms = np.sqrt(np.square(rows).sum(axis=1)) * np.sqrt(np.square(query).sum())
+    cosines = np.divide(negative_dots, norms, out=np.zeros_like(norms), where=norms > 0.0)
+    return np.clip(cosines, -1.0, 1.0)

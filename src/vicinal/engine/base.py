@@ -1,0 +1,122 @@
+"""What the server asks of an engine, and nothing more.
+
+An engine keeps indexes: it makes mutations durable, applies them in order and answers
+queries from a consistent snapshot. It is synchronous and thread-safe. Nothing above this
+seam knows which engine runs, and no syntax or type of an engine leaves it.
+
+What every engine promises (``tests/conformance/test_engine.py``):
+
+1. Insert keeps what is there, upsert replaces whole; ids are unique across an index.
+2. What `append` has acknowledged survives a kill at any point.
+3. Applying a mutation a second time changes nothing.
+4. ``applied_seqno`` never goes back, and moves through mutations in order.
+5. A query sees all of a mutation or none of it.
+6. Filters mean what ``filters.evaluate`` says.
+7. Scores are exact, from ``distance``; ties are broken by id, as code points.
+8. A query never returns fewer than ``top_k`` matches while more exist.
+9. Errors are those of ``errors`` and nothing else.
+10. One broken index leaves the others serving.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from vicinal.model import (
+    Accepted,
+    Index,
+    IndexAddress,
+    IndexConfig,
+    MetadataIndex,
+    Mutation,
+    Page,
+    Query,
+    QueryResult,
+    Seqno,
+    Status,
+    Vector,
+)
+
+
+class Engine(Protocol):
+    """Keeps indexes. Any method that takes an address may raise `IndexNotFound`,
+    `Unavailable` (the index is poisoned or still opening) or `Corruption`."""
+
+    def create_index(
+        self, address: IndexAddress, config: IndexConfig, description: str | None
+    ) -> Index:
+        """Create an empty index; durable when this returns.
+
+        Raises:
+            IndexExists: the name is taken in this account.
+            LimitExceeded: the account holds as many indexes as it may.
+        """
+        ...
+
+    def drop_index(self, address: IndexAddress) -> None:
+        """Remove an index and all it holds; its name is free at once."""
+        ...
+
+    def get_index(self, address: IndexAddress) -> Index:
+        """Return what was fixed at creation."""
+        ...
+
+    def list_indexes(self, account: str) -> Sequence[Index]:
+        """Return an account's indexes, oldest first."""
+        ...
+
+    def list_metadata_indexes(self, address: IndexAddress) -> Sequence[MetadataIndex]:
+        """Return the metadata indexes of the readable state, oldest first."""
+        ...
+
+    def append(self, address: IndexAddress, mutation: Mutation) -> Future[Accepted]:
+        """Log a mutation. The future resolves when it is durable, in order of calls.
+
+        The mutation is applied soon after, in the order of seqnos. Sync callers write
+        ``append(...).result()``.
+
+        Raises:
+            MetadataIndexNotFound: a metadata index to drop does not exist.
+            LimitExceeded: the index would hold too many vectors, namespaces or metadata
+                indexes. Nothing is logged.
+            Overloaded: too much is queued. Nothing is logged.
+        """
+        ...
+
+    def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
+        """Wait until a query sees the mutation; return whether it does by then."""
+        ...
+
+    def status(self, address: IndexAddress) -> Status:
+        """Return what the readable state contains."""
+        ...
+
+    def query(self, address: IndexAddress, query: Query) -> QueryResult:
+        """Return the nearest vectors that pass namespace and filter.
+
+        An unknown ``vector_id`` gives no matches.
+        """
+        ...
+
+    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:
+        """Return the stored vectors among `ids`, in the order asked, each once."""
+        ...
+
+    def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
+        """Return one page of ids.
+
+        Pages reached through a cursor all describe the index as it was when the first
+        was read.
+
+        Raises:
+            BadCursor: the cursor is unknown, of another index, or expired.
+        """
+        ...
+
+    def maintain(self, address: IndexAddress) -> None:
+        """Do now what is otherwise done in the background: seal the tail and merge."""
+        ...
+
+    def close(self) -> None:
+        """Stop background work and release files. Acknowledged mutations stay."""
+        ...

@@ -1,0 +1,179 @@
+"""Every error this package raises, as one tree.
+
+    Error
+    ├── InvalidInput            the caller sent something wrong; retrying is useless
+    │   ├── BadRecord             a record of a vectors body does not parse as a vector
+    │   ├── WrongDimensions       a vector's length is not the index's
+    │   ├── BadQueryVector        the same, for the vector of a query
+    │   ├── IdTooLong, NamespaceTooLong, MetadataTooLarge     bytes over their limit
+    │   ├── TooManyIds            more ids in one call than the limit
+    │   ├── BadTopK               topK over what its options allow
+    │   ├── BadBody               a JSON body that does not parse or lacks a member
+    │   ├── BadContentType        a vectors body in no known form
+    │   ├── BodyTooLarge          more bytes than one request may carry
+    │   ├── BadIndexConfig        dimensions, metric or preset that cannot be
+    │   ├── BadFilter             a filter outside the grammar
+    │   ├── BadCursor             a cursor that is unknown, foreign or expired
+    │   ├── LimitExceeded         one more of something than an index or account may hold
+    │   └── BadEmbeddingInput     text an embedding model cannot take
+    ├── NotFound                a named thing does not exist
+    │   ├── IndexNotFound, MetadataIndexNotFound, ModelNotFound, RouteNotFound
+    ├── AlreadyExists           a name is taken
+    │   └── IndexExists
+    ├── Denied                  the credentials do not allow it
+    │   ├── Unauthenticated       no token, or one that is not known
+    │   └── Forbidden             a token without the permission
+    ├── Unavailable             try again later (overload, a locked directory, a poisoned index)
+    │   └── Overloaded            too much work is queued already
+    └── Corruption              bytes on disk are not what we wrote; stop, never guess
+
+Errors say what happened, with the value, the bound and the place; never which HTTP
+status that deserves: only ``wire/codes.py`` knows, and its test fails when a class has
+no answer. A failed ``assert`` is not in this tree on purpose: it means our own code is
+wrong, and must reach the top and be logged with its trace.
+"""
+
+
+class Error(Exception):
+    """The root: anything this package raises on purpose."""
+
+
+class InvalidInput(Error):
+    """The request can never succeed as written.
+
+    Raised before anything is logged: whatever the log holds has been accepted, so replay
+    never has to refuse.
+    """
+
+
+class BadRecord(InvalidInput):
+    """A record of an insert or upsert body does not parse as a vector."""
+
+
+class WrongDimensions(InvalidInput):
+    """A vector to be stored has another length than the index's dimensions."""
+
+
+class BadQueryVector(InvalidInput):
+    """The vector of a query has another length than the index's dimensions."""
+
+
+class IdTooLong(InvalidInput):
+    """A vector id is longer than the limit, in UTF-8 bytes."""
+
+
+class NamespaceTooLong(InvalidInput):
+    """A namespace is longer than the limit, in UTF-8 bytes."""
+
+
+class MetadataTooLarge(InvalidInput):
+    """A vector's metadata is larger than the limit, in bytes of compact JSON."""
+
+
+class TooManyIds(InvalidInput):
+    """One call names more ids than the limit."""
+
+
+class BadTopK(InvalidInput):
+    """topK is over what the options of the query allow."""
+
+
+class BadBody(InvalidInput):
+    """A JSON body does not parse, or a member of it is missing or of the wrong type."""
+
+
+class BadContentType(InvalidInput):
+    """A vectors body is in none of the forms that are understood."""
+
+
+class BodyTooLarge(InvalidInput):
+    """The body has more bytes than one request may carry."""
+
+
+class BadIndexConfig(InvalidInput):
+    """An index cannot be created with this name, dimensions, metric or preset."""
+
+
+class BadFilter(InvalidInput):
+    """A filter is outside the grammar; the message names the key and the rule."""
+
+
+class BadCursor(InvalidInput):
+    """A list cursor is unknown, belongs to another index or has expired."""
+
+
+class LimitExceeded(InvalidInput):
+    """An index or account would hold one more of something than it may."""
+
+
+class BadEmbeddingInput(InvalidInput):
+    """An embedding request does not match what the model takes."""
+
+
+class NotFound(Error):
+    """A named thing does not exist."""
+
+
+class IndexNotFound(NotFound):
+    """No index has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no index is named {name!r}")
+        self.name = name
+
+
+class MetadataIndexNotFound(NotFound):
+    """The index has no metadata index on this property."""
+
+
+class ModelNotFound(NotFound):
+    """No embedding model of this name can be run here."""
+
+
+class RouteNotFound(NotFound):
+    """Nothing answers at this path, or not with this method."""
+
+
+class AlreadyExists(Error):
+    """A name is taken."""
+
+
+class IndexExists(AlreadyExists):
+    """An index of this name exists already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"an index is already named {name!r}")
+        self.name = name
+
+
+class Denied(Error):
+    """The credentials do not allow this."""
+
+
+class Unauthenticated(Denied):
+    """There is no token, or it is not one of ours."""
+
+
+class Forbidden(Denied):
+    """The token is known but lacks the permission."""
+
+
+class Unavailable(Error):
+    """Nothing is wrong with the request; it may succeed later.
+
+    Args:
+        message: What is in the way.
+        retry_after: Seconds after which to try again, or None when only a person can help.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    """More work is queued than memory is reserved for."""
+
+
+class Corruption(Error):
+    """Bytes on disk are not what was written. Nothing is dropped; a person has to look."""

@@ -1,0 +1,1 @@
+"""Metadata filters: `nodes` is their form, `parse` their grammar, `evaluate` their meaning."""

@@ -1,0 +1,69 @@
+"""What a filter means: one pure function, the oracle for every engine.
+
+Engines evaluate filters over columns, bitmaps or SQL; their tests compare with this.
+
+* A vector *has* a value for a property when a metadata index on it existed as the vector
+  was written (or was backfilled) and the value's type is the index's. Otherwise it lacks it.
+* Positive operators hold only for a value of the operand's type. Strings compare by
+  Unicode code points, which is the order of their UTF-8 bytes.
+* ``$ne`` and ``$nin`` are the negations of ``$eq`` and ``$in``, so vectors that lack the
+  property match them.
+* A null operand stands for lacking the property.
+* A predicate on a property without a metadata index matches nothing, negations included:
+  the caller is told of it instead (``QueryResult.unindexed``).
+"""
+
+from collections.abc import Mapping
+
+from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+
+
+def matches(filter_: Filter, values: Mapping[str, Scalar | None]) -> bool:
+    """Tell whether a vector passes.
+
+    Args:
+        filter_: The predicates, all of which must hold.
+        values: For each property that has a metadata index, the vector's value or None
+            when it lacks one. A property that is not a key here has no metadata index.
+    """
+    return all(
+        predicate.property_name in values and holds(predicate, values[predicate.property_name])
+        for predicate in filter_
+    )
+
+
+def holds(predicate: Predicate, value: Scalar | None) -> bool:
+    """Tell whether a predicate on an indexed property holds for one vector's value."""
+    operator, operands = predicate.operator, predicate.operands
+    if operator in (Operator.EQ, Operator.IN):
+        return any(_same(value, operand) for operand in operands)
+    if operator in (Operator.NE, Operator.NIN):
+        return not any(_same(value, operand) for operand in operands)
+    return _in_order(value, operator, operands[0])
+
+
+def _same(value: Scalar | None, operand: Scalar | None) -> bool:
+    # Without the type test True would equal 1.0.
+    return type(value) is type(operand) and value == operand
+
+
+def _in_order(value: Scalar | None, operator: Operator, operand: Scalar | None) -> bool:
+    if isinstance(value, str) and isinstance(operand, str):
+        # Python compares code points; lone surrogates cannot occur in parsed JSON text.
+        return _ordered(operator, (value > operand) - (value < operand))
+    if type(value) is float and type(operand) is float:
+        return _ordered(operator, (value > operand) - (value < operand))
+    return False
+
+
+def _ordered(operator: Operator, sign: int) -> bool:
+    match operator:
+        case Operator.LT:
+            return sign < 0
+        case Operator.LTE:
+            return sign <= 0
+        case Operator.GT:
+            return sign > 0
+        case _:
+            assert operator is Operator.GTE
+            return sign >= 0

@@ -1,0 +1,75 @@
+"""Every limit of the wire, in one table with three profiles.
+
+`cloudflare` is what the live service enforces today, `cloudflare-2025` is the older
+documentation (20 instead of 50 matches with values), `open` is for one's own hardware.
+A profile is chosen by a setting and printed by ``vicinal limits``. Nothing else in the
+package writes one of these numbers down.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that a request is held to. All are inclusive; None means no bound.
+
+    Sources are the platform's limits page unless the comment beside a number says otherwise.
+    """
+
+    dimensions_min: int = 1  # API schema; the live service refuses below 32
+    dimensions_max: int = 1536
+    id_bytes_max: int = 64
+    namespace_bytes_max: int = 64
+    metadata_bytes_max: int = 10_240  # of compact JSON, as the live error text says
+    index_name_bytes_max: int = 64
+    description_bytes_max: int = 1_024  # ours: the API gives none
+    top_k_default: int = 5
+    top_k_max: int = 100
+    top_k_full_max: int = 50  # with values or all metadata; since 2026-03-16
+    batch_vectors_max: int = 5_000
+    body_bytes_max: int = 100 * 1024 * 1024
+    json_body_bytes_max: int = 1024 * 1024  # ours: bodies that are not vectors or texts
+    list_count_default: int = 100  # API schema
+    list_count_max: int = 1_000  # API schema
+    get_ids_max: int = 20  # seen in live errors
+    delete_ids_max: int = 100  # seen in live errors
+    metadata_indexes_max: int = 10
+    indexed_string_bytes_max: int = 64
+    property_name_chars_max: int = 512
+    filter_bytes_max: int = 2_047  # "less than 2048 bytes" of compact JSON
+    filter_key_chars_max: int = 512
+    indexes_per_account_max: int | None = 50_000
+    namespaces_per_index_max: int | None = 50_000
+    vectors_per_index_max: int | None = 20_000_000  # since 2026-08-04
+    texts_per_embedding_max: int = 100  # model pages
+
+
+_CLOUDFLARE = Limits()
+
+PROFILES: dict[str, Limits] = {
+    "cloudflare": _CLOUDFLARE,
+    "cloudflare-2025": replace(_CLOUDFLARE, top_k_full_max=20, vectors_per_index_max=5_000_000),
+    "open": replace(
+        _CLOUDFLARE,
+        dimensions_max=4_096,
+        top_k_max=1_000,
+        top_k_full_max=1_000,
+        batch_vectors_max=100_000,
+        get_ids_max=10_000,
+        delete_ids_max=10_000,
+        body_bytes_max=1024 * 1024 * 1024,
+        json_body_bytes_max=16 * 1024 * 1024,
+        list_count_max=10_000,
+        indexes_per_account_max=None,
+        namespaces_per_index_max=None,
+        vectors_per_index_max=None,
+    ),
+}
+
+
+def rows() -> list[tuple[str, tuple[int | None, ...]]]:
+    """Return ``(name, value in each profile)`` in declaration order, for printing."""
+    return [
+        (field.name, tuple(getattr(limits, field.name) for limits in PROFILES.values()))
+        for field in fields(Limits)
+    ]

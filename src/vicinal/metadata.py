@@ -1,0 +1,80 @@
+"""Metadata as bytes of compact JSON: the one place that reads and writes them.
+
+Engines store metadata as opaque bytes and ask here for the value that a metadata index
+would hold. What is indexed (platform docs, metadata filtering): strings cut to their
+first 64 bytes on a character boundary, numbers as float64, booleans. Null, arrays,
+objects and values of another type than the index's are not indexed.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from vicinal.filters.nodes import Scalar
+from vicinal.model import IndexType, MetadataIndex
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(dict[str, Any])
+
+_INTEGRAL_MAX = 2.0**53  # beyond it float64 does not tell neighbouring integers apart
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """Return `document` as compact JSON, non-ASCII characters as they are."""
+    return _encoder.encode(document)
+
+
+def decode(blob: bytes) -> dict[str, Any]:
+    """Return the object that `blob` holds; ``b""`` is the empty object."""
+    return _decoder.decode(blob) if blob else {}
+
+
+def cut(text: str, bytes_max: int) -> str:
+    """Return the longest prefix of `text` that is at most `bytes_max` bytes of UTF-8."""
+    encoded = text.encode()
+    if len(encoded) <= bytes_max:
+        return text
+    return encoded[:bytes_max].decode(errors="ignore")
+
+
+def indexed_value(
+    document: dict[str, Any], metadata_index: MetadataIndex, *, string_bytes_max: int
+) -> Scalar | None:
+    """Return what `metadata_index` holds for a vector with this metadata, or None."""
+    value: Any = document
+    for key in metadata_index.property_name.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    match metadata_index.index_type:
+        case IndexType.STRING:
+            return cut(value, string_bytes_max) if isinstance(value, str) else None
+        case IndexType.NUMBER:
+            return _as_float(value) if type(value) in (int, float) else None
+        case IndexType.BOOLEAN:
+            return value if isinstance(value, bool) else None
+
+
+def from_indexed_values(values: Iterable[tuple[str, Scalar]]) -> bytes:
+    """Return compact JSON holding just these properties, dots opened into objects.
+
+    Numbers without a fraction are written as integers, as they were most likely given.
+    """
+    document: dict[str, Any] = {}
+    for property_name, value in values:
+        *parents, last = property_name.split(".")
+        place = document
+        for key in parents:
+            place = place.setdefault(key, {})
+        if type(value) is float and value.is_integer() and abs(value) <= _INTEGRAL_MAX:
+            value = int(value)
+        place[last] = value
+    return encode(document)
+
+
+def _as_float(value: float) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond float64: JSON allows any number of digits
+        return None

@@ -1,0 +1,226 @@
+"""The nouns that cross layers: what an index, a vector, a mutation and a query are.
+
+Plain frozen data, no behaviour beyond small conveniences, no JSON and no files. Wire
+spellings live in `wire/`; a value here is already valid: whoever builds one has checked
+it against `limits.Limits`, so nothing below the wire refuses a request.
+
+Two conventions keep the hot paths simple: a vector without a namespace has the namespace
+``""`` (the wire treats both alike), and metadata travels as the bytes of compact JSON,
+``b""`` when there is none (`metadata.py` reads and writes them).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.filters.nodes import Filter
+
+Floats = NDArray[np.float32]
+Ordinals = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+Seqno = NewType("Seqno", int)
+"""The place of a mutation in its index's log; the first is 1, 0 is before any."""
+
+
+class Metric(StrEnum):
+    """How the distance of two vectors is measured."""
+
+    COSINE = "cosine"
+    EUCLIDEAN = "euclidean"
+    DOT_PRODUCT = "dot-product"
+
+
+class IndexType(StrEnum):
+    """Which JSON type a metadata index holds; values of other types are not indexed."""
+
+    STRING = "string"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+
+
+class MetadataLevel(StrEnum):
+    """How much of a match's metadata a query returns."""
+
+    NONE = "none"
+    INDEXED = "indexed"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexAddress:
+    """Where an index is found: every account is a world of its own."""
+
+    account: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """What is fixed when an index is created."""
+
+    dimensions: int
+    metric: Metric
+    preset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index as the catalog knows it. `created_at` is in UTC."""
+
+    name: str
+    description: str | None
+    config: IndexConfig
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataIndex:
+    """One filterable property; dots in `property_name` address nested objects."""
+
+    property_name: str
+    index_type: IndexType
+
+
+@dataclass(frozen=True, slots=True)
+class VectorBatch:
+    """Vectors of one request, column by column; all four have the same length n.
+
+    `values` is ``(n, dimensions)`` float32, C-contiguous and finite. Ids may repeat.
+    """
+
+    ids: Sequence[str]
+    values: Floats
+    namespaces: Sequence[str]
+    metadata: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Add vectors whose id is new; the first of a repeated id wins, others are ignored."""
+
+    batch: VectorBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Add or replace vectors whole; the last of a repeated id wins."""
+
+    batch: VectorBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove vectors; unknown ids are ignored."""
+
+    ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMetadataIndex:
+    """Index a property of vectors written from now on, and of older ones with `backfill`.
+
+    Creating one that exists with the same type changes nothing.
+    """
+
+    metadata_index: MetadataIndex
+    backfill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DropMetadataIndex:
+    """Forget a metadata index; creating it again starts empty."""
+
+    property_name: str
+
+
+Mutation = Insert | Upsert | Delete | CreateMetadataIndex | DropMetadataIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Proof that a mutation is durable: it will be applied whatever happens."""
+
+    mutation_id: str
+    seqno: Seqno
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search; exactly one of `vector` and `vector_id` is set.
+
+    `vector` is ``(dimensions,)`` float32 and finite. `namespace` ``""`` searches all.
+    """
+
+    top_k: int
+    vector: Floats | None = None
+    vector_id: str | None = None
+    namespace: str = ""
+    filter: Filter = ()
+    return_values: bool = False
+    return_metadata: MetadataLevel = MetadataLevel.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One hit. `score` is the wire's; `values` and `metadata` are None unless asked for."""
+
+    id: str
+    score: float
+    namespace: str
+    values: Floats | None = None
+    metadata: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """Matches, best first, ties by id; and the filtered properties that have no index."""
+
+    matches: tuple[Match, ...]
+    unindexed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A stored vector; `values` is ``(dimensions,)`` float32 as it was given."""
+
+    id: str
+    values: Floats
+    namespace: str
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the readable state of an index contains.
+
+    `applied_mutation` is the id of the newest mutation it contains and `applied_at` when
+    that became readable (UTC); both are None before the first.
+    """
+
+    dimensions: int
+    vector_count: int
+    applied_seqno: Seqno
+    applied_mutation: str | None
+    applied_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of ids from a snapshot of an index.
+
+    `next_cursor` and `expires_at` (UTC) are None on the last page.
+    """
+
+    ids: Sequence[str]
+    total_count: int
+    next_cursor: str | None
+    expires_at: datetime | None

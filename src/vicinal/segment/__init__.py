@@ -1,0 +1,1 @@
+"""Immutable segments, the mutable tail, and the columns filters read."""

@@ -1,0 +1,1 @@
+"""Durable files: SQLite for log and catalog, write-once component files for segments."""

@@ -1,0 +1,114 @@
+"""The layer drawing in docs/architecture.md, as a table that a test can read."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vicinal
+
+ROOT = Path(vicinal.__file__).parent
+
+BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "limits": set(),
+    "filters.nodes": set(),
+    "filters": BASE,
+    "model": {"filters.nodes"},
+    "metadata": {"model", "filters.nodes"},
+    "distance": {"model"},
+    "settings": BASE,
+    "storage": {"errors", "limits"},
+    "tokens": {"errors", "storage"},
+    "ann": BASE,
+    "segment": BASE | {"filters", "storage", "ann"},
+    "engine": BASE | {"filters", "storage", "ann", "segment"},
+    "embeddings": BASE,
+    "wire": BASE | {"filters"},
+    "server": BASE | {"settings", "tokens", "engine.base", "embeddings", "wire"},
+    "binding": BASE | {"engine.base", "wire"},
+    "app": BASE | {"settings", "tokens", "engine", "storage", "embeddings", "wire", "server"},
+    "cli": BASE | {"settings", "tokens", "embeddings", "wire", "app", "binding", "storage",
+                   "segment", "engine"},
+}  # fmt: skip
+"""Package or module -> what it may import besides itself. Prefixes cover what is inside."""
+
+
+def modules() -> list[str]:
+    return sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in ROOT.rglob("*.py")
+    )
+
+
+def imports(module: str) -> Iterator[str]:
+    path = ROOT.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vicinal"):
+            assert node.module is not None
+            base = node.module.removeprefix("vicinal").removeprefix(".")
+            for alias in node.names:
+                name = f"{base}.{alias.name}".removeprefix(".")
+                yield name if name in MODULES else base
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("vicinal."):
+                    yield alias.name.removeprefix("vicinal.")
+
+
+def within(module: str, layer: str) -> bool:
+    return module == layer or module.startswith(f"{layer}.")
+
+
+def layer_of(module: str) -> str:
+    return max((layer for layer in MAY_IMPORT if within(module, layer)), key=len, default="")
+
+
+MODULES = set(modules())
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name != "__init__"])
+def test_a_module_imports_only_what_its_layer_allows(module: str) -> None:
+    layer = layer_of(module)
+    assert layer, f"{module} belongs to no layer; add it to the table"
+
+    forbidden = {
+        name
+        for name in imports(module)
+        if not within(name, layer) and not any(within(name, each) for each in MAY_IMPORT[layer])
+    }
+
+    assert forbidden == set()
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if not within(name, "server")])
+def test_only_the_server_is_async(module: str) -> None:
+    path = ROOT.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if module == "__init__":
+        source = ROOT / "__init__.py"
+
+    found = [
+        n for n in ast.walk(ast.parse(source.read_text())) if isinstance(n, ast.AsyncFunctionDef)
+    ]
+
+    assert found == []
+
+
+def test_no_module_is_over_500_lines_and_no_function_over_70() -> None:
+    long: list[str] = []
+    for path in ROOT.rglob("*.py"):
+        text = path.read_text()
+        if text.count("\n") > 500:
+            long.append(f"{path.name}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                if node.end_lineno - node.lineno >= 70:
+                    long.append(f"{path.name}: {node.name}")
+
+    assert long == []
