@@ -1,0 +1,372 @@
+"""The engine as a dict: simple, obviously right, slow.
+
+The oracle of the engine's property tests and the engine under the server's tests. It
+keeps every promise of `engine.base` except survival: nothing is written down, and a
+mutation is applied before `append` returns.
+
+Where the seam leaves a choice open, this is what is chosen:
+
+* ids are listed in order of code points;
+* `LimitExceeded` counts exactly what the index would hold after the mutation, and vectors
+  without a namespace are in no namespace;
+* a metadata index of another type on the same property is `AlreadyExists`;
+* a match with nothing indexed has the metadata ``b""`` at the level `indexed`.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from vicinal import distance, metadata
+from vicinal.errors import (
+    AlreadyExists,
+    BadCursor,
+    IndexExists,
+    IndexNotFound,
+    LimitExceeded,
+    MetadataIndexNotFound,
+)
+from vicinal.filters.evaluate import matches
+from vicinal.filters.nodes import Scalar
+from vicinal.limits import Limits
+from vicinal.model import (
+    Accepted,
+    CreateMetadataIndex,
+    Delete,
+    DropMetadataIndex,
+    Index,
+    IndexAddress,
+    IndexConfig,
+    Insert,
+    Match,
+    MetadataIndex,
+    MetadataLevel,
+    Mutation,
+    Page,
+    Query,
+    QueryResult,
+    Seqno,
+    Status,
+    Upsert,
+    Vector,
+    VectorBatch,
+)
+
+CURSOR_LIFETIME = timedelta(minutes=15)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A vector with what the metadata indexes of its time hold for it.
+
+    `indexed` has a key for each property that had a metadata index when the vector was
+    written, or whose index was backfilled since.
+    """
+
+    vector: Vector
+    indexed: dict[str, Scalar | None]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a query sees. A mutation makes a new one from it."""
+
+    vectors: dict[str, Stored] = field(default_factory=dict)
+    metadata_indexes: dict[str, MetadataIndex] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Shelf:
+    """One index: its fixed part, its readable state and how far that has come."""
+
+    index: Index
+    state: State = field(default_factory=State)
+    applied_seqno: int = 0
+    applied_mutation: str | None = None
+    applied_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the ids of a snapshot."""
+
+    shelf: Shelf
+    ids: Sequence[str]
+    start: int
+    expires_at: datetime
+
+
+class ModelEngine:
+    """An `engine.base.Engine` that forgets everything when it goes.
+
+    Args:
+        limits: What an account and an index may hold.
+        clock: Tells the time in UTC; cursors expire by it.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, *, clock: Callable[[], datetime] = now
+    ) -> None:
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._shelves: dict[IndexAddress, Shelf] = {}
+        self._cursors: dict[str, Cursor] = {}
+        self._lock = threading.RLock()
+
+    def create_index(
+        self, address: IndexAddress, config: IndexConfig, description: str | None
+    ) -> Index:
+        with self._lock:
+            if address in self._shelves:
+                raise IndexExists(address.name)
+            bound = self._limits.indexes_per_account_max
+            _hold(len(self.list_indexes(address.account)) + 1, bound, "indexes in an account")
+            index = Index(address.name, description, config, self._clock())
+            self._shelves[address] = Shelf(index)
+            return index
+
+    def drop_index(self, address: IndexAddress) -> None:
+        with self._lock:
+            self._shelf(address)
+            del self._shelves[address]
+
+    def get_index(self, address: IndexAddress) -> Index:
+        with self._lock:
+            return self._shelf(address).index
+
+    def list_indexes(self, account: str) -> Sequence[Index]:
+        with self._lock:
+            return [s.index for address, s in self._shelves.items() if address.account == account]
+
+    def list_metadata_indexes(self, address: IndexAddress) -> Sequence[MetadataIndex]:
+        with self._lock:
+            return list(self._shelf(address).state.metadata_indexes.values())
+
+    def append(self, address: IndexAddress, mutation: Mutation) -> Future[Accepted]:
+        with self._lock:
+            shelf = self._shelf(address)
+            after = applied(shelf.state, mutation, self._limits)
+            self._check(after)
+            shelf.state = after
+            shelf.applied_seqno += 1
+            shelf.applied_mutation = str(uuid.uuid4())
+            shelf.applied_at = self._clock()
+            future: Future[Accepted] = Future()
+            future.set_result(Accepted(shelf.applied_mutation, Seqno(shelf.applied_seqno)))
+            return future
+
+    def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
+        with self._lock:
+            return self._shelf(address).applied_seqno >= seqno
+
+    def status(self, address: IndexAddress) -> Status:
+        with self._lock:
+            shelf = self._shelf(address)
+            return Status(
+                dimensions=shelf.index.config.dimensions,
+                vector_count=len(shelf.state.vectors),
+                applied_seqno=Seqno(shelf.applied_seqno),
+                applied_mutation=shelf.applied_mutation,
+                applied_at=shelf.applied_at,
+            )
+
+    def query(self, address: IndexAddress, query: Query) -> QueryResult:
+        with self._lock:
+            shelf = self._shelf(address)
+            return answer(shelf.state, shelf.index.config, query)
+
+    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:
+        with self._lock:
+            vectors = self._shelf(address).state.vectors
+            return [vectors[id_].vector for id_ in dict.fromkeys(ids) if id_ in vectors]
+
+    def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
+        with self._lock:
+            shelf = self._shelf(address)
+            if cursor is None:
+                ids = sorted(shelf.state.vectors)
+                place = Cursor(shelf, ids, 0, self._clock() + CURSOR_LIFETIME)
+            else:
+                place = self._place(shelf, cursor)
+            end = place.start + count
+            page = place.ids[place.start : end]
+            if end >= len(place.ids):
+                return Page(page, len(place.ids), None, None)
+            following = str(uuid.uuid4())
+            self._cursors[following] = Cursor(shelf, place.ids, end, place.expires_at)
+            return Page(page, len(place.ids), following, place.expires_at)
+
+    def maintain(self, address: IndexAddress) -> None:
+        self._shelf(address)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _shelf(self, address: IndexAddress) -> Shelf:
+        try:
+            return self._shelves[address]
+        except KeyError:
+            raise IndexNotFound(address.name) from None
+
+    def _place(self, shelf: Shelf, cursor: str) -> Cursor:
+        place = self._cursors.get(cursor)
+        if place is None or place.shelf is not shelf:
+            raise BadCursor(f"cursor {cursor!r} is not one of this index")
+        if place.expires_at <= self._clock():
+            raise BadCursor(f"cursor {cursor!r} expired at {place.expires_at.isoformat()}")
+        return place
+
+    def _check(self, state: State) -> None:
+        limits = self._limits
+        namespaces = {stored.vector.namespace for stored in state.vectors.values()} - {""}
+        _hold(len(state.vectors), limits.vectors_per_index_max, "vectors in an index")
+        _hold(len(namespaces), limits.namespaces_per_index_max, "namespaces in an index")
+        _hold(len(state.metadata_indexes), limits.metadata_indexes_max, "metadata indexes")
+
+
+def applied(state: State, mutation: Mutation, limits: Limits) -> State:
+    """Return the state after a mutation; `state` itself does not change.
+
+    Raises:
+        AlreadyExists: the property has a metadata index of another type.
+        MetadataIndexNotFound: there is no such metadata index to drop.
+    """
+    match mutation:
+        case Insert(batch):
+            written = _written(reversed(list(_vectors(batch))), state, limits)
+            return State(written | state.vectors, state.metadata_indexes)
+        case Upsert(batch):
+            written = _written(_vectors(batch), state, limits)
+            return State(state.vectors | written, state.metadata_indexes)
+        case Delete(ids):
+            kept = {id_: stored for id_, stored in state.vectors.items() if id_ not in set(ids)}
+            return State(kept, state.metadata_indexes)
+        case CreateMetadataIndex(metadata_index, backfill):
+            return _with_metadata_index(state, metadata_index, backfill, limits)
+        case DropMetadataIndex(property_name):
+            return _without_metadata_index(state, property_name)
+
+
+def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
+    """Return what a query finds in a state."""
+    unindexed = dict.fromkeys(
+        predicate.property_name
+        for predicate in query.filter
+        if predicate.property_name not in state.metadata_indexes
+    )
+    target = query.vector
+    if query.vector_id is not None:
+        source = state.vectors.get(query.vector_id)
+        target = source.vector.values if source else None
+    if target is None:
+        return QueryResult((), tuple(unindexed))
+    ranked = sorted(
+        (float(distance.distances(stored.vector.values[None, :], target, config.metric)[0]), id_)
+        for id_, stored in state.vectors.items()
+        if query.namespace in ("", stored.vector.namespace)
+        and matches(query.filter, indexed_values(stored, state))
+    )
+    return QueryResult(
+        tuple(
+            Match(
+                id=id_,
+                score=distance.score(near, config.metric),
+                namespace=state.vectors[id_].vector.namespace,
+                values=state.vectors[id_].vector.values if query.return_values else None,
+                metadata=_shown_metadata(state.vectors[id_], state, query.return_metadata),
+            )
+            for near, id_ in ranked[: query.top_k]
+        ),
+        tuple(unindexed),
+    )
+
+
+def indexed_values(stored: Stored, state: State) -> dict[str, Scalar | None]:
+    """Return what each of today's metadata indexes holds for a vector."""
+    return {name: stored.indexed.get(name) for name in state.metadata_indexes}
+
+
+def _hold(count: int, bound: int | None, what: str) -> None:
+    if bound is not None and count > bound:
+        raise LimitExceeded(f"{count} {what} is more than the {bound} there may be")
+
+
+def _vectors(batch: VectorBatch) -> Iterable[Vector]:
+    for id_, values, namespace, blob in zip(
+        batch.ids, batch.values, batch.namespaces, batch.metadata, strict=True
+    ):
+        yield Vector(id_, values.copy(), namespace, blob)
+
+
+def _written(vectors: Iterable[Vector], state: State, limits: Limits) -> dict[str, Stored]:
+    """Return the vectors as they are stored, the last of a repeated id."""
+    return {
+        vector.id: Stored(
+            vector,
+            {
+                name: _indexed(vector, metadata_index, limits)
+                for name, metadata_index in state.metadata_indexes.items()
+            },
+        )
+        for vector in vectors
+    }
+
+
+def _indexed(vector: Vector, metadata_index: MetadataIndex, limits: Limits) -> Scalar | None:
+    document = metadata.decode(vector.metadata)
+    return metadata.indexed_value(
+        document, metadata_index, string_bytes_max=limits.indexed_string_bytes_max
+    )
+
+
+def _with_metadata_index(
+    state: State, metadata_index: MetadataIndex, backfill: bool, limits: Limits
+) -> State:
+    name = metadata_index.property_name
+    existing = state.metadata_indexes.get(name)
+    if existing == metadata_index:
+        return state
+    if existing is not None:
+        raise AlreadyExists(
+            f"property {name!r} has a metadata index of type {existing.index_type} already"
+        )
+    vectors = {
+        id_: Stored(
+            stored.vector,
+            stored.indexed
+            | {name: _indexed(stored.vector, metadata_index, limits) if backfill else None},
+        )
+        for id_, stored in state.vectors.items()
+    }
+    return State(vectors, state.metadata_indexes | {name: metadata_index})
+
+
+def _without_metadata_index(state: State, property_name: str) -> State:
+    if property_name not in state.metadata_indexes:
+        raise MetadataIndexNotFound(f"no metadata index is on property {property_name!r}")
+    return State(
+        state.vectors,
+        {name: each for name, each in state.metadata_indexes.items() if name != property_name},
+    )
+
+
+def _shown_metadata(stored: Stored, state: State, level: MetadataLevel) -> bytes | None:
+    match level:
+        case MetadataLevel.NONE:
+            return None
+        case MetadataLevel.ALL:
+            return stored.vector.metadata
+        case MetadataLevel.INDEXED:
+            held = [
+                (name, value)
+                for name, value in indexed_values(stored, state).items()
+                if value is not None
+            ]
+            return metadata.from_indexed_values(held) if held else b""
