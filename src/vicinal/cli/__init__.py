@@ -1,1 +1,33 @@
-"""The command line."""
+"""The command line: `main` is the command ``vicinal``, one module per family of commands.
+
+Commands that work with an index talk HTTP to a running server, as any client would
+(`client.py`); ``serve``, ``token``, ``dump`` and ``doctor`` work on this machine's files.
+Standard output carries the answer and nothing else, so that it can be piped; progress
+and notes go to standard error. An expected error is one sentence and exit status 1.
+"""
+
+import click
+
+from vicinal import errors
+from vicinal.cli import limits
+
+__all__ = ["main"]
+
+
+class _Main(click.Group):
+    """Shows an expected error as one sentence instead of a trace."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except errors.Error as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vicinal", prog_name="vicinal")
+def main() -> None:
+    """Vectorize on your own machine: vector search and text embeddings from one server."""
+
+
+main.add_command(limits.command)
