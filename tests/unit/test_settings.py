@@ -1,0 +1,198 @@
+"""A setting comes from the strongest source that has it, and a bad one is named exactly."""
+
+from pathlib import Path
+
+import pytest
+
+from vicinal.errors import InvalidInput
+from vicinal.settings import TABLE, Settings, load
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def file_with(text: str, name: str = "vicinal.toml") -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_without_any_source_every_setting_has_its_default() -> None:
+    loaded = load({}, {}, None)
+
+    assert loaded.settings == Settings()
+    assert set(loaded.origins.values()) == {"default"}
+
+
+@pytest.mark.parametrize(
+    ("in_flag", "in_environment", "in_file", "port", "origin"),
+    [
+        ("1", "2", "port = 3", 1, "--port"),
+        (None, "2", "port = 3", 2, "VICINAL_PORT"),
+        (None, None, "port = 3", 3, "vicinal.toml: port"),
+        (None, None, "", 8790, "default"),
+        ("1", None, "port = 3", 1, "--port"),
+        ("1", "2", "", 1, "--port"),
+    ],
+)
+def test_the_strongest_source_wins(
+    in_flag: str | None, in_environment: str | None, in_file: str, port: int, origin: str
+) -> None:
+    file_with(in_file)
+    environment = {} if in_environment is None else {"VICINAL_PORT": in_environment}
+
+    loaded = load({"port": in_flag}, environment, None)
+
+    assert loaded.settings.port == port
+    assert loaded.origins["port"] == origin
+
+
+def test_sources_are_mixed_setting_by_setting() -> None:
+    file_with('limits = "open"\nhost = "127.0.0.2"')
+
+    loaded = load({"port": "1"}, {"VICINAL_HOST": "127.0.0.3"}, None)
+
+    assert loaded.settings.port == 1
+    assert loaded.settings.host == "127.0.0.3"
+    assert loaded.settings.limits == "open"
+    assert loaded.settings.wire_limits.dimensions_max == 4_096
+
+
+def test_a_named_file_is_read_instead_of_the_one_in_the_working_folder() -> None:
+    file_with("port = 1")
+    other = file_with("backlog = 7", "etc/other.toml")
+
+    settings = load({}, {}, other).settings
+
+    assert (settings.port, settings.backlog) == (8790, 7)
+
+
+def test_folders_of_a_file_are_relative_to_the_file() -> None:
+    config = file_with('data = "d"\nmodel_folders = {"@cf/x/y" = "m"}', "etc/v.toml")
+
+    settings = load({}, {}, config).settings
+
+    assert settings.data == Path("etc/d")
+    assert settings.model_folders == (("@cf/x/y", str(Path("etc/m"))),)
+    assert load({"data": "d"}, {}, config).settings.data == Path("d")
+
+
+def test_values_of_every_form_are_read_from_text() -> None:
+    environment = {
+        "VICINAL_TOKEN": "one, two",
+        "VICINAL_ALLOW_MODEL_DOWNLOAD": "YES",
+        "VICINAL_VISIBILITY_DELAY_S": "1.5",
+        "VICINAL_EMBEDDING_MODELS": "@cf/a/b=small,c=d=e",
+        "VICINAL_MODELS": "/srv/models",
+    }
+
+    settings = load({}, environment, None).settings
+
+    assert settings.token == ("one", "two")
+    assert settings.allow_model_download is True
+    assert settings.visibility_delay_s == 1.5
+    assert settings.embedding_models == (("@cf/a/b", "small"), ("c", "d=e"))
+    assert settings.models == Path("/srv/models")
+
+
+def test_values_of_every_form_are_read_from_toml() -> None:
+    file_with(
+        'token = ["one", "two"]\nallow_model_download = true\nvisibility_delay_s = 2\n'
+        '[embedding_models]\n"@cf/a/b" = "small"'
+    )
+
+    settings = load({}, {}, None).settings
+
+    assert settings.token == ("one", "two")
+    assert settings.allow_model_download is True
+    assert settings.visibility_delay_s == 2.0
+    assert settings.embedding_models == (("@cf/a/b", "small"),)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "text", "message"),
+    [
+        ({"port": "65536"}, {}, "", "--port: 65536 is more than 65535"),
+        ({"port": "-1"}, {}, "", "--port: -1 is less than 0"),
+        ({}, {"VICINAL_PORT": "x"}, "", "VICINAL_PORT: 'x' is not a whole number"),
+        ({}, {}, "port = 1.5", "vicinal.toml: port: 1.5 is not a whole number"),
+        ({}, {}, "port = true", "vicinal.toml: port: True is not a whole number"),
+        ({}, {}, "port = []", "vicinal.toml: port: [] is not a whole number"),
+        ({}, {"VICINAL_VISIBILITY_DELAY_S": "nan"}, "", "'nan' is not a number"),
+        ({}, {"VICINAL_VISIBILITY_DELAY_S": "inf"}, "", "'inf' is not a number"),
+        ({}, {"VICINAL_REQUIRE_TOKEN": "maybe"}, "", "'maybe' is neither true nor false"),
+        ({"limits": "big"}, {}, "", "--limits: 'big' is none of cloudflare, cloudflare-2025, open"),
+        ({}, {"VICINAL_HOST": " "}, "", "VICINAL_HOST: ' ' is not a text with at least"),
+        ({}, {}, "data = 3", "vicinal.toml: data: 3 is not a text"),
+        ({}, {"VICINAL_EMBEDDING_MODELS": "a"}, "", "'a' is not a list of name=value"),
+        ({}, {"VICINAL_EMBEDDING_MODELS": "=a"}, "", "'=a' is not a list of name=value"),
+        ({}, {}, "token = 3", "vicinal.toml: token: the value is not a list of texts"),
+        ({}, {}, 'prot = 1', "vicinal.toml: unknown setting 'prot'; did you mean 'port'?"),
+        ({}, {}, "[server]\nport = 1", "vicinal.toml: unknown setting 'server'"),
+        ({}, {"VICINAL_PROT": "1"}, "", "unknown setting VICINAL_PROT; did you mean 'port'?"),
+        ({}, {"VICINAL_port": "1"}, "", "unknown setting VICINAL_port"),
+        ({}, {}, "port = ", "vicinal.toml: is not TOML"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_refused_with_source_key_value_and_bound(
+    flags: dict[str, object], environment: dict[str, str], text: str, message: str
+) -> None:
+    file_with(text)
+
+    with pytest.raises(InvalidInput) as caught:
+        load(flags, environment, None)
+
+    assert message in str(caught.value)
+
+
+def test_a_weaker_source_is_checked_even_when_a_stronger_one_wins() -> None:
+    with pytest.raises(InvalidInput, match="VICINAL_PORT: 'x'"):
+        load({"port": "1"}, {"VICINAL_PORT": "x"}, None)
+
+
+def test_a_named_file_that_is_missing_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"absent\.toml: cannot be read"):
+        load({}, {}, Path("absent.toml"))
+
+
+def test_variables_of_client_commands_and_of_other_programs_are_left_alone() -> None:
+    environment = {"VICINAL_URL": "u", "VICINAL_ACCOUNT": "a", "VICINAL_CONFIG": "c", "PATH": "p"}
+
+    assert load({}, environment, None).settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.0.7", False),
+        ("vectors.example", False),
+    ],
+)
+def test_loopback_is_an_address_of_this_machine_only(host: str, is_loopback: bool) -> None:
+    assert Settings(host=host).is_loopback is is_loopback
+
+
+def test_a_secret_is_never_shown() -> None:
+    for row in TABLE:
+        if row.is_secret:
+            assert "hush" not in row.shown(("hush",))
+
+    assert {row.name for row in TABLE if row.is_secret} == {"token", "embedding_key"}
+
+
+def test_a_bad_secret_is_not_repeated_in_the_message() -> None:
+    file_with('token = ["hush", 3]')
+
+    with pytest.raises(InvalidInput) as caught:
+        load({}, {}, None)
+
+    assert "hush" not in str(caught.value)
