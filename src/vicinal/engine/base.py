@@ -76,6 +76,7 @@ class Engine(Protocol):
         ``append(...).result()``.
 
         Raises:
+            AlreadyExists: the property has a metadata index of another type.
             MetadataIndexNotFound: a metadata index to drop does not exist.
             LimitExceeded: the index would hold too many vectors, namespaces or metadata
                 indexes. Nothing is logged.

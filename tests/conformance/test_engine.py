@@ -1,0 +1,828 @@
+"""What every engine promises, promise by promise, in the order of `engine.base`.
+
+Written against the seam alone and run over each implementation in `support.engines`.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.engines import (
+    APPLIED_WITHIN_S,
+    BUILDERS,
+    DOCS,
+    Implementation,
+    Record,
+    apply,
+    batch,
+    create,
+    found,
+    insert,
+    upsert,
+    vector,
+)
+from vicinal.engine.base import Engine
+from vicinal.errors import (
+    AlreadyExists,
+    BadCursor,
+    Corruption,
+    IndexExists,
+    IndexNotFound,
+    LimitExceeded,
+    MetadataIndexNotFound,
+)
+from vicinal.filters.nodes import Operator, Predicate
+from vicinal.limits import Limits
+from vicinal.model import (
+    CreateMetadataIndex,
+    Delete,
+    DropMetadataIndex,
+    IndexAddress,
+    IndexConfig,
+    IndexType,
+    MetadataIndex,
+    MetadataLevel,
+    Metric,
+    Query,
+    Upsert,
+)
+
+Open = Callable[..., Engine]
+
+COLOR = MetadataIndex("color", IndexType.STRING)
+SIZE = MetadataIndex("size", IndexType.NUMBER)
+
+
+@pytest.fixture(params=BUILDERS, ids=lambda each: each.name)
+def implementation(request: pytest.FixtureRequest) -> Implementation:
+    assert isinstance(request.param, Implementation)
+    return request.param
+
+
+@pytest.fixture
+def open_engine(implementation: Implementation, tmp_path: Path) -> Iterator[Open]:
+    """Open the one engine of a test, or the same folder again after closing it."""
+    opened: list[Engine] = []
+
+    def open_(limits: Limits | None = None) -> Engine:
+        engine = implementation.build(tmp_path, limits or Limits())
+        opened.append(engine)
+        return engine
+
+    yield open_
+    for engine in opened:
+        engine.close()
+
+
+@pytest.fixture
+def engine(open_engine: Open) -> Engine:
+    """An engine that holds the empty two-dimensional euclidean index `DOCS`."""
+    engine = open_engine()
+    create(engine)
+    return engine
+
+
+def near(*values: float, top_k: int = 100) -> Query:
+    return Query(top_k=top_k, vector=vector(*values))
+
+
+def where(*predicates: Predicate, namespace: str = "") -> Query:
+    return Query(top_k=100, vector=vector(0, 0), filter=predicates, namespace=namespace)
+
+
+def size(operator: Operator, operand: str | float) -> Predicate:
+    return Predicate("size", operator, (operand,))
+
+
+def equals(property_name: str, operand: str | float | bool | None) -> Predicate:
+    return Predicate(property_name, Operator.EQ, (operand,))
+
+
+# Indexes
+
+
+def test_a_created_index_is_found_as_it_was_given(engine: Engine) -> None:
+    config = IndexConfig(3, Metric.COSINE, preset="a preset")
+
+    made = engine.create_index(IndexAddress("acme", "faq"), config, "questions")
+
+    assert made == engine.get_index(IndexAddress("acme", "faq"))
+    assert (made.name, made.description, made.config) == ("faq", "questions", config)
+    assert made.created_at.utcoffset() is not None
+
+
+def test_indexes_are_listed_oldest_first_within_their_account_only(engine: Engine) -> None:
+    for account, name in [("acme", "zebra"), ("acme", "ant"), ("other", "bee")]:
+        create(engine, IndexAddress(account, name))
+
+    assert [each.name for each in engine.list_indexes("acme")] == ["docs", "zebra", "ant"]
+    assert [each.name for each in engine.list_indexes("other")] == ["bee"]
+    assert list(engine.list_indexes("nobody")) == []
+
+
+def test_the_same_name_in_another_account_is_another_index(engine: Engine) -> None:
+    elsewhere = IndexAddress("other", "docs")
+    create(engine, elsewhere)
+
+    insert(engine, Record("a", [1, 1]), address=elsewhere)
+
+    assert engine.status(DOCS).vector_count == 0
+    assert engine.status(elsewhere).vector_count == 1
+
+
+def test_an_index_created_again_under_a_dropped_name_is_empty(engine: Engine) -> None:
+    insert(engine, Record("a", [1, 1]))
+    apply(engine, CreateMetadataIndex(COLOR))
+
+    engine.drop_index(DOCS)
+    create(engine, dimensions=3)
+
+    status = engine.status(DOCS)
+    assert (status.dimensions, status.vector_count, status.applied_mutation) == (3, 0, None)
+    assert list(engine.list_metadata_indexes(DOCS)) == []
+
+
+# 1. Insert keeps what is there, upsert replaces whole; ids are unique across an index.
+
+
+def test_insert_keeps_a_vector_that_is_there_and_adds_the_others(engine: Engine) -> None:
+    insert(engine, Record("a", [1, 1], "n", {"k": 1}))
+
+    insert(engine, Record("a", [9, 9], "m", {"k": 2}), Record("b", [2, 2]))
+
+    (a, b) = engine.get(DOCS, ["a", "b"])
+    assert (a.values.tolist(), a.namespace, a.metadata) == ([1, 1], "n", b'{"k":1}')
+    assert b.values.tolist() == [2, 2]
+
+
+def test_upsert_replaces_values_namespace_and_metadata_and_merges_nothing(engine: Engine) -> None:
+    insert(engine, Record("a", [1, 1], "n", {"k": 1}))
+
+    upsert(engine, Record("a", [9, 9]))
+
+    (a,) = engine.get(DOCS, ["a"])
+    assert (a.values.tolist(), a.namespace, a.metadata) == ([9, 9], "", b"")
+    assert engine.status(DOCS).vector_count == 1
+
+
+def test_an_id_is_one_vector_whatever_its_namespace(engine: Engine) -> None:
+    upsert(engine, Record("a", [1, 1], "n"))
+
+    upsert(engine, Record("a", [1, 1], "m"))
+
+    assert found(engine, Query(top_k=5, vector=vector(1, 1), namespace="n")) == []
+    assert found(engine, Query(top_k=5, vector=vector(1, 1), namespace="m")) == ["a"]
+
+
+def test_within_a_batch_the_first_insert_and_the_last_upsert_of_an_id_wins(engine: Engine) -> None:
+    insert(engine, Record("i", [1, 1]), Record("i", [2, 2]), Record("i", [3, 3]))
+    upsert(engine, Record("u", [1, 1]), Record("u", [2, 2]), Record("u", [3, 3]))
+
+    (i, u) = engine.get(DOCS, ["i", "u"])
+    assert i.values.tolist() == [1, 1]
+    assert u.values.tolist() == [3, 3]
+    assert engine.status(DOCS).vector_count == 2
+
+
+def test_delete_removes_the_ids_that_exist_and_ignores_the_others(engine: Engine) -> None:
+    insert(engine, Record("a", [1, 1]), Record("b", [2, 2]))
+
+    apply(engine, Delete(["a", "never", "a"]))
+
+    assert found(engine, near(0, 0)) == ["b"]
+    assert engine.get(DOCS, ["a"]) == []
+    assert engine.status(DOCS).vector_count == 1
+
+
+def test_a_deleted_id_can_be_inserted_again(engine: Engine) -> None:
+    insert(engine, Record("a", [1, 1], "n", {"k": 1}))
+    apply(engine, Delete(["a"]))
+
+    insert(engine, Record("a", [2, 2]))
+
+    (a,) = engine.get(DOCS, ["a"])
+    assert (a.values.tolist(), a.namespace, a.metadata) == ([2, 2], "", b"")
+
+
+def test_get_returns_each_vector_once_in_the_order_asked(engine: Engine) -> None:
+    insert(engine, Record("a", [1, 1]), Record("b", [2, 2]), Record("c", [3, 3]))
+
+    got = engine.get(DOCS, ["c", "never", "a", "c"])
+
+    assert [each.id for each in got] == ["c", "a"]
+
+
+def test_values_come_back_as_they_were_given(engine: Engine) -> None:
+    upsert(engine, Record("a", [58.8, -1e-30]))
+
+    (a,) = engine.get(DOCS, ["a"])
+
+    assert a.values.dtype == np.float32
+    assert a.values.tobytes() == np.array([58.8, -1e-30], np.float32).tobytes()
+
+
+# 2. What `append` has acknowledged survives.
+
+
+def test_what_was_acknowledged_is_there_when_the_engine_opens_again(
+    implementation: Implementation, open_engine: Open
+) -> None:
+    if not implementation.durable:
+        pytest.skip("keeps nothing")
+    engine = open_engine()
+    create(engine)
+    apply(engine, CreateMetadataIndex(SIZE))
+    upsert(engine, Record("a", [1, 1], "n", {"size": 3}), Record("b", [2, 2]))
+    last = apply(engine, Delete(["b"]))
+    before = engine.get_index(DOCS)
+    engine.close()
+
+    again = open_engine()
+
+    assert again.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
+    assert again.get_index(DOCS) == before
+    assert list(again.list_metadata_indexes(DOCS)) == [SIZE]
+    assert found(again, where(equals("size", 3.0), namespace="n")) == ["a"]
+    assert again.status(DOCS).vector_count == 1
+    assert again.status(DOCS).applied_mutation == last.mutation_id
+
+
+# 3. Applying a mutation a second time changes nothing.
+
+
+def test_replaying_the_log_on_every_opening_changes_nothing(
+    implementation: Implementation, open_engine: Open
+) -> None:
+    if not implementation.durable:
+        pytest.skip("keeps no log")
+    engine = open_engine()
+    create(engine)
+    insert(engine, Record("a", [1, 1]))
+    apply(engine, Delete(["a"]))
+    insert(engine, Record("a", [2, 2]), Record("b", [3, 3]))
+    last = upsert(engine, Record("b", [4, 4]))
+    engine.close()
+
+    for _ in range(3):
+        again = open_engine()
+        assert again.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
+        assert [v.values.tolist() for v in again.get(DOCS, ["a", "b"])] == [[2, 2], [4, 4]]
+        assert again.status(DOCS).applied_seqno == last.seqno
+        assert again.status(DOCS).vector_count == 2
+        again.close()
+
+
+def test_the_same_upsert_twice_is_the_same_as_once(engine: Engine) -> None:
+    record = Record("a", [1, 1], "n", {"k": 1})
+
+    upsert(engine, record)
+    once = engine.get(DOCS, ["a"])
+    upsert(engine, record)
+
+    assert str(engine.get(DOCS, ["a"])) == str(once)
+    assert engine.status(DOCS).vector_count == 1
+
+
+# 4. `applied_seqno` never goes back, and moves through mutations in order.
+
+
+def test_an_index_begins_before_any_mutation(engine: Engine) -> None:
+    status = engine.status(DOCS)
+
+    assert (status.applied_seqno, status.applied_mutation, status.applied_at) == (0, None, None)
+    assert engine.wait_applied(DOCS, status.applied_seqno, 0.0)
+
+
+def test_each_mutation_of_any_kind_takes_the_next_place_and_an_id_of_its_own(
+    engine: Engine,
+) -> None:
+    accepted = [
+        insert(engine, Record("a", [1, 1])),
+        upsert(engine, Record("a", [1, 1])),
+        apply(engine, CreateMetadataIndex(COLOR)),
+        apply(engine, CreateMetadataIndex(COLOR)),
+        apply(engine, DropMetadataIndex("color")),
+        apply(engine, Delete(["a"])),
+    ]
+
+    assert [each.seqno for each in accepted] == [1, 2, 3, 4, 5, 6]
+    assert len({each.mutation_id for each in accepted}) == 6
+    assert all(len(each.mutation_id) == 36 for each in accepted)
+
+
+def test_the_status_names_the_last_mutation_applied(engine: Engine) -> None:
+    insert(engine, Record("a", [1, 1]))
+    last = insert(engine, Record("b", [1, 1]))
+
+    status = engine.status(DOCS)
+
+    assert (status.applied_seqno, status.applied_mutation) == (last.seqno, last.mutation_id)
+    assert status.applied_at is not None
+    assert status.applied_at.utcoffset() is not None
+
+
+def test_waiting_for_a_mutation_that_was_never_logged_ends_at_the_timeout(engine: Engine) -> None:
+    last = insert(engine, Record("a", [1, 1]))
+
+    unlogged = type(last.seqno)(last.seqno + 1)
+
+    assert not engine.wait_applied(DOCS, unlogged, 0.01)
+
+
+def test_concurrent_writers_are_applied_in_the_order_of_their_seqnos(engine: Engine) -> None:
+    seen: list[tuple[int, float]] = []
+    lock = threading.Lock()
+
+    def write(start: int) -> None:
+        for step in range(20):
+            value = float(start * 100 + step)
+            accepted = engine.append(DOCS, Upsert(batch(Record("a", [value, 0])))).result(30)
+            with lock:
+                seen.append((accepted.seqno, value))
+
+    threads = [threading.Thread(target=write, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    last_seqno, last_value = max(seen)
+    assert sorted(seqno for seqno, _ in seen) == list(range(1, 81))
+    assert engine.wait_applied(DOCS, type(engine.status(DOCS).applied_seqno)(last_seqno), 30)
+    assert engine.get(DOCS, ["a"])[0].values[0] == last_value
+
+
+# 5. A query sees all of a mutation or none of it.
+
+
+def test_a_query_never_sees_half_a_batch(engine: Engine) -> None:
+    ids = [f"v{number}" for number in range(50)]
+    stop = threading.Event()
+
+    def write() -> None:
+        for generation in itertools.count(1):
+            upsert(engine, *(Record(each, [generation, 0]) for each in ids))
+            if stop.is_set():
+                return
+
+    upsert(engine, *(Record(each, [0, 0]) for each in ids))
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(100):
+            matches = engine.query(DOCS, near(0, 0)).matches
+            assert len(matches) == 50
+            assert len({match.score for match in matches}) == 1
+    finally:
+        stop.set()
+        writer.join()
+
+
+# 6. Filters mean what `filters.evaluate` says.
+
+
+def test_a_filter_picks_the_vectors_it_holds_for(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(COLOR))
+    apply(engine, CreateMetadataIndex(SIZE))
+    insert(
+        engine,
+        Record("a", [1, 0], metadata={"color": "red", "size": 1}),
+        Record("b", [2, 0], metadata={"color": "red", "size": 2}),
+        Record("c", [3, 0], metadata={"color": "blue", "size": 2.5}),
+        Record("d", [4, 0], metadata={"color": 5, "size": "2"}),
+        Record("e", [5, 0]),
+    )
+    for filter_, expected in {
+        (equals("color", "red"),): "ab",
+        (Predicate("color", Operator.NE, ("red",)),): "cde",
+        (Predicate("color", Operator.IN, ("blue", "red")),): "abc",
+        (Predicate("color", Operator.IN, ()),): "",
+        (Predicate("color", Operator.NIN, ("blue",)),): "abde",
+        (equals("color", None),): "de",
+        (Predicate("color", Operator.NE, (None,)),): "abc",
+        (size(Operator.GT, 1.0),): "bc",
+        (size(Operator.GTE, 2.0), size(Operator.LT, 2.5)): "b",
+        (size(Operator.LTE, 2.0),): "ab",
+        (size(Operator.GT, "1"),): "",
+        (Predicate("color", Operator.GTE, ("b",)), Predicate("color", Operator.LT, ("c",))): "c",
+        (equals("color", "red"), size(Operator.GT, 1.0)): "b",
+        (equals("size", True),): "",
+    }.items():
+        assert "".join(found(engine, where(*filter_))) == expected, filter_
+
+
+def test_a_property_of_a_nested_object_is_addressed_with_dots(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(MetadataIndex("a.b", IndexType.BOOLEAN)))
+    insert(
+        engine,
+        Record("yes", [1, 0], metadata={"a": {"b": True}}),
+        Record("no", [1, 0], metadata={"a": {"b": False}}),
+        Record("flat", [1, 0], metadata={"a": True}),
+    )
+
+    assert found(engine, where(equals("a.b", True))) == ["yes"]
+    assert found(engine, where(equals("a.b", None))) == ["flat"]
+
+
+def test_a_string_is_indexed_by_its_first_bytes_on_a_character_boundary(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(COLOR))
+    insert(
+        engine,
+        Record("a", [1, 0], metadata={"color": "x" * 64 + "tail"}),
+        Record("b", [2, 0], metadata={"color": "x" * 63 + "é"}),
+    )
+
+    assert found(engine, where(equals("color", "x" * 64))) == ["a"]
+    assert found(engine, where(equals("color", "x" * 63))) == ["b"]
+
+
+def test_a_namespace_narrows_a_query_before_the_nearest_are_chosen(engine: Engine) -> None:
+    insert(engine, *(Record(f"near{i}", [0, 0], "crowd") for i in range(20)))
+    insert(engine, Record("far", [9, 9], "quiet"), Record("none", [8, 8]))
+
+    assert found(engine, Query(top_k=1, vector=vector(0, 0), namespace="quiet")) == ["far"]
+    assert found(engine, Query(top_k=5, vector=vector(0, 0), namespace="absent")) == []
+    assert len(found(engine, Query(top_k=100, vector=vector(0, 0)))) == 22
+
+
+def test_a_filter_on_a_property_without_an_index_matches_nothing_and_is_named(
+    engine: Engine,
+) -> None:
+    apply(engine, CreateMetadataIndex(COLOR))
+    insert(engine, Record("a", [1, 0], metadata={"color": "red", "size": 1}))
+
+    result = engine.query(
+        DOCS,
+        where(
+            equals("size", 1.0),
+            Predicate("shape", Operator.NE, ("round",)),
+            Predicate("size", Operator.LT, (3.0,)),
+            equals("color", "red"),
+        ),
+    )
+
+    assert result.matches == ()
+    assert result.unindexed == ("size", "shape")
+
+
+def test_a_metadata_index_holds_only_vectors_written_after_it(engine: Engine) -> None:
+    insert(engine, Record("before", [1, 0], metadata={"color": "red"}))
+    apply(engine, CreateMetadataIndex(COLOR))
+    insert(engine, Record("after", [2, 0], metadata={"color": "red"}))
+    insert(engine, Record("before", [1, 0], metadata={"color": "red"}))
+
+    assert found(engine, where(equals("color", "red"))) == ["after"]
+    upsert(engine, Record("before", [1, 0], metadata={"color": "red"}))
+    assert found(engine, where(equals("color", "red"))) == ["before", "after"]
+
+
+def test_a_metadata_index_with_backfill_holds_older_vectors_too(engine: Engine) -> None:
+    insert(engine, Record("before", [1, 0], metadata={"color": "red"}))
+
+    apply(engine, CreateMetadataIndex(COLOR, backfill=True))
+
+    assert found(engine, where(equals("color", "red"))) == ["before"]
+
+
+def test_a_metadata_index_dropped_and_created_again_starts_empty(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(COLOR))
+    insert(engine, Record("a", [1, 0], metadata={"color": "red"}))
+
+    apply(engine, DropMetadataIndex("color"))
+    assert engine.query(DOCS, where(equals("color", "red"))).unindexed == ("color",)
+    apply(engine, CreateMetadataIndex(COLOR))
+
+    result = engine.query(DOCS, where(equals("color", "red")))
+    assert (result.matches, result.unindexed) == ((), ())
+    assert found(engine, where(equals("color", None))) == ["a"]
+
+
+def test_creating_a_metadata_index_again_changes_nothing(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(COLOR))
+    insert(engine, Record("a", [1, 0], metadata={"color": "red"}))
+
+    apply(engine, CreateMetadataIndex(COLOR))
+
+    assert found(engine, where(equals("color", "red"))) == ["a"]
+    assert list(engine.list_metadata_indexes(DOCS)) == [COLOR]
+
+
+def test_metadata_indexes_are_listed_oldest_first(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(SIZE))
+    apply(engine, CreateMetadataIndex(COLOR))
+
+    assert list(engine.list_metadata_indexes(DOCS)) == [SIZE, COLOR]
+
+
+# 7. Scores are exact, from `distance`; ties are broken by id, as code points.
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (Metric.COSINE, [("b", 1.0), ("a", 0.6), ("zero", 0.0), ("minus", -1.0)]),
+        (Metric.EUCLIDEAN, [("zero", 2.0), ("a", 3.1622777), ("minus", 4.0), ("b", 8.0)]),
+        (Metric.DOT_PRODUCT, [("b", -20.0), ("a", -6.0), ("zero", 0.0), ("minus", 4.0)]),
+    ],
+)
+def test_scores_and_their_order_are_those_of_the_metric(
+    open_engine: Open, metric: Metric, expected: list[tuple[str, float]]
+) -> None:
+    engine = open_engine()
+    create(engine, metric=metric)
+    insert(
+        engine,
+        Record("a", [3, 4] if metric is not Metric.EUCLIDEAN else [3, 3]),
+        Record("b", [10, 0]),
+        Record("minus", [-2, 0]),
+        Record("zero", [0, 0]),
+    )
+
+    matches = engine.query(DOCS, near(2, 0)).matches
+
+    assert [each.id for each in matches] == [id_ for id_, _ in expected]
+    assert [each.score for each in matches] == pytest.approx([score for _, score in expected])
+
+
+def test_equal_scores_are_ordered_by_id_as_code_points(engine: Engine) -> None:
+    ids = ["b", "a10", "a9", "B", "é", "\U0001f600", "\uffff", "a"]
+    for each in ids:
+        insert(engine, Record(each, [1, 1]))
+
+    assert found(engine, near(0, 0)) == sorted(ids)
+    assert found(engine, near(0, 0, top_k=3)) == ["B", "a", "a10"]
+
+
+def test_a_match_carries_only_what_was_asked_for(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(MetadataIndex("a.b", IndexType.NUMBER)))
+    insert(engine, Record("a", [1, 1], "n", {"a": {"b": 3, "c": "x"}}), Record("b", [2, 2]))
+
+    def first_two(
+        *, values: bool = False, metadata: MetadataLevel = MetadataLevel.NONE
+    ) -> list[tuple[object, bytes | None]]:
+        query = Query(top_k=2, vector=vector(1, 1), return_values=values, return_metadata=metadata)
+        return [
+            (each.values if each.values is None else each.values.tolist(), each.metadata)
+            for each in engine.query(DOCS, query).matches
+        ]
+
+    assert first_two() == [(None, None), (None, None)]
+    assert first_two(values=True) == [([1, 1], None), ([2, 2], None)]
+    assert first_two(metadata=MetadataLevel.ALL) == [
+        (None, b'{"a":{"b":3,"c":"x"}}'),
+        (None, b""),
+    ]
+    assert first_two(metadata=MetadataLevel.INDEXED) == [(None, b'{"a":{"b":3}}'), (None, b"")]
+    assert [each.namespace for each in engine.query(DOCS, near(1, 1)).matches] == ["n", ""]
+
+
+def test_a_query_by_id_is_a_query_by_that_vectors_values(engine: Engine) -> None:
+    insert(engine, Record("a", [0, 0]), Record("b", [5, 0]), Record("c", [7, 0]))
+
+    assert found(engine, Query(top_k=2, vector_id="c")) == ["c", "b"]
+    assert found(engine, Query(top_k=2, vector_id="never")) == []
+
+
+# 8. A query never returns fewer than `top_k` matches while more exist.
+
+
+def test_a_query_under_a_narrow_filter_still_finds_all_there_is(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(COLOR))
+    crowd = (Record(f"c{i}", [0, 0], metadata={"color": "grey"}) for i in range(500))
+    rare = (Record(f"r{i}", [50, i], metadata={"color": "red"}) for i in range(7))
+    insert(engine, *crowd, *rare)
+
+    query = Query(top_k=5, vector=vector(0, 0), filter=(equals("color", "red"),))
+
+    assert found(engine, query) == ["r0", "r1", "r2", "r3", "r4"]
+
+
+def test_deleted_and_replaced_vectors_take_no_place_in_the_result(engine: Engine) -> None:
+    insert(engine, *(Record(f"v{i:03}", [i, 0]) for i in range(200)))
+    apply(engine, Delete([f"v{i:03}" for i in range(0, 200, 2)]))
+    upsert(engine, *(Record(f"v{i:03}", [1000 + i, 0]) for i in range(1, 100, 2)))
+
+    nearest = found(engine, near(0, 0, top_k=60))
+
+    moved_away = [f"v{i:03}" for i in range(1, 21, 2)]
+    assert nearest == [f"v{i:03}" for i in range(101, 200, 2)] + moved_away
+
+
+def test_maintenance_changes_nothing_that_can_be_seen(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(SIZE))
+    insert(engine, *(Record(f"v{i}", [i, 0], f"n{i % 2}", {"size": i}) for i in range(30)))
+    apply(engine, Delete(["v3", "v4"]))
+    query = Query(
+        top_k=10,
+        vector=vector(0, 0),
+        namespace="n1",
+        filter=(Predicate("size", Operator.GT, (2.0,)),),
+        return_values=True,
+        return_metadata=MetadataLevel.ALL,
+    )
+    before, status = str(engine.query(DOCS, query)), engine.status(DOCS)
+
+    engine.maintain(DOCS)
+
+    assert str(engine.query(DOCS, query)) == before
+    assert engine.status(DOCS) == status
+
+
+# Listing
+
+
+def pages(engine: Engine, count: int) -> Iterator[list[str]]:
+    cursor = None
+    while True:
+        page = engine.list(DOCS, count, cursor)
+        yield list(page.ids)
+        if page.next_cursor is None:
+            assert page.expires_at is None
+            return
+        assert page.expires_at is not None
+        cursor = page.next_cursor
+
+
+def test_pages_name_every_vector_once(engine: Engine) -> None:
+    ids = {f"v{i}" for i in range(25)}
+    insert(engine, *(Record(each, [1, 1]) for each in ids))
+
+    listed = list(pages(engine, 10))
+
+    assert [len(page) for page in listed] == [10, 10, 5]
+    assert {id_ for page in listed for id_ in page} == ids
+    assert engine.list(DOCS, 10, None).total_count == 25
+
+
+def test_a_page_that_ends_with_the_last_vector_has_no_cursor(engine: Engine) -> None:
+    assert engine.list(DOCS, 10, None).next_cursor is None
+    insert(engine, *(Record(f"v{i}", [1, 1]) for i in range(10)))
+
+    assert engine.list(DOCS, 10, None).next_cursor is None
+    assert engine.list(DOCS, 9, None).next_cursor is not None
+
+
+def test_all_pages_describe_the_index_as_the_first_one_did(engine: Engine) -> None:
+    insert(engine, *(Record(f"v{i}", [1, 1]) for i in range(10)))
+    first = engine.list(DOCS, 4, None)
+
+    insert(engine, Record("v00", [1, 1]), Record("z", [1, 1]))
+    apply(engine, Delete(["v5", "v9"]))
+    second = engine.list(DOCS, 4, first.next_cursor)
+    third = engine.list(DOCS, 4, second.next_cursor)
+
+    listed = [*first.ids, *second.ids, *third.ids]
+    assert sorted(listed) == [f"v{i}" for i in range(10)]
+    assert (second.total_count, third.total_count) == (10, 10)
+    assert engine.list(DOCS, 100, None).total_count == 10
+
+
+def test_a_cursor_can_be_used_again(engine: Engine) -> None:
+    insert(engine, *(Record(f"v{i}", [1, 1]) for i in range(10)))
+    cursor = engine.list(DOCS, 4, None).next_cursor
+
+    assert list(engine.list(DOCS, 4, cursor).ids) == list(engine.list(DOCS, 4, cursor).ids)
+
+
+def test_a_cursor_that_is_unknown_or_of_another_index_is_refused(engine: Engine) -> None:
+    other = IndexAddress("acme", "other")
+    create(engine, other)
+    insert(engine, Record("a", [1, 1]), Record("b", [1, 1]))
+    cursor = engine.list(DOCS, 1, None).next_cursor
+
+    for address, foreign in [(DOCS, "nonsense"), (DOCS, ""), (other, cursor)]:
+        with pytest.raises(BadCursor):
+            engine.list(address, 1, foreign)
+
+
+# 9. Errors are those of `errors`, and what is refused leaves nothing behind.
+
+
+def test_every_method_names_an_index_that_does_not_exist(engine: Engine) -> None:
+    absent = IndexAddress("acme", "absent")
+    calls: list[Callable[[], object]] = [
+        lambda: engine.drop_index(absent),
+        lambda: engine.get_index(absent),
+        lambda: engine.list_metadata_indexes(absent),
+        lambda: engine.append(absent, Delete(["a"])),
+        lambda: engine.wait_applied(absent, engine.status(DOCS).applied_seqno, 0.0),
+        lambda: engine.status(absent),
+        lambda: engine.query(absent, near(0, 0)),
+        lambda: engine.get(absent, ["a"]),
+        lambda: engine.list(absent, 1, None),
+        lambda: engine.maintain(absent),
+    ]
+
+    for call in calls:
+        with pytest.raises(IndexNotFound, match="'absent'"):
+            call()
+
+
+def test_a_name_that_is_taken_is_refused_and_the_index_stays(engine: Engine) -> None:
+    insert(engine, Record("a", [1, 1]))
+
+    with pytest.raises(IndexExists, match="'docs'"):
+        create(engine, dimensions=7)
+
+    assert engine.status(DOCS).dimensions == 2
+    assert engine.status(DOCS).vector_count == 1
+
+
+def test_dropping_a_metadata_index_that_does_not_exist_is_refused(engine: Engine) -> None:
+    with pytest.raises(MetadataIndexNotFound, match="'color'"):
+        engine.append(DOCS, DropMetadataIndex("color"))
+
+    assert engine.status(DOCS).applied_seqno == 0
+
+
+def test_a_metadata_index_of_another_type_on_the_same_property_is_refused(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(COLOR))
+
+    with pytest.raises(AlreadyExists, match=r"'color'.*string"):
+        engine.append(DOCS, CreateMetadataIndex(MetadataIndex("color", IndexType.NUMBER)))
+
+    assert list(engine.list_metadata_indexes(DOCS)) == [COLOR]
+
+
+def test_an_account_holds_as_many_indexes_as_its_limit_and_no_more(open_engine: Open) -> None:
+    engine = open_engine(Limits(indexes_per_account_max=2))
+    create(engine, IndexAddress("acme", "one"))
+    create(engine, IndexAddress("acme", "two"))
+    create(engine, IndexAddress("other", "one"))
+
+    with pytest.raises(LimitExceeded, match="2"):
+        create(engine, IndexAddress("acme", "three"))
+
+    engine.drop_index(IndexAddress("acme", "one"))
+    create(engine, IndexAddress("acme", "three"))
+
+
+def test_an_index_holds_as_many_vectors_as_its_limit_and_no_more(open_engine: Open) -> None:
+    engine = open_engine(Limits(vectors_per_index_max=3))
+    create(engine)
+    insert(engine, Record("a", [1, 1]), Record("b", [1, 1]), Record("c", [1, 1]))
+    upsert(engine, Record("a", [2, 2]), Record("c", [2, 2]))
+
+    with pytest.raises(LimitExceeded, match="3"):
+        engine.append(DOCS, Upsert(batch(Record("a", [9, 9]), Record("d", [9, 9]))))
+
+    assert engine.get(DOCS, ["a"])[0].values.tolist() == [2, 2]
+    assert engine.get(DOCS, ["d"]) == []
+
+
+def test_an_index_holds_as_many_metadata_indexes_as_its_limit_and_no_more(
+    open_engine: Open,
+) -> None:
+    engine = open_engine(Limits(metadata_indexes_max=1))
+    create(engine)
+    apply(engine, CreateMetadataIndex(COLOR))
+    apply(engine, CreateMetadataIndex(COLOR))
+
+    with pytest.raises(LimitExceeded, match="1"):
+        engine.append(DOCS, CreateMetadataIndex(SIZE))
+
+    apply(engine, DropMetadataIndex("color"))
+    apply(engine, CreateMetadataIndex(SIZE))
+    assert list(engine.list_metadata_indexes(DOCS)) == [SIZE]
+
+
+def test_an_index_holds_as_many_namespaces_as_its_limit_and_no_more(open_engine: Open) -> None:
+    engine = open_engine(Limits(namespaces_per_index_max=2))
+    create(engine)
+    insert(engine, Record("a", [1, 1], "one"), Record("b", [1, 1], "two"), Record("c", [1, 1]))
+
+    with pytest.raises(LimitExceeded, match="2"):
+        engine.append(DOCS, Upsert(batch(Record("d", [1, 1], "three"))))
+
+    upsert(engine, Record("d", [1, 1], "two"))
+    assert engine.status(DOCS).vector_count == 4
+
+
+# 10. One broken index leaves the others serving.
+
+
+def test_a_broken_index_leaves_the_others_serving(
+    implementation: Implementation, open_engine: Open, tmp_path: Path
+) -> None:
+    if implementation.spoil is None:
+        pytest.skip("keeps no files")
+    engine = open_engine()
+    create(engine)
+    broken = IndexAddress("acme", "broken")
+    create(engine, broken)
+    last = insert(engine, Record("a", [1, 1]))
+    insert(engine, Record("b", [1, 1]), address=broken)
+    engine.close()
+    implementation.spoil(tmp_path, broken)
+
+    again = open_engine()
+
+    assert again.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
+    assert found(again, near(0, 0)) == ["a"]
+    with pytest.raises(Corruption):
+        again.query(broken, near(0, 0))
+    assert [each.name for each in again.list_indexes("acme")] == ["docs", "broken"]

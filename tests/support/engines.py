@@ -1,0 +1,108 @@
+"""Every implementation of the Engine seam, and the short words tests use to talk to one."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.support.model_engine import ModelEngine
+from vicinal.engine.base import Engine
+from vicinal.limits import Limits
+from vicinal.model import (
+    Accepted,
+    IndexAddress,
+    IndexConfig,
+    Insert,
+    Metric,
+    Mutation,
+    Query,
+    Upsert,
+    VectorBatch,
+)
+
+DOCS = IndexAddress("acme", "docs")
+APPLIED_WITHIN_S = 30.0  # far beyond what any engine needs; a test that waits so long fails
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """One engine under the conformance suite.
+
+    Args:
+        name: Shown in the names of tests.
+        build: Opens an engine that keeps its files in a folder.
+        durable: Whether opening the folder again finds what was acknowledged.
+        spoil: Damages the files of one index of a closed engine, or None when there are none.
+    """
+
+    name: str
+    build: Callable[[Path, Limits], Engine]
+    durable: bool
+    spoil: Callable[[Path, IndexAddress], None] | None = None
+
+
+BUILDERS = [
+    Implementation("model", lambda _folder, limits: ModelEngine(limits), durable=False),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A vector as a test writes it down."""
+
+    id: str
+    values: Sequence[float]
+    namespace: str = ""
+    metadata: dict[str, object] | None = None
+
+
+def batch(*records: Record) -> VectorBatch:
+    """Lay records out column by column."""
+    return VectorBatch(
+        ids=[record.id for record in records],
+        values=np.array([record.values for record in records], np.float32),
+        namespaces=[record.namespace for record in records],
+        metadata=[
+            b"" if record.metadata is None else compact(record.metadata) for record in records
+        ],
+    )
+
+
+def compact(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def create(
+    engine: Engine,
+    address: IndexAddress = DOCS,
+    *,
+    dimensions: int = 2,
+    metric: Metric = Metric.EUCLIDEAN,
+) -> None:
+    engine.create_index(address, IndexConfig(dimensions, metric), None)
+
+
+def apply(engine: Engine, mutation: Mutation, address: IndexAddress = DOCS) -> Accepted:
+    """Append a mutation and wait until queries see it."""
+    accepted = engine.append(address, mutation).result(APPLIED_WITHIN_S)
+    assert engine.wait_applied(address, accepted.seqno, APPLIED_WITHIN_S)
+    return accepted
+
+
+def insert(engine: Engine, *records: Record, address: IndexAddress = DOCS) -> Accepted:
+    return apply(engine, Insert(batch(*records)), address)
+
+
+def upsert(engine: Engine, *records: Record, address: IndexAddress = DOCS) -> Accepted:
+    return apply(engine, Upsert(batch(*records)), address)
+
+
+def vector(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return np.array(values, np.float32)
+
+
+def found(engine: Engine, query: Query, address: IndexAddress = DOCS) -> list[str]:
+    """Return the ids a query finds, best first."""
+    return [match.id for match in engine.query(address, query).matches]
