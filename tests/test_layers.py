@@ -10,7 +10,7 @@ import vicinal
 
 ROOT = Path(vicinal.__file__).parent
 
-BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance"}
+BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"filters.nodes"},
     "metadata": {"model", "filters.nodes"},
     "distance": {"model"},
+    "presets": {"model"},
     "settings": BASE,
     "storage": {"errors", "limits"},
     "tokens": {"errors", "storage"},

@@ -8,16 +8,20 @@
     │   ├── IdTooLong, NamespaceTooLong, MetadataTooLarge     bytes over their limit
     │   ├── TooManyIds            more ids in one call than the limit
     │   ├── BadTopK               topK over what its options allow
+    │   ├── TooManyVectors        more vectors in one batch than the limit
     │   ├── BadBody               a JSON body that does not parse or lacks a member
+    │   ├── BadParameter          a query parameter of the URL outside its range
     │   ├── BadContentType        a vectors body in no known form
     │   ├── BodyTooLarge          more bytes than one request may carry
     │   ├── BadIndexConfig        dimensions, metric or preset that cannot be
     │   ├── BadFilter             a filter outside the grammar
     │   ├── BadCursor             a cursor that is unknown, foreign or expired
     │   ├── LimitExceeded         one more of something than an index or account may hold
-    │   └── BadEmbeddingInput     text an embedding model cannot take
+    │   ├── BadEmbeddingInput     an embedding request outside what the models take
+    │   └── BadEmbeddingBody      the body of one that is not JSON at all
     ├── NotFound                a named thing does not exist
-    │   ├── IndexNotFound, MetadataIndexNotFound, ModelNotFound, RouteNotFound
+    │   ├── IndexNotFound, MetadataIndexNotFound, ModelNotFound
+    │   └── RouteNotFound, MethodNotAllowed
     ├── AlreadyExists           a name is taken
     │   └── IndexExists
     ├── Denied                  the credentials do not allow it
@@ -74,12 +78,20 @@ class TooManyIds(InvalidInput):
     """One call names more ids than the limit."""
 
 
+class TooManyVectors(InvalidInput):
+    """One batch holds more vectors than the limit."""
+
+
 class BadTopK(InvalidInput):
     """topK is over what the options of the query allow."""
 
 
 class BadBody(InvalidInput):
     """A JSON body does not parse, or a member of it is missing or of the wrong type."""
+
+
+class BadParameter(InvalidInput):
+    """A query parameter of the URL is not what the operation takes."""
 
 
 class BadContentType(InvalidInput):
@@ -110,6 +122,10 @@ class BadEmbeddingInput(InvalidInput):
     """An embedding request does not match what the model takes."""
 
 
+class BadEmbeddingBody(InvalidInput):
+    """The body of an embedding request does not parse as JSON."""
+
+
 class NotFound(Error):
     """A named thing does not exist."""
 
@@ -131,7 +147,11 @@ class ModelNotFound(NotFound):
 
 
 class RouteNotFound(NotFound):
-    """Nothing answers at this path, or not with this method."""
+    """Nothing answers at this path. The message is the path."""
+
+
+class MethodNotAllowed(NotFound):
+    """Something answers at this path, but not with this method. The message is the method."""
 
 
 class AlreadyExists(Error):

@@ -1,0 +1,106 @@
+"""What each error looks like on the wire: status, code and text.
+
+The only place that knows HTTP statuses and the platform's numeric codes. Codes and texts
+are those seen from the live service; the ones marked `ours` fill gaps, and are taken from
+the upper end of the 400xx family, where no live code is known. A subclass without a row of
+its own gets its parent's; a test fails when a class of ``errors`` has none at all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from vicinal import errors
+from vicinal.model import QueryResult
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An error as the wire shows it. `retry_after` is in seconds."""
+
+    status: int
+    code: int
+    message: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An item of the ``messages`` of a successful answer."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    status: int
+    code: int
+    text: str = "%s"  # where the error's own message goes
+
+
+ROWS: Mapping[type[errors.Error], _Row] = MappingProxyType(
+    {
+        errors.Error: _Row(500, 40099),  # ours
+        errors.InvalidInput: _Row(400, 40026),
+        errors.BadRecord: _Row(400, 40023),
+        errors.WrongDimensions: _Row(400, 40012),
+        errors.BadQueryVector: _Row(400, 40006),
+        errors.IdTooLong: _Row(400, 40008),
+        errors.NamespaceTooLong: _Row(400, 40009),
+        errors.MetadataTooLarge: _Row(400, 40016),
+        errors.TooManyIds: _Row(400, 40007),
+        errors.TooManyVectors: _Row(400, 40091),  # ours
+        errors.BadTopK: _Row(400, 40025),
+        errors.BadBody: _Row(400, 40026),
+        errors.BadParameter: _Row(400, 40092),  # ours
+        errors.BadContentType: _Row(400, 1005, "vectorize.unknown_content_type - %s"),
+        errors.BodyTooLarge: _Row(413, 40093),  # ours
+        errors.BadIndexConfig: _Row(400, 40090, "vectorize.index.invalid_config - %s"),  # ours
+        errors.BadFilter: _Row(400, 40094),  # ours
+        errors.BadCursor: _Row(400, 40095),  # ours
+        errors.LimitExceeded: _Row(400, 40096),  # ours
+        errors.BadEmbeddingInput: _Row(400, 5006, "AiError: Bad input: %s"),
+        errors.BadEmbeddingBody: _Row(400, 5004, "AiError: Invalid data: %s"),
+        errors.NotFound: _Row(404, 7003),
+        errors.IndexNotFound: _Row(404, 3000, 'vectorize.index.not_found - Index name "%s"'),
+        errors.MetadataIndexNotFound: _Row(400, 40005),
+        errors.ModelNotFound: _Row(400, 5007),
+        errors.RouteNotFound: _Row(
+            404, 7003, "Could not route to %s, perhaps your object identifier is invalid?"
+        ),
+        errors.MethodNotAllowed: _Row(405, 7001, "Method %s not available for that URI."),
+        errors.AlreadyExists: _Row(400, 3002),
+        errors.IndexExists: _Row(400, 3002, 'vectorize.index.duplicate_name - Index name "%s"'),
+        errors.Denied: _Row(403, 10000, "Authentication error: %s"),
+        errors.Unauthenticated: _Row(401, 9106, "Authentication error: %s"),
+        errors.Forbidden: _Row(403, 10000, "Authentication error: %s"),
+        errors.Unavailable: _Row(503, 40097),  # ours
+        errors.Overloaded: _Row(429, 40041, "Too Many Requests: %s"),
+        errors.Corruption: _Row(500, 40098),  # ours
+    }
+)
+"""Every class of ``errors`` and its answer."""
+
+INTERNAL = Answer(500, ROWS[errors.Error].code, "internal error")
+"""The answer to an exception that is not ours: a defect, whose trace belongs in the log."""
+
+
+def answer_for(error: errors.Error) -> Answer:
+    """Return what the wire shows for `error`."""
+    row = next(ROWS[each] for each in type(error).__mro__ if each in ROWS)
+    has_name = (errors.IndexNotFound, errors.IndexExists)
+    message = row.text % (error.name if isinstance(error, has_name) else str(error),)
+    retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
+    return Answer(row.status, row.code, message, retry_after)
+
+
+def notices_for(result: QueryResult) -> tuple[Message, ...]:
+    """Return what a caller should be told about a query that was answered."""
+    return tuple(
+        Message(
+            ROWS[errors.BadFilter].code,
+            f"the filter on {name!r} matches nothing: the property has no metadata index",
+        )
+        for name in result.unindexed
+    )

@@ -1,0 +1,61 @@
+"""The frames around results and errors: four members always, as every REST client expects.
+
+Results arrive as bytes and are spliced in, so that an answer is encoded once.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from vicinal.wire.codes import Answer, Message
+
+_encode = msgspec.json.Encoder().encode
+
+NULL = b"null"
+"""The result of an operation that returns nothing."""
+
+_HEAD = b'{"result":'
+_TAIL = b',"success":true,"errors":[],"messages":[]}'
+
+
+def success(result: bytes, messages: Sequence[Message] = ()) -> bytes:
+    """Return the REST answer around `result`, which is JSON already."""
+    if not messages:
+        return _HEAD + result + _TAIL
+    return b"".join(
+        (_HEAD, result, b',"success":true,"errors":[],"messages":', _encode(messages), b"}")
+    )
+
+
+def failure(answer: Answer) -> bytes:
+    """Return the REST answer for an error."""
+    return b"".join(
+        (
+            b'{"result":null,"success":false,"errors":[{"code":%d,"message":' % answer.code,
+            _encode(answer.message),
+            b'}],"messages":[]}',
+        )
+    )
+
+
+def bare_failure(answer: Answer) -> bytes:
+    """Return an error for the Workers bindings, which read no envelope.
+
+    The index binding reads ``error`` and ``code``, the AI binding ``errors``.
+    """
+    message = _encode(answer.message)
+    return b'{"error":%b,"code":%d,"errors":[{"code":%d,"message":%b}]}' % (
+        message,
+        answer.code,
+        answer.code,
+        message,
+    )
+
+
+def openai_failure(answer: Answer) -> bytes:
+    """Return an error for the OpenAI-compatible routes, whose clients read ``error.message``."""
+    return b'{"error":{"message":%b,"type":%b,"param":null,"code":"%d"}}' % (
+        _encode(answer.message),
+        b'"invalid_request_error"' if answer.status < 500 else b'"server_error"',
+        answer.code,
+    )
