@@ -1,1 +1,1 @@
-"""Nearest-neighbour search in one segment: numbers and ordinals only."""
+"""Nearest-neighbour search in one block of rows: numbers and ordinals only."""

@@ -1,0 +1,176 @@
+"""Writing a segment: from a tail when it is sealed, from segments when they are merged.
+
+Each function writes a folder of component files under a temporary name, every file
+fsynced, and gives it its final name (`storage.files.publish`). Nothing refers to the
+folder until the manifest names it: a crash before that leaves a stray that the next start
+sweeps.
+
+Values are copied in chunks, so a merge needs memory for ids, metadata and columns but not
+for vectors.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vicinal import metadata
+from vicinal.ann import exact
+from vicinal.model import Floats, MetadataIndex, Ordinals
+from vicinal.segment import format as layout
+from vicinal.segment.columns import Column, blob_arrays, merged
+from vicinal.segment.ids import IdTable
+from vicinal.segment.segment import SegmentView
+from vicinal.segment.tail import TailView
+from vicinal.storage import files
+from vicinal.storage.files import ComponentWriter, Seal
+
+CHUNK_ROWS = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedIndex:
+    """A metadata index with the number that names its columns; numbers are never reused."""
+
+    number: int
+    metadata_index: MetadataIndex
+
+
+def seal_tail(
+    segments: Path, number: int, view: TailView, indexes: Sequence[NumberedIndex]
+) -> tuple[layout.SegmentRecord, Ordinals]:
+    """Write the live rows of a tail as segment `number`.
+
+    Returns:
+        What the manifest needs, and the tail row of each row of the segment.
+    """
+    rows = np.flatnonzero(view.live)
+    namespaces, by_property = view.sealed_columns(rows)
+    columns = {each.number: by_property[each.metadata_index.property_name] for each in indexes}
+    values = (view.values(chunk) for chunk in _chunks(rows))
+    record = _write(
+        segments,
+        number,
+        ids=view.ids(rows),
+        blobs=view.metadata(rows),
+        values=values,
+        dimensions=view.dimensions,
+        namespaces=namespaces,
+        columns=columns,
+    )
+    return record, rows
+
+
+def merge(
+    segments: Path, number: int, views: Sequence[SegmentView], indexes: Sequence[NumberedIndex]
+) -> tuple[layout.SegmentRecord, list[Ordinals]]:
+    """Write the live rows of several segments as segment `number`, in the order given.
+
+    A metadata index that came after some of the rows has a column all the same: those
+    rows lack a value in it, as before.
+
+    Returns:
+        What the manifest needs, and for each view its rows in the segment, in order.
+    """
+    kept = [np.flatnonzero(view.live) for view in views]
+    parts = list(zip(views, kept, strict=True))
+    namespaces = merged(
+        views[0].segment.namespaces.index_type,
+        ((view.segment.namespaces, rows) for view, rows in parts),
+    )
+    columns = {
+        each.number: merged(
+            each.metadata_index.index_type,
+            ((view.columns[each.metadata_index.property_name], rows) for view, rows in parts),
+        )
+        for each in indexes
+    }
+    record = _write(
+        segments,
+        number,
+        ids=[each for view, rows in parts for each in view.ids(rows)],
+        blobs=[each for view, rows in parts for each in view.metadata(rows)],
+        values=(view.values(chunk) for view, rows in parts for chunk in _chunks(rows)),
+        dimensions=views[0].segment.dimensions,
+        namespaces=namespaces,
+        columns=columns,
+    )
+    return record, kept
+
+
+def backfill(view: SegmentView, metadata_index: MetadataIndex, *, string_bytes_max: int) -> Column:
+    """Return the column that a segment would have had, read from its metadata."""
+    keys: dict[str | float | bool, int] = {}
+    codes = np.full(len(view.live), -1, np.int32)
+    for chunk in _chunks(np.arange(len(view.live))):
+        for row, blob in zip(chunk.tolist(), view.metadata(chunk), strict=True):
+            value = metadata.indexed_value(
+                metadata.decode(blob), metadata_index, string_bytes_max=string_bytes_max
+            )
+            if value is not None:
+                codes[row] = keys.setdefault(value, len(keys))
+    return Column.of(metadata_index.index_type, list(keys), codes)
+
+
+def write_column(segments: Path, number: int, index_number: int, column: Column) -> Seal:
+    """Add a column to a segment that is already in place."""
+    folder = layout.folder(segments, number)
+    name = layout.column_name(index_number)
+    temporary = folder / f"{name}.tmp"
+    temporary.unlink(missing_ok=True)
+    seal = files.write(temporary, name, column.arrays())
+    files.publish(temporary, folder / name)
+    return seal
+
+
+def _write(
+    segments: Path,
+    number: int,
+    *,
+    ids: Sequence[str],
+    blobs: Sequence[bytes],
+    values: Iterable[Floats],
+    dimensions: int,
+    namespaces: Column,
+    columns: Mapping[int, Column],
+) -> layout.SegmentRecord:
+    final = layout.folder(segments, number)
+    folder = final.with_suffix(".tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    offsets, data = blob_arrays(blobs)
+    components = {
+        layout.VALUES: _write_values(folder / layout.VALUES, values, (len(ids), dimensions)),
+        layout.IDS: files.write(folder / layout.IDS, layout.IDS, IdTable.arrays(ids)),
+        layout.METADATA: files.write(
+            folder / layout.METADATA, layout.METADATA, {"offsets": offsets, "bytes": data}
+        ),
+        layout.NAMESPACES: files.write(
+            folder / layout.NAMESPACES, layout.NAMESPACES, namespaces.arrays()
+        ),
+    }
+    for index_number, column in columns.items():
+        name = layout.column_name(index_number)
+        components[name] = files.write(folder / name, name, column.arrays())
+    files.publish(folder, final)
+    return layout.SegmentRecord(number, len(ids), components)
+
+
+def _write_values(path: Path, values: Iterable[Floats], shape: tuple[int, int]) -> Seal:
+    norms = [np.empty(0, np.float32)]
+
+    def measured() -> Iterator[Floats]:
+        for chunk in values:
+            norms.append(exact.norms(chunk))
+            yield chunk
+
+    with ComponentWriter(path, layout.VALUES) as writer:
+        writer.add_chunks("values", np.float32, shape, measured())
+        writer.add("norms", np.concatenate(norms))
+    return writer.seal
+
+
+def _chunks(rows: Ordinals) -> Iterator[Ordinals]:
+    return (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))

@@ -1,0 +1,275 @@
+"""Columns: one indexed property of every row, in the form that filters read.
+
+A column has *keys*, the distinct values in ascending order, and for each row a *code*: the
+place of its value among the keys, or -1 when the row lacks one. Because keys are sorted,
+any predicate is a few intervals of codes, and whether rows without a value pass
+(`CodeSet`); because rows are also kept sorted by code, those intervals are slices, whose
+lengths are counts. So a predicate costs a binary search, not a scan.
+
+`Column` is sealed and may be memory-mapped; `GrowingColumn` is a tail's, appended to by
+one writer while readers use the rows that were there when their snapshot was taken. What
+a predicate means is `filters.evaluate`; a property test holds the two together.
+Namespaces are a column of strings in which no namespace is the lack of one.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self, cast, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.filters.evaluate import holds
+from vicinal.filters.nodes import Operator, Predicate, Scalar
+from vicinal.model import IndexType, Mask, Ordinals
+
+Codes = NDArray[np.int32]
+LACKING = -1
+"""The code of a row without a value."""
+
+_PYTHON_TYPES = {IndexType.STRING: str, IndexType.NUMBER: float, IndexType.BOOLEAN: bool}
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSet:
+    """Codes that pass a predicate: ascending, disjoint ``[start, stop)`` and maybe LACKING."""
+
+    intervals: tuple[tuple[int, int], ...]
+    lacking: bool
+
+    def mask(self, codes: Codes) -> Mask:
+        """Tell for each code whether it is in the set."""
+        if len(self.intervals) == 1:  # the commonest form, several times faster
+            start, stop = self.intervals[0]
+            mask = (codes >= start) & (codes < stop)
+        else:
+            bounds = np.array([bound for each in self.intervals for bound in each], np.int32)
+            mask = np.searchsorted(bounds, codes, side="right") % 2 == 1
+        if self.lacking:
+            mask |= codes == LACKING
+        return mask
+
+    def complement(self, key_count: int) -> "CodeSet":
+        """Return the set of all codes that are not in this one."""
+        bounds = [0, *(bound for interval in self.intervals for bound in interval), key_count]
+        gaps = [(start, stop) for start, stop in pairwise(bounds)][::2]
+        return CodeSet(tuple(gap for gap in gaps if gap[0] < gap[1]), not self.lacking)
+
+
+class Strings(Sequence[str]):
+    """An immutable sequence of strings in two arrays: end offsets and UTF-8 bytes."""
+
+    def __init__(self, offsets: NDArray[np.uint64], data: NDArray[np.uint8]) -> None:
+        self._offsets = offsets
+        self._data = data
+
+    @classmethod
+    def arrays(cls, strings: Iterable[str]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+        """Return ``(offsets (n+1,), bytes)`` that hold `strings`."""
+        return blob_arrays([string.encode() for string in strings])
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        start, stop = self._offsets[place], self._offsets[place + 1]
+        return self._data[start:stop].tobytes().decode()
+
+
+def blob_arrays(blobs: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """Return ``(offsets (n+1,) uint64, bytes)`` that hold the blobs one after another."""
+    offsets = np.zeros(len(blobs) + 1, np.uint64)
+    np.cumsum([len(blob) for blob in blobs], out=offsets[1:])
+    return offsets, np.frombuffer(b"".join(blobs), np.uint8)
+
+
+class Column:
+    """A sealed column, made from the arrays that `arrays` gives."""
+
+    def __init__(self, index_type: IndexType, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.index_type = index_type
+        self.codes: Codes = arrays["codes"]
+        self._order: NDArray[np.uint32] = arrays["order"]
+        self._starts: NDArray[np.uint32] = arrays["starts"]
+        self._arrays = arrays
+        self.keys: Strings | NDArray[Any] = (
+            Strings(arrays["key_offsets"], arrays["key_bytes"])
+            if index_type is IndexType.STRING
+            else arrays["keys"]
+        )
+
+    @classmethod
+    def of(cls, index_type: IndexType, keys: Sequence[Scalar], codes: Codes) -> Self:
+        """Seal a column whose keys come in any order; keys that no row has are dropped."""
+        used = np.unique(codes[codes >= 0])
+        ranked = sorted(used.tolist(), key=lambda code: keys[code])
+        places = np.full(len(keys) + 1, LACKING, np.int32)  # the last serves LACKING
+        places[ranked] = np.arange(len(ranked), dtype=np.int32)
+        return cls._of_sorted(index_type, [keys[code] for code in ranked], places[codes])
+
+    @classmethod
+    def _of_sorted(cls, index_type: IndexType, keys: Sequence[Scalar], codes: Codes) -> Self:
+        order = np.argsort(codes, kind="stable").astype(np.uint32)
+        counts = np.bincount(codes[codes >= 0], minlength=len(keys))
+        starts = np.zeros(len(keys) + 1, np.uint32)
+        np.cumsum(counts, out=starts[1:])
+        arrays: dict[str, NDArray[Any]] = {
+            "codes": codes,
+            "order": order[len(codes) - int(starts[-1]) :],
+            "starts": starts,
+        }
+        if index_type is IndexType.STRING:
+            arrays["key_offsets"], arrays["key_bytes"] = Strings.arrays(str(key) for key in keys)
+        else:
+            dtype = np.float64 if index_type is IndexType.NUMBER else np.bool_
+            arrays["keys"] = np.array(keys, dtype)
+        return cls(index_type, arrays)
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Return the arrays to store; `Column` takes them back."""
+        return self._arrays
+
+    def code_set(self, predicate: Predicate) -> CodeSet:
+        """Return the codes for which a predicate holds."""
+        match predicate.operator:
+            case Operator.EQ | Operator.IN:
+                return self._equal_to(predicate.operands)
+            case Operator.NE | Operator.NIN:
+                return self._equal_to(predicate.operands).complement(len(self.keys))
+        operand = predicate.operands[0]
+        start, stop = 0, len(self.keys)
+        if type(operand) is not _PYTHON_TYPES[self.index_type] or isinstance(operand, bool):
+            return CodeSet((), lacking=False)
+        match predicate.operator:
+            case Operator.LT:
+                stop = bisect_left(self.keys, operand)
+            case Operator.LTE:
+                stop = bisect_right(self.keys, operand)
+            case Operator.GT:
+                start = bisect_right(self.keys, operand)
+            case Operator.GTE:
+                start = bisect_left(self.keys, operand)
+        return CodeSet(((start, stop),) if start < stop else (), lacking=False)
+
+    def count(self, codes: CodeSet) -> int:
+        """Return how many rows have one of these codes."""
+        count = sum(int(self._starts[b]) - int(self._starts[a]) for a, b in codes.intervals)
+        return count + (len(self.codes) - len(self._order) if codes.lacking else 0)
+
+    def rows(self, codes: CodeSet) -> Ordinals:
+        """Return the rows that have one of these codes, in no order."""
+        if codes.lacking:
+            return np.flatnonzero(codes.mask(self.codes))
+        slices = [self._order[self._starts[a] : self._starts[b]] for a, b in codes.intervals]
+        return np.concatenate(slices).astype(np.int64) if slices else np.empty(0, np.int64)
+
+    def value(self, row: int) -> Scalar | None:
+        """Return a row's value, or None when it lacks one."""
+        code = int(self.codes[row])
+        return None if code == LACKING else as_scalar(self.keys[code])
+
+    def _equal_to(self, operands: tuple[Scalar | None, ...]) -> CodeSet:
+        codes: set[int] = set()
+        for operand in operands:
+            if type(operand) is _PYTHON_TYPES[self.index_type]:
+                code = bisect_left(self.keys, operand)
+                if code < len(self.keys) and self.keys[code] == operand:
+                    codes.add(code)
+        return CodeSet(tuple((code, code + 1) for code in sorted(codes)), None in operands)
+
+
+class GrowingColumn:
+    """A tail's column. One writer appends; a reader passes the row count of its snapshot."""
+
+    def __init__(self, index_type: IndexType, row_count: int = 0) -> None:
+        """Begin with `row_count` rows that lack a value."""
+        self.index_type = index_type
+        self.keys: list[Scalar] = []
+        self._code_of: dict[Scalar, int] = {}
+        self._codes = np.full(max(row_count, 64), LACKING, np.int32)
+        self._count = row_count
+
+    def extend(self, values: Iterable[Scalar | None]) -> None:
+        """Append one value (or None) a row."""
+        codes = [LACKING if value is None else self._code(value) for value in values]
+        end = self._count + len(codes)
+        if end > len(self._codes):
+            # Readers keep the old array: the rows they may see never change in it.
+            grown = np.full(max(end, 2 * len(self._codes)), LACKING, np.int32)
+            grown[: self._count] = self._codes[: self._count]
+            self._codes = grown
+        self._codes[self._count : end] = codes
+        self._count = end
+
+    def codes(self, row_count: int) -> Codes:
+        """Return the codes of the first `row_count` rows; they index `keys`."""
+        return self._codes[:row_count]
+
+    def mask(self, predicate: Predicate, row_count: int) -> Mask:
+        """Tell for each of the first `row_count` rows whether a predicate holds."""
+        codes = self.codes(row_count)
+        keys = self.keys
+        key_count = len(keys)
+        passes = np.zeros(key_count + 1, np.bool_)  # the last serves LACKING
+        if predicate.operator in (Operator.EQ, Operator.NE, Operator.IN, Operator.NIN):
+            for operand in predicate.operands:
+                if operand is None:
+                    passes[LACKING] = True
+                elif type(operand) is _PYTHON_TYPES[self.index_type]:
+                    code = self._code_of.get(operand, key_count)
+                    if code < key_count:
+                        passes[code] = True
+            if predicate.operator in (Operator.NE, Operator.NIN):
+                passes = ~passes
+        else:
+            passes[:key_count] = [holds(predicate, keys[code]) for code in range(key_count)]
+        return passes[codes]
+
+    def value(self, row: int) -> Scalar | None:
+        """Return a row's value, or None when it lacks one."""
+        code = int(self._codes[row])
+        return None if code == LACKING else self.keys[code]
+
+    def sealed(self, rows: Ordinals) -> Column:
+        """Return a sealed column of these rows, in this order."""
+        return Column.of(self.index_type, self.keys, self._codes[rows])
+
+    def _code(self, value: Scalar) -> int:
+        code = self._code_of.get(value)
+        if code is None:
+            code = len(self.keys)
+            # The key goes first: a reader that finds the code must find its key.
+            self.keys.append(value)
+            self._code_of[value] = code
+        return code
+
+
+def merged(index_type: IndexType, parts: Iterable[tuple[Column | None, Ordinals]]) -> Column:
+    """Return one column of the given rows of several; None stands for rows that all lack."""
+    union: dict[Scalar, int] = {}
+    codes: list[Codes] = []
+    for column, rows in parts:
+        if column is None:
+            codes.append(np.full(len(rows), LACKING, np.int32))
+            continue
+        places = np.empty(len(column.keys) + 1, np.int32)
+        places[LACKING] = LACKING
+        for code, key in enumerate(column.keys):
+            places[code] = union.setdefault(as_scalar(key), len(union))
+        codes.append(places[column.codes[rows]])
+    return Column.of(index_type, list(union), np.concatenate(codes))
+
+
+def as_scalar(key: Any) -> Scalar:
+    """Return a key as a plain Python value; keys of mapped columns are numpy scalars."""
+    return key if isinstance(key, str) else cast(Scalar, key.item())

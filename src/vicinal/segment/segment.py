@@ -1,0 +1,188 @@
+"""A sealed segment, memory-mapped, and the view that a snapshot has of it.
+
+A `Segment` is its files: immutable, shared by every snapshot that contains it, unmapped
+when the last of them is gone (its folder may be deleted before). What changes over time,
+which rows are dead and which metadata indexes have a column, is in the `SegmentView`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vicinal.ann.exact import ExactIndex
+from vicinal.filters.evaluate import holds
+from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+from vicinal.model import Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
+from vicinal.segment import format as layout
+from vicinal.segment.base import Selection
+from vicinal.segment.columns import Column
+from vicinal.segment.ids import Hashes, IdTable
+from vicinal.storage.files import ComponentFile
+
+LISTED_ROWS_MAX = 20_000
+LISTED_ROWS_MIN = 4_000
+LISTED_SHARE_MAX = 0.02
+"""Below these many rows scoring just them beats a scan under a mask (docs/decisions.md)."""
+
+
+class Segment:
+    """The files of one segment.
+
+    Raises:
+        Corruption: on opening, when a component is missing or damaged.
+    """
+
+    def __init__(self, segments: Path, record: layout.SegmentRecord, metric: Metric) -> None:
+        self.record = record
+        self._folder = layout.folder(segments, record.number)
+        self._values_file = self._open(layout.VALUES)
+        self._values: Floats = self._values_file.unverified_array("values")
+        self._metadata_file = self._open(layout.METADATA)
+        self._metadata_offsets = self._metadata_file.array("offsets")
+        self._metadata_bytes = self._metadata_file.unverified_array("bytes")
+        ids = self._open(layout.IDS)
+        self.ids = IdTable(
+            {name: ids.array(name) for name in ("offsets", "bytes", "hashes", "rows")}
+        )
+        self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
+        self._exact = ExactIndex(self._values, self._values_file.array("norms"), metric)
+
+    @property
+    def dimensions(self) -> int:
+        """Length of every vector."""
+        return int(self._values.shape[1])
+
+    @property
+    def files(self) -> tuple[ComponentFile, ...]:
+        """The files whose bytes may not all have been verified yet."""
+        return (self._values_file, self._metadata_file)
+
+    def column(self, name: str, index_type: IndexType) -> Column:
+        """Open a column component."""
+        file = self._open(name)
+        keys = ("key_offsets", "key_bytes") if index_type is IndexType.STRING else ("keys",)
+        return Column(
+            index_type, {each: file.array(each) for each in ("codes", "order", "starts", *keys)}
+        )
+
+    def values(self, rows: Ordinals) -> Floats:
+        """Return a copy of these rows' values."""
+        self._values_file.verify_rows("values", rows)
+        return self._values[rows]
+
+    def metadata(self, rows: Ordinals) -> list[bytes]:
+        """Return these rows' metadata."""
+        blobs = []
+        for row in rows:
+            start, stop = int(self._metadata_offsets[row]), int(self._metadata_offsets[row + 1])
+            self._metadata_file.verify_slice("bytes", start, stop)
+            blobs.append(self._metadata_bytes[start:stop].tobytes())
+        return blobs
+
+    def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
+        """See `segment.base.View`."""
+        if selection.rows is not None:
+            self._values_file.verify_rows("values", selection.rows)
+            return self._exact.candidates_among(query, k, selection.rows)
+        self._values_file.verify_all()
+        return self._exact.candidates(query, k, selection.mask)
+
+    def _open(self, name: str) -> ComponentFile:
+        return ComponentFile(self._folder / name, name, self.record.components[name])
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentView:
+    """A segment as one snapshot sees it.
+
+    `columns` has an entry for every metadata index of the snapshot; None where the index
+    came after these rows, which all lack a value then.
+    """
+
+    segment: Segment
+    live: Mask
+    live_count: int
+    columns: Mapping[str, Column | None]
+
+    def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
+        """See `segment.base.View`."""
+        rows = self.segment.ids.find(ids, id_hashes)
+        rows[(rows >= 0) & ~self.live[rows]] = -1
+        return rows
+
+    def select(self, namespace: str, filter_: Filter) -> Selection:
+        """See `segment.base.View`."""
+        terms = [(self.columns[each.property_name], each) for each in filter_]
+        if namespace:
+            is_in = Predicate("", Operator.EQ, (namespace,))
+            terms.append((self.segment.namespaces, is_in))
+        return select(terms, self.live, self.live_count)
+
+    def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
+        """See `segment.base.View`."""
+        return self.segment.candidates(query, k, selection)
+
+    def values(self, rows: Ordinals) -> Floats:
+        """See `segment.base.View`."""
+        return self.segment.values(rows)
+
+    def ids(self, rows: Ordinals) -> list[str]:
+        """See `segment.base.View`."""
+        return [self.segment.ids[row] for row in rows.tolist()]
+
+    def namespaces(self, rows: Ordinals) -> list[str]:
+        """See `segment.base.View`."""
+        found = (self.segment.namespaces.value(row) for row in rows.tolist())
+        return ["" if each is None else str(each) for each in found]
+
+    def metadata(self, rows: Ordinals) -> list[bytes]:
+        """See `segment.base.View`."""
+        return self.segment.metadata(rows)
+
+    def indexed_values(
+        self, row: int, metadata_indexes: Sequence[MetadataIndex]
+    ) -> list[tuple[str, Scalar]]:
+        """See `segment.base.View`."""
+        found = []
+        for each in metadata_indexes:
+            column = self.columns[each.property_name]
+            value = None if column is None else column.value(row)
+            if value is not None:
+                found.append((each.property_name, value))
+        return found
+
+
+def select(
+    terms: Sequence[tuple[Column | None, Predicate]], live: Mask, live_count: int
+) -> Selection:
+    """Plan and evaluate a conjunction over sealed columns.
+
+    The narrowest term is counted first, from the columns alone. When few rows pass it
+    they are listed and the other terms test just those; otherwise every term is a mask.
+    """
+    row_count = len(live)
+    sets = []
+    for column, predicate in terms:
+        if column is None:
+            if not holds(predicate, None):
+                return Selection(0, rows=np.empty(0, np.int64))
+            continue
+        codes = column.code_set(predicate)
+        sets.append((column.count(codes), column, codes))
+    sets.sort(key=lambda each: each[0])
+    if not sets:
+        return Selection(live_count, mask=None if live_count == row_count else live)
+    count, column, codes = sets[0]
+    listed_max = min(max(LISTED_ROWS_MIN, int(LISTED_SHARE_MAX * row_count)), LISTED_ROWS_MAX)
+    if count <= listed_max:
+        rows = column.rows(codes)
+        for _, other, other_codes in sets[1:]:
+            rows = rows[other_codes.mask(other.codes[rows])]
+        rows = rows[live[rows]]
+        return Selection(len(rows), rows=rows)
+    mask = live.copy()
+    for _, other, other_codes in sets:
+        mask &= other_codes.mask(other.codes)
+    return Selection.of_mask(mask)

@@ -1,0 +1,259 @@
+"""The tail: the newest vectors of an index, in memory, searched exactly.
+
+One applier writes; it appends rows and marks rows dead, then takes a `TailView` for the
+next snapshot. Arrays are shared with views, which is safe because a row never changes
+once written: appending writes behind every view's row count, and growing or marking dead
+replaces the array instead of writing to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vicinal import metadata
+from vicinal.ann import exact
+from vicinal.ann.exact import ExactIndex
+from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+from vicinal.model import (
+    Floats,
+    IndexType,
+    Mask,
+    MetadataIndex,
+    Metric,
+    Ordinals,
+    VectorBatch,
+)
+from vicinal.segment.base import Selection
+from vicinal.segment.columns import Column, GrowingColumn
+from vicinal.segment.ids import Hashes
+
+
+class Tail:
+    """The mutable end of an index. Not thread-safe: its one applier calls everything."""
+
+    def __init__(self, dimensions: int, metric: Metric, *, string_bytes_max: int) -> None:
+        self.row_count = 0
+        self.live_count = 0
+        self._metric = metric
+        self._string_bytes_max = string_bytes_max
+        self._values: Floats = np.empty((64, dimensions), np.float32)
+        self._norms: Floats = np.empty(64, np.float32)
+        self._live: Mask = np.zeros(64, np.bool_)
+        self._is_live_shared = False
+        self._ids: list[str] = []
+        self._row_of: dict[str, int] = {}
+        self.kill_count = 0  # moves before a row dies, so that readers notice
+        self._metadata: list[bytes] = []
+        self._namespaces = GrowingColumn(IndexType.STRING)
+        self._columns: dict[str, GrowingColumn] = {}
+        self._metadata_indexes: dict[str, MetadataIndex] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of values held, the part of a tail's memory that grows with dimensions."""
+        return self.row_count * int(self._values.itemsize) * self._values.shape[1]
+
+    def append(self, batch: VectorBatch, rows: Sequence[int] | None = None) -> None:
+        """Append vectors (those at `rows`, or all) whose ids are live nowhere in the tail."""
+        if rows is not None:
+            batch = VectorBatch(
+                [batch.ids[row] for row in rows],
+                batch.values[list(rows)],
+                [batch.namespaces[row] for row in rows],
+                [batch.metadata[row] for row in rows],
+            )
+        start, end = self.row_count, self.row_count + len(batch)
+        self._reserve(end)
+        self._values[start:end] = batch.values
+        self._norms[start:end] = exact.norms(batch.values)
+        self._live[start:end] = True
+        self._ids.extend(batch.ids)
+        self._row_of.update(zip(batch.ids, range(start, end), strict=True))
+        self._metadata.extend(batch.metadata)
+        self._namespaces.extend(each or None for each in batch.namespaces)
+        self._extend_columns(batch.metadata)
+        self.row_count = end
+        self.live_count += len(batch)
+
+    def kill(self, ids: Sequence[str]) -> list[str]:
+        """Mark the rows of these ids dead; return the ids that are not in the tail."""
+        self.kill_count += 1
+        rows: list[int] = []
+        absent: list[str] = []
+        for each in ids:
+            row = self._row_of.pop(each, None)
+            if row is None:
+                absent.append(each)
+            else:
+                rows.append(row)
+        if rows:
+            if self._is_live_shared:
+                self._live = self._live.copy()
+                self._is_live_shared = False
+            self._live[rows] = False
+            self.live_count -= len(rows)
+        return absent
+
+    def __contains__(self, vector_id: str) -> bool:
+        return vector_id in self._row_of
+
+    def add_column(self, metadata_index: MetadataIndex, *, backfill: bool) -> None:
+        """Begin a column; rows already there lack a value unless `backfill`."""
+        column = GrowingColumn(metadata_index.index_type, 0 if backfill else self.row_count)
+        if backfill:
+            column.extend(
+                metadata.indexed_value(
+                    metadata.decode(blob), metadata_index, string_bytes_max=self._string_bytes_max
+                )
+                for blob in self._metadata
+            )
+        # Views hold the dictionary they were given, so it is replaced, not changed.
+        self._columns = {**self._columns, metadata_index.property_name: column}
+        self._metadata_indexes = {
+            **self._metadata_indexes,
+            metadata_index.property_name: metadata_index,
+        }
+
+    def drop_column(self, property_name: str) -> None:
+        """Forget a column."""
+        self._columns = {k: v for k, v in self._columns.items() if k != property_name}
+        self._metadata_indexes = {
+            k: v for k, v in self._metadata_indexes.items() if k != property_name
+        }
+
+    def view(self) -> "TailView":
+        """Return the rows as they are now, unchanged by whatever is done next."""
+        self._is_live_shared = True
+        count = self.row_count
+        return TailView(
+            live=self._live[:count],
+            live_count=self.live_count,
+            _values=self._values[:count],
+            _exact=ExactIndex(self._values[:count], self._norms[:count], self._metric),
+            _tail=self,
+            _kill_count=self.kill_count,
+            _ids=self._ids,
+            _row_of=self._row_of,
+            _metadata=self._metadata,
+            _namespaces=self._namespaces,
+            columns=self._columns,
+        )
+
+    def _extend_columns(self, blobs: Sequence[bytes]) -> None:
+        if not self._columns:
+            return
+        documents = [metadata.decode(blob) for blob in blobs]
+        for name, column in self._columns.items():
+            metadata_index = self._metadata_indexes[name]
+            column.extend(
+                metadata.indexed_value(
+                    document, metadata_index, string_bytes_max=self._string_bytes_max
+                )
+                for document in documents
+            )
+
+    def _reserve(self, row_count: int) -> None:
+        capacity = len(self._values)
+        if row_count <= capacity:
+            return
+        capacity = max(row_count, 2 * capacity)
+        count = self.row_count
+        for name in ("_values", "_norms", "_live"):
+            old = getattr(self, name)
+            grown = np.zeros((capacity, *old.shape[1:]), old.dtype)
+            grown[:count] = old[:count]
+            setattr(self, name, grown)
+        self._is_live_shared = False
+
+
+@dataclass(frozen=True, slots=True)
+class TailView:
+    """The tail as one snapshot sees it: the rows before `len(live)`."""
+
+    live: Mask
+    live_count: int
+    columns: Mapping[str, GrowingColumn]
+    _tail: Tail
+    _kill_count: int
+    _values: Floats
+    _exact: ExactIndex
+    _ids: Sequence[str]
+    _row_of: Mapping[str, int]
+    _metadata: Sequence[bytes]
+    _namespaces: GrowingColumn
+
+    def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
+        """See `segment.base.View`."""
+        count = len(self.live)
+        rows = np.array([self._row_of.get(each, -1) for each in ids], np.int64)
+        rows[rows >= count] = -1
+        if self._tail.kill_count != self._kill_count:
+            # The tail has moved on, and its map may have forgotten ids that live here.
+            wanted = {each: place for place, each in enumerate(ids)}
+            for row in np.flatnonzero(self.live).tolist():
+                place = wanted.get(self._ids[row])
+                if place is not None:
+                    rows[place] = row
+            rows[~self.live[rows]] = -1
+        return rows
+
+    def select(self, namespace: str, filter_: Filter) -> Selection:
+        """See `segment.base.View`."""
+        if not namespace and not filter_:
+            is_all = self.live_count == len(self.live)
+            return Selection(self.live_count, mask=None if is_all else self.live)
+        mask = self.live
+        if namespace:
+            is_in = Predicate("", Operator.EQ, (namespace,))
+            mask = mask & self._namespaces.mask(is_in, len(self.live))
+        for predicate in filter_:
+            column = self.columns[predicate.property_name]
+            mask = mask & column.mask(predicate, len(self.live))
+        return Selection.of_mask(mask)
+
+    def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
+        """See `segment.base.View`."""
+        if selection.mask is not None and 8 * selection.count < len(self.live):
+            rows = np.flatnonzero(selection.mask)
+            return self._exact.candidates_among(query, k, rows)
+        return self._exact.candidates(query, k, selection.mask)
+
+    def values(self, rows: Ordinals) -> Floats:
+        """See `segment.base.View`."""
+        return self._values[rows]
+
+    def ids(self, rows: Ordinals) -> list[str]:
+        """See `segment.base.View`."""
+        return [self._ids[row] for row in rows.tolist()]
+
+    def namespaces(self, rows: Ordinals) -> list[str]:
+        """See `segment.base.View`."""
+        found = (self._namespaces.value(row) for row in rows.tolist())
+        return ["" if each is None else str(each) for each in found]
+
+    def metadata(self, rows: Ordinals) -> list[bytes]:
+        """See `segment.base.View`."""
+        return [self._metadata[row] for row in rows.tolist()]
+
+    def indexed_values(
+        self, row: int, metadata_indexes: Sequence[MetadataIndex]
+    ) -> list[tuple[str, Scalar]]:
+        """See `segment.base.View`."""
+        found = []
+        for each in metadata_indexes:
+            value = self.columns[each.property_name].value(row)
+            if value is not None:
+                found.append((each.property_name, value))
+        return found
+
+    @property
+    def dimensions(self) -> int:
+        """Length of every vector."""
+        return int(self._values.shape[1])
+
+    def sealed_columns(self, rows: Ordinals) -> tuple[Column, Mapping[str, Column]]:
+        """Return sealed columns of these rows: the namespaces, and one per metadata index."""
+        return self._namespaces.sealed(rows), {
+            name: column.sealed(rows) for name, column in self.columns.items()
+        }

@@ -1,0 +1,293 @@
+"""Write-once component files: named arrays, checksummed block by block.
+
+    file     := magic body trailer footer
+    magic    := "VICINAL\\n"                                            8 bytes
+    body     := arrays, each starting at a multiple of 64 bytes, zero padding between
+    trailer  := JSON: kind, format version, arrays (name, dtype, shape, offset) and the
+                CRC-32 of every block of the file before the trailer
+    footer   := trailer length u32 | trailer CRC-32 u32 | magic         16 bytes, little-endian
+
+A file is written once, to its end, and fsynced; after that it never changes. Whoever
+names it (the manifest) keeps its `Seal`: size and trailer checksum. The trailer holds the
+checksums of the blocks, so the seal vouches for every byte.
+
+What damage can do: a file cut off or grown differs from its seal's size; a changed
+trailer or footer from its checksum; a changed byte elsewhere from its block's. Opening
+checks all but the blocks; small files' blocks are checked at once and large ones' before
+first use (`ComponentFile.verify`), so that opening does not read gigabytes. Nothing
+damaged is ever handed out: `Corruption` names the file instead.
+
+This module knows arrays of numbers, not what they mean: no vectors, ids or segments.
+"""
+
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from vicinal.errors import Corruption
+
+FORMAT_VERSION = 1
+BLOCK_BYTES = 1 << 18  # small enough that checking one before a read of a few rows is cheap
+VERIFIED_AT_OPEN_BYTES_MAX = 8 << 20  # ours: about 4 ms of checking
+
+_MAGIC = b"VICINAL\n"
+_FOOTER = struct.Struct("<II8s")
+_ALIGNMENT = 64
+
+
+class _ArrayEntry(msgspec.Struct, frozen=True):
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+class _Trailer(msgspec.Struct, frozen=True):
+    kind: str
+    version: int
+    arrays: tuple[_ArrayEntry, ...]
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What the manifest remembers of a file: any other file under its name is damage."""
+
+    size: int
+    checksum: int
+
+
+class ComponentWriter:
+    """Writes one component file; arrays may be given whole or in chunks of rows.
+
+    Use as a context manager; `seal` is set when the block ends without an error, and by
+    then the file's bytes (not its directory entry) are on disk.
+    """
+
+    seal: Seal
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path = path
+        self._kind = kind
+        self._arrays: list[_ArrayEntry] = []
+        self._blocks: list[int] = []
+        self._block = 0
+        self._offset = 0
+
+    def __enter__(self) -> Self:
+        self._file: BinaryIO = self._path.open("xb")
+        self._write(_MAGIC)
+        return self
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        """Append a whole array."""
+        self.add_chunks(name, array.dtype, array.shape, [array])
+
+    def add_chunks(
+        self,
+        name: str,
+        dtype: DTypeLike,
+        shape: tuple[int, ...],
+        chunks: Iterable[NDArray[Any]],
+    ) -> None:
+        """Append an array whose rows come in chunks that together have `shape`."""
+        dtype = np.dtype(dtype).newbyteorder("<")
+        self._write(bytes(-self._offset % _ALIGNMENT))
+        start = self._offset
+        for chunk in chunks:
+            self._write(np.ascontiguousarray(chunk, dtype).reshape(-1).view(np.uint8).data)
+        expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        assert self._offset - start == expected, f"chunks of {name} do not make up {shape}"
+        self._arrays.append(_ArrayEntry(name, dtype.str, shape, start))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file as file:
+            if kind is not None:
+                return
+            if self._offset % BLOCK_BYTES:
+                self._blocks.append(self._block)
+            trailer = msgspec.json.encode(
+                _Trailer(self._kind, FORMAT_VERSION, tuple(self._arrays), tuple(self._blocks))
+            )
+            checksum = zlib.crc32(trailer)
+            file.write(trailer)
+            file.write(_FOOTER.pack(len(trailer), checksum, _MAGIC))
+            file.flush()
+            sync(file.fileno())
+            self.seal = Seal(self._offset + len(trailer) + _FOOTER.size, checksum)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        self._file.write(view)
+        while view:
+            room = BLOCK_BYTES - self._offset % BLOCK_BYTES
+            piece, view = view[:room], view[room:]
+            self._block = zlib.crc32(piece, self._block)
+            self._offset += len(piece)
+            if len(piece) == room:
+                self._blocks.append(self._block)
+                self._block = 0
+
+
+def write(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> Seal:
+    """Write a component file of whole arrays and fsync it."""
+    with ComponentWriter(path, kind) as writer:
+        for name, array in arrays.items():
+            writer.add(name, array)
+    return writer.seal
+
+
+class ComponentFile:
+    """A component file, memory-mapped. Arrays are read-only views that keep it mapped.
+
+    Raises:
+        Corruption: on opening, when the file is missing, differs from its seal or is not
+            of this kind and version; from `verify` and `array`, when a block is damaged.
+    """
+
+    def __init__(self, path: Path, kind: str, seal: Seal) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size != seal.size:
+                    raise Corruption(f"{path} has {size} bytes, but {seal.size} were written")
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError as error:
+            raise Corruption(f"{path} is missing") from error
+        trailer = self._read_trailer(seal)
+        if trailer.kind != kind or trailer.version != FORMAT_VERSION:
+            raise Corruption(
+                f"{path} holds {trailer.kind!r} in format {trailer.version}, "
+                f"not {kind!r} in format {FORMAT_VERSION}"
+            )
+        self._entries = {entry.name: entry for entry in trailer.arrays}
+        self._checksums = trailer.blocks
+        self._verified = np.zeros(len(trailer.blocks), dtype=np.bool_)
+        self.is_verified = False
+        if self._body_size <= VERIFIED_AT_OPEN_BYTES_MAX:
+            self.verify_all()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return an array whose every block has been verified."""
+        entry = self._entries[name]
+        if self._nbytes(entry) and not self.is_verified:
+            self._verify_range(entry.offset, self._nbytes(entry))
+        return self.unverified_array(name)
+
+    def unverified_array(self, name: str) -> NDArray[Any]:
+        """Return an array of which the caller verifies what it reads (`verify_rows`)."""
+        entry = self._entries[name]
+        count = int(np.prod(entry.shape, dtype=np.int64))
+        flat = np.frombuffer(self._map, entry.dtype, count, entry.offset)
+        return flat.reshape(entry.shape)
+
+    def verify_rows(self, name: str, rows: NDArray[np.int64]) -> None:
+        """Verify the blocks that hold these rows (first axis) of an array."""
+        if self.is_verified or not len(rows):
+            return
+        entry = self._entries[name]
+        row_bytes = self._nbytes(entry) // max(entry.shape[0], 1)
+        starts = entry.offset + rows * row_bytes
+        first, last = starts // BLOCK_BYTES, (starts + row_bytes - 1) // BLOCK_BYTES
+        # A row spans few blocks, so walking along it visits all of them.
+        for step in range(int((last - first).max()) + 1):
+            blocks = np.minimum(first + step, last)
+            for block in np.unique(blocks[~self._verified[blocks]]):
+                self._verify(int(block))
+
+    def verify_slice(self, name: str, start: int, stop: int) -> None:
+        """Verify the blocks that hold rows `start` to `stop` (first axis) of an array."""
+        if self.is_verified or start == stop:
+            return
+        entry = self._entries[name]
+        row_bytes = self._nbytes(entry) // entry.shape[0]
+        self._verify_range(entry.offset + start * row_bytes, (stop - start) * row_bytes)
+
+    def _verify_range(self, offset: int, size: int) -> None:
+        for block in range(offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES + 1):
+            if not self._verified[block]:
+                self._verify(block)
+
+    def verify_all(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Verify every block not yet verified, asking between blocks whether to stop."""
+        for block in np.flatnonzero(~self._verified):
+            if should_stop():
+                return
+            self._verify(int(block))
+        self.is_verified = True
+
+    @property
+    def _body_size(self) -> int:
+        return len(self._map) - _FOOTER.size - self._trailer_size
+
+    def _verify(self, block: int) -> None:
+        start = block * BLOCK_BYTES
+        end = min(start + BLOCK_BYTES, self._body_size)
+        with memoryview(self._map) as view, view[start:end] as piece:
+            checksum = zlib.crc32(piece)
+        if checksum != self._checksums[block]:
+            raise Corruption(f"{self.path} is damaged between bytes {start} and {end}")
+        self._verified[block] = True
+
+    def _read_trailer(self, seal: Seal) -> _Trailer:
+        length = checksum = 0
+        magic = b""
+        if len(self._map) >= _FOOTER.size + len(_MAGIC):
+            length, checksum, magic = _FOOTER.unpack(self._map[-_FOOTER.size :])
+        end = len(self._map) - _FOOTER.size
+        if magic != _MAGIC or checksum != seal.checksum or length > end:
+            raise Corruption(f"the footer of {self.path} is damaged")
+        raw = self._map[end - length : end]
+        if zlib.crc32(raw) != checksum:
+            raise Corruption(f"the trailer of {self.path} is damaged")
+        self._trailer_size = length
+        return msgspec.json.decode(raw, type=_Trailer)
+
+    @staticmethod
+    def _nbytes(entry: _ArrayEntry) -> int:
+        return int(np.prod(entry.shape, dtype=np.int64)) * np.dtype(entry.dtype).itemsize
+
+
+def sync(descriptor: int) -> None:
+    """fsync a descriptor: every durable byte outside SQLite passes here."""
+    os.fsync(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """fsync a directory, so that the names in it survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a finished file or directory its final name, durably.
+
+    Files inside are fsynced already. A crash before the rename leaves the temporary name,
+    which nothing reads and the next start sweeps.
+    """
+    if temporary.is_dir():
+        sync_directory(temporary)
+    temporary.rename(final)
+    sync_directory(final.parent)

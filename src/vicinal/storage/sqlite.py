@@ -1,0 +1,115 @@
+"""SQLite as log, manifest and catalog: one place for pragmas, transactions and checksums.
+
+Write-ahead logging with ``synchronous=FULL``: a transaction is on disk when it has
+committed. The locking mode is exclusive, so a second process cannot open the same file
+and no shared-memory file is needed.
+
+SQLite guards its structure against crashes but not its pages against bit rot, so every
+row that matters carries a `checksum` of its fields, and opening runs SQLite's integrity
+check, which notices damage to the pages that hold the rows. Its write-ahead log has
+checksums of its own, but SQLite takes any damage there for a torn last write and drops
+what follows. `wal.py` looks first: damage with commits behind it is refused instead.
+
+This module knows rows, not what they mean.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vicinal.errors import Corruption, Unavailable
+from vicinal.storage import wal
+
+Field = int | str | bytes | None
+
+
+def checksum(*fields: Field) -> int:
+    """Return a CRC-32 over fields, each framed by its type and length."""
+    value = 0
+    for field in fields:
+        raw = field if isinstance(field, bytes) else repr(field).encode()
+        value = zlib.crc32(f"{type(field).__name__} {len(raw)} ".encode(), value)
+        value = zlib.crc32(raw, value)
+    return value
+
+
+def open_database(path: Path, schema: str) -> sqlite3.Connection:
+    """Open a database for this process alone, creating it with `schema` when it is new.
+
+    The connection may be used from any thread, one at a time, and is in autocommit mode:
+    write through `transaction`.
+
+    Args:
+        path: The database file; its folder must exist.
+        schema: ``CREATE`` statements, each separated by a semicolon.
+
+    Raises:
+        Corruption: the file is damaged, or its tables are not those of `schema`.
+        Unavailable: another process has it open, or the disk does not answer.
+    """
+    wal.check(path.with_name(path.name + "-wal"))
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        # Zeroing freed pages would write the log a second time when it is trimmed.
+        connection.execute("PRAGMA secure_delete=OFF")
+        _check_integrity(connection, path)
+        _check_schema(connection, path, schema)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise Unavailable(f"cannot open {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise Corruption(f"{path} is damaged: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Run the block as one transaction: on disk once the block has ended, else undone."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def close_database(connection: sqlite3.Connection) -> None:
+    """Fold the write-ahead log into the database and close it."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        connection.close()
+
+
+def _check_integrity(connection: sqlite3.Connection, path: Path) -> None:
+    problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise Corruption(f"{path} is damaged: {problem}")
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path, schema: str) -> None:
+    wanted = sorted(statement.strip() for statement in schema.split(";") if statement.strip())
+    found = _statements(connection)
+    if not found:
+        with transaction(connection):
+            for statement in wanted:
+                connection.execute(statement)
+        found = _statements(connection)
+    if found != wanted:
+        raise Corruption(f"{path} does not have the tables it was created with")
+
+
+def _statements(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return sorted(row[0] for row in rows)

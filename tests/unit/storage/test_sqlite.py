@@ -1,0 +1,104 @@
+"""A database is durable per transaction, checked on opening, and open to one process."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vicinal.errors import Corruption, Unavailable
+from vicinal.storage.sqlite import checksum, close_database, open_database, transaction
+
+SCHEMA = "CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB); CREATE TABLE u (x TEXT)"
+
+
+def test_a_database_is_created_and_opens_again_with_what_was_committed(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    connection = open_database(path, SCHEMA)
+    with transaction(connection):
+        connection.execute("INSERT INTO t VALUES (1, x'0102')")
+    close_database(connection)
+
+    connection = open_database(path, SCHEMA)
+
+    assert connection.execute("SELECT * FROM t").fetchall() == [(1, b"\x01\x02")]
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    connection.close()
+
+
+def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    connection = open_database(tmp_path / "x.db", SCHEMA)
+
+    with pytest.raises(sqlite3.IntegrityError), transaction(connection):  # noqa: PT012 the block is the transaction
+        connection.execute("INSERT INTO t VALUES (1, x'00')")
+        connection.execute("INSERT INTO t VALUES (1, x'00')")
+
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    connection.close()
+
+
+def test_a_second_process_cannot_open_the_same_file(tmp_path: Path) -> None:
+    connection = open_database(tmp_path / "x.db", SCHEMA)
+    with transaction(connection):
+        connection.execute("INSERT INTO u VALUES ('mine')")
+
+    with pytest.raises(Unavailable, match=r"x\.db"):
+        open_database(tmp_path / "x.db", SCHEMA)
+    connection.close()
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    open_database(tmp_path / "x.db", SCHEMA).close()
+
+    with pytest.raises(Corruption, match="does not have the tables"):
+        open_database(tmp_path / "x.db", SCHEMA + "; CREATE TABLE v (y)")
+
+
+def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(b"not a database" * 1000)
+
+    with pytest.raises(Corruption, match=r"x\.db is damaged"):
+        open_database(tmp_path / "x.db", SCHEMA)
+
+
+def test_a_truncated_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    connection = open_database(path, SCHEMA)
+    with transaction(connection):
+        connection.execute("INSERT INTO t VALUES (1, ?)", (bytes(50_000),))
+    close_database(connection)
+    raw = path.read_bytes()
+
+    for size in range(4096, len(raw), 4096):
+        path.write_bytes(raw[:size])
+        with pytest.raises(Corruption):
+            open_database(path, SCHEMA)
+
+
+def test_a_commit_survives_the_death_of_the_process(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, pathlib; from vicinal.storage.sqlite import *\n"
+        "c = open_database(pathlib.Path(sys.argv[1]), sys.argv[2])\n"
+        "with transaction(c): c.execute(\"INSERT INTO u VALUES ('kept')\")\n"
+        "c.execute('BEGIN'); c.execute(\"INSERT INTO u VALUES ('lost')\")\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "x.db"), SCHEMA], check=False)
+
+    connection = open_database(tmp_path / "x.db", SCHEMA)
+
+    assert connection.execute("SELECT x FROM u").fetchall() == [("kept",)]
+    connection.close()
+
+
+def test_a_checksum_tells_fields_apart_by_type_and_border() -> None:
+    sums = [
+        checksum("ab", "c"),
+        checksum("a", "bc"),
+        checksum(b"ab", b"c"),
+        checksum(1),
+        checksum("1"),
+    ]
+
+    assert len(set(sums)) == len(sums)
