@@ -1,0 +1,211 @@
+"""API tokens: who may read and who may write.
+
+A token is 256 random bits, so it is stored as its plain SHA-256: nobody can search for a
+preimage, and a slow hash, which protects guessable passwords, would only be paid on every
+request. Tokens are looked up by digest; the time that takes depends on digests, which a
+guesser cannot steer. The secret is returned once, by `create`, and kept nowhere.
+
+`tokens.db` is one SQLite table in write-ahead mode with ``synchronous=FULL``. It is shared:
+``vicinal token`` writes it while a server reads. The server keeps the table in memory and
+reads it again when SQLite's ``data_version`` says that another process has changed it.
+
+Tokens can also be given in the settings; these allow everything and are never stored.
+
+This module does not know how a token travels in a request.
+"""
+
+import hashlib
+import re
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
+
+PREFIX = "vcnl_"
+"""Begins every token, so that people and scanners of leaked secrets recognise one."""
+
+NAME_CHARS_MAX = 100
+LOCK_TIMEOUT_S = 5.0
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+_SCHEMA = """CREATE TABLE IF NOT EXISTS token(
+    id TEXT PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    permission TEXT NOT NULL,
+    account TEXT,
+    created_at TEXT NOT NULL
+) STRICT"""
+
+
+class Permission(StrEnum):
+    """What a token allows; writing includes reading."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it may be shown: everything but the secret.
+
+    `account` is the only account it is good for, or None for all of them.
+    """
+
+    id: str
+    name: str
+    permission: Permission
+    account: str | None
+    created_at: datetime
+
+    def allows(self, permission: Permission) -> bool:
+        """Tell whether this token may do what needs `permission`."""
+        return self.permission is Permission.WRITE or permission is Permission.READ
+
+    def reaches(self, account: str) -> bool:
+        """Tell whether this token is good for `account`."""
+        return self.account in (None, account)
+
+
+class Tokens:
+    """The tokens of one data folder, and those of the settings.
+
+    Args:
+        path: The database; created when it does not exist. Its folder must.
+        fixed: Secrets that allow everything, beside the stored tokens.
+
+    Raises:
+        Corruption: the file is not a token database.
+        Unavailable: the disk does not answer.
+    """
+
+    def __init__(self, path: Path, fixed: Iterable[str] = ()) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._fixed = {
+            _digest(secret): Token(
+                f"settings-{number}", "from the settings", Permission.WRITE, None, _now()
+            )
+            for number, secret in enumerate(fixed, start=1)
+        }
+        self._known: dict[bytes, Token] = {}
+        self._version = -1
+        with self._translated():
+            self._connection = sqlite3.connect(
+                path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            # The digests are safe to read, but the names are nobody else's business.
+            path.chmod(0o600)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.execute(_SCHEMA)
+
+    def create(
+        self, name: str, permission: Permission, account: str | None = None
+    ) -> tuple[Token, str]:
+        """Make a token; return it and its secret, which cannot be had again.
+
+        Raises:
+            InvalidInput: the name is empty or too long, or the account id malformed.
+        """
+        if not 0 < len(name) <= NAME_CHARS_MAX:
+            raise InvalidInput(
+                f"a token's name has 1 to {NAME_CHARS_MAX} characters, not {len(name)}"
+            )
+        if account is not None and not _ACCOUNT.fullmatch(account):
+            raise InvalidInput(f"account id {account!r} is not 1 to 32 letters, digits, '_' or '-'")
+        secret = PREFIX + secrets.token_urlsafe(32)
+        token = Token(secrets.token_hex(8), name, permission, account, _now())
+        with self._lock, self._translated():
+            self._connection.execute(
+                "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    token.id,
+                    _digest(secret),
+                    name,
+                    permission.value,
+                    account,
+                    token.created_at.isoformat(),
+                ),
+            )
+            self._load()
+        return token, secret
+
+    def list(self) -> Sequence[Token]:
+        """Return the stored tokens, oldest first."""
+        with self._lock, self._translated():
+            self._refresh()
+            return sorted(self._known.values(), key=lambda token: (token.created_at, token.id))
+
+    def revoke(self, token_id: str) -> None:
+        """Make a token worthless at once.
+
+        Raises:
+            NotFound: no stored token has this id.
+        """
+        with self._lock, self._translated():
+            deleted = self._connection.execute("DELETE FROM token WHERE id = ?", (token_id,))
+            self._load()
+        if deleted.rowcount == 0:
+            raise NotFound(f"no token has the id {token_id!r}")
+
+    def lookup(self, secret: str) -> Token | None:
+        """Return the token whose secret this is."""
+        digest = _digest(secret)
+        with self._lock, self._translated():
+            self._refresh()
+            return self._known.get(digest) or self._fixed.get(digest)
+
+    def any(self) -> bool:
+        """Tell whether there is a token at all."""
+        if self._fixed:
+            return True
+        with self._lock, self._translated():
+            self._refresh()
+            return bool(self._known)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def _refresh(self) -> None:
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._load()
+            self._version = version
+
+    def _load(self) -> None:
+        rows = self._connection.execute(
+            "SELECT digest, id, name, permission, account, created_at FROM token"
+        )
+        self._known = {
+            digest: Token(
+                id_, name, Permission(permission), account, datetime.fromisoformat(created_at)
+            )
+            for digest, id_, name, permission, account, created_at in rows
+        }
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise Unavailable(f"cannot use {self._path}: {error}", retry_after=1.0) from error
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise Corruption(f"{self._path} is damaged: {error}") from error
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,171 @@
+"""Tokens are known by their secret alone, are never stored, and can be taken back."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
+from vicinal.tokens import NAME_CHARS_MAX, PREFIX, Permission, Tokens
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Iterator[Tokens]:
+    tokens = Tokens(tmp_path / "tokens.db")
+    yield tokens
+    tokens.close()
+
+
+def test_a_token_is_known_by_its_secret(tokens: Tokens) -> None:
+    token, secret = tokens.create("ci", Permission.READ, "acme")
+
+    assert tokens.lookup(secret) == token
+    assert (token.name, token.permission, token.account) == ("ci", Permission.READ, "acme")
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda s: s + "x", lambda s: s[:-1], lambda _: ""])
+def test_anything_but_the_secret_is_unknown(tokens: Tokens, change: Callable[[str], str]) -> None:
+    _, secret = tokens.create("ci", Permission.WRITE)
+
+    assert tokens.lookup(change(secret)) is None
+
+
+def test_secrets_are_long_recognisable_and_never_the_same(tokens: Tokens) -> None:
+    made = {tokens.create("ci", Permission.READ)[1] for _ in range(20)}
+
+    assert len(made) == 20
+    assert all(secret.startswith(PREFIX) and len(secret) >= 43 for secret in made)
+
+
+def test_the_secret_is_in_no_file(tokens: Tokens, tmp_path: Path) -> None:
+    _, secret = tokens.create("ci", Permission.WRITE)
+
+    files = list(tmp_path.iterdir())
+    assert files
+    assert all(secret.removeprefix(PREFIX).encode() not in path.read_bytes() for path in files)
+
+
+def test_only_the_owner_may_read_the_file(tokens: Tokens, tmp_path: Path) -> None:
+    assert (tmp_path / "tokens.db").stat().st_mode & 0o077 == 0
+
+
+def test_write_includes_read_and_read_does_not_include_write(tokens: Tokens) -> None:
+    reader, _ = tokens.create("r", Permission.READ)
+    writer, _ = tokens.create("w", Permission.WRITE)
+
+    assert reader.allows(Permission.READ)
+    assert not reader.allows(Permission.WRITE)
+    assert writer.allows(Permission.READ)
+    assert writer.allows(Permission.WRITE)
+
+
+def test_a_token_without_an_account_reaches_all_and_one_with_only_its_own(tokens: Tokens) -> None:
+    everywhere, _ = tokens.create("all", Permission.READ)
+    at_home, _ = tokens.create("one", Permission.READ, "acme")
+
+    assert everywhere.reaches("acme")
+    assert everywhere.reaches("other")
+    assert at_home.reaches("acme")
+    assert not at_home.reaches("other")
+
+
+def test_a_revoked_token_is_unknown_and_gone_from_the_list(tokens: Tokens) -> None:
+    token, secret = tokens.create("ci", Permission.READ)
+    kept, _ = tokens.create("kept", Permission.READ)
+
+    tokens.revoke(token.id)
+
+    assert tokens.lookup(secret) is None
+    assert tokens.list() == [kept]
+    with pytest.raises(NotFound, match=token.id):
+        tokens.revoke(token.id)
+
+
+def test_tokens_are_there_when_the_folder_is_opened_again(tmp_path: Path) -> None:
+    before = Tokens(tmp_path / "tokens.db")
+    token, secret = before.create("ci", Permission.READ, "acme")
+    before.close()
+
+    after = Tokens(tmp_path / "tokens.db")
+
+    assert after.lookup(secret) == token
+    assert after.list() == [token]
+    after.close()
+
+
+def test_what_another_process_creates_and_revokes_is_seen_at_once(
+    tokens: Tokens, tmp_path: Path
+) -> None:
+    assert tokens.list() == []
+    program = (
+        "import sys; from pathlib import Path; from vicinal.tokens import *;"
+        "tokens = Tokens(Path(sys.argv[1]));"
+        "print(tokens.create('there', Permission.WRITE)[1])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "tokens.db")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    token = tokens.lookup(ran.stdout.strip())
+    assert token is not None
+    assert token.name == "there"
+
+    elsewhere = Tokens(tmp_path / "tokens.db")
+    elsewhere.revoke(token.id)
+    elsewhere.close()
+    assert tokens.lookup(ran.stdout.strip()) is None
+
+
+def test_a_token_of_the_settings_allows_everything_and_is_not_stored(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens.db", fixed=["chosen"])
+
+    token = tokens.lookup("chosen")
+
+    assert token is not None
+    assert token.allows(Permission.WRITE)
+    assert token.reaches("anywhere")
+    assert tokens.list() == []
+    assert tokens.any()
+    tokens.close()
+    assert b"chosen" not in (tmp_path / "tokens.db").read_bytes()
+
+
+def test_there_is_a_token_once_one_was_created(tokens: Tokens) -> None:
+    assert not tokens.any()
+
+    token, _ = tokens.create("ci", Permission.READ)
+    assert tokens.any()
+
+    tokens.revoke(token.id)
+    assert not tokens.any()
+
+
+@pytest.mark.parametrize("name", ["", "x" * (NAME_CHARS_MAX + 1)])
+def test_a_name_that_is_empty_or_too_long_is_refused(tokens: Tokens, name: str) -> None:
+    with pytest.raises(InvalidInput, match=f"{NAME_CHARS_MAX} characters, not {len(name)}"):
+        tokens.create(name, Permission.READ)
+
+    assert tokens.list() == []
+
+
+@pytest.mark.parametrize("account", ["", "a/b", "x" * 33, "ä", "a b", "a\n"])
+def test_a_malformed_account_is_refused(tokens: Tokens, account: str) -> None:
+    with pytest.raises(InvalidInput, match="account id"):
+        tokens.create("ci", Permission.READ, account)
+
+
+def test_a_file_that_is_no_token_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokens.db").write_bytes(b"something else" * 1000)
+
+    with pytest.raises(Corruption, match=r"tokens\.db"):
+        Tokens(tmp_path / "tokens.db")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"absent.tokens\.db"):
+        Tokens(tmp_path / "absent" / "tokens.db")
