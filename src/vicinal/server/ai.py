@@ -1,0 +1,148 @@
+"""Text embeddings: Workers AI's own form and OpenAI's, and what models there are."""
+
+from collections.abc import Sequence
+
+from vicinal.embeddings.base import Embedding, Pooling
+from vicinal.errors import (
+    BadEmbeddingBody,
+    BadEmbeddingInput,
+    BadParameter,
+    BodyTooLarge,
+    ModelNotFound,
+    Overloaded,
+    Unavailable,
+)
+from vicinal.server import respond
+from vicinal.server.accounts import PAGING, page_of
+from vicinal.server.calls import Call, Reply, Route, large_body
+from vicinal.server.paths import AI
+from vicinal.server.work import unless_gone
+from vicinal.tokens import Permission
+from vicinal.wire import accounts, envelope, requests, responses
+from vicinal.wire.openapi import Operation, Parameter
+
+
+async def run(call: Call) -> Reply:
+    """Embed texts with the model that the path names."""
+    asked = requests.embedding(call.body, call.services.limits)
+    pooling = Pooling(asked.pooling) if asked.pooling is not None else None
+    made = await embed(call, call.parameters["model_name"], asked.texts, pooling)
+    return respond.result(responses.embedding(made.values, made.pooling))
+
+
+async def openai_embeddings(call: Call) -> Reply:
+    """Embed texts with the model that the body names."""
+    asked = requests.openai_embedding(call.body, call.services.limits)
+    made = await embed(call, asked.model, asked.texts, None)
+    dimensions = made.values.shape[1]
+    if asked.dimensions not in (None, dimensions):
+        raise BadEmbeddingInput(
+            f"{asked.model} makes vectors of {dimensions} dimensions, not {asked.dimensions}"
+        )
+    return Reply(
+        responses.openai_embedding(
+            made.values, model=asked.model, encoding=asked.encoding, token_count=made.token_count
+        )
+    )
+
+
+async def embed(call: Call, model: str, texts: Sequence[str], pooling: Pooling | None) -> Embedding:
+    """Embed texts off the event loop; a client that goes gives up its place in the queue."""
+    embedder = call.services.embedder
+    work = call.services.embedding_workers.run(lambda: embedder.embed(model, texts, pooling))
+    return await unless_gone(call.receive, work)
+
+
+async def search_models(call: Call) -> Reply:
+    """Return the models that can be run, by name; ``search`` and ``task`` narrow it down."""
+    wanted = call.query.get("search", "").lower()
+    task = call.query.get("task", accounts.TASK)
+    found = [
+        each
+        for each in await _models(call)
+        if wanted in each.name.lower() and task.lower() == accounts.TASK.lower()
+    ]
+    return respond.result(accounts.models(page_of(call, found)))
+
+
+async def model_schema(call: Call) -> Reply:
+    """Return what a model takes and gives."""
+    name = call.query.get("model", "")
+    for each in await _models(call):
+        if each.name == name:
+            return respond.result(accounts.model_schema(each))
+    raise ModelNotFound(f"no model is named {name!r}")
+
+
+async def _models(call: Call) -> list[accounts.Model]:
+    infos = await call.services.workers.run(call.services.embedder.models)
+    return [accounts.Model(each.name, each.dimensions, each.max_tokens) for each in infos]
+
+
+_ERRORS = (
+    BadEmbeddingBody,
+    BadEmbeddingInput,
+    ModelNotFound,
+    BodyTooLarge,
+    Overloaded,
+    Unavailable,
+)
+
+ROUTES = (
+    Route(
+        Operation(
+            method="POST",
+            path=f"{AI}/run/{{model_name}}",
+            operation_id="run_model",
+            summary="Embed texts",
+            errors=_ERRORS,
+        ),
+        run,
+        Permission.READ,
+        large_body,
+        takes_rest=True,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{AI}/v1/embeddings",
+            operation_id="openai_embeddings",
+            summary="Embed texts, in OpenAI's form",
+            errors=_ERRORS,
+            is_enveloped=False,
+        ),
+        openai_embeddings,
+        Permission.READ,
+        large_body,
+        failure=envelope.openai_failure,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{AI}/models/search",
+            operation_id="search_models",
+            summary="List the embedding models",
+            response=list[accounts.ListedModel],
+            errors=(BadParameter,),
+            parameters=(
+                Parameter("search", str, "Part of a model's name."),
+                Parameter("task", str, f"Only `{accounts.TASK}` has models."),
+                *PAGING,
+            ),
+        ),
+        search_models,
+        Permission.READ,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{AI}/models/schema",
+            operation_id="model_schema",
+            summary="Tell what a model takes and gives",
+            errors=(ModelNotFound,),
+            parameters=(Parameter("model", str, "The model's name."),),
+        ),
+        model_schema,
+        Permission.READ,
+    ),
+)

@@ -1,0 +1,191 @@
+"""The ASGI application: every request's way in and out.
+
+    route → caller let in → body read, bounded → handler → reply
+                 │              │                  │
+                 └──────────────┴── errors ────────┴→ the route's form of failure
+
+One exit for answers, one for errors. A request that the client has abandoned gets neither
+and leaves no trace: handlers change nothing before the whole body is there.
+"""
+
+import logging
+import re
+from dataclasses import replace
+from urllib.parse import parse_qsl
+
+from vicinal.embeddings.base import Embedder
+from vicinal.engine.base import Engine
+from vicinal.errors import (
+    BadParameter,
+    Error,
+    MethodNotAllowed,
+    Overloaded,
+    RouteNotFound,
+    Unavailable,
+)
+from vicinal.server import auth, bodies, logs, respond
+from vicinal.server.calls import (
+    Call,
+    Exchange,
+    Receive,
+    Reply,
+    Route,
+    Scope,
+    Send,
+    ServerConfig,
+    Services,
+)
+from vicinal.server.routes import all_routes
+from vicinal.server.routing import Router
+from vicinal.server.work import CallerGone, Pace, Workers
+from vicinal.tokens import Permission, Tokens
+from vicinal.wire import codes, envelope
+
+_log = logging.getLogger("vicinal.server")
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+_PARAMETERS_MAX = 32
+_CLOSE = (b"connection", b"close")
+_CLIENT_CLOSED = 499  # nginx's; for the log only, nothing is sent
+
+
+def build(engine: Engine, embedder: Embedder, tokens: Tokens, config: ServerConfig) -> "App":
+    """Put the application together; it closes neither engine, embedder nor tokens."""
+    return App(
+        Services(
+            config=config,
+            engine=engine,
+            embedder=embedder,
+            tokens=tokens,
+            workers=Workers("query", config.threads, config.requests_max),
+            embedding_workers=Workers(
+                "embed", config.embedding_threads, config.embedding_queue_max
+            ),
+            query_pace=Pace(),
+            write_pace=Pace(),
+        )
+    )
+
+
+class App:
+    """An ASGI 3 application. Built by `build`."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.routes = all_routes(services.config.version)
+        self._router = Router(self.routes)
+        self._meter = bodies.Meter(services.config.body_bytes_in_flight_max)
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI scope."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            assert scope["type"] == "websocket", scope["type"]
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "lifespan.startup"
+        await send({"type": "lifespan.startup.complete"})
+        assert (await receive())["type"] == "lifespan.shutdown"
+        self.services.workers.close()
+        self.services.embedding_workers.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope["method"], dict(scope["headers"]))
+        try:
+            reply = await self._answer(scope, receive, exchange)
+        except CallerGone:
+            logs.access(exchange, _CLIENT_CLOSED, 0)
+            return
+        except Exception as error:
+            reply = _refused(error, exchange)
+        limit = self.services.limits.body_bytes_max
+        if not exchange.is_body_read and bodies.must_close(exchange.headers, limit):
+            reply = replace(reply, headers=(*reply.headers, _CLOSE))
+        await respond.send(send, reply, with_body=exchange.method != "HEAD")
+        logs.access(exchange, reply.status, len(reply.body))
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
+        place = self._router.find(scope["raw_path"])
+        exchange.allowed = place.allowed
+        account = place.parameters.get("account_id", "")
+        if "account_id" in place.parameters and not _ACCOUNT.fullmatch(account):
+            raise RouteNotFound(scope["path"])
+        if exchange.method == "OPTIONS":
+            return Reply(b"", 204, ((b"allow", place.allowed.encode()),))
+        route = place.routes.get("GET" if exchange.method == "HEAD" else exchange.method)
+        if route is None:
+            raise MethodNotAllowed(exchange.method)
+        exchange.route = route
+        call = Call(
+            services=self.services,
+            account=account,
+            parameters=place.parameters,
+            query=_query(scope["query_string"]),
+            headers=exchange.headers,
+            receive=receive,
+        )
+        if route.permission is None:
+            return await route.handler(call)
+        return await self._admitted(route, route.permission, call, exchange)
+
+    async def _admitted(
+        self, route: Route, permission: Permission, call: Call, exchange: Exchange
+    ) -> Reply:
+        """Answer a request that has to be let in, and counts while it is under way."""
+        services = self.services
+        bound = services.config.requests_max
+        if self._under_way >= bound:
+            raise Overloaded(
+                f"{bound} requests are under way, the most there may be", retry_after=1
+            )
+        self._under_way += 1
+        try:
+            call.token = auth.authorize(
+                call.headers, call.account, permission, services.tokens, services.config
+            )
+            if route.body_bytes_max is not None:
+                call.body = await bodies.read(
+                    call.receive,
+                    call.headers,
+                    route.body_bytes_max(services.limits),
+                    self._meter,
+                    services.config.body_idle_s,
+                )
+                exchange.body_bytes = len(call.body)
+                exchange.is_body_read = True
+            return await route.handler(call)
+        finally:
+            self._under_way -= 1
+            self._meter.give_back(exchange.body_bytes)
+
+
+def _refused(error: Exception, exchange: Exchange) -> Reply:
+    """Return the answer to an error, in the form that the route's clients read."""
+    answer = codes.answer_for(error) if isinstance(error, Error) else codes.INTERNAL
+    if isinstance(error, Unavailable):
+        _log.warning("%s: %s", exchange.template, error)
+    elif answer.status >= 500:
+        _log.error("%s failed", exchange.template, exc_info=error)
+    failure = exchange.route.failure if exchange.route is not None else envelope.failure
+    allowed = exchange.allowed if isinstance(error, MethodNotAllowed) else ""
+    return respond.refusal(failure(answer), answer, allowed=allowed)
+
+
+def _query(query_string: bytes) -> dict[str, str]:
+    if not query_string:
+        return {}
+    try:
+        pairs = parse_qsl(
+            query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=_PARAMETERS_MAX
+        )
+    except ValueError as error:
+        raise BadParameter(f"the query string cannot be read: {error}") from None
+    return dict(pairs)

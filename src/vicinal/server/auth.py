@@ -1,0 +1,63 @@
+"""Who is calling, and may they.
+
+A token travels as ``Authorization: Bearer TOKEN`` or as ``X-Auth-Key`` beside
+``X-Auth-Email``; which e-mail address is not looked at. As long as no token has been made
+and none is required, requests without one are let in, and so is any token; a header that
+holds no token is refused all the same, as its sender meant something else.
+"""
+
+from vicinal.errors import Forbidden, Unauthenticated
+from vicinal.server.calls import Headers, ServerConfig
+from vicinal.tokens import Permission, Token, Tokens
+
+_WAYS_IN = "send 'Authorization: Bearer TOKEN', or 'X-Auth-Email' and 'X-Auth-Key'"
+
+
+def secret_in(headers: Headers) -> str | None:
+    """Return the token that a request carries, or None when it has no such header.
+
+    Raises:
+        Unauthenticated: there is a header, but no token in it.
+    """
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, secret = authorization.strip().partition(b" ")
+        if scheme.lower() != b"bearer" or not secret.strip():
+            raise Unauthenticated(f"the Authorization header holds no bearer token; {_WAYS_IN}")
+        return secret.strip().decode("latin-1")
+    key, email = headers.get(b"x-auth-key"), headers.get(b"x-auth-email")
+    if key is None and email is None:
+        return None
+    if not key or not email:
+        missing = "X-Auth-Email" if key else "X-Auth-Key"
+        raise Unauthenticated(f"the {missing} header is missing; {_WAYS_IN}")
+    return key.decode("latin-1")
+
+
+def authorize(
+    headers: Headers, account: str, permission: Permission, tokens: Tokens, config: ServerConfig
+) -> Token | None:
+    """Let a request in, or raise.
+
+    Args:
+        account: The account of the path, ``""`` when it has none.
+
+    Returns:
+        The token, None when none is needed.
+
+    Raises:
+        Unauthenticated: a token is needed, and there is none or it is not known.
+        Forbidden: the token lacks the permission, or is for another account.
+    """
+    secret = secret_in(headers)
+    token = tokens.lookup(secret) if secret is not None else None
+    if token is None:
+        if not config.require_token and not tokens.any():
+            return None
+        problem = "no token was sent" if secret is None else "the token is not known"
+        raise Unauthenticated(f"{problem}; {_WAYS_IN}")
+    if account and not token.reaches(account):
+        raise Forbidden(f"token {token.name!r} is not for account {account!r}")
+    if not token.allows(permission):
+        raise Forbidden(f"token {token.name!r} allows {token.permission}, not {permission}")
+    return token

@@ -1,0 +1,171 @@
+"""What a request is to the rest of the server: the route it met, the call and the reply.
+
+A handler is an async function from `Call` to `Reply`. It runs after its caller has been
+let in and the whole body has been read, and raises the errors of ``errors``; status codes,
+envelopes and headers are put around it by `app`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from vicinal.embeddings.base import Embedder
+from vicinal.engine.base import Engine
+from vicinal.limits import Limits
+from vicinal.model import IndexAddress
+from vicinal.server.work import Pace, Workers
+from vicinal.tokens import Permission, Token, Tokens
+from vicinal.wire import envelope
+from vicinal.wire.codes import Answer
+from vicinal.wire.openapi import Operation
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+Headers = Mapping[bytes, bytes]
+"""Names in lower case; of a header that was sent twice, the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What the server can be told; everything else it is given ready-made.
+
+    Attributes:
+        version: Shown in the OpenAPI document.
+        limits: Bounds on requests.
+        require_token: Refuse requests without a token even when there are no tokens.
+        account: The account that the account routes show to a token good for all.
+        requests_max: Requests that may be under way; one more is answered 429.
+        body_bytes_in_flight_max: Bytes of bodies that may be held at once, over all requests.
+            One request may always hold as much as its own limit.
+        body_idle_s: Seconds that a body may stop arriving.
+        wait_s_max: The longest that ``Prefer: wait`` is followed.
+        threads: Threads for queries and for parsing large bodies.
+        embedding_threads: Threads that may wait for the embedder.
+        embedding_queue_max: Embedding requests that may be under way; one more is answered 429.
+    """
+
+    version: str = "0"
+    limits: Limits = field(default_factory=Limits)
+    require_token: bool = False
+    account: str = "local"
+    requests_max: int = 1_024
+    body_bytes_in_flight_max: int = 512 * 1024 * 1024
+    body_idle_s: float = 30.0
+    wait_s_max: int = 60
+    threads: int = 2
+    embedding_threads: int = 2
+    embedding_queue_max: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers work with. All is thread-safe but the paces, which are the loop's."""
+
+    config: ServerConfig
+    engine: Engine
+    embedder: Embedder
+    tokens: Tokens
+    workers: Workers
+    embedding_workers: Workers
+    query_pace: Pace
+    write_pace: Pace
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that requests are held to."""
+        return self.config.limits
+
+
+@dataclass(slots=True)
+class Call:
+    """One request.
+
+    Attributes:
+        services: What to answer with.
+        account: ``""`` on routes outside any account.
+        parameters: Those of the path, decoded.
+        query: The parameters after the question mark; of one given twice, the last.
+        headers: As sent.
+        receive: The ASGI callable; handlers use it only to notice that the client has gone.
+        token: Who is calling, None when nobody has to say.
+        body: The whole of it, empty when the route reads none.
+    """
+
+    services: Services
+    account: str
+    parameters: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Headers
+    receive: Receive
+    token: Token | None = None
+    body: bytes = b""
+
+    @property
+    def address(self) -> IndexAddress:
+        """The index that the path names."""
+        return IndexAddress(self.account, self.parameters["index_name"])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, complete but for ``Content-Type`` and ``Content-Length``."""
+
+    body: bytes
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the route table.
+
+    Attributes:
+        operation: Method, path and shapes, as the OpenAPI document tells them.
+        handler: What answers.
+        permission: What a token must allow, or None when no token is asked for.
+        body_bytes_max: The limit that the body is held to, None when a body is not read.
+        takes_rest: Whether the last parameter of the path takes all that follows.
+        failure: How an error is written for the clients of this route.
+    """
+
+    operation: Operation
+    handler: Handler
+    permission: Permission | None
+    body_bytes_max: Callable[[Limits], int] | None = None
+    takes_rest: bool = False
+    failure: Callable[[Answer], bytes] = envelope.failure
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of a request so far, for the form of an error and the access line."""
+
+    method: str
+    headers: Headers
+    route: Route | None = None
+    allowed: str = ""
+    body_bytes: int = 0
+    is_body_read: bool = False
+    start_s: float = field(default_factory=perf_counter)
+
+    @property
+    def template(self) -> str:
+        """The path without what the caller put into it."""
+        return self.route.operation.path if self.route is not None else "(no route)"
+
+
+def json_body(limits: Limits) -> int:
+    """The limit of bodies that are not vectors or texts."""
+    return limits.json_body_bytes_max
+
+
+def large_body(limits: Limits) -> int:
+    """The limit of bodies of vectors and texts."""
+    return limits.body_bytes_max

@@ -1,0 +1,107 @@
+"""The operations on whole indexes."""
+
+from vicinal.errors import BadBody, BadIndexConfig, IndexExists, IndexNotFound, LimitExceeded
+from vicinal.model import IndexAddress
+from vicinal.server import respond
+from vicinal.server.calls import Call, Reply, Route, json_body
+from vicinal.server.paths import INDEX, INDEXES
+from vicinal.tokens import Permission
+from vicinal.wire import envelope, requests, responses
+from vicinal.wire.openapi import Operation
+
+
+async def list_indexes(call: Call) -> Reply:
+    """Return the indexes of an account."""
+    engine, account = call.services.engine, call.account
+    found = await call.services.workers.run(lambda: engine.list_indexes(account))
+    return respond.result(responses.indexes(found))
+
+
+async def create_index(call: Call) -> Reply:
+    """Create an empty index."""
+    asked = requests.create_index(call.body, call.services.limits)
+    engine, address = call.services.engine, IndexAddress(call.account, asked.name)
+    made = await call.services.workers.run(
+        lambda: engine.create_index(address, asked.config, asked.description)
+    )
+    return respond.result(responses.index(made))
+
+
+async def get_index(call: Call) -> Reply:
+    """Return what was fixed when an index was created."""
+    engine, address = call.services.engine, call.address
+    found = await call.services.workers.run(lambda: engine.get_index(address))
+    return respond.result(responses.index(found))
+
+
+async def drop_index(call: Call) -> Reply:
+    """Remove an index and all it holds."""
+    engine, address = call.services.engine, call.address
+    await call.services.workers.run(lambda: engine.drop_index(address))
+    return respond.result(envelope.NULL)
+
+
+async def info(call: Call) -> Reply:
+    """Return how far an index has come."""
+    engine, address = call.services.engine, call.address
+    status = await call.services.workers.run(lambda: engine.status(address))
+    return respond.result(responses.status(status))
+
+
+ROUTES = (
+    Route(
+        Operation(
+            method="GET",
+            path=INDEXES,
+            operation_id="list_indexes",
+            summary="List the indexes of an account, oldest first",
+        ),
+        list_indexes,
+        Permission.READ,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=INDEXES,
+            operation_id="create_index",
+            summary="Create an index from dimensions and metric, or from a preset",
+            errors=(BadBody, BadIndexConfig, IndexExists, LimitExceeded),
+        ),
+        create_index,
+        Permission.WRITE,
+        json_body,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=INDEX,
+            operation_id="get_index",
+            summary="Return an index",
+            errors=(IndexNotFound,),
+        ),
+        get_index,
+        Permission.READ,
+    ),
+    Route(
+        Operation(
+            method="DELETE",
+            path=INDEX,
+            operation_id="delete_index",
+            summary="Remove an index and all it holds; its name is free at once",
+            errors=(IndexNotFound,),
+        ),
+        drop_index,
+        Permission.WRITE,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{INDEX}/info",
+            operation_id="info",
+            summary="Count an index's vectors and name the last mutation that queries see",
+            errors=(IndexNotFound,),
+        ),
+        info,
+        Permission.READ,
+    ),
+)

@@ -1,0 +1,53 @@
+"""What operators ask: is it alive, is it ready, what does it answer."""
+
+from collections.abc import Sequence
+from functools import cache
+
+from vicinal.server.calls import Call, Handler, Reply, Route
+from vicinal.wire import openapi
+from vicinal.wire.openapi import Operation
+
+_OK = b'{"status":"ok"}'
+
+
+async def healthz(call: Call) -> Reply:
+    """Say that the event loop turns."""
+    return Reply(_OK)
+
+
+async def readyz(call: Call) -> Reply:
+    """Say that the engine answers: its catalog is open and a thread is free to ask it."""
+    engine, account = call.services.engine, call.services.config.account
+    await call.services.workers.run(lambda: engine.list_indexes(account))
+    return Reply(_OK)
+
+
+def described(operations: Sequence[Operation], version: str) -> Handler:
+    """Return the handler that answers with the OpenAPI document of these operations."""
+
+    @cache
+    def document() -> bytes:
+        return openapi.document(operations, title="Vicinal", version=version, server_url="/")
+
+    async def openapi_json(call: Call) -> Reply:
+        return Reply(await call.services.workers.run(document))
+
+    return openapi_json
+
+
+def routes(operations: Sequence[Operation], version: str) -> tuple[Route, ...]:
+    """Return the routes of operators, the last of which describes `operations`."""
+    return (
+        Route(_operation("/healthz", "Tell that the process lives"), healthz, None),
+        Route(_operation("/readyz", "Tell that the engine answers"), readyz, None),
+        Route(
+            _operation("/openapi.json", "Describe the operations"),
+            described(operations, version),
+            None,
+        ),
+    )
+
+
+def _operation(path: str, summary: str) -> Operation:
+    name = path.strip("/").partition(".")[0]
+    return Operation("GET", path, name, summary, is_enveloped=False)

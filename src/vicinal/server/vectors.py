@@ -1,0 +1,225 @@
+"""The operations on vectors: the hot paths, and the ones beside them."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from vicinal.errors import (
+    BadBody,
+    BadContentType,
+    BadCursor,
+    BadFilter,
+    BadParameter,
+    BadQueryVector,
+    BadRecord,
+    BadTopK,
+    BodyTooLarge,
+    IdTooLong,
+    IndexNotFound,
+    LimitExceeded,
+    MetadataTooLarge,
+    NamespaceTooLong,
+    Overloaded,
+    TooManyIds,
+    TooManyVectors,
+    WrongDimensions,
+)
+from vicinal.model import Accepted, Delete, IndexAddress, Insert, Upsert, VectorBatch
+from vicinal.server import respond
+from vicinal.server.calls import Call, Reply, Route, Services, json_body, large_body
+from vicinal.server.paths import INDEX
+from vicinal.server.work import paced
+from vicinal.server.writes import acknowledge
+from vicinal.tokens import Permission
+from vicinal.wire import codes, requests, responses, vectors
+from vicinal.wire.codes import Message
+from vicinal.wire.openapi import Operation, Parameter
+
+SMALL_BODY_BYTES = 64 * 1024
+"""Vectors bodies up to this length may be read in the event loop, in well under a millisecond."""
+
+
+async def query(call: Call) -> Reply:
+    """Find the nearest vectors."""
+    services, address, body = call.services, call.address, call.body
+    found, notices = await paced(
+        services.query_pace, services.workers, address, lambda: answer(services, address, body)
+    )
+    return respond.result(found, notices)
+
+
+def answer(
+    services: Services, address: IndexAddress, body: bytes
+) -> tuple[bytes, tuple[Message, ...]]:
+    """Return the result of a query as JSON, and what its caller should be told."""
+    dimensions = services.engine.get_index(address).config.dimensions
+    asked = requests.query(body, dimensions, services.limits)
+    result = services.engine.query(address, asked)
+    return responses.query_result(result), codes.notices_for(result)
+
+
+async def insert(call: Call) -> Reply:
+    """Add vectors whose id is new."""
+    return await _write(call, Insert)
+
+
+async def upsert(call: Call) -> Reply:
+    """Add or replace vectors."""
+    return await _write(call, Upsert)
+
+
+async def _write(call: Call, kind: Callable[[VectorBatch], Insert | Upsert]) -> Reply:
+    services, address = call.services, call.address
+    discard = requests.discards_unparsable(call.query.get("unparsable-behavior"))
+    content_type = call.headers.get(b"content-type", b"").decode("latin-1") or None
+
+    def log() -> Future[Accepted]:
+        dimensions = services.engine.get_index(address).config.dimensions
+        batch = vectors.read(call.body, content_type, dimensions, services.limits, discard=discard)
+        return services.engine.append(address, kind(batch))
+
+    if len(call.body) > SMALL_BODY_BYTES:
+        logged = await services.workers.run(log)
+    else:
+        logged = await paced(services.write_pace, services.workers, address, log)
+    return await acknowledge(call, address, logged)
+
+
+async def get_by_ids(call: Call) -> Reply:
+    """Return stored vectors."""
+    services, address = call.services, call.address
+
+    def read() -> bytes:
+        ids = requests.ids(call.body, services.limits.get_ids_max)
+        return responses.vectors(services.engine.get(address, ids))
+
+    return respond.result(await services.workers.run(read))
+
+
+async def delete_by_ids(call: Call) -> Reply:
+    """Remove vectors."""
+    services, address = call.services, call.address
+
+    def log() -> Future[Accepted]:
+        ids = requests.ids(call.body, services.limits.delete_ids_max)
+        return services.engine.append(address, Delete(ids))
+
+    return await acknowledge(call, address, await services.workers.run(log))
+
+
+async def list_ids(call: Call) -> Reply:
+    """Return one page of ids."""
+    services, address = call.services, call.address
+    page = requests.list_parameters(
+        call.query.get("count"), call.query.get("cursor"), services.limits
+    )
+
+    def read() -> bytes:
+        return responses.page(services.engine.list(address, page.count, page.cursor))
+
+    return respond.result(await services.workers.run(read))
+
+
+_WRITE_ERRORS = (
+    BadRecord,
+    WrongDimensions,
+    IdTooLong,
+    NamespaceTooLong,
+    MetadataTooLarge,
+    TooManyVectors,
+    BadContentType,
+    BadParameter,
+    LimitExceeded,
+    BodyTooLarge,
+    IndexNotFound,
+    Overloaded,
+)
+
+_VECTORS_TYPES = ("application/x-ndjson", "application/json", "multipart/form-data")
+
+_UNPARSABLE = Parameter(
+    "unparsable-behavior",
+    str,
+    "`error` refuses the batch for a record that does not parse, `discard` drops the record.",
+)
+
+ROUTES = (
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/query",
+            operation_id="query",
+            summary="Find the vectors nearest to a vector",
+            errors=(BadBody, BadQueryVector, BadTopK, BadFilter, BodyTooLarge, IndexNotFound),
+        ),
+        query,
+        Permission.READ,
+        json_body,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/insert",
+            operation_id="insert",
+            summary="Add vectors whose id is new; others are ignored",
+            errors=_WRITE_ERRORS,
+            parameters=(_UNPARSABLE,),
+            request_types=_VECTORS_TYPES,
+        ),
+        insert,
+        Permission.WRITE,
+        large_body,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/upsert",
+            operation_id="upsert",
+            summary="Add vectors, replacing those whose id is there",
+            errors=_WRITE_ERRORS,
+            parameters=(_UNPARSABLE,),
+            request_types=_VECTORS_TYPES,
+        ),
+        upsert,
+        Permission.WRITE,
+        large_body,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/get_by_ids",
+            operation_id="get_by_ids",
+            summary="Return stored vectors; unknown ids are left out",
+            errors=(BadBody, TooManyIds, BodyTooLarge, IndexNotFound),
+        ),
+        get_by_ids,
+        Permission.READ,
+        json_body,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/delete_by_ids",
+            operation_id="delete_by_ids",
+            summary="Remove vectors; unknown ids are ignored",
+            errors=(BadBody, TooManyIds, BodyTooLarge, IndexNotFound, Overloaded),
+        ),
+        delete_by_ids,
+        Permission.WRITE,
+        json_body,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{INDEX}/list",
+            operation_id="list_vectors",
+            summary="List the ids of an index, page by page, from one snapshot",
+            errors=(BadParameter, BadCursor, IndexNotFound),
+            parameters=(
+                Parameter("count", int, "How many ids a page has at most."),
+                Parameter("cursor", str, "`nextCursor` of the page before."),
+            ),
+        ),
+        list_ids,
+        Permission.READ,
+    ),
+)

@@ -1,0 +1,131 @@
+"""The bridge from the event loop to blocking work, and when not to cross it.
+
+Crossing costs about 0.3 ms of CPU, more than a cheap query itself. So an index whose last
+operations were quick is worked on right in the event loop, all else in a small pool.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import perf_counter, thread_time
+from typing import TypeVar
+
+from vicinal.errors import Overloaded
+from vicinal.model import IndexAddress
+
+T = TypeVar("T")
+
+INLINE_S_MAX = 0.0005  # ours: about twice what crossing costs
+_REMEMBERED = 0.8  # the share of an average that is history, the rest is the newest
+_INDEXES_MAX = 10_000
+
+
+class Workers:
+    """A bounded pool of threads.
+
+    Args:
+        name: Begins the names of the threads.
+        threads: How many run at once.
+        pending_max: How many may run and wait together.
+    """
+
+    def __init__(self, name: str, threads: int, pending_max: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._name = name
+        self._pending = 0
+        self._pending_max = pending_max
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run blocking work in a thread; cancelling drops it if it has not begun.
+
+        Raises:
+            Overloaded: too much waits already.
+        """
+        if self._pending >= self._pending_max:
+            raise Overloaded(
+                f"{self._pending} requests wait for {self._name}, the most there may be",
+                retry_after=1.0,
+            )
+        self._pending += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._pending -= 1
+
+    def close(self) -> None:
+        """Finish what is running, drop what waits."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+class Pace:
+    """How long the operations on each index take, to tell cheap ones in advance.
+
+    Used from the event loop's thread alone. An index that has not been worked on is not
+    cheap, as its first use may have to open it.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: OrderedDict[IndexAddress, float] = OrderedDict()
+
+    def is_cheap(self, address: IndexAddress) -> bool:
+        """Decide whether to work on this index in the event loop."""
+        return self._seconds.get(address, INLINE_S_MAX) < INLINE_S_MAX
+
+    def note(self, address: IndexAddress, seconds: float) -> None:
+        """Remember how long one operation took."""
+        before = self._seconds.pop(address, seconds)
+        self._seconds[address] = _REMEMBERED * before + (1 - _REMEMBERED) * seconds
+        if len(self._seconds) > _INDEXES_MAX:
+            self._seconds.popitem(last=False)
+
+
+async def paced(pace: Pace, workers: Workers, address: IndexAddress, work: Callable[[], T]) -> T:
+    """Run work on an index in the event loop when it is cheap, in a thread otherwise."""
+    if pace.is_cheap(address):
+        start = perf_counter()
+        result = work()
+        pace.note(address, perf_counter() - start)
+        return result
+
+    def timed() -> tuple[T, float]:
+        # CPU time: waiting for the other threads would make every index look slow.
+        start = thread_time()
+        return work(), thread_time() - start
+
+    result, seconds = await workers.run(timed)
+    pace.note(address, seconds)
+    return result
+
+
+async def resolved(future: Future[T]) -> T:
+    """Wait for a future of another thread without ever cancelling it."""
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
+class CallerGone(Exception):
+    """The client has closed the connection; nobody reads an answer."""
+
+
+async def unless_gone(receive: Callable[[], Awaitable[object]], work: Awaitable[T]) -> T:
+    """Wait for work, but give it up when the client goes.
+
+    Args:
+        receive: The ASGI callable, once the whole body has been read: the next event it
+            gives can only be the disconnection.
+        work: Cancelled when the client goes first.
+
+    Raises:
+        CallerGone: it did.
+    """
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise CallerGone
+        return working.result()
+    finally:
+        for each in (working, gone):
+            each.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)

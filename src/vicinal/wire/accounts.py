@@ -1,0 +1,168 @@
+"""Results of the routes around the API proper: accounts, the user, the list of models.
+
+Tools ask them before they begin (wrangler for the account, `whoami` for the user). Members
+are those that the official SDKs declare as required, and what wrangler prints.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+
+TASK = "Text Embeddings"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the list of models tells of one; None is not known."""
+
+    name: str
+    dimensions: int | None
+    max_tokens: int | None
+
+
+class Account(msgspec.Struct, frozen=True):
+    """An account as the list of accounts has it."""
+
+    id: str
+    name: str
+    type: Literal["standard"] = "standard"
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """The caller's place in an account."""
+
+    id: str
+    account: Account
+    status: Literal["accepted"] = "accepted"
+    roles: tuple[str, ...] = ()
+
+
+class User(msgspec.Struct, frozen=True):
+    """Whom a token belongs to."""
+
+    id: str
+    email: str
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """That a token is good."""
+
+    id: str
+    status: Literal["active"] = "active"
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What a model does."""
+
+    id: str
+    name: str
+    description: str
+
+
+class Property(msgspec.Struct, frozen=True):
+    """A fact about a model; values are strings whatever they mean."""
+
+    property_id: str
+    value: str
+
+
+class ListedModel(msgspec.Struct, frozen=True):
+    """A model as the list of models has it."""
+
+    id: str
+    source: int
+    name: str
+    description: str
+    task: Task
+    tags: tuple[str, ...]
+    properties: tuple[Property, ...]
+
+
+def accounts(ids: Sequence[str]) -> bytes:
+    """Write accounts; their names are their ids."""
+    return _encode([Account(each, each) for each in ids])
+
+
+def memberships(ids: Sequence[str]) -> bytes:
+    """Write the caller's memberships in these accounts."""
+    return _encode([Membership(_uuid(f"membership/{each}"), Account(each, each)) for each in ids])
+
+
+def user(name: str) -> bytes:
+    """Write the user; the address is one that no mail can reach."""
+    return _encode(User(_uuid(f"user/{name}"), f"{name}@localhost"))
+
+
+def verification(token_id: str) -> bytes:
+    """Write that a token is good."""
+    return _encode(Verification(token_id))
+
+
+def models(models: Sequence[Model]) -> bytes:
+    """Write the list of models."""
+    task = Task(_uuid(f"task/{TASK}"), TASK, "Turns texts into vectors.")
+    return _encode(
+        [
+            ListedModel(
+                id=_uuid(f"model/{each.name}"),
+                source=1,
+                name=each.name,
+                description=_description(each),
+                task=task,
+                tags=(),
+                properties=_properties(each),
+            )
+            for each in models
+        ]
+    )
+
+
+def model_schema(model: Model) -> bytes:
+    """Write what a model takes and gives, as JSON Schema."""
+    text = {"type": "string"}
+    vector: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
+    if model.dimensions is not None:
+        vector |= {"minItems": model.dimensions, "maxItems": model.dimensions}
+    pooling = {"type": "string", "enum": ["mean", "cls"]}
+    return _encode(
+        {
+            "input": {
+                "type": "object",
+                "properties": {
+                    "text": {"oneOf": [text, {"type": "array", "items": text, "minItems": 1}]},
+                    "pooling": pooling,
+                },
+                "required": ["text"],
+            },
+            "output": {
+                "type": "object",
+                "properties": {
+                    "shape": {"type": "array", "items": {"type": "integer"}},
+                    "data": {"type": "array", "items": vector},
+                    "pooling": pooling,
+                },
+                "required": ["shape", "data"],
+            },
+        }
+    )
+
+
+def _description(model: Model) -> str:
+    if model.dimensions is None:
+        return "Embeds texts."
+    return f"Embeds texts as vectors of {model.dimensions} dimensions."
+
+
+def _properties(model: Model) -> tuple[Property, ...]:
+    facts = (("context_window", model.max_tokens), ("output_dimensions", model.dimensions))
+    return tuple(Property(name, str(value)) for name, value in facts if value is not None)
+
+
+def _uuid(name: str) -> str:
+    """Return an id that is the same for the same thing on every machine."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vicinal/{name}"))
