@@ -21,6 +21,8 @@ class Limits:
     id_bytes_max: int = 64
     namespace_bytes_max: int = 64
     metadata_bytes_max: int = 10_240  # of compact JSON, as the live error text says
+    metadata_depth_max: int = 100  # ours: parsers of the live service's kind stop at 128
+    record_bytes_max: int = 1024 * 1024  # ours: of one vector's JSON, spaces included
     index_name_bytes_max: int = 64
     description_bytes_max: int = 1_024  # ours: the API gives none
     top_k_default: int = 5

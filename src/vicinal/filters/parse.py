@@ -1,7 +1,32 @@
-"""The grammar of metadata filters: a parsed JSON document to predicates."""
+"""The grammar of metadata filters: a parsed JSON document to predicates.
 
-from vicinal.filters.nodes import Filter
+    filter     = { key: condition, .. }            at least one; all must hold
+    condition  = scalar                            stands for {"$eq": scalar}
+               | { operator: operand, .. }         one operator, or one lower and one upper bound
+    scalar     = string | number | boolean | null
+
+    $eq $ne            take a scalar
+    $in $nin           take an array of scalars
+    $lt $lte $gt $gte  take a string or a number
+
+(platform docs, metadata filtering.) A dot in a key leads into nested objects. Numbers become
+floats. Operands of equality are cut to the bytes that are indexed, as the stored values are,
+so that a long string still finds itself; operands of ranges are compared whole.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from vicinal import metadata
+from vicinal.errors import BadFilter
+from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.limits import Limits
+
+_OPERATORS: Mapping[str, Operator] = MappingProxyType({each.value: each for each in Operator})
+_LOWER = frozenset((Operator.GT, Operator.GTE))
+_UPPER = frozenset((Operator.LT, Operator.LTE))
+_LISTS = frozenset((Operator.IN, Operator.NIN))
 
 
 def parse(document: object, limits: Limits) -> Filter:
@@ -14,4 +39,143 @@ def parse(document: object, limits: Limits) -> Filter:
     Raises:
         BadFilter: the document is outside the grammar; the message names key and rule.
     """
-    raise NotImplementedError
+    if not isinstance(document, dict):
+        raise BadFilter(f"filter must be an object, got {_kind(document)}")
+    if not document:
+        # Not "matches all": it is what is left when a caller's conditions got lost.
+        raise BadFilter("filter must not be empty; leave it out to search everything")
+    _check_size(document, limits)
+    predicates: list[Predicate] = []
+    for key, condition in document.items():
+        broken = broken_key_rule(key, limits.filter_key_chars_max)
+        if broken is not None:
+            raise BadFilter(f"filter key {_shown(key)} {broken}")
+        predicates.extend(_predicates(key, condition, limits))
+    return tuple(predicates)
+
+
+def broken_key_rule(key: str, chars_max: int) -> str | None:
+    """Return which rule of the path to a property `key` breaks, if any."""
+    if not key:
+        return "must not be empty"
+    if len(key) > chars_max:
+        return f"has {len(key)} characters, max is {chars_max}"
+    if key.startswith("$"):
+        return "must not start with '$'; filters have no operators over several keys"
+    for character in '"|':
+        if character in key:
+            return f"must not contain {character!r}"
+    if not all(key.split(".")):
+        return "must not have an empty name before, between or after its dots"
+    return None
+
+
+def _predicates(key: str, condition: object, limits: Limits) -> list[Predicate]:
+    if isinstance(condition, list):
+        raise BadFilter(f"filter on {_shown(key)}: an array needs an operator, $in or $nin")
+    if not isinstance(condition, dict):
+        return [Predicate(key, Operator.EQ, (_equality(key, Operator.EQ, condition, limits),))]
+    operators = _operators(key, condition)
+    return [
+        Predicate(key, operator, _operands(key, operator, condition[operator], limits))
+        for operator in operators
+    ]
+
+
+def _operators(key: str, condition: dict[str, Any]) -> list[Operator]:
+    if not condition:
+        raise BadFilter(f"filter on {_shown(key)}: an object of operators must not be empty")
+    operators: list[Operator] = []
+    for name in condition:
+        if name not in _OPERATORS:
+            raise BadFilter(
+                f"filter on {_shown(key)}: unknown operator {_shown(name)}, "
+                f"expected one of {', '.join(_OPERATORS)}; nested properties take dotted keys"
+            )
+        operators.append(_OPERATORS[name])
+    is_range = len(_LOWER.intersection(operators)) == len(_UPPER.intersection(operators)) == 1
+    if len(operators) > 1 and not (is_range and len(operators) == 2):
+        raise BadFilter(
+            f"filter on {_shown(key)}: {' and '.join(operators)} cannot be combined; "
+            "only one lower bound ($gt or $gte) with one upper bound ($lt or $lte) can"
+        )
+    return operators
+
+
+def _operands(
+    key: str, operator: Operator, operand: object, limits: Limits
+) -> tuple[Scalar | None, ...]:
+    if operator in _LISTS:
+        if not isinstance(operand, list):
+            raise BadFilter(
+                f"filter on {_shown(key)}: {operator} takes an array, got {_kind(operand)}"
+            )
+        return tuple(_equality(key, operator, item, limits) for item in operand)
+    if operator in _LOWER or operator in _UPPER:
+        if isinstance(operand, str):
+            return (operand,)
+        if type(operand) in (int, float):
+            return (_number(key, operand),)
+        raise BadFilter(
+            f"filter on {_shown(key)}: {operator} takes a string or a number, got {_kind(operand)}"
+        )
+    return (_equality(key, operator, operand, limits),)
+
+
+def _equality(key: str, operator: Operator, operand: object, limits: Limits) -> Scalar | None:
+    if operand is None or isinstance(operand, bool):
+        return operand
+    if isinstance(operand, str):
+        return metadata.cut(operand, limits.indexed_string_bytes_max)
+    if isinstance(operand, int | float):
+        return _number(key, operand)
+    takes = "an array of" if operator in _LISTS else "one of"
+    raise BadFilter(
+        f"filter on {_shown(key)}: {operator} takes {takes} string, number, boolean or null, "
+        f"got {_kind(operand)}"
+    )
+
+
+def _number(key: str, operand: Any) -> float:
+    try:
+        number = float(operand)
+    except OverflowError:
+        number = float("inf")
+    if number - number != 0.0:
+        raise BadFilter(f"filter on {_shown(key)}: a number is beyond float64")
+    return number
+
+
+def _check_size(document: dict[str, Any], limits: Limits) -> None:
+    try:
+        size = len(metadata.encode(document))
+    except RecursionError:
+        raise BadFilter("filter is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise BadFilter("filter holds half of a surrogate pair, which is no character") from None
+    if size > limits.filter_bytes_max:
+        raise BadFilter(
+            f"filter must be shorter than {limits.filter_bytes_max + 1} bytes of compact JSON, "
+            f"got {size} bytes"
+        )
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "a string"
+        case int() | float():
+            return "a number"
+        case dict():
+            return "an object"
+        case _:
+            return "an array"
+
+
+def _shown(key: str) -> str:
+    """Return a key for a message, shortened where it is absurdly long."""
+    return repr(key if len(key) <= 80 else f"{key[:77]}...")

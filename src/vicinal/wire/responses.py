@@ -1,65 +1,153 @@
 """Results as JSON: the model written as the wire spells it.
 
 Members that have no value are left out rather than written as null, except where clients
-need them to be there.
+need them to be there. Times are UTC with six fractional digits and a Z.
+
+Numbers are what a float32 is, in two spellings. Stored values and embeddings are written as
+the double that the float32 is (58.8 reads 58.79999923706055), as the live service does.
+Scores are written with the fewest digits that name the float32 (0.89693683), which is what
+its documentation shows; reading them back as float32 gives the exact score in both cases.
 """
 
+import base64
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Literal
 
-from vicinal.model import Accepted, Floats, Index, MetadataIndex, Page, QueryResult, Status, Vector
+import msgspec
+import numpy as np
+from msgspec import UNSET, Raw, UnsetType
+
+from vicinal import model
+from vicinal.wire import shapes
+
+_encode = msgspec.json.Encoder().encode
 
 
-def index(index: Index) -> bytes:
+def index(index: model.Index) -> bytes:
     """Write one index."""
-    raise NotImplementedError
+    return _encode(_index(index))
 
 
-def indexes(indexes: Sequence[Index]) -> bytes:
+def indexes(indexes: Sequence[model.Index]) -> bytes:
     """Write a list of indexes."""
-    raise NotImplementedError
+    return _encode([_index(each) for each in indexes])
 
 
-def mutation(accepted: Accepted) -> bytes:
+def mutation(accepted: model.Accepted) -> bytes:
     """Write the proof of a write."""
-    raise NotImplementedError
+    return _encode(shapes.Mutation(accepted.mutation_id))
 
 
-def query_result(result: QueryResult) -> bytes:
+def query_result(result: model.QueryResult) -> bytes:
     """Write matches, in the order given."""
-    raise NotImplementedError
+    matches = [
+        shapes.Match(
+            match.id,
+            _shortest(match.score),
+            UNSET if match.values is None else match.values.tolist(),
+            Raw(match.metadata) if match.metadata else UNSET,
+            match.namespace or UNSET,
+        )
+        for match in result.matches
+    ]
+    return _encode(shapes.QueryResult(len(matches), matches))
 
 
-def vectors(vectors: Sequence[Vector]) -> bytes:
+def vectors(vectors: Sequence[model.Vector]) -> bytes:
     """Write whole vectors, in the order given."""
-    raise NotImplementedError
+    return _encode(
+        [
+            shapes.Vector(
+                vector.id,
+                vector.values.tolist(),
+                Raw(vector.metadata) if vector.metadata else UNSET,
+                vector.namespace or UNSET,
+            )
+            for vector in vectors
+        ]
+    )
 
 
-def status(status: Status) -> bytes:
+def status(status: model.Status) -> bytes:
     """Write what an index contains."""
-    raise NotImplementedError
+    return _encode(
+        shapes.IndexInfo(
+            status.dimensions,
+            status.vector_count,
+            UNSET if status.applied_at is None else _timestamp(status.applied_at),
+            _or_unset(status.applied_mutation),
+        )
+    )
 
 
-def page(page: Page) -> bytes:
+def page(page: model.Page) -> bytes:
     """Write one page of ids."""
-    raise NotImplementedError
+    return _encode(
+        shapes.VectorList(
+            count=len(page.ids),
+            total_count=page.total_count,
+            is_truncated=page.next_cursor is not None,
+            next_cursor=page.next_cursor,
+            cursor_expiration_timestamp=page.expires_at and _timestamp(page.expires_at),
+            vectors=[shapes.ListedVector(id) for id in page.ids],
+        )
+    )
 
 
-def metadata_indexes(metadata_indexes: Sequence[MetadataIndex]) -> bytes:
+def metadata_indexes(metadata_indexes: Sequence[model.MetadataIndex]) -> bytes:
     """Write the metadata indexes of an index."""
-    raise NotImplementedError
+    return _encode(
+        shapes.MetadataIndexList(
+            [shapes.MetadataIndex(each.property_name, each.index_type) for each in metadata_indexes]
+        )
+    )
 
 
-def embedding(vectors: Floats, pooling: str | None) -> bytes:
+def embedding(vectors: model.Floats, pooling: str | None) -> bytes:
     """Write embeddings as Workers AI does; `vectors` is ``(n, dimensions)`` float32."""
-    raise NotImplementedError
+    return _encode(shapes.Embedding(list(vectors.shape), vectors.tolist(), _or_unset(pooling)))
 
 
 def openai_embedding(
-    vectors: Floats, *, model: str, encoding: Literal["float", "base64"], token_count: int
+    vectors: model.Floats, *, model: str, encoding: Literal["float", "base64"], token_count: int
 ) -> bytes:
     """Write embeddings as OpenAI does; `vectors` is ``(n, dimensions)`` float32.
 
     With base64 each is its little-endian float32 bytes.
     """
-    raise NotImplementedError
+    data = [
+        shapes.OpenAIEmbedding(position, _base64(row) if encoding == "base64" else row.tolist())
+        for position, row in enumerate(vectors)
+    ]
+    usage = shapes.OpenAIUsage(token_count, token_count)
+    return _encode(shapes.OpenAIEmbeddingList(data, model, usage))
+
+
+def _index(index: model.Index) -> shapes.Index:
+    created = _timestamp(index.created_at)
+    config = index.config
+    return shapes.Index(
+        name=index.name,
+        created_on=created,
+        modified_on=created,  # nothing of an index can be changed
+        config=shapes.IndexConfig(config.dimensions, config.metric, _or_unset(config.preset)),
+        description=_or_unset(index.description),
+    )
+
+
+def _or_unset(text: str | None) -> str | UnsetType:
+    return UNSET if text is None else text
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _shortest(score: float) -> float:
+    """Return the double with the fewest digits that rounds to the score's float32."""
+    return float(str(np.float32(score)))
+
+
+def _base64(row: model.Floats) -> str:
+    return base64.b64encode(row.astype("<f4").tobytes()).decode("ascii")

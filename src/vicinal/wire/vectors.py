@@ -1,7 +1,29 @@
-"""The bodies of insert and upsert: bytes in any of their forms to one batch of vectors."""
+"""The bodies of insert and upsert: bytes in any of their forms to one batch of vectors.
 
+All or nothing: the first record that breaks a rule refuses the batch, before anything of it
+goes further. Messages start as the live service's do and then name the place: the line of
+NDJSON, counted from 1, or the position in the array; the id, once it is known; the rule.
+
+This is the ingest path. `members.quick` reads a record, its numbers are cast into the row of
+one array, and what can wait (are all values finite?) is asked once for the whole batch.
+
+Metadata is parsed, checked and written again as compact JSON: what is kept is its values,
+the order of its members and its characters; what is lost is white space, escapes that were
+not needed, how a fraction was spelled (1e2 is 100.0) and all but the last of a repeated key.
+"""
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from vicinal import errors, metadata
 from vicinal.limits import Limits
 from vicinal.model import VectorBatch
+from vicinal.wire import framing, members
+
+_EMPTY_RECORD_BYTES = len(b'{"id":"a","values":[]}')
 
 
 def read(
@@ -19,7 +41,8 @@ def read(
         content_type: The header, consulted only when the bytes are in no known form.
         dimensions: The length every vector must have.
         limits: Bounds on ids, namespaces, metadata and the number of vectors.
-        discard: Drop what does not parse as a vector record instead of refusing the batch.
+        discard: Drop what does not parse as a vector record (all that `BadRecord` would say)
+            instead of refusing the batch. Dropped ones count for the number of vectors.
 
     Raises:
         BadRecord: a record does not parse as a vector; the message names line, id and rule.
@@ -27,4 +50,238 @@ def read(
         TooManyVectors: there are more records than the limit.
         BadContentType: the body is in no known form.
     """
-    raise NotImplementedError
+    text = bytes(body) if isinstance(body, memoryview) else body
+    try:
+        records = framing.split(text, content_type, record_bytes_max=limits.record_bytes_max)
+    except members.Malformed as error:
+        raise errors.BadRecord(f"failed to parse upsert vectors request: {error}") from None
+    batch, ordinals = _collect(records, dimensions, limits, discard=discard)
+    finite = np.isfinite(batch.values)
+    if finite.all():
+        return batch
+    kept = [row for row in range(len(batch)) if finite[row].all()]
+    if discard:
+        return _only(batch, kept)
+    row = next(row for row in range(len(batch)) if not finite[row].all())
+    ordinal = ordinals[row]
+    again = framing.split(text, content_type, record_bytes_max=limits.record_bytes_max)
+    start, record = next(islice(again.frames, ordinal, None))
+    position = int(np.argmin(finite[row]))
+    raise _complaint(records, ordinal, start, _beyond_float32(record, position))
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    id: str
+    values: members.Numbers
+    namespace: str
+    metadata: bytes
+
+
+class _Refused(Exception):
+    """A record breaks a rule. For `BadRecord`, `rule` is what the message says of it."""
+
+    def __init__(self, error: type[errors.InvalidInput], rule: str, vector_id: str | None) -> None:
+        super().__init__(rule)
+        self.error = error
+        self.rule = rule
+        self.vector_id = vector_id
+
+
+def _collect(
+    records: framing.Records, dimensions: int, limits: Limits, *, discard: bool
+) -> tuple[VectorBatch, list[int]]:
+    """Return the batch, its values not known to be finite, and which record each row was."""
+    # No record is shorter than one with an empty id and digits alone: this bounds memory.
+    shortest = _EMPTY_RECORD_BYTES - 1 + 2 * dimensions - 1
+    rows_max = min(limits.batch_vectors_max, len(records.text) // shortest)
+    values = np.empty((rows_max, dimensions), dtype=np.float32)
+    ids: list[str] = []
+    namespaces: list[str] = []
+    blobs: list[bytes] = []
+    ordinals: list[int] = []
+    ordinal = -1
+    try:
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, found later
+            for ordinal, (start, text) in enumerate(records.frames):
+                if ordinal == limits.batch_vectors_max:
+                    raise errors.TooManyVectors(
+                        f"too many vectors in payload; max vector count is {ordinal}, "
+                        f"got at least {ordinal + 1}"
+                    )
+                try:
+                    record = _record(text, dimensions, limits)
+                except _Refused as refused:
+                    if discard and refused.error is errors.BadRecord:
+                        continue
+                    raise _complaint(records, ordinal, start, refused) from None
+                values[len(ids)] = record.values
+                ids.append(record.id)
+                namespaces.append(record.namespace)
+                blobs.append(record.metadata)
+                ordinals.append(ordinal)
+    except members.Malformed as error:
+        raise errors.BadRecord(
+            "failed to parse upsert vectors request in json format: line None was not expected "
+            f"format (after {ordinal + 1} records: {error})"
+        ) from None
+    return VectorBatch(ids, values[: len(ids)], namespaces, blobs), ordinals
+
+
+def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:
+    """Read one record and hold it to every rule but that its values are finite."""
+    if len(text) > limits.record_bytes_max:
+        rule = f"a record of {len(text)} bytes, max is {limits.record_bytes_max}"
+        raise _Refused(errors.BadRecord, rule, None)
+    record = members.quick(text, "values")
+    if record is None:
+        try:
+            record = members.careful(text, unique=True)
+        except members.Malformed as error:
+            raise _Refused(errors.BadRecord, str(error), None) from None
+    vector_id = _vector_id(record, limits)
+    try:
+        values = members.numbers(_member(record, "values", vector_id))
+    except members.NotANumber as error:
+        raise _Refused(errors.BadRecord, f"values{error}", vector_id) from None
+    if len(values) != dimensions:
+        rule = (
+            f'invalid vector for id="{vector_id}", expected {dimensions} dimensions, '
+            f"and got {len(values)} dimensions"
+        )
+        raise _Refused(errors.WrongDimensions, rule, vector_id)
+    namespace = _namespace(record.get("namespace"), vector_id, limits)
+    return _Record(vector_id, values, namespace, _blob(record.get("metadata"), vector_id, limits))
+
+
+def _member(record: members.Members, name: str, vector_id: str | None) -> object:
+    if name not in record:
+        raise _Refused(errors.BadRecord, f"has no member {name!r}", vector_id)
+    return record[name]
+
+
+def _vector_id(record: members.Members, limits: Limits) -> str:
+    vector_id = _member(record, "id", None)
+    if not isinstance(vector_id, str):
+        rule = f"id: expected a string, got {members.kind(vector_id)}"
+        raise _Refused(errors.BadRecord, rule, None)
+    if not vector_id:
+        raise _Refused(errors.BadRecord, "id: must not be empty", None)
+    size = _utf8_size(vector_id, "id", None)
+    if size > limits.id_bytes_max:
+        rule = f"id too long; max is {limits.id_bytes_max} bytes, got {size} bytes"
+        raise _Refused(errors.IdTooLong, rule, vector_id)
+    return vector_id
+
+
+def _namespace(namespace: object, vector_id: str, limits: Limits) -> str:
+    if namespace is None:
+        return ""
+    if not isinstance(namespace, str):
+        rule = f"namespace: expected a string or null, got {members.kind(namespace)}"
+        raise _Refused(errors.BadRecord, rule, vector_id)
+    size = _utf8_size(namespace, "namespace", vector_id)
+    if size > limits.namespace_bytes_max:
+        rule = (
+            f'namespace too long for vector id="{vector_id}"; '
+            f"max is {limits.namespace_bytes_max} bytes, got {size} bytes"
+        )
+        raise _Refused(errors.NamespaceTooLong, rule, vector_id)
+    return namespace
+
+
+def _blob(document: object, vector_id: str, limits: Limits) -> bytes:
+    if document is None:
+        return b""
+    if not isinstance(document, dict):
+        rule = f"metadata: expected an object or null, got {members.kind(document)}"
+        raise _Refused(errors.BadRecord, rule, vector_id)
+    broken = _broken_rule(document, limits.metadata_depth_max)
+    if broken is not None:
+        raise _Refused(errors.BadRecord, f"metadata: {broken}", vector_id)
+    try:
+        blob = metadata.encode(document)
+    except UnicodeEncodeError:
+        rule = "metadata: half of a surrogate pair, which is no character"
+        raise _Refused(errors.BadRecord, rule, vector_id) from None
+    if len(blob) > limits.metadata_bytes_max:
+        rule = (
+            f'oversized metadata for vector id="{vector_id}"; the compact JSON representation '
+            f"of the metadata must not exceed {limits.metadata_bytes_max} bytes, "
+            f"got {len(blob)} bytes"
+        )
+        raise _Refused(errors.MetadataTooLarge, rule, vector_id)
+    return blob
+
+
+def _broken_rule(value: Any, depth_max: int) -> str | None:
+    """Return which rule of metadata is broken somewhere in an object or array, if any."""
+    if depth_max == 0:
+        return "nested too deeply"
+    if isinstance(value, dict):
+        for key in value:
+            if not key:
+                return "a key must not be empty"
+            if key[0] == "$":
+                return f"key {key!r} must not start with '$'"
+            if "." in key:
+                return f"key {key!r} must not contain '.'"
+            if '"' in key:
+                return f"key {key!r} must not contain '\"'"
+        items = value.values()
+    else:
+        items = value
+    for item in items:
+        kind = type(item)
+        if kind is float:
+            if item - item != 0.0:
+                return "a number is beyond float64"
+        elif kind is not str and isinstance(item, dict | list):
+            rule = _broken_rule(item, depth_max - 1)
+            if rule is not None:
+                return rule
+    return None
+
+
+def _utf8_size(text: str, name: str, vector_id: str | None) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        rule = f"{name}: half of a surrogate pair, which is no character"
+        raise _Refused(errors.BadRecord, rule, vector_id) from None
+
+
+def _only(batch: VectorBatch, rows: list[int]) -> VectorBatch:
+    return VectorBatch(
+        [batch.ids[row] for row in rows],
+        batch.values[rows],
+        [batch.namespaces[row] for row in rows],
+        [batch.metadata[row] for row in rows],
+    )
+
+
+def _complaint(
+    records: framing.Records, ordinal: int, start: int, refused: _Refused
+) -> errors.InvalidInput:
+    """Return the error for a record, with its place."""
+    if records.form is framing.Form.NDJSON:
+        number = records.line(start)
+        live, place = f"Some({number - 1})", f"line {number}"
+    else:
+        live, place = "None", f"vectors[{ordinal}]"
+    if refused.error is not errors.BadRecord:
+        return refused.error(f"{refused.rule} ({place})")
+    if refused.vector_id is not None:
+        place += f', id "{refused.vector_id}"'
+    return errors.BadRecord(
+        f"failed to parse upsert vectors request in {records.form} format: "
+        f"line {live} was not expected format ({place}: {refused.rule})"
+    )
+
+
+def _beyond_float32(text: members.Text, position: int) -> _Refused:
+    record = members.careful(text, unique=True)
+    shown = str(record["values"][position])[:40]
+    return _Refused(
+        errors.BadRecord, f"values[{position}]: {shown} is beyond float32", record["id"]
+    )

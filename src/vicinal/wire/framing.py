@@ -1,0 +1,237 @@
+"""The forms of a vectors body, recognised by their bytes, and the text of each record in it.
+
+    NDJSON                        one record a line; blank lines count but hold nothing
+    {"vectors": [record, ..]}     other members may stand beside
+    [record, ..]
+    record                        also printed over several lines
+    "NDJSON"                      a JSON string: what a client makes of a str
+    multipart/form-data           part `vectors` holds one of the above
+
+Every client's header has been seen to lie, so it is consulted only for text that looks like
+none of these: then a header of a known type means a broken record, and any other one an
+unknown content type. A UTF-8 byte order mark is dropped, line ends may be CRLF.
+
+Records are found by brackets and strings alone and not parsed here, one at a time: a hostile
+body costs time in proportion to its length, and no memory.
+"""
+
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from vicinal.errors import BadContentType
+from vicinal.wire import multipart
+from vicinal.wire.members import Malformed, Text
+
+
+class Form(StrEnum):
+    """How records are separated; spelled as in the live service's error text."""
+
+    NDJSON = "ndjson"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of a body: where each starts in `text`, and its own text.
+
+    Iterating `frames` raises `Malformed` where the text around records breaks off.
+    """
+
+    form: Form
+    text: Text
+    frames: Iterator[tuple[int, Text]]
+
+    def line(self, start: int) -> int:
+        """Return the number of the line that holds a position, from 1."""
+        return self.text.count(b"\n", 0, start) + 1
+
+
+_BOM = b"\xef\xbb\xbf"
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_SOLID = re.compile(rb"[^ \t\r\n]")
+_TOKEN = re.compile(rb'[^"{}\[\]]*+(?:' + _STRING + rb"|[{}\[\]])", re.DOTALL)
+_SCALAR = re.compile(_STRING + rb'|[^ \t\r\n,"{}\[\]]+', re.DOTALL)
+_MEMBER = re.compile(rb"[ \t\r\n]*(" + _STRING + rb")[ \t\r\n]*:[ \t\r\n]*", re.DOTALL)
+_SEPARATOR = re.compile(rb"[ \t\r\n]*([,}\]])")
+
+_KNOWN_TYPES = frozenset(
+    (
+        "",
+        "application/json",
+        "application/jsonl",
+        "application/ndjson",
+        "application/octet-stream",
+        "application/x-ndjson",
+        "multipart/form-data",
+        "text/plain",
+    )
+)
+
+
+def split(body: Text, content_type: str | None, *, record_bytes_max: int) -> Records:
+    """Find the form of a body and its records.
+
+    Raises:
+        Malformed: a multipart body or JSON string that cannot be opened.
+        BadContentType: the bytes look like no known form and the header names no known type.
+    """
+    text = body.removeprefix(_BOM)
+    start = _first(text)
+    media_type = (content_type or "").split(";")[0].strip().lower()
+    if multipart.looks_like_multipart(text[start : start + 1024]):
+        text = multipart.part(text[start:], "vectors").removeprefix(_BOM)
+        start = _first(text)
+    elif text[start : start + 1] not in (b"", b"{", b"[", b'"'):
+        if media_type == "multipart/form-data":
+            raise Malformed("multipart body that does not start with its boundary")
+        if media_type not in _KNOWN_TYPES:
+            raise BadContentType(f"{media_type!r}, and the body is neither NDJSON nor JSON")
+    if text[start : start + 1] == b'"':
+        text = _opened(text[start:])
+        start = _first(text)
+    return _records(text, start, record_bytes_max)
+
+
+def _records(text: Text, start: int, record_bytes_max: int) -> Records:
+    match text[start : start + 1]:
+        case b"[":
+            return Records(Form.JSON, text, _in_array(text, start + 1, record_bytes_max))
+        case b"{":
+            try:
+                end, is_array = _walk(text, start + 1, record_bytes_max)
+            except Malformed:
+                pass
+            else:
+                if is_array:
+                    return Records(Form.JSON, text, _in_object(text, end, record_bytes_max))
+                if _first(text, end) == len(text):
+                    return Records(Form.JSON, text, iter(((start, text[start:end]),)))
+    return Records(Form.NDJSON, text, _lines(text))
+
+
+def _lines(text: Text) -> Iterator[tuple[int, Text]]:
+    position = 0
+    while (start := _first(text, position)) < len(text):
+        end = text.find(b"\n", start)
+        position = len(text) if end < 0 else end
+        yield start, text[start:position]
+
+
+def _in_array(text: Text, position: int, record_bytes_max: int) -> Iterator[tuple[int, Text]]:
+    end = yield from _elements(text, position, record_bytes_max)
+    if _first(text, end) != len(text):
+        raise Malformed("there is text after the end of the array")
+
+
+def _in_object(text: Text, position: int, record_bytes_max: int) -> Iterator[tuple[int, Text]]:
+    end = yield from _elements(text, position, record_bytes_max)
+    separator = _SEPARATOR.match(text, end)
+    if separator is not None and separator[1] == b",":
+        end, is_repeated = _walk(text, separator.end(), record_bytes_max)
+        if is_repeated:
+            raise Malformed("member 'vectors' is given twice")
+    elif separator is not None and separator[1] == b"}":
+        end = separator.end()
+    else:
+        raise Malformed("the object is not closed after its array")
+    if _first(text, end) != len(text):
+        raise Malformed("there is text after the end of the object")
+
+
+def _elements(
+    text: Text, position: int, record_bytes_max: int
+) -> Generator[tuple[int, Text], None, int]:
+    """Yield what stands in an array; return the position after its end."""
+    start = _first(text, position)
+    if text[start : start + 1] == b"]":
+        return start + 1
+    while True:
+        start = _first(text, position)
+        end = _value_end(text, start, start + record_bytes_max)
+        yield start, text[start:end]
+        separator = _SEPARATOR.match(text, end)
+        if separator is None or separator[1] == b"}":
+            raise Malformed("expected a comma or the end of the array")
+        position = separator.end()
+        if separator[1] == b"]":
+            return position
+
+
+def _walk(text: Text, position: int, record_bytes_max: int) -> tuple[int, bool]:
+    """Pass over the members of an object.
+
+    Return the position inside the array that is called ``vectors``, and True; or, when there
+    is none, the position after the object's end, and False.
+    """
+    stop = position + record_bytes_max
+    while position < stop:
+        member = _MEMBER.match(text, position)
+        if member is None:
+            break
+        if member[1] == b'"vectors"' and text[member.end() : member.end() + 1] == b"[":
+            return member.end() + 1, True
+        separator = _SEPARATOR.match(text, _value_end(text, member.end(), stop))
+        if separator is None or separator[1] == b"]":
+            break
+        position = separator.end()
+        if separator[1] == b"}":
+            return position, False
+    raise Malformed("the object is not closed")
+
+
+def _value_end(text: Text, start: int, stop: int) -> int:
+    """Return the position after the value that starts at `start`, which must be within `stop`."""
+    if text[start : start + 1] not in (b"{", b"["):
+        scalar = _SCALAR.match(text, start, stop)
+        if scalar is None:
+            raise Malformed("expected a value")
+        return scalar.end()
+    depth = 0
+    position = start
+    while (token := _TOKEN.match(text, position, stop)) is not None:
+        position = token.end()
+        match text[position - 1]:
+            case 0x5B if (end := _plain_array_end(text, position, stop)) is not None:  # [
+                position = end
+            case 0x7B | 0x5B:  # { [
+                depth += 1
+                continue
+            case 0x7D | 0x5D:  # } ]
+                depth -= 1
+            case _:
+                continue
+        if depth == 0:
+            return position
+    if stop < len(text):
+        raise Malformed(f"a record of more than {stop - start} bytes")
+    raise Malformed("the body is cut off")
+
+
+def _plain_array_end(text: Text, position: int, stop: int) -> int | None:
+    """Return the position after an array of scalars that are no strings, if this is one.
+
+    Looking for single bytes takes a tenth of the time of matching tokens.
+    """
+    following = text.find(b"[", position, stop)
+    end = text.find(b"]", position, stop if following < 0 else following)
+    if end < 0 or text.find(b'"', position, end) >= 0 or text.find(b"{", position, end) >= 0:
+        return None
+    return end + 1
+
+
+def _opened(text: Text) -> Text:
+    """Return what a JSON string holds, as UTF-8."""
+    try:
+        return msgspec.json.decode(text, type=str).encode()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(f"a JSON string that cannot be read: {error}") from None
+
+
+def _first(text: Text, position: int = 0) -> int:
+    """Return where the next character that is no space is, or the end of the text."""
+    solid = _SOLID.search(text, position)
+    return len(text) if solid is None else solid.start()

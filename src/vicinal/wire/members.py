@@ -1,0 +1,231 @@
+"""One JSON object with a long array of numbers in it, read fast or read with reasons.
+
+Vector records and queries are such objects: nearly all of their bytes are one array. Two
+readers share the work. `quick` returns the members when there is nothing to object to, and
+None otherwise, without a reason. `careful` reads what `quick` would not, a few times slower,
+and raises with the reason. Callers try the first, then the second.
+
+`quick` has two implementations that agree on every text they accept: simdjson, and msgspec
+for where simdjson is not built. What is kept of the text is its values: integers of any size
+up to 4,300 digits, other numbers as float64, strings as Unicode, members in their order.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import simdjson
+except ImportError:  # no wheel for this platform: msgspec alone takes about 2.5 times as long
+    simdjson = None  # type: ignore[assignment]  # a module otherwise
+
+Text = bytes | bytearray
+Numbers = NDArray[np.float64]
+Members = dict[str, Any]
+"""The members of an object. The one asked for as numbers is an array when `quick` read it."""
+
+
+_SCALARS_THEN_ARRAY = re.compile(
+    rb'\s*\{\s*(?:"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[^\s"{}\[\],]+)\s*,\s*)*"([^"\\]*)"\s*:\s*\['
+)
+_FEW = 16  # members of a usual object; looking for each name takes time in proportion
+
+
+class Malformed(Exception):
+    """The text is not a JSON object; the message says why, without the place."""
+
+
+class NotANumber(Exception):
+    """An array of numbers holds something else, at `position`; None when it is no array."""
+
+    def __init__(self, position: int | None, value: object) -> None:
+        place = "" if position is None else f"[{position}]"
+        wanted = "an array of numbers" if position is None else "a number"
+        super().__init__(f"{place}: expected {wanted}, got {kind(value)}")
+        self.position = position
+        self.value = value
+
+
+class _Repeated(dict[str, Any]):
+    """An object in which a member is given more than once; the last one counts."""
+
+    name: str
+
+
+class _Thread(threading.local):
+    """What each thread has of its own: a parser is not safe to share."""
+
+    parser: "simdjson.Parser | None" = None
+
+
+_thread = _Thread()
+
+
+def careful(text: Text, *, unique: bool) -> Members:
+    """Return the members of the object that `text` holds.
+
+    With `unique`, an object that gives a member twice is malformed; otherwise the last one
+    counts, as inside the members in any case.
+    """
+    try:
+        document = json.loads(
+            text.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
+        )
+    except UnicodeDecodeError as error:
+        raise Malformed(f"not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise Malformed("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise Malformed(f"not JSON: {error.msg} at column {error.pos + 1}") from None
+    except ValueError as error:
+        raise Malformed(f"not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise Malformed(f"expected an object, got {kind(document)}")
+    if unique and isinstance(document, _Repeated):
+        raise Malformed(f"member {document.name!r} is given twice")
+    return document
+
+
+def numbers(value: object) -> Numbers:
+    """Return a member as numbers; those beyond float64 become infinite.
+
+    Raises:
+        NotANumber: it is not an array, or one of its items is not a number.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    if not isinstance(value, list):
+        raise NotANumber(None, value)
+    if not set(map(type, value)) <= {int, float}:
+        position = next(i for i, item in enumerate(value) if type(item) not in (int, float))
+        raise NotANumber(position, value[position])
+    try:
+        return np.array(value, dtype=np.float64)
+    except OverflowError:
+        return np.array([_as_float(item) for item in value], dtype=np.float64)
+
+
+def kind(value: object) -> str:
+    """Return what to call a JSON value in a message."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "a string"
+        case int() | float():
+            return "a number"
+        case dict():
+            return "an object"
+        case _:
+            return "an array"
+
+
+def quick_with_msgspec(text: Text, array: str) -> Members | None:
+    """Return the members of the object, `array` as numbers; None when anything is unclear."""
+    try:
+        members = _decode_any(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    # A member given twice is hidden by its last value; an escape may hide its name as well.
+    if not isinstance(members, dict) or len(members) > _FEW or b"\\u" in text:
+        return None
+    if any(text.count(b'"%b"' % name.encode()) != 1 for name in members):
+        return None
+    if array in members:
+        try:
+            members[array] = numbers(members[array])
+        except NotANumber:
+            return None
+    return members
+
+
+def quick_with_simdjson(text: Text, array: str) -> Members | None:
+    """Return the members of the object, `array` as numbers; None when anything is unclear."""
+    try:
+        # A parser serves one document at a time: nothing of it may outlive this call.
+        document = _parser().parse(text)
+        if type(document) is not simdjson.Object:
+            return None
+        names = list(document)
+        if len(set(names)) != len(names):
+            return None
+        members: Members = {}
+        for name in names:
+            value = document[name]
+            if name == array:
+                if type(value) is not simdjson.Array or not _is_flat(text, name):
+                    return None
+                buffer = value.as_buffer(of_type="d")
+                members[name] = np.frombuffer(buffer, dtype=np.float64)
+            elif type(value) is simdjson.Object:
+                members[name] = value.as_dict()
+            elif type(value) is simdjson.Array:
+                members[name] = value.as_list()
+            else:
+                members[name] = value
+    except (ValueError, RuntimeError, TypeError, msgspec.MsgspecError):
+        return None
+    return members
+
+
+quick: Final[Callable[[Text, str], Members | None]] = (
+    quick_with_msgspec if simdjson is None else quick_with_simdjson
+)
+"""The faster of the two that can run here."""
+
+_decode_any = msgspec.json.Decoder().decode
+_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _parser() -> "simdjson.Parser":
+    if _thread.parser is None:
+        _thread.parser = simdjson.Parser()
+    return _thread.parser
+
+
+def _is_flat(text: Text, array: str) -> bool:
+    """Tell whether the array is flat; simdjson's `as_buffer` flattens it without a word.
+
+    Flat without looking closer: there is no second bracket anywhere, or only scalars stand
+    before the array and it closes before another one opens.
+    """
+    if text.find(b"[", text.find(b"[") + 1) < 0:
+        return True
+    head = _SCALARS_THEN_ARRAY.match(text)
+    if head is not None and head[1] == array.encode():
+        following = text.find(b"[", head.end())
+        if following < 0 or text.find(b"]", head.end()) < following:
+            return True
+    return b"[" not in bytes(_decode_raw(text)[array])[1:]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Members:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    repeated = _Repeated(members)
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            repeated.name = name
+        seen.add(name)
+    return repeated
+
+
+def _refuse_constant(token: str) -> NoReturn:
+    raise ValueError(f"{token} is not a JSON number")
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf")

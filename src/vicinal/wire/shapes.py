@@ -1,0 +1,228 @@
+"""The JSON shapes of requests and results, each written once.
+
+`requests` decodes into them, `responses` encodes from them, `openapi` describes them. They
+hold what JSON holds, spelled as on the wire; rules that a type cannot say are checked in
+`requests`. Nothing outside this package sees them.
+
+A member that may be absent is ``T | None`` in requests, where null always means absent, and
+``T | UnsetType`` in results, where absent members are left out. Unknown members are ignored,
+and of a member given twice the last one counts, as for JSON.parse.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from vicinal.model import IndexType, Metric
+
+_Numbers = Meta(extra_json_schema={"type": "array", "items": {"type": "number"}})
+_Object = Meta(extra_json_schema={"type": "object"})
+_Time = Meta(extra_json_schema={"format": "date-time"})
+
+
+class IndexConfigRequest(Struct):
+    """Either `dimensions` and `metric`, or `preset`."""
+
+    dimensions: int | None = None
+    metric: Metric | None = None
+    preset: str | None = None
+
+
+class CreateIndexRequest(Struct):
+    """An index to create."""
+
+    name: str
+    config: IndexConfigRequest | None = None
+    description: str | None = None
+
+
+class QueryRequest(Struct, rename="camel"):
+    """A search by a vector or by the id of a stored one; exactly one of the two."""
+
+    vector: Annotated[object, _Numbers] = None
+    vector_id: str | None = None
+    top_k: int | float | None = None
+    return_values: bool | None = None
+    return_metadata: Literal["none", "indexed", "all"] | bool | None = None
+    namespace: str | None = None
+    filter: Annotated[object, _Object] = None
+
+
+class IdsRequest(Struct):
+    """Ids of vectors to get or delete."""
+
+    ids: list[str]
+
+
+class CreateMetadataIndexRequest(Struct, rename="camel"):
+    """A property to index. With `backfill`, for vectors that are there already as well."""
+
+    property_name: str
+    index_type: IndexType
+    backfill: bool | None = None
+
+
+class DeleteMetadataIndexRequest(Struct, rename="camel"):
+    """A property to index no longer. One client calls it `property`."""
+
+    property_name: str | None = None
+    property: str | None = None
+
+
+class EmbeddingRequest(Struct):
+    """Text to embed."""
+
+    text: str | list[str]
+    pooling: Literal["mean", "cls"] | None = None
+
+
+class BindingEmbeddingRequest(Struct):
+    """Text to embed, as the Workers binding sends it."""
+
+    inputs: EmbeddingRequest
+
+
+class OpenAIEmbeddingRequest(Struct):
+    """Text to embed, as OpenAI's clients send it."""
+
+    model: str
+    input: str | list[str]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+
+
+class VectorRecord(Struct):
+    """One vector to store: a line of NDJSON. Described here, read by `vectors`."""
+
+    id: str
+    values: list[float]
+    namespace: str | None = None
+    metadata: Annotated[object, _Object] = None
+
+
+class IndexConfig(Struct):
+    """What is fixed when an index is created."""
+
+    dimensions: int
+    metric: Metric
+    preset: str | UnsetType = UNSET
+
+
+class Index(Struct):
+    """An index."""
+
+    name: str
+    created_on: Annotated[str, _Time]
+    modified_on: Annotated[str, _Time]
+    config: IndexConfig
+    description: str | UnsetType = UNSET
+
+
+class Mutation(Struct, rename="camel"):
+    """The proof of a write: it is durable, and visible when an index's info says so."""
+
+    mutation_id: str
+
+
+class Match(Struct):
+    """One hit of a query."""
+
+    id: str
+    score: float
+    values: list[float] | UnsetType = UNSET
+    metadata: Annotated[Raw, _Object] | UnsetType = UNSET
+    namespace: str | UnsetType = UNSET
+
+
+class QueryResult(Struct):
+    """Matches, best first."""
+
+    count: int
+    matches: list[Match]
+
+
+class Vector(Struct):
+    """A stored vector."""
+
+    id: str
+    values: list[float]
+    metadata: Annotated[Raw, _Object] | UnsetType = UNSET
+    namespace: str | UnsetType = UNSET
+
+
+class IndexInfo(Struct, rename="camel"):
+    """What the readable state of an index contains."""
+
+    dimensions: int
+    vector_count: int
+    processed_up_to_datetime: Annotated[str, _Time] | UnsetType = UNSET
+    processed_up_to_mutation: str | UnsetType = UNSET
+
+
+class ListedVector(Struct):
+    """The id of a stored vector."""
+
+    id: str
+
+
+class VectorList(Struct, rename="camel"):
+    """One page of ids."""
+
+    count: int
+    total_count: int
+    is_truncated: bool
+    next_cursor: str | None
+    cursor_expiration_timestamp: Annotated[str, _Time] | None
+    vectors: list[ListedVector]
+
+
+class MetadataIndex(Struct, rename="camel"):
+    """A property that filters may name."""
+
+    property_name: str
+    index_type: IndexType
+
+
+class MetadataIndexList(Struct, rename="camel"):
+    """The metadata indexes of an index."""
+
+    metadata_indexes: list[MetadataIndex]
+
+
+class Embedding(Struct):
+    """Embeddings, one a text, in their order."""
+
+    shape: list[int]
+    data: list[list[float]]
+    pooling: str | UnsetType = UNSET
+
+
+class OpenAIEmbedding(Struct):
+    """One embedding: numbers, or base64 of little-endian float32."""
+
+    index: int
+    embedding: list[float] | str
+    object: Literal["embedding"] = "embedding"
+
+
+class OpenAIUsage(Struct):
+    """How many tokens the texts had."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class OpenAIEmbeddingList(Struct):
+    """Embeddings in OpenAI's form."""
+
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: OpenAIUsage
+    object: Literal["list"] = "list"
+
+
+class ErrorItem(Struct):
+    """What went wrong."""
+
+    code: int
+    message: str
