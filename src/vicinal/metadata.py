@@ -30,6 +30,23 @@ def decode(blob: bytes) -> dict[str, Any]:
     return _decoder.decode(blob) if blob else {}
 
 
+def kind(value: object) -> str:
+    """Return what to call a JSON value in a message."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "a string"
+        case int() | float():
+            return "a number"
+        case dict():
+            return "an object"
+        case _:
+            return "an array"
+
+
 def cut(text: str, bytes_max: int) -> str:
     """Return the longest prefix of `text` that is at most `bytes_max` bytes of UTF-8."""
     encoded = text.encode()
@@ -60,6 +77,7 @@ def from_indexed_values(values: Iterable[tuple[str, Scalar]]) -> bytes:
     """Return compact JSON holding just these properties, dots opened into objects.
 
     Numbers without a fraction are written as integers, as they were most likely given.
+    No property at all gives ``b""``.
     """
     document: dict[str, Any] = {}
     for property_name, value in values:
@@ -70,7 +88,7 @@ def from_indexed_values(values: Iterable[tuple[str, Scalar]]) -> bytes:
         if type(value) is float and value.is_integer() and abs(value) <= _INTEGRAL_MAX:
             value = int(value)
         place[last] = value
-    return encode(document)
+    return encode(document) if document else b""
 
 
 def _as_float(value: float) -> float | None:

@@ -27,6 +27,8 @@ Mask = NDArray[np.bool_]
 Seqno = NewType("Seqno", int)
 """The place of a mutation in its index's log; the first is 1, 0 is before any."""
 
+BEFORE_ANY = Seqno(0)
+
 
 class Metric(StrEnum):
     """How the distance of two vectors is measured."""

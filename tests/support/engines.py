@@ -9,6 +9,8 @@ import numpy as np
 
 from tests.support.model_engine import ModelEngine
 from vicinal.engine.base import Engine
+from vicinal.engine.catalog import Catalog
+from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -43,8 +45,33 @@ class Implementation:
     spoil: Callable[[Path, IndexAddress], None] | None = None
 
 
+def spoil_embedded(folder: Path, address: IndexAddress) -> None:
+    """Flip a byte in the middle of the log of one index of a closed embedded engine."""
+    catalog = Catalog(folder)
+    log = folder / "indexes" / catalog.get(address).folder / "index.db"
+    catalog.close()
+    raw = bytearray(log.read_bytes())
+    raw[len(raw) // 2 : len(raw) // 2 + 512] = b"\xff" * 512
+    log.write_bytes(raw)
+
+
 BUILDERS = [
     Implementation("model", lambda _folder, limits: ModelEngine(limits), durable=False),
+    Implementation(
+        "embedded",
+        lambda folder, limits: EmbeddedEngine.open(folder, EngineOptions(limits)),
+        durable=True,
+        spoil=spoil_embedded,
+    ),
+    Implementation(
+        # So small a tail that almost everything is in segments, which merge all the time.
+        "embedded, always sealing",
+        lambda folder, limits: EmbeddedEngine.open(
+            folder, EngineOptions(limits, tail_rows_max=2, tails_max=1_000)
+        ),
+        durable=True,
+        spoil=spoil_embedded,
+    ),
 ]
 
 

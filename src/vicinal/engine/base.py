@@ -78,6 +78,7 @@ class Engine(Protocol):
         Raises:
             AlreadyExists: the property has a metadata index of another type.
             MetadataIndexNotFound: a metadata index to drop does not exist.
+            AlreadyExists: the property has a metadata index of another type.
             LimitExceeded: the index would hold too many vectors, namespaces or metadata
                 indexes. Nothing is logged.
             Overloaded: too much is queued. Nothing is logged.

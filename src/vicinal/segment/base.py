@@ -36,10 +36,15 @@ class Selection:
 class View(Protocol):
     """Rows of one segment or tail. Methods that take `rows` take ordinals of any order."""
 
-    live: Mask
-    """``(rows,)``: False for dead rows."""
+    @property
+    def live(self) -> Mask:
+        """``(rows,)``: False for dead rows."""
+        ...
 
-    live_count: int
+    @property
+    def live_count(self) -> int:
+        """How many rows are not dead."""
+        ...
 
     def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
         """Return the live row of each id, -1 where there is none."""
@@ -76,4 +81,8 @@ class View(Protocol):
         self, row: int, metadata_indexes: Sequence[MetadataIndex]
     ) -> list[tuple[str, Scalar]]:
         """Return property and value of each of these metadata indexes that has one."""
+        ...
+
+    def live_namespaces(self) -> set[str]:
+        """Return the namespaces of the live rows, without ``""``."""
         ...

@@ -270,6 +270,11 @@ def merged(index_type: IndexType, parts: Iterable[tuple[Column | None, Ordinals]
     return Column.of(index_type, list(union), np.concatenate(codes))
 
 
+def keys_of(keys: Sequence[Scalar] | Strings | NDArray[Any], codes: Codes) -> set[str]:
+    """Return the keys of a string column that these codes stand for."""
+    return {str(keys[code]) for code in np.unique(codes[codes >= 0]).tolist()}
+
+
 def as_scalar(key: Any) -> Scalar:
     """Return a key as a plain Python value; keys of mapped columns are numpy scalars."""
     return key if isinstance(key, str) else cast(Scalar, key.item())

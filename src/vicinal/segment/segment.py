@@ -17,7 +17,7 @@ from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
 from vicinal.segment.base import Selection
-from vicinal.segment.columns import Column
+from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
 from vicinal.storage.files import ComponentFile
 
@@ -152,6 +152,10 @@ class SegmentView:
             if value is not None:
                 found.append((each.property_name, value))
         return found
+
+    def live_namespaces(self) -> set[str]:
+        """See `segment.base.View`."""
+        return keys_of(self.segment.namespaces.keys, self.segment.namespaces.codes[self.live])
 
 
 def select(

@@ -25,7 +25,7 @@ from vicinal.model import (
     VectorBatch,
 )
 from vicinal.segment.base import Selection
-from vicinal.segment.columns import Column, GrowingColumn
+from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 
 
@@ -52,7 +52,7 @@ class Tail:
     @property
     def nbytes(self) -> int:
         """Bytes of values held, the part of a tail's memory that grows with dimensions."""
-        return self.row_count * int(self._values.itemsize) * self._values.shape[1]
+        return int(self._values[: self.row_count].nbytes)
 
     def append(self, batch: VectorBatch, rows: Sequence[int] | None = None) -> None:
         """Append vectors (those at `rows`, or all) whose ids are live nowhere in the tail."""
@@ -246,6 +246,11 @@ class TailView:
             if value is not None:
                 found.append((each.property_name, value))
         return found
+
+    def live_namespaces(self) -> set[str]:
+        """See `segment.base.View`."""
+        codes = self._namespaces.codes(len(self.live))
+        return keys_of(self._namespaces.keys, codes[self.live])
 
     @property
     def dimensions(self) -> int:

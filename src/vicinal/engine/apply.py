@@ -1,0 +1,261 @@
+"""Applying mutations: the writable state of an index, and the snapshots it publishes.
+
+The state is the present of an index: segments with the rows now dead in them, a tail
+being sealed if there is one, and the tail. One applier owns it; what it publishes is
+immutable, so it replaces a mask that a snapshot has before changing it.
+
+A mutation means the same whenever it is applied to the state that the ones before it
+left. Replay starts from an older state, of which it knows that only rows which a later
+mutation kills may be missing; each such mutation ends with the id in the same place
+either way, so applying again changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from vicinal.engine.snapshot import Snapshot
+from vicinal.model import (
+    BEFORE_ANY,
+    CreateMetadataIndex,
+    Delete,
+    DropMetadataIndex,
+    IndexConfig,
+    Insert,
+    Mask,
+    MetadataIndex,
+    Mutation,
+    Ordinals,
+    Seqno,
+    Upsert,
+    VectorBatch,
+)
+from vicinal.segment import build
+from vicinal.segment.base import View
+from vicinal.segment.build import NumberedIndex
+from vicinal.segment.columns import Column, merged
+from vicinal.segment.format import column_name
+from vicinal.segment.ids import hashes
+from vicinal.segment.segment import Segment, SegmentView
+from vicinal.segment.tail import Tail, TailView
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The state as of one seqno, as far as segments hold it: what a manifest records.
+
+    `at` is when the newest mutation contained became readable, UTC.
+    """
+
+    segments: tuple[SegmentView, ...] = ()
+    metadata_indexes: tuple[NumberedIndex, ...] = ()
+    next_metadata_index: int = 1
+    seqno: Seqno = BEFORE_ANY
+    mutation_id: str | None = None
+    at: datetime | None = None
+
+
+class State:
+    """The writable state. Not thread-safe: the index holds its lock around every call."""
+
+    def __init__(self, config: IndexConfig, sealed: Sealed, *, string_bytes_max: int) -> None:
+        self._config = config
+        self._string_bytes_max = string_bytes_max
+        self._segments = {each.segment.record.number: each for each in sealed.segments}
+        self._own_masks: set[int] = set()
+        """Segments whose mask no snapshot has seen yet, so that it may be written to."""
+        self._sealing: Tail | None = None
+        self._metadata_indexes = {
+            each.metadata_index.property_name: each for each in sealed.metadata_indexes
+        }
+        self._next_metadata_index = sealed.next_metadata_index
+        self._applied_seqno = sealed.seqno
+        self._applied_mutation = sealed.mutation_id
+        self._applied_at = sealed.at
+        self.tail = self._new_tail()
+
+    @property
+    def segments(self) -> tuple[SegmentView, ...]:
+        """The segments, oldest first, with what is dead in them now."""
+        self._own_masks.clear()
+        return tuple(self._segments.values())
+
+    @property
+    def metadata_indexes(self) -> tuple[NumberedIndex, ...]:
+        """The metadata indexes, oldest first."""
+        return tuple(self._metadata_indexes.values())
+
+    def apply(self, seqno: Seqno, mutation_id: str, at: datetime, mutation: Mutation) -> None:
+        """Apply the next mutation of the log."""
+        assert seqno == self._applied_seqno + 1
+        match mutation:
+            case Upsert(batch):
+                self._upsert(batch)
+            case Insert(batch):
+                self._insert(batch)
+            case Delete(ids):
+                self._kill(list(dict.fromkeys(ids)))
+            case CreateMetadataIndex(metadata_index, backfill):
+                self._create_metadata_index(metadata_index, backfill=backfill)
+            case DropMetadataIndex(property_name):
+                self._drop_metadata_index(property_name)
+        self._applied_seqno, self._applied_mutation, self._applied_at = seqno, mutation_id, at
+
+    def snapshot(self) -> Snapshot:
+        """Return the state as readers may see it."""
+        views: list[View] = list(self.segments)
+        views += [tail.view() for tail in (self._sealing, self.tail) if tail and tail.row_count]
+        return Snapshot(
+            tuple(views),
+            tuple(each.metadata_index for each in self._metadata_indexes.values()),
+            self._applied_seqno,
+            self._applied_mutation,
+            self._applied_at,
+        )
+
+    def freeze(self) -> tuple[TailView, Sealed]:
+        """Begin a new tail; return the old one, to be sealed, and all else as it is now."""
+        assert self._sealing is None
+        self._sealing, self.tail = self.tail, self._new_tail()
+        return self._sealing.view(), Sealed(
+            self.segments,
+            self.metadata_indexes,
+            self._next_metadata_index,
+            self._applied_seqno,
+            self._applied_mutation,
+            self._applied_at,
+        )
+
+    def replace_sealing(self, segment: Segment | None, rows: Ordinals) -> None:
+        """Put a segment in place of the tail it was sealed from.
+
+        Args:
+            segment: None when no row of the tail was alive.
+            rows: The tail row of each row of the segment.
+        """
+        assert self._sealing is not None
+        tail, self._sealing = self._sealing.view(), None
+        if segment is not None:
+            columns = {
+                # A column begun since the freeze is not among the segment's files.
+                name: self._stored_column(segment, index) or tail.columns[name].sealed(rows)
+                for name, index in self._metadata_indexes.items()
+            }
+            self._add_segment(_view(segment, tail.live[rows], columns))
+
+    def replace_segments(
+        self, old: Sequence[int], segment: Segment | None, rows: Sequence[Ordinals]
+    ) -> None:
+        """Put a merged segment in place of those it was merged from.
+
+        Args:
+            old: Their numbers, in the order merged.
+            segment: None when none of their rows was alive.
+            rows: For each of them its rows in the merged segment.
+        """
+        views = [self._segments.pop(number) for number in old]
+        if segment is None:
+            return
+        live = np.concatenate([view.live[kept] for view, kept in zip(views, rows, strict=True)])
+        columns: dict[str, Column | None] = {}
+        for name, index in self._metadata_indexes.items():
+            columns[name] = self._stored_column(segment, index)
+            if columns[name] is None and any(view.columns[name] for view in views):
+                # Backfilled while the merge ran.
+                columns[name] = merged(
+                    index.metadata_index.index_type,
+                    [(view.columns[name], kept) for view, kept in zip(views, rows, strict=True)],
+                )
+        self._add_segment(_view(segment, live, columns))
+
+    def namespaces(self) -> set[str]:
+        """Return the namespaces of live vectors."""
+        return {name for view in self.snapshot().views for name in view.live_namespaces()}
+
+    def _upsert(self, batch: VectorBatch) -> None:
+        last = {vector_id: row for row, vector_id in enumerate(batch.ids)}
+        self._kill(list(last))
+        self.tail.append(batch, None if len(last) == len(batch) else sorted(last.values()))
+
+    def _insert(self, batch: VectorBatch) -> None:
+        first: dict[str, int] = {}
+        for row, vector_id in enumerate(batch.ids):
+            first.setdefault(vector_id, row)
+        for tail in (self.tail, self._sealing):
+            if tail:
+                first = {each: row for each, row in first.items() if each not in tail}
+        ids = list(first)
+        id_hashes = hashes(ids)
+        for view in self._segments.values():
+            for place in np.flatnonzero(view.find(ids, id_hashes) >= 0).tolist():
+                first.pop(ids[place], None)
+        self.tail.append(batch, None if len(first) == len(batch) else list(first.values()))
+
+    def _kill(self, ids: list[str]) -> None:
+        for tail in (self.tail, self._sealing):
+            if tail and ids:
+                ids = tail.kill(ids)
+        if not ids or not self._segments:
+            return
+        id_hashes = hashes(ids)
+        for number, view in self._segments.items():
+            rows = view.find(ids, id_hashes)
+            rows = rows[rows >= 0]
+            if len(rows):
+                live = view.live if number in self._own_masks else view.live.copy()
+                live[rows] = False
+                self._own_masks.add(number)
+                self._segments[number] = replace(
+                    view, live=live, live_count=view.live_count - len(rows)
+                )
+
+    def _create_metadata_index(self, metadata_index: MetadataIndex, *, backfill: bool) -> None:
+        name = metadata_index.property_name
+        if name in self._metadata_indexes:
+            return
+        self._metadata_indexes[name] = NumberedIndex(self._next_metadata_index, metadata_index)
+        self._next_metadata_index += 1
+        for tail in (self.tail, self._sealing):
+            if tail:
+                tail.add_column(metadata_index, backfill=backfill)
+        for number, view in self._segments.items():
+            column = (
+                build.backfill(view, metadata_index, string_bytes_max=self._string_bytes_max)
+                if backfill
+                else None
+            )
+            self._segments[number] = replace(view, columns={**view.columns, name: column})
+
+    def _drop_metadata_index(self, property_name: str) -> None:
+        if self._metadata_indexes.pop(property_name, None) is None:
+            return
+        for tail in (self.tail, self._sealing):
+            if tail:
+                tail.drop_column(property_name)
+        for number, view in self._segments.items():
+            columns = {k: v for k, v in view.columns.items() if k != property_name}
+            self._segments[number] = replace(view, columns=columns)
+
+    def _add_segment(self, view: SegmentView) -> None:
+        self._segments[view.segment.record.number] = view
+
+    def _new_tail(self) -> Tail:
+        tail = Tail(
+            self._config.dimensions, self._config.metric, string_bytes_max=self._string_bytes_max
+        )
+        for each in self._metadata_indexes.values():
+            tail.add_column(each.metadata_index, backfill=False)
+        return tail
+
+    @staticmethod
+    def _stored_column(segment: Segment, index: NumberedIndex) -> Column | None:
+        name = column_name(index.number)
+        if name not in segment.record.components:
+            return None
+        return segment.column(name, index.metadata_index.index_type)
+
+
+def _view(segment: Segment, live: Mask, columns: Mapping[str, Column | None]) -> SegmentView:
+    return SegmentView(segment, live, int(np.count_nonzero(live)), columns)

@@ -1,0 +1,408 @@
+"""One open index: commits and applies mutations, and publishes snapshots.
+
+    append -> commit lane: one transaction for all that waits -> acknowledged
+                -> apply lane: fold into the tail, publish one new snapshot -> visible
+                             -> a full tail: seal lane -> merge lane
+
+Locks, in the order they may be taken:
+
+    _order        gives mutations their order; held to check one and queue it
+    (manifest)    inside `Maintenance`: a whole seal, the commit of a merge
+    _state_lock   the writable state; held to apply, freeze and swap
+
+Reads take none: they use the newest snapshot, which is replaced, never changed.
+
+A write to the log that fails leaves unknown what is on disk. So it poisons the index:
+all is refused with `Unavailable` until it is opened again, and then its log says what was
+kept. Damage that is found stops it the same way, with `Corruption`.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vicinal.engine import records, recovery, search
+from vicinal.engine.cursors import Cursors
+from vicinal.engine.lanes import Lane
+from vicinal.engine.log import Entry, Log
+from vicinal.engine.maintenance import Maintenance
+from vicinal.engine.options import EngineOptions
+from vicinal.engine.resources import Resources
+from vicinal.engine.snapshot import Snapshot
+from vicinal.errors import (
+    AlreadyExists,
+    Corruption,
+    Error,
+    LimitExceeded,
+    MetadataIndexNotFound,
+    Overloaded,
+    Unavailable,
+)
+from vicinal.model import (
+    Accepted,
+    CreateMetadataIndex,
+    DropMetadataIndex,
+    Index,
+    IndexType,
+    Insert,
+    Mutation,
+    Page,
+    Query,
+    QueryResult,
+    Seqno,
+    Upsert,
+    Vector,
+    VectorBatch,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A mutation on its way to the log."""
+
+    mutation: Mutation
+    mutation_id: str
+    payload: bytes
+    accepted: Future[Accepted]
+
+
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    """A durable mutation on its way to the state. `due` is monotonic seconds."""
+
+    entry: Entry
+    mutation: Mutation
+    due: float
+
+
+class OpenIndex:
+    """An open index. Thread-safe.
+
+    Raises:
+        Corruption: on opening, when something of it is missing or damaged.
+        Unavailable: on opening, when another process has it open.
+    """
+
+    def __init__(
+        self, folder: Path, index: Index, options: EngineOptions, resources: Resources
+    ) -> None:
+        self.index = index
+        self._options = options
+        self._resources = resources
+        self._log = Log(folder)
+        try:
+            state = recovery.recover(
+                folder,
+                self._log,
+                index.config,
+                string_bytes_max=options.limits.indexed_string_bytes_max,
+            )
+        except BaseException:
+            self._log.close()
+            raise
+        self._state = state
+        self._state_lock = threading.Lock()
+        self.snapshot = state.snapshot()
+        self._applied = threading.Condition()
+        self._order = threading.Lock()
+        self._declared: dict[str, IndexType] = {
+            each.property_name: each.index_type for each in self.snapshot.metadata_indexes
+        }
+        self._namespaces: set[str] | None = None
+        self._appended_vectors = 0  # changes under _order
+        self._applied_vectors = 0  # changes under _state_lock
+        self._delayed: deque[_Logged] = deque()
+        self._cursors = Cursors(options.cursor_lifetime_s)
+        self._failure: Error | None = None
+        self._is_closed = False
+        self._maintenance = Maintenance(
+            folder, self._log, index.config, state, self._state_lock, self._publish
+        )
+        self._commit_lane = Lane(resources.writers, self._commit)
+        self._apply_lane = Lane(resources.writers, self._apply)
+        self._seal_lane: Lane[bool] = Lane(resources.sealer, self._seal)
+        self._merge_lane: Lane[None] = Lane(resources.merger, self._merge)
+        self._merge_lane.put([None])
+        self._seal_lane.put([False])
+
+    def append(self, mutation: Mutation) -> Future[Accepted]:
+        """See `engine.base.Engine`."""
+        payload = records.encode(mutation)
+        mutation_id = str(uuid.uuid4())
+        accepted: Future[Accepted] = Future()
+        with self._order:
+            self._check_failure()
+            self._check_room()
+            self._check_limits(mutation)
+            self._resources.queue.take(len(payload))
+            self._declare(mutation)
+            self._appended_vectors += _vector_count(mutation)
+            self._commit_lane.put([_Pending(mutation, mutation_id, payload, accepted)])
+        return accepted
+
+    def wait_applied(self, seqno: Seqno, timeout_s: float) -> bool:
+        """See `engine.base.Engine`."""
+        with self._applied:
+            self._applied.wait_for(
+                lambda: self.snapshot.applied_seqno >= seqno or self._failure or self._is_closed,
+                timeout_s,
+            )
+        self._check_failure()
+        return self.snapshot.applied_seqno >= seqno
+
+    def query(self, query: Query) -> QueryResult:
+        """See `engine.base.Engine`."""
+        self._check_failure()
+        try:
+            return search.query(self.snapshot, self.index.config.metric, query)
+        except Corruption as error:
+            self._fail(error)
+            raise
+
+    def get(self, ids: Sequence[str]) -> list[Vector]:
+        """See `engine.base.Engine`."""
+        self._check_failure()
+        try:
+            return self.snapshot.get(ids)
+        except Corruption as error:
+            self._fail(error)
+            raise
+
+    def list(self, count: int, cursor: str | None) -> Page:
+        """See `engine.base.Engine`."""
+        self._check_failure()
+        return self._cursors.page(self.snapshot, count, cursor)
+
+    def readable(self) -> Snapshot:
+        """Return the newest snapshot."""
+        self._check_failure()
+        return self.snapshot
+
+    def maintain(self) -> None:
+        """See `engine.base.Engine`."""
+        self._commit_lane.join()
+        self._apply_lane.join()
+        self._seal_lane.put([True])
+        self._seal_lane.join()
+        self._merge_lane.put([None])
+        self._merge_lane.join()
+        self._check_failure()
+
+    def close(self) -> None:
+        """Let what is under way finish, refuse what comes later, and close the log."""
+        with self._order:
+            self._is_closed = True
+        for lane in (self._commit_lane, self._apply_lane, self._seal_lane, self._merge_lane):
+            lane.join()
+        with self._applied:
+            self._applied.notify_all()
+        self._log.close()
+
+    # What the commit lane does.
+
+    def _commit(self, pending: Sequence[_Pending]) -> None:
+        accepted_at = recovery.microseconds(datetime.now(UTC))
+        first = self._log.last_seqno + 1
+        entries = [
+            Entry(Seqno(seqno), each.mutation_id, accepted_at, each.payload)
+            for seqno, each in enumerate(pending, first)
+        ]
+        try:
+            if self._failure is not None:
+                raise self._failure
+            self._log.append(entries)
+        except (sqlite3.Error, Error) as error:
+            self._fail(
+                Unavailable(f"the log of index {self.index.name!r} cannot be written: {error}")
+            )
+            for each in pending:
+                self._resources.queue.give(len(each.payload))
+                each.accepted.set_exception(self._failure)
+            return
+        due = time.monotonic() + self._options.visibility_delay_s
+        logged = [
+            _Logged(entry, each.mutation, due) for entry, each in zip(entries, pending, strict=True)
+        ]
+        for entry, each in zip(entries, pending, strict=True):
+            each.accepted.set_result(Accepted(each.mutation_id, entry.seqno))
+        if self._options.visibility_delay_s:
+            self._delayed.extend(logged)
+            timer = threading.Timer(self._options.visibility_delay_s, self._release)
+            timer.daemon = True
+            timer.start()
+        else:
+            self._apply_lane.put(logged)
+
+    def _release(self) -> None:
+        """Pass on the delayed mutations that are due; a timer for each batch calls this."""
+        with self._order:
+            due = []
+            while self._delayed and self._delayed[0].due <= time.monotonic():
+                due.append(self._delayed.popleft())
+            if not self._is_closed:
+                self._apply_lane.put(due)
+
+    # What the apply lane does.
+
+    def _apply(self, logged: Sequence[_Logged]) -> None:
+        if self._failure is not None:
+            return
+        try:
+            with self._state_lock:
+                for each in logged:
+                    entry, at = each.entry, datetime.now(UTC)
+                    self._state.apply(entry.seqno, entry.mutation_id, at, each.mutation)
+                    self._applied_vectors += _vector_count(each.mutation)
+                self._publish()
+                is_full = self._tail_is_full()
+        except Exception as error:
+            self._fail(_as_failure(error, self.index.name))
+            return
+        self._resources.queue.give(sum(len(each.entry.payload) for each in logged))
+        with self._applied:
+            self._applied.notify_all()
+        if is_full:
+            self._seal_lane.put([False])
+
+    def _publish(self) -> None:
+        self.snapshot = self._state.snapshot()
+
+    def _tail_is_full(self, times: int = 1) -> bool:
+        tail = self._state.tail
+        return (
+            tail.row_count >= times * self._options.tail_rows_max
+            or tail.nbytes >= times * self._options.tail_bytes_max
+        )
+
+    # What the seal and merge lanes do.
+
+    def _seal(self, forced: Sequence[bool]) -> None:
+        try:
+            if any(forced) or self._tail_is_full():
+                self._maintenance.seal()
+                self._merge_lane.put([None])
+        except Exception as error:
+            self._fail(_as_failure(error, self.index.name))
+
+    def _merge(self, _: Sequence[None]) -> None:
+        try:
+            self._maintenance.verify(lambda: self._is_closed)
+            while self._options.merges and not self._is_closed and self._failure is None:
+                if not self._maintenance.merge_once():
+                    return
+        except Exception as error:
+            self._fail(_as_failure(error, self.index.name))
+
+    # What `append` checks, in the order of calls.
+
+    def _check_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._is_closed:
+            raise Unavailable(f"index {self.index.name!r} is closed")
+
+    def _check_room(self) -> None:
+        if self._tail_is_full(self._options.tails_max):
+            raise Overloaded(
+                f"index {self.index.name!r} takes vectors faster than it can seal them",
+                retry_after=1.0,
+            )
+
+    def _check_limits(self, mutation: Mutation) -> None:
+        limits = self._options.limits
+        match mutation:
+            case Insert(batch) | Upsert(batch):
+                if limits.vectors_per_index_max is not None:
+                    self._check_vectors(batch, limits.vectors_per_index_max)
+                if limits.namespaces_per_index_max is not None:
+                    self._check_namespaces(batch, limits.namespaces_per_index_max)
+            case CreateMetadataIndex(each):
+                declared = self._declared.get(each.property_name)
+                if declared is not None and declared is not each.index_type:
+                    raise AlreadyExists(
+                        f"property {each.property_name!r} has a metadata index of type "
+                        f"{declared}; delete it before creating one of type {each.index_type}"
+                    )
+                if declared is None and len(self._declared) >= limits.metadata_indexes_max:
+                    raise LimitExceeded(
+                        f"index {self.index.name!r} has {len(self._declared)} metadata indexes, "
+                        f"the maximum is {limits.metadata_indexes_max}"
+                    )
+            case DropMetadataIndex(property_name):
+                if property_name not in self._declared:
+                    raise MetadataIndexNotFound(
+                        f"index {self.index.name!r} has no metadata index on {property_name!r}"
+                    )
+            case _:
+                pass
+
+    def _check_vectors(self, batch: VectorBatch, vectors_max: int) -> None:
+        queued = self._appended_vectors - self._applied_vectors
+        if self.snapshot.vector_count + queued + len(batch) <= vectors_max:
+            return
+        self._catch_up()
+        ids = list(dict.fromkeys(batch.ids))
+        count = self.snapshot.vector_count
+        new = len(ids) - self.snapshot.count(ids)
+        if count + new > vectors_max:
+            raise LimitExceeded(
+                f"index {self.index.name!r} holds {count} vectors; {new} more would exceed the "
+                f"maximum of {vectors_max}"
+            )
+
+    def _catch_up(self) -> None:
+        """Wait until the snapshot contains all that was queued; called under `_order`."""
+        self._commit_lane.join()
+        self._apply_lane.join()
+
+    def _check_namespaces(self, batch: VectorBatch, namespaces_max: int) -> None:
+        new = set(batch.namespaces) - {""}
+        if not new:
+            return
+        if self._namespaces is None or len(self._namespaces | new) > namespaces_max:
+            # Names of vectors deleted since are still in the set: count what is there.
+            self._catch_up()
+            with self._state_lock:
+                self._namespaces = self._state.namespaces()
+        if len(self._namespaces | new) > namespaces_max:
+            raise LimitExceeded(
+                f"index {self.index.name!r} has {len(self._namespaces)} namespaces; "
+                f"{len(new - self._namespaces)} more would exceed the maximum of {namespaces_max}"
+            )
+        self._namespaces |= new
+
+    def _declare(self, mutation: Mutation) -> None:
+        match mutation:
+            case CreateMetadataIndex(each):
+                self._declared[each.property_name] = each.index_type
+            case DropMetadataIndex(property_name):
+                del self._declared[property_name]
+            case _:
+                pass
+
+    def _fail(self, error: Error) -> None:
+        if self._failure is None:
+            self._failure = error
+        with self._applied:
+            self._applied.notify_all()
+
+
+def _as_failure(error: Exception, name: str) -> Error:
+    if isinstance(error, Corruption):
+        return error
+    logger.error("index %r stopped", name, exc_info=error)
+    return Unavailable(f"index {name!r} stopped after an internal error: {error}")
+
+
+def _vector_count(mutation: Mutation) -> int:
+    return len(mutation.batch) if isinstance(mutation, Insert | Upsert) else 0

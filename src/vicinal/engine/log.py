@@ -1,0 +1,248 @@
+"""The log and the manifest of one index: what is durable, in one SQLite file.
+
+    mutation    every acknowledged mutation that no segment holds yet, by seqno
+    manifest    one row: which segments and metadata indexes there are, and up to which
+                seqno they contain the log (`Manifest`)
+    tombstone   which rows of a segment were dead at that seqno, as a bitmap
+
+A mutation is acknowledged when the transaction that holds it has committed; several
+share one (group commit). A segment exists when a transaction has put it into the
+manifest: **that commit is the only commit point**. Tombstones and manifest change in the
+same transaction and always describe the index as of `Manifest.sealed_seqno`; replaying
+the mutations after it gives the present.
+
+Mutations a segment holds are removed afterwards, in steps, so that a long removal does
+not hold up commits; opening ignores and removes what a crash left of them.
+
+Rows carry checksums, seqnos have no gaps, and a closed log notes its last seqno, so that
+no damage passes for a shorter history.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from vicinal.engine import records
+from vicinal.errors import Corruption
+from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
+from vicinal.segment.build import NumberedIndex
+from vicinal.segment.format import SegmentRecord
+from vicinal.storage.sqlite import checksum, close_database, open_database, transaction
+
+FORMAT_VERSION = 1
+FILE_NAME = "index.db"
+_TRIM_BYTES = 4 << 20  # removed in one transaction; about 10 ms
+
+_SCHEMA = """
+CREATE TABLE mutation (
+  seqno INTEGER PRIMARY KEY, mutation_id TEXT NOT NULL, accepted_at INTEGER NOT NULL,
+  payload BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE manifest (
+  only INTEGER PRIMARY KEY CHECK (only = 0), document BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE tombstone (
+  segment INTEGER PRIMARY KEY, bitmap BLOB NOT NULL, checksum INTEGER NOT NULL)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about an index that is not a mutation still in the log.
+
+    `dead_counts` has an entry for each segment with tombstones. Times are microseconds
+    since the epoch, UTC. `logged_seqno` is a seqno that was in the log when this was
+    written: the log can never end before it.
+    """
+
+    format_version: int = FORMAT_VERSION
+    segments: tuple[SegmentRecord, ...] = ()
+    dead_counts: Mapping[int, int] = field(default_factory=dict)
+    next_segment: int = 1
+    metadata_indexes: tuple[NumberedIndex, ...] = ()
+    next_metadata_index: int = 1
+    sealed_seqno: Seqno = BEFORE_ANY
+    sealed_mutation: str | None = None
+    sealed_at: int | None = None
+    logged_seqno: Seqno = BEFORE_ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A mutation with its place in the log. `accepted_at` is microseconds since the epoch."""
+
+    seqno: Seqno
+    mutation_id: str
+    accepted_at: int
+    payload: bytes
+
+    @property
+    def mutation(self) -> Mutation:
+        """The mutation, decoded."""
+        return records.decode(self.payload)
+
+
+class Log:
+    """An open log. Any thread may call any method; they take turns.
+
+    Raises:
+        Corruption: on opening or reading, when rows are damaged or missing.
+        Unavailable: on opening, when another process has the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+        self._lock = threading.Lock()
+        self._connection = open_database(self.path, _SCHEMA)
+        try:
+            self.manifest = self._read_manifest()
+            self.last_seqno = self._check_seqnos()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @classmethod
+    def create(cls, folder: Path) -> None:
+        """Make an empty log in an existing folder."""
+        connection = open_database(folder / FILE_NAME, _SCHEMA)
+        with transaction(connection):
+            _write_manifest(connection, Manifest())
+        close_database(connection)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Make entries durable in one transaction; seqnos continue the log without gaps.
+
+        Raises:
+            sqlite3.Error: nothing can be said of the entries until the log is reopened.
+        """
+        assert entries[0].seqno == self.last_seqno + 1
+        rows = [
+            (each.seqno, each.mutation_id, each.accepted_at, each.payload, _entry_checksum(each))
+            for each in entries
+        ]
+        with self._lock, transaction(self._connection):
+            self._connection.executemany("INSERT INTO mutation VALUES (?, ?, ?, ?, ?)", rows)
+        self.last_seqno = entries[-1].seqno
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the mutations that no segment holds, in order. For opening only."""
+        cursor = self._connection.execute(
+            "SELECT seqno, mutation_id, accepted_at, payload, checksum FROM mutation"
+            " WHERE seqno > ? ORDER BY seqno",
+            (self.manifest.sealed_seqno,),
+        )
+        for seqno, mutation_id, accepted_at, payload, expected in cursor:
+            entry = Entry(seqno, mutation_id, accepted_at, payload)
+            if _entry_checksum(entry) != expected:
+                raise Corruption(f"mutation {seqno} in {self.path} fails its checksum")
+            yield entry
+
+    def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
+        """Replace manifest and tombstones in one transaction: the only commit point.
+
+        Args:
+            manifest: The new manifest; its `dead_counts` are filled in from `live`.
+            live: For each segment of the manifest the rows alive as of its `sealed_seqno`.
+        """
+        dead_counts = {
+            number: int(len(mask) - np.count_nonzero(mask)) for number, mask in live.items()
+        }
+        manifest = replace(
+            manifest, dead_counts={n: count for n, count in dead_counts.items() if count}
+        )
+        with self._lock, transaction(self._connection):
+            self._connection.execute("DELETE FROM tombstone")
+            for number, mask in live.items():
+                if dead_counts[number]:
+                    bitmap = np.packbits(~mask, bitorder="little").tobytes()
+                    self._connection.execute(
+                        "INSERT INTO tombstone VALUES (?, ?, ?)",
+                        (number, bitmap, checksum(number, bitmap)),
+                    )
+            _write_manifest(self._connection, manifest)
+        self.manifest = manifest
+
+    def live_rows(self, segment: SegmentRecord) -> Mask:
+        """Return which rows of a segment were alive at `Manifest.sealed_seqno`."""
+        expected = self.manifest.dead_counts.get(segment.number, 0)
+        row = self._connection.execute(
+            "SELECT bitmap, checksum FROM tombstone WHERE segment = ?", (segment.number,)
+        ).fetchone()
+        bitmap, found = row or (b"", checksum(segment.number, b""))
+        dead = np.zeros(segment.row_count, np.bool_)
+        if checksum(segment.number, bitmap) == found and bitmap:
+            bits = np.frombuffer(bitmap, np.uint8)
+            dead = np.unpackbits(bits, count=segment.row_count, bitorder="little").astype(np.bool_)
+        if int(np.count_nonzero(dead)) != expected:
+            raise Corruption(
+                f"the tombstones of segment {segment.number} in {self.path} are damaged"
+            )
+        return ~dead
+
+    def trim(self) -> None:
+        """Remove the mutations that segments hold, a few at a time."""
+        while True:
+            with self._lock, transaction(self._connection):
+                rows = self._connection.execute(
+                    "SELECT seqno, length(payload) FROM mutation WHERE seqno <= ? ORDER BY seqno"
+                    " LIMIT 1000",
+                    (self.manifest.sealed_seqno,),
+                ).fetchall()
+                if not rows:
+                    return
+                sizes = np.cumsum([length for _, length in rows])
+                last = rows[min(int(np.searchsorted(sizes, _TRIM_BYTES)), len(rows) - 1)][0]
+                self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
+
+    def close(self) -> None:
+        """Note the last seqno and close the file."""
+        with self._lock:
+            try:
+                with transaction(self._connection):
+                    _write_manifest(
+                        self._connection, replace(self.manifest, logged_seqno=self.last_seqno)
+                    )
+            finally:
+                close_database(self._connection)
+
+    def _read_manifest(self) -> Manifest:
+        row = self._connection.execute("SELECT document, checksum FROM manifest").fetchone()
+        if row is None or checksum(row[0]) != row[1]:
+            raise Corruption(f"the manifest in {self.path} is missing or damaged")
+        manifest = msgspec.json.decode(row[0], type=Manifest)
+        if manifest.format_version != FORMAT_VERSION:
+            raise Corruption(
+                f"{self.path} is of format {manifest.format_version}, "
+                f"this version reads format {FORMAT_VERSION}"
+            )
+        return manifest
+
+    def _check_seqnos(self) -> Seqno:
+        first, last, count = self._connection.execute(
+            "SELECT min(seqno), max(seqno), count(*) FROM mutation WHERE seqno > ?",
+            (self.manifest.sealed_seqno,),
+        ).fetchone()
+        last = last or self.manifest.sealed_seqno
+        is_gapless = count == last - self.manifest.sealed_seqno and (
+            not count or first == self.manifest.sealed_seqno + 1
+        )
+        if not is_gapless or last < self.manifest.logged_seqno:
+            raise Corruption(
+                f"{self.path} lacks mutations: it has {count} from {first} to {last}, "
+                f"after {self.manifest.sealed_seqno} and to {self.manifest.logged_seqno} or more"
+            )
+        return Seqno(last)
+
+
+def _write_manifest(connection: sqlite3.Connection, manifest: Manifest) -> None:
+    document = msgspec.json.encode(manifest)
+    connection.execute(
+        "INSERT OR REPLACE INTO manifest VALUES (0, ?, ?)", (document, checksum(document))
+    )
+
+
+def _entry_checksum(entry: Entry) -> int:
+    return checksum(entry.seqno, entry.mutation_id, entry.accepted_at, entry.payload)

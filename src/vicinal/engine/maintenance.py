@@ -1,0 +1,196 @@
+"""Sealing and merging: what happens to an index behind its readers' and writers' backs.
+
+Seal (tail -> segment):
+
+    1  freeze    under the state lock: a new tail begins, the old one stays readable
+    2  build     files of the new segment, and columns backfilled since the last seal
+    3  commit    manifest, tombstones and sealed_seqno in one transaction
+    4  swap      under the state lock: the segment replaces the frozen tail
+    5  trim      the log's mutations that the segment holds
+
+Merge (segments -> segment):
+
+    1  choose    segments, by size (`merge.candidates`), with what is dead in them now
+    2  build     files of the merged segment
+    3  commit    manifest and tombstones in one transaction
+    4  swap      under the state lock, with what has died meanwhile
+    5  remove    the folders merged from; readers keep them mapped
+
+A crash before a commit leaves folders that opening sweeps; after it, rows that opening
+trims and folders that it sweeps. Tombstones are always those as of ``sealed_seqno``: what
+died since is in the log. A merge leaves out rows that died after it too, which is safe
+because replay kills or replaces exactly those ids (`apply.py`).
+
+A merge's long part runs beside seals; both commit under the manifest lock.
+"""
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from vicinal.engine import merge
+from vicinal.engine.apply import Sealed, State
+from vicinal.engine.log import Log, Manifest
+from vicinal.engine.recovery import SEGMENTS, microseconds
+from vicinal.model import IndexConfig, Mask, Ordinals
+from vicinal.segment import build
+from vicinal.segment import format as layout
+from vicinal.segment.build import NumberedIndex
+from vicinal.segment.segment import Segment, SegmentView
+
+
+class Maintenance:
+    """Seals and merges one index. `seal` has one caller at a time, and so has `merge_once`.
+
+    Args:
+        folder: The index's folder.
+        log: Its log; only this class commits to its manifest.
+        state: Its state, used under `state_lock`.
+        publish: Called under the state lock when the state's segments have changed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        log: Log,
+        config: IndexConfig,
+        state: State,
+        state_lock: threading.Lock,
+        publish: Callable[[], None],
+    ) -> None:
+        self._segments = folder / SEGMENTS
+        self._log = log
+        self._config = config
+        self._state = state
+        self._state_lock = state_lock
+        self._publish = publish
+        self._manifest_lock = threading.Lock()
+        self._next_segment = log.manifest.next_segment
+        self._sealed_live = {each.number: log.live_rows(each) for each in log.manifest.segments}
+        """For each segment of the manifest the rows alive as of its sealed_seqno."""
+
+    def seal(self) -> None:
+        """Turn the tail into a segment; with an empty tail, bring the manifest up to date."""
+        with self._manifest_lock:
+            number = self._take_number()
+            with self._state_lock:
+                tail, sealed = self._state.freeze()
+                self._publish()
+            segment, rows = None, np.empty(0, np.int64)
+            if tail.live_count:
+                record, rows = build.seal_tail(
+                    self._segments, number, tail, sealed.metadata_indexes
+                )
+                segment = Segment(self._segments, record, self._config.metric)
+            self._commit_seal(sealed, segment)
+            with self._state_lock:
+                self._state.replace_sealing(segment, rows)
+                self._publish()
+        self._log.trim()
+
+    def merge_once(self) -> bool:
+        """Merge what the policy chooses; return whether there was anything to merge."""
+        with self._state_lock:
+            views = {each.segment.record.number: each for each in self._state.segments}
+            indexes = self._state.metadata_indexes
+        chosen = merge.candidates(
+            [
+                merge.SegmentSize(number, len(view.live), view.live_count)
+                for number, view in views.items()
+            ]
+        )
+        if not chosen:
+            return False
+        with self._manifest_lock:
+            number = self._take_number()
+        merged = [views[each] for each in chosen]
+        segment, kept = None, [np.empty(0, np.int64) for _ in chosen]
+        if any(view.live_count for view in merged):
+            record, kept = build.merge(self._segments, number, merged, indexes)
+            segment = Segment(self._segments, record, self._config.metric)
+        with self._manifest_lock:
+            self._commit_merge(chosen, segment, kept)
+            with self._state_lock:
+                self._state.replace_segments(chosen, segment, kept)
+                self._publish()
+        for each in chosen:
+            shutil.rmtree(layout.folder(self._segments, each))
+        return True
+
+    def verify(self, should_stop: Callable[[], bool]) -> None:
+        """Read and verify every byte of every segment not verified yet.
+
+        Raises:
+            Corruption: a file is damaged.
+        """
+        with self._state_lock:
+            views = self._state.segments
+        for view in views:
+            for file in view.segment.files:
+                file.verify_all(should_stop)
+
+    def _commit_seal(self, sealed: Sealed, segment: Segment | None) -> None:
+        manifest = self._log.manifest
+        views = {each.segment.record.number: each for each in sealed.segments}
+        records = [
+            self._with_columns(record, views[record.number], sealed.metadata_indexes)
+            for record in manifest.segments
+        ]
+        live = {number: view.live for number, view in views.items()}
+        if segment is not None:
+            records.append(segment.record)
+            live[segment.record.number] = np.ones(segment.record.row_count, np.bool_)
+        self._commit(
+            replace(
+                manifest,
+                segments=tuple(records),
+                metadata_indexes=sealed.metadata_indexes,
+                next_metadata_index=sealed.next_metadata_index,
+                sealed_seqno=sealed.seqno,
+                sealed_mutation=sealed.mutation_id,
+                sealed_at=None if sealed.at is None else microseconds(sealed.at),
+                logged_seqno=sealed.seqno,
+            ),
+            live,
+        )
+
+    def _commit_merge(
+        self, chosen: Sequence[int], segment: Segment | None, kept: Sequence[Ordinals]
+    ) -> None:
+        manifest = self._log.manifest
+        live = dict(self._sealed_live)
+        masks = [live.pop(number)[rows] for number, rows in zip(chosen, kept, strict=True)]
+        records = [each for each in manifest.segments if each.number not in chosen]
+        if segment is not None:
+            records.append(segment.record)
+            live[segment.record.number] = np.concatenate(masks)
+        self._commit(replace(manifest, segments=tuple(records)), live)
+
+    def _commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
+        self._log.commit(replace(manifest, next_segment=self._next_segment), live)
+        self._sealed_live = dict(live)
+
+    def _with_columns(
+        self,
+        record: layout.SegmentRecord,
+        view: SegmentView,
+        indexes: Sequence[NumberedIndex],
+    ) -> layout.SegmentRecord:
+        """Write the columns that exist only in memory, because they were backfilled."""
+        components = dict(record.components)
+        for each in indexes:
+            column = view.columns[each.metadata_index.property_name]
+            name = layout.column_name(each.number)
+            if column is not None and name not in components:
+                components[name] = build.write_column(
+                    self._segments, record.number, each.number, column
+                )
+        return replace(record, components=components)
+
+    def _take_number(self) -> int:
+        self._next_segment += 1
+        return self._next_segment - 1

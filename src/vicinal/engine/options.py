@@ -1,0 +1,33 @@
+"""What can be set about the embedded engine."""
+
+from dataclasses import dataclass, field
+
+from vicinal.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Bounds and delays of the embedded engine.
+
+    Args:
+        limits: What an index or account may hold.
+        tail_rows_max: A tail of this many rows is sealed. More make unfiltered queries
+            slower (it is scanned), fewer make more segments.
+        tail_bytes_max: Likewise for the bytes of its values.
+        tails_max: A tail this many times over its bound holds up writers.
+        queue_bytes_max: Payload bytes accepted but not yet applied, over all indexes;
+            past it `append` raises `Overloaded`.
+        visibility_delay_s: Apply mutations this much later, to find code that does not
+            wait for its writes.
+        cursor_lifetime_s: How long a listing may pause between two pages.
+        merges: Merge segments in the background; off only for tests that look at segments.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    tail_rows_max: int = 20_000
+    tail_bytes_max: int = 128 << 20
+    tails_max: int = 4
+    queue_bytes_max: int = 512 << 20
+    visibility_delay_s: float = 0.0
+    cursor_lifetime_s: float = 900.0
+    merges: bool = True

@@ -1,0 +1,87 @@
+"""Opening an index: from its folder to the state it had when it last acknowledged.
+
+    1  open the log: SQLite's own recovery, then integrity, checksums, seqnos without gaps
+    2  open every segment the manifest names, checking seals and checksums
+    3  read the tombstones as of the manifest's seqno
+    4  sweep what the manifest does not name: strays of a crash during a seal or merge
+    5  replay the mutations after the manifest's seqno into a fresh tail
+
+Anything missing or damaged stops this index with `Corruption`; nothing is skipped, and
+nothing is swept before all of it has been read.
+"""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vicinal.engine.apply import Sealed, State
+from vicinal.engine.log import Log, Manifest
+from vicinal.model import IndexConfig
+from vicinal.segment import format as layout
+from vicinal.segment.segment import Segment, SegmentView
+
+SEGMENTS = "segments"
+
+
+def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: int) -> State:
+    """Return the present state of the index in `folder`.
+
+    Raises:
+        Corruption: something is missing or damaged; the message names the file.
+    """
+    manifest = log.manifest
+    views = tuple(_view(folder, log, manifest, record, config) for record in manifest.segments)
+    sealed = Sealed(
+        views,
+        manifest.metadata_indexes,
+        manifest.next_metadata_index,
+        manifest.sealed_seqno,
+        manifest.sealed_mutation,
+        None if manifest.sealed_at is None else moment(manifest.sealed_at),
+    )
+    sweep(folder, manifest)
+    log.trim()
+    state = State(config, sealed, string_bytes_max=string_bytes_max)
+    for entry in log.entries():
+        state.apply(entry.seqno, entry.mutation_id, moment(entry.accepted_at), entry.mutation)
+    return state
+
+
+def sweep(folder: Path, manifest: Manifest) -> None:
+    """Remove what lies among the segments and is not in the manifest."""
+    segments = folder / SEGMENTS
+    named = {layout.folder(segments, each.number): each for each in manifest.segments}
+    for path in segments.iterdir():
+        record = named.get(path)
+        if record is None:
+            shutil.rmtree(path)
+            continue
+        for file in path.iterdir():
+            if file.name not in record.components:
+                file.unlink()
+
+
+def moment(microseconds: int) -> datetime:
+    """Return the time of a log entry, in UTC."""
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+
+
+def microseconds(at: datetime) -> int:
+    """Return a time as a log entry keeps it."""
+    return round(at.timestamp() * 1e6)
+
+
+def _view(
+    folder: Path, log: Log, manifest: Manifest, record: layout.SegmentRecord, config: IndexConfig
+) -> SegmentView:
+    segment = Segment(folder / SEGMENTS, record, config.metric)
+    live = log.live_rows(record)
+    columns = {
+        each.metadata_index.property_name: segment.column(
+            layout.column_name(each.number), each.metadata_index.index_type
+        )
+        if layout.column_name(each.number) in record.components
+        else None
+        for each in manifest.metadata_indexes
+    }
+    return SegmentView(segment, live, int(live.sum()), columns)

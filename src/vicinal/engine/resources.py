@@ -1,0 +1,71 @@
+"""What the open indexes of an engine share: threads, and a bound on queued bytes."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import faiss
+
+from vicinal.errors import Overloaded
+
+WRITER_THREADS = 4  # commits wait for the disk, so more than there are cores
+
+
+class QueueBudget:
+    """Bytes of mutations accepted but not yet applied, over all indexes. Thread-safe."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Reserve bytes; one mutation larger than the bound may pass alone.
+
+        Raises:
+            Overloaded: too much is reserved already.
+        """
+        with self._lock:
+            if self._bytes and self._bytes + size > self._bytes_max:
+                raise Overloaded(
+                    f"{self._bytes} bytes of mutations are queued, {self._bytes_max} are allowed",
+                    retry_after=1.0,
+                )
+            self._bytes += size
+
+    def give(self, size: int) -> None:
+        """Return reserved bytes."""
+        with self._lock:
+            self._bytes -= size
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Shared by all open indexes; background work gets one thread for each kind."""
+
+    queue: QueueBudget
+    writers: ThreadPoolExecutor
+    sealer: ThreadPoolExecutor
+    merger: ThreadPoolExecutor
+
+    @classmethod
+    def start(cls, queue_bytes_max: int) -> "Resources":
+        """Start the thread pools; threads themselves start on first use."""
+        return cls(
+            QueueBudget(queue_bytes_max),
+            _pool("write", WRITER_THREADS),
+            _pool("seal"),
+            _pool("merge"),
+        )
+
+    def stop(self) -> None:
+        """Wait for what runs and stop the threads."""
+        for pool in (self.writers, self.sealer, self.merger):
+            pool.shutdown()
+
+
+def _pool(name: str, threads: int = 1) -> ThreadPoolExecutor:
+    # The setting is one a thread; without it one search would take every core.
+    return ThreadPoolExecutor(
+        threads, f"vicinal-{name}", initializer=faiss.omp_set_num_threads, initargs=(1,)
+    )

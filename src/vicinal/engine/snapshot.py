@@ -1,0 +1,74 @@
+"""A snapshot: the whole readable state of an index at one moment.
+
+Readers take the newest one from the index and use it without a lock for as long as they
+like; writers publish a new one and never touch an old one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+
+from vicinal.model import MetadataIndex, Ordinals, Seqno, Vector
+from vicinal.segment.base import View
+from vicinal.segment.ids import hashes
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Views of segments, oldest first, then of the tail; an id is live in at most one.
+
+    `applied_mutation` and `applied_at` (UTC) are those of the newest mutation contained.
+    """
+
+    views: tuple[View, ...]
+    metadata_indexes: tuple[MetadataIndex, ...]
+    applied_seqno: Seqno
+    applied_mutation: str | None
+    applied_at: datetime | None
+
+    @cached_property
+    def vector_count(self) -> int:
+        """How many vectors there are."""
+        return sum(view.live_count for view in self.views)
+
+    @cached_property
+    def indexed_properties(self) -> frozenset[str]:
+        """The properties that have a metadata index."""
+        return frozenset(each.property_name for each in self.metadata_indexes)
+
+    def get(self, ids: Sequence[str]) -> list[Vector]:
+        """Return the vectors of these ids that exist, in the order asked, each once."""
+        distinct = list(dict.fromkeys(ids))
+        id_hashes = hashes(distinct)
+        found: dict[int, Vector] = {}
+        for view in self.views:
+            rows = view.find(distinct, id_hashes)
+            places = np.flatnonzero(rows >= 0)
+            found.update(zip(places.tolist(), _vectors(view, rows[places]), strict=True))
+        return [found[place] for place in sorted(found)]
+
+    def count(self, ids: Sequence[str]) -> int:
+        """Return how many of these distinct ids exist."""
+        id_hashes = hashes(ids)
+        return sum(int((view.find(ids, id_hashes) >= 0).sum()) for view in self.views)
+
+    def ids_from(self, view: int, row: int) -> Iterator[tuple[str, int, int]]:
+        """Yield ids in a fixed order, each with the view and row to go on from after it."""
+        for place in range(view, len(self.views)):
+            each = self.views[place]
+            start = row if place == view else 0
+            for at in (np.flatnonzero(each.live[start:]) + start).tolist():
+                yield each.ids(np.array([at]))[0], place, at + 1
+
+
+def _vectors(view: View, rows: Ordinals) -> list[Vector]:
+    return [
+        Vector(*each)
+        for each in zip(
+            view.ids(rows), view.values(rows), view.namespaces(rows), view.metadata(rows),
+            strict=True,
+        )
+    ]  # fmt: skip
