@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vicinal import errors
+from vicinal.errors import Error
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Operation:
     summary: str
     request: Any = None
     response: Any = None
-    errors: tuple[type[errors.Error], ...] = ()
+    errors: tuple[type[Error], ...] = ()
     parameters: tuple[Parameter, ...] = ()
     request_types: tuple[str, ...] = ("application/json",)
     is_enveloped: bool = True
