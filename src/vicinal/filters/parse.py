@@ -40,7 +40,7 @@ def parse(document: object, limits: Limits) -> Filter:
         BadFilter: the document is outside the grammar; the message names key and rule.
     """
     if not isinstance(document, dict):
-        raise BadFilter(f"filter must be an object, got {_kind(document)}")
+        raise BadFilter(f"filter must be an object, got {metadata.kind(document)}")
     if not document:
         # Not "matches all": it is what is left when a caller's conditions got lost.
         raise BadFilter("filter must not be empty; leave it out to search everything")
@@ -108,7 +108,7 @@ def _operands(
     if operator in _LISTS:
         if not isinstance(operand, list):
             raise BadFilter(
-                f"filter on {_shown(key)}: {operator} takes an array, got {_kind(operand)}"
+                f"filter on {_shown(key)}: {operator} takes an array, got {metadata.kind(operand)}"
             )
         return tuple(_equality(key, operator, item, limits) for item in operand)
     if operator in _LOWER or operator in _UPPER:
@@ -117,7 +117,8 @@ def _operands(
         if type(operand) in (int, float):
             return (_number(key, operand),)
         raise BadFilter(
-            f"filter on {_shown(key)}: {operator} takes a string or a number, got {_kind(operand)}"
+            f"filter on {_shown(key)}: {operator} takes a string or a number, "
+            f"got {metadata.kind(operand)}"
         )
     return (_equality(key, operator, operand, limits),)
 
@@ -132,7 +133,7 @@ def _equality(key: str, operator: Operator, operand: object, limits: Limits) -> 
     takes = "an array of" if operator in _LISTS else "one of"
     raise BadFilter(
         f"filter on {_shown(key)}: {operator} takes {takes} string, number, boolean or null, "
-        f"got {_kind(operand)}"
+        f"got {metadata.kind(operand)}"
     )
 
 
@@ -158,22 +159,6 @@ def _check_size(document: dict[str, Any], limits: Limits) -> None:
             f"filter must be shorter than {limits.filter_bytes_max + 1} bytes of compact JSON, "
             f"got {size} bytes"
         )
-
-
-def _kind(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case str():
-            return "a string"
-        case int() | float():
-            return "a number"
-        case dict():
-            return "an object"
-        case _:
-            return "an array"
 
 
 def _shown(key: str) -> str:

@@ -14,11 +14,13 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from vicinal import metadata
 
 try:
     import simdjson
@@ -47,9 +49,17 @@ class NotANumber(Exception):
     def __init__(self, position: int | None, value: object) -> None:
         place = "" if position is None else f"[{position}]"
         wanted = "an array of numbers" if position is None else "a number"
-        super().__init__(f"{place}: expected {wanted}, got {kind(value)}")
+        got = value.name if isinstance(value, _Token) else metadata.kind(value)
+        super().__init__(f"{place}: expected {wanted}, got {got}")
         self.position = position
         self.value = value
+
+
+class _Token:
+    """NaN, Infinity or -Infinity, which the standard library's parser takes for numbers."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class _Repeated(dict[str, Any]):
@@ -67,16 +77,14 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-def careful(text: Text, *, unique: bool) -> Members:
-    """Return the members of the object that `text` holds.
+def careful(text: Text, array: str, *, unique: bool) -> Members:
+    """Return the members of the object that `text` holds, `array` still to be looked at.
 
     With `unique`, an object that gives a member twice is malformed; otherwise the last one
     counts, as inside the members in any case.
     """
     try:
-        document = json.loads(
-            text.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
-        )
+        document = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_Token)
     except UnicodeDecodeError as error:
         raise Malformed(f"not UTF-8 at byte {error.start}") from None
     except RecursionError:
@@ -86,9 +94,10 @@ def careful(text: Text, *, unique: bool) -> Members:
     except ValueError as error:
         raise Malformed(f"not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise Malformed(f"expected an object, got {kind(document)}")
+        raise Malformed(f"expected an object, got {metadata.kind(document)}")
     if unique and isinstance(document, _Repeated):
         raise Malformed(f"member {document.name!r} is given twice")
+    _check({name: value for name, value in document.items() if name != array})
     return document
 
 
@@ -109,23 +118,6 @@ def numbers(value: object) -> Numbers:
         return np.array(value, dtype=np.float64)
     except OverflowError:
         return np.array([_as_float(item) for item in value], dtype=np.float64)
-
-
-def kind(value: object) -> str:
-    """Return what to call a JSON value in a message."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case str():
-            return "a string"
-        case int() | float():
-            return "a number"
-        case dict():
-            return "an object"
-        case _:
-            return "an array"
 
 
 def quick_with_msgspec(text: Text, array: str) -> Members | None:
@@ -220,8 +212,16 @@ def _object(pairs: list[tuple[str, Any]]) -> Members:
     return repeated
 
 
-def _refuse_constant(token: str) -> NoReturn:
-    raise ValueError(f"{token} is not a JSON number")
+def _check(document: Members) -> None:
+    """Refuse what the standard library reads though it is no JSON."""
+    try:
+        metadata.encode(document)
+    except UnicodeEncodeError:
+        raise Malformed("half of a surrogate pair, which is no character") from None
+    except RecursionError:
+        raise Malformed("nested too deeply") from None
+    except TypeError:
+        raise Malformed("not JSON: NaN and Infinity are no numbers there") from None
 
 
 def _as_float(number: float) -> float:

@@ -1,10 +1,46 @@
-"""JSON bodies and URL parameters of requests, read into the model."""
+"""JSON bodies and URL parameters of requests, read into the model.
 
+Shapes are in `shapes`; here are the rules that a shape cannot say. Content types are not
+looked at: whatever parses as JSON is accepted. Errors name the member as a path and say what
+was expected; they begin as the live service's do where its text is known.
+"""
+
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
+import msgspec
+import numpy as np
+from msgspec import inspect
+
+from vicinal import errors
+from vicinal.filters.parse import broken_key_rule, parse
 from vicinal.limits import Limits
-from vicinal.model import CreateMetadataIndex, DropMetadataIndex, IndexConfig, Query
+from vicinal.model import (
+    CreateMetadataIndex,
+    DropMetadataIndex,
+    Floats,
+    IndexConfig,
+    MetadataIndex,
+    MetadataLevel,
+    Query,
+)
+from vicinal.presets import PRESETS
+from vicinal.wire import members, shapes
+
+Body = bytes | bytearray
+_T = TypeVar("_T")
+
+_FAILED = "Failed to parse the request body as JSON: "
+_AT = re.compile(r" - at `\$\.?([^`]+)`$")
+_INDEX_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_COUNT = re.compile(r"[0-9]{1,9}")
+_LEVELS: dict[str | bool | None, MetadataLevel] = {
+    None: MetadataLevel.NONE,
+    False: MetadataLevel.NONE,
+    True: MetadataLevel.ALL,
+    **{level.value: level for level in MetadataLevel},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,54 +81,111 @@ class OpenAIEmbeddingRequest:
     dimensions: int | None = None
 
 
-def create_index(body: bytes | bytearray, limits: Limits) -> CreateIndex:
+def create_index(body: Body, limits: Limits) -> CreateIndex:
     """Read the body of an index creation.
 
     Raises:
         BadBody: the body is not JSON of this shape.
         BadIndexConfig: name, dimensions, metric or preset that cannot be.
     """
-    raise NotImplementedError
+    request = _decode(body, shapes.CreateIndexRequest)
+    size = len(request.name.encode())
+    if size > limits.index_name_bytes_max:
+        raise errors.BadIndexConfig(
+            f"Index name must not exceed {limits.index_name_bytes_max} bytes, got {size} bytes"
+        )
+    if _INDEX_NAME.fullmatch(request.name) is None:
+        raise errors.BadIndexConfig(
+            f'Index name "{request.name}" must be of letters, digits, dashes and underscores'
+        )
+    size = len((request.description or "").encode())
+    if size > limits.description_bytes_max:
+        raise errors.BadIndexConfig(
+            f"Description must not exceed {limits.description_bytes_max} bytes, got {size} bytes"
+        )
+    return CreateIndex(request.name, request.description, _index_config(request.config, limits))
 
 
-def query(body: bytes | bytearray, dimensions: int, limits: Limits) -> Query:
+def query(body: Body, dimensions: int, limits: Limits) -> Query:
     """Read the body of a query against an index of these dimensions.
 
     Raises:
         BadBody: the body is not JSON of this shape, or does not say what to search for.
         BadQueryVector: the vector is not a flat array of `dimensions` numbers.
-        BadTopK: topK is over what the options allow.
+        BadTopK: topK is not an integer, or not in the range that the options allow.
+        NamespaceTooLong: the namespace is one that no vector can have.
         BadFilter: the filter is outside the grammar.
     """
-    raise NotImplementedError
+    document = members.quick(body, "vector")
+    if document is None:
+        try:
+            document = members.careful(body, "vector", unique=False)
+        except members.Malformed as error:
+            raise errors.BadBody(_FAILED + str(error)) from None
+    vector = document.pop("vector", None)
+    try:
+        request = msgspec.convert(document, shapes.QueryRequest)
+    except msgspec.ValidationError as error:
+        raise errors.BadBody(_FAILED + _reason(error, shapes.QueryRequest)) from None
+    if (vector is None) == (request.vector_id is None):
+        given = "neither" if vector is None else "both"
+        raise errors.BadBody(f"{_FAILED}expected one of vector and vectorId, got {given}")
+    if request.vector_id == "":
+        raise errors.BadBody(f"{_FAILED}vectorId: must not be empty")
+    return_metadata = _LEVELS[request.return_metadata]
+    is_full = bool(request.return_values) or return_metadata is MetadataLevel.ALL
+    return Query(
+        top_k=_top_k(request.top_k, is_full, limits),
+        vector=None if vector is None else _query_vector(vector, dimensions),
+        vector_id=request.vector_id,
+        namespace=_namespace(request.namespace, limits),
+        filter=() if request.filter is None else parse(request.filter, limits),
+        return_values=bool(request.return_values),
+        return_metadata=return_metadata,
+    )
 
 
-def ids(body: bytes | bytearray, ids_max: int) -> list[str]:
+def ids(body: Body, ids_max: int) -> list[str]:
     """Read the body of a get or delete by ids; `ids_max` is inclusive.
 
     Raises:
         BadBody: the body is not ``{"ids": [strings]}``.
         TooManyIds: there are more than `ids_max`.
     """
-    raise NotImplementedError
+    request = _decode(body, shapes.IdsRequest)
+    if len(request.ids) > ids_max:
+        raise errors.TooManyIds(
+            f"too many ids in payload; max id count is {ids_max}, got {len(request.ids)}"
+        )
+    return request.ids
 
 
-def create_metadata_index(body: bytes | bytearray, limits: Limits) -> CreateMetadataIndex:
+def create_metadata_index(body: Body, limits: Limits) -> CreateMetadataIndex:
     """Read the body of a metadata index creation; our member ``backfill`` may be true.
 
     Raises:
-        BadBody: the body is not JSON of this shape, or the property cannot be indexed.
+        BadBody: the body is not JSON of this shape, or no filter could name the property.
     """
-    raise NotImplementedError
+    request = _decode(body, shapes.CreateMetadataIndexRequest)
+    broken = broken_key_rule(request.property_name, limits.property_name_chars_max)
+    if broken is not None:
+        raise errors.BadBody(f"{_FAILED}propertyName: {request.property_name[:80]!r} {broken}")
+    return CreateMetadataIndex(
+        MetadataIndex(request.property_name, request.index_type), backfill=bool(request.backfill)
+    )
 
 
-def drop_metadata_index(body: bytes | bytearray) -> DropMetadataIndex:
+def drop_metadata_index(body: Body) -> DropMetadataIndex:
     """Read the body of a metadata index deletion; ``property`` may stand for ``propertyName``.
 
     Raises:
         BadBody: the body is not JSON of this shape.
     """
-    raise NotImplementedError
+    request = _decode(body, shapes.DeleteMetadataIndexRequest)
+    name = request.property if request.property_name is None else request.property_name
+    if name is None:
+        raise errors.BadBody(f"{_FAILED}Object missing required field `propertyName`")
+    return DropMetadataIndex(name)
 
 
 def list_parameters(count: str | None, cursor: str | None, limits: Limits) -> ListParameters:
@@ -101,7 +194,13 @@ def list_parameters(count: str | None, cursor: str | None, limits: Limits) -> Li
     Raises:
         BadParameter: count is not an integer in its range.
     """
-    raise NotImplementedError
+    if not count:
+        return ListParameters(limits.list_count_default, cursor or None)
+    if _COUNT.fullmatch(count) is None or not 1 <= int(count) <= limits.list_count_max:
+        raise errors.BadParameter(
+            f"count must be an integer from 1 to {limits.list_count_max}, got {count[:40]!r}"
+        )
+    return ListParameters(int(count), cursor or None)
 
 
 def discards_unparsable(value: str | None) -> bool:
@@ -110,34 +209,199 @@ def discards_unparsable(value: str | None) -> bool:
     Raises:
         BadParameter: it is neither ``error`` nor ``discard``.
     """
-    raise NotImplementedError
+    if value not in (None, "", "error", "discard"):
+        raise errors.BadParameter(
+            f"unparsable-behavior must be 'error' or 'discard', got {value[:40]!r}"
+        )
+    return value == "discard"
 
 
-def embedding(body: bytes | bytearray, limits: Limits) -> EmbeddingRequest:
+def embedding(body: Body, limits: Limits) -> EmbeddingRequest:
     """Read the body of an embedding run: ``{"text": string or strings, "pooling"?}``.
 
     Raises:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: it is not of this shape, or holds too many texts.
     """
-    raise NotImplementedError
+    return _embedding(_decode_embedding(body, shapes.EmbeddingRequest), limits)
 
 
-def binding_embedding(body: bytes | bytearray, limits: Limits) -> EmbeddingRequest:
+def binding_embedding(body: Body, limits: Limits) -> EmbeddingRequest:
     """Read an embedding run of the AI binding: ``{"inputs": as `embedding`, "options"?}``.
 
     Raises:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: it is not of this shape, or holds too many texts.
     """
-    raise NotImplementedError
+    return _embedding(_decode_embedding(body, shapes.BindingEmbeddingRequest).inputs, limits)
 
 
-def openai_embedding(body: bytes | bytearray, limits: Limits) -> OpenAIEmbeddingRequest:
+def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingRequest:
     """Read the body of OpenAI's embeddings operation.
 
     Raises:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: it is not of this shape, or holds too many texts.
     """
-    raise NotImplementedError
+    request = _decode_embedding(body, shapes.OpenAIEmbeddingRequest)
+    return OpenAIEmbeddingRequest(
+        model=request.model,
+        texts=_texts(request.input, "input", limits),
+        encoding=request.encoding_format or "float",
+        dimensions=request.dimensions,
+    )
+
+
+def _decode(body: Body, shape: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.BadBody(_FAILED + _reason(error, shape)) from None
+
+
+def _decode_embedding(body: Body, shape: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise errors.BadEmbeddingInput(f"Error: {_reason(error, shape)}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.BadEmbeddingBody(_reason(error, shape)) from None
+
+
+def _reason(error: Exception, shape: type) -> str:
+    """Return what msgspec objects to in a body of this shape, the member's path first."""
+    match error:
+        case RecursionError():
+            return "nested too deeply"
+        case UnicodeDecodeError():
+            return f"not UTF-8 at byte {error.start}"
+    text = str(error)
+    place = _AT.search(text)
+    if place is None:
+        return text
+    choices = _choices(shape, place[1]) if text.startswith("Invalid enum value") else ""
+    return f"{place[1]}: {text[: place.start()]}{choices}"
+
+
+def _choices(shape: type, path: str) -> str:
+    """Return the values that the member at a path may have."""
+    types = [inspect.type_info(shape)]
+    for name in path.split("."):
+        types = [
+            each
+            for struct in types
+            if isinstance(struct, inspect.StructType)
+            for field in struct.fields
+            if field.encode_name == name
+            for each in (
+                field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
+            )
+        ]
+    values: list[object] = []
+    for each in types:
+        if isinstance(each, inspect.LiteralType):
+            values += each.values
+        elif isinstance(each, inspect.EnumType):
+            values += [member.value for member in each.cls]
+    return f", expected one of {', '.join(map(str, values))}"
+
+
+def _index_config(config: shapes.IndexConfigRequest | None, limits: Limits) -> IndexConfig:
+    if config is None:
+        raise errors.BadIndexConfig("Config must be provided")
+    if config.preset is not None:
+        return _preset_config(config)
+    if config.dimensions is None or config.metric is None:
+        missing = "dimensions" if config.dimensions is None else "metric"
+        raise errors.BadIndexConfig(
+            f"Config must have dimensions and metric, or preset; {missing} is missing"
+        )
+    if not limits.dimensions_min <= config.dimensions <= limits.dimensions_max:
+        raise errors.BadIndexConfig(
+            f"Dimensions must be in range: [{limits.dimensions_min}, {limits.dimensions_max}], "
+            f"got {config.dimensions}"
+        )
+    return IndexConfig(config.dimensions, config.metric)
+
+
+def _preset_config(config: shapes.IndexConfigRequest) -> IndexConfig:
+    preset = PRESETS.get(config.preset or "")
+    if preset is None:
+        raise errors.BadIndexConfig(
+            f'Preset "{config.preset}" is unknown, expected one of {", ".join(PRESETS)}'
+        )
+    # An index's own config may be sent back: it has the preset and what that stands for.
+    if config.dimensions not in (None, preset.dimensions) or config.metric not in (
+        None,
+        preset.metric,
+    ):
+        raise errors.BadIndexConfig(
+            f'Preset "{config.preset}" has {preset.dimensions} dimensions and metric '
+            f"{preset.metric}, and cannot be given others"
+        )
+    return preset
+
+
+def _top_k(top_k: float | None, is_full: bool, limits: Limits) -> int:
+    if top_k is None:
+        return limits.top_k_default
+    shown = str(top_k)[:40]
+    if top_k < 1 or top_k != int(top_k):
+        raise errors.BadTopK(
+            f"top K must be an integer from 1 to {limits.top_k_max}, but got {shown}"
+        )
+    if top_k > limits.top_k_max:
+        raise errors.BadTopK(f"max top K is {limits.top_k_max}, but got {shown}")
+    if is_full and top_k > limits.top_k_full_max:
+        raise errors.BadTopK(
+            f"with returnValues=true or returnMetadata=all, max top K is {limits.top_k_full_max}, "
+            f"but got {shown}; for a top K up to {limits.top_k_max}, "
+            "retry with returnValues=false and returnMetadata=indexed"
+        )
+    return int(top_k)
+
+
+def _namespace(namespace: str | None, limits: Limits) -> str:
+    size = len((namespace or "").encode())
+    if size > limits.namespace_bytes_max:
+        raise errors.NamespaceTooLong(
+            f"namespace too long; max is {limits.namespace_bytes_max} bytes, got {size} bytes"
+        )
+    return namespace or ""
+
+
+def _query_vector(value: object, dimensions: int) -> Floats:
+    expected = f"invalid query vector, expected {dimensions} dimensions, and got"
+    try:
+        numbers = members.numbers(value)
+    except members.NotANumber as error:
+        if isinstance(error.value, dict | list):
+            # The whole answer of an embedding model, or its list of vectors.
+            raise errors.BadQueryVector(
+                f"{expected} 0 dimensions; vector{error}. "
+                "Give one flat array, such as data[0] of an embedding"
+            ) from None
+        raise errors.BadBody(f"{_FAILED}vector{error}") from None
+    if len(numbers) != dimensions:
+        raise errors.BadQueryVector(f"{expected} {len(numbers)} dimensions")
+    with np.errstate(over="ignore"):
+        vector = numbers.astype(np.float32)
+    finite = np.isfinite(vector)
+    if not finite.all():
+        position = int(np.argmin(finite))
+        raise errors.BadBody(f"{_FAILED}vector[{position}]: {numbers[position]} is beyond float32")
+    return vector
+
+
+def _embedding(request: shapes.EmbeddingRequest, limits: Limits) -> EmbeddingRequest:
+    return EmbeddingRequest(_texts(request.text, "text", limits), request.pooling)
+
+
+def _texts(text: str | list[str], member: str, limits: Limits) -> tuple[str, ...]:
+    texts = (text,) if isinstance(text, str) else tuple(text)
+    if not 1 <= len(texts) <= limits.texts_per_embedding_max:
+        raise errors.BadEmbeddingInput(
+            f"Error: {member}: expected 1 to {limits.texts_per_embedding_max} texts, "
+            f"got {len(texts)}"
+        )
+    return texts

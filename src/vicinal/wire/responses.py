@@ -89,7 +89,9 @@ def page(page: model.Page) -> bytes:
             total_count=page.total_count,
             is_truncated=page.next_cursor is not None,
             next_cursor=page.next_cursor,
-            cursor_expiration_timestamp=page.expires_at and _timestamp(page.expires_at),
+            cursor_expiration_timestamp=None
+            if page.expires_at is None
+            else _timestamp(page.expires_at),
             vectors=[shapes.ListedVector(id) for id in page.ids],
         )
     )

@@ -136,7 +136,7 @@ def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:
     record = members.quick(text, "values")
     if record is None:
         try:
-            record = members.careful(text, unique=True)
+            record = members.careful(text, "values", unique=True)
         except members.Malformed as error:
             raise _Refused(errors.BadRecord, str(error), None) from None
     vector_id = _vector_id(record, limits)
@@ -163,11 +163,11 @@ def _member(record: members.Members, name: str, vector_id: str | None) -> object
 def _vector_id(record: members.Members, limits: Limits) -> str:
     vector_id = _member(record, "id", None)
     if not isinstance(vector_id, str):
-        rule = f"id: expected a string, got {members.kind(vector_id)}"
+        rule = f"id: expected a string, got {metadata.kind(vector_id)}"
         raise _Refused(errors.BadRecord, rule, None)
     if not vector_id:
         raise _Refused(errors.BadRecord, "id: must not be empty", None)
-    size = _utf8_size(vector_id, "id", None)
+    size = len(vector_id.encode())
     if size > limits.id_bytes_max:
         rule = f"id too long; max is {limits.id_bytes_max} bytes, got {size} bytes"
         raise _Refused(errors.IdTooLong, rule, vector_id)
@@ -178,9 +178,9 @@ def _namespace(namespace: object, vector_id: str, limits: Limits) -> str:
     if namespace is None:
         return ""
     if not isinstance(namespace, str):
-        rule = f"namespace: expected a string or null, got {members.kind(namespace)}"
+        rule = f"namespace: expected a string or null, got {metadata.kind(namespace)}"
         raise _Refused(errors.BadRecord, rule, vector_id)
-    size = _utf8_size(namespace, "namespace", vector_id)
+    size = len(namespace.encode())
     if size > limits.namespace_bytes_max:
         rule = (
             f'namespace too long for vector id="{vector_id}"; '
@@ -194,16 +194,12 @@ def _blob(document: object, vector_id: str, limits: Limits) -> bytes:
     if document is None:
         return b""
     if not isinstance(document, dict):
-        rule = f"metadata: expected an object or null, got {members.kind(document)}"
+        rule = f"metadata: expected an object or null, got {metadata.kind(document)}"
         raise _Refused(errors.BadRecord, rule, vector_id)
     broken = _broken_rule(document, limits.metadata_depth_max)
     if broken is not None:
         raise _Refused(errors.BadRecord, f"metadata: {broken}", vector_id)
-    try:
-        blob = metadata.encode(document)
-    except UnicodeEncodeError:
-        rule = "metadata: half of a surrogate pair, which is no character"
-        raise _Refused(errors.BadRecord, rule, vector_id) from None
+    blob = metadata.encode(document)
     if len(blob) > limits.metadata_bytes_max:
         rule = (
             f'oversized metadata for vector id="{vector_id}"; the compact JSON representation '
@@ -243,14 +239,6 @@ def _broken_rule(value: Any, depth_max: int) -> str | None:
     return None
 
 
-def _utf8_size(text: str, name: str, vector_id: str | None) -> int:
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        rule = f"{name}: half of a surrogate pair, which is no character"
-        raise _Refused(errors.BadRecord, rule, vector_id) from None
-
-
 def _only(batch: VectorBatch, rows: list[int]) -> VectorBatch:
     return VectorBatch(
         [batch.ids[row] for row in rows],
@@ -280,7 +268,7 @@ def _complaint(
 
 
 def _beyond_float32(text: members.Text, position: int) -> _Refused:
-    record = members.careful(text, unique=True)
+    record = members.careful(text, "values", unique=True)
     shown = str(record["values"][position])[:40]
     return _Refused(
         errors.BadRecord, f"values[{position}]: {shown} is beyond float32", record["id"]
