@@ -18,7 +18,7 @@ from vicinal.server.calls import Call, Reply, Route, large_body
 from vicinal.server.paths import AI
 from vicinal.server.work import unless_gone
 from vicinal.tokens import Permission
-from vicinal.wire import accounts, envelope, requests, responses
+from vicinal.wire import accounts, envelope, requests, responses, shapes
 from vicinal.wire.openapi import Operation, Parameter
 
 
@@ -95,6 +95,8 @@ ROUTES = (
             path=f"{AI}/run/{{model_name}}",
             operation_id="run_model",
             summary="Embed texts",
+            request=shapes.EmbeddingRequest,
+            response=shapes.Embedding,
             errors=_ERRORS,
         ),
         run,
@@ -108,6 +110,8 @@ ROUTES = (
             path=f"{AI}/v1/embeddings",
             operation_id="openai_embeddings",
             summary="Embed texts, in OpenAI's form",
+            request=shapes.OpenAIEmbeddingRequest,
+            response=shapes.OpenAIEmbeddingList,
             errors=_ERRORS,
             is_enveloped=False,
         ),

@@ -6,7 +6,7 @@ from vicinal.server import respond
 from vicinal.server.calls import Call, Reply, Route, json_body
 from vicinal.server.paths import INDEX, INDEXES
 from vicinal.tokens import Permission
-from vicinal.wire import envelope, requests, responses
+from vicinal.wire import envelope, requests, responses, shapes
 from vicinal.wire.openapi import Operation
 
 
@@ -55,6 +55,7 @@ ROUTES = (
             path=INDEXES,
             operation_id="list_indexes",
             summary="List the indexes of an account, oldest first",
+            response=list[shapes.Index],
         ),
         list_indexes,
         Permission.READ,
@@ -65,6 +66,8 @@ ROUTES = (
             path=INDEXES,
             operation_id="create_index",
             summary="Create an index from dimensions and metric, or from a preset",
+            request=shapes.CreateIndexRequest,
+            response=shapes.Index,
             errors=(BadBody, BadIndexConfig, IndexExists, LimitExceeded),
         ),
         create_index,
@@ -77,6 +80,7 @@ ROUTES = (
             path=INDEX,
             operation_id="get_index",
             summary="Return an index",
+            response=shapes.Index,
             errors=(IndexNotFound,),
         ),
         get_index,
@@ -99,6 +103,7 @@ ROUTES = (
             path=f"{INDEX}/info",
             operation_id="info",
             summary="Count an index's vectors and name the last mutation that queries see",
+            response=shapes.IndexInfo,
             errors=(IndexNotFound,),
         ),
         info,

@@ -15,7 +15,7 @@ from vicinal.server.calls import Call, Reply, Route, json_body
 from vicinal.server.paths import INDEX
 from vicinal.server.writes import acknowledge
 from vicinal.tokens import Permission
-from vicinal.wire import requests, responses
+from vicinal.wire import requests, responses, shapes
 from vicinal.wire.openapi import Operation
 
 
@@ -52,6 +52,8 @@ ROUTES = (
             path=f"{INDEX}/metadata_index/create",
             operation_id="create_metadata_index",
             summary="Index a metadata property of vectors written from now on",
+            request=shapes.CreateMetadataIndexRequest,
+            response=shapes.Mutation,
             errors=(BadBody, AlreadyExists, LimitExceeded, IndexNotFound),
         ),
         create,
@@ -64,6 +66,7 @@ ROUTES = (
             path=f"{INDEX}/metadata_index/list",
             operation_id="list_metadata_indexes",
             summary="List the metadata indexes of an index, oldest first",
+            response=shapes.MetadataIndexList,
             errors=(IndexNotFound,),
         ),
         list_,
@@ -75,6 +78,8 @@ ROUTES = (
             path=f"{INDEX}/metadata_index/delete",
             operation_id="delete_metadata_index",
             summary="Forget a metadata index; vectors keep their metadata",
+            request=shapes.DeleteMetadataIndexRequest,
+            response=shapes.Mutation,
             errors=(BadBody, MetadataIndexNotFound, IndexNotFound),
         ),
         drop,

@@ -30,7 +30,7 @@ from vicinal.server.paths import INDEX
 from vicinal.server.work import paced
 from vicinal.server.writes import acknowledge
 from vicinal.tokens import Permission
-from vicinal.wire import codes, requests, responses, vectors
+from vicinal.wire import codes, requests, responses, shapes, vectors
 from vicinal.wire.codes import Message
 from vicinal.wire.openapi import Operation, Parameter
 
@@ -149,6 +149,8 @@ ROUTES = (
             path=f"{INDEX}/query",
             operation_id="query",
             summary="Find the vectors nearest to a vector",
+            request=shapes.QueryRequest,
+            response=shapes.QueryResult,
             errors=(BadBody, BadQueryVector, BadTopK, BadFilter, BodyTooLarge, IndexNotFound),
         ),
         query,
@@ -161,6 +163,8 @@ ROUTES = (
             path=f"{INDEX}/insert",
             operation_id="insert",
             summary="Add vectors whose id is new; others are ignored",
+            request=shapes.VectorRecord,
+            response=shapes.Mutation,
             errors=_WRITE_ERRORS,
             parameters=(_UNPARSABLE,),
             request_types=_VECTORS_TYPES,
@@ -175,6 +179,8 @@ ROUTES = (
             path=f"{INDEX}/upsert",
             operation_id="upsert",
             summary="Add vectors, replacing those whose id is there",
+            request=shapes.VectorRecord,
+            response=shapes.Mutation,
             errors=_WRITE_ERRORS,
             parameters=(_UNPARSABLE,),
             request_types=_VECTORS_TYPES,
@@ -189,6 +195,8 @@ ROUTES = (
             path=f"{INDEX}/get_by_ids",
             operation_id="get_by_ids",
             summary="Return stored vectors; unknown ids are left out",
+            request=shapes.IdsRequest,
+            response=list[shapes.Vector],
             errors=(BadBody, TooManyIds, BodyTooLarge, IndexNotFound),
         ),
         get_by_ids,
@@ -201,6 +209,8 @@ ROUTES = (
             path=f"{INDEX}/delete_by_ids",
             operation_id="delete_by_ids",
             summary="Remove vectors; unknown ids are ignored",
+            request=shapes.IdsRequest,
+            response=shapes.Mutation,
             errors=(BadBody, TooManyIds, BodyTooLarge, IndexNotFound, Overloaded),
         ),
         delete_by_ids,
@@ -213,6 +223,7 @@ ROUTES = (
             path=f"{INDEX}/list",
             operation_id="list_vectors",
             summary="List the ids of an index, page by page, from one snapshot",
+            response=shapes.VectorList,
             errors=(BadParameter, BadCursor, IndexNotFound),
             parameters=(
                 Parameter("count", int, "How many ids a page has at most."),
