@@ -127,16 +127,16 @@ def query(body: Body, dimensions: int, limits: Limits) -> Query:
         request = msgspec.convert(document, shapes.QueryRequest)
     except msgspec.ValidationError as error:
         raise errors.BadBody(_FAILED + _reason(error, shapes.QueryRequest)) from None
-    if (vector is None) == (request.vector_id is None):
-        given = "neither" if vector is None else "both"
-        raise errors.BadBody(f"{_FAILED}expected one of vector and vectorId, got {given}")
+    if vector is None and request.vector_id is None:
+        raise errors.BadBody(f"{_FAILED}expected one of vector and vectorId, got neither")
     if request.vector_id == "":
         raise errors.BadBody(f"{_FAILED}vectorId: must not be empty")
     return_metadata = _LEVELS[request.return_metadata]
     is_full = bool(request.return_values) or return_metadata is MetadataLevel.ALL
     return Query(
         top_k=_top_k(request.top_k, is_full, limits),
-        vector=None if vector is None else _query_vector(vector, dimensions),
+        # The Python SDK always sends a vector; who adds an id to it means the id.
+        vector=None if request.vector_id is not None else _query_vector(vector, dimensions),
         vector_id=request.vector_id,
         namespace=_namespace(request.namespace, limits),
         filter=() if request.filter is None else parse(request.filter, limits),
@@ -346,7 +346,7 @@ def _top_k(top_k: float | None, is_full: bool, limits: Limits) -> int:
     if top_k is None:
         return limits.top_k_default
     shown = str(top_k)[:40]
-    if top_k < 1 or top_k != int(top_k):
+    if not top_k >= 1 or top_k % 1 != 0:  # a literal beyond float64 is infinite
         raise errors.BadTopK(
             f"top K must be an integer from 1 to {limits.top_k_max}, but got {shown}"
         )

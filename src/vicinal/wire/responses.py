@@ -75,8 +75,8 @@ def status(status: model.Status) -> bytes:
         shapes.IndexInfo(
             status.dimensions,
             status.vector_count,
-            UNSET if status.applied_at is None else _timestamp(status.applied_at),
-            _or_unset(status.applied_mutation),
+            None if status.applied_at is None else _timestamp(status.applied_at),
+            status.applied_mutation,
         )
     )
 

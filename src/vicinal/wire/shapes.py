@@ -9,11 +9,13 @@ A member that may be absent is ``T | None`` in requests, where null always means
 and of a member given twice the last one counts, as for JSON.parse.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from vicinal.model import IndexType, Metric
+
+_T = TypeVar("_T")
 
 _Numbers = Meta(extra_json_schema={"type": "array", "items": {"type": "number"}})
 _Object = Meta(extra_json_schema={"type": "object"})
@@ -37,7 +39,7 @@ class CreateIndexRequest(Struct):
 
 
 class QueryRequest(Struct, rename="camel"):
-    """A search by a vector or by the id of a stored one; exactly one of the two."""
+    """A search by a vector or by the id of a stored one, which counts if both are given."""
 
     vector: Annotated[object, _Numbers] = None
     vector_id: str | None = None
@@ -100,6 +102,12 @@ class VectorRecord(Struct):
     metadata: Annotated[object, _Object] = None
 
 
+class VectorBatch(Struct):
+    """Vectors to store, in one JSON document. Described here, read by `vectors`."""
+
+    vectors: list[VectorRecord]
+
+
 class IndexConfig(Struct):
     """What is fixed when an index is created."""
 
@@ -155,8 +163,8 @@ class IndexInfo(Struct, rename="camel"):
 
     dimensions: int
     vector_count: int
-    processed_up_to_datetime: Annotated[str, _Time] | UnsetType = UNSET
-    processed_up_to_mutation: str | UnsetType = UNSET
+    processed_up_to_datetime: Annotated[str, _Time] | None
+    processed_up_to_mutation: str | None
 
 
 class ListedVector(Struct):
@@ -221,8 +229,41 @@ class OpenAIEmbeddingList(Struct):
     object: Literal["list"] = "list"
 
 
-class ErrorItem(Struct):
-    """What went wrong."""
+class Item(Struct):
+    """What went wrong, or what a caller should know."""
 
     code: int
     message: str
+
+
+class Success(Struct, Generic[_T]):
+    """The envelope around a result. Written by `envelope`."""
+
+    result: _T
+    success: bool
+    errors: list[Item]
+    messages: list[Item]
+
+
+class Failure(Struct):
+    """The envelope of an error. Written by `envelope`."""
+
+    result: None
+    success: bool
+    errors: list[Item]
+    messages: list[Item]
+
+
+class OpenAIError(Struct):
+    """What went wrong, in OpenAI's form."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIFailure(Struct):
+    """An error of the OpenAI-compatible routes. Written by `envelope`."""
+
+    error: OpenAIError
