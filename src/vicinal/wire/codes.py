@@ -33,51 +33,53 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
+    """How one class of errors is answered; its message goes where `text` says."""
+
     status: int
     code: int
-    text: str = "%s"  # where the error's own message goes
+    text: str = "%s"
 
 
-ROWS: Mapping[type[errors.Error], _Row] = MappingProxyType(
+ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
     {
-        errors.Error: _Row(500, 40099),  # ours
-        errors.InvalidInput: _Row(400, 40026),
-        errors.BadRecord: _Row(400, 40023),
-        errors.WrongDimensions: _Row(400, 40012),
-        errors.BadQueryVector: _Row(400, 40006),
-        errors.IdTooLong: _Row(400, 40008),
-        errors.NamespaceTooLong: _Row(400, 40009),
-        errors.MetadataTooLarge: _Row(400, 40016),
-        errors.TooManyIds: _Row(400, 40007),
-        errors.TooManyVectors: _Row(400, 40091),  # ours
-        errors.BadTopK: _Row(400, 40025),
-        errors.BadBody: _Row(400, 40026),
-        errors.BadParameter: _Row(400, 40092),  # ours
-        errors.BadContentType: _Row(400, 1005, "vectorize.unknown_content_type - %s"),
-        errors.BodyTooLarge: _Row(413, 40093),  # ours
-        errors.BadIndexConfig: _Row(400, 40090, "vectorize.index.invalid_config - %s"),  # ours
-        errors.BadFilter: _Row(400, 40094),  # ours
-        errors.BadCursor: _Row(400, 40095),  # ours
-        errors.LimitExceeded: _Row(400, 40096),  # ours
-        errors.BadEmbeddingInput: _Row(400, 5006, "AiError: Bad input: %s"),
-        errors.BadEmbeddingBody: _Row(400, 5004, "AiError: Invalid data: %s"),
-        errors.NotFound: _Row(404, 7003),
-        errors.IndexNotFound: _Row(404, 3000, 'vectorize.index.not_found - Index name "%s"'),
-        errors.MetadataIndexNotFound: _Row(400, 40005),
-        errors.ModelNotFound: _Row(400, 5007),
-        errors.RouteNotFound: _Row(
+        errors.Error: Row(500, 40099),  # ours
+        errors.InvalidInput: Row(400, 40026),
+        errors.BadRecord: Row(400, 40023),
+        errors.WrongDimensions: Row(400, 40012),
+        errors.BadQueryVector: Row(400, 40006),
+        errors.IdTooLong: Row(400, 40008),
+        errors.NamespaceTooLong: Row(400, 40009),
+        errors.MetadataTooLarge: Row(400, 40016),
+        errors.TooManyIds: Row(400, 40007),
+        errors.TooManyVectors: Row(400, 40091),  # ours
+        errors.BadTopK: Row(400, 40025),
+        errors.BadBody: Row(400, 40026),
+        errors.BadParameter: Row(400, 40092),  # ours
+        errors.BadContentType: Row(400, 1005, "vectorize.unknown_content_type - %s"),
+        errors.BodyTooLarge: Row(413, 40093),  # ours
+        errors.BadIndexConfig: Row(400, 40090, "vectorize.index.invalid_config - %s"),  # ours
+        errors.BadFilter: Row(400, 40094),  # ours
+        errors.BadCursor: Row(400, 40095),  # ours
+        errors.LimitExceeded: Row(400, 40096),  # ours
+        errors.BadEmbeddingInput: Row(400, 5006, "AiError: Bad input: %s"),
+        errors.BadEmbeddingBody: Row(400, 5004, "AiError: Invalid data: %s"),
+        errors.NotFound: Row(404, 7003),
+        errors.IndexNotFound: Row(404, 3000, 'vectorize.index.not_found - Index name "%s"'),
+        errors.MetadataIndexNotFound: Row(400, 40005),
+        errors.ModelNotFound: Row(400, 5007),
+        errors.RouteNotFound: Row(
             404, 7003, "Could not route to %s, perhaps your object identifier is invalid?"
         ),
-        errors.MethodNotAllowed: _Row(405, 7001, "Method %s not available for that URI."),
-        errors.AlreadyExists: _Row(400, 3002),
-        errors.IndexExists: _Row(400, 3002, 'vectorize.index.duplicate_name - Index name "%s"'),
-        errors.Denied: _Row(403, 10000, "Authentication error: %s"),
-        errors.Unauthenticated: _Row(401, 9106, "Authentication error: %s"),
-        errors.Forbidden: _Row(403, 10000, "Authentication error: %s"),
-        errors.Unavailable: _Row(503, 40097),  # ours
-        errors.Overloaded: _Row(429, 40041, "Too Many Requests: %s"),
-        errors.Corruption: _Row(500, 40098),  # ours
+        errors.MethodNotAllowed: Row(405, 7001, "Method %s not available for that URI."),
+        errors.AlreadyExists: Row(400, 3002),
+        errors.IndexExists: Row(400, 3002, 'vectorize.index.duplicate_name - Index name "%s"'),
+        errors.Denied: Row(403, 10000, "Authentication error: %s"),
+        errors.Unauthenticated: Row(401, 9106, "Authentication error: %s"),
+        errors.Forbidden: Row(403, 10000, "Authentication error: %s"),
+        errors.Unavailable: Row(503, 40097),  # ours
+        errors.Overloaded: Row(429, 40041, "Too Many Requests: %s"),
+        errors.Corruption: Row(500, 40098),  # ours
     }
 )
 """Every class of ``errors`` and its answer."""

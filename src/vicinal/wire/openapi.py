@@ -4,11 +4,17 @@ The server describes each of its routes by one `Operation`; shapes come from the
 `shapes`, errors from `codes`. No shape is written down a second time.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from vicinal import errors
 from vicinal.errors import Error
+from vicinal.wire import shapes
+from vicinal.wire.codes import ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,8 @@ class Operation:
     Path parameters are the ``{names}`` in `path`. `request` and `response` are structs of
     `shapes` (or any type that msgspec describes), None for no body or a null result.
     `request_types` are the media types the body is accepted in. `is_enveloped` tells whether
-    the result comes in the REST envelope. `errors` are classes of ``vicinal.errors``.
+    the result comes in the REST envelope; failures are in OpenAI's form when it does not.
+    `errors` are classes of ``vicinal.errors`` beside those that any operation may raise.
     """
 
     method: str
@@ -42,8 +49,120 @@ class Operation:
     is_enveloped: bool = True
 
 
+_NDJSON = "application/x-ndjson"
+_REF = "#/components/schemas/{name}"
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
+_ANYWHERE = (
+    errors.BadParameter,
+    errors.Unauthenticated,
+    errors.Forbidden,
+    errors.RouteNotFound,
+    errors.Overloaded,
+    errors.Unavailable,
+    errors.Corruption,
+)
+_SECURITY_SCHEMES = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "email": {"type": "apiKey", "in": "header", "name": "X-Auth-Email"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Auth-Key"},
+}
+
+
 def document(
     operations: Sequence[Operation], *, title: str, version: str, server_url: str
 ) -> bytes:
     """Return the document as JSON."""
-    raise NotImplementedError
+    types = [type_ for operation in operations for type_ in _types(operation)]
+    schemas, components = msgspec.json.schema_components(
+        [shapes.Success, *types], ref_template=_REF
+    )
+    envelope = components.pop(shapes.Success.__name__)
+    remaining = iter(schemas[1:])
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        result, *others = [next(remaining) for _ in _types(operation)]
+        if operation.is_enveloped:
+            result = envelope | {"properties": envelope["properties"] | {"result": result}}
+        described = _described(operation, result, *others)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": title, "version": version},
+            "servers": [{"url": server_url}],
+            "security": [{"token": []}, {"email": [], "key": []}, {}],
+            "paths": paths,
+            "components": {"schemas": components, "securitySchemes": _SECURITY_SCHEMES},
+        }
+    )
+
+
+def _types(operation: Operation) -> list[Any]:
+    """Return the types that an operation needs schemas of, in the order `_described` takes them."""
+    failure = shapes.Failure if operation.is_enveloped else shapes.OpenAIFailure
+    request = shapes.VectorBatch if _NDJSON in operation.request_types else operation.request
+    parameters = (parameter.schema for parameter in operation.parameters)
+    return [operation.response, failure, request, *parameters]
+
+
+def _described(
+    operation: Operation,
+    answer: dict[str, Any],
+    failure: dict[str, Any],
+    request: dict[str, Any],
+    *parameters: dict[str, Any],
+) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.operation_id,
+        "summary": operation.summary,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in _PATH_PARAMETER.findall(operation.path)
+        ]
+        + [
+            {
+                "name": parameter.name,
+                "in": "query",
+                "description": parameter.description,
+                "schema": schema,
+            }
+            for parameter, schema in zip(operation.parameters, parameters, strict=True)
+        ],
+        "responses": {"200": _content("The result", answer)}
+        | _failures((*_ANYWHERE, *operation.errors), failure),
+    }
+    if operation.request is not None:
+        content = {type_: {"schema": _body(type_, request)} for type_ in operation.request_types}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    lines = {"type": "string", "contentMediaType": _NDJSON}
+    match media_type:
+        case "application/x-ndjson":
+            return lines
+        case "multipart/form-data":
+            return {"type": "object", "properties": {"vectors": lines}, "required": ["vectors"]}
+        case _:
+            return schema
+
+
+def _failures(classes: Iterable[type[Error]], schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the answers to errors, one for each status, naming the codes it may carry."""
+    codes: dict[int, dict[int, str]] = {}
+    for each in classes:
+        row = ROWS[each]
+        summary = (each.__doc__ or each.__name__).partition("\n")[0]
+        codes.setdefault(row.status, {}).setdefault(row.code, summary)
+    return {
+        str(status): _content(
+            " ".join(f"{code}: {summary}" for code, summary in sorted(codes[status].items())),
+            schema,
+        )
+        for status in sorted(codes)
+    }
+
+
+def _content(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

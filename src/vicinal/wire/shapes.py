@@ -9,13 +9,11 @@ A member that may be absent is ``T | None`` in requests, where null always means
 and of a member given twice the last one counts, as for JSON.parse.
 """
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from vicinal.model import IndexType, Metric
-
-_T = TypeVar("_T")
 
 _Numbers = Meta(extra_json_schema={"type": "array", "items": {"type": "number"}})
 _Object = Meta(extra_json_schema={"type": "object"})
@@ -236,10 +234,10 @@ class Item(Struct):
     message: str
 
 
-class Success(Struct, Generic[_T]):
+class Success(Struct):
     """The envelope around a result. Written by `envelope`."""
 
-    result: _T
+    result: Any
     success: bool
     errors: list[Item]
     messages: list[Item]
