@@ -1,9 +1,11 @@
-"""The frames around results and errors: four members always, as every REST client expects.
+"""The frames around results and errors, one `Form` for each kind of client.
 
-Results arrive as bytes and are spliced in, so that an answer is encoded once.
+REST clients expect the four members of the envelope always, the Workers bindings a bare
+result. Results arrive as bytes and are spliced in, so that an answer is encoded once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -59,3 +61,24 @@ def openai_failure(answer: Answer) -> bytes:
         b'"invalid_request_error"' if answer.status < 500 else b'"server_error"',
         answer.code,
     )
+
+
+def bare(result: bytes, messages: Sequence[Message] = ()) -> bytes:
+    """Return `result` alone; whoever reads no envelope is told no messages."""
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the clients of an operation read its results and its errors."""
+
+    success: Callable[[bytes, Sequence[Message]], bytes]
+    failure: Callable[[Answer], bytes]
+
+
+REST = Form(success, failure)
+PLAIN = Form(bare, failure)
+OPENAI = Form(bare, openai_failure)
+BINDING = Form(bare, bare_failure)
+BINDING_MODELS = Form(success, bare_failure)
+"""The AI binding reads its list of models out of an envelope, but no error."""

@@ -28,7 +28,10 @@ from vicinal.wire.members import Malformed, Text
 
 
 class Form(StrEnum):
-    """How records are separated; spelled as in the live service's error text."""
+    """How records are separated; spelled as in the live service's error text.
+
+    A single record is NDJSON, on however many lines.
+    """
 
     NDJSON = "ndjson"
     JSON = "json"
@@ -109,7 +112,7 @@ def _records(text: Text, start: int, record_bytes_max: int) -> Records:
                 if is_array:
                     return Records(Form.JSON, text, _in_object(text, end, record_bytes_max))
                 if _first(text, end) == len(text):
-                    return Records(Form.JSON, text, iter(((start, text[start:end]),)))
+                    return Records(Form.NDJSON, text, iter(((start, text[start:end]),)))
     return Records(Form.NDJSON, text, _lines(text))
 
 
