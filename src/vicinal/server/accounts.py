@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from vicinal.errors import BadParameter
-from vicinal.server import respond
 from vicinal.server.calls import Call, Reply, Route
 from vicinal.server.paths import API
 from vicinal.tokens import Permission
@@ -50,23 +49,23 @@ def _integer(call: Call, name: str, default: int, most: int) -> int:
 
 async def list_accounts(call: Call) -> Reply:
     """Return the accounts that the token is for."""
-    return respond.result(accounts.accounts(page_of(call, _accounts(call))))
+    return Reply(accounts.accounts(page_of(call, _accounts(call))))
 
 
 async def list_memberships(call: Call) -> Reply:
     """Return the caller's membership in each of them."""
-    return respond.result(accounts.memberships(page_of(call, _accounts(call))))
+    return Reply(accounts.memberships(page_of(call, _accounts(call))))
 
 
 async def user(call: Call) -> Reply:
     """Return who is calling."""
-    return respond.result(accounts.user(call.services.config.account))
+    return Reply(accounts.user(call.services.config.account))
 
 
 async def verify_token(call: Call) -> Reply:
     """Say that the token is good: with a bad one, nothing gets here."""
     token_id = call.token.id if call.token is not None else "any"
-    return respond.result(accounts.verification(token_id))
+    return Reply(accounts.verification(token_id))
 
 
 def _accounts(call: Call) -> Sequence[str]:

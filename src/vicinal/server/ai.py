@@ -12,7 +12,6 @@ from vicinal.errors import (
     Overloaded,
     Unavailable,
 )
-from vicinal.server import respond
 from vicinal.server.accounts import PAGING, page_of
 from vicinal.server.calls import Call, Reply, Route, large_body
 from vicinal.server.paths import AI
@@ -27,7 +26,7 @@ async def run(call: Call) -> Reply:
     asked = requests.embedding(call.body, call.services.limits)
     pooling = Pooling(asked.pooling) if asked.pooling is not None else None
     made = await embed(call, call.parameters["model_name"], asked.texts, pooling)
-    return respond.result(responses.embedding(made.values, made.pooling))
+    return Reply(responses.embedding(made.values, made.pooling))
 
 
 async def openai_embeddings(call: Call) -> Reply:
@@ -62,7 +61,7 @@ async def search_models(call: Call) -> Reply:
         for each in await _models(call)
         if wanted in each.name.lower() and task.lower() == accounts.TASK.lower()
     ]
-    return respond.result(accounts.models(page_of(call, found)))
+    return Reply(accounts.models(page_of(call, found)))
 
 
 async def model_schema(call: Call) -> Reply:
@@ -70,7 +69,7 @@ async def model_schema(call: Call) -> Reply:
     name = call.query.get("model", "")
     for each in await _models(call):
         if each.name == name:
-            return respond.result(accounts.model_schema(each))
+            return Reply(accounts.model_schema(each))
     raise ModelNotFound(f"no model is named {name!r}")
 
 
@@ -118,7 +117,7 @@ ROUTES = (
         openai_embeddings,
         Permission.READ,
         large_body,
-        failure=envelope.openai_failure,
+        form=envelope.OPENAI,
     ),
     Route(
         Operation(

@@ -133,7 +133,7 @@ class App:
             receive=receive,
         )
         if route.permission is None:
-            return await route.handler(call)
+            return respond.wrapped(await route.handler(call), route.form)
         return await self._admitted(route, route.permission, call, exchange)
 
     async def _admitted(
@@ -161,7 +161,7 @@ class App:
                 )
                 exchange.body_bytes = len(call.body)
                 exchange.is_body_read = True
-            return await route.handler(call)
+            return respond.wrapped(await route.handler(call), route.form)
         finally:
             self._under_way -= 1
             self._meter.give_back(exchange.body_bytes)
@@ -174,9 +174,9 @@ def _refused(error: Exception, exchange: Exchange) -> Reply:
         _log.warning("%s: %s", exchange.template, error)
     elif answer.status >= 500:
         _log.error("%s failed", exchange.template, exc_info=error)
-    failure = exchange.route.failure if exchange.route is not None else envelope.failure
+    form = exchange.route.form if exchange.route is not None else envelope.REST
     allowed = exchange.allowed if isinstance(error, MethodNotAllowed) else ""
-    return respond.refusal(failure(answer), answer, allowed=allowed)
+    return respond.refusal(form.failure(answer), answer, allowed=allowed)
 
 
 def _query(query_string: bytes) -> dict[str, str]:

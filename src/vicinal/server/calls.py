@@ -5,7 +5,7 @@ let in and the whole body has been read, and raises the errors of ``errors``; st
 envelopes and headers are put around it by `app`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -17,7 +17,7 @@ from vicinal.model import IndexAddress
 from vicinal.server.work import Pace, Workers
 from vicinal.tokens import Permission, Token, Tokens
 from vicinal.wire import envelope
-from vicinal.wire.codes import Answer
+from vicinal.wire.codes import Message
 from vicinal.wire.openapi import Operation
 
 Scope = MutableMapping[str, Any]
@@ -112,11 +112,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, complete but for ``Content-Type`` and ``Content-Length``."""
+    """An answer, complete but for ``Content-Type`` and ``Content-Length``.
+
+    `body` is a bare result until the application has put the route's form around it, with
+    `messages` for those clients that read them.
+    """
 
     body: bytes
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    messages: Sequence[Message] = ()
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
@@ -132,7 +137,7 @@ class Route:
         permission: What a token must allow, or None when no token is asked for.
         body_bytes_max: The limit that the body is held to, None when a body is not read.
         takes_rest: Whether the last parameter of the path takes all that follows.
-        failure: How an error is written for the clients of this route.
+        form: How results and errors are written for the clients of this route.
     """
 
     operation: Operation
@@ -140,7 +145,7 @@ class Route:
     permission: Permission | None
     body_bytes_max: Callable[[Limits], int] | None = None
     takes_rest: bool = False
-    failure: Callable[[Answer], bytes] = envelope.failure
+    form: envelope.Form = envelope.REST
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 from vicinal.errors import BadBody, BadIndexConfig, IndexExists, IndexNotFound, LimitExceeded
 from vicinal.model import IndexAddress
-from vicinal.server import respond
 from vicinal.server.calls import Call, Reply, Route, json_body
 from vicinal.server.paths import INDEX, INDEXES
 from vicinal.tokens import Permission
@@ -14,7 +13,7 @@ async def list_indexes(call: Call) -> Reply:
     """Return the indexes of an account."""
     engine, account = call.services.engine, call.account
     found = await call.services.workers.run(lambda: engine.list_indexes(account))
-    return respond.result(responses.indexes(found))
+    return Reply(responses.indexes(found))
 
 
 async def create_index(call: Call) -> Reply:
@@ -24,28 +23,28 @@ async def create_index(call: Call) -> Reply:
     made = await call.services.workers.run(
         lambda: engine.create_index(address, asked.config, asked.description)
     )
-    return respond.result(responses.index(made))
+    return Reply(responses.index(made))
 
 
 async def get_index(call: Call) -> Reply:
     """Return what was fixed when an index was created."""
     engine, address = call.services.engine, call.address
     found = await call.services.workers.run(lambda: engine.get_index(address))
-    return respond.result(responses.index(found))
+    return Reply(responses.index(found))
 
 
 async def drop_index(call: Call) -> Reply:
     """Remove an index and all it holds."""
     engine, address = call.services.engine, call.address
     await call.services.workers.run(lambda: engine.drop_index(address))
-    return respond.result(envelope.NULL)
+    return Reply(envelope.NULL)
 
 
 async def info(call: Call) -> Reply:
     """Return how far an index has come."""
     engine, address = call.services.engine, call.address
     status = await call.services.workers.run(lambda: engine.status(address))
-    return respond.result(responses.status(status))
+    return Reply(responses.status(status))
 
 
 ROUTES = (

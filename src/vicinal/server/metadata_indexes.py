@@ -10,7 +10,6 @@ from vicinal.errors import (
     MetadataIndexNotFound,
 )
 from vicinal.model import Accepted, CreateMetadataIndex, DropMetadataIndex
-from vicinal.server import respond
 from vicinal.server.calls import Call, Reply, Route, json_body
 from vicinal.server.paths import INDEX
 from vicinal.server.writes import acknowledge
@@ -42,7 +41,7 @@ async def list_(call: Call) -> Reply:
     """Return the metadata indexes of an index."""
     engine, address = call.services.engine, call.address
     found = await call.services.workers.run(lambda: engine.list_metadata_indexes(address))
-    return respond.result(responses.metadata_indexes(found))
+    return Reply(responses.metadata_indexes(found))
 
 
 ROUTES = (

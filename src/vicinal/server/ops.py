@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from vicinal.server.calls import Call, Handler, Reply, Route
-from vicinal.wire import openapi
+from vicinal.wire import envelope, openapi
 from vicinal.wire.openapi import Operation
 
 _OK = b'{"status":"ok"}'
@@ -38,12 +38,20 @@ def described(operations: Sequence[Operation], version: str) -> Handler:
 def routes(operations: Sequence[Operation], version: str) -> tuple[Route, ...]:
     """Return the routes of operators, the last of which describes `operations`."""
     return (
-        Route(_operation("/healthz", "Tell that the process lives"), healthz, None),
-        Route(_operation("/readyz", "Tell that the engine answers"), readyz, None),
+        Route(
+            _operation("/healthz", "Tell that the process lives"),
+            healthz,
+            None,
+            form=envelope.PLAIN,
+        ),
+        Route(
+            _operation("/readyz", "Tell that the engine answers"), readyz, None, form=envelope.PLAIN
+        ),
         Route(
             _operation("/openapi.json", "Describe the operations"),
             described(operations, version),
             None,
+            form=envelope.PLAIN,
         ),
     )
 

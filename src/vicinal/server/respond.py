@@ -5,18 +5,17 @@ stream instead of an object when a charset follows.
 """
 
 import math
-from collections.abc import Sequence
 
 from vicinal.server.calls import Reply, Send
-from vicinal.wire import envelope
-from vicinal.wire.codes import Answer, Message
+from vicinal.wire.codes import Answer
+from vicinal.wire.envelope import Form
 
 _JSON = (b"content-type", b"application/json")
 
 
-def result(encoded: bytes, messages: Sequence[Message] = ()) -> Reply:
-    """Reply with a result in the REST envelope."""
-    return Reply(envelope.success(encoded, messages))
+def wrapped(reply: Reply, form: Form) -> Reply:
+    """Put the form that a route's clients read around a handler's reply."""
+    return Reply(form.success(reply.body, reply.messages), reply.status, reply.headers)
 
 
 def refusal(body: bytes, answer: Answer, *, allowed: str = "", must_close: bool = False) -> Reply:

@@ -24,7 +24,6 @@ from vicinal.errors import (
     WrongDimensions,
 )
 from vicinal.model import Accepted, Delete, IndexAddress, Insert, Upsert, VectorBatch
-from vicinal.server import respond
 from vicinal.server.calls import Call, Reply, Route, Services, json_body, large_body
 from vicinal.server.paths import INDEX
 from vicinal.server.work import paced
@@ -44,7 +43,7 @@ async def query(call: Call) -> Reply:
     found, notices = await paced(
         services.query_pace, services.workers, address, lambda: answer(services, address, body)
     )
-    return respond.result(found, notices)
+    return Reply(found, messages=notices)
 
 
 def answer(
@@ -92,7 +91,7 @@ async def get_by_ids(call: Call) -> Reply:
         ids = requests.ids(call.body, services.limits.get_ids_max)
         return responses.vectors(services.engine.get(address, ids))
 
-    return respond.result(await services.workers.run(read))
+    return Reply(await services.workers.run(read))
 
 
 async def delete_by_ids(call: Call) -> Reply:
@@ -116,7 +115,7 @@ async def list_ids(call: Call) -> Reply:
     def read() -> bytes:
         return responses.page(services.engine.list(address, page.count, page.cursor))
 
-    return respond.result(await services.workers.run(read))
+    return Reply(await services.workers.run(read))
 
 
 _WRITE_ERRORS = (

@@ -11,7 +11,6 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from vicinal.model import Accepted, IndexAddress
-from vicinal.server import respond
 from vicinal.server.calls import Call, Headers, Reply
 from vicinal.server.work import resolved, unless_gone
 from vicinal.wire import responses
@@ -24,7 +23,7 @@ _PAUSE_S_MIN, _PAUSE_S_MAX = 0.001, 0.05
 async def acknowledge(call: Call, address: IndexAddress, logged: Future[Accepted]) -> Reply:
     """Answer a write once it is durable, and visible if the client asked for that."""
     accepted = await resolved(logged)
-    reply = respond.result(responses.mutation(accepted))
+    reply = Reply(responses.mutation(accepted))
     wait_s = preferred_wait_s(call.headers, call.services.config.wait_s_max)
     if wait_s is None:
         return reply
