@@ -228,4 +228,4 @@ def _as_float(number: float) -> float:
     try:
         return float(number)
     except OverflowError:
-        return float("inf")
+        return float("inf") if number > 0 else float("-inf")
