@@ -254,6 +254,7 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingRequest:
 
 def _decode(body: Body, shape: type[_T]) -> _T:
     try:
+        body.decode()  # what is skipped is not looked at otherwise
         return msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.BadBody(_FAILED + _reason(error, shape)) from None
@@ -261,6 +262,7 @@ def _decode(body: Body, shape: type[_T]) -> _T:
 
 def _decode_embedding(body: Body, shape: type[_T]) -> _T:
     try:
+        body.decode()  # what is skipped is not looked at otherwise
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise errors.BadEmbeddingInput(f"Error: {_reason(error, shape)}") from None
