@@ -1,0 +1,160 @@
+"""Servers for tests that need a socket: the application in a thread, or the whole process."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import uvicorn
+
+from vicinal.server.app import App
+
+READY_WITHIN_S = 60.0
+STOPPED_WITHIN_S = 30.0
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers.
+
+    Attributes:
+        port: Where it listens, on loopback.
+        token: May do everything.
+        account: One to use.
+        process: The process, None when the server is a thread of this one.
+    """
+
+    port: int
+    token: str
+    account: str
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """What the SDKs and wrangler take as their base URL."""
+        return f"{self.origin}/client/v4"
+
+    def connect(self) -> socket.socket:
+        """Open a connection, for clients that misbehave on purpose."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+
+@contextmanager
+def in_thread(app: App, *, token: str = "any") -> Iterator[Running]:
+    """Serve an application over real sockets from a thread of this process."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http="httptools", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), name="server")
+    thread.start()
+    try:
+        running = Running(listener.getsockname()[1], token, "acme")
+        wait_until_ready(running)
+        yield running
+    finally:
+        server.should_exit = True
+        thread.join(STOPPED_WITHIN_S)
+        listener.close()
+        assert not thread.is_alive(), "the server did not stop"
+
+
+@contextmanager
+def in_process(
+    folder: Path,
+    *,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """Run ``vicinal serve`` with a token, as a user would; its log goes to ``server.log``."""
+    running = start(folder, arguments=arguments, environment=environment)
+    try:
+        yield running
+    finally:
+        stop(running)
+
+
+def start(
+    folder: Path,
+    *,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Running:
+    """Start ``vicinal serve`` and wait until it is ready; the caller stops it."""
+    token, port = secrets.token_hex(8), free_port()
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "vicinal", "serve"),
+                *("--data", str(folder / "data"), "--port", str(port), "--token", token),
+                *arguments,
+            ],
+            cwd=folder,
+            env=_clean_environment() | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    running = Running(port, token, "local", process)
+    try:
+        wait_until_ready(running)
+    except BaseException as error:
+        stop(running)
+        error.add_note((folder / "server.log").read_text(errors="replace")[-2000:])
+        raise
+    return running
+
+
+def stop(running: Running) -> None:
+    """Stop a process as a service manager would."""
+    assert running.process is not None
+    running.process.terminate()
+    try:
+        running.process.wait(STOPPED_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        running.process.kill()
+        running.process.wait()
+        raise
+
+
+def wait_until_ready(running: Running) -> None:
+    """Ask until the server says that it is ready; it is told apart from one that died."""
+    end = time.monotonic() + READY_WITHIN_S
+    while True:
+        if running.process is not None and running.process.poll() is not None:
+            raise RuntimeError(f"the server ended with status {running.process.returncode}")
+        try:
+            with urlopen(f"{running.origin}/readyz", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (URLError, OSError):
+            if time.monotonic() > end:
+                raise
+        time.sleep(_POLL_S)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _clean_environment() -> dict[str, str]:
+    """This process's environment without settings that a developer may have."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("VICINAL_")}
