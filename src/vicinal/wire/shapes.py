@@ -7,6 +7,10 @@ hold what JSON holds, spelled as on the wire; rules that a type cannot say are c
 A member that may be absent is ``T | None`` in requests, where null always means absent, and
 ``T | UnsetType`` in results, where absent members are left out. Unknown members are ignored,
 and of a member given twice the last one counts, as for JSON.parse.
+
+Vectors to store are read by `vectors` and envelopes written by `envelope`, for speed: their
+shapes here are what those are described by and tested against. Docstrings of structs are
+shown in the OpenAPI document.
 """
 
 from typing import Annotated, Any, Literal
@@ -92,7 +96,7 @@ class OpenAIEmbeddingRequest(Struct):
 
 
 class VectorRecord(Struct):
-    """One vector to store: a line of NDJSON. Described here, read by `vectors`."""
+    """One vector to store: a line of NDJSON."""
 
     id: str
     values: list[float]
@@ -101,7 +105,7 @@ class VectorRecord(Struct):
 
 
 class VectorBatch(Struct):
-    """Vectors to store, in one JSON document. Described here, read by `vectors`."""
+    """Vectors to store, in one JSON document."""
 
     vectors: list[VectorRecord]
 
@@ -235,7 +239,7 @@ class Item(Struct):
 
 
 class Success(Struct):
-    """The envelope around a result. Written by `envelope`."""
+    """The envelope around a result."""
 
     result: Any
     success: bool
@@ -244,7 +248,7 @@ class Success(Struct):
 
 
 class Failure(Struct):
-    """The envelope of an error. Written by `envelope`."""
+    """The envelope of an error."""
 
     result: None
     success: bool
@@ -262,6 +266,6 @@ class OpenAIError(Struct):
 
 
 class OpenAIFailure(Struct):
-    """An error of the OpenAI-compatible routes. Written by `envelope`."""
+    """An error of the OpenAI-compatible routes."""
 
     error: OpenAIError
