@@ -49,26 +49,39 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
         Corruption: the file is damaged, or its tables are not those of `schema`.
         Unavailable: another process has it open, or the disk does not answer.
     """
-    wal.check(path.with_name(path.name + "-wal"))
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        # Zeroing freed pages would write the log a second time when it is trimmed.
-        connection.execute("PRAGMA secure_delete=OFF")
-        _check_integrity(connection, path)
-        _check_schema(connection, path, schema)
-    except sqlite3.OperationalError as error:
-        connection.close()
-        raise Unavailable(f"cannot open {path}: {error}") from error
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise Corruption(f"{path} is damaged: {error}") from error
-    except BaseException:
-        connection.close()
-        raise
+    with translating(path):
+        wal.check(path.with_name(path.name + "-wal"))
+        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            # Damaged text is read as it is, so that the checksum of its row refuses it.
+            connection.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            # Zeroing freed pages would write the log a second time when it is trimmed.
+            connection.execute("PRAGMA secure_delete=OFF")
+            _check_integrity(connection, path)
+            _check_schema(connection, path, schema)
+        except BaseException:
+            connection.close()
+            raise
     return connection
+
+
+@contextmanager
+def translating(path: Path) -> Iterator[None]:
+    """Raise what SQLite and the system have against a database as errors of this package.
+
+    Raises:
+        Corruption: SQLite finds it malformed.
+        Unavailable: it cannot be read or written: locked, not permitted, disk full.
+    """
+    try:
+        yield
+    except (sqlite3.OperationalError, OSError) as error:
+        raise Unavailable(f"cannot use {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise Corruption(f"{path} is damaged: {error}") from error
 
 
 @contextmanager

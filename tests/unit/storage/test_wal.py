@@ -74,7 +74,6 @@ def test_a_flipped_bit_anywhere_before_the_last_commit_is_corruption(
 
         with pytest.raises(Corruption, match=r"x\.db-wal is damaged"):
             wal.check(path)
-            pytest.fail(f"the flip of byte {offset} was not noticed")
 
 
 def test_a_damaged_header_is_corruption_even_before_a_single_commit(tmp_path: Path) -> None:
