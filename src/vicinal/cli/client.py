@@ -1,0 +1,283 @@
+"""The small HTTP client behind the commands that talk to a running server.
+
+It knows the REST paths and the envelope as any client of the API does, turns a refusal
+into one sentence with its code, and waits out overload (429 and 503) for as long as
+``Retry-After`` says, else with doubling pauses. A patient client also waits for a server
+that is restarting.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import click
+import httpx
+import msgspec
+
+DEFAULT_URL = "http://127.0.0.1:8790"
+DEFAULT_ACCOUNT = "local"
+ANY_TOKEN = "local"  # on loopback any token will do until one has been created
+
+_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+_PAUSE_S = 0.25
+_PAUSE_MAX_S = 8.0
+
+T = TypeVar("T")
+
+
+class Config(msgspec.Struct):
+    """What is fixed when an index is created."""
+
+    dimensions: int
+    metric: str
+    preset: str | None = None
+
+
+class Index(msgspec.Struct):
+    """An index as the server describes it."""
+
+    name: str
+    config: Config
+    created_on: str
+    description: str | None = None
+
+
+class Info(msgspec.Struct, rename="camel"):
+    """The readable state of an index."""
+
+    dimensions: int
+    vector_count: int
+    processed_up_to_mutation: str | None = None
+    processed_up_to_datetime: str | None = None
+
+
+class MetadataIndex(msgspec.Struct, rename="camel"):
+    """A property that filters may name."""
+
+    property_name: str
+    index_type: str
+
+
+class MetadataIndexes(msgspec.Struct, rename="camel"):
+    """All of an index."""
+
+    metadata_indexes: list[MetadataIndex]
+
+
+class Written(msgspec.Struct, rename="camel"):
+    """The answer to a write."""
+
+    mutation_id: str
+
+
+class Listed(msgspec.Struct):
+    """A vector in a page of ids."""
+
+    id: str
+
+
+class Page(msgspec.Struct, rename="camel"):
+    """One page of ids."""
+
+    vectors: list[Listed]
+    total_count: int
+    next_cursor: str | None = None
+
+
+class Match(msgspec.Struct):
+    """One hit of a query."""
+
+    id: str
+    score: float
+    namespace: str | None = None
+    values: list[float] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Matches(msgspec.Struct):
+    """The answer to a query."""
+
+    count: int
+    matches: list[Match]
+
+
+class Embeddings(msgspec.Struct):
+    """The answer of an embedding model: one row a text."""
+
+    shape: list[int]
+    data: list[list[float]]
+
+
+class _Problem(msgspec.Struct):
+    message: str
+    code: int = 0
+
+
+class _Envelope(msgspec.Struct):
+    success: bool
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    errors: list[_Problem] = []
+    messages: list[_Problem] = []
+
+
+class Refused(click.ClickException):
+    """The server answered with an error: its text, its code and the HTTP status."""
+
+    def __init__(self, status: int, problems: Sequence[_Problem]) -> None:
+        text = "; ".join(f"{problem.message} [code: {problem.code}]" for problem in problems)
+        super().__init__(text or f"the server answered HTTP {status} without saying why")
+        self.status = status
+        self.codes = {problem.code for problem in problems}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: the JSON of its result, and what the server remarked."""
+
+    result: msgspec.Raw
+    remarks: tuple[str, ...]
+
+    def read(self, form: type[T]) -> T:
+        """Return the result as `form`, or say that it is not what the API promises."""
+        try:
+            return msgspec.json.decode(self.result, type=form)
+        except msgspec.MsgspecError as error:
+            raise click.ClickException(f"the answer is not of this API: {error}") from error
+
+
+class Client:
+    """Speaks to one account of one server; close it when done.
+
+    Args:
+        http: Carries the base URL and the token.
+        account: Whose indexes.
+        patience_s: How long to keep trying while a server is overloaded or restarting;
+            0 tries once.
+        pause: Sleeps; tests pass something quicker.
+    """
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        account: str,
+        *,
+        patience_s: float = 0.0,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._http = http
+        self._account = quote(account, safe="")
+        self._patience_s = patience_s
+        self._pause = pause
+
+    def indexes(self, *path: str) -> str:
+        """Return the path of the account's indexes, or of something below them."""
+        parts = [quote(part, safe="") for part in path]
+        return "/".join([f"/accounts/{self._account}/vectorize/v2/indexes", *parts])
+
+    def model(self, name: str) -> str:
+        """Return the path that runs an embedding model."""
+        return f"/accounts/{self._account}/ai/run/{quote(name, safe='@/')}"
+
+    def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Answer:
+        """Ask for something."""
+        return self._send("GET", path, params=parameters)
+
+    def delete(self, path: str) -> Answer:
+        """Remove something."""
+        return self._send("DELETE", path)
+
+    def post(self, path: str, body: object) -> Answer:
+        """Send a JSON body."""
+        headers = {"content-type": "application/json"}
+        return self._send("POST", path, content=msgspec.json.encode(body), headers=headers)
+
+    def write(self, path: str, lines: bytes, *, wait_s: float = 0.0) -> Answer:
+        """Send vectors as NDJSON; with `wait_s`, answered when they are visible."""
+        headers = {"content-type": "application/x-ndjson"}
+        if wait_s:
+            headers["prefer"] = f"wait={wait_s:g}"
+        return self._send("POST", path, content=lines, headers=headers)
+
+    def _send(self, method: str, path: str, **options: Any) -> Answer:
+        waited_s, pause_s = 0.0, _PAUSE_S
+        while True:
+            try:
+                response = self._http.request(method, path, **options)
+            except httpx.TransportError as error:
+                if waited_s >= self._patience_s:
+                    raise click.ClickException(self._unreachable(error)) from error
+                wanted_s = pause_s
+            else:
+                if response.status_code not in (429, 503) or waited_s >= self._patience_s:
+                    return _opened(response)
+                wanted_s = _retry_after_s(response) or pause_s
+            wanted_s = min(wanted_s, self._patience_s - waited_s)
+            self._pause(wanted_s)
+            waited_s += wanted_s
+            pause_s = min(pause_s * 2, _PAUSE_MAX_S)
+
+    def _unreachable(self, error: httpx.TransportError) -> str:
+        reason = str(error) or type(error).__name__
+        return (
+            f"no answer from {self._http.base_url}: {reason}. "
+            "Is a server running there? `vicinal serve` starts one; --url names another."
+        )
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.isdigit() else 0.0
+
+
+def _opened(response: httpx.Response) -> Answer:
+    try:
+        envelope = msgspec.json.decode(response.content, type=_Envelope)
+    except msgspec.MsgspecError:
+        raise click.ClickException(
+            f"{response.request.url} answered HTTP {response.status_code} and no JSON envelope; "
+            "is that a Vicinal server?"
+        ) from None
+    if not response.is_success or not envelope.success:
+        raise Refused(response.status_code, envelope.errors)
+    return Answer(envelope.result, tuple(remark.message for remark in envelope.messages))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which server and account a command talks to."""
+
+    url: str
+    token: str
+    account: str
+
+    @contextmanager
+    def connect(self, *, patience_s: float = 0.0) -> Iterator[Client]:
+        """Open a client; it is closed when the block ends."""
+        base = self.url.rstrip("/").removesuffix("/client/v4") + "/client/v4"
+        # A server's VICINAL_TOKEN may list several; any of them will do here.
+        headers = {"authorization": f"Bearer {self.token.split(',')[0].strip()}"}
+        try:
+            with httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT) as http:
+                yield Client(http, self.account, patience_s=patience_s)
+        except httpx.InvalidURL as error:
+            raise click.ClickException(f"--url {self.url}: {error}") from error
+
+
+def target_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --url, --token and --account, and pass them to the command as `target`."""
+
+    @click.option("--url", envvar="VICINAL_URL", default=DEFAULT_URL, show_default=True)
+    @click.option("--token", envvar="VICINAL_TOKEN", default=ANY_TOKEN, help="Bearer token.")
+    @click.option("--account", envvar="VICINAL_ACCOUNT", default=DEFAULT_ACCOUNT, show_default=True)
+    @click.pass_context
+    def with_target(
+        context: click.Context, /, url: str, token: str, account: str, **others: object
+    ) -> None:
+        context.invoke(command, target=Target(url, token, account), **others)
+
+    with_target.__doc__ = command.__doc__
+    with_target.__name__ = command.__name__
+    return with_target

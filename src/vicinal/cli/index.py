@@ -1,0 +1,216 @@
+"""``vicinal index``: create, look at and delete indexes and their metadata indexes."""
+
+import click
+
+from vicinal.cli import show
+from vicinal.cli.client import (
+    Client,
+    Index,
+    Info,
+    MetadataIndexes,
+    Target,
+    Written,
+    target_options,
+)
+from vicinal.model import IndexType, Metric
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
+_TYPES = click.Choice([each.value for each in IndexType])
+
+
+@click.group("index")
+def group() -> None:
+    """Create, list, inspect and delete indexes."""
+
+
+class _PropertyType(click.ParamType[tuple[str, str]]):
+    """``PROPERTY:TYPE``; the property may hold colons."""
+
+    name = "property:type"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Split at the last colon; refuse an unknown type."""
+        name, _, form = str(value).rpartition(":")
+        if not name or form not in _TYPES.choices:
+            types = ", ".join(_TYPES.choices)
+            self.fail(f"{value!r} is not PROPERTY:TYPE with a type of {types}", param, ctx)
+        return name, form
+
+
+@group.command("create")
+@click.argument("name")
+@click.option("--dimensions", type=int, help="Length of every vector.")
+@click.option("--metric", type=click.Choice([each.value for each in Metric]), help="Distance.")
+@click.option("--preset", help="A model whose dimensions and metric to take instead.")
+@click.option("--description", help="Any text.")
+@click.option(
+    "--metadata-index",
+    "metadata_indexes",
+    multiple=True,
+    type=_PropertyType(),
+    metavar="PROPERTY:TYPE",
+    help="A property that filters may name; repeatable.",
+)
+@_AS_JSON
+@target_options
+def create(
+    target: Target,
+    name: str,
+    dimensions: int | None,
+    metric: str | None,
+    preset: str | None,
+    description: str | None,
+    metadata_indexes: tuple[tuple[str, str], ...],
+    as_json: bool,
+) -> None:
+    """Create the index NAME, by --dimensions and --metric or by --preset."""
+    if (preset is None) == (dimensions is None and metric is None):
+        raise click.UsageError("give either --dimensions and --metric, or --preset")
+    if preset is None and (dimensions is None or metric is None):
+        raise click.UsageError("--dimensions and --metric belong together")
+    config = {"preset": preset} if preset else {"dimensions": dimensions, "metric": metric}
+    body = {"name": name, "config": config} | ({"description": description} if description else {})
+    with target.connect() as client:
+        answer = client.post(client.indexes(), body)
+        for property_name, index_type in metadata_indexes:
+            add_metadata_index(client, name, property_name, index_type)
+    if as_json:
+        show.json(answer.result)
+        return
+    made = answer.read(Index)
+    click.echo(f"created {made.name}: {made.config.dimensions} dimensions, {made.config.metric}")
+
+
+@group.command("list")
+@_AS_JSON
+@target_options
+def list_(target: Target, as_json: bool) -> None:
+    """List the account's indexes."""
+    with target.connect() as client:
+        answer = client.get(client.indexes())
+    if as_json:
+        show.json(answer.result)
+        return
+    found = answer.read(list[Index])
+    if not found:
+        show.note("no indexes yet; `vicinal index create` makes one")
+        return
+    show.table(
+        ("name", "dimensions", "metric", "preset", "created", "description"),
+        [
+            (
+                each.name,
+                str(each.config.dimensions),
+                each.config.metric,
+                each.config.preset or "",
+                each.created_on,
+                each.description or "",
+            )
+            for each in found
+        ],
+        right=("dimensions",),
+    )
+
+
+@group.command("info")
+@click.argument("name")
+@_AS_JSON
+@target_options
+def info(target: Target, name: str, as_json: bool) -> None:
+    """Show what the index NAME is and how many vectors a query sees in it."""
+    with target.connect() as client:
+        index = client.get(client.indexes(name)).read(Index)
+        answer = client.get(client.indexes(name, "info"))
+        listed = client.get(client.indexes(name, "metadata_index", "list")).read(MetadataIndexes)
+    if as_json:
+        show.json(answer.result)
+        return
+    state = answer.read(Info)
+    filters = [f"{each.property_name} ({each.index_type})" for each in listed.metadata_indexes]
+    show.table(
+        ("index", index.name),
+        [
+            ("description", index.description or ""),
+            ("dimensions", str(index.config.dimensions)),
+            ("metric", index.config.metric),
+            ("preset", index.config.preset or ""),
+            ("created", index.created_on),
+            ("vectors", f"{state.vector_count:,}"),
+            ("metadata indexes", ", ".join(filters)),
+            ("newest visible mutation", state.processed_up_to_mutation or ""),
+            ("visible since", state.processed_up_to_datetime or ""),
+        ],
+    )
+
+
+@group.command("delete")
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@target_options
+def delete(target: Target, name: str, yes: bool) -> None:
+    """Delete the index NAME and every vector in it."""
+    if not yes:
+        click.confirm(f"Delete the index {name!r} and all its vectors?", abort=True, err=True)
+    with target.connect() as client:
+        client.delete(client.indexes(name))
+    click.echo(f"deleted {name}")
+
+
+@group.command("add-metadata-index")
+@click.argument("name")
+@click.argument("property_name", metavar="PROPERTY")
+@click.argument("index_type", metavar="TYPE", type=_TYPES)
+@click.option("--backfill", is_flag=True, help="Index the vectors already stored, too.")
+@target_options
+def add(target: Target, name: str, property_name: str, index_type: str, backfill: bool) -> None:
+    """Let filters on the index NAME use PROPERTY, which holds values of TYPE.
+
+    TYPE is string, number or boolean; dots in PROPERTY reach into nested objects. Without
+    --backfill only vectors written from now on can be found by it.
+    """
+    with target.connect() as client:
+        mutation_id = add_metadata_index(client, name, property_name, index_type, backfill=backfill)
+    click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
+
+
+@group.command("delete-metadata-index")
+@click.argument("name")
+@click.argument("property_name", metavar="PROPERTY")
+@target_options
+def remove(target: Target, name: str, property_name: str) -> None:
+    """Stop filters on the index NAME from using PROPERTY."""
+    with target.connect() as client:
+        path = client.indexes(name, "metadata_index", "delete")
+        written = client.post(path, {"propertyName": property_name}).read(Written)
+    click.echo(f"no metadata index on {property_name}: mutation {written.mutation_id}")
+
+
+@group.command("list-metadata-indexes")
+@click.argument("name")
+@_AS_JSON
+@target_options
+def list_metadata_indexes(target: Target, name: str, as_json: bool) -> None:
+    """List the properties that filters on the index NAME may use."""
+    with target.connect() as client:
+        answer = client.get(client.indexes(name, "metadata_index", "list"))
+    if as_json:
+        show.json(answer.result)
+        return
+    rows = [
+        (each.property_name, each.index_type)
+        for each in answer.read(MetadataIndexes).metadata_indexes
+    ]
+    show.table(("property", "type"), rows)
+
+
+def add_metadata_index(
+    client: Client, name: str, property_name: str, index_type: str, *, backfill: bool = False
+) -> str:
+    """Create a metadata index; return the mutation's id."""
+    body: dict[str, object] = {"propertyName": property_name, "indexType": index_type}
+    if backfill:
+        body["backfill"] = True
+    answer = client.post(client.indexes(name, "metadata_index", "create"), body)
+    return answer.read(Written).mutation_id
