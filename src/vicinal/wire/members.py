@@ -147,7 +147,8 @@ def quick_with_simdjson(text: Text, array: str) -> Members | None:
         if type(document) is not simdjson.Object:
             return None
         names = list(document)
-        if len(set(names)) != len(names):
+        # It looks a name up as far as its first NUL.
+        if len(set(names)) != len(names) or "\0" in "".join(names):
             return None
         members: Members = {}
         for name in names:

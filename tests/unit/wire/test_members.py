@@ -54,6 +54,7 @@ def test_a_clear_object_is_read_quickly_and_alike(quick: Any, text: str) -> None
         '{"m":{"x":[]},"values":[[1],2]}',
         '{"values":[1],"values":[2]}',
         '{"id":"a","id":"b","values":[1]}',
+        r'{"id":"a","id\u0000":"b","values":[1]}',
         '{"values":[true]}',
         '{"values":[null]}',
         '{"values":["1"]}',
