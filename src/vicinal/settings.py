@@ -26,9 +26,9 @@ from vicinal.limits import PROFILES, Limits
 CONFIG_FILE = "vicinal.toml"
 ENVIRONMENT_PREFIX = "VICINAL_"
 
-CLIENT_VARIABLES = frozenset({"VICINAL_URL", "VICINAL_ACCOUNT", "VICINAL_CONFIG"})
-"""Read by commands, not by the server. ``VICINAL_TOKEN`` is both: the token that a server
-accepts is the token that a client sends."""
+CLIENT_VARIABLES = frozenset({"VICINAL_URL", "VICINAL_CONFIG"})
+"""Read by commands, not by the server. ``VICINAL_TOKEN`` and ``VICINAL_ACCOUNT`` are both:
+the token that a server accepts is the token that a client sends."""
 
 Names = tuple[str, ...]
 Pairs = tuple[tuple[str, str], ...]
@@ -84,6 +84,10 @@ class Settings:
         default=False,
         metadata=_rule("Ask for a known token on loopback too, even when none has been created."),
     )
+    account: str = field(
+        default="local",
+        metadata=_rule("Account shown to clients that ask for one, and that the demo goes to."),
+    )
     log_format: str = field(
         default="text",
         metadata=_rule("Form of the log on standard error.", choices=("text", "json")),
@@ -136,6 +140,37 @@ class Settings:
             least=0,
             most=3_600,
         ),
+    )
+    tail_rows_max: int = field(
+        default=20_000,
+        metadata=_rule(
+            "Newest vectors of an index that are kept in memory and scanned.",
+            least=100,
+            most=1_000_000,
+        ),
+    )
+    queue_bytes_max: int = field(
+        default=512 << 20,
+        metadata=_rule(
+            "Bytes of writes that may be logged but not yet visible; more are answered 429.",
+            least=1 << 20,
+        ),
+    )
+    body_bytes_in_flight_max: int = field(
+        default=512 << 20,
+        metadata=_rule(
+            "Bytes of request bodies held at once; more are answered 429.", least=1 << 20
+        ),
+    )
+    requests_max: int = field(
+        default=1_024,
+        metadata=_rule(
+            "Requests that may be under way; more are answered 429.", least=1, most=1_000_000
+        ),
+    )
+    query_threads: int = field(
+        default=0,
+        metadata=_rule("Threads that search; 0 takes one per core.", least=0, most=1_024),
     )
     backlog: int = field(
         default=2_048,

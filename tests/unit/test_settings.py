@@ -159,7 +159,7 @@ def test_a_named_file_that_is_missing_is_refused() -> None:
 
 
 def test_variables_of_client_commands_and_of_other_programs_are_left_alone() -> None:
-    environment = {"VICINAL_URL": "u", "VICINAL_ACCOUNT": "a", "VICINAL_CONFIG": "c", "PATH": "p"}
+    environment = {"VICINAL_URL": "u", "VICINAL_CONFIG": "c", "PATH": "p"}
 
     assert load({}, environment, None).settings == Settings()
 

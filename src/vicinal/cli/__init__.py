@@ -9,7 +9,7 @@ and notes go to standard error. An expected error is one sentence and exit statu
 import click
 
 from vicinal import errors
-from vicinal.cli import limits
+from vicinal.cli import index, limits, serve
 
 __all__ = ["main"]
 
@@ -30,4 +30,5 @@ def main() -> None:
     """Vectorize on your own machine: vector search and text embeddings from one server."""
 
 
-main.add_command(limits.command)
+for each in (serve.command, index.group, limits.command):
+    main.add_command(each)

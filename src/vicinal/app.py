@@ -1,0 +1,234 @@
+"""The composition root: settings to engine, tokens, embedder and the ASGI application.
+
+The only place that picks them. `create` puts an application together without listening,
+for tests and other servers; `serve` runs one under uvicorn until SIGINT or SIGTERM. Every
+obstacle a person can remove (a port in use, a folder that another process has open, no
+token on a public address) is an error of one sentence, raised before anything is served.
+"""
+
+import errno
+import importlib.metadata
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+
+import httpx
+import uvicorn
+
+from vicinal.embeddings.base import Embedder, Embedding, ModelInfo, Pooling
+from vicinal.engine.base import Engine
+from vicinal.engine.embedded import EmbeddedEngine
+from vicinal.engine.options import EngineOptions
+from vicinal.errors import InvalidInput, ModelNotFound, Unavailable
+from vicinal.server import logs
+from vicinal.server.app import App, build
+from vicinal.server.calls import ServerConfig
+from vicinal.settings import Settings
+from vicinal.tokens import Tokens
+
+TOKENS_FILE = "tokens.db"
+
+_READY_WITHIN_S = 600.0  # recovery of a large data folder is done before the first answer
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Everything that serves, put together. Close it when the ASGI application is idle.
+
+    Attributes:
+        asgi: Answers requests.
+        engine: Keeps the indexes.
+        embedder: Embeds texts.
+        tokens: Says who may do what.
+        own_token: Opens this application to itself: a settings token, one made for this
+            process, or any text when no token is needed.
+        needs_token: Whether callers need a token.
+    """
+
+    asgi: App
+    engine: Engine
+    embedder: Embedder
+    tokens: Tokens
+    own_token: str
+    needs_token: bool
+
+    def close(self) -> None:
+        """Release files and threads; what was acknowledged stays."""
+        with ExitStack() as stack:
+            for part in (self.tokens, self.engine, self.embedder):
+                stack.callback(part.close)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A server that answers: where, and with which application."""
+
+    origin: str
+    application: Application
+
+
+def create(settings: Settings) -> Application:
+    """Put an application together; opens the data folder.
+
+    Raises:
+        InvalidInput: the address can be reached from elsewhere and there is no token.
+        Unavailable: another process has the data folder open, or it cannot be written.
+        Corruption: the catalog or the tokens are damaged.
+    """
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        return _create(settings)
+    except OSError as error:
+        raise Unavailable(f"{settings.data}: {error.strerror}") from error
+
+
+def _create(settings: Settings) -> Application:
+    path = settings.data / TOKENS_FILE
+    with closing(Tokens(path, settings.token)) as known:
+        has_tokens = known.any()
+    if not settings.is_loopback and not has_tokens:
+        raise InvalidInput(
+            f"{settings.host} can be reached from other machines and no token exists; create "
+            f"one with: vicinal token create NAME --data {settings.data}"
+        )
+    needs_token = has_tokens or settings.require_token
+    own_token = secrets.token_urlsafe(32) if needs_token else settings.account
+    with ExitStack() as opened:
+        tokens = Tokens(path, (*settings.token, own_token) if needs_token else ())
+        opened.callback(tokens.close)
+        engine = EmbeddedEngine.open(settings.data, _engine_options(settings))
+        opened.callback(engine.close)
+        embedder = _embedder(settings)
+        opened.callback(embedder.close)
+        asgi = build(engine, embedder, tokens, _server_config(settings))
+        opened.pop_all()
+    return Application(asgi, engine, embedder, tokens, own_token, needs_token)
+
+
+def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then finish running requests and close.
+
+    Args:
+        settings: What to serve, and where.
+        on_ready: Called once, from another thread, when requests are answered.
+
+    Raises:
+        InvalidInput, Unavailable, Corruption: as `create`; also when the address cannot be
+            listened on.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    with closing(_listen(settings)) as listener, closing(create(settings)) as application:
+        # Without a handler of ours uvicorn would end the process by the signal it caught,
+        # before anything is closed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        server = uvicorn.Server(_uvicorn_config(application.asgi, settings))
+        ready = Ready(_origin(settings.host, listener.getsockname()[1]), application)
+        watcher = threading.Thread(
+            target=_watch, args=(ready, on_ready), name="announce", daemon=True
+        )
+        watcher.start()
+        with suppress(KeyboardInterrupt):
+            server.run([listener])
+
+
+def _watch(ready: Ready, on_ready: Callable[[Ready], None]) -> None:
+    """Call `on_ready` once the server answers.
+
+    The socket is listening already, so one request is enough: it waits in the backlog
+    until the server accepts it.
+    """
+    try:
+        httpx.get(f"{ready.origin}/readyz", timeout=_READY_WITHIN_S, trust_env=False)
+    except httpx.TransportError:
+        return  # stopped before it was ready
+    on_ready(ready)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.host, settings.port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=settings.backlog)
+    except socket.gaierror as error:
+        raise InvalidInput(f"host {host!r} is not an address: {error.strerror}") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Unavailable(
+                f"port {port} of {host} is in use, perhaps by another vicinal; "
+                "choose one with --port, or 0 for any that is free"
+            ) from error
+        raise Unavailable(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+def _origin(host: str, port: int) -> str:
+    """Return the URL that this machine reaches the server at."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def _uvicorn_config(asgi: App, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        asgi,
+        loop="auto" if sys.platform == "win32" else "uvloop",
+        http="auto" if sys.platform == "win32" else "httptools",
+        log_config=None,  # `logs` has set them up
+        access_log=False,  # the application writes its own
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        backlog=settings.backlog,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+    )
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        limits=settings.wire_limits,
+        tail_rows_max=settings.tail_rows_max,
+        queue_bytes_max=settings.queue_bytes_max,
+        visibility_delay_s=settings.visibility_delay_s,
+    )
+
+
+def _server_config(settings: Settings) -> ServerConfig:
+    return ServerConfig(
+        version=importlib.metadata.version("vicinal"),
+        limits=settings.wire_limits,
+        require_token=settings.require_token or not settings.is_loopback,
+        account=settings.account,
+        requests_max=settings.requests_max,
+        body_bytes_in_flight_max=settings.body_bytes_in_flight_max,
+        threads=settings.query_threads or _cores(),
+        embedding_queue_max=settings.embedding_queue_max,
+    )
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+class _NoModels:
+    """An embedder that has no model."""
+
+    def models(self) -> Sequence[ModelInfo]:
+        return ()
+
+    def embed(self, model: str, texts: Sequence[str], pooling: Pooling | None = None) -> Embedding:
+        raise ModelNotFound(f"no model is named {model!r}")
+
+    def preload(self, model: str) -> None:
+        raise ModelNotFound(f"no model is named {model!r}")
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def _embedder(settings: Settings) -> Embedder:
+    return _NoModels()
