@@ -13,6 +13,7 @@ ROOT = Path(vicinal.__file__).parent
 BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets"}
 
 MAY_IMPORT: dict[str, set[str]] = {
+    "__main__": {"cli"},
     "errors": set(),
     "limits": set(),
     "filters.nodes": set(),
