@@ -17,6 +17,7 @@
     │   ├── BadFilter             a filter outside the grammar
     │   ├── BadCursor             a cursor that is unknown, foreign or expired
     │   ├── LimitExceeded         one more of something than an index or account may hold
+    │   ├── UnknownSession        a remote session that is over, or was before a restart
     │   ├── BadEmbeddingInput     an embedding request outside what the models take
     │   └── BadEmbeddingBody      the body of one that is not JSON at all
     ├── NotFound                a named thing does not exist
@@ -116,6 +117,10 @@ class BadCursor(InvalidInput):
 
 class LimitExceeded(InvalidInput):
     """An index or account would hold one more of something than it may."""
+
+
+class UnknownSession(InvalidInput):
+    """A remote session is over, or was begun before the server was restarted."""
 
 
 class BadEmbeddingInput(InvalidInput):

@@ -23,7 +23,11 @@ from vicinal.wire.openapi import Operation, Parameter
 
 async def run(call: Call) -> Reply:
     """Embed texts with the model that the path names."""
-    asked = requests.embedding(call.body, call.services.limits)
+    return await embedded(call, requests.embedding(call.body, call.services.limits))
+
+
+async def embedded(call: Call, asked: requests.EmbeddingRequest) -> Reply:
+    """Embed texts with the model that the call's parameters name."""
     pooling = Pooling(asked.pooling) if asked.pooling is not None else None
     made = await embed(call, call.parameters["model_name"], asked.texts, pooling)
     return Reply(responses.embedding(made.values, made.pooling))

@@ -23,7 +23,7 @@ from vicinal.errors import (
     RouteNotFound,
     Unavailable,
 )
-from vicinal.server import auth, bodies, logs, respond
+from vicinal.server import auth, bodies, logs, remote_proxy, remote_session, respond
 from vicinal.server.calls import (
     Call,
     Exchange,
@@ -37,6 +37,7 @@ from vicinal.server.calls import (
 )
 from vicinal.server.routes import all_routes
 from vicinal.server.routing import Router
+from vicinal.server.sessions import Sessions
 from vicinal.server.work import CallerGone, Pace, Workers
 from vicinal.tokens import Permission, Tokens
 from vicinal.wire import codes, envelope
@@ -64,6 +65,7 @@ def build(engine: Engine, embedder: Embedder, tokens: Tokens, config: ServerConf
             ),
             query_pace=Pace(),
             write_pace=Pace(),
+            sessions=Sessions(),
         )
     )
 
@@ -113,28 +115,49 @@ class App:
         logs.access(exchange, reply.status, len(reply.body))
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
-        place = self._router.find(scope["raw_path"])
+        path, query_string = self._asked(scope, exchange)
+        place = self._router.find(path)
         exchange.allowed = place.allowed
-        account = place.parameters.get("account_id", "")
-        if "account_id" in place.parameters and not _ACCOUNT.fullmatch(account):
-            raise RouteNotFound(scope["path"])
+        route = place.routes.get("GET" if exchange.method == "HEAD" else exchange.method)
+        parameters = place.parameters
+        if route is not None:
+            exchange.route, exchange.form = route, route.form
+            if route.addressed is not None:
+                parameters = route.addressed(exchange.headers, self.services.config)
+        account = parameters.get("account_id", "")
+        if "account_id" in parameters and not _ACCOUNT.fullmatch(account):
+            raise RouteNotFound(path.decode("latin-1"))
         if exchange.method == "OPTIONS":
             return Reply(b"", 204, ((b"allow", place.allowed.encode()),))
-        route = place.routes.get("GET" if exchange.method == "HEAD" else exchange.method)
         if route is None:
             raise MethodNotAllowed(exchange.method)
-        exchange.route = route
         call = Call(
             services=self.services,
             account=account,
-            parameters=place.parameters,
-            query=_query(scope["query_string"]),
+            parameters=parameters,
+            query=_query(query_string),
             headers=exchange.headers,
             receive=receive,
         )
         if route.permission is None:
             return respond.wrapped(await route.handler(call), route.form)
         return await self._admitted(route, route.permission, call, exchange)
+
+    def _asked(self, scope: Scope, exchange: Exchange) -> tuple[bytes, bytes]:
+        """Return path and query string, those of the inner request when one is wrapped."""
+        path, query_string = scope["raw_path"], scope["query_string"]
+        if remote_proxy.is_connection(path):
+            exchange.form = envelope.BINDING
+            bindings = remote_proxy.connection(path, query_string)
+        elif remote_session.TOKEN_HEADER in exchange.headers:
+            exchange.form = envelope.BINDING
+            token = exchange.headers[remote_session.TOKEN_HEADER]
+            bindings = self.services.sessions.find(token.decode("latin-1"))
+        else:
+            return path, query_string
+        inner = remote_proxy.unwrap(exchange.headers, bindings)
+        exchange.headers = inner.headers
+        return inner.raw_path, inner.query_string
 
     async def _admitted(
         self, route: Route, permission: Permission, call: Call, exchange: Exchange
@@ -174,9 +197,8 @@ def _refused(error: Exception, exchange: Exchange) -> Reply:
         _log.warning("%s: %s", exchange.template, error)
     elif answer.status >= 500:
         _log.error("%s failed", exchange.template, exc_info=error)
-    form = exchange.route.form if exchange.route is not None else envelope.REST
     allowed = exchange.allowed if isinstance(error, MethodNotAllowed) else ""
-    return respond.refusal(form.failure(answer), answer, allowed=allowed)
+    return respond.refusal(exchange.form.failure(answer), answer, allowed=allowed)
 
 
 def _query(query_string: bytes) -> dict[str, str]:

@@ -14,6 +14,7 @@ from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.limits import Limits
 from vicinal.model import IndexAddress
+from vicinal.server.sessions import Sessions
 from vicinal.server.work import Pace, Workers
 from vicinal.tokens import Permission, Token, Tokens
 from vicinal.wire import envelope
@@ -63,7 +64,7 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What handlers work with. All is thread-safe but the paces, which are the loop's."""
+    """What handlers work with. Thread-safe but for paces and sessions, which are the loop's."""
 
     config: ServerConfig
     engine: Engine
@@ -73,6 +74,7 @@ class Services:
     embedding_workers: Workers
     query_pace: Pace
     write_pace: Pace
+    sessions: Sessions
 
     @property
     def limits(self) -> Limits:
@@ -125,6 +127,7 @@ class Reply:
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
+BodyLimit = Callable[[Limits], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +140,18 @@ class Route:
         permission: What a token must allow, or None when no token is asked for.
         body_bytes_max: The limit that the body is held to, None when a body is not read.
         takes_rest: Whether the last parameter of the path takes all that follows.
+        addressed: Reads out of the headers what other routes have in their path, None for a
+            route whose path says it.
         form: How results and errors are written for the clients of this route.
     """
 
     operation: Operation
     handler: Handler
     permission: Permission | None
-    body_bytes_max: Callable[[Limits], int] | None = None
+    body_bytes_max: BodyLimit | None = None
     takes_rest: bool = False
     form: envelope.Form = envelope.REST
+    addressed: Callable[[Headers, ServerConfig], Mapping[str, str]] | None = None
 
 
 @dataclass(slots=True)
@@ -155,6 +161,7 @@ class Exchange:
     method: str
     headers: Headers
     route: Route | None = None
+    form: envelope.Form = envelope.REST
     allowed: str = ""
     body_bytes: int = 0
     is_body_read: bool = False

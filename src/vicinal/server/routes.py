@@ -4,7 +4,16 @@ Routing, permissions, body limits and the OpenAPI document all come from it; the
 the documentation read it too.
 """
 
-from vicinal.server import accounts, ai, indexes, metadata_indexes, ops, vectors
+from vicinal.server import (
+    accounts,
+    ai,
+    binding,
+    indexes,
+    metadata_indexes,
+    ops,
+    remote_session,
+    vectors,
+)
 from vicinal.server.calls import Route
 
 API_ROUTES: tuple[Route, ...] = (
@@ -13,6 +22,9 @@ API_ROUTES: tuple[Route, ...] = (
     *metadata_indexes.ROUTES,
     *ai.ROUTES,
     *accounts.ROUTES,
+    *remote_session.ROUTES,
+    *binding.INDEX_ROUTES,
+    *binding.AI_ROUTES,
 )
 """What clients call; the OpenAPI document describes these."""
 

@@ -1,5 +1,7 @@
 """A path leads to its route however it is encoded, and to nothing else."""
 
+import re
+
 import pytest
 
 from vicinal.errors import RouteNotFound
@@ -20,7 +22,7 @@ def router() -> Router:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation.operation_id)
 def test_every_route_is_found_by_its_own_path(router: Router, route: Route) -> None:
-    path = route.operation.path.format(account_id="a", index_name="i", model_name="m")
+    path = re.sub(r"{\w+}", "a", route.operation.path)
 
     assert router.find(path.encode()).routes[route.operation.method] is route
 
@@ -116,5 +118,8 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
         "delete_by_ids",
         "create_metadata_index",
         "delete_metadata_index",
+        "binding_insert",
+        "binding_upsert",
+        "binding_deleteByIds",
     }
     assert all(route.permission is not None for route in API_ROUTES)

@@ -1,0 +1,78 @@
+"""The bodies of a remote session: what ``wrangler dev`` sends to set one up, and the answers.
+
+Before it runs a Worker with remote bindings, wrangler uploads a small Worker of its own that
+has these bindings. Its metadata is the only place where the names of the bindings and of the
+indexes meet.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from vicinal.errors import BadBody
+from vicinal.wire import multipart
+from vicinal.wire.members import Malformed
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Binding(msgspec.Struct):
+    name: str
+    type: str
+    index_name: str | None = None
+
+
+class _Metadata(msgspec.Struct):
+    bindings: list[_Binding] = []
+
+
+class Session(msgspec.Struct):
+    """Leave to upload; it has no address to be exchanged at."""
+
+    token: str
+
+
+class Subdomain(msgspec.Struct):
+    """Where the uploaded Workers of an account answer."""
+
+    subdomain: str
+
+
+class Preview(msgspec.Struct):
+    """What is sent along with each call to the uploaded Worker."""
+
+    preview_token: str
+
+
+def index_bindings(body: bytes) -> Mapping[str, str]:
+    """Return the index that each binding of an uploaded Worker is bound to.
+
+    Bindings of other types are left out.
+
+    Raises:
+        BadBody: there is no metadata of the expected shape in the body.
+    """
+    try:
+        metadata = msgspec.json.decode(multipart.part(body, "metadata"), type=_Metadata)
+    except (Malformed, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadBody(f"the uploaded Worker's metadata cannot be read: {error}") from None
+    return {
+        each.name: each.index_name
+        for each in metadata.bindings
+        if each.type == "vectorize" and each.index_name
+    }
+
+
+def session(token: str) -> bytes:
+    """Write the leave to upload."""
+    return _encode(Session(token))
+
+
+def subdomain(name: str) -> bytes:
+    """Write where uploaded Workers answer."""
+    return _encode(Subdomain(name))
+
+
+def preview(token: str) -> bytes:
+    """Write what is to be sent along with each call."""
+    return _encode(Preview(token))
