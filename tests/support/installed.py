@@ -1,0 +1,69 @@
+"""Clients that are not dependencies of this project, installed once into ``.make/``.
+
+Each is put together under a temporary name and renamed when it is whole, so an interrupted
+installation is begun again and two test runs do not get in each other's way.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / ".make"
+
+INSTALLED_WITHIN_S = 600
+
+
+def python_with(package: str, version: str) -> Path:
+    """Return the interpreter of a virtual environment that has this version of a package."""
+
+    def install(folder: Path) -> None:
+        _run(sys.executable, "-m", "venv", str(folder))
+        pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet")
+        _run(*pip, "--disable-pip-version-check", f"{package}=={version}")
+
+    return _once(FOLDER / "python" / f"{package}-{version}", install) / "bin" / "python"
+
+
+def node_package(package: str, version: str) -> Path:
+    """Return a folder whose ``node_modules`` has this version of a package."""
+    node = shutil.which("node")
+    if node is None or shutil.which("npm") is None:
+        pytest.skip(f"{package} {version} needs Node.js, which is not on the PATH")
+
+    def install(folder: Path) -> None:
+        options = ("--no-audit", "--no-fund", "--loglevel", "error", "--prefix", str(folder))
+        _run("npm", "install", *options, f"{package}@{version}")
+
+    return _once(FOLDER / "node" / f"{package.replace('/', '+')}-{version}", install)
+
+
+def _once(folder: Path, install: Callable[[Path], None]) -> Path:
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as made:
+        unfinished = Path(made) / folder.name
+        try:
+            install(unfinished)
+        except subprocess.SubprocessError as error:
+            said = getattr(error, "stderr", None) or b""
+            pytest.skip(f"{folder.name} could not be installed: {error} {said[-500:]!r}")
+        with suppress(OSError):  # another run was faster
+            unfinished.rename(folder)
+    return folder
+
+
+def _run(*command: str) -> None:
+    subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=INSTALLED_WITHIN_S,
+    )
