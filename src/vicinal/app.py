@@ -29,10 +29,8 @@ from vicinal.errors import InvalidInput, ModelNotFound, Unavailable
 from vicinal.server import logs
 from vicinal.server.app import App, build
 from vicinal.server.calls import ServerConfig
-from vicinal.settings import Settings
+from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.tokens import Tokens
-
-TOKENS_FILE = "tokens.db"
 
 _READY_WITHIN_S = 600.0  # recovery of a large data folder is done before the first answer
 

@@ -24,6 +24,9 @@ from vicinal.errors import InvalidInput
 from vicinal.limits import PROFILES, Limits
 
 CONFIG_FILE = "vicinal.toml"
+TOKENS_FILE = "tokens.db"
+"""Inside the data folder."""
+
 ENVIRONMENT_PREFIX = "VICINAL_"
 
 CLIENT_VARIABLES = frozenset({"VICINAL_URL", "VICINAL_CONFIG"})

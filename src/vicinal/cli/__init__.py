@@ -9,7 +9,7 @@ and notes go to standard error. An expected error is one sentence and exit statu
 import click
 
 from vicinal import errors
-from vicinal.cli import index, limits, serve
+from vicinal.cli import exporting, importing, index, limits, query, serve, token
 
 __all__ = ["main"]
 
@@ -30,5 +30,13 @@ def main() -> None:
     """Vectorize on your own machine: vector search and text embeddings from one server."""
 
 
-for each in (serve.command, index.group, limits.command):
+for each in (
+    serve.command,
+    index.group,
+    importing.command,
+    exporting.command,
+    query.command,
+    token.group,
+    limits.command,
+):
     main.add_command(each)

@@ -135,10 +135,17 @@ class Refused(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A successful answer: the JSON of its result, and what the server remarked."""
+    """A successful answer.
+
+    Attributes:
+        result: Its JSON.
+        remarks: What the server has to say about it.
+        is_visible: Whether a write that asked to wait has become visible.
+    """
 
     result: msgspec.Raw
     remarks: tuple[str, ...]
+    is_visible: bool
 
     def read(self, form: type[T]) -> T:
         """Return the result as `form`, or say that it is not what the API promises."""
@@ -242,7 +249,11 @@ def _opened(response: httpx.Response) -> Answer:
         ) from None
     if not response.is_success or not envelope.success:
         raise Refused(response.status_code, envelope.errors)
-    return Answer(envelope.result, tuple(remark.message for remark in envelope.messages))
+    return Answer(
+        envelope.result,
+        tuple(remark.message for remark in envelope.messages),
+        is_visible="wait=" in response.headers.get("preference-applied", ""),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +271,11 @@ class Target:
         # A server's VICINAL_TOKEN may list several; any of them will do here.
         headers = {"authorization": f"Bearer {self.token.split(',')[0].strip()}"}
         try:
-            with httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT) as http:
+            # A proxy is for what is far away.
+            is_near = httpx.URL(base).host in ("127.0.0.1", "::1", "localhost")
+            with httpx.Client(
+                base_url=base, headers=headers, timeout=_TIMEOUT, trust_env=not is_near
+            ) as http:
                 yield Client(http, self.account, patience_s=patience_s)
         except httpx.InvalidURL as error:
             raise click.ClickException(f"--url {self.url}: {error}") from error

@@ -1,0 +1,34 @@
+"""A progress bar on standard error, and nothing at all when that is not a terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+Report = Callable[[int, str], None]
+"""Called with how much is done so far and a text that says so."""
+
+
+@contextmanager
+def bar(label: str, total: int | None, *, done: int = 0) -> Iterator[Report]:
+    """Show how far something is.
+
+    Args:
+        label: What is going on.
+        total: How much there is to do, in any unit; None when nobody knows.
+        done: How much was done earlier.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done, _text: None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(label, total=total, completed=done, text="")
+        yield lambda done, text: progress.update(task, completed=done, text=text)

@@ -1,0 +1,87 @@
+"""``vicinal token``: make and revoke API tokens, in the data folder itself.
+
+A running server notices at once: no restart is needed.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import click
+
+from vicinal.cli import show
+from vicinal.cli.serve import config_option
+from vicinal.settings import TOKENS_FILE, load
+from vicinal.tokens import Permission, Tokens
+
+_DATA = click.option("--data", type=click.Path(path_type=Path), help="The server's data folder.")
+
+
+@click.group("token")
+def group() -> None:
+    """Create, list and revoke the tokens that clients send."""
+
+
+@group.command("create")
+@click.argument("name")
+@click.option("--read-only", is_flag=True, help="Allow queries and reading, no writing.")
+@click.option("--account", help="The only account it is good for; all if not given.")
+@_DATA
+@config_option
+def create(
+    name: str, read_only: bool, account: str | None, data: Path | None, config: Path | None
+) -> None:
+    """Make a token; NAME says what it is for. It is shown once and cannot be had again."""
+    permission = Permission.READ if read_only else Permission.WRITE
+    with _tokens(data, config) as tokens:
+        token, secret = tokens.create(name, permission, account)
+    click.echo(secret)
+    show.note(f"{token.permission} token {token.id} ({token.name}). It is not shown again.")
+
+
+@group.command("list")
+@_DATA
+@config_option
+def list_(data: Path | None, config: Path | None) -> None:
+    """List tokens, without their secrets."""
+    with _tokens(data, config) as tokens:
+        found = tokens.list()
+    if not found:
+        show.note("no tokens; `vicinal token create NAME` makes one")
+        return
+    show.table(
+        ("id", "name", "permission", "account", "created"),
+        [
+            (
+                each.id,
+                each.name,
+                each.permission.value,
+                each.account or "all",
+                each.created_at.isoformat(timespec="seconds"),
+            )
+            for each in found
+        ],
+    )
+
+
+@group.command("revoke")
+@click.argument("token_id", metavar="ID")
+@_DATA
+@config_option
+def revoke(token_id: str, data: Path | None, config: Path | None) -> None:
+    """Make the token with this ID worthless at once."""
+    with _tokens(data, config) as tokens:
+        tokens.revoke(token_id)
+    click.echo(f"revoked {token_id}")
+
+
+@contextmanager
+def _tokens(data: Path | None, config: Path | None) -> Iterator[Tokens]:
+    settings = load({"data": None if data is None else str(data)}, os.environ, config).settings
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{settings.data}: {error.strerror}") from error
+    with closing(Tokens(settings.data / TOKENS_FILE)) as tokens:
+        yield tokens
