@@ -1,0 +1,2 @@
+// Loading this file is all there is to do.
+export {};
