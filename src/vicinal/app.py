@@ -26,7 +26,7 @@ from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput, ModelNotFound, Unavailable
-from vicinal.server import logs
+from vicinal.server import logs, websocket
 from vicinal.server.app import App, build
 from vicinal.server.calls import ServerConfig
 from vicinal.settings import TOKENS_FILE, Settings
@@ -175,6 +175,7 @@ def _uvicorn_config(asgi: App, settings: Settings) -> uvicorn.Config:
         asgi,
         loop="auto" if sys.platform == "win32" else "uvloop",
         http="auto" if sys.platform == "win32" else "httptools",
+        ws=websocket.Refused,
         log_config=None,  # `logs` has set them up
         access_log=False,  # the application writes its own
         server_header=False,
