@@ -1,13 +1,11 @@
 """Refusing WebSockets, without a word in the log.
 
 Miniflare tries to open one before it calls a binding, and hangs up when it does not need
-it. uvicorn, which hands such connections to a class, would warn about each.
+it. uvicorn, which hands such connections to a class, would otherwise warn about each.
 """
 
 import asyncio
-
-from uvicorn.config import Config
-from uvicorn.server import ServerState
+from typing import cast
 
 _REFUSAL = b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -15,15 +13,12 @@ _REFUSAL = b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\nconnection: c
 class Refused(asyncio.Protocol):
     """Answers an attempt to open a WebSocket with 426; for uvicorn's setting ``ws``."""
 
-    def __init__(
-        self, config: Config, server_state: ServerState, app_state: dict[str, object]
-    ) -> None:
-        # The server waits for the connections in this set when it stops.
-        self._connections = server_state.connections
+    def __init__(self, config: object, server_state: object, app_state: object) -> None:
+        """Take what uvicorn gives; nothing of it is needed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Answer and hang up."""
-        assert isinstance(transport, asyncio.Transport)
-        self._connections.discard(self)
-        transport.write(_REFUSAL)
-        transport.close()
+        # A cast, as uvloop's transports are no subclasses.
+        writable = cast("asyncio.WriteTransport", transport)
+        writable.write(_REFUSAL)
+        writable.close()
