@@ -96,14 +96,15 @@ class ExactIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return bounds of the distances; estimates that overflowed get the whole line."""
         relative = np.float32((len(query) + 8) * 2.0**-23)  # twice the bound: sums may be fused
+        # Terms below float32's normal range may round to nothing.
+        absolute = np.float32(len(query) * _TINY)
         with np.errstate(all="ignore"):
             if self._metric is Metric.EUCLIDEAN:
-                distances, slack = estimates, relative * estimates + np.float32(_TINY)
+                distances, slack = estimates, relative * estimates + absolute
             else:
                 size = np.float32(np.linalg.norm(query.astype(np.float64)))
                 distances = -estimates
-                # Products below float32's normal range may round to nothing.
-                slack = relative * size * row_norms + np.float32(len(query) * _TINY)
+                slack = relative * size * row_norms + absolute
                 if self._metric is Metric.COSINE:
                     scale = np.divide(
                         np.float32(1.0),

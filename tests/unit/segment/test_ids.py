@@ -14,7 +14,7 @@ IDS = st.text(st.sampled_from("aé\U0001f600\0 "), max_size=4)
 
 
 def find(table: IdTable, wanted: Sequence[str], hash_: Callable[..., Hashes] = hashes) -> list[int]:
-    return table.find(wanted, hash_(wanted)).tolist()
+    return [int(row) for row in table.find(wanted, hash_(wanted))]
 
 
 @given(st.lists(IDS, unique=True), st.lists(IDS))

@@ -1,0 +1,140 @@
+"""Every AnnIndex passes this file. To add an index, add one line to `support.ann.BUILDERS`."""
+
+import numpy as np
+import pytest
+
+from tests.support.ann import BUILDERS, Builder, row_of_points, true_distances
+from vicinal.model import Floats, Metric
+
+METRICS = list(Metric)
+RECALL_MIN = 0.95  # of an approximate index on the data of this file
+
+
+@pytest.fixture(params=BUILDERS, ids=lambda each: each.name)
+def builder(request: pytest.FixtureRequest) -> Builder:
+    assert isinstance(request.param, Builder)
+    return request.param
+
+
+def at(*values: float) -> Floats:
+    return np.array(values, np.float32)
+
+
+def cloud(rows: int, dimensions: int, seed: int) -> Floats:
+    """Return vectors around a few centres, as embeddings lie."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(8, dimensions))
+    noise = random.normal(scale=0.3, size=(rows, dimensions))
+    return (centres[random.integers(0, 8, rows)] + noise).astype(np.float32)
+
+
+def test_the_nearest_of_a_row_of_points_are_proposed(builder: Builder) -> None:
+    index = builder.build(row_of_points(100), Metric.EUCLIDEAN)
+
+    assert set(range(38, 45)) <= set(index.candidates(at(41, 0), 7, None).tolist())
+    assert 0 in index.candidates(at(-5, 3), 1, None)
+    assert 99 in index.candidates(at(1e6, 0), 1, None)
+
+
+def test_proposed_rows_are_distinct_ordinals(builder: Builder) -> None:
+    index = builder.build(row_of_points(50), Metric.EUCLIDEAN)
+
+    proposed = index.candidates(at(7, 7), 10, None)
+
+    assert proposed.dtype == np.int64
+    assert len(set(proposed.tolist())) == len(proposed)
+    assert proposed.min() >= 0
+    assert proposed.max() < 50
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 3, 30, 31, 1000])
+def test_never_fewer_are_proposed_than_asked_for_while_there_are_more(
+    builder: Builder, metric: Metric, k: int
+) -> None:
+    index = builder.build(row_of_points(30), metric)
+    allowed = np.arange(30) % 3 == 1
+
+    assert len(index.candidates(at(5, 1), k, None)) >= min(k, 30)
+    assert len(index.candidates(at(5, 1), k, allowed)) >= min(k, 10)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_row_that_is_not_allowed_is_never_proposed(builder: Builder, metric: Metric) -> None:
+    values = cloud(400, 16, seed=1)
+    index = builder.build(values, metric)
+    random = np.random.default_rng(2)
+    for share in (0.0, 0.002, 0.1, 0.9, 1.0):
+        allowed = random.random(400) < share
+
+        for k in (1, 10, 500):
+            proposed = index.candidates(values[3], k, allowed)
+
+            assert allowed[proposed].all()
+            assert len(proposed) >= min(k, int(allowed.sum()))
+
+
+def test_the_nearest_allowed_row_is_proposed_however_far_it_is(builder: Builder) -> None:
+    values = row_of_points(2_000)
+    index = builder.build(values, Metric.EUCLIDEAN)
+    allowed = np.zeros(2_000, np.bool_)
+    allowed[[1_990, 1_999]] = True
+
+    assert 1_990 in index.candidates(at(0, 0), 1, allowed)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dimensions", [1, 2, 31, 128, 769])
+def test_the_true_nearest_are_among_those_proposed(
+    builder: Builder, metric: Metric, dimensions: int
+) -> None:
+    values = cloud(1_000, dimensions, seed=dimensions)
+    queries = cloud(20, dimensions, seed=dimensions + 1)
+    index = builder.build(values, metric)
+    found = 0.0
+    for query in queries:
+        nearest = np.argsort(true_distances(values, query, metric), kind="stable")[:10]
+        found += np.isin(nearest, index.candidates(query, 10, None)).mean()
+
+    assert found / len(queries) >= (1.0 if builder.is_exact else RECALL_MIN)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_length_of_a_query_does_not_matter_to_cosine_and_breaks_no_metric(
+    builder: Builder, metric: Metric
+) -> None:
+    values = cloud(300, 8, seed=5)
+    index = builder.build(values, metric)
+
+    for scale in (1e-6, 1.0, 1e6):
+        query = values[17] * np.float32(scale)
+        nearest = int(np.argmin(true_distances(values, query, metric)))
+
+        assert nearest in index.candidates(query, 5, None)
+
+
+def test_the_row_that_equals_the_query_is_proposed(builder: Builder) -> None:
+    values = cloud(500, 64, seed=6)
+    for metric in (Metric.COSINE, Metric.EUCLIDEAN):
+        index = builder.build(values, metric)
+
+        assert all(row in index.candidates(values[row], 3, None) for row in range(0, 500, 25))
+
+
+def test_an_index_of_one_row_proposes_it(builder: Builder) -> None:
+    for metric in METRICS:
+        index = builder.build(row_of_points(1), metric)
+
+        assert index.candidates(at(3, 4), 10, None).tolist() == [0]
+
+
+def test_rows_that_tie_are_all_proposed_by_an_exact_index(builder: Builder) -> None:
+    if not builder.is_exact:
+        pytest.skip("may leave out some of equally near rows")
+    # Each point once at either side of the query, then many copies of one.
+    around = row_of_points(21)
+    crowd = np.concatenate([around, np.repeat(at(10, 5)[None, :], 40, axis=0)])
+    index = builder.build(crowd, Metric.EUCLIDEAN)
+
+    assert {9, 10, 11} <= set(index.candidates(at(10, 0), 2, None).tolist())
+    assert set(range(21, 61)) <= set(index.candidates(at(10, 6), 1, None).tolist())

@@ -1,0 +1,60 @@
+"""Every implementation of the AnnIndex seam, and the plain data its suite searches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.ann import exact
+from vicinal.ann.base import AnnIndex
+from vicinal.ann.exact import ExactIndex
+from vicinal.model import Floats, Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """One index under the suite.
+
+    Args:
+        name: Shown in the names of tests.
+        build: Makes the index over ``(n, d)`` values.
+        is_exact: Whether it proposes every row that is among the nearest or ties with one.
+    """
+
+    name: str
+    build: Callable[[Floats, Metric], AnnIndex]
+    is_exact: bool
+
+
+def exact_index(values: Floats, metric: Metric) -> ExactIndex:
+    values = np.ascontiguousarray(values, np.float32)
+    return ExactIndex(values, exact.norms(values), metric)
+
+
+BUILDERS = [Builder("exact", exact_index, is_exact=True)]
+
+
+def row_of_points(count: int) -> Floats:
+    """Return ``(0, 0), (1, 0), (2, 0), …``: the nearest to any place are plain to the eye."""
+    values = np.zeros((count, 2), np.float32)
+    values[:, 0] = np.arange(count)
+    return values
+
+
+def true_distances(values: Floats, query: Floats, metric: Metric) -> NDArray[np.float64]:
+    """Return the distances by the textbook: smaller is nearer.
+
+    Written apart from `vicinal.distance`, which it checks. Squares and products of any two
+    float32 numbers fit a float64.
+    """
+    rows, place = values.astype(np.float64), query.astype(np.float64)
+    if metric is Metric.EUCLIDEAN:
+        return np.array([np.linalg.norm(row - place) for row in rows])
+    dots = [float(row @ place) for row in rows]
+    if metric is Metric.DOT_PRODUCT:
+        return np.negative(dots)
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(place)
+    return np.array(
+        [-dot / length if length else 0.0 for dot, length in zip(dots, lengths, strict=True)]
+    )
