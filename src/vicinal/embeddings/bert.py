@@ -52,15 +52,23 @@ class BertConfig(msgspec.Struct, frozen=True):
     layer_norm_eps: Annotated[float, msgspec.Meta(gt=0)] = 1e-12
 
 
-def graph(config: BertConfig, weights: Path, tensors: Mapping[str, Tensor]) -> bytes:
-    """Return the serialized model, whose weights refer to the file named ``weights.name``.
+def graph(
+    config: BertConfig, weights: Path, tensors: Mapping[str, Tensor], *, location: str
+) -> bytes:
+    """Return the serialized model.
+
+    Args:
+        config: The model's shape.
+        weights: The safetensors file, for messages.
+        tensors: What lies where in it.
+        location: The file's name in the folder that onnxruntime is told to look in.
 
     Raises:
         ModelNotFound: this is another architecture than the BERT that is built here.
         Corruption: a tensor is missing or has another shape than the config says.
     """
     _check_architecture(config, weights)
-    serialized: bytes = _Builder(config, weights, tensors).model().SerializeToString()
+    serialized: bytes = _Builder(config, weights, tensors, location).model().SerializeToString()
     return serialized
 
 
@@ -85,9 +93,12 @@ def _check_architecture(config: BertConfig, weights: Path) -> None:
 class _Builder:
     """Collects nodes and initializers; each method adds some and returns their output's name."""
 
-    def __init__(self, config: BertConfig, weights: Path, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, config: BertConfig, weights: Path, tensors: Mapping[str, Tensor], location: str
+    ) -> None:
         self.config = config
         self.weights = weights
+        self.location = location
         # Some checkpoints hold the encoder inside a larger model, under this prefix.
         self.tensors = {name.removeprefix("bert."): each for name, each in tensors.items()}
         self.nodes: list[onnx.NodeProto] = []
@@ -219,7 +230,7 @@ class _Builder:
                 external_data=[
                     onnx.StringStringEntryProto(key=key, value=str(value))
                     for key, value in (
-                        ("location", self.weights.name),
+                        ("location", self.location),
                         ("offset", tensor.offset),
                         ("length", tensor.length),
                     )

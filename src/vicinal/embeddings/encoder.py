@@ -1,0 +1,256 @@
+"""One sentence encoder out of a folder of model files: tokens in, vectors out.
+
+A folder holds ``config.json``, ``tokenizer.json`` and the weights: ``model.safetensors``
+(run through the graph of `bert.py`), else ``onnx/model.onnx`` or ``model.onnx``. When both
+are there the safetensors file is taken: its graph is known to us, an ONNX file may have
+been quantised or cut by whoever exported it. ``sentence_bert_config.json`` may lower the
+number of tokens.
+
+Vectors are made in float32: last hidden states, pooled over the tokens that are not
+padding, scaled to length 1. A text's vector does not depend on the other texts of its
+batch but for rounding, about 1e-7 a number.
+
+It knows nothing of names of models, of where folders are found, or of queues.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.embeddings.base import Pooling, unit_rows
+from vicinal.embeddings.safetensors import read_tensors
+from vicinal.errors import Corruption, ModelNotFound
+from vicinal.model import Floats
+
+if TYPE_CHECKING:  # both take a quarter of a second to import, so only when a model is loaded
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+Tokens = NDArray[np.int64]
+_T = TypeVar("_T")
+
+BATCH_TOKENS_MAX = 1_024
+"""Padded tokens in one run of the model. Ours: from 512 to 2,048 all are equally fast per
+token here; larger batches leave the cache (15 % slower at 8,192) and make others wait."""
+
+CHARS_PER_TOKEN_MAX = 16
+"""Of a longer text only the start is split into tokens first, as nothing else will be used:
+a megabyte would take a second. English has 4 to 5 characters a token; a start that has too
+few tokens is followed by the whole text."""
+
+_WEIGHTS = ("model.safetensors", "onnx/model.onnx", "model.onnx")
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+_OUTPUTS = ("last_hidden_state", "token_embeddings")
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What every model's ``config.json`` says of its vectors."""
+
+    hidden_size: Annotated[int, msgspec.Meta(ge=1)]
+    max_position_embeddings: Annotated[int, msgspec.Meta(ge=3)]
+    vocab_size: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _SentenceConfig(msgspec.Struct, frozen=True):
+    max_seq_length: Annotated[int, msgspec.Meta(ge=3)] | None = None
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Return what `folder` lacks to be a model's folder; empty when nothing."""
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    if not any((folder / name).is_file() for name in _WEIGHTS):
+        missing.append(" or ".join(_WEIGHTS))
+    return missing
+
+
+def read_shape(folder: Path) -> tuple[int, int]:
+    """Return ``(dimensions, max_tokens)`` of the model in `folder`, without loading it.
+
+    Raises:
+        Corruption: a configuration file is damaged.
+    """
+    shape = _read_json(folder / "config.json", Shape)
+    sentence = folder / "sentence_bert_config.json"
+    bound = _read_json(sentence, _SentenceConfig).max_seq_length if sentence.is_file() else None
+    return shape.hidden_size, min(shape.max_position_embeddings, bound or 512)
+
+
+def plan_batches(lengths: Sequence[int], tokens_max: int = BATCH_TOKENS_MAX) -> list[list[int]]:
+    """Return the places of the texts of each batch.
+
+    Texts of similar length go together, so that little is padding; a batch is at most
+    `tokens_max` padded tokens, or one text. The longest come first: what they need is
+    then there for the rest.
+    """
+    batches: list[list[int]] = []
+    width = 0
+    for place in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
+        if batches and (len(batches[-1]) + 1) * width <= tokens_max:
+            batches[-1].append(place)
+        else:
+            batches.append([place])
+            width = lengths[place]
+    return batches
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A loaded model. Both methods may be called from any thread."""
+
+    folder: Path
+    dimensions: int
+    max_tokens: int
+    tokenizer: "Tokenizer"
+    session: "onnxruntime.InferenceSession"
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return each text's token ids, special tokens included, cut to `max_tokens`."""
+        starts = [_start(text, CHARS_PER_TOKEN_MAX * self.max_tokens) for text in texts]
+        encodings = self.tokenizer.encode_batch_fast(starts)
+        return [
+            np.array(
+                encoding.ids
+                if len(encoding.ids) == self.max_tokens or start == text
+                else self.tokenizer.encode(text).ids,
+                dtype=np.int64,
+            )
+            for text, start, encoding in zip(texts, starts, encodings, strict=True)
+        ]
+
+    def encode(self, batch: Sequence[Tokens], pooling: Pooling) -> Floats:
+        """Return the vectors of one batch, ``(n, dimensions)`` float32 of length 1.
+
+        Raises:
+            Corruption: the model gives numbers that are none, or of another shape.
+        """
+        ids = np.zeros((len(batch), max(map(len, batch))), dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, tokens in enumerate(batch):
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
+        pooled = _pooled(self._hidden_states(ids, mask), mask, pooling)
+        if not np.isfinite(pooled).all():
+            raise Corruption(f"the model in {self.folder} gives NaN or infinity: damaged weights")
+        return unit_rows(pooled)
+
+    def _hidden_states(self, ids: Tokens, mask: Tokens) -> Floats:
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        feeds = {
+            each.name: given[each.name].astype(np.int32 if "int32" in each.type else np.int64)
+            for each in self.session.get_inputs()
+        }
+        states: Floats = self.session.run([_output_name(self.session)], feeds)[0]
+        expected = (*ids.shape, self.dimensions)
+        if states.shape != expected:
+            raise Corruption(
+                f"the model in {self.folder} gives states of {list(states.shape)} for "
+                f"{list(expected)}, which its config.json asks for"
+            )
+        return states.astype(np.float32, copy=False)
+
+
+def load(folder: Path, *, max_tokens: int, threads: int) -> Encoder:
+    """Load the model in `folder`.
+
+    Args:
+        folder: Has everything that `missing_files` looks for.
+        max_tokens: Texts are cut to this, special tokens included; at most what
+            `read_shape` says.
+        threads: How many threads one batch is computed with, at least 1.
+
+    Raises:
+        ModelNotFound: the model is of a kind that cannot be run here.
+        Corruption: a file is damaged; the message names it.
+    """
+    shape = _read_json(folder / "config.json", Shape)
+    tokenizer = _load_tokenizer(folder / "tokenizer.json", max_tokens)
+    if tokenizer.get_vocab_size() > shape.vocab_size:
+        raise Corruption(
+            f"{folder / 'tokenizer.json'} is of another model: it has "
+            f"{tokenizer.get_vocab_size()} words, config.json says {shape.vocab_size}"
+        )
+    session = _load_session(folder, threads)
+    return Encoder(folder, shape.hidden_size, max_tokens, tokenizer, session)
+
+
+def _load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise Corruption(f"{path} is damaged: {error}") from error
+    # The file may carry settings of its own: MiniLM's pads every text to 128 tokens.
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def _load_session(folder: Path, threads: int) -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
+    weights = next(folder / name for name in _WEIGHTS if (folder / name).is_file())
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal only: errors are raised as well, warnings are
+    options.intra_op_num_threads = threads  # about the taste of whoever exported a file
+    options.inter_op_num_threads = 1
+    # Spinning threads would take the cores from searches between two batches.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    model = _model(weights, folder, options)
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library's exceptions have no narrower common base
+        raise Corruption(f"{weights} cannot be loaded: {error}") from error
+    unknown = {each.name for each in session.get_inputs()} - _INPUTS
+    if unknown:
+        raise ModelNotFound(f"{weights} takes inputs that are not known here: {sorted(unknown)}")
+    if _output_name(session) is None:
+        raise ModelNotFound(f"{weights} gives none of {', '.join(_OUTPUTS)}")
+    return session
+
+
+def _model(weights: Path, folder: Path, options: "onnxruntime.SessionOptions") -> bytes | str:
+    """Return what to make a session of: a path, or a graph that refers to `weights`."""
+    if weights.suffix == ".onnx":
+        return str(weights)
+    from vicinal.embeddings import bert
+
+    config = _read_json(folder / "config.json", bert.BertConfig)
+    # In the Hugging Face cache the file is a link, and onnxruntime refuses to follow one
+    # out of the folder that it is given.
+    target = weights.resolve()
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(target.parent)
+    )
+    return bert.graph(config, weights, read_tensors(weights), location=target.name)
+
+
+def _output_name(session: "onnxruntime.InferenceSession") -> str | None:
+    names = {each.name for each in session.get_outputs()}
+    return next((name for name in _OUTPUTS if name in names), None)
+
+
+def _start(text: str, chars: int) -> str:
+    """Return `text` up to a space before `chars`, where no word can be cut in two."""
+    cut = text.rfind(" ", 0, chars) if len(text) > chars else -1
+    return text if cut < 0 else text[:cut]
+
+
+def _pooled(states: Floats, mask: Tokens, pooling: Pooling) -> Floats:
+    if pooling is Pooling.CLS:
+        return states[:, 0]
+    weights = (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)
+    pooled: Floats = np.matmul(weights[:, np.newaxis, :], states)[:, 0]
+    return pooled
+
+
+def _read_json(path: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.MsgspecError as error:
+        raise Corruption(f"{path} is damaged: {error}") from error

@@ -1,0 +1,183 @@
+"""Embedding on this machine: finds, loads and runs models, one batch at a time.
+
+Texts are split into tokens in the caller's thread. Batches then go through one queue with
+one thread behind it, in the order they are handed in: each call has at most one batch in
+it, so calls take turns, and a short query waits for one batch of a long import, not for
+all of it. That thread computes with as many threads as it was given.
+
+A model is loaded when it is first needed and stays. What fails to load is tried again by
+the next call: the files may be there by then.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vicinal.embeddings import encoder, models, pull
+from vicinal.embeddings.base import Embedding, ModelInfo, Pooling, check_texts
+from vicinal.embeddings.encoder import Encoder
+from vicinal.errors import Corruption, ModelNotFound, Overloaded, Unavailable
+from vicinal.model import Floats
+
+DEFAULT_POOLING = Pooling.MEAN  # source: the platform's model pages, for all bge models
+
+Fetch = Callable[[models.KnownModel], Path]
+"""Brings a model to this machine and returns its folder."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    encoder: Encoder | None = None
+
+
+class LocalEmbedder:
+    """Runs the models whose folders are found in `places`.
+
+    Args:
+        places: Where to look for folders.
+        threads: How many compute; 0 for as many as this process may run on.
+        queue_max: Texts that may wait or run; more are refused, except that a call is
+            always taken when nothing waits.
+        fetch: Called for a known model that is not here; None refuses it instead.
+    """
+
+    def __init__(
+        self, places: models.Places, *, threads: int, queue_max: int, fetch: Fetch | None
+    ) -> None:
+        self._places = places
+        self._threads = threads or _cores()
+        self._fetch = fetch
+        self._queue = _Queue(queue_max)
+        self._runner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
+        names = [*(model.name for model in models.KNOWN), *places.folders]
+        self._slots = {name: _Slot() for name in names}
+
+    def models(self) -> Sequence[ModelInfo]:
+        """Return the known models and those the user names folders for."""
+        return [self._info(name) for name in self._slots]
+
+    def embed(self, model: str, texts: Sequence[str], pooling: Pooling | None = None) -> Embedding:
+        """See `base.Embedder.embed`."""
+        slot = self._slot(model)
+        check_texts(texts)
+        with self._queue.place_for(len(texts)):
+            loaded = self._encoder(model, slot)
+            tokens = loaded.tokenize(texts)
+            values = np.empty((len(texts), loaded.dimensions), dtype=np.float32)
+            used = pooling or DEFAULT_POOLING
+            for batch in encoder.plan_batches([len(each) for each in tokens]):
+                values[batch] = self._run(loaded, [tokens[place] for place in batch], used)
+        return Embedding(values, used, sum(map(len, tokens)))
+
+    def preload(self, model: str) -> None:
+        """Find, fetch if allowed, and load the model."""
+        self._encoder(model, self._slot(model))
+
+    def close(self) -> None:
+        """Finish the batches that are queued; later calls raise `Unavailable`."""
+        self._runner.shutdown()
+
+    def _info(self, name: str) -> ModelInfo:
+        try:
+            found = models.find(name, self._places)
+            shape = self._shape(name, found.folder) if found else None
+        except (ModelNotFound, Corruption):  # `embed` says what is wrong with it
+            shape = None
+        if shape:
+            return ModelInfo(name, *shape, DEFAULT_POOLING, is_available=True)
+        for model in models.KNOWN:
+            if model.name == name:
+                return ModelInfo(
+                    name, model.dimensions, model.max_tokens, DEFAULT_POOLING, is_available=False
+                )
+        return ModelInfo(name, None, None, DEFAULT_POOLING, is_available=False)
+
+    def _slot(self, model: str) -> _Slot:
+        if model not in self._slots:
+            raise ModelNotFound(f"no model is named {model!r}; known are {', '.join(self._slots)}")
+        return self._slots[model]
+
+    def _encoder(self, model: str, slot: _Slot) -> Encoder:
+        with slot.lock:
+            if slot.encoder is None:
+                folder = self._folder(model)
+                pull.check_receipt(folder)
+                _, max_tokens = self._shape(model, folder)
+                slot.encoder = encoder.load(folder, max_tokens=max_tokens, threads=self._threads)
+            return slot.encoder
+
+    def _folder(self, model: str) -> Path:
+        found = models.find(model, self._places)
+        if found:
+            return found.folder
+        if self._fetch is None:
+            raise ModelNotFound(
+                f"the files of {model} are not on this machine; `vicinal model pull {model}` "
+                "brings them"
+            )
+        return self._fetch(models.known(model))
+
+    def _shape(self, name: str, folder: Path) -> tuple[int, int]:
+        """Return ``(dimensions, max_tokens)`` by the folder; a known bound still holds."""
+        dimensions, max_tokens = encoder.read_shape(folder)
+        bounds = [model.max_tokens for model in models.KNOWN if model.name == name]
+        return dimensions, min([max_tokens, *bounds])
+
+    def _run(self, loaded: Encoder, batch: Sequence[encoder.Tokens], pooling: Pooling) -> Floats:
+        """Run one batch when its turn comes."""
+
+        def timed() -> Floats:
+            started = time.perf_counter()
+            vectors = loaded.encode(batch, pooling)
+            self._queue.note((time.perf_counter() - started) / len(batch))
+            return vectors
+
+        try:
+            turn = self._runner.submit(timed)
+        except RuntimeError as error:  # the executor's word for "is shut down"
+            raise Unavailable("the embedder is closed") from error
+        return turn.result()
+
+
+class _Queue:
+    """Counts the texts that were let in and not let out, and knows how long one takes."""
+
+    def __init__(self, texts_max: int) -> None:
+        self._texts_max = texts_max
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._seconds_per_text = 0.01
+
+    @contextmanager
+    def place_for(self, texts: int) -> Iterator[None]:
+        with self._lock:
+            if self._waiting and self._waiting + texts > self._texts_max:
+                raise Overloaded(
+                    f"{self._waiting} texts wait to be embedded and {texts} more would be over "
+                    f"the bound of {self._texts_max}",
+                    retry_after=max(1.0, self._waiting * self._seconds_per_text),
+                )
+            self._waiting += texts
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= texts
+
+    def note(self, seconds_per_text: float) -> None:
+        with self._lock:
+            self._seconds_per_text += 0.2 * (seconds_per_text - self._seconds_per_text)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on every system; tells what containers allow
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

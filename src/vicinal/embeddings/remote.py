@@ -1,0 +1,227 @@
+"""Embedding elsewhere: any service that speaks OpenAI's ``/embeddings``.
+
+    POST <url>/embeddings  {"model": name there, "input": [texts], "encoding_format": "float"}
+    → {"data": [{"index": 0, "embedding": [numbers] or base64 of float32}], "usage"?}
+
+The service's answer is checked before it is believed: one vector a text, all of one
+length, which is the published one where the model is known, all numbers finite. Vectors
+are scaled to length 1, as everywhere. Such services do not offer pooling, so a request
+that names one is refused rather than answered with something else.
+
+A request is repeated when no connection came about and when the service says it is busy
+or down (429, 502, 503, 504), a bounded number of times; never after a time-out, which
+would double the wait.
+"""
+
+import base64
+import binascii
+import time
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+import httpx
+import msgspec
+import numpy as np
+
+from vicinal.embeddings.base import Embedding, ModelInfo, Pooling, check_texts, unit_rows
+from vicinal.embeddings.models import KNOWN
+from vicinal.errors import BadEmbeddingInput, ModelNotFound, Overloaded, Unavailable
+from vicinal.model import Floats
+
+BATCH_TEXTS_MAX = 32  # source: the default bound of text-embeddings-inference, the lowest we know
+ATTEMPTS_MAX = 3
+PAUSE_MAX_S = 5.0  # a service that asks for a longer pause is reported as overloaded instead
+
+_BUSY = frozenset({429, 502, 503, 504})
+
+
+class _Item(msgspec.Struct):
+    embedding: list[float] | str
+    index: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Item]
+    usage: _Usage | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str = ""
+
+
+class _Failure(msgspec.Struct):
+    error: _ErrorBody | str
+
+
+class RemoteEmbedder:
+    """Asks the service at `url`.
+
+    Args:
+        url: Up to and without ``/embeddings``, such as ``http://127.0.0.1:11434/v1``; with
+            it is understood as well.
+        key: Sent as a bearer token; None sends none.
+        models: Name on our wire → name at the service. Empty: the known models under the
+            names of their repositories (``BAAI/bge-base-en-v1.5``).
+        timeout_s: Of one request.
+        pause_s: Before the first repetition; doubled each time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        models: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
+        pause_s: float = 0.25,
+    ) -> None:
+        self._url = f"{url.rstrip('/').removesuffix('/embeddings')}/embeddings"
+        self._names = dict(models or {model.name: model.repository for model in KNOWN})
+        self._dimensions: dict[str, int] = {
+            model.name: model.dimensions for model in KNOWN if model.name in self._names
+        }
+        self._pause_s = pause_s
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=timeout_s
+        )
+
+    def models(self) -> Sequence[ModelInfo]:
+        """Return the models that are mapped; whether the service has them is not asked."""
+        return [
+            ModelInfo(name, self._dimensions.get(name), None, None, is_available=True)
+            for name in self._names
+        ]
+
+    def embed(self, model: str, texts: Sequence[str], pooling: Pooling | None = None) -> Embedding:
+        """See `base.Embedder.embed`."""
+        if model not in self._names:
+            raise ModelNotFound(f"no model is named {model!r}; known are {', '.join(self._names)}")
+        check_texts(texts)
+        if pooling is not None:
+            raise BadEmbeddingInput(
+                f"pooling {pooling.value!r} cannot be chosen: the service that embeds for this "
+                "server pools in its own way; leave it out"
+            )
+        parts = []
+        token_count = 0
+        for start in range(0, len(texts), BATCH_TEXTS_MAX):
+            batch = texts[start : start + BATCH_TEXTS_MAX]
+            answer = self._ask(model, batch)
+            parts.append(self._vectors(model, answer, len(batch)))
+            token_count += answer.usage.prompt_tokens if answer.usage else 0
+        return Embedding(unit_rows(np.concatenate(parts)), None, token_count)
+
+    def preload(self, model: str) -> None:
+        """Embed one short text, so that the service loads its model and the dimensions show."""
+        self.embed(model, ["a"])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _ask(self, model: str, texts: Sequence[str]) -> _Answer:
+        body = msgspec.json.encode(
+            {"model": self._names[model], "input": texts, "encoding_format": "float"}
+        )
+        response = self._post(body)
+        if response.status_code != httpx.codes.OK:
+            self._raise_for(response, model)
+        try:
+            return msgspec.json.decode(response.content, type=_Answer)
+        except msgspec.MsgspecError as error:
+            raise Unavailable(f"{self._url} answers with something else: {error}") from error
+
+    def _post(self, body: bytes) -> httpx.Response:
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            pause = self._pause_s * 2 ** (attempt - 1)
+            try:
+                response = self._client.post(
+                    self._url, content=body, headers={"Content-Type": "application/json"}
+                )
+            except httpx.ConnectError as error:
+                if attempt == ATTEMPTS_MAX:
+                    raise Unavailable(
+                        f"{self._url} cannot be reached: {error}", retry_after=1.0
+                    ) from error
+            except httpx.TimeoutException as error:
+                raise Unavailable(
+                    f"{self._url} did not answer in time: {type(error).__name__}", retry_after=1.0
+                ) from error
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise Unavailable(f"{self._url} cannot be asked: {error}") from error
+            else:
+                pause = max(pause, _retry_after(response) or 0.0)
+                last = attempt == ATTEMPTS_MAX or pause > PAUSE_MAX_S
+                if response.status_code not in _BUSY or last:
+                    return response
+            time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _raise_for(self, response: httpx.Response, model: str) -> NoReturn:
+        status = response.status_code
+        said = f"{self._url} answers {status} for {self._names[model]}: {_reason(response)}"
+        retry_after = _retry_after(response)
+        if status == httpx.codes.TOO_MANY_REQUESTS:
+            raise Overloaded(said, retry_after=retry_after or 1.0)
+        if status == httpx.codes.NOT_FOUND:
+            raise ModelNotFound(said)
+        if status in (
+            httpx.codes.BAD_REQUEST,
+            httpx.codes.REQUEST_ENTITY_TOO_LARGE,
+            httpx.codes.UNPROCESSABLE_ENTITY,
+        ):
+            raise BadEmbeddingInput(said)
+        # Among these 401 and 403: the key is the operator's, not the caller's.
+        raise Unavailable(said, retry_after=retry_after or (1.0 if status in _BUSY else None))
+
+    def _vectors(self, model: str, answer: _Answer, count: int) -> Floats:
+        """Return the answer's vectors in the order of the texts, ``(count, dimensions)``."""
+        places = [
+            place if item.index is None else item.index for place, item in enumerate(answer.data)
+        ]
+        if sorted(places) != list(range(count)):
+            raise Unavailable(
+                f"{self._url} answers with {len(answer.data)} vectors for {count} texts, or "
+                "numbers them wrongly"
+            )
+        rows = [self._row(item.embedding) for item in answer.data]
+        dimensions = self._dimensions.get(model, len(rows[0]))
+        for row in rows:
+            if len(row) != dimensions or not dimensions:
+                raise Unavailable(
+                    f"{self._url} answers with a vector of {len(row)} dimensions for "
+                    f"{self._names[model]}; {model} has {dimensions}"
+                )
+        values = np.empty((count, dimensions), dtype=np.float32)
+        values[places] = rows
+        if not np.isfinite(values).all():
+            raise Unavailable(f"{self._url} answers with numbers beyond float32, or NaN")
+        self._dimensions[model] = dimensions
+        return values
+
+    def _row(self, embedding: list[float] | str) -> Floats:
+        if isinstance(embedding, list):
+            with np.errstate(over="ignore"):  # what overflows is refused as not finite
+                return np.array(embedding, dtype=np.float32)
+        try:
+            return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
+        except (binascii.Error, ValueError) as error:
+            raise Unavailable(f"{self._url} answers with damaged base64: {error}") from error
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Return the header in seconds; its other form, a date, is not used by such services."""
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() else None
+
+
+def _reason(response: httpx.Response) -> str:
+    try:
+        error = msgspec.json.decode(response.content, type=_Failure).error
+    except msgspec.MsgspecError:
+        return response.text[:200].strip() or response.reason_phrase
+    return error if isinstance(error, str) else error.message
