@@ -78,22 +78,17 @@ class Tail:
 
     def kill(self, ids: Sequence[str]) -> list[str]:
         """Mark the rows of these ids dead; return the ids that are not in the tail."""
-        self.kill_count += 1
-        rows: list[int] = []
-        absent: list[str] = []
-        for each in ids:
-            row = self._row_of.pop(each, None)
-            if row is None:
-                absent.append(each)
-            else:
-                rows.append(row)
+        rows = {each: self._row_of[each] for each in ids if each in self._row_of}
         if rows:
+            self.kill_count += 1
+            for each in rows:
+                del self._row_of[each]
             if self._is_live_shared:
                 self._live = self._live.copy()
                 self._is_live_shared = False
-            self._live[rows] = False
+            self._live[list(rows.values())] = False
             self.live_count -= len(rows)
-        return absent
+        return [each for each in ids if each not in rows]
 
     def __contains__(self, vector_id: str) -> bool:
         return vector_id in self._row_of

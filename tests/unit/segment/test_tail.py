@@ -1,0 +1,263 @@
+"""A view of the tail shows for ever what was there when it was taken, whatever is done next."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.engines import Record, batch
+from vicinal.filters.nodes import Operator, Predicate, Scalar
+from vicinal.model import IndexType, MetadataIndex, Metric, VectorBatch
+from vicinal.segment.ids import hashes
+from vicinal.segment.tail import Tail, TailView
+
+COLOR = MetadataIndex("color", IndexType.STRING)
+SIZE = MetadataIndex("size", IndexType.NUMBER)
+
+
+def new_tail() -> Tail:
+    return Tail(2, Metric.EUCLIDEAN, string_bytes_max=64)
+
+
+def upsert(tail: Tail, *records: Record) -> None:
+    tail.kill([each.id for each in records])
+    tail.append(batch(*records))
+
+
+def record(name: str, value: float, color: str | None = None, namespace: str = "") -> Record:
+    return Record(name, [value, 0], namespace, None if color is None else {"color": color})
+
+
+def find(view: TailView, *ids: str) -> list[int]:
+    return [int(row) for row in view.find(ids, hashes(ids))]
+
+
+def contents(view: TailView) -> dict[str, tuple[list[float], str, bytes]]:
+    """Return all that a view says of its live rows, by id."""
+    rows = np.flatnonzero(view.live)
+    found = zip(view.ids(rows), view.values(rows).tolist(), view.namespaces(rows),
+                view.metadata(rows), strict=True)  # fmt: skip
+    return {vector_id: (values, space, blob) for vector_id, values, space, blob in found}
+
+
+def equals(property_name: str, operand: Scalar | None) -> tuple[Predicate, ...]:
+    return (Predicate(property_name, Operator.EQ, (operand,)),)
+
+
+def selected(view: TailView, namespace: str = "", filter_: Sequence[Predicate] = ()) -> set[str]:
+    selection = view.select(namespace, tuple(filter_))
+    mask = view.live if selection.mask is None else selection.mask
+    assert selection.count == mask.sum()
+    return set(view.ids(np.flatnonzero(mask)))
+
+
+def test_a_view_finds_what_was_replaced_deleted_or_added_since_as_it_was() -> None:
+    tail = new_tail()
+    upsert(tail, record("a", 1), record("b", 2), record("c", 3))
+    view = tail.view()
+    before = contents(view)
+
+    upsert(tail, record("a", 10), record("new", 4))
+    tail.kill(["b"])
+
+    assert contents(view) == before
+    assert find(view, "b", "new", "a", "c", "never") == [1, -1, 0, 2, -1]
+    assert find(tail.view(), "b", "new", "a", "c") == [-1, 4, 3, 2]
+    assert view.live_count == 3
+
+
+def test_an_id_deleted_before_a_view_and_added_after_is_not_in_it() -> None:
+    tail = new_tail()
+    upsert(tail, record("a", 1), record("b", 2))
+    tail.kill(["a"])
+    view = tail.view()
+
+    upsert(tail, record("a", 3))
+
+    assert find(view, "a", "b") == [-1, 1]
+    assert set(contents(view)) == {"b"}
+
+
+def test_killing_names_the_ids_that_are_not_there() -> None:
+    tail = new_tail()
+    upsert(tail, record("a", 1))
+
+    assert tail.kill(["x", "a", "y"]) == ["x", "y"]
+    assert tail.kill(["a"]) == ["a"]
+    assert (tail.row_count, tail.live_count) == (1, 0)
+    assert "a" not in tail
+
+
+def test_ids_that_are_not_in_the_tail_cost_its_readers_nothing() -> None:
+    tail = new_tail()
+    upsert(tail, record("a", 1))
+    count = tail.kill_count
+
+    upsert(tail, record("b", 1), record("c", 1))
+
+    assert tail.kill_count == count
+
+
+def test_a_view_keeps_its_rows_when_the_tail_grows_far_beyond_them() -> None:
+    tail = new_tail()
+    upsert(tail, *(record(f"v{n}", n, "red", "n") for n in range(60)))
+    tail.add_column(COLOR, backfill=True)
+    view = tail.view()
+    before = contents(view)
+
+    upsert(tail, *(record(f"w{n}", n, "blue", "m") for n in range(5000)))
+    upsert(tail, *(record(f"v{n}", -n) for n in range(60)))
+
+    assert contents(view) == before
+    assert selected(view, "n", equals("color", "red")) == set(before)
+    assert selected(view, "m") == set()
+    assert view.live_namespaces() == {"n"}
+    assert tail.view().live_namespaces() == {"m"}
+
+
+def test_rows_picked_from_a_batch_are_appended_in_the_order_given() -> None:
+    tail = new_tail()
+    several = batch(record("a", 1, "x", "n"), record("b", 2), record("c", 3, "z", "m"))
+
+    tail.append(several, [2, 0])
+
+    assert contents(tail.view()) == {
+        "c": ([3, 0], "m", b'{"color":"z"}'),
+        "a": ([1, 0], "n", b'{"color":"x"}'),
+    }
+
+
+def test_a_tail_does_not_hold_on_to_the_arrays_it_was_given() -> None:
+    tail = new_tail()
+    values = np.ones((1, 2), np.float32)
+    tail.append(VectorBatch(["a"], values, [""], [b""]))
+
+    values[:] = 7
+
+    assert contents(tail.view())["a"][0] == [1, 1]
+
+
+def test_a_column_begun_later_lacks_the_rows_before_it_unless_they_are_backfilled() -> None:
+    tail = new_tail()
+    upsert(tail, record("a", 1, "red"))
+
+    tail.add_column(COLOR, backfill=False)
+    tail.add_column(SIZE, backfill=True)
+    upsert(tail, record("b", 2, "red"), Record("c", [3, 0], metadata={"size": 7}))
+
+    view = tail.view()
+    assert selected(view, filter_=equals("color", "red")) == {"b"}
+    assert selected(view, filter_=equals("color", None)) == {"a", "c"}
+    assert selected(view, filter_=equals("size", 7.0)) == {"c"}
+    assert view.indexed_values(1, [COLOR, SIZE]) == [("color", "red")]
+    assert view.indexed_values(2, [COLOR, SIZE]) == [("size", 7.0)]
+
+
+def test_a_view_keeps_the_columns_it_was_taken_with() -> None:
+    tail = new_tail()
+    tail.add_column(COLOR, backfill=False)
+    upsert(tail, record("a", 1, "red"))
+    view = tail.view()
+
+    tail.add_column(SIZE, backfill=False)
+    tail.drop_column("color")
+    tail.add_column(MetadataIndex("color", IndexType.NUMBER), backfill=True)
+
+    assert set(view.columns) == {"color"}
+    assert selected(view, filter_=equals("color", "red")) == {"a"}
+    assert selected(tail.view(), filter_=equals("color", "red")) == set()
+
+
+def test_values_are_returned_as_copies() -> None:
+    tail = new_tail()
+    upsert(tail, record("a", 1))
+    view = tail.view()
+
+    view.values(np.array([0]))[:] = 9
+
+    assert view.values(np.array([0])).tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("count", [0, 3, 90])
+def test_the_nearest_selected_rows_are_proposed_whether_few_or_many(count: int) -> None:
+    tail = new_tail()
+    upsert(tail, *(record(f"v{n:02}", n, "red" if n < count else "blue") for n in range(100)))
+    tail.add_column(COLOR, backfill=True)
+    view = tail.view()
+    selection = view.select("", equals("color", "red"))
+
+    proposed = view.candidates(np.array([500, 0], np.float32), 2, selection)
+
+    assert selection.count == count
+    assert set(proposed.tolist()) == set(range(max(count - 2, 0), count))
+
+
+# Any history
+
+
+@dataclass(frozen=True)
+class Act:
+    kills: tuple[str, ...]
+    appends: tuple[str, ...]
+    looks: bool
+
+
+IDS = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=5).map(tuple)
+
+
+@given(st.lists(st.builds(Act, IDS, IDS, st.booleans()), max_size=25))
+def test_every_view_of_any_history_stays_as_it_was(history: list[Act]) -> None:
+    tail = new_tail()
+    model: dict[str, float] = {}
+    taken: list[tuple[TailView, dict[str, float]]] = []
+    for number, act in enumerate(history):
+        # Appended ids are live nowhere in the tail: what was there is killed first.
+        doomed = [*act.kills, *(each for each in act.appends if each not in act.kills)]
+        assert tail.kill(doomed) == [each for each in doomed if each not in model]
+        model = {key: value for key, value in model.items() if key not in doomed}
+        if act.appends:
+            tail.append(batch(*(record(each, number) for each in act.appends)))
+            model |= dict.fromkeys(act.appends, float(number))
+        if act.looks:
+            taken.append((tail.view(), dict(model)))
+
+    taken.append((tail.view(), model))
+    for view, expected in taken:
+        assert {key: values[0] for key, (values, _, _) in contents(view).items()} == expected
+        assert view.live_count == len(expected)
+        if len(view.live):
+            rows = view.find("abcdefgh", hashes("abcdefgh"))
+            found = {"abcdefgh"[place]: int(row) for place, row in enumerate(rows) if row >= 0}
+            assert {each: view.values(np.array([row]))[0, 0] for each, row in found.items()} == (
+                expected
+            )
+
+
+def test_a_reader_finds_each_id_of_its_view_while_a_writer_replaces_them_all() -> None:
+    tail = new_tail()
+    ids = [f"v{n}" for n in range(50)]
+    upsert(tail, *(record(each, 0) for each in ids))
+    views = [tail.view()]
+    stop = threading.Event()
+
+    def write() -> None:
+        for generation in range(1, 400):
+            upsert(tail, *(record(each, generation) for each in ids))
+            views.append(tail.view())
+        stop.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    looked = 0
+    while not stop.is_set() or looked == 0:
+        view = views[-1]
+        rows = view.find(ids, hashes(ids))
+
+        assert (rows >= 0).all()
+        assert len(set(view.values(rows)[:, 0].tolist())) == 1
+        looked += 1
+    writer.join()
