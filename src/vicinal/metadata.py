@@ -47,6 +47,11 @@ def kind(value: object) -> str:
             return "an array"
 
 
+def shown(text: str) -> str:
+    """Return a string for a message: quoted, and shortened where it is absurdly long."""
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
 def cut(text: str, bytes_max: int) -> str:
     """Return the longest prefix of `text` that is at most `bytes_max` bytes of UTF-8."""
     encoded = text.encode()

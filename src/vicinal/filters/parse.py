@@ -49,7 +49,7 @@ def parse(document: object, limits: Limits) -> Filter:
     for key, condition in document.items():
         broken = broken_key_rule(key, limits.filter_key_chars_max)
         if broken is not None:
-            raise BadFilter(f"filter key {_shown(key)} {broken}")
+            raise BadFilter(f"filter key {metadata.shown(key)} {broken}")
         predicates.extend(_predicates(key, condition, limits))
     return tuple(predicates)
 
@@ -72,7 +72,7 @@ def broken_key_rule(key: str, chars_max: int) -> str | None:
 
 def _predicates(key: str, condition: object, limits: Limits) -> list[Predicate]:
     if isinstance(condition, list):
-        raise BadFilter(f"filter on {_shown(key)}: an array needs an operator, $in or $nin")
+        raise BadFilter(f"filter on {metadata.shown(key)}: an array needs an operator, $in or $nin")
     if not isinstance(condition, dict):
         return [Predicate(key, Operator.EQ, (_equality(key, Operator.EQ, condition, limits),))]
     operators = _operators(key, condition)
@@ -84,19 +84,21 @@ def _predicates(key: str, condition: object, limits: Limits) -> list[Predicate]:
 
 def _operators(key: str, condition: dict[str, Any]) -> list[Operator]:
     if not condition:
-        raise BadFilter(f"filter on {_shown(key)}: an object of operators must not be empty")
+        raise BadFilter(
+            f"filter on {metadata.shown(key)}: an object of operators must not be empty"
+        )
     operators: list[Operator] = []
     for name in condition:
         if name not in _OPERATORS:
             raise BadFilter(
-                f"filter on {_shown(key)}: unknown operator {_shown(name)}, "
+                f"filter on {metadata.shown(key)}: unknown operator {metadata.shown(name)}, "
                 f"expected one of {', '.join(_OPERATORS)}; nested properties take dotted keys"
             )
         operators.append(_OPERATORS[name])
     is_range = len(_LOWER.intersection(operators)) == len(_UPPER.intersection(operators)) == 1
     if len(operators) > 1 and not (is_range and len(operators) == 2):
         raise BadFilter(
-            f"filter on {_shown(key)}: {' and '.join(operators)} cannot be combined; "
+            f"filter on {metadata.shown(key)}: {' and '.join(operators)} cannot be combined; "
             "only one lower bound ($gt or $gte) with one upper bound ($lt or $lte) can"
         )
     return operators
@@ -108,7 +110,8 @@ def _operands(
     if operator in _LISTS:
         if not isinstance(operand, list):
             raise BadFilter(
-                f"filter on {_shown(key)}: {operator} takes an array, got {metadata.kind(operand)}"
+                f"filter on {metadata.shown(key)}: {operator} takes an array, "
+                f"got {metadata.kind(operand)}"
             )
         return tuple(_equality(key, operator, item, limits) for item in operand)
     if operator in _LOWER or operator in _UPPER:
@@ -117,7 +120,7 @@ def _operands(
         if type(operand) in (int, float):
             return (_number(key, operand),)
         raise BadFilter(
-            f"filter on {_shown(key)}: {operator} takes a string or a number, "
+            f"filter on {metadata.shown(key)}: {operator} takes a string or a number, "
             f"got {metadata.kind(operand)}"
         )
     return (_equality(key, operator, operand, limits),)
@@ -132,8 +135,8 @@ def _equality(key: str, operator: Operator, operand: object, limits: Limits) -> 
         return _number(key, operand)
     takes = "an array of" if operator in _LISTS else "one of"
     raise BadFilter(
-        f"filter on {_shown(key)}: {operator} takes {takes} string, number, boolean or null, "
-        f"got {metadata.kind(operand)}"
+        f"filter on {metadata.shown(key)}: {operator} takes {takes} string, number, boolean "
+        f"or null, got {metadata.kind(operand)}"
     )
 
 
@@ -143,7 +146,7 @@ def _number(key: str, operand: Any) -> float:
     except OverflowError:
         number = float("inf")
     if number - number != 0.0:
-        raise BadFilter(f"filter on {_shown(key)}: a number is beyond float64")
+        raise BadFilter(f"filter on {metadata.shown(key)}: a number is beyond float64")
     return number
 
 
@@ -159,8 +162,3 @@ def _check_size(document: dict[str, Any], limits: Limits) -> None:
             f"filter must be shorter than {limits.filter_bytes_max + 1} bytes of compact JSON, "
             f"got {size} bytes"
         )
-
-
-def _shown(key: str) -> str:
-    """Return a key for a message, shortened where it is absurdly long."""
-    return repr(key if len(key) <= 80 else f"{key[:77]}...")

@@ -86,6 +86,8 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
 )
 """Every class of ``errors`` and its answer."""
 
+_MESSAGE_CHARS_MAX = 2_000  # what is quoted in a message may be as long as a body
+
 INTERNAL = Answer(500, ROWS[errors.Error].code, "internal error")
 """The answer to an exception that is not ours: a defect, whose trace belongs in the log."""
 
@@ -95,6 +97,8 @@ def answer_for(error: errors.Error) -> Answer:
     row = next(ROWS[each] for each in type(error).__mro__ if each in ROWS)
     has_name = (errors.IndexNotFound, errors.IndexExists)
     message = row.text % (error.name if isinstance(error, has_name) else str(error),)
+    if len(message) > _MESSAGE_CHARS_MAX:
+        message = f"{message[:_MESSAGE_CHARS_MAX]}..."
     retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
     return Answer(row.status, row.code, message, retry_after)
 

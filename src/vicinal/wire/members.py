@@ -96,7 +96,7 @@ def careful(text: Text, array: str, *, unique: bool) -> Members:
     if not isinstance(document, dict):
         raise Malformed(f"expected an object, got {metadata.kind(document)}")
     if unique and isinstance(document, _Repeated):
-        raise Malformed(f"member {document.name!r} is given twice")
+        raise Malformed(f"member {metadata.shown(document.name)} is given twice")
     _check({name: value for name, value in document.items() if name != array})
     return document
 

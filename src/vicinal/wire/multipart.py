@@ -50,7 +50,7 @@ def part(body: Text, name: str) -> Text:
             )
         found = body[start:end]
     if found is None:
-        raise Malformed(f"multipart body without a part named {name!r}; it has {names}")
+        raise Malformed(f"multipart body without a part named {name!r}; it has {names[:5]}")
     return found
 
 

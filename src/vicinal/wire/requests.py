@@ -6,6 +6,7 @@ was expected; they begin as the live service's do where its text is known.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -13,7 +14,7 @@ import msgspec
 import numpy as np
 from msgspec import inspect
 
-from vicinal import errors
+from vicinal import errors, metadata
 from vicinal.filters.parse import broken_key_rule, parse
 from vicinal.limits import Limits
 from vicinal.model import (
@@ -88,7 +89,15 @@ def create_index(body: Body, limits: Limits) -> CreateIndex:
         BadBody: the body is not JSON of this shape.
         BadIndexConfig: name, dimensions, metric or preset that cannot be.
     """
-    request = _decode(body, shapes.CreateIndexRequest)
+    return checked_index(_decode(body, shapes.CreateIndexRequest), limits)
+
+
+def checked_index(request: shapes.CreateIndexRequest, limits: Limits) -> CreateIndex:
+    """Hold an index creation to the rules that its shape cannot say.
+
+    Raises:
+        BadIndexConfig: name, dimensions, metric or preset that cannot be.
+    """
     size = len(request.name.encode())
     if size > limits.index_name_bytes_max:
         raise errors.BadIndexConfig(
@@ -127,6 +136,23 @@ def query(body: Body, dimensions: int, limits: Limits) -> Query:
         request = msgspec.convert(document, shapes.QueryRequest)
     except msgspec.ValidationError as error:
         raise errors.BadBody(_FAILED + _reason(error, shapes.QueryRequest)) from None
+    return checked_query(request, vector, dimensions, limits)
+
+
+def checked_query(
+    request: shapes.QueryRequest, vector: object, dimensions: int, limits: Limits
+) -> Query:
+    """Hold a query to the rules that its shape cannot say.
+
+    Args:
+        request: All of it but the vector.
+        vector: A list or an array of numbers, None when there is none.
+        dimensions: Those of the index.
+        limits: Bounds on topK, the namespace and the filter.
+
+    Raises:
+        BadBody, BadQueryVector, BadTopK, NamespaceTooLong, BadFilter: as `query`.
+    """
     if vector is None and request.vector_id is None:
         raise errors.BadBody(f"{_FAILED}expected one of vector and vectorId, got neither")
     if request.vector_id == "":
@@ -152,12 +178,21 @@ def ids(body: Body, ids_max: int) -> list[str]:
         BadBody: the body is not ``{"ids": [strings]}``.
         TooManyIds: there are more than `ids_max`.
     """
-    request = _decode(body, shapes.IdsRequest)
-    if len(request.ids) > ids_max:
+    found = _decode(body, shapes.IdsRequest).ids
+    check_count(found, ids_max)
+    return found
+
+
+def check_count(ids: Sequence[str], ids_max: int) -> None:
+    """Refuse more ids than one call may name; `ids_max` is inclusive.
+
+    Raises:
+        TooManyIds: there are more.
+    """
+    if len(ids) > ids_max:
         raise errors.TooManyIds(
-            f"too many ids in payload; max id count is {ids_max}, got {len(request.ids)}"
+            f"too many ids in payload; max id count is {ids_max}, got {len(ids)}"
         )
-    return request.ids
 
 
 def create_metadata_index(body: Body, limits: Limits) -> CreateMetadataIndex:
@@ -166,10 +201,22 @@ def create_metadata_index(body: Body, limits: Limits) -> CreateMetadataIndex:
     Raises:
         BadBody: the body is not JSON of this shape, or no filter could name the property.
     """
-    request = _decode(body, shapes.CreateMetadataIndexRequest)
+    return checked_metadata_index(_decode(body, shapes.CreateMetadataIndexRequest), limits)
+
+
+def checked_metadata_index(
+    request: shapes.CreateMetadataIndexRequest, limits: Limits
+) -> CreateMetadataIndex:
+    """Hold a metadata index creation to the rules that its shape cannot say.
+
+    Raises:
+        BadBody: no filter could name the property.
+    """
     broken = broken_key_rule(request.property_name, limits.property_name_chars_max)
     if broken is not None:
-        raise errors.BadBody(f"{_FAILED}propertyName: {request.property_name[:80]!r} {broken}")
+        raise errors.BadBody(
+            f"{_FAILED}propertyName: {metadata.shown(request.property_name)} {broken}"
+        )
     return CreateMetadataIndex(
         MetadataIndex(request.property_name, request.index_type), backfill=bool(request.backfill)
     )

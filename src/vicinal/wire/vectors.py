@@ -12,6 +12,7 @@ the order of its members and its characters; what is lost is white space, escape
 not needed, how a fraction was spelled (1e2 is 100.0) and all but the last of a repeated key.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -70,6 +71,45 @@ def read(
     raise _complaint(records, ordinal, start, _beyond_float32(record, position))
 
 
+def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -> VectorBatch:
+    """Hold records that are no text any more to the same rules.
+
+    Args:
+        records: The members of each, as `members.careful` returns them; ``values`` may be an
+            array of one dimension and any numeric type.
+        dimensions: The length every vector must have.
+        limits: Bounds on ids, namespaces, metadata and the number of vectors.
+
+    Raises:
+        BadRecord, WrongDimensions, IdTooLong, NamespaceTooLong, MetadataTooLarge,
+        TooManyVectors: as `read`; the place is the position, from 0.
+    """
+    checked: list[_Record] = []
+    for ordinal, record in enumerate(records):
+        if ordinal == limits.batch_vectors_max:
+            raise _too_many(ordinal)
+        try:
+            checked.append(_checked(record, dimensions, limits))
+        except _Refused as refused:
+            raise _placed(refused, f"vectors[{ordinal}]") from None
+    values = np.empty((len(checked), dimensions), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        for row, each in enumerate(checked):
+            values[row] = each.values
+    finite = np.isfinite(values)
+    if not finite.all():
+        row, position = (int(place) for place in np.argwhere(~finite)[0])
+        rule = f"values[{position}]: {checked[row].values[position]} is no finite float32"
+        broken = _Refused(errors.BadRecord, rule, checked[row].id)
+        raise _placed(broken, f"vectors[{row}]")
+    return VectorBatch(
+        [each.id for each in checked],
+        values,
+        [each.namespace for each in checked],
+        [each.metadata for each in checked],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Record:
     id: str
@@ -105,10 +145,7 @@ def _collect(
         with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, found later
             for ordinal, (start, text) in enumerate(records.frames):
                 if ordinal == limits.batch_vectors_max:
-                    raise errors.TooManyVectors(
-                        f"too many vectors in payload; max vector count is {ordinal}, "
-                        f"got at least {ordinal + 1}"
-                    )
+                    raise _too_many(ordinal)
                 try:
                     record = _record(text, dimensions, limits)
                 except _Refused as refused:
@@ -139,6 +176,10 @@ def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:
             record = members.careful(text, "values", unique=True)
         except members.Malformed as error:
             raise _Refused(errors.BadRecord, str(error), None) from None
+    return _checked(record, dimensions, limits)
+
+
+def _checked(record: members.Members, dimensions: int, limits: Limits) -> _Record:
     vector_id = _vector_id(record, limits)
     try:
         values = members.numbers(_member(record, "values", vector_id))
@@ -219,11 +260,11 @@ def _broken_rule(value: Any, depth_max: int) -> str | None:
             if not key:
                 return "a key must not be empty"
             if key[0] == "$":
-                return f"key {key!r} must not start with '$'"
+                return f"key {metadata.shown(key)} must not start with '$'"
             if "." in key:
-                return f"key {key!r} must not contain '.'"
+                return f"key {metadata.shown(key)} must not contain '.'"
             if '"' in key:
-                return f"key {key!r} must not contain '\"'"
+                return f"key {metadata.shown(key)} must not contain '\"'"
         items = value.values()
     else:
         items = value
@@ -258,12 +299,25 @@ def _complaint(
     else:
         live, place = "None", f"vectors[{ordinal}]"
     if refused.error is not errors.BadRecord:
-        return refused.error(f"{refused.rule} ({place})")
+        return _placed(refused, place)
     if refused.vector_id is not None:
         place += f', id "{refused.vector_id}"'
     return errors.BadRecord(
         f"failed to parse upsert vectors request in {records.form} format: "
         f"line {live} was not expected format ({place}: {refused.rule})"
+    )
+
+
+def _placed(refused: _Refused, place: str) -> errors.InvalidInput:
+    if refused.error is errors.BadRecord and refused.vector_id is not None:
+        place += f', id "{refused.vector_id}"'
+    return refused.error(f"{refused.rule} ({place})")
+
+
+def _too_many(count_max: int) -> errors.TooManyVectors:
+    return errors.TooManyVectors(
+        f"too many vectors in payload; max vector count is {count_max}, "
+        f"got at least {count_max + 1}"
     )
 
 

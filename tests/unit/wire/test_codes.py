@@ -140,6 +140,11 @@ def test_an_unknown_content_type_has_its_live_code_and_text() -> None:
     assert answer.message.startswith("vectorize.unknown_content_type")
 
 
+def test_an_endless_message_is_cut() -> None:
+    assert len(codes.answer_for(errors.BadBody("x" * 2000)).message) == 2000
+    assert codes.answer_for(errors.BadBody("x" * 2001)).message == "x" * 2000 + "..."
+
+
 def test_a_retry_is_suggested_only_when_it_is_known_when() -> None:
     assert codes.answer_for(errors.Unavailable("x", retry_after=1.5)).retry_after == 1.5
     assert codes.answer_for(errors.Unavailable("x")).retry_after is None

@@ -505,6 +505,21 @@ def test_a_wrapping_that_cannot_be_opened_is_refused(body: str, rule: str) -> No
     assert rule in message
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        line(metadata={"$" + "x" * 10_000: 1}),
+        '{"id":"a","' + "x" * 10_000 + '":1,"' + "x" * 10_000 + '":2}',
+        line(id="x" * 10_000, values=None),
+    ],
+)
+def test_messages_stay_short(record: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read(record)
+
+    assert len(str(caught.value)) < 400
+
+
 def test_lines_of_a_part_are_counted_from_its_start() -> None:
     assert "(line 2: not JSON" in refusal(multipart(f"{line()}\nx"))
 
