@@ -1,1 +1,47 @@
-"""Vicinal: a self-hosted implementation of the Vectorize V2 API."""
+"""Vicinal: a self-hosted implementation of the Vectorize V2 API.
+
+``vicinal serve`` runs the server. Without one, `open` gives a data folder's indexes to this
+process:
+
+>>> import vicinal
+>>> with vicinal.open("data") as database:
+...     docs = database.create_index("docs", dimensions=2, metric="euclidean")
+...     _ = docs.upsert([{"id": "a", "values": [3, 4]}], wait=True)
+...     nearest = docs.query([0, 0])
+>>> nearest.matches[0].id, nearest.matches[0].score
+('a', 5.0)
+"""
+
+import os
+from pathlib import Path
+
+from vicinal.binding import Columns, Database, Match, Matches, Vector, Vectorize
+from vicinal.errors import InvalidInput
+from vicinal.limits import PROFILES
+
+__all__ = ["open", "Database", "Vectorize", "Vector", "Columns", "Match", "Matches"]
+
+
+def open(path: str | os.PathLike[str], *, account: str = "local", limits: str = "open") -> Database:
+    """Open a data folder, making it when it is not there.
+
+    Args:
+        path: The folder; the one of ``vicinal serve --data`` while no server has it open.
+        account: Whose indexes.
+        limits: The profile that calls are held to; ``cloudflare`` refuses what the hosted
+            service refuses.
+
+    Raises:
+        Unavailable: another process has it open.
+        Corruption: its catalog is damaged.
+        InvalidInput: there is no such profile.
+    """
+    # Imported here: the command line, which imports this package, seldom needs an engine.
+    from vicinal.engine.embedded import EmbeddedEngine
+    from vicinal.engine.options import EngineOptions
+
+    if limits not in PROFILES:
+        raise InvalidInput(f"limits {limits!r} is none of {', '.join(PROFILES)}")
+    bounds = PROFILES[limits]
+    engine = EmbeddedEngine.open(Path(path), EngineOptions(limits=bounds))
+    return Database(engine, account, bounds)

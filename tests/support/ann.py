@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.ann import exact
+from vicinal.ann import exact, signs
 from vicinal.ann.base import AnnIndex
 from vicinal.ann.exact import ExactIndex
+from vicinal.ann.signs import SignCodes, SignIndex
 from vicinal.model import Floats, Metric
 
 
@@ -20,11 +21,13 @@ class Builder:
         name: Shown in the names of tests.
         build: Makes the index over ``(n, d)`` values.
         is_exact: Whether it proposes every row that is among the nearest or ties with one.
+        dimensions_min: Fewer than these it does not order well enough to be kept.
     """
 
     name: str
     build: Callable[[Floats, Metric], AnnIndex]
     is_exact: bool
+    dimensions_min: int = 1
 
 
 def exact_index(values: Floats, metric: Metric) -> ExactIndex:
@@ -32,7 +35,18 @@ def exact_index(values: Floats, metric: Metric) -> ExactIndex:
     return ExactIndex(values, exact.norms(values), metric)
 
 
-BUILDERS = [Builder("exact", exact_index, is_exact=True)]
+def sign_index(values: Floats, metric: Metric) -> SignIndex:
+    """Return sign codes of rows however few they are, with candidates as for easy data."""
+    scale = float(exact.norms(values).max()) or 1.0
+    scale = scale if metric is Metric.DOT_PRODUCT else 1.0
+    codes, offset = signs.encode(np.ascontiguousarray(values, np.float32), metric, scale, 512)
+    return SignIndex(SignCodes(codes, offset, scale, (400, 800)), metric)
+
+
+BUILDERS = [
+    Builder("exact", exact_index, is_exact=True),
+    Builder("signs", sign_index, is_exact=False, dimensions_min=31),
+]
 
 
 def row_of_points(count: int) -> Floats:

@@ -83,7 +83,7 @@ class Maintenance:
             segment, rows = None, np.empty(0, np.int64)
             if tail.live_count:
                 record, rows = build.seal_tail(
-                    self._segments, number, tail, sealed.metadata_indexes
+                    self._segments, number, tail, sealed.metadata_indexes, self._config.metric
                 )
                 segment = Segment(self._segments, record, self._config.metric)
             self._commit_seal(sealed, segment)
@@ -99,7 +99,7 @@ class Maintenance:
             indexes = self._state.metadata_indexes
         chosen = merge.candidates(
             [
-                merge.SegmentSize(number, len(view.live), view.live_count)
+                merge.SegmentSize(number, len(view.live), view.live_count, view.segment.lacks_codes)
                 for number, view in views.items()
             ]
         )
@@ -110,7 +110,7 @@ class Maintenance:
         merged = [views[each] for each in chosen]
         segment, kept = None, [np.empty(0, np.int64) for _ in chosen]
         if any(view.live_count for view in merged):
-            record, kept = build.merge(self._segments, number, merged, indexes)
+            record, kept = build.merge(self._segments, number, merged, indexes, self._config.metric)
             segment = Segment(self._segments, record, self._config.metric)
         with self._manifest_lock:
             self._commit_merge(chosen, segment, kept)

@@ -3,7 +3,8 @@
 Size-tiered: segments whose live rows are within a factor of four of each other are of one
 tier, and four of a tier become one of the next, so a row is rewritten once a tier:
 log4(n / tail) times in all. A segment of which a fifth is dead is rewritten alone, which
-gives its space back. Segments that would make one of more than `ROWS_MAX` rows stay apart.
+gives its space back, and so is one whose codes were damaged. Segments that would make one
+of more than `ROWS_MAX` rows stay apart.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ class SegmentSize:
     number: int
     row_count: int
     live_count: int
+    needs_rewrite: bool = False
 
 
 def candidates(segments: Sequence[SegmentSize]) -> tuple[int, ...]:
@@ -33,7 +35,8 @@ def candidates(segments: Sequence[SegmentSize]) -> tuple[int, ...]:
         if len(chosen) == FAN_IN and sum(each.live_count for each in chosen) <= ROWS_MAX:
             return tuple(each.number for each in chosen)
     for each in segments:
-        if each.row_count - each.live_count > DEAD_SHARE_MAX * each.row_count:
+        dead_count = each.row_count - each.live_count
+        if each.needs_rewrite or dead_count > DEAD_SHARE_MAX * each.row_count:
             return (each.number,)
     return ()
 

@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from vicinal import metadata
-from vicinal.ann import exact
-from vicinal.model import Floats, MetadataIndex, Ordinals
+from vicinal.ann import exact, signs
+from vicinal.ann.signs import SignCodes
+from vicinal.model import Floats, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
 from vicinal.segment.columns import Column, blob_arrays, merged
 from vicinal.segment.ids import IdTable
 from vicinal.segment.segment import SegmentView
 from vicinal.segment.tail import TailView
 from vicinal.storage import files
-from vicinal.storage.files import ComponentWriter, Seal
+from vicinal.storage.files import ComponentFile, ComponentWriter, Seal
 
 CHUNK_ROWS = 4_096
 
@@ -39,7 +40,11 @@ class NumberedIndex:
 
 
 def seal_tail(
-    segments: Path, number: int, view: TailView, indexes: Sequence[NumberedIndex]
+    segments: Path,
+    number: int,
+    view: TailView,
+    indexes: Sequence[NumberedIndex],
+    metric: Metric,
 ) -> tuple[layout.SegmentRecord, Ordinals]:
     """Write the live rows of a tail as segment `number`.
 
@@ -59,12 +64,17 @@ def seal_tail(
         dimensions=view.dimensions,
         namespaces=namespaces,
         columns=columns,
+        metric=metric,
     )
     return record, rows
 
 
 def merge(
-    segments: Path, number: int, views: Sequence[SegmentView], indexes: Sequence[NumberedIndex]
+    segments: Path,
+    number: int,
+    views: Sequence[SegmentView],
+    indexes: Sequence[NumberedIndex],
+    metric: Metric,
 ) -> tuple[layout.SegmentRecord, list[Ordinals]]:
     """Write the live rows of several segments as segment `number`, in the order given.
 
@@ -96,6 +106,7 @@ def merge(
         dimensions=views[0].segment.dimensions,
         namespaces=namespaces,
         columns=columns,
+        metric=metric,
     )
     return record, kept
 
@@ -135,6 +146,7 @@ def _write(
     dimensions: int,
     namespaces: Column,
     columns: Mapping[int, Column],
+    metric: Metric,
 ) -> layout.SegmentRecord:
     final = layout.folder(segments, number)
     folder = final.with_suffix(".tmp")
@@ -151,6 +163,9 @@ def _write(
             folder / layout.NAMESPACES, layout.NAMESPACES, namespaces.arrays()
         ),
     }
+    codes = _codes(folder / layout.VALUES, components[layout.VALUES], metric)
+    if codes is not None:
+        components[layout.CODES] = files.write(folder / layout.CODES, layout.CODES, codes.arrays())
     for index_number, column in columns.items():
         name = layout.column_name(index_number)
         components[name] = files.write(folder / name, name, column.arrays())
@@ -170,6 +185,11 @@ def _write_values(path: Path, values: Iterable[Floats], shape: tuple[int, int]) 
         writer.add_chunks("values", np.float32, shape, measured())
         writer.add("norms", np.concatenate(norms))
     return writer.seal
+
+
+def _codes(path: Path, seal: Seal, metric: Metric) -> SignCodes | None:
+    values = ComponentFile(path, layout.VALUES, seal)
+    return signs.build(values.unverified_array("values"), values.array("norms"), metric)
 
 
 def _chunks(rows: Ordinals) -> Iterator[Ordinals]:

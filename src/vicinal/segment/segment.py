@@ -5,6 +5,7 @@ when the last of them is gone (its folder may be deleted before). What changes o
 which rows are dead and which metadata indexes have a column, is in the `SegmentView`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from vicinal.ann.exact import ExactIndex
+from vicinal.ann.signs import SignCodes, SignIndex
+from vicinal.errors import Corruption
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
@@ -20,6 +23,11 @@ from vicinal.segment.base import Selection
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
 from vicinal.storage.files import ComponentFile
+
+logger = logging.getLogger(__name__)
+
+MEASURED_ROWS_MAX = 1_000
+"""Up to this many listed rows are all measured; of more, those with the nearest codes."""
 
 LISTED_ROWS_MAX = 20_000
 LISTED_ROWS_MIN = 4_000
@@ -48,6 +56,19 @@ class Segment:
         )
         self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
         self._exact = ExactIndex(self._values, self._values_file.array("norms"), metric)
+        self._signs: SignIndex | None = None
+        self.lacks_codes = False
+        if layout.CODES in record.components:
+            try:
+                file = self._open(layout.CODES)
+                names = ("codes", "offset", "scale", "candidates")
+                codes = SignCodes.of({name: file.array(name) for name in names})
+                self._signs = SignIndex(codes, metric)
+            except Corruption as error:
+                # Codes are made from the values, so nothing is lost: search exactly until
+                # the segment is written again.
+                logger.warning("%s; searching without", error)
+                self.lacks_codes = True
 
     @property
     def dimensions(self) -> int:
@@ -83,11 +104,17 @@ class Segment:
 
     def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
         """See `segment.base.View`."""
-        if selection.rows is not None:
-            self._values_file.verify_rows("values", selection.rows)
-            return self._exact.candidates_among(query, k, selection.rows)
-        self._values_file.verify_all()
-        return self._exact.candidates(query, k, selection.mask)
+        rows = selection.rows
+        if self._signs is not None:
+            if rows is None:
+                rows = self._signs.candidates(query, k, selection.mask)
+            elif len(rows) > MEASURED_ROWS_MAX:
+                rows = self._signs.candidates_among(query, k, rows)
+        if rows is None:
+            self._values_file.verify_all()
+            return self._exact.candidates(query, k, selection.mask)
+        self._values_file.verify_rows("values", rows)
+        return self._exact.candidates_among(query, k, rows)
 
     def _open(self, name: str) -> ComponentFile:
         return ComponentFile(self._folder / name, name, self.record.components[name])
