@@ -1,0 +1,399 @@
+"""The Workers binding in Python, in process: an engine without a server.
+
+`Vectorize` has the methods that ``env.VECTORIZE`` has in a Worker, under Python names;
+`Database` is what holds indexes. What is refused is what the server refuses, in the same
+words, because the same rules are asked (`wire.requests`, `wire.vectors`); `records` turns
+Python objects into what those read. Nothing here knows which engine it drives.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from numpy.typing import ArrayLike
+
+from vicinal import metadata
+from vicinal.binding.records import Columns, Vector, Vectors, numbers, plain, records
+from vicinal.engine.base import Engine
+from vicinal.errors import BadBody, BadFilter, InvalidInput, Unavailable
+from vicinal.limits import Limits
+from vicinal.model import (
+    Accepted,
+    Delete,
+    DropMetadataIndex,
+    Floats,
+    Index,
+    IndexAddress,
+    IndexType,
+    Insert,
+    MetadataIndex,
+    MetadataLevel,
+    Metric,
+    Mutation,
+    Page,
+    Status,
+    Upsert,
+    VectorBatch,
+)
+from vicinal.wire import requests, shapes
+from vicinal.wire.vectors import batch
+
+__all__ = ["Columns", "Database", "Match", "Matches", "Vector", "Vectorize", "Vectors"]
+
+VISIBLE_WITHIN_S = 60.0
+
+_E = TypeVar("_E", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One hit. `values` and `metadata` are None unless asked for and there."""
+
+    id: str
+    score: float
+    namespace: str
+    values: Floats | None
+    metadata: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The answer to a query: hits, best first.
+
+    `unindexed` names filtered properties that have no metadata index: nothing matches those.
+    """
+
+    matches: tuple[Match, ...]
+    unindexed: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many hits."""
+        return len(self.matches)
+
+
+class Vectorize:
+    """One index. Got from `Database.index` or `Database.create_index`.
+
+    Writes return when they are durable; queries see them a few milliseconds later, or,
+    with ``wait=True``, as soon as the write returns. All methods may be called from any
+    thread. Besides what each names, all raise `IndexNotFound` when the index has been
+    deleted, and `Unavailable` or `Corruption` when its files fail.
+
+    >>> import numpy as np
+    >>> import vicinal
+    >>> with vicinal.open("data") as database:
+    ...     docs = database.create_index("docs", dimensions=3, metric="cosine")
+    ...     _ = docs.create_metadata_index("year", "number")
+    ...     _ = docs.upsert(
+    ...         [{"id": "1", "values": [1, 0, 0], "metadata": {"year": 1969}}], wait=True
+    ...     )
+    ...     rows = np.array([[0, 1, 0], [0, 1, 1]], dtype=np.float32)
+    ...     _ = docs.upsert(vicinal.Columns(["2", "3"], rows), wait=True)
+    ...     found = docs.query([1, 0, 0], top_k=1, return_metadata="all")
+    ...     older = docs.query(np.ones(3), filter={"year": {"$lt": 1970}})
+    >>> [(match.id, match.score, match.metadata) for match in found.matches]
+    [('1', 1.0, {'year': 1969})]
+    >>> [match.id for match in older.matches]
+    ['1']
+    """
+
+    def __init__(self, engine: Engine, address: IndexAddress, limits: Limits) -> None:
+        self._engine = engine
+        self._address = address
+        self._limits = limits
+        self._dimensions = engine.get_index(address).config.dimensions
+
+    @property
+    def name(self) -> str:
+        """The name of the index."""
+        return self._address.name
+
+    def describe(self) -> Status:
+        """Return what queries see: how many vectors, and up to which mutation."""
+        return self._engine.status(self._address)
+
+    def insert(self, vectors: Vectors, *, wait: bool = False) -> Accepted:
+        """Add vectors whose id is new; the first of a repeated id wins.
+
+        Raises:
+            InvalidInput: a vector breaks a rule (`BadRecord`, `WrongDimensions`, ...). The
+                message names the first that does; nothing is stored.
+            Overloaded: too much is queued.
+        """
+        return self._write(Insert(self._batch(vectors)), wait=wait)
+
+    def upsert(self, vectors: Vectors, *, wait: bool = False) -> Accepted:
+        """Add vectors, replacing those whose id is there; the last of a repeated id wins.
+
+        Raises:
+            InvalidInput, Overloaded: as `insert`.
+        """
+        return self._write(Upsert(self._batch(vectors)), wait=wait)
+
+    def delete_by_ids(self, ids: Sequence[str], *, wait: bool = False) -> Accepted:
+        """Remove vectors; unknown ids are ignored.
+
+        Raises:
+            TooManyIds: there are more than one call may name.
+            BadBody: they are not a sequence of strings.
+        """
+        return self._write(Delete(_ids(ids, self._limits.delete_ids_max)), wait=wait)
+
+    def query(
+        self,
+        vector: ArrayLike,
+        *,
+        top_k: int | None = None,
+        namespace: str = "",
+        filter: Mapping[str, Any] | None = None,
+        return_values: bool = False,
+        return_metadata: str | bool = "none",
+    ) -> Matches:
+        """Return the nearest vectors.
+
+        Args:
+            vector: ``(dimensions,)``, any numeric type.
+            top_k: How many; 5 if not given.
+            namespace: Search in this one only; ``""`` searches all.
+            filter: Like ``{"year": {"$gte": 1960}}``; properties need a metadata index.
+            return_values: Whether matches have values.
+            return_metadata: ``none``, ``indexed`` or ``all``; True is ``all``.
+
+        Raises:
+            InvalidInput: the vector, `top_k`, the filter or another argument cannot be.
+        """
+        asked = _request(top_k, None, namespace, filter, return_values, return_metadata)
+        return self._matches(asked, numbers(vector))
+
+    def query_by_id(
+        self,
+        vector_id: str,
+        *,
+        top_k: int | None = None,
+        namespace: str = "",
+        filter: Mapping[str, Any] | None = None,
+        return_values: bool = False,
+        return_metadata: str | bool = "none",
+    ) -> Matches:
+        """Return the vectors nearest to a stored one, itself first; none if it is unknown.
+
+        Arguments and errors are those of `query`.
+        """
+        asked = _request(top_k, vector_id, namespace, filter, return_values, return_metadata)
+        return self._matches(asked, None)
+
+    def get_by_ids(self, ids: Sequence[str]) -> list[Vector]:
+        """Return the stored vectors among `ids`, in the order asked.
+
+        Raises:
+            TooManyIds: there are more than one call may name.
+            BadBody: they are not a sequence of strings.
+        """
+        asked = _ids(ids, self._limits.get_ids_max)
+        return [
+            Vector(each.id, each.values, each.namespace, _document(each.metadata))
+            for each in self._engine.get(self._address, asked)
+        ]
+
+    def list_vectors(self, count: int | None = None, cursor: str | None = None) -> Page:
+        """Return one page of ids.
+
+        All pages reached through `Page.next_cursor` describe the index as it was when the
+        first was read.
+
+        Raises:
+            BadParameter: `count` is out of range.
+            BadCursor: the cursor is unknown, of another index, or expired.
+        """
+        text = None if count is None else str(count)
+        asked = requests.list_parameters(text, cursor, self._limits)
+        return self._engine.list(self._address, asked.count, asked.cursor)
+
+    def create_metadata_index(
+        self,
+        property_name: str,
+        index_type: IndexType | str,
+        *,
+        backfill: bool = False,
+        wait: bool = False,
+    ) -> Accepted:
+        """Let filters name a property, of vectors written from now on.
+
+        Args:
+            property_name: Dots reach into nested objects.
+            index_type: ``string``, ``number`` or ``boolean``.
+            backfill: Index the vectors already stored, too.
+            wait: Return when it is visible.
+
+        Raises:
+            InvalidInput: no filter could name the property, or the type is unknown.
+            LimitExceeded: there are as many as there may be.
+        """
+        request = shapes.CreateMetadataIndexRequest(
+            property_name, _member(IndexType, index_type, "index_type"), backfill
+        )
+        return self._write(requests.checked_metadata_index(request, self._limits), wait=wait)
+
+    def list_metadata_indexes(self) -> Sequence[MetadataIndex]:
+        """Return the metadata indexes, oldest first."""
+        return self._engine.list_metadata_indexes(self._address)
+
+    def delete_metadata_index(self, property_name: str, *, wait: bool = False) -> Accepted:
+        """Forget a metadata index.
+
+        Raises:
+            MetadataIndexNotFound: there is none on this property.
+        """
+        return self._write(DropMetadataIndex(property_name), wait=wait)
+
+    def _batch(self, vectors: Vectors) -> VectorBatch:
+        return batch(records(vectors), self._dimensions, self._limits)
+
+    def _write(self, mutation: Mutation, *, wait: bool) -> Accepted:
+        accepted = self._engine.append(self._address, mutation).result()
+        if wait and not self._engine.wait_applied(self._address, accepted.seqno, VISIBLE_WITHIN_S):
+            raise Unavailable(
+                f"mutation {accepted.mutation_id} is durable but not visible after "
+                f"{VISIBLE_WITHIN_S:g} seconds"
+            )
+        return accepted
+
+    def _matches(self, request: shapes.QueryRequest, vector: object) -> Matches:
+        asked = requests.checked_query(request, vector, self._dimensions, self._limits)
+        result = self._engine.query(self._address, asked)
+        has_metadata = asked.return_metadata is not MetadataLevel.NONE
+        return Matches(
+            tuple(
+                Match(
+                    each.id,
+                    each.score,
+                    each.namespace,
+                    each.values,
+                    _document(each.metadata) if has_metadata else None,
+                )
+                for each in result.matches
+            ),
+            result.unindexed,
+        )
+
+
+class Database:
+    """The indexes of one account. Got from `vicinal.open`; close it, or use ``with``."""
+
+    def __init__(self, engine: Engine, account: str, limits: Limits) -> None:
+        self._engine = engine
+        self._account = account
+        self._limits = limits
+
+    def create_index(
+        self,
+        name: str,
+        *,
+        dimensions: int | None = None,
+        metric: Metric | str | None = None,
+        preset: str | None = None,
+        description: str | None = None,
+    ) -> Vectorize:
+        """Create an empty index, by `dimensions` and `metric` or by `preset`.
+
+        Raises:
+            IndexExists: the name is taken.
+            BadIndexConfig: name, dimensions, metric or preset that cannot be.
+            LimitExceeded: there are as many indexes as there may be.
+        """
+        config = shapes.IndexConfigRequest(
+            dimensions, None if metric is None else _member(Metric, metric, "metric"), preset
+        )
+        request = shapes.CreateIndexRequest(name, config, description)
+        made = requests.checked_index(request, self._limits)
+        self._engine.create_index(self._address(made.name), made.config, made.description)
+        return self.index(made.name)
+
+    def index(self, name: str) -> Vectorize:
+        """Return an index.
+
+        Raises:
+            IndexNotFound: there is none of this name.
+        """
+        return Vectorize(self._engine, self._address(name), self._limits)
+
+    def list_indexes(self) -> Sequence[Index]:
+        """Return what was fixed when each index was created, oldest first."""
+        return self._engine.list_indexes(self._account)
+
+    def delete_index(self, name: str) -> None:
+        """Remove an index and all it holds.
+
+        Raises:
+            IndexNotFound: there is none of this name.
+        """
+        self._engine.drop_index(self._address(name))
+
+    def close(self) -> None:
+        """Release the data folder; what was acknowledged stays."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _address(self, name: str) -> IndexAddress:
+        return IndexAddress(self._account, name)
+
+
+def _request(
+    top_k: int | None,
+    vector_id: str | None,
+    namespace: str,
+    filter_: Mapping[str, Any] | None,
+    return_values: bool,
+    return_metadata: str | bool,
+) -> shapes.QueryRequest:
+    levels = {False: MetadataLevel.NONE, True: MetadataLevel.ALL}
+    level = (
+        levels[return_metadata]
+        if isinstance(return_metadata, bool)
+        else _member(MetadataLevel, return_metadata, "return_metadata")
+    )
+    return shapes.QueryRequest(
+        vector_id=vector_id,
+        top_k=top_k,
+        return_values=return_values,
+        return_metadata=level.value,
+        namespace=namespace,
+        filter=None if filter_ is None else plain(filter_, "filter", BadFilter),
+    )
+
+
+def _ids(ids: Sequence[str], ids_max: int) -> list[str]:
+    if isinstance(ids, str):
+        raise BadBody(f"ids: expected a sequence of strings, got the string {ids!r}")
+    found: list[str] = plain(list(ids), "ids", BadBody)
+    for place, each in enumerate(found):
+        if not isinstance(each, str):
+            raise BadBody(f"ids[{place}]: expected a string, got {metadata.kind(each)}")
+    requests.check_count(found, ids_max)
+    return found
+
+
+def _member(kind: type[_E], value: str, name: str) -> _E:
+    """Return the member of an enumeration that `value` spells."""
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(each.value for each in kind)
+        raise InvalidInput(f"{name} {value!r} is none of {choices}") from None
+
+
+def _document(blob: bytes | None) -> dict[str, Any] | None:
+    return metadata.decode(blob) if blob else None
