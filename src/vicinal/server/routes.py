@@ -1,7 +1,7 @@
 """The route table: every operation that is answered, in one list.
 
-Routing, permissions, body limits and the OpenAPI document all come from it; the tests of
-the documentation read it too.
+Routing, permissions, body limits and the OpenAPI document come from it, and the tests of the
+documentation read it.
 """
 
 from vicinal.server import (
@@ -23,12 +23,14 @@ API_ROUTES: tuple[Route, ...] = (
     *ai.ROUTES,
     *accounts.ROUTES,
     *remote_session.ROUTES,
-    *binding.INDEX_ROUTES,
-    *binding.AI_ROUTES,
 )
 """What clients call; the OpenAPI document describes these."""
+
+BINDING_ROUTES: tuple[Route, ...] = (*binding.INDEX_ROUTES, *binding.AI_ROUTES)
+"""What the bindings of Workers call: a protocol between their runtime and us."""
 
 
 def all_routes(version: str) -> tuple[Route, ...]:
     """Return the whole table; `version` is shown in the OpenAPI document."""
-    return (*API_ROUTES, *ops.routes([route.operation for route in API_ROUTES], version))
+    described = [route.operation for route in API_ROUTES]
+    return (*API_ROUTES, *BINDING_ROUTES, *ops.routes(described, version))

@@ -6,7 +6,7 @@ import pytest
 
 from vicinal.errors import RouteNotFound
 from vicinal.server.calls import Route
-from vicinal.server.routes import API_ROUTES, all_routes
+from vicinal.server.routes import API_ROUTES, BINDING_ROUTES, all_routes
 from vicinal.server.routing import Router
 
 INDEXES = "/client/v4/accounts/acme/vectorize/v2/indexes"
@@ -97,16 +97,17 @@ def test_a_place_tells_the_methods_it_answers(router: Router) -> None:
 
 
 def test_operations_have_names_of_their_own_and_say_what_they_do() -> None:
-    operations = [route.operation for route in API_ROUTES]
+    operations = [route.operation for route in (*API_ROUTES, *BINDING_ROUTES)]
 
     assert len({each.operation_id for each in operations}) == len(operations)
     assert all(each.summary for each in operations)
 
 
 def test_what_changes_something_needs_a_token_that_may_write() -> None:
+    clients = (*API_ROUTES, *BINDING_ROUTES)
     writes = {
         route.operation.operation_id
-        for route in API_ROUTES
+        for route in clients
         if route.permission is not None and route.permission.value == "write"
     }
 
@@ -122,4 +123,4 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
         "binding_upsert",
         "binding_deleteByIds",
     }
-    assert all(route.permission is not None for route in API_ROUTES)
+    assert all(route.permission is not None for route in clients)

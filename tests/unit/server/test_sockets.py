@@ -234,7 +234,8 @@ def test_a_name_is_percent_encoded_by_its_bytes(server: Running) -> None:
 def test_an_attempt_to_open_a_websocket_is_refused_quietly(server: Running) -> None:
     with server.connect() as connection:
         connection.sendall(
-            head("GET", "/nope", Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Key="x")
+            head("GET", INDEXES, Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Key="x")
         )
 
-        assert answer(connection)[0] == 404
+        assert answer(connection)[0] == 426
+        assert is_closed(connection)

@@ -1,0 +1,176 @@
+"""No request makes the server fail: whatever it gets, it answers, and never with a 500.
+
+Requests come from two sources: the OpenAPI document, which knows what is nearly right (and
+what answers look like), and bytes that know nothing.
+"""
+
+import json
+import string
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.support.asgi import INDEXES, application, call
+from tests.support.embedder import TINY
+from tests.support.engines import DOCS, Record, create, insert
+from tests.support.model_engine import ModelEngine
+from vicinal.model import CreateMetadataIndex, IndexType, MetadataIndex
+from vicinal.server.calls import Receive, Route, Scope, Send
+from vicinal.server.routes import API_ROUTES, BINDING_ROUTES
+
+BOUNDED = settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def filled() -> ModelEngine:
+    """An engine whose index `docs` has something to find."""
+    engine = ModelEngine()
+    create(engine)
+    for name, kind in (("s", IndexType.STRING), ("k", IndexType.NUMBER)):
+        engine.append(DOCS, CreateMetadataIndex(MetadataIndex(name, kind))).result()
+    insert(
+        engine,
+        Record("a", [1, 0], "n", {"s": "x", "k": 1}),
+        Record("b", [0, 1], metadata={"s": "y"}),
+    )
+    return engine
+
+
+APP = application(Path(tempfile.mkdtemp()), engine=filled())
+
+
+async def never_stopped(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application to a test client that starts and stops it for each request."""
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    await APP(scope, receive, send)
+
+
+@schemathesis.serializer("application/x-ndjson")
+def ndjson(_: object, value: object) -> bytes:
+    """Send lines as they were generated: as text, or as whatever they are instead."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")
+
+
+SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", never_stopped)
+
+
+@SCHEMA.parametrize()
+@BOUNDED
+def test_a_request_made_from_the_document_is_answered_as_the_document_says(case: Case[Any]) -> None:
+    if "index_name" in case.path_parameters:
+        # A name made up would never be one that exists.
+        case.path_parameters |= {"account_id": DOCS.account, "index_name": DOCS.name}
+    case.call_and_validate(
+        checks=[
+            not_a_server_error,
+            status_code_conformance,
+            content_type_conformance,
+            response_schema_conformance,
+        ]
+    )
+
+
+# Requests that know nothing of the document.
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([10**400, -0.0, 1e308, "\ud800", "a", "docs"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(string.ascii_letters + "$.\0", max_size=6), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+MEMBERS = st.sampled_from(
+    [
+        *("name", "config", "dimensions", "metric", "preset", "description"),
+        *("id", "ids", "values", "vectors", "namespace", "metadata", "vector", "vectorId"),
+        *("topK", "returnValues", "returnMetadata", "filter", "propertyName", "indexType"),
+        *("text", "pooling", "model", "input", "inputs", "encoding_format", "requests"),
+    ]
+)
+
+BODIES = st.one_of(
+    st.binary(max_size=200),
+    st.dictionaries(MEMBERS, JSON_VALUES, max_size=5).map(lambda body: json.dumps(body).encode()),
+    st.lists(st.dictionaries(MEMBERS, JSON_VALUES, max_size=5), max_size=4).map(
+        lambda lines: b"\n".join(json.dumps(line).encode() for line in lines)
+    ),
+    JSON_VALUES.map(lambda body: json.dumps(json.dumps(body)).encode()),
+)
+
+CONTENT_TYPES = st.sampled_from(
+    [
+        *("", "application/json", "application/json; charset=utf-8;", "application/x-ndjson"),
+        *("multipart/form-data", "multipart/form-data; boundary=x", "text/plain", "\xff/;;=,"),
+    ]
+)
+
+
+ROUTES = (*API_ROUTES, *BINDING_ROUTES)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation.operation_id)
+@BOUNDED
+@given(data=st.data())
+def test_a_request_made_of_anything_is_answered(route: Route, data: st.DataObject) -> None:
+    names = {"account_id": DOCS.account, "index_name": DOCS.name, "model_name": TINY}
+    path = route.operation.path
+    for name in ("script_name", "environment"):
+        names[name] = "x"
+    target = path.format(**names)
+    query = data.draw(st.text(string.printable, max_size=20).map(_quoted), "query")
+    body = data.draw(BODIES, "body")
+    headers = {"content-type": data.draw(CONTENT_TYPES, "content type")}
+    if not path.startswith("/client"):
+        headers |= {"x-vectorize-account": DOCS.account, "x-vectorize-index": DOCS.name}
+        headers |= {"cf-consn-model-id": TINY}
+
+    answer = call(APP, route.operation.method, f"{target}?{query}", body, headers=headers)
+
+    note(f"{answer.status}: {answer.body[:300]!r}")
+    assert answer.status is not None
+    assert answer.status < 500
+    assert answer.headers["content-type"] == "application/json"
+    json.loads(answer.body)
+    # One that was deleted is wanted by the next request again.
+    if route.operation.operation_id == "delete_index":
+        create(APP.services.engine)
+
+
+@BOUNDED
+@given(path=st.binary(max_size=40), method=st.sampled_from(["GET", "POST", "BREW", "HEAD"]))
+def test_a_path_made_of_anything_is_answered(path: bytes, method: str) -> None:
+    target = f"{INDEXES}/" + "".join(
+        f"%{byte:02X}" if byte < 99 else chr(byte) for byte in path if byte < 127
+    )
+
+    answer = call(APP, method, target)
+
+    assert answer.status in (200, 400, 404, 405)
+
+
+def _quoted(text: str) -> str:
+    """Encode just what a request line cannot have, so that the rest is what was drawn."""
+    return "".join(each if each > " " and each != "#" else f"%{ord(each):02X}" for each in text)
