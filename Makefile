@@ -7,7 +7,7 @@ DATA ?= vicinal-data
 MODEL := @hf/sentence-transformers/all-minilm-l6-v2
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check lint format types bench crash clean
+.PHONY: run test test-clients check lint format types bench crash clean
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Vicinal needs Python 3.11 or newer on the PATH"; exit 1; }
@@ -22,7 +22,11 @@ run: $(STAMP) ## set up, then serve with a real embedding model and show a real 
 
 test: $(STAMP) ## set up, then run the tests
 	$(BIN)/vicinal model pull $(MODEL)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not clients'
+
+test-clients: $(STAMP) ## every way that Workers and libraries reach the server
+	$(BIN)/vicinal model pull $(MODEL)
+	$(BIN)/python -m pytest tests/clients tests/examples -m 'node or clients'
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ Each is put together under a temporary name and renamed when it is whole, so an 
 installation is begun again and two test runs do not get in each other's way.
 """
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,29 @@ def node_package(package: str, version: str) -> Path:
         _run("npm", "install", *options, f"{package}@{version}")
 
     return _once(FOLDER / "node" / f"{package.replace('/', '+')}-{version}", install)
+
+
+def node_project(manifest: Path) -> Path:
+    """Return a folder whose ``node_modules`` has what a ``package.json`` asks for."""
+    node()
+    wanted = manifest.read_bytes()
+    digest = hashlib.sha256(wanted).hexdigest()[:12]
+
+    def install(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "package.json").write_bytes(wanted)
+        options = ("--no-audit", "--no-fund", "--loglevel", "error", "--prefix", str(folder))
+        _run("npm", "install", *options)
+
+    return _once(FOLDER / "node" / f"{manifest.parent.name}-{digest}", install)
+
+
+def node() -> str:
+    """Return the Node.js of this machine, or skip the test."""
+    found = shutil.which("node")
+    if found is None or shutil.which("npm") is None:
+        pytest.skip("needs Node.js, which is not on the PATH")
+    return found
 
 
 def _once(folder: Path, install: Callable[[Path], None]) -> Path:
