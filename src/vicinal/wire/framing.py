@@ -215,13 +215,13 @@ def _value_end(text: Text, start: int, stop: int) -> int:
 
 
 def _plain_array_end(text: Text, position: int, stop: int) -> int | None:
-    """Return the position after an array of scalars that are no strings, if this is one.
+    """Return the position after an array without strings or arrays in it, if this is one.
 
     Looking for single bytes takes a tenth of the time of matching tokens.
     """
     following = text.find(b"[", position, stop)
     end = text.find(b"]", position, stop if following < 0 else following)
-    if end < 0 or text.find(b'"', position, end) >= 0 or text.find(b"{", position, end) >= 0:
+    if end < 0 or text.find(b'"', position, end) >= 0:
         return None
     return end + 1
 

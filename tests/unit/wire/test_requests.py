@@ -390,6 +390,12 @@ def test_a_body_that_is_not_json_is_refused_by_every_operation(body: bytes) -> N
         assert message.startswith("Failed to parse the request body as JSON: ")
 
 
+def test_malformed_utf8_is_refused_even_in_what_is_ignored() -> None:
+    message = refusal(BadBody, requests.ids, b'{"ids":["a"],"x":"\xff"}', 20)
+
+    assert message == "Failed to parse the request body as JSON: not UTF-8 at byte 18"
+
+
 @pytest.mark.parametrize("bound", [20, 100])
 def test_ids_at_and_above_the_limit(bound: int) -> None:
     def read(count: int) -> list[str]:
