@@ -9,8 +9,10 @@ the others serve.
 """
 
 import fcntl
+import logging
 import os
 import shutil
+import sqlite3
 import threading
 import uuid
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ from vicinal.engine.log import Log
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.recovery import SEGMENTS
 from vicinal.engine.resources import Resources
-from vicinal.errors import Error, LimitExceeded, Unavailable
+from vicinal.errors import Error, IndexExists, IndexNotFound, LimitExceeded, Unavailable
 from vicinal.model import (
     Accepted,
     Index,
@@ -41,17 +43,33 @@ from vicinal.model import (
     Vector,
 )
 from vicinal.storage.files import sync_directory
+from vicinal.storage.sqlite import translating
 
 __all__ = ["EmbeddedEngine", "EngineOptions"]
 
+logger = logging.getLogger(__name__)
+
 
 class _Slot:
-    """Where an index is opened once, however many threads ask for it."""
+    """Where an index is opened once, however many threads ask for it.
+
+    `opened` and `failure` are set under the lock; once there is a failure it stays.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.opened: OpenIndex | None = None
         self.failure: Error | None = None
+
+    def shut(self, reason: Error) -> None:
+        """Answer with `reason` from now on; called under the lock."""
+        self.failure = self.failure or reason
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            try:
+                opened.close(reason)
+            except (sqlite3.Error, OSError):
+                logger.exception("index %r was not closed cleanly", opened.index.name)
 
 
 class EmbeddedEngine:
@@ -61,63 +79,75 @@ class EmbeddedEngine:
         self._indexes = folder / "indexes"
         self._options = options
         self._lock = lock
-        self._catalog = Catalog(folder)
+        # A folder with indexes has a catalog; making a new one would lose them all.
+        has_indexes = any(path.is_dir() for path in self._indexes.iterdir())
+        self._catalog = Catalog(folder, create=not has_indexes)
+        self._sweep()
         self._resources = Resources.start(options.queue_bytes_max)
         self._slots: dict[str, _Slot] = {}
         self._slots_lock = threading.Lock()
         self._is_closed = False
+        self._closing = threading.Event()
+        self._tender = threading.Thread(target=self._tend, name="vicinal-tend", daemon=True)
+        self._tender.start()
 
     @classmethod
     def open(cls, folder: Path, options: EngineOptions | None = None) -> Self:
         """Open a data folder, making it when it is not there.
 
         Raises:
-            Unavailable: another process has it open.
-            Corruption: the catalog is damaged.
+            Unavailable: another process has it open, or it cannot be used.
+            Corruption: the catalog is damaged, or missing while there are indexes.
         """
-        (folder / "indexes").mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder)
-        try:
-            engine = cls(folder, options or EngineOptions(), lock)
-        except BaseException:
-            os.close(lock)
-            raise
-        engine._sweep()
-        return engine
+        with translating(folder):
+            _make_folder(folder)
+            _make_folder(folder / "indexes")
+            lock = _lock(folder)
+            try:
+                return cls(folder, options or EngineOptions(), lock)
+            except BaseException:
+                os.close(lock)
+                raise
 
     def create_index(
         self, address: IndexAddress, config: IndexConfig, description: str | None
     ) -> Index:
         """See `engine.base.Engine`."""
-        count = len(self._catalog.of_account(address.account))
         count_max = self._options.limits.indexes_per_account_max
-        if count_max is not None and count >= count_max:
-            raise LimitExceeded(
-                f"account {address.account!r} has {count} indexes, the maximum is {count_max}"
-            )
+        self._catalog.check_new(address, count_max)
         index = Index(address.name, description, config, datetime.now(UTC))
         folder = self._indexes / str(uuid.uuid4())
-        (folder / SEGMENTS).mkdir(parents=True)
-        Log.create(folder)
-        sync_directory(folder)
-        sync_directory(self._indexes)
         try:
-            self._catalog.add(CatalogEntry(address, folder.name, index))
-        except BaseException:
-            shutil.rmtree(folder)
+            with translating(folder):
+                (folder / SEGMENTS).mkdir(parents=True)
+                Log.create(folder)
+                sync_directory(folder)
+                sync_directory(self._indexes)
+            self._catalog.add(CatalogEntry(address, folder.name, index), count_max)
+        except (IndexExists, LimitExceeded):
+            # Somebody was faster. After any other error the catalog may name the folder.
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         return index
 
     def drop_index(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`."""
-        entry = self._catalog.remove(address)
+        entry = self._catalog.get(address)
+        slot = self._slot(entry)
+        with slot.lock:
+            try:
+                self._catalog.remove(address)
+            except IndexNotFound:
+                raise
+            except Error as error:
+                # It may be gone the next time, so nothing more may be acknowledged.
+                slot.shut(error)
+                raise
+            slot.shut(IndexNotFound(address.name))
+        # What cannot be removed now, the next start sweeps.
+        shutil.rmtree(self._indexes / entry.folder, ignore_errors=True)
         with self._slots_lock:
-            slot = self._slots.pop(entry.folder, None)
-        if slot is not None:
-            with slot.lock:
-                if slot.opened is not None:
-                    slot.opened.close()
-        shutil.rmtree(self._indexes / entry.folder)
+            self._slots.pop(entry.folder, None)
 
     def get_index(self, address: IndexAddress) -> Index:
         """See `engine.base.Engine`."""
@@ -173,44 +203,56 @@ class EmbeddedEngine:
             if self._is_closed:
                 return
             self._is_closed = True
-            slots, self._slots = list(self._slots.values()), {}
-        for slot in slots:
+        for slot in list(self._slots.values()):
             with slot.lock:
-                if slot.opened is not None:
-                    slot.opened.close()
+                slot.shut(Unavailable("the engine is closed"))
         self._resources.stop()
         self._catalog.close()
         os.close(self._lock)
 
+    def _slot(self, entry: CatalogEntry) -> _Slot:
+        with self._slots_lock:
+            if self._is_closed:
+                raise Unavailable("the engine is closed")
+            return self._slots.setdefault(entry.folder, _Slot())
+
     def _open(self, address: IndexAddress) -> OpenIndex:
         entry = self._catalog.get(address)
-        slot = self._slots.get(entry.folder)
-        if slot is None:
-            with self._slots_lock:
-                if self._is_closed:
-                    raise Unavailable("the engine is closed")
-                slot = self._slots.setdefault(entry.folder, _Slot())
-        if slot.opened is not None:
-            return slot.opened
+        slot = self._slots.get(entry.folder) or self._slot(entry)
+        opened = slot.opened
+        if opened is not None:
+            return opened
         with slot.lock:
-            if slot.failure is not None:
-                raise slot.failure
-            if slot.opened is None:
+            if slot.failure is None and slot.opened is None:
+                if self._catalog.get(address) != entry:
+                    raise IndexNotFound(address.name)  # dropped meanwhile
+                folder = self._indexes / entry.folder
                 try:
-                    slot.opened = OpenIndex(
-                        self._indexes / entry.folder, entry.index, self._options, self._resources
-                    )
+                    with translating(folder):
+                        slot.opened = OpenIndex(folder, entry.index, self._options, self._resources)
                 except Error as error:
                     slot.failure = error
-                    raise
+            if slot.opened is None:
+                assert slot.failure is not None
+                # Each raising adds to a traceback, and this one is raised again and again.
+                raise slot.failure.with_traceback(None)
             return slot.opened
 
     def _sweep(self) -> None:
         """Remove folders of indexes that a crash left without an entry in the catalog."""
         named = {each.folder for each in self._catalog.all()}
         for path in self._indexes.iterdir():
-            if path.name not in named:
-                shutil.rmtree(path)
+            if path.is_dir() and path.name not in named:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, durably."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_directory(folder.parent)
 
 
 def _lock(folder: Path) -> int:

@@ -65,6 +65,8 @@ from vicinal.model import (
 
 logger = logging.getLogger(__name__)
 
+TIDY_ROWS_MIN = 1_000  # fewer rows are scanned as fast as a segment of them; ours
+
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
@@ -124,15 +126,17 @@ class OpenIndex:
         self._delayed: deque[_Logged] = deque()
         self._cursors = Cursors(options.cursor_lifetime_s)
         self._failure: Error | None = None
-        self._is_closed = False
+        self._closed: Error | None = None
         self._maintenance = Maintenance(
             folder, self._log, index.config, state, self._state_lock, self._publish
         )
         self._commit_lane = Lane(resources.writers, self._commit)
         self._apply_lane = Lane(resources.writers, self._apply)
         self._seal_lane: Lane[bool] = Lane(resources.sealer, self._seal)
-        self._merge_lane: Lane[None] = Lane(resources.merger, self._merge)
-        self._merge_lane.put([None])
+        self._merge_lane: Lane[bool] = Lane(resources.merger, self._merge)
+        self._appended_at = time.monotonic()
+        self._is_tidy = False
+        self._merge_lane.put([False])
         self._seal_lane.put([False])
 
     def append(self, mutation: Mutation) -> Future[Accepted]:
@@ -142,6 +146,7 @@ class OpenIndex:
         accepted: Future[Accepted] = Future()
         with self._order:
             self._check_failure()
+            self._appended_at, self._is_tidy = time.monotonic(), False
             self._check_room()
             self._check_limits(mutation)
             self._resources.queue.take(len(payload))
@@ -154,7 +159,7 @@ class OpenIndex:
         """See `engine.base.Engine`."""
         with self._applied:
             self._applied.wait_for(
-                lambda: self.snapshot.applied_seqno >= seqno or self._failure or self._is_closed,
+                lambda: self.snapshot.applied_seqno >= seqno or self._failure or self._closed,
                 timeout_s,
             )
         self._check_failure()
@@ -194,9 +199,18 @@ class OpenIndex:
         self._apply_lane.join()
         self._seal_lane.put([True])
         self._seal_lane.join()
-        self._merge_lane.put([None])
+        self._merge_lane.put([True])
         self._merge_lane.join()
         self._check_failure()
+
+    def tend(self) -> None:
+        """Tidy the index when nothing has been written to it for a while."""
+        is_idle = time.monotonic() - self._appended_at >= self._options.idle_s
+        if is_idle and not self._is_tidy and self._failure is None and not self._is_closed:
+            self._is_tidy = True
+            if self._state.tail.row_count >= TIDY_ROWS_MIN:
+                self._seal_lane.put([True])
+            self._merge_lane.put([True])
 
     def close(self) -> None:
         """Let what is under way finish, refuse what comes later, and close the log."""
@@ -212,29 +226,25 @@ class OpenIndex:
 
     def _commit(self, pending: Sequence[_Pending]) -> None:
         accepted_at = recovery.microseconds(datetime.now(UTC))
-        first = self._log.last_seqno + 1
         entries = [
             Entry(Seqno(seqno), each.mutation_id, accepted_at, each.payload)
-            for seqno, each in enumerate(pending, first)
+            for seqno, each in enumerate(pending, self._log.last_seqno + 1)
         ]
         try:
-            if self._failure is not None:
-                raise self._failure
+            self._check_not_failed()
             self._log.append(entries)
-        except (sqlite3.Error, Error) as error:
-            self._fail(
-                Unavailable(f"the log of index {self.index.name!r} cannot be written: {error}")
-            )
+        except Exception as error:
+            self._fail(_as_failure(error, self.index.name))
+            self._resources.queue.give(sum(len(each.payload) for each in pending))
             for each in pending:
-                self._resources.queue.give(len(each.payload))
                 each.accepted.set_exception(self._failure)
             return
+        for entry, each in zip(entries, pending, strict=True):
+            each.accepted.set_result(Accepted(each.mutation_id, entry.seqno))
         due = time.monotonic() + self._options.visibility_delay_s
         logged = [
             _Logged(entry, each.mutation, due) for entry, each in zip(entries, pending, strict=True)
         ]
-        for entry, each in zip(entries, pending, strict=True):
-            each.accepted.set_result(Accepted(each.mutation_id, entry.seqno))
         if self._options.visibility_delay_s:
             self._delayed.extend(logged)
             timer = threading.Timer(self._options.visibility_delay_s, self._release)
@@ -246,11 +256,12 @@ class OpenIndex:
     def _release(self) -> None:
         """Pass on the delayed mutations that are due; a timer for each batch calls this."""
         with self._order:
+            if self._closed is not None:
+                return
             due = []
             while self._delayed and self._delayed[0].due <= time.monotonic():
                 due.append(self._delayed.popleft())
-            if not self._is_closed:
-                self._apply_lane.put(due)
+            self._apply_lane.put(due)
 
     # What the apply lane does.
 
@@ -287,29 +298,35 @@ class OpenIndex:
     # What the seal and merge lanes do.
 
     def _seal(self, forced: Sequence[bool]) -> None:
+        if self._is_stopped:
+            return
         try:
             if any(forced) or self._tail_is_full():
                 self._maintenance.seal()
-                self._merge_lane.put([None])
+                self._merge_lane.put(forced)
         except Exception as error:
             self._fail(_as_failure(error, self.index.name))
 
-    def _merge(self, _: Sequence[None]) -> None:
+    def _merge(self, is_idle: Sequence[bool]) -> None:
         try:
             self._maintenance.verify(lambda: self._is_closed)
             while self._options.merges and not self._is_closed and self._failure is None:
-                if not self._maintenance.merge_once():
+                if not self._maintenance.merge_once(is_idle=any(is_idle)):
                     return
         except Exception as error:
             self._fail(_as_failure(error, self.index.name))
 
     # What `append` checks, in the order of calls.
 
+    @property
+    def _is_stopped(self) -> bool:
+        return self._failure is not None or self._closed is not None
+
     def _check_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        if self._is_closed:
-            raise Unavailable(f"index {self.index.name!r} is closed")
+        reason = self._failure or self._closed
+        if reason is not None:
+            # Each raising adds to a traceback, and this one is raised again and again.
+            raise reason.with_traceback(None)
 
     def _check_room(self) -> None:
         if self._tail_is_full(self._options.tails_max):

@@ -92,7 +92,7 @@ class Maintenance:
                 self._publish()
         self._log.trim()
 
-    def merge_once(self) -> bool:
+    def merge_once(self, *, is_idle: bool) -> bool:
         """Merge what the policy chooses; return whether there was anything to merge."""
         with self._state_lock:
             views = {each.segment.record.number: each for each in self._state.segments}
@@ -101,7 +101,8 @@ class Maintenance:
             [
                 merge.SegmentSize(number, len(view.live), view.live_count, view.segment.lacks_codes)
                 for number, view in views.items()
-            ]
+            ],
+            is_idle=is_idle,
         )
         if not chosen:
             return False
