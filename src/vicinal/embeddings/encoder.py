@@ -169,10 +169,11 @@ def load(folder: Path, *, max_tokens: int, threads: int) -> Encoder:
     """
     shape = _read_json(folder / "config.json", Shape)
     tokenizer = _load_tokenizer(folder / "tokenizer.json", max_tokens)
-    if tokenizer.get_vocab_size() > shape.vocab_size:
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= shape.vocab_size:
         raise Corruption(
-            f"{folder / 'tokenizer.json'} is of another model: it has "
-            f"{tokenizer.get_vocab_size()} words, config.json says {shape.vocab_size}"
+            f"{folder / 'tokenizer.json'} is of another model: its ids go up to {highest}, "
+            f"config.json has {shape.vocab_size} words"
         )
     session = _load_session(folder, threads)
     return Encoder(folder, shape.hidden_size, max_tokens, tokenizer, session)
