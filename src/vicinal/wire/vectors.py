@@ -21,7 +21,7 @@ import numpy as np
 
 from vicinal import errors, metadata
 from vicinal.limits import Limits
-from vicinal.model import VectorBatch
+from vicinal.model import Mask, VectorBatch
 from vicinal.wire import framing, members
 
 _EMPTY_RECORD_BYTES = len(b'{"id":"a","values":[]}')
@@ -56,19 +56,18 @@ def read(
         records = framing.split(text, content_type, record_bytes_max=limits.record_bytes_max)
     except members.Malformed as error:
         raise errors.BadRecord(f"failed to parse upsert vectors request: {error}") from None
-    batch, ordinals = _collect(records, dimensions, limits, discard=discard)
-    finite = np.isfinite(batch.values)
+    found, ordinals = _collect(records, dimensions, limits, discard=discard)
+    finite = np.isfinite(found.values)
     if finite.all():
-        return batch
-    kept = [row for row in range(len(batch)) if finite[row].all()]
+        return found
+    is_whole: Mask = np.logical_and.reduce(finite, axis=1)
     if discard:
-        return _only(batch, kept)
-    row = next(row for row in range(len(batch)) if not finite[row].all())
-    ordinal = ordinals[row]
+        return _only(found, np.flatnonzero(is_whole).tolist())
+    row = int(np.argmin(is_whole))
     again = framing.split(text, content_type, record_bytes_max=limits.record_bytes_max)
-    start, record = next(islice(again.frames, ordinal, None))
+    start, record = next(islice(again.frames, ordinals[row], None))
     position = int(np.argmin(finite[row]))
-    raise _complaint(records, ordinal, start, _beyond_float32(record, position))
+    raise _complaint(records, ordinals[row], start, _beyond_float32(record, position))
 
 
 def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -> VectorBatch:
