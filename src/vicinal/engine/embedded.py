@@ -203,6 +203,8 @@ class EmbeddedEngine:
             if self._is_closed:
                 return
             self._is_closed = True
+        self._closing.set()
+        self._tender.join()
         for slot in list(self._slots.values()):
             with slot.lock:
                 slot.shut(Unavailable("the engine is closed"))
@@ -237,6 +239,14 @@ class EmbeddedEngine:
                 # Each raising adds to a traceback, and this one is raised again and again.
                 raise slot.failure.with_traceback(None)
             return slot.opened
+
+    def _tend(self) -> None:
+        """Tidy idle indexes, time and again, until the engine is closed."""
+        while not self._closing.wait(self._options.idle_s / 2):
+            for slot in list(self._slots.values()):
+                opened = slot.opened
+                if opened is not None:
+                    opened.tend()
 
     def _sweep(self) -> None:
         """Remove folders of indexes that a crash left without an entry in the catalog."""

@@ -18,7 +18,6 @@ kept. Damage that is found stops it the same way, with `Corruption`.
 """
 
 import logging
-import sqlite3
 import threading
 import time
 import uuid
@@ -110,7 +109,7 @@ class OpenIndex:
                 string_bytes_max=options.limits.indexed_string_bytes_max,
             )
         except BaseException:
-            self._log.close()
+            self._log.abandon()
             raise
         self._state = state
         self._state_lock = threading.Lock()
@@ -144,6 +143,7 @@ class OpenIndex:
         payload = records.encode(mutation)
         mutation_id = str(uuid.uuid4())
         accepted: Future[Accepted] = Future()
+        accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
         with self._order:
             self._check_failure()
             self._appended_at, self._is_tidy = time.monotonic(), False
@@ -195,32 +195,41 @@ class OpenIndex:
 
     def maintain(self) -> None:
         """See `engine.base.Engine`."""
-        self._commit_lane.join()
-        self._apply_lane.join()
-        self._seal_lane.put([True])
+        with self._order:
+            self._check_failure()
+            self._catch_up()
+            self._seal_lane.put([True])  # which wakes the merge lane
         self._seal_lane.join()
-        self._merge_lane.put([True])
         self._merge_lane.join()
         self._check_failure()
 
     def tend(self) -> None:
         """Tidy the index when nothing has been written to it for a while."""
-        is_idle = time.monotonic() - self._appended_at >= self._options.idle_s
-        if is_idle and not self._is_tidy and self._failure is None and not self._is_closed:
-            self._is_tidy = True
-            if self._state.tail.row_count >= TIDY_ROWS_MIN:
-                self._seal_lane.put([True])
-            self._merge_lane.put([True])
-
-    def close(self) -> None:
-        """Let what is under way finish, refuse what comes later, and close the log."""
         with self._order:
-            self._is_closed = True
+            is_idle = time.monotonic() - self._appended_at >= self._options.idle_s
+            if is_idle and not self._is_tidy and not self._is_stopped:
+                self._is_tidy = True
+                if self._state.tail.row_count >= TIDY_ROWS_MIN:
+                    self._seal_lane.put([True])
+                self._merge_lane.put([True])
+
+    def close(self, reason: Error) -> None:
+        """Let what is under way finish, refuse what comes later with `reason`, close the log.
+
+        Raises:
+            sqlite3.Error: the log was not closed cleanly; it has what it acknowledged.
+        """
+        with self._order:
+            self._closed = reason
         for lane in (self._commit_lane, self._apply_lane, self._seal_lane, self._merge_lane):
             lane.join()
         with self._applied:
             self._applied.notify_all()
-        self._log.close()
+        self._resources.queue.give(sum(len(each.entry.payload) for each in self._delayed))
+        if self._failure is None:
+            self._log.close()
+        else:
+            self._log.abandon()
 
     # What the commit lane does.
 
@@ -231,10 +240,11 @@ class OpenIndex:
             for seqno, each in enumerate(pending, self._log.last_seqno + 1)
         ]
         try:
-            self._check_not_failed()
-            self._log.append(entries)
+            if self._failure is None:
+                self._log.append(entries)
         except Exception as error:
             self._fail(_as_failure(error, self.index.name))
+        if self._failure is not None:
             self._resources.queue.give(sum(len(each.payload) for each in pending))
             for each in pending:
                 each.accepted.set_exception(self._failure)
@@ -266,19 +276,18 @@ class OpenIndex:
     # What the apply lane does.
 
     def _apply(self, logged: Sequence[_Logged]) -> None:
-        if self._failure is not None:
-            return
+        is_full = False
         try:
-            with self._state_lock:
-                for each in logged:
-                    entry, at = each.entry, datetime.now(UTC)
-                    self._state.apply(entry.seqno, entry.mutation_id, at, each.mutation)
-                    self._applied_vectors += _vector_count(each.mutation)
-                self._publish()
-                is_full = self._tail_is_full()
+            if self._failure is None:
+                with self._state_lock:
+                    for each in logged:
+                        entry, at = each.entry, datetime.now(UTC)
+                        self._state.apply(entry.seqno, entry.mutation_id, at, each.mutation)
+                        self._applied_vectors += _vector_count(each.mutation)
+                    self._publish()
+                    is_full = self._tail_is_full()
         except Exception as error:
             self._fail(_as_failure(error, self.index.name))
-            return
         self._resources.queue.give(sum(len(each.entry.payload) for each in logged))
         with self._applied:
             self._applied.notify_all()
@@ -309,10 +318,13 @@ class OpenIndex:
 
     def _merge(self, is_idle: Sequence[bool]) -> None:
         try:
-            self._maintenance.verify(lambda: self._is_closed)
-            while self._options.merges and not self._is_closed and self._failure is None:
+            self._maintenance.verify(lambda: self._is_stopped)
+            while self._options.merges and not self._is_stopped:
                 if not self._maintenance.merge_once(is_idle=any(is_idle)):
                     return
+        except OSError:
+            # Nothing has changed, and all works without the merge, if more slowly.
+            logger.exception("segments of index %r were not merged", self.index.name)
         except Exception as error:
             self._fail(_as_failure(error, self.index.name))
 
@@ -415,10 +427,10 @@ class OpenIndex:
 
 
 def _as_failure(error: Exception, name: str) -> Error:
-    if isinstance(error, Corruption):
+    if isinstance(error, Error):
         return error
     logger.error("index %r stopped", name, exc_info=error)
-    return Unavailable(f"index {name!r} stopped after an internal error: {error}")
+    return Unavailable(f"index {name!r} has stopped, as it could not go on: {error}")
 
 
 def _vector_count(mutation: Mutation) -> int:

@@ -208,6 +208,11 @@ class Log:
             finally:
                 close_database(self._connection)
 
+    def abandon(self) -> None:
+        """Close the file and write nothing to it: for a log that has failed."""
+        with self._lock:
+            self._connection.close()
+
     def _read_manifest(self) -> Manifest:
         row = self._connection.execute("SELECT document, checksum FROM manifest").fetchone()
         if row is None or checksum(row[0]) != row[1]:

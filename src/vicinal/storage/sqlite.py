@@ -35,8 +35,8 @@ def checksum(*fields: Field) -> int:
     return value
 
 
-def open_database(path: Path, schema: str) -> sqlite3.Connection:
-    """Open a database for this process alone, creating it with `schema` when it is new.
+def open_database(path: Path, schema: str, *, create: bool = True) -> sqlite3.Connection:
+    """Open a database for this process alone.
 
     The connection may be used from any thread, one at a time, and is in autocommit mode:
     write through `transaction`.
@@ -44,12 +44,15 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
     Args:
         path: The database file; its folder must exist.
         schema: ``CREATE`` statements, each separated by a semicolon.
+        create: Whether to make it when there is none; a database that is empty is none.
 
     Raises:
-        Corruption: the file is damaged, or its tables are not those of `schema`.
+        Corruption: the file is damaged or missing, or its tables are not those of `schema`.
         Unavailable: another process has it open, or the disk does not answer.
     """
     with translating(path):
+        if not create and not (path.exists() and path.stat().st_size):
+            raise Corruption(f"{path} is missing or empty")
         wal.check(path.with_name(path.name + "-wal"))
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -61,7 +64,7 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
             # Zeroing freed pages would write the log a second time when it is trimmed.
             connection.execute("PRAGMA secure_delete=OFF")
             _check_integrity(connection, path)
-            _check_schema(connection, path, schema)
+            _check_schema(connection, path, schema, create=create)
         except BaseException:
             connection.close()
             raise
@@ -97,10 +100,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def fold(connection: sqlite3.Connection) -> None:
+    """Fold the write-ahead log into the database, where damage to any commit is noticed."""
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def close_database(connection: sqlite3.Connection) -> None:
     """Fold the write-ahead log into the database and close it."""
     try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        fold(connection)
     finally:
         connection.close()
 
@@ -111,10 +119,10 @@ def _check_integrity(connection: sqlite3.Connection, path: Path) -> None:
         raise Corruption(f"{path} is damaged: {problem}")
 
 
-def _check_schema(connection: sqlite3.Connection, path: Path, schema: str) -> None:
+def _check_schema(connection: sqlite3.Connection, path: Path, schema: str, *, create: bool) -> None:
     wanted = sorted(statement.strip() for statement in schema.split(";") if statement.strip())
     found = _statements(connection)
-    if not found:
+    if not found and create:
         with transaction(connection):
             for statement in wanted:
                 connection.execute(statement)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vicinal.errors import Corruption, Unavailable
-from vicinal.storage.sqlite import checksum, close_database, open_database, transaction
+from vicinal.storage.sqlite import checksum, close_database, fold, open_database, transaction
 
 SCHEMA = "CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB); CREATE TABLE u (x TEXT)"
 
@@ -35,6 +35,30 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
         connection.execute("INSERT INTO t VALUES (1, x'00')")
 
     assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    connection.close()
+
+
+@pytest.mark.parametrize("size", [None, 0])
+def test_a_database_that_must_be_there_is_not_made_anew(tmp_path: Path, size: int | None) -> None:
+    path = tmp_path / "x.db"
+    if size is not None:
+        path.write_bytes(bytes(size))
+
+    with pytest.raises(Corruption, match=r"x\.db"):
+        open_database(path, SCHEMA, create=False)
+
+    assert not path.exists() or path.stat().st_size == size
+
+
+def test_folding_leaves_every_commit_in_the_database_itself(tmp_path: Path) -> None:
+    connection = open_database(tmp_path / "x.db", SCHEMA)
+    with transaction(connection):
+        connection.execute("INSERT INTO u VALUES ('kept')")
+
+    fold(connection)
+
+    assert (tmp_path / "x.db-wal").stat().st_size == 0
+    assert b"kept" in (tmp_path / "x.db").read_bytes()
     connection.close()
 
 
