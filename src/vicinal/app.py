@@ -174,7 +174,7 @@ def _uvicorn_config(asgi: App, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         asgi,
         loop="auto" if sys.platform == "win32" else "uvloop",
-        http="auto" if sys.platform == "win32" else "httptools",
+        http="auto" if sys.platform == "win32" else "vicinal.server.protocol:BoundedProtocol",
         ws=websocket.Refused,
         log_config=None,  # `logs` has set them up
         access_log=False,  # the application writes its own

@@ -44,11 +44,13 @@ from vicinal.model import (
     IndexAddress,
     IndexConfig,
     IndexType,
+    Insert,
     MetadataIndex,
     MetadataLevel,
     Metric,
     Query,
     Upsert,
+    VectorBatch,
 )
 
 Open = Callable[..., Engine]
@@ -186,6 +188,17 @@ def test_within_a_batch_the_first_insert_and_the_last_upsert_of_an_id_wins(engin
     assert i.values.tolist() == [1, 1]
     assert u.values.tolist() == [3, 3]
     assert engine.status(DOCS).vector_count == 2
+
+
+def test_a_batch_of_no_vectors_is_a_mutation_like_any_other(engine: Engine) -> None:
+    nothing = VectorBatch([], np.empty((0, 2), np.float32), [], [])
+
+    for mutation in (Insert(nothing), Upsert(nothing), Delete([])):
+        accepted = apply(engine, mutation)
+        assert engine.status(DOCS).applied_mutation == accepted.mutation_id
+
+    assert engine.status(DOCS).vector_count == 0
+    assert found(engine, near(0, 0)) == []
 
 
 def test_delete_removes_the_ids_that_exist_and_ignores_the_others(engine: Engine) -> None:

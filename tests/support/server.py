@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import uvicorn
 
 from vicinal.server.app import App
+from vicinal.server.protocol import BoundedProtocol
 from vicinal.server.websocket import Refused
 
 READY_WITHIN_S = 60.0
@@ -59,7 +60,9 @@ def in_thread(app: App, *, token: str = "any") -> Iterator[Running]:
     """Serve an application over real sockets from a thread of this process."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http="httptools", ws=Refused, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        app, http=BoundedProtocol, ws=Refused, log_config=None, access_log=False
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="server")
     thread.start()

@@ -1,0 +1,73 @@
+"""HTTP connections with a bound on what comes before the body.
+
+uvicorn's parser takes headers of any length and waits for them for ever; the application
+sees a request only when its head is complete, so the bounds have to be here.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES_MAX = 64 * 1024  # ours: request line and headers; what other servers allow is 8 to 64
+HEAD_S_MAX = 30.0  # ours: from the connection, or the first byte, to the end of the headers
+
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\n"
+_END = b"content-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection that is closed when a request's head is too long or takes too long.
+
+    For uvicorn's setting ``http``.
+    """
+
+    _head_bytes = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._end()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count what belongs to a head that is not complete."""
+        super().data_received(data)
+        if self._timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the end of a head."""
+        super().on_message_begin()
+        self._begin()
+
+    def on_headers_complete(self) -> None:
+        """Stop waiting."""
+        self._end()
+        super().on_headers_complete()
+
+    def _begin(self) -> None:
+        self._end()
+        self._head_bytes = 0
+        self._timer = self.loop.call_later(HEAD_S_MAX, self._refuse, _TOO_SLOW)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, status_line: bytes) -> None:
+        self._end()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False  # closes once the request before is answered
+            return
+        if self._head_bytes and not self.transport.is_closing():
+            self.transport.write(status_line + _END)
+        self.transport.close()
