@@ -1,5 +1,6 @@
 """What the quick readers accept, they read as the careful one does; the rest they leave to it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,16 @@ def test_objects_are_read_one_after_the_other(quick: Any) -> None:
     second = quick(b'{"values":[2],"m":{"l":[2]}}', "values")
 
     assert (first["values"][0], first["m"], second["values"][0]) == (1, {"l": [1]}, 2)
+
+
+@QUICK
+def test_threads_do_not_share_a_document(quick: Any) -> None:
+    def last(number: int) -> float:
+        text = f'{{"values":[{",".join(str(number + i) for i in range(500))}]}}'.encode()
+        return float(quick(text, "values")["values"][-1])
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(last, range(200))) == [float(n + 499) for n in range(200)]
 
 
 def test_a_repeated_member_is_refused_or_the_last_one_counts() -> None:
