@@ -21,6 +21,7 @@ no damage passes for a shorter history.
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +33,13 @@ from vicinal.errors import Corruption
 from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
-from vicinal.storage.sqlite import checksum, close_database, open_database, transaction
+from vicinal.storage.sqlite import (
+    checksum,
+    close_database,
+    open_database,
+    transaction,
+    translating,
+)
 
 FORMAT_VERSION = 1
 FILE_NAME = "index.db"
@@ -88,18 +95,22 @@ class Entry:
 class Log:
     """An open log. Any thread may call any method; they take turns.
 
+    Every method but `close` and `abandon` may raise:
+
     Raises:
-        Corruption: on opening or reading, when rows are damaged or missing.
-        Unavailable: on opening, when another process has the file.
+        Corruption: rows are damaged or missing.
+        Unavailable: another process has the file, or the disk does not answer. After a
+            write nothing can be said of what it wrote until the log is opened again.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         self._lock = threading.Lock()
-        self._connection = open_database(self.path, _SCHEMA)
+        self._connection = open_database(self.path, _SCHEMA, create=False)
         try:
-            self.manifest = self._read_manifest()
-            self.last_seqno = self._check_seqnos()
+            with translating(self.path):
+                self.manifest = self._read_manifest()
+                self.last_seqno = self._check_seqnos()
         except BaseException:
             self._connection.close()
             raise
@@ -113,47 +124,46 @@ class Log:
         close_database(connection)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Make entries durable in one transaction; seqnos continue the log without gaps.
-
-        Raises:
-            sqlite3.Error: nothing can be said of the entries until the log is reopened.
-        """
+        """Make entries durable in one transaction; seqnos continue the log without gaps."""
         assert entries[0].seqno == self.last_seqno + 1
         rows = [
             (each.seqno, each.mutation_id, each.accepted_at, each.payload, _entry_checksum(each))
             for each in entries
         ]
-        with self._lock, transaction(self._connection):
+        with self._writing():
             self._connection.executemany("INSERT INTO mutation VALUES (?, ?, ?, ?, ?)", rows)
         self.last_seqno = entries[-1].seqno
 
     def entries(self) -> Iterator[Entry]:
         """Yield the mutations that no segment holds, in order. For opening only."""
-        cursor = self._connection.execute(
-            "SELECT seqno, mutation_id, accepted_at, payload, checksum FROM mutation"
-            " WHERE seqno > ? ORDER BY seqno",
-            (self.manifest.sealed_seqno,),
-        )
-        for seqno, mutation_id, accepted_at, payload, expected in cursor:
-            entry = Entry(seqno, mutation_id, accepted_at, payload)
-            if _entry_checksum(entry) != expected:
-                raise Corruption(f"mutation {seqno} in {self.path} fails its checksum")
-            yield entry
+        with translating(self.path):
+            cursor = self._connection.execute(
+                "SELECT seqno, mutation_id, accepted_at, payload, checksum FROM mutation"
+                " WHERE seqno > ? ORDER BY seqno",
+                (self.manifest.sealed_seqno,),
+            )
+            for seqno, mutation_id, accepted_at, payload, expected in cursor:
+                entry = Entry(seqno, mutation_id, accepted_at, payload)
+                if _entry_checksum(entry) != expected:
+                    raise Corruption(f"mutation {seqno} in {self.path} fails its checksum")
+                yield entry
 
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
         """Replace manifest and tombstones in one transaction: the only commit point.
 
         Args:
-            manifest: The new manifest; its `dead_counts` are filled in from `live`.
+            manifest: The new manifest; `dead_counts` and `logged_seqno` are filled in.
             live: For each segment of the manifest the rows alive as of its `sealed_seqno`.
         """
         dead_counts = {
             number: int(len(mask) - np.count_nonzero(mask)) for number, mask in live.items()
         }
-        manifest = replace(
-            manifest, dead_counts={n: count for n, count in dead_counts.items() if count}
-        )
-        with self._lock, transaction(self._connection):
+        with self._writing():
+            manifest = replace(
+                manifest,
+                dead_counts={n: count for n, count in dead_counts.items() if count},
+                logged_seqno=self.last_seqno,
+            )
             self._connection.execute("DELETE FROM tombstone")
             for number, mask in live.items():
                 if dead_counts[number]:
@@ -168,9 +178,10 @@ class Log:
     def live_rows(self, segment: SegmentRecord) -> Mask:
         """Return which rows of a segment were alive at `Manifest.sealed_seqno`."""
         expected = self.manifest.dead_counts.get(segment.number, 0)
-        row = self._connection.execute(
-            "SELECT bitmap, checksum FROM tombstone WHERE segment = ?", (segment.number,)
-        ).fetchone()
+        with translating(self.path):
+            row = self._connection.execute(
+                "SELECT bitmap, checksum FROM tombstone WHERE segment = ?", (segment.number,)
+            ).fetchone()
         bitmap, found = row or (b"", checksum(segment.number, b""))
         dead = np.zeros(segment.row_count, np.bool_)
         if checksum(segment.number, bitmap) == found and bitmap:
@@ -185,7 +196,7 @@ class Log:
     def trim(self) -> None:
         """Remove the mutations that segments hold, a few at a time."""
         while True:
-            with self._lock, transaction(self._connection):
+            with self._writing():
                 rows = self._connection.execute(
                     "SELECT seqno, length(payload) FROM mutation WHERE seqno <= ? ORDER BY seqno"
                     " LIMIT 1000",
@@ -198,7 +209,11 @@ class Log:
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
 
     def close(self) -> None:
-        """Note the last seqno and close the file."""
+        """Note the last seqno and close the file.
+
+        Raises:
+            sqlite3.Error: the note could not be written; all that was acknowledged is there.
+        """
         with self._lock:
             try:
                 with transaction(self._connection):
@@ -212,6 +227,11 @@ class Log:
         """Close the file and write nothing to it: for a log that has failed."""
         with self._lock:
             self._connection.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock, translating(self.path), transaction(self._connection):
+            yield
 
     def _read_manifest(self) -> Manifest:
         row = self._connection.execute("SELECT document, checksum FROM manifest").fetchone()

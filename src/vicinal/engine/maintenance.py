@@ -154,7 +154,6 @@ class Maintenance:
                 sealed_seqno=sealed.seqno,
                 sealed_mutation=sealed.mutation_id,
                 sealed_at=None if sealed.at is None else microseconds(sealed.at),
-                logged_seqno=sealed.seqno,
             ),
             live,
         )

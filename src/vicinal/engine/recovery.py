@@ -3,11 +3,13 @@
     1  open the log: SQLite's own recovery, then integrity, checksums, seqnos without gaps
     2  open every segment the manifest names, checking seals and checksums
     3  read the tombstones as of the manifest's seqno
-    4  sweep what the manifest does not name: strays of a crash during a seal or merge
-    5  replay the mutations after the manifest's seqno into a fresh tail
+    4  replay the mutations after the manifest's seqno into a fresh tail
+    5  sweep what the manifest does not name, files and mutations: a crash during a seal or
+       merge left them
 
-Anything missing or damaged stops this index with `Corruption`; nothing is skipped, and
-nothing is swept before all of it has been read.
+Anything missing or damaged stops this index with `Corruption`. Nothing is skipped, and
+nothing is removed before all else has been read: a stray may be the last copy of what is
+damaged.
 """
 
 import shutil
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from vicinal.engine.apply import Sealed, State
 from vicinal.engine.log import Log, Manifest
+from vicinal.errors import Corruption
 from vicinal.model import IndexConfig
 from vicinal.segment import format as layout
 from vicinal.segment.segment import Segment, SegmentView
@@ -39,26 +42,34 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
         manifest.sealed_mutation,
         None if manifest.sealed_at is None else moment(manifest.sealed_at),
     )
-    sweep(folder, manifest)
-    log.trim()
     state = State(config, sealed, string_bytes_max=string_bytes_max)
     for entry in log.entries():
         state.apply(entry.seqno, entry.mutation_id, moment(entry.accepted_at), entry.mutation)
+    sweep(folder / SEGMENTS, manifest)
+    log.trim()
     return state
 
 
-def sweep(folder: Path, manifest: Manifest) -> None:
+def sweep(segments: Path, manifest: Manifest) -> None:
     """Remove what lies among the segments and is not in the manifest."""
-    segments = folder / SEGMENTS
+    if not segments.is_dir():
+        raise Corruption(f"{segments} is missing")
     named = {layout.folder(segments, each.number): each for each in manifest.segments}
     for path in segments.iterdir():
         record = named.get(path)
         if record is None:
-            shutil.rmtree(path)
+            _remove(path)
             continue
         for file in path.iterdir():
             if file.name not in record.components:
-                file.unlink()
+                _remove(file)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def moment(microseconds: int) -> datetime:
