@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vicinal.ann import exact, signs
 from vicinal.ann.base import AnnIndex
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.signs import SignCodes, SignIndex
+from vicinal.ann.signs import Recipe, SignCodes, SignIndex
 from vicinal.model import Floats, Metric
 
 
@@ -40,7 +40,7 @@ def sign_index(values: Floats, metric: Metric) -> SignIndex:
     scale = float(exact.norms(values).max()) or 1.0
     scale = scale if metric is Metric.DOT_PRODUCT else 1.0
     codes, offset = signs.encode(np.ascontiguousarray(values, np.float32), metric, scale, 512)
-    return SignIndex(SignCodes(codes, offset, scale, (400, 800)), metric)
+    return SignIndex(SignCodes(codes, offset, Recipe(512, scale, (400, 800))), metric)
 
 
 BUILDERS = [

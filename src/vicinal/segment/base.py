@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vicinal.ann.signs import SignIndex
 from vicinal.filters.nodes import Filter, Scalar
 from vicinal.model import Floats, Mask, MetadataIndex, Ordinals
 from vicinal.segment.ids import Hashes
@@ -31,6 +32,24 @@ class Selection:
     def of_mask(cls, mask: Mask) -> "Selection":
         """Return the selection of a mask's true rows."""
         return cls(int(np.count_nonzero(mask)), mask=mask)
+
+
+MEASURED_ROWS_MAX = 1_000
+"""Up to this many selected rows are all measured; of more, those with the nearest codes."""
+
+
+def proposed(
+    signs: SignIndex | None, query: Floats, k: int, selection: Selection
+) -> Ordinals | None:
+    """Return the selected rows to measure, or None for all under the selection's mask."""
+    rows = selection.rows
+    if rows is None and selection.mask is not None and selection.count <= MEASURED_ROWS_MAX:
+        rows = np.flatnonzero(selection.mask)
+    if signs is None or (rows is not None and len(rows) <= MEASURED_ROWS_MAX):
+        return rows
+    if rows is not None:
+        return signs.candidates_among(query, k, rows)
+    return signs.candidates(query, k, selection.mask)
 
 
 class View(Protocol):

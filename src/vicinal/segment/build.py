@@ -18,7 +18,7 @@ import numpy as np
 
 from vicinal import metadata
 from vicinal.ann import exact, signs
-from vicinal.ann.signs import SignCodes
+from vicinal.ann.signs import Recipe, SignCodes
 from vicinal.model import Floats, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
 from vicinal.segment.columns import Column, blob_arrays, merged
@@ -48,6 +48,9 @@ def seal_tail(
 ) -> tuple[layout.SegmentRecord, Ordinals]:
     """Write the live rows of a tail as segment `number`.
 
+    Its codes follow the recipe of an older segment when there is one; a merge finds out
+    anew what its rows need.
+
     Returns:
         What the manifest needs, and the tail row of each row of the segment.
     """
@@ -65,6 +68,7 @@ def seal_tail(
         namespaces=namespaces,
         columns=columns,
         metric=metric,
+        recipe=view.recipe,
     )
     return record, rows
 
@@ -147,6 +151,7 @@ def _write(
     namespaces: Column,
     columns: Mapping[int, Column],
     metric: Metric,
+    recipe: Recipe | None = None,
 ) -> layout.SegmentRecord:
     final = layout.folder(segments, number)
     folder = final.with_suffix(".tmp")
@@ -163,7 +168,7 @@ def _write(
             folder / layout.NAMESPACES, layout.NAMESPACES, namespaces.arrays()
         ),
     }
-    codes = _codes(folder / layout.VALUES, components[layout.VALUES], metric)
+    codes = _codes(folder / layout.VALUES, components[layout.VALUES], metric, recipe)
     if codes is not None:
         components[layout.CODES] = files.write(folder / layout.CODES, layout.CODES, codes.arrays())
     for index_number, column in columns.items():
@@ -187,9 +192,12 @@ def _write_values(path: Path, values: Iterable[Floats], shape: tuple[int, int]) 
     return writer.seal
 
 
-def _codes(path: Path, seal: Seal, metric: Metric) -> SignCodes | None:
-    values = ComponentFile(path, layout.VALUES, seal)
-    return signs.build(values.unverified_array("values"), values.array("norms"), metric)
+def _codes(path: Path, seal: Seal, metric: Metric, recipe: Recipe | None) -> SignCodes | None:
+    file = ComponentFile(path, layout.VALUES, seal)
+    values: Floats = file.unverified_array("values")
+    if recipe is not None and len(values) >= signs.ROWS_MIN:
+        return signs.by_recipe(values, metric, recipe)
+    return signs.build(values, file.array("norms"), metric)
 
 
 def _chunks(rows: Ordinals) -> Iterator[Ordinals]:

@@ -13,21 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.signs import SignCodes, SignIndex
+from vicinal.ann.signs import Recipe, SignCodes, SignIndex
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
-from vicinal.segment.base import Selection
+from vicinal.segment.base import Selection, proposed
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
 from vicinal.storage.files import ComponentFile
 
 logger = logging.getLogger(__name__)
-
-MEASURED_ROWS_MAX = 1_000
-"""Up to this many listed rows are all measured; of more, those with the nearest codes."""
 
 LISTED_ROWS_MAX = 20_000
 LISTED_ROWS_MIN = 4_000
@@ -57,6 +54,7 @@ class Segment:
         self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
         self._exact = ExactIndex(self._values, self._values_file.array("norms"), metric)
         self._signs: SignIndex | None = None
+        self.recipe: Recipe | None = None
         self.lacks_codes = False
         if layout.CODES in record.components:
             try:
@@ -64,6 +62,7 @@ class Segment:
                 names = ("codes", "offset", "scale", "candidates")
                 codes = SignCodes.of({name: file.array(name) for name in names})
                 self._signs = SignIndex(codes, metric)
+                self.recipe = codes.recipe
             except Corruption as error:
                 # Codes are made from the values, so nothing is lost: search exactly until
                 # the segment is written again.
@@ -104,12 +103,7 @@ class Segment:
 
     def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
         """See `segment.base.View`."""
-        rows = selection.rows
-        if self._signs is not None:
-            if rows is None:
-                rows = self._signs.candidates(query, k, selection.mask)
-            elif len(rows) > MEASURED_ROWS_MAX:
-                rows = self._signs.candidates_among(query, k, rows)
+        rows = proposed(self._signs, query, k, selection)
         if rows is None:
             self._values_file.verify_all()
             return self._exact.candidates(query, k, selection.mask)

@@ -1,4 +1,7 @@
-"""The tail: the newest vectors of an index, in memory, searched exactly.
+"""The tail: the newest vectors of an index, in memory.
+
+It is searched exactly, or, once it is larger and a segment's recipe is known, by sign codes
+that grow with it (`ann.signs`).
 
 One applier writes; it appends rows and marks rows dead, then takes a `TailView` for the
 next snapshot. Arrays are shared with views, which is safe because a row never changes
@@ -12,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vicinal import metadata
-from vicinal.ann import exact
+from vicinal.ann import exact, signs
 from vicinal.ann.exact import ExactIndex
+from vicinal.ann.signs import GrowingSigns, Recipe, SignIndex
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import (
     Floats,
@@ -24,7 +28,7 @@ from vicinal.model import (
     Ordinals,
     VectorBatch,
 )
-from vicinal.segment.base import Selection
+from vicinal.segment.base import Selection, proposed
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 
@@ -32,10 +36,19 @@ from vicinal.segment.ids import Hashes
 class Tail:
     """The mutable end of an index. Not thread-safe: its one applier calls everything."""
 
-    def __init__(self, dimensions: int, metric: Metric, *, string_bytes_max: int) -> None:
+    def __init__(
+        self,
+        dimensions: int,
+        metric: Metric,
+        *,
+        string_bytes_max: int,
+        recipe: Recipe | None = None,
+    ) -> None:
         self.row_count = 0
         self.live_count = 0
         self._metric = metric
+        self._recipe = recipe
+        self._signs: GrowingSigns | None = None
         self._string_bytes_max = string_bytes_max
         self._values: Floats = np.empty((64, dimensions), np.float32)
         self._norms: Floats = np.empty(64, np.float32)
@@ -67,6 +80,10 @@ class Tail:
         self._reserve(end)
         self._values[start:end] = batch.values
         self._norms[start:end] = exact.norms(batch.values)
+        if self._signs is not None:
+            self._signs.extend(batch.values)
+        elif self._recipe is not None and end >= signs.ROWS_MIN:
+            self._signs = GrowingSigns(self._recipe, self._metric, self._values[:end])
         self._live[start:end] = True
         self._ids.extend(batch.ids)
         self._row_of.update(zip(batch.ids, range(start, end), strict=True))
@@ -126,6 +143,8 @@ class Tail:
             live_count=self.live_count,
             _values=self._values[:count],
             _exact=ExactIndex(self._values[:count], self._norms[:count], self._metric),
+            recipe=self._recipe,
+            _signs=None if self._signs is None else self._signs.index(count),
             _tail=self,
             _kill_count=self.kill_count,
             _ids=self._ids,
@@ -169,10 +188,12 @@ class TailView:
     live: Mask
     live_count: int
     columns: Mapping[str, GrowingColumn]
+    recipe: Recipe | None
     _tail: Tail
     _kill_count: int
     _values: Floats
     _exact: ExactIndex
+    _signs: SignIndex | None
     _ids: Sequence[str]
     _row_of: Mapping[str, int]
     _metadata: Sequence[bytes]
@@ -209,10 +230,10 @@ class TailView:
 
     def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
         """See `segment.base.View`."""
-        if selection.mask is not None and 8 * selection.count < len(self.live):
-            rows = np.flatnonzero(selection.mask)
-            return self._exact.candidates_among(query, k, rows)
-        return self._exact.candidates(query, k, selection.mask)
+        rows = proposed(self._signs, query, k, selection)
+        if rows is None:
+            return self._exact.candidates(query, k, selection.mask)
+        return self._exact.candidates_among(query, k, rows)
 
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vicinal.ann import exact, signs
-from vicinal.ann.signs import SignCodes, SignIndex
+from vicinal.ann.signs import GrowingSigns, Recipe, SignCodes, SignIndex
 from vicinal.model import Floats, Metric
 
 METRICS = list(Metric)
@@ -99,7 +99,8 @@ def test_rows_whose_norms_overflow_are_not_lost() -> None:
 
 
 def test_more_candidates_are_proposed_for_a_larger_k_and_never_fewer_than_k() -> None:
-    codes = SignCodes(np.zeros((1, 64), np.uint8), np.zeros(512, np.float32), 1.0, (200, 800))
+    recipe = Recipe(512, 1.0, (200, 800))
+    codes = SignCodes(np.zeros((1, 64), np.uint8), np.zeros(512, np.float32), recipe)
     index = SignIndex(codes, Metric.COSINE)
 
     counts = [index.candidate_count(k) for k in (1, 10, 30, 100, 1_000, 10_000)]
@@ -117,8 +118,7 @@ def test_stored_codes_are_the_codes_that_were_built() -> None:
 
     again = SignCodes.of(codes.arrays())
 
-    assert again.candidates == codes.candidates
-    assert again.scale == codes.scale
+    assert again.recipe == codes.recipe
     for query in values[:5]:
         assert (
             SignIndex(again, Metric.DOT_PRODUCT).candidates(query, 10, None).tolist()
@@ -133,3 +133,35 @@ def test_directions_do_not_change_from_one_process_to_the_next() -> None:
     codes, _ = signs.encode(rows, Metric.EUCLIDEAN, 1.0, 512)
 
     assert codes[:, :4].tobytes().hex() == "d4edb909aa82373a4f945a177967e4e4"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_codes_that_grew_find_what_codes_built_at_once_find(metric: Metric) -> None:
+    values = clustered(6_100, 64)
+    values, queries = np.ascontiguousarray(values[:6_000]), values[6_000:]
+    built = signs.build(values, exact.norms(values), metric)
+    assert built is not None
+    growing = GrowingSigns(built.recipe, metric, values[:2_500])
+    for start in range(2_500, 6_000, 700):
+        growing.extend(values[start : start + 700])
+    oracle = exact.ExactIndex(values, exact.norms(values), metric)
+
+    index = growing.index(6_000)
+
+    found = sum(
+        len(np.intersect1d(oracle.candidates(each, 10, None), index.candidates(each, 10, None)))
+        for each in queries
+    )
+    assert found >= 0.98 * 10 * len(queries)
+
+
+def test_an_index_of_growing_codes_never_sees_rows_that_came_later() -> None:
+    values = clustered(6_000, 32)
+    growing = GrowingSigns(Recipe(512, 1.0, (400, 800)), Metric.COSINE, values[:2_000])
+    early = growing.index(2_000)
+    before = early.candidates(values[0], 10, None).tolist()
+
+    growing.extend(values[2_000:])
+
+    assert early.candidates(values[0], 10, None).tolist() == before
+    assert max(before) < 2_000
