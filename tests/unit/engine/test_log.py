@@ -1,0 +1,323 @@
+"""The log gives back every acknowledged mutation as it was, or says what is wrong; never less."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vicinal.engine import log as log_module
+from vicinal.engine import records
+from vicinal.engine.log import FILE_NAME, Entry, Log, Manifest
+from vicinal.errors import Corruption, Unavailable
+from vicinal.model import Delete, IndexType, MetadataIndex, Seqno
+from vicinal.segment.build import NumberedIndex
+from vicinal.segment.format import SegmentRecord
+from vicinal.storage import sqlite as storage
+from vicinal.storage.files import Seal
+
+
+def entry(seqno: int, size: int = 1) -> Entry:
+    payload = records.encode(Delete([f"vector-{seqno}"] * size))
+    return Entry(Seqno(seqno), f"mutation-{seqno:04}", 1_000_000 + seqno, payload)
+
+
+def entries(first: int, last: int) -> list[Entry]:
+    return [entry(seqno) for seqno in range(first, last + 1)]
+
+
+def segment(number: int, rows: int = 10) -> SegmentRecord:
+    return SegmentRecord(number, rows, {"values": Seal(1000 + number, 7)})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Log.create(tmp_path)
+    return tmp_path
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Log]:
+    log = Log(folder)
+    try:
+        yield log
+    except BaseException:
+        log.abandon()
+        raise
+    log.close()
+
+
+def seqnos(log: Log) -> list[int]:
+    return [each.seqno for each in log.entries()]
+
+
+def execute(folder: Path, statement: str, fields: Sequence[object] = ()) -> None:
+    """Change a closed log behind its back."""
+    connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None)
+    changed = connection.execute(statement, fields).rowcount
+    connection.close()
+    assert changed
+
+
+def test_entries_come_back_as_they_were_in_order(folder: Path) -> None:
+    with opened(folder) as log:
+        assert (log.last_seqno, list(log.entries())) == (0, [])
+        log.append(entries(1, 3))
+        log.append([entry(4)])
+
+    with opened(folder) as log:
+        assert log.last_seqno == 4
+        assert list(log.entries()) == entries(1, 4)
+        assert next(each.mutation for each in log.entries()) == Delete(["vector-1"])
+
+
+def test_the_manifest_comes_back_as_it_was(folder: Path) -> None:
+    manifest = Manifest(
+        segments=(segment(1), segment(5, 3)),
+        next_segment=6,
+        metadata_indexes=(NumberedIndex(2, MetadataIndex("a.b", IndexType.NUMBER)),),
+        next_metadata_index=3,
+        sealed_seqno=Seqno(2),
+        sealed_mutation="mutation-0002",
+        sealed_at=1_700_000_000_123_456,
+    )
+    live = np.array([True, False, True])
+    with opened(folder) as log:
+        log.append(entries(1, 3))
+        log.commit(manifest, {1: np.ones(10, np.bool_), 5: live})
+
+    with opened(folder) as log:
+        expected = replace(manifest, dead_counts={5: 1}, logged_seqno=Seqno(3))
+        assert log.manifest == expected
+        assert log.live_rows(segment(5, 3)).tolist() == live.tolist()
+        assert log.live_rows(segment(1)).all()
+        assert seqnos(log) == [3]
+
+
+def test_a_commit_replaces_all_tombstones(folder: Path) -> None:
+    some = np.arange(10) > 2
+    manifest = Manifest(segments=(segment(1), segment(2)))
+    with opened(folder) as log:
+        log.commit(manifest, {1: some, 2: some})
+        log.commit(manifest, {1: ~some, 2: np.ones(10, np.bool_)})
+
+    with opened(folder) as log:
+        assert log.live_rows(segment(1)).tolist() == (~some).tolist()
+        assert log.live_rows(segment(2)).all()
+        assert log.manifest.dead_counts == {1: 7}
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9, 1000])
+def test_tombstones_come_back_for_any_number_of_rows(folder: Path, rows: int) -> None:
+    live = np.random.default_rng(rows).random(rows) < 0.5
+    record = segment(1, rows)
+    with opened(folder) as log:
+        log.commit(Manifest(segments=(record,)), {1: live})
+
+    with opened(folder) as log:
+        assert log.live_rows(record).tolist() == live.tolist()
+
+
+def test_sealed_mutations_are_not_replayed_and_are_trimmed_in_steps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_TRIM_BYTES", 100)
+    with opened(folder) as log:
+        log.append([entry(seqno, size=5) for seqno in range(1, 21)])
+        log.commit(Manifest(sealed_seqno=Seqno(17)), {})
+        assert seqnos(log) == [18, 19, 20]
+        log.trim()
+
+    count = "SELECT count(*), min(seqno) FROM mutation"
+    connection = sqlite3.connect(folder / FILE_NAME)
+    assert connection.execute(count).fetchone() == (3, 18)
+    connection.close()
+
+
+def test_trimming_that_was_cut_short_goes_on_when_asked_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_TRIM_BYTES", 1)
+    steps = iter([True, True])
+
+    @contextmanager
+    def two_steps_only(connection: sqlite3.Connection) -> Iterator[None]:
+        if not next(steps, False):
+            raise sqlite3.OperationalError("disk I/O error")
+        with storage.transaction(connection):
+            yield
+
+    log = Log(folder)
+    log.append(entries(1, 9))
+    log.commit(Manifest(sealed_seqno=Seqno(8)), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(log_module, "transaction", two_steps_only)
+        with pytest.raises(Unavailable, match="disk I/O error"):
+            log.trim()
+    log.abandon()
+
+    with opened(folder) as log:
+        assert (log.last_seqno, seqnos(log)) == (9, [9])
+        log.trim()
+        log.append([entry(10)])
+        assert seqnos(log) == [9, 10]
+
+
+def test_a_log_that_is_wholly_sealed_goes_on_where_it_was(folder: Path) -> None:
+    with opened(folder) as log:
+        log.append(entries(1, 4))
+        log.commit(Manifest(sealed_seqno=Seqno(4)), {})
+        log.trim()
+
+    with opened(folder) as log:
+        assert (log.last_seqno, seqnos(log)) == (4, [])
+        log.append([entry(5)])
+        assert seqnos(log) == [5]
+
+
+def test_entries_out_of_order_are_a_mistake(folder: Path) -> None:
+    with opened(folder) as log, pytest.raises(AssertionError):
+        log.append([entry(2)])
+
+
+def test_an_append_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(folder)
+    log.append([entry(1)])
+
+    with pytest.raises(Corruption, match="UNIQUE"):
+        log.append([entry(2), entry(2)])
+
+    assert log.last_seqno == 1
+    assert seqnos(log) == [1]
+    log.abandon()
+
+
+# Damage
+
+
+DAMAGE_TO_A_MUTATION = [
+    "UPDATE mutation SET seqno = 9 WHERE seqno = 3",
+    "REPLACE INTO mutation SELECT 2, mutation_id, accepted_at, payload, checksum FROM mutation WHERE seqno = 3",
+    "UPDATE mutation SET mutation_id = 'mutation-0009' WHERE seqno = 2",
+    "UPDATE mutation SET mutation_id = CAST(x'ff' AS TEXT) WHERE seqno = 2",
+    "UPDATE mutation SET mutation_id = CAST(mutation_id AS BLOB) WHERE seqno = 2",
+    "UPDATE mutation SET accepted_at = accepted_at + 1 WHERE seqno = 2",
+    "UPDATE mutation SET payload = payload || x'00' WHERE seqno = 2",
+    "UPDATE mutation SET payload = x'' WHERE seqno = 2",
+    "UPDATE mutation SET checksum = checksum + 1 WHERE seqno = 2",
+    "UPDATE mutation SET payload = (SELECT payload FROM mutation WHERE seqno = 1) WHERE seqno = 2",
+]
+
+
+@pytest.mark.parametrize("statement", DAMAGE_TO_A_MUTATION)
+def test_a_change_to_any_field_of_a_mutation_is_noticed(folder: Path, statement: str) -> None:
+    with opened(folder) as log:
+        log.append(entries(1, 3))
+    execute(folder, statement)
+
+    with pytest.raises(Corruption, match=r"index\.db"), opened(folder) as log:
+        list(log.entries())
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+def test_a_mutation_that_is_missing_is_noticed_wherever_it_was(folder: Path, lost: int) -> None:
+    # The last one too: a log that was closed knows where it ended.
+    with opened(folder) as log:
+        log.append(entries(1, 4))
+    execute(folder, "DELETE FROM mutation WHERE seqno = ?", (lost,))
+
+    with pytest.raises(Corruption, match=r"index\.db lacks mutations: it has 3 from"):
+        Log(folder)
+
+
+def test_a_log_that_ends_before_what_the_manifest_saw_is_refused(folder: Path) -> None:
+    # As when a crashed log has lost its newest commits.
+    log = Log(folder)
+    log.append(entries(1, 4))
+    log.commit(Manifest(sealed_seqno=Seqno(2)), {})
+    log.abandon()
+    execute(folder, "DELETE FROM mutation WHERE seqno = 4")
+
+    with pytest.raises(Corruption, match="and to 4 or more"):
+        Log(folder)
+
+
+def test_mutations_between_the_sealed_ones_and_the_rest_must_be_there(folder: Path) -> None:
+    with opened(folder) as log:
+        log.append(entries(1, 4))
+        log.commit(Manifest(sealed_seqno=Seqno(2)), {})
+    execute(folder, "DELETE FROM mutation WHERE seqno = 3")
+
+    with pytest.raises(Corruption, match="lacks mutations"):
+        Log(folder)
+
+
+DAMAGE_TO_THE_MANIFEST = [
+    "DELETE FROM manifest",
+    "UPDATE manifest SET document = replace(document, '\"next_segment\":1', '\"next_segment\":2')",
+    "UPDATE manifest SET document = CAST(document AS TEXT)",
+    "UPDATE manifest SET checksum = checksum - 1",
+]
+
+
+@pytest.mark.parametrize("statement", DAMAGE_TO_THE_MANIFEST)
+def test_damage_to_the_manifest_is_noticed(folder: Path, statement: str) -> None:
+    execute(folder, statement)
+
+    with pytest.raises(Corruption, match=r"the manifest in .*index\.db is missing or damaged"):
+        Log(folder)
+
+
+DAMAGE_TO_TOMBSTONES = [
+    "DELETE FROM tombstone WHERE segment = 1",
+    "UPDATE tombstone SET segment = 3 WHERE segment = 1",
+    "UPDATE tombstone SET bitmap = x'0300' WHERE segment = 1",
+    "UPDATE tombstone SET bitmap = x'' WHERE segment = 1",
+    "UPDATE tombstone SET bitmap = 'text' WHERE segment = 1",
+    "UPDATE tombstone SET checksum = checksum + 1 WHERE segment = 1",
+    "REPLACE INTO tombstone SELECT 1, bitmap, checksum FROM tombstone WHERE segment = 2",
+]
+
+
+@pytest.mark.parametrize("statement", DAMAGE_TO_TOMBSTONES)
+def test_damage_to_tombstones_is_noticed(folder: Path, statement: str) -> None:
+    live = np.arange(10) != 0
+    with opened(folder) as log:
+        log.commit(Manifest(segments=(segment(1), segment(2))), {1: live, 2: live[::-1]})
+    execute(folder, statement)
+
+    with opened(folder) as log:
+        assert log.live_rows(segment(2)).sum() == 9
+        with pytest.raises(Corruption, match=r"tombstones of segment 1 in .*index\.db"):
+            log.live_rows(segment(1))
+
+
+def test_another_format_is_refused_by_its_number(folder: Path) -> None:
+    with opened(folder) as log:
+        log.commit(Manifest(format_version=2), {})
+
+    with pytest.raises(Corruption, match="is of format 2, this version reads format 1"):
+        Log(folder)
+
+
+def test_a_log_that_is_missing_or_empty_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(Corruption, match=r"index\.db is missing"):
+        Log(tmp_path)
+    (tmp_path / FILE_NAME).touch()
+    with pytest.raises(Corruption, match=r"index\.db is missing or empty"):
+        Log(tmp_path)
+    assert (tmp_path / FILE_NAME).stat().st_size == 0
+
+
+def test_abandoning_writes_nothing(folder: Path) -> None:
+    log = Log(folder)
+    log.append([entry(1)])
+    manifest = log.manifest
+    log.abandon()
+
+    with opened(folder) as log:
+        assert log.manifest == manifest
+        assert seqnos(log) == [1]
