@@ -318,8 +318,11 @@ class OpenIndex:
 
     def _merge(self, is_idle: Sequence[bool]) -> None:
         try:
-            self._maintenance.verify(lambda: self._is_stopped)
-            while self._options.merges and not self._is_stopped:
+            while not self._is_stopped:
+                # Again after a merge: its files have not been read back yet.
+                self._maintenance.verify(lambda: self._is_stopped)
+                if not self._options.merges:
+                    return
                 if not self._maintenance.merge_once(is_idle=any(is_idle)):
                     return
         except OSError:
