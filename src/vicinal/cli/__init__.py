@@ -9,7 +9,20 @@ and notes go to standard error. An expected error is one sentence and exit statu
 import click
 
 from vicinal import errors
-from vicinal.cli import exporting, importing, index, limits, query, serve, token
+from vicinal.cli import (
+    config,
+    demo,
+    doctor,
+    exporting,
+    importing,
+    index,
+    limits,
+    model,
+    query,
+    serve,
+    token,
+    workers,
+)
 
 __all__ = ["main"]
 
@@ -32,11 +45,17 @@ def main() -> None:
 
 for each in (
     serve.command,
+    demo.command,
     index.group,
     importing.command,
     exporting.command,
     query.command,
+    model.group,
     token.group,
     limits.command,
+    config.group,
+    doctor.command,
+    workers.wrangler_command,
+    workers.hook_path_command,
 ):
     main.add_command(each)
