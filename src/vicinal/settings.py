@@ -111,7 +111,7 @@ class Settings:
         default=(), metadata=_rule("Folders that hold one model's files each, as MODEL=FOLDER.")
     )
     allow_model_download: bool = field(
-        default=False,
+        default=True,
         metadata=_rule("Fetch a known model when it is first asked for and not on disk."),
     )
     embedding_threads: int = field(

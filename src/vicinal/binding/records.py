@@ -127,11 +127,11 @@ def plain(value: object, where: str, error: type[InvalidInput], depth: int = _DE
         return [
             plain(each, f"{where}[{place}]", error, depth - 1) for place, each in enumerate(value)
         ]
-    raise error(f"{where}: a {type(value).__name__} has no form in JSON")
+    raise error(f"{where}: {type(value).__name__} has no form in JSON")
 
 
 def _key(key: object, where: str, error: type[InvalidInput]) -> str:
     if not isinstance(key, str):
-        raise error(f"{where}: key {key!r} is a {type(key).__name__}, not a string")
+        raise error(f"{where}: key {key!r} is {type(key).__name__}, not a string")
     text: str = plain(key, where, error, 0)
     return text

@@ -1,13 +1,22 @@
 """``vicinal serve``: the server, and on its first screen what to copy to use it."""
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vicinal.cli import show
-from vicinal.settings import TABLE, Setting, load
+from vicinal import errors
+from vicinal.cli import demo, show
+from vicinal.cli.client import Target
+from vicinal.settings import TABLE, Setting, Settings, load
+
+if TYPE_CHECKING:
+    from vicinal.app import Ready
+
+TOKEN_VARIABLE = "VICINAL_TOKEN"
 
 
 def _flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,8 +53,9 @@ def config_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.command("serve")
 @config_option
 @_flags
+@click.option("--demo", "with_demo", is_flag=True, help="Load the demo and show an answer.")
 @click.option("--quiet", is_flag=True, help="Do not print the lines to copy.")
-def command(config: Path | None, quiet: bool, **flags: object) -> None:
+def command(config: Path | None, with_demo: bool, quiet: bool, **flags: object) -> None:
     """Serve Vectorize and text embeddings over HTTP until interrupted.
 
     Every setting can also be given in the environment (VICINAL_PORT for --port) or in a
@@ -58,6 +68,50 @@ def command(config: Path | None, quiet: bool, **flags: object) -> None:
 
     def announce(ready: app.Ready) -> None:
         if not quiet:
-            show.note(f"Vicinal serves {settings.data} at {ready.origin}")
+            click.echo(lines_to_copy(ready, settings))
+        if with_demo:
+            _show_demo(ready, settings)
 
     app.serve(settings, announce)
+
+
+def lines_to_copy(ready: "Ready", settings: Settings) -> str:
+    """Return what a person needs to know to use the server, each line ready to be run.
+
+    A token is never printed, as this output may end in a log: the lines take it from
+    ``VICINAL_TOKEN`` where one is needed, and have any text for it where none is.
+    """
+    base_url, account = f"{ready.origin}/client/v4", settings.account
+    if ready.application.needs_token:
+        shell, python = f'"${TOKEN_VARIABLE}"', f'os.environ["{TOKEN_VARIABLE}"]'
+        node, header = f"process.env.{TOKEN_VARIABLE}", f"Bearer ${TOKEN_VARIABLE}"
+        first = f"Every request needs a token; the lines take it from {TOKEN_VARIABLE}."
+    else:
+        shell, python, node, header = account, f'"{account}"', f'"{account}"', f"Bearer {account}"
+        first = "No token has been created, so any text will do for one."
+    environment = f"CLOUDFLARE_API_BASE_URL={base_url} CLOUDFLARE_API_TOKEN={shell}"
+    return f"""
+Vicinal serves {shlex.quote(str(settings.data))} at {ready.origin}
+{first}
+
+  curl      curl -H "Authorization: {header}" {base_url}/accounts/{account}/vectorize/v2/indexes
+  Python    client = cloudflare.Cloudflare(base_url="{base_url}", api_token={python})
+            client.vectorize.indexes.list(account_id="{account}")
+  Node      const client = new Cloudflare({{ baseURL: "{base_url}", apiToken: {node} }})
+            await client.vectorize.indexes.list({{ account_id: "{account}" }})
+  wrangler  {environment} CLOUDFLARE_ACCOUNT_ID={account} npx wrangler vectorize list
+"""
+
+
+def _show_demo(ready: "Ready", settings: Settings) -> None:
+    """Load the demo and print answers; a demo that fails leaves the server serving."""
+    target = Target(ready.origin, ready.application.own_token, settings.account)
+    try:
+        with target.connect() as client:
+            demo.load(client)
+            demo.answer_question(client)
+            demo.answer_example(client, demo.MODEL, demo.EXAMPLES[1])
+    except (click.ClickException, errors.Error) as error:
+        show.note(f"the demo failed: {error}")
+        return
+    click.echo(f'\nAsk your own: vicinal query {demo.FACTS_INDEX} --text "..."')

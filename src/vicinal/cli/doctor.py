@@ -1,0 +1,156 @@
+"""``vicinal doctor``: is there what a server needs on this machine?
+
+Looks, and changes nothing. Each finding is ok, a warning or a problem; a problem is what
+keeps ``vicinal serve`` with the same settings from starting or answering.
+"""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import click
+
+from vicinal import errors
+from vicinal.cli import show
+from vicinal.cli.demo import MODEL
+from vicinal.cli.serve import config_option
+from vicinal.settings import TOKENS_FILE, Settings, load
+from vicinal.tokens import Tokens
+
+OPEN_FILES_MIN = 1_024
+DISK_BYTES_MIN = 1 << 30
+
+_PACKAGES = ("vicinal", "faiss-cpu", "numpy", "onnxruntime", "starlette", "uvicorn")
+
+
+class Verdict(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, how it is, and what was seen."""
+
+    subject: str
+    verdict: Verdict
+    seen: str
+
+
+@click.command("doctor")
+@click.option("--data", help="The server's data folder.")
+@click.option("--port", help="The port that it shall listen on.")
+@config_option
+def command(data: str | None, port: str | None, config: Path | None) -> None:
+    """Check versions, data folder, port, models, memory for files and tokens."""
+    settings = load({"data": data, "port": port}, os.environ, config).settings
+    findings = list(examine(settings))
+    show.table(
+        ("what", "verdict", "seen"), [(each.subject, each.verdict, each.seen) for each in findings]
+    )
+    problems = sum(each.verdict is Verdict.PROBLEM for each in findings)
+    if problems:
+        raise click.ClickException(f"{problems} of {len(findings)} checks found a problem")
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield a finding for each thing that is looked at."""
+    yield Finding("python", Verdict.OK, f"{platform.python_version()} on {platform.platform()}")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
+    yield Finding(
+        "packages", Verdict.OK, ", ".join([*versions, f"sqlite {sqlite3.sqlite_version}"])
+    )
+    yield _data_folder(settings.data)
+    yield _disk(settings.data)
+    yield _port(settings)
+    yield _tokens(settings)
+    yield _open_files()
+    yield from _models(settings)
+
+
+def _data_folder(folder: Path) -> Finding:
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not nearest.is_dir():
+        return Finding("data folder", Verdict.PROBLEM, f"{nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding("data folder", Verdict.PROBLEM, f"{nearest} cannot be written")
+    if nearest != folder:
+        return Finding("data folder", Verdict.OK, f"{folder} will be made")
+    return Finding("data folder", Verdict.OK, f"{folder} is there")
+
+
+def _disk(folder: Path) -> Finding:
+    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(nearest).free
+    verdict = Verdict.OK if free >= DISK_BYTES_MIN else Verdict.WARNING
+    return Finding("disk", verdict, f"{free / (1 << 30):,.1f} GiB free")
+
+
+def _port(settings: Settings) -> Finding:
+    place = f"{settings.host} port {settings.port}"
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port)[0][0]
+        socket.create_server((settings.host, settings.port), family=family).close()
+    except OSError as error:
+        return Finding("port", Verdict.PROBLEM, f"{place}: {error.strerror}")
+    return Finding("port", Verdict.OK, f"{place} is free")
+
+
+def _tokens(settings: Settings) -> Finding:
+    count = len(settings.token)
+    path = settings.data / TOKENS_FILE
+    if path.exists():
+        try:
+            with closing(Tokens(path)) as tokens:
+                count += len(tokens.list())
+        except errors.Error as error:
+            return Finding("tokens", Verdict.PROBLEM, str(error))
+    if count:
+        return Finding("tokens", Verdict.OK, f"{count}; every request needs one")
+    if settings.is_loopback:
+        return Finding("tokens", Verdict.OK, "none; any will do, only this machine can connect")
+    return Finding("tokens", Verdict.PROBLEM, f"none, but {settings.host} can be reached by others")
+
+
+def _open_files() -> Finding:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return Finding("open files", Verdict.OK, "no limit")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < OPEN_FILES_MIN:
+        advice = f"{soft} at most; raise it to {OPEN_FILES_MIN} or more with ulimit -n"
+        return Finding("open files", Verdict.WARNING, advice)
+    return Finding("open files", Verdict.OK, f"{soft:,} at most")
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    from vicinal.app import open_embedder
+
+    backend = open_embedder(settings)
+    try:
+        for model in backend.models():
+            subject = f"model {model.name}"
+            if not model.is_available:
+                verdict = Verdict.WARNING if model.name == MODEL else Verdict.OK
+                yield Finding(subject, verdict, f"not here; vicinal model pull {model.name}")
+                continue
+            try:
+                backend.preload(model.name)
+            except errors.Error as error:
+                yield Finding(subject, Verdict.PROBLEM, str(error))
+            else:
+                yield Finding(subject, Verdict.OK, f"ready, {model.dimensions} dimensions")
+    finally:
+        backend.close()
