@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import httpx
 import uvicorn
 
+from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder, Embedding, ModelInfo, Pooling
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
@@ -104,7 +105,8 @@ def _create(settings: Settings) -> Application:
         opened.callback(engine.close)
         embedder = _embedder(settings)
         opened.callback(embedder.close)
-        asgi = build(engine, embedder, tokens, _server_config(settings))
+        databases = Databases(settings.data / "d1")
+        asgi = build(engine, embedder, tokens, databases, _server_config(settings))
         opened.pop_all()
     return Application(asgi, engine, embedder, tokens, own_token, needs_token)
 

@@ -17,6 +17,7 @@
     │   ├── BadFilter             a filter outside the grammar
     │   ├── BadCursor             a cursor that is unknown, foreign or expired
     │   ├── LimitExceeded         one more of something than an index or account may hold
+    │   ├── BadStatement          SQL that SQLite refuses, or beyond a bound
     │   ├── UnknownSession        a remote session that is over, or was before a restart
     │   ├── BadEmbeddingInput     an embedding request outside what the models take
     │   └── BadEmbeddingBody      the body of one that is not JSON at all
@@ -117,6 +118,10 @@ class BadCursor(InvalidInput):
 
 class LimitExceeded(InvalidInput):
     """An index or account would hold one more of something than it may."""
+
+
+class BadStatement(InvalidInput):
+    """A SQL statement that SQLite refuses, or that exceeds a bound."""
 
 
 class UnknownSession(InvalidInput):

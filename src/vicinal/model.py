@@ -226,3 +226,35 @@ class Page:
     total_count: int
     next_cursor: str | None
     expires_at: datetime | None
+
+
+SqlValue = int | float | str | bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class SqlStatement:
+    """SQL and its parameters; SQL of several statements takes none."""
+
+    sql: str
+    parameters: Sequence[SqlValue] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SqlResult:
+    """What one SQL statement did.
+
+    Attributes:
+        columns: Their names, in order; none when it returns no rows.
+        rows: A value for each column.
+        changes: How many rows it wrote.
+        last_row_id: Of the newest row of the call, 0 when there is none.
+        seconds: How long it took.
+        file_bytes: How large the database is.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[SqlValue]]
+    changes: int
+    last_row_id: int
+    seconds: float
+    file_bytes: int

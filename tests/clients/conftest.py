@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.embedder import DIMENSIONS, TINY, TinyEmbedder
 from tests.support.server import Running, in_thread
+from vicinal.d1 import Databases
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.limits import Limits
 from vicinal.server.app import build
@@ -38,7 +39,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     _, writer = tokens.create("writer", Permission.WRITE)
     _, reader = tokens.create("reader", Permission.READ)
     engine = EmbeddedEngine.open(folder / "data", EngineOptions(Limits()))
-    app = build(engine, TinyEmbedder(), tokens, ServerConfig())
+    app = build(engine, TinyEmbedder(), tokens, Databases(folder / "d1"), ServerConfig())
     with in_thread(app, token=writer) as running:
         yield Served(running, reader, TINY, DIMENSIONS)
     engine.close()

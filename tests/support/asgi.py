@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from tests.support.embedder import TinyEmbedder
 from tests.support.model_engine import ModelEngine
+from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.server.app import App, build
@@ -95,6 +96,7 @@ def application(
         engine or ModelEngine(),
         embedder or TinyEmbedder(),
         Tokens(folder / "tokens.db", fixed=tokens),
+        Databases(folder / "d1"),
         config or ServerConfig(),
     )
 

@@ -29,6 +29,7 @@ from typing import Any
 
 from tests.support.asgi import Received, call
 from tests.support.embedder import TinyEmbedder
+from vicinal.d1 import Databases
 from vicinal.engine.base import Engine
 from vicinal.limits import PROFILES, Limits
 from vicinal.server.app import App, build
@@ -70,7 +71,8 @@ def limits_of(exchange: dict[str, Any]) -> Limits:
 def replay(exchange: dict[str, Any], engine: Engine, folder: Path) -> None:
     """Play an exchange against an engine and compare what comes back."""
     tokens = Tokens(folder / "tokens.db")
-    app = build(engine, TinyEmbedder(), tokens, ServerConfig(limits=limits_of(exchange)))
+    config = ServerConfig(limits=limits_of(exchange))
+    app = build(engine, TinyEmbedder(), tokens, Databases(folder / "d1"), config)
     try:
         for request in exchange.get("given", []):
             # Given requests come before the tokens, so that they need none.

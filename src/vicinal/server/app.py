@@ -13,6 +13,7 @@ import re
 from dataclasses import replace
 from urllib.parse import parse_qsl
 
+from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.errors import (
@@ -51,7 +52,13 @@ _CLOSE = (b"connection", b"close")
 _CLIENT_CLOSED = 499  # nginx's; for the log only, nothing is sent
 
 
-def build(engine: Engine, embedder: Embedder, tokens: Tokens, config: ServerConfig) -> "App":
+def build(
+    engine: Engine,
+    embedder: Embedder,
+    tokens: Tokens,
+    databases: Databases,
+    config: ServerConfig,
+) -> "App":
     """Put the application together; it closes neither engine, embedder nor tokens."""
     return App(
         Services(
@@ -63,6 +70,9 @@ def build(engine: Engine, embedder: Embedder, tokens: Tokens, config: ServerConf
             embedding_workers=Workers(
                 "embed", config.embedding_threads, config.embedding_queue_max
             ),
+            databases=databases,
+            # One at a time: SQLite lets nobody else write either, and indexes come first.
+            database_workers=Workers("database", 1, config.requests_max),
             query_pace=Pace(),
             write_pace=Pace(),
             sessions=Sessions(),
@@ -97,6 +107,7 @@ class App:
         assert (await receive())["type"] == "lifespan.shutdown"
         self.services.workers.close()
         self.services.embedding_workers.close()
+        self.services.database_workers.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:

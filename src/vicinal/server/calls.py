@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.limits import Limits
@@ -45,7 +46,8 @@ class ServerConfig:
         body_idle_s: Seconds that a body may stop arriving.
         wait_s_max: The longest that ``Prefer: wait`` is followed.
         threads: Threads for queries and for parsing large bodies.
-        embedding_threads: Threads that may wait for the embedder.
+        embedding_threads: Threads that may wait for the embedder, which takes calls in turns
+            and computes in threads of its own.
         embedding_queue_max: Embedding requests that may be under way; one more is answered 429.
     """
 
@@ -58,7 +60,7 @@ class ServerConfig:
     body_idle_s: float = 30.0
     wait_s_max: int = 60
     threads: int = 2
-    embedding_threads: int = 2
+    embedding_threads: int = 16
     embedding_queue_max: int = 256
 
 
@@ -72,6 +74,8 @@ class Services:
     tokens: Tokens
     workers: Workers
     embedding_workers: Workers
+    databases: Databases
+    database_workers: Workers
     query_pace: Pace
     write_pace: Pace
     sessions: Sessions

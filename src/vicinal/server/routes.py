@@ -8,6 +8,7 @@ from vicinal.server import (
     accounts,
     ai,
     binding,
+    d1,
     indexes,
     metadata_indexes,
     ops,
@@ -23,6 +24,7 @@ API_ROUTES: tuple[Route, ...] = (
     *ai.ROUTES,
     *accounts.ROUTES,
     *remote_session.ROUTES,
+    *d1.ROUTES,
 )
 """What clients call; the OpenAPI document describes these."""
 

@@ -62,6 +62,7 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
         errors.BadFilter: Row(400, 40094),  # ours
         errors.BadCursor: Row(400, 40095),  # ours
         errors.LimitExceeded: Row(400, 40096),  # ours
+        errors.BadStatement: Row(400, 7500),
         # wrangler begins a new session when it reads these words.
         errors.UnknownSession: Row(400, 10049, "Invalid Workers Preview configuration: %s"),
         errors.BadEmbeddingInput: Row(400, 5006, "AiError: Bad input: %s"),

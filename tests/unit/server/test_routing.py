@@ -122,5 +122,7 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
         "binding_insert",
         "binding_upsert",
         "binding_deleteByIds",
+        "d1_raw",
+        "d1_query",
     }
     assert all(route.permission is not None for route in clients)

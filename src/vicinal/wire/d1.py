@@ -1,0 +1,116 @@
+"""The JSON of SQL databases: statements in, rows out, as arrays or as objects.
+
+Blobs are arrays of numbers, as in D1. Infinity has no JSON and becomes null, as everywhere.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from vicinal.errors import BadBody
+from vicinal.model import SqlResult, SqlStatement
+
+_encode = msgspec.json.Encoder().encode
+
+_Parameter = bool | int | float | str | None
+
+
+class _Statement(msgspec.Struct):
+    sql: str
+    params: list[_Parameter] | None = None
+
+
+class StatementsRequest(msgspec.Struct):
+    """SQL to run: one text, which may hold several statements, or a batch of them."""
+
+    sql: str | None = None
+    params: list[_Parameter] | None = None
+    batch: list[_Statement] | None = None
+
+
+class Meta(msgspec.Struct):
+    """What a statement did; how many rows it read is not counted."""
+
+    duration: float
+    changes: int
+    last_row_id: int
+    changed_db: bool
+    size_after: int
+    rows_written: int
+    served_by: Literal["vicinal"] = "vicinal"
+
+
+class Rows(msgspec.Struct):
+    """Rows, with the names of their columns said once."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+class RawResult(msgspec.Struct):
+    """The result of a statement, rows as arrays."""
+
+    results: Rows
+    meta: Meta
+    success: Literal[True] = True
+
+
+class ObjectsResult(msgspec.Struct):
+    """The result of a statement, rows as objects."""
+
+    results: list[dict[str, Any]]
+    meta: Meta
+    success: Literal[True] = True
+
+
+def statements(body: bytes) -> list[SqlStatement]:
+    """Read the statements of a call.
+
+    Raises:
+        BadBody: the body is not of this shape.
+    """
+    try:
+        request = msgspec.json.decode(body, type=StatementsRequest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadBody(f"Failed to parse the request body as JSON: {error}") from None
+    if (request.sql is None) == (request.batch is None):
+        raise BadBody("Failed to parse the request body as JSON: expected one of sql and batch")
+    if request.batch is not None:
+        return [SqlStatement(each.sql, each.params or ()) for each in request.batch]
+    assert request.sql is not None
+    return [SqlStatement(request.sql, request.params or ())]
+
+
+def raw(results: Sequence[SqlResult]) -> bytes:
+    """Write results with their rows as arrays."""
+    return _encode([RawResult(Rows(each.columns, _rows(each)), _meta(each)) for each in results])
+
+
+def objects(results: Sequence[SqlResult]) -> bytes:
+    """Write results with their rows as objects; of columns of one name, the last counts."""
+    return _encode(
+        [
+            ObjectsResult(
+                [dict(zip(each.columns, row, strict=True)) for row in _rows(each)], _meta(each)
+            )
+            for each in results
+        ]
+    )
+
+
+def _rows(result: SqlResult) -> list[list[Any]]:
+    return [
+        [list(value) if isinstance(value, bytes) else value for value in row] for row in result.rows
+    ]
+
+
+def _meta(result: SqlResult) -> Meta:
+    return Meta(
+        duration=result.seconds * 1000,
+        changes=result.changes,
+        last_row_id=result.last_row_id,
+        changed_db=result.changes > 0,
+        size_after=result.file_bytes,
+        rows_written=result.changes,
+    )
