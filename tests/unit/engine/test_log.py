@@ -198,9 +198,13 @@ def test_an_append_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.M
 # Damage
 
 
+COPIED_FROM_THE_NEXT = (
+    "REPLACE INTO mutation SELECT 2, mutation_id, accepted_at, payload, checksum"
+    " FROM mutation WHERE seqno = 3"
+)
 DAMAGE_TO_A_MUTATION = [
     "UPDATE mutation SET seqno = 9 WHERE seqno = 3",
-    "REPLACE INTO mutation SELECT 2, mutation_id, accepted_at, payload, checksum FROM mutation WHERE seqno = 3",
+    COPIED_FROM_THE_NEXT,
     "UPDATE mutation SET mutation_id = 'mutation-0009' WHERE seqno = 2",
     "UPDATE mutation SET mutation_id = CAST(x'ff' AS TEXT) WHERE seqno = 2",
     "UPDATE mutation SET mutation_id = CAST(mutation_id AS BLOB) WHERE seqno = 2",
