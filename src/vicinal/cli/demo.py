@@ -16,7 +16,7 @@ import msgspec
 from vicinal.cli import show
 from vicinal.cli.client import Client, Info, Matches, Refused, Target, target_options
 from vicinal.cli.index import add_metadata_index
-from vicinal.cli.query import embed, print_matches
+from vicinal.cli.query import embed
 
 MODEL = "@hf/sentence-transformers/all-minilm-l6-v2"
 STORIES_INDEX = "demo-stories"
@@ -35,7 +35,6 @@ _METADATA_INDEXES = (
     ("place.continent", "string"),
 )
 _TEXTS_PER_CALL = 100
-_DUPLICATE_NAME = 3002
 _WAIT_S = 60.0
 _PATIENCE_S = 60.0
 
@@ -119,7 +118,20 @@ def answer_example(client: Client, model: str, example: Example) -> None:
         narrowed = f" with filter {msgspec.json.encode(example.filter).decode()}"
     answer = client.post(client.indexes(FACTS_INDEX, "query"), body)
     click.echo(f'\n"{example.text}"{narrowed}')
-    print_matches(answer.read(Matches).matches)
+    found = [(match.score, match.metadata or {}) for match in answer.read(Matches).matches]
+    show.table(
+        ("score", "topic", "year", "continent", "text"),
+        [
+            (
+                f"{score:.4f}",
+                str(fact["topic"]),
+                str(fact.get("year", "")),
+                str(fact.get("place", {}).get("continent", "")),
+                str(fact["text"]),
+            )
+            for score, fact in found
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +151,21 @@ def _fill(
     metadata_indexes: Sequence[tuple[str, str]],
 ) -> None:
     """Create an index with these records in it, unless it holds as many already."""
-    chunks = [records[i : i + _TEXTS_PER_CALL] for i in range(0, len(records), _TEXTS_PER_CALL)]
-    first = embed(client, model, [record.text for record in chunks[0]])
-    config = {"dimensions": len(first[0]), "metric": "cosine"}
     try:
-        client.post(client.indexes(), {"name": index, "config": config})
-    except Refused as refused:
-        if _DUPLICATE_NAME not in refused.codes:
-            raise
         if client.get(client.indexes(index, "info")).read(Info).vector_count >= len(records):
             return
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        dimensions = len(embed(client, model, [records[0].text])[0])
+        config = {"dimensions": dimensions, "metric": "cosine"}
+        client.post(client.indexes(), {"name": index, "config": config})
     for property_name, index_type in metadata_indexes:
         add_metadata_index(client, index, property_name, index_type)
     show.note(f"embedding {len(records)} texts into {index}")
-    for place, chunk in enumerate(chunks):
-        vectors = first if place == 0 else embed(client, model, [each.text for each in chunk])
+    for start in range(0, len(records), _TEXTS_PER_CALL):
+        chunk = records[start : start + _TEXTS_PER_CALL]
+        vectors = embed(client, model, [each.text for each in chunk])
         lines = [
             {"id": each.id, "values": values, "metadata": each.metadata}
             for each, values in zip(chunk, vectors, strict=True)

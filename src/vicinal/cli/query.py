@@ -1,6 +1,5 @@
 """``vicinal query``: search an index by text, by vector or by the id of a stored vector."""
 
-import math
 from typing import Any
 
 import click
@@ -94,18 +93,23 @@ def print_matches(matches: list[Match]) -> None:
         show.note("nothing matches")
         return
     show.table(
-        ("score", "id", "namespace", "metadata"),
+        ("score", "id", "namespace", "metadata", "values"),
         [
             (
-                _short(match.score),
+                f"{match.score:.6f}",
                 match.id,
                 match.namespace or "",
-                msgspec.json.encode(match.metadata).decode() if match.metadata else "",
+                _compact(match.metadata),
+                _compact(match.values),
             )
             for match in matches
         ],
         right=("score",),
     )
+
+
+def _compact(value: object) -> str:
+    return msgspec.json.encode(value).decode() if value else ""
 
 
 def _model(client: Client, index: str) -> str:
@@ -132,7 +136,3 @@ def _json(text: str, option: str) -> object:
         return msgspec.json.decode(text)
     except msgspec.MsgspecError as error:
         raise click.UsageError(f"{option} is not JSON: {error}") from error
-
-
-def _short(score: float) -> str:
-    return f"{score:.6f}" if math.isfinite(score) else str(score)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 _WIDE = 10_000  # when piped, nothing is cut or wrapped
@@ -13,17 +14,26 @@ _WIDE = 10_000  # when piped, nothing is cut or wrapped
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
-    """Print rows under headings; the columns named in `right` are aligned right."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDE
+    """Print rows under headings, leaving out columns that are empty in every row.
+
+    The columns named in `right` are aligned right. Piped, lines are as long as they need.
+    """
     laid_out = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        laid_out.add_column(column, justify="right" if column in right else "left")
-    for row in rows:
-        # Text from a server is never markup.
-        laid_out.add_row(*(_plain(cell) for cell in row))
-    console.print(laid_out)
+    kept = list(rows)
+    shown = [place for place in range(len(columns)) if not kept or any(row[place] for row in kept)]
+    for place in shown:
+        laid_out.add_column(columns[place], justify="right" if columns[place] in right else "left")
+    for row in kept:
+        laid_out.add_row(*(escape(row[place]) for place in shown))
+    console = Console()
+    if console.is_terminal:
+        console.print(laid_out)
+        return
+    console.width = _WIDE
+    with console.capture() as capture:
+        console.print(laid_out)
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def json(raw: bytes | msgspec.Raw) -> None:
@@ -34,7 +44,3 @@ def json(raw: bytes | msgspec.Raw) -> None:
 def note(text: str) -> None:
     """Tell the person, not the pipe."""
     click.echo(text, err=True)
-
-
-def _plain(cell: str) -> str:
-    return cell.replace("[", r"\[")
