@@ -14,19 +14,21 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import uvicorn
 
 from vicinal.d1 import Databases
-from vicinal.embeddings.base import Embedder, Embedding, ModelInfo, Pooling
+from vicinal.embeddings.base import Embedder
+from vicinal.embeddings.build import build_embedder
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.options import EngineOptions
-from vicinal.errors import InvalidInput, ModelNotFound, Unavailable
+from vicinal.errors import InvalidInput, Unavailable
 from vicinal.server import logs, websocket
 from vicinal.server.app import App, build
 from vicinal.server.calls import ServerConfig
@@ -103,7 +105,7 @@ def _create(settings: Settings) -> Application:
         opened.callback(tokens.close)
         engine = EmbeddedEngine.open(settings.data, _engine_options(settings))
         opened.callback(engine.close)
-        embedder = _embedder(settings)
+        embedder = open_embedder(settings)
         opened.callback(embedder.close)
         databases = Databases(settings.data / "d1")
         asgi = build(engine, embedder, tokens, databases, _server_config(settings))
@@ -215,21 +217,14 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-class _NoModels:
-    """An embedder that has no model."""
-
-    def models(self) -> Sequence[ModelInfo]:
-        return ()
-
-    def embed(self, model: str, texts: Sequence[str], pooling: Pooling | None = None) -> Embedding:
-        raise ModelNotFound(f"no model is named {model!r}")
-
-    def preload(self, model: str) -> None:
-        raise ModelNotFound(f"no model is named {model!r}")
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-
-def _embedder(settings: Settings) -> Embedder:
-    return _NoModels()
+def open_embedder(settings: Settings) -> Embedder:
+    """Return the embedding backend that the settings ask for; nothing is loaded yet."""
+    return build_embedder(
+        models_folder=settings.models,
+        model_folders={name: Path(folder) for name, folder in settings.model_folders},
+        allow_download=settings.allow_model_download,
+        threads=settings.embedding_threads,
+        remote_url=settings.embedding_url,
+        remote_key=settings.embedding_key,
+        remote_models=dict(settings.embedding_models) or None,
+    )
