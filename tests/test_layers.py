@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"errors", "limits"},
     "tokens": {"errors", "storage"},
     "d1": {"errors", "model"},
+    "pytest_plugin": set(),
     "ann": BASE,
     "segment": BASE | {"filters", "storage", "ann"},
     "engine": BASE | {"filters", "storage", "ann", "segment"},

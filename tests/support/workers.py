@@ -24,7 +24,7 @@ import pytest
 from tests.support.installed import node, node_project
 from tests.support.server import Running
 from vicinal.cli.client import Target
-from vicinal.cli.workers import environment, hook_path
+from vicinal.cli.workers import HOOK, environment
 
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "tests" / "clients" / "worker"
@@ -237,7 +237,7 @@ def _miniflare(name: str) -> Callable[[Project], Command]:
         return Command(
             (
                 *(node(), script, str(installed), str(project.port)),
-                *(json.dumps(project.indexes), str(hook_path().with_name("connection.cjs"))),
+                *(json.dumps(project.indexes), str(HOOK.with_name("connection.cjs"))),
             ),
             {
                 **os.environ,

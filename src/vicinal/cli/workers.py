@@ -14,15 +14,8 @@ import click
 import vicinal
 from vicinal.cli.client import Target, target_options
 
-
-def hook_path() -> Path:
-    """Return the file that Node has to load first.
-
-    The npm package lies inside the installed package, or beside the sources in a checkout.
-    """
-    package = Path(vicinal.__file__).parent
-    inside = package / "workers" / "hook.cjs"
-    return inside if inside.exists() else package.parents[1] / "workers" / "hook.cjs"
+HOOK = Path(vicinal.__file__).parent / "workers" / "hook.cjs"
+"""The file that Node has to load first. In a checkout its folder is a link to the npm package."""
 
 
 def environment(target: Target, outer: Mapping[str, str]) -> dict[str, str]:
@@ -32,7 +25,7 @@ def environment(target: Target, outer: Mapping[str, str]) -> dict[str, str]:
     """
     origin = target.url.rstrip("/").removesuffix("/client/v4")
     token = target.token.split(",")[0].strip()
-    required = str(hook_path()).replace("\\", "\\\\").replace('"', '\\"')
+    required = str(HOOK).replace("\\", "\\\\").replace('"', '\\"')
     return {
         **{name: value for name, value in outer.items() if name not in _CREDENTIALS},
         "NODE_OPTIONS": f'{outer.get("NODE_OPTIONS", "")} --require "{required}"'.strip(),
@@ -76,7 +69,7 @@ def hook_path_command() -> None:
 
     Load it first: NODE_OPTIONS="--require $(vicinal hook-path)" npx vitest
     """
-    click.echo(hook_path())
+    click.echo(HOOK)
 
 
 @click.command("wrangler", context_settings={"ignore_unknown_options": True})
