@@ -216,6 +216,16 @@ def test_the_size_of_100_mb_is_refused_by_its_announcement_alone(app: App) -> No
     assert "connection" not in answer.headers
 
 
+def test_a_body_counts_only_while_its_request_is_under_way(
+    tmp_path: Path, engine: ModelEngine
+) -> None:
+    config = ServerConfig(body_bytes_in_flight_max=len(VECTOR))
+    app = application(tmp_path, engine=engine, config=config)
+
+    for body, status in [(VECTOR, 200), (VECTOR[:-1], 400), (VECTOR, 200)]:
+        assert call(app, "POST", f"{INDEXES}/docs/upsert", body).status == status
+
+
 def test_a_query_string_of_too_many_parameters_is_a_400(app: App) -> None:
     target = f"{INDEXES}?" + "&".join(f"p{number}=1" for number in range(100))
 
@@ -329,7 +339,10 @@ def test_one_request_too_many_is_a_429_and_health_is_still_told(tmp_path: Path) 
     assert sorted(answer.status or 0 for answer in answers[:3]) == [200, 200, 429]
     assert answers[3].status == 200
     (refused,) = (answer for answer in answers if answer.status == 429)
-    assert refused.error[1] == 40041
+    assert refused.error[1:] == (
+        40041,
+        "Too Many Requests: 2 requests are under way, the most there may be",
+    )
     assert refused.headers["retry-after"] == "1"
     assert call(app, "GET", INDEXES).status == 200
 

@@ -112,7 +112,6 @@ def test_cheap_work_runs_in_the_event_loop_and_other_work_does_not(workers: Work
 def test_giving_up_on_a_future_does_not_cancel_it() -> None:
     async def main() -> None:
         future: Future[int] = Future()
-        future.set_running_or_notify_cancel()
         waiting = asyncio.ensure_future(resolved(future))
         await asyncio.sleep(0)
         waiting.cancel()
