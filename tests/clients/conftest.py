@@ -1,19 +1,20 @@
-"""One server for all tests of clients, on the embedded engine, with two tokens."""
+"""One server for all tests of clients: a process of its own, with a model and two tokens."""
 
+import json
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
 
-from tests.support.embedder import DIMENSIONS, TINY, TinyEmbedder
-from tests.support.server import Running, in_thread
-from vicinal.d1 import Databases
-from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
-from vicinal.limits import Limits
-from vicinal.server.app import build
-from vicinal.server.calls import ServerConfig
+from tests.support.model_files import TINY, tiny_folder
+from tests.support.models import pull_minilm
+from tests.support.server import Running, in_process
+from vicinal.errors import Unavailable
 from vicinal.tokens import Permission, Tokens
+
+MODEL = "@cf/test/tiny"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,24 @@ class Served:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
-    tokens = Tokens(folder / "tokens.db")
-    _, writer = tokens.create("writer", Permission.WRITE)
-    _, reader = tokens.create("reader", Permission.READ)
-    engine = EmbeddedEngine.open(folder / "data", EngineOptions(Limits()))
-    app = build(engine, TinyEmbedder(), tokens, Databases(folder / "d1"), ServerConfig())
-    with in_thread(app, token=writer) as running:
-        yield Served(running, reader, TINY, DIMENSIONS)
-    engine.close()
-    tokens.close()
+    dimensions = json.loads((TINY / "config.json").read_text())["hidden_size"]
+    models = f"{MODEL}={tiny_folder(folder / 'model')}"
+    with in_process(folder, arguments=("--model-folders", models)) as running:
+        with closing(Tokens(folder / "data" / "tokens.db")) as tokens:
+            _, reader = tokens.create("reader", Permission.READ)
+        yield Served(running, reader, MODEL, dimensions)
 
 
 @pytest.fixture
 def name() -> str:
     """A name that no other test uses."""
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def minilm() -> None:
+    """The real model, on this machine; where it cannot be had the test is skipped, loudly."""
+    try:
+        pull_minilm()
+    except Unavailable as error:
+        pytest.skip(f"needs a real model: {error}")

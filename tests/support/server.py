@@ -113,7 +113,7 @@ def start(
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    running = Running(port, token, "local", process)
+    running = Running(port, token, "acme", process)
     try:
         wait_until_ready(running)
     except BaseException as error:
