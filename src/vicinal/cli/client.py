@@ -163,7 +163,7 @@ class Client:
         account: Whose indexes.
         patience_s: How long to keep trying while a server is overloaded or restarting;
             0 tries once.
-        pause: Sleeps; tests pass something quicker.
+        pause: Sleeps, if not ``time.sleep``.
     """
 
     def __init__(
@@ -172,12 +172,12 @@ class Client:
         account: str,
         *,
         patience_s: float = 0.0,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] | None = None,
     ) -> None:
         self._http = http
         self._account = quote(account, safe="")
         self._patience_s = patience_s
-        self._pause = pause
+        self._pause = pause or time.sleep
 
     def indexes(self, *path: str) -> str:
         """Return the path of the account's indexes, or of something below them."""

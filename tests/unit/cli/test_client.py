@@ -1,0 +1,153 @@
+"""The commands' client waits out overload, is patient when told to, and says what is wrong."""
+
+import click
+import httpx
+import pytest
+
+from vicinal.cli.client import Client, Refused, Target
+
+OK = httpx.Response(200, json={"success": True, "result": {}, "errors": [], "messages": []})
+
+
+class Server:
+    """Gives prepared answers, the last of them again and again."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.pauses: list[float] = []
+
+    def client(self, patience_s: float) -> Client:
+        http = httpx.Client(
+            base_url="http://server", transport=httpx.MockTransport(lambda _request: self.answer())
+        )
+        return Client(http, "acme", patience_s=patience_s, pause=self.pauses.append)
+
+    def answer(self) -> httpx.Response:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def refusal(status: int, **headers: str) -> httpx.Response:
+    body = {"success": False, "result": None, "errors": [{"code": 40041, "message": "busy"}]}
+    return httpx.Response(
+        status, json=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+    )
+
+
+def test_an_overloaded_server_is_asked_again_after_as_long_as_it_says() -> None:
+    server = Server(refusal(429, retry_after="3"), refusal(503, retry_after="1"), OK)
+
+    server.client(60).get("/")
+
+    assert server.pauses == [3.0, 1.0]
+
+
+@pytest.mark.parametrize("header", [{}, {"retry_after": "soon"}, {"retry_after": "-1"}])
+def test_without_a_usable_retry_after_pauses_double(header: dict[str, str]) -> None:
+    server = Server(*[refusal(429, **header)] * 3, OK)
+
+    server.client(60).get("/")
+
+    assert server.pauses == [0.25, 0.5, 1.0]
+
+
+def test_patience_has_an_end_and_then_the_refusal_is_shown() -> None:
+    server = Server(refusal(429, retry_after="4"))
+
+    with pytest.raises(Refused, match=r"busy \[code: 40041\]"):
+        server.client(10).get("/")
+
+    assert server.pauses == [4.0, 4.0, 2.0]
+
+
+def test_an_impatient_client_asks_once() -> None:
+    server = Server(refusal(429, retry_after="4"), OK)
+
+    with pytest.raises(Refused):
+        server.client(0).get("/")
+
+    assert server.pauses == []
+
+
+def test_a_patient_client_waits_for_a_server_that_restarts() -> None:
+    server = Server(httpx.ConnectError("refused"), httpx.ReadError("cut off"), OK)
+
+    server.client(60).get("/")
+
+    assert server.pauses == [0.25, 0.5]
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
+    server = Server(httpx.ConnectError("Connection refused"))
+
+    with pytest.raises(click.ClickException) as caught:
+        server.client(0).get("/")
+
+    assert "http://server" in caught.value.message
+    assert "Connection refused" in caught.value.message
+    assert "vicinal serve" in caught.value.message
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+def test_other_refusals_are_final(status: int) -> None:
+    server = Server(refusal(status), OK)
+
+    with pytest.raises(Refused) as caught:
+        server.client(60).get("/")
+
+    assert caught.value.status == status
+    assert caught.value.codes == {40041}
+    assert server.pauses == []
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b"[1]"])
+def test_an_answer_of_something_else_than_a_server_is_told_apart(body: bytes) -> None:
+    server = Server(httpx.Response(200, content=body))
+
+    with pytest.raises(click.ClickException, match="is that a Vicinal server"):
+        server.client(0).get("/")
+
+
+def test_an_answer_of_an_unexpected_shape_is_not_taken_for_an_empty_one() -> None:
+    server = Server(OK)
+
+    with pytest.raises(click.ClickException, match="not of this API"):
+        server.client(0).get("/").read(list[int])
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://host:1", "http://host:1/", "http://host:1/client/v4", "http://host:1/client/v4/"],
+)
+def test_the_url_may_be_the_origin_or_the_base_url(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[httpx.Request] = []
+
+    def handle(_transport: object, request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return OK
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+
+    with Target(url, "one, two", "a b").connect() as client:
+        client.get(client.indexes("c/d"))
+
+    (request,) = seen
+    assert str(request.url) == "http://host:1/client/v4/accounts/a%20b/vectorize/v2/indexes/c%2Fd"
+    assert request.headers["authorization"] == "Bearer one"
+
+
+@pytest.mark.parametrize("url", ["no url", "http://host:port", "ftp://host"])
+def test_a_url_that_cannot_be_is_one_sentence(url: str) -> None:
+    with pytest.raises(click.ClickException), Target(url, "t", "a").connect() as client:
+        client.get("/")
+
+
+def test_writes_tell_whether_they_became_visible() -> None:
+    visible = httpx.Response(200, json=OK.json(), headers={"preference-applied": "wait=5"})
+
+    assert Server(visible).client(0).write("/", b"", wait_s=5).is_visible
+    assert not Server(OK).client(0).write("/", b"", wait_s=5).is_visible
