@@ -1,10 +1,12 @@
 """Local embedding: lazily loaded, in turns, bounded, and under the platform's names."""
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from vicinal.embeddings.base import Pooling
 from vicinal.embeddings.encoder import Encoder, Tokens
 from vicinal.embeddings.local import Fetch, LocalEmbedder
 from vicinal.embeddings.models import KnownModel, Places
+from vicinal.embeddings.pull import RECEIPT, Receipt
 from vicinal.errors import Corruption, ModelNotFound, Overloaded, Unavailable
 from vicinal.model import Floats
 
@@ -83,6 +86,24 @@ def test_a_damaged_folder_is_listed_as_not_available(places: Places, tmp_path: P
     assert (infos["@mine/x"].dimensions, infos["@mine/x"].is_available) == (None, False)
     with pytest.raises(Corruption, match=r"config\.json"):
         local.embed(BASE, ["a"])
+
+
+def test_weights_that_changed_since_they_were_pulled_are_not_used(places: Places) -> None:
+    folder = tiny_folder(places.models / "bge-base-en-v1.5")
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    files = {weights.name: hashlib.sha256(whole).hexdigest()}
+    (folder / RECEIPT).write_bytes(msgspec.json.encode(Receipt(BASE, "a test", files)))
+    # One bit of one weight: nothing but its checksum tells.
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    local = embedder(places)
+    with pytest.raises(Corruption, match=rf"model\.safetensors in {folder} is not what was pulled"):
+        local.embed(BASE, ["a"])
+
+    weights.write_bytes(whole)
+    assert local.embed(BASE, ["a"]).values.shape == (1, 32)
+    local.close()
 
 
 def test_a_model_that_is_not_here_says_how_to_get_it_and_works_once_it_is(
