@@ -31,6 +31,19 @@ def python_with(package: str, version: str) -> Path:
     return _once(FOLDER / "python" / f"{package}-{version}", install) / "bin" / "python"
 
 
+def python_project(requirements: Path) -> Path:
+    """Return the interpreter of a virtual environment that has what a file asks for."""
+    wanted = requirements.read_bytes()
+    digest = hashlib.sha256(wanted).hexdigest()[:12]
+
+    def install(folder: Path) -> None:
+        _run(sys.executable, "-m", "venv", str(folder))
+        pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet")
+        _run(*pip, "--disable-pip-version-check", "--requirement", str(requirements))
+
+    return _once(FOLDER / "python" / f"{requirements.stem}-{digest}", install) / "bin" / "python"
+
+
 def node_package(package: str, version: str) -> Path:
     """Return a folder whose ``node_modules`` has this version of a package."""
     node = shutil.which("node")
