@@ -24,7 +24,9 @@ def configure(level: str, form: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        JsonFormatter() if form == "json" else logging.Formatter("%(levelname)s %(message)s")
+        JsonFormatter()
+        if form == "json"
+        else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     )
     for name in ("vicinal", "uvicorn.error"):
         logger = logging.getLogger(name)
