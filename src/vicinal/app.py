@@ -130,7 +130,7 @@ def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
         # before anything is closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         server = uvicorn.Server(_uvicorn_config(application.asgi, settings))
-        ready = Ready(_origin(settings.host, listener.getsockname()[1]), application)
+        ready = Ready(origin(settings.host, listener.getsockname()[1]), application)
         watcher = threading.Thread(
             target=_watch, args=(ready, on_ready), name="announce", daemon=True
         )
@@ -168,7 +168,7 @@ def _listen(settings: Settings) -> socket.socket:
         raise Unavailable(f"cannot listen on {host} port {port}: {error.strerror}") from error
 
 
-def _origin(host: str, port: int) -> str:
+def origin(host: str, port: int) -> str:
     """Return the URL that this machine reaches the server at."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

@@ -1,0 +1,106 @@
+"""``vicinal doctor`` finds what would keep a server from working, and changes nothing."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.support.model_files import tiny_folder
+from tests.support.server import free_port
+from vicinal.cli import main
+from vicinal.tokens import Permission, Tokens
+
+MINILM = "@hf/sentence-transformers/all-minilm-l6-v2"
+
+
+@pytest.fixture(autouse=True)
+def _empty_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data, no model and no configuration."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VICINAL_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def examine(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(
+        main, ["doctor", "--port", str(free_port()), *arguments], env=environment
+    )
+
+
+def verdict(result: Result, subject: str) -> str:
+    """Return verdict and findings about a subject."""
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith(subject)]
+    return line.removeprefix(subject).strip()
+
+
+def test_an_empty_machine_can_serve_and_nothing_is_made() -> None:
+    result = examine()
+
+    assert result.exit_code == 0
+    assert verdict(result, "data folder").startswith("ok")
+    assert verdict(result, "port").endswith("is free")
+    assert verdict(result, "tokens").startswith("ok       none")
+    assert list(Path().iterdir()) == []
+
+
+def test_a_model_that_is_not_here_is_a_warning_with_the_way_to_get_it() -> None:
+    expected = f"warning  not here; vicinal model pull {MINILM}"
+
+    assert verdict(examine(), f"model {MINILM}") == expected
+
+
+def test_a_damaged_model_is_a_problem() -> None:
+    folder = tiny_folder(Path("models/all-minilm-l6-v2"))
+    assert verdict(examine(), f"model {MINILM}").startswith("ok       ready")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+
+    result = examine()
+
+    assert result.exit_code == 1
+    assert "checks found a problem" in result.stderr
+    assert verdict(result, f"model {MINILM}").startswith("problem")
+
+
+def test_a_port_in_use_is_a_problem() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        result = CliRunner().invoke(main, ["doctor", "--port", str(other.getsockname()[1])])
+
+    assert result.exit_code == 1
+    assert verdict(result, "port").startswith("problem")
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_data_folder_that_cannot_be_is_a_problem(name: str) -> None:
+    Path("file").touch()
+
+    result = examine("--data", name)
+
+    assert result.exit_code == 1
+    assert "file is not a folder" in verdict(result, "data folder")
+
+
+def test_a_public_address_needs_a_token() -> None:
+    without = examine(VICINAL_HOST="0.0.0.0")
+    given = examine(VICINAL_HOST="0.0.0.0", VICINAL_TOKEN="hush")
+    Path("data").mkdir()
+    tokens = Tokens(Path("data/tokens.db"))
+    tokens.create("a", Permission.READ)
+    tokens.close()
+    stored = examine("--data", "data", VICINAL_HOST="0.0.0.0")
+
+    assert verdict(without, "tokens").startswith("problem")
+    assert verdict(given, "tokens").startswith("ok")
+    assert verdict(stored, "tokens") == "ok       1; every request needs one"
+    assert "hush" not in given.stdout
+
+
+def test_a_damaged_token_database_is_a_problem() -> None:
+    Path("data").mkdir()
+    Path("data/tokens.db").write_text("no database, not at all " * 10)
+
+    result = examine("--data", "data")
+
+    assert result.exit_code == 1
+    assert "tokens.db is damaged" in verdict(result, "tokens")
