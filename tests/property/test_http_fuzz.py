@@ -7,6 +7,7 @@ what answers look like), and bytes that know nothing.
 import json
 import string
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ MEMBERS = st.sampled_from(
         *("id", "ids", "values", "vectors", "namespace", "metadata", "vector", "vectorId"),
         *("topK", "returnValues", "returnMetadata", "filter", "propertyName", "indexType"),
         *("text", "pooling", "model", "input", "inputs", "encoding_format", "requests"),
+        *("sql", "params"),
     ]
 )
 
@@ -130,16 +132,15 @@ CONTENT_TYPES = st.sampled_from(
 
 ROUTES = (*API_ROUTES, *BINDING_ROUTES)
 
+NAMES = defaultdict(lambda: "x", account_id=DOCS.account, index_name=DOCS.name, model_name=TINY)
+
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation.operation_id)
 @BOUNDED
 @given(data=st.data())
 def test_a_request_made_of_anything_is_answered(route: Route, data: st.DataObject) -> None:
-    names = {"account_id": DOCS.account, "index_name": DOCS.name, "model_name": TINY}
     path = route.operation.path
-    for name in ("script_name", "environment"):
-        names[name] = "x"
-    target = path.format(**names)
+    target = path.format_map(NAMES)
     query = data.draw(st.text(string.printable, max_size=20).map(_quoted), "query")
     body = data.draw(BODIES, "body")
     headers = {"content-type": data.draw(CONTENT_TYPES, "content type")}
