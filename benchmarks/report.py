@@ -1,0 +1,233 @@
+"""Results: what a benchmark hands back, as JSON, as text to read, as Markdown.
+
+A `Report` is data only. It carries what is needed to judge it: the question, the machine
+and versions, the data and seed, and each mark that was set beside what was measured.
+"""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+Cell = str | int | float | None
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Rows under columns; None is "does not apply"."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """Something to reach.
+
+    Attributes:
+        claim: What is measured, with its unit.
+        measured: None when it could not be.
+        bound: What it is held to.
+        is_most: Whether the bound is the most it may be, rather than the least.
+    """
+
+    claim: str
+    measured: float | None
+    bound: float
+    is_most: bool
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it was measured and holds."""
+        if self.measured is None:
+            return False
+        return self.measured <= self.bound if self.is_most else self.measured >= self.bound
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What one benchmark found out.
+
+    Attributes:
+        name: Of the benchmark.
+        question: What it asks, in a sentence.
+        is_quick: Run at small sizes: shows that it works, proves no speed.
+        setup: Under which circumstances, by name.
+        tables: The numbers.
+        marks: What was to be reached.
+        notes: What a reader must know to read the numbers right.
+    """
+
+    name: str
+    question: str
+    is_quick: bool
+    setup: dict[str, str]
+    tables: tuple[Table, ...]
+    marks: tuple[Mark, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def at_most(claim: str, measured: float | None, bound: float) -> Mark:
+    """Return a mark that may not be exceeded."""
+    return Mark(claim, measured, bound, is_most=True)
+
+
+def at_least(claim: str, measured: float | None, bound: float) -> Mark:
+    """Return a mark that must be reached."""
+    return Mark(claim, measured, bound, is_most=False)
+
+
+def setup(**more: str) -> dict[str, str]:
+    """Return the circumstances that every report states, and `more`."""
+    load = os.getloadavg()[0]
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": f"{_cpu_model()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "load at start": f"{load:.2f}",
+        "versions": ", ".join(
+            [f"Python {platform.python_version()}"]
+            + [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
+        ),
+        "commit": _commit(),
+        **more,
+    }
+
+
+_PACKAGES = ("vicinal", "numpy", "faiss-cpu", "uvicorn")
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _commit() -> str:
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return run.stdout.strip() or "unknown"
+
+
+def save(report: Report, folder: Path = RESULTS) -> Path:
+    """Write a report as JSON; a later run of the same benchmark replaces it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{report.name}{'.quick' if report.is_quick else ''}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    return path
+
+
+def load(path: Path) -> Report:
+    """Read a report back."""
+    return msgspec.json.decode(path.read_bytes(), type=Report)
+
+
+def text(report: Report) -> str:
+    """Return a report as it is printed."""
+    lines = [f"{report.name}: {report.question}", ""]
+    for name, value in report.setup.items():
+        lines.append(f"  {name}: {value}")
+    for table in report.tables:
+        lines += ["", f"  {table.title}", *_aligned(table.columns, table.rows)]
+    if report.notes:
+        lines += ["", *(f"  {note}" for note in report.notes)]
+    if report.marks:
+        lines += ["", *marks_text([report])]
+    return "\n".join(lines) + "\n"
+
+
+def marks_text(reports: Sequence[Report]) -> list[str]:
+    """Return one table of everything that was to be reached."""
+    return _aligned(_MARK_COLUMNS, _mark_rows(reports))
+
+
+def markdown(report: Report) -> str:
+    """Return a report as a section of a page."""
+    lines = [f"## {report.name}", "", report.question, ""]
+    if report.is_quick:
+        lines += ["**A quick run at small sizes: it shows that the benchmark works.**", ""]
+    for table in report.tables:
+        lines += [f"**{table.title}**", "", *_piped(table.columns, table.rows), ""]
+    lines += [f"- {note}" for note in report.notes]
+    if report.notes:
+        lines.append("")
+    if report.marks:
+        lines += [*_piped(_MARK_COLUMNS, _mark_rows([report])), ""]
+    setup_text = "; ".join(f"{name}: {value}" for name, value in report.setup.items())
+    return "\n".join([*lines, f"<sub>{setup_text}</sub>", ""])
+
+
+def marks_markdown(reports: Sequence[Report]) -> str:
+    """Return everything that was to be reached, as one table."""
+    return "\n".join(_piped(_MARK_COLUMNS, _mark_rows(reports))) + "\n"
+
+
+def shown(cell: Cell) -> str:
+    """Return a cell as a reader wants it: four digits are enough."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, float):
+        if cell == 0 or not -1e15 < cell < 1e15:
+            return f"{cell:g}"
+        return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
+    return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+_MARK_COLUMNS = ("benchmark", "what", "measured", "must be", "met")
+
+
+def _mark_rows(reports: Sequence[Report]) -> tuple[tuple[Cell, ...], ...]:
+    return tuple(
+        (
+            report.name,
+            mark.claim,
+            mark.measured,
+            f"{'≤' if mark.is_most else '≥'} {shown(mark.bound)}",
+            "yes" if mark.is_met else "NO",
+        )
+        for report in reports
+        for mark in report.marks
+    )
+
+
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
+    texts = [list(columns), *([shown(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[place]) for row in texts) for place in range(len(columns))]
+    is_number = [
+        all(isinstance(row[place], int | float | None) for row in rows)
+        for place in range(len(columns))
+    ]
+    return [
+        "  "
+        + "  ".join(
+            each.rjust(width) if right else each.ljust(width)
+            for each, width, right in zip(row, widths, is_number, strict=True)
+        ).rstrip()
+        for row in texts
+    ]
+
+
+def _piped(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
+    lines = [list(columns), ["---"] * len(columns)]
+    lines += [[shown(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def options_text(options: Mapping[str, object]) -> str:
+    """Return settings as they are printed in a cell."""
+    return ", ".join(f"{name} {value}" for name, value in options.items()) or "as it comes"
