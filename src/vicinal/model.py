@@ -54,6 +54,18 @@ class MetadataLevel(StrEnum):
     ALL = "all"
 
 
+class Effort(StrEnum):
+    """How hard a query looks, where segments are searched by codes (an extension).
+
+    `LOW` proposes fewer candidates, `HIGH` more; `EXACT` measures every vector.
+    """
+
+    LOW = "low"
+    STANDARD = "standard"
+    HIGH = "high"
+    EXACT = "exact"
+
+
 @dataclass(frozen=True, slots=True)
 class IndexAddress:
     """Where an index is found: every account is a world of its own."""
@@ -160,6 +172,7 @@ class Query:
     """A search; exactly one of `vector` and `vector_id` is set.
 
     `vector` is ``(dimensions,)`` float32 and finite. `namespace` ``""`` searches all.
+    With `explain` the result says how it was found.
     """
 
     top_k: int
@@ -169,6 +182,8 @@ class Query:
     filter: Filter = ()
     return_values: bool = False
     return_metadata: MetadataLevel = MetadataLevel.NONE
+    effort: Effort = Effort.STANDARD
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +198,40 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchStep:
+    """How one part of an index was searched.
+
+    Attributes:
+        part: Which, in the engine's words.
+        vector_count: How many vectors it holds.
+        selected_count: How many of them namespace and filter let pass.
+        method: How candidates were found, in the engine's words.
+        measured_count: How many were measured exactly.
+        select_ms: Time for namespace and filter.
+        propose_ms: Time to find candidates.
+        measure_ms: Time to measure them exactly.
+    """
+
+    part: str
+    vector_count: int
+    selected_count: int
+    method: str
+    measured_count: int
+    select_ms: float
+    propose_ms: float
+    measure_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult:
-    """Matches, best first, ties by id; and the filtered properties that have no index."""
+    """Matches, best first, ties by id; and the filtered properties that have no index.
+
+    `steps` says how they were found, if the query asked.
+    """
 
     matches: tuple[Match, ...]
     unindexed: tuple[str, ...] = ()
+    steps: tuple[SearchStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.model import Floats, Mask, Metric, Ordinals
+from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
 
 Bits = NDArray[np.uint8]
 
@@ -50,6 +50,7 @@ RECALL_MIN = 0.99
 
 _STEPS = tuple(int(100 * 2 ** (step / 2)) for step in range(11))  # 100 to CANDIDATES_MAX
 _DEPTHS = (10, 100)  # the k for which candidates are counted
+_EFFORTS = {Effort.LOW: 0.25, Effort.STANDARD: 1.0, Effort.HIGH: 4.0}
 _PROBES = 64
 _SAME = 1e-5  # relative difference below which two rows are one
 _MEAN_ROWS_MAX = 50_000
@@ -110,26 +111,36 @@ class SignIndex:
         self._metric = metric
         self._candidates = codes.recipe.candidates
 
-    def candidate_count(self, k: int) -> int:
+    def candidate_count(self, k: int, effort: Effort = Effort.STANDARD) -> int:
         """Return how many candidates hold the `k` nearest rows."""
         near, far = self._candidates
-        if k <= _DEPTHS[0]:
-            return near
-        # Straight on a doubly logarithmic scale through the two that were measured.
-        slope = np.log(far / near) / np.log(_DEPTHS[1] / _DEPTHS[0])
-        return max(k, int(near * (k / _DEPTHS[0]) ** max(slope, 0.0)))
+        count = float(near)
+        if k > _DEPTHS[0]:
+            # Straight on a doubly logarithmic scale through the two that were measured.
+            slope = np.log(far / near) / np.log(_DEPTHS[1] / _DEPTHS[0])
+            count = near * (k / _DEPTHS[0]) ** max(slope, 0.0)
+        return max(k, int(count * _EFFORTS[effort]))
 
-    def candidates(self, query: Floats, k: int, allowed: Mask | None) -> Ordinals:
-        """See `ann.base.AnnIndex`."""
+    def candidates(
+        self,
+        query: Floats,
+        k: int,
+        allowed: Mask | None,
+        effort: Effort = Effort.STANDARD,
+    ) -> Ordinals:
+        """See `ann.base.AnnIndex`; effort multiplies the number of candidates."""
         selector = None
         if allowed is not None:
             packed = np.packbits(allowed, bitorder="little")
             selector = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(packed))
-        return _nearest_codes(self._codes, self._encode(query), self.candidate_count(k), selector)
+        count = self.candidate_count(k, effort)
+        return _nearest_codes(self._codes, self._encode(query), count, selector)
 
-    def candidates_among(self, query: Floats, k: int, rows: Ordinals) -> Ordinals:
+    def candidates_among(
+        self, query: Floats, k: int, rows: Ordinals, effort: Effort = Effort.STANDARD
+    ) -> Ordinals:
         """The same over these distinct rows only; cost grows with ``len(rows)``."""
-        count = self.candidate_count(k)
+        count = self.candidate_count(k, effort)
         if len(rows) <= count:
             return rows
         return rows[_nearest_codes(self._codes[rows], self._encode(query), count)]

@@ -5,7 +5,10 @@ measured exactly; the nearest of all views are merged and cut to ``top_k``. Only
 winners' ids, values and metadata are read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter
 
 import numpy as np
 
@@ -20,8 +23,9 @@ from vicinal.model import (
     Ordinals,
     Query,
     QueryResult,
+    SearchStep,
 )
-from vicinal.segment.base import View
+from vicinal.segment.base import Method, Selection, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,37 @@ class _Hit:
     id: str
     view: View
     row: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """The candidates of one view with their distances. `times` are before and after each
+    step, in seconds."""
+
+    view: View
+    rows: Ordinals
+    distances: Floats
+    selection: Selection
+    method: Method
+    times: Sequence[float]
+
+    @property
+    def step(self) -> SearchStep:
+        select, propose, measure = (1e3 * (b - a) for a, b in pairwise(self.times))
+        return SearchStep(
+            part=self.view.name,
+            vector_count=self.view.live_count,
+            selected_count=self.selection.count,
+            method=self.method.value if self.selection.count else "none selected",
+            measured_count=len(self.rows),
+            select_ms=select,
+            propose_ms=propose,
+            measure_ms=measure,
+        )
+
+
+_NO_ROWS: Ordinals = np.empty(0, np.int64)
+_NO_DISTANCES: Floats = np.empty(0, np.float32)
 
 
 def query(snapshot: Snapshot, metric: Metric, query: Query) -> QueryResult:
@@ -46,8 +81,12 @@ def query(snapshot: Snapshot, metric: Metric, query: Query) -> QueryResult:
     )
     if vector is None or unindexed:
         return QueryResult((), unindexed)
-    hits = _nearest(snapshot, metric, vector, query)
-    return QueryResult(tuple(_match(snapshot, metric, query, hit) for hit in hits))
+    measured = [_measured(view, metric, vector, query) for view in snapshot.views]
+    hits = _nearest(measured, query.top_k)
+    return QueryResult(
+        tuple(_match(snapshot, metric, query, hit) for hit in hits),
+        steps=tuple(each.step for each in measured) if query.explain else (),
+    )
 
 
 def _vector(snapshot: Snapshot, query: Query) -> Floats | None:
@@ -58,31 +97,36 @@ def _vector(snapshot: Snapshot, query: Query) -> Floats | None:
     return found[0].values if found else None
 
 
-def _nearest(snapshot: Snapshot, metric: Metric, vector: Floats, query: Query) -> list[_Hit]:
-    measured: list[tuple[View, Ordinals, Floats]] = []
-    for view in snapshot.views:
-        selection = view.select(query.namespace, query.filter)
-        if selection.count:
-            rows = view.candidates(vector, query.top_k, selection)
-            measured.append((view, rows, distances(view.values(rows), vector, metric)))
-    if not measured:
-        return []
-    everything = np.concatenate([each for _, _, each in measured])
+def _measured(view: View, metric: Metric, vector: Floats, query: Query) -> _Measured:
+    times = [perf_counter()]
+    selection = view.select(query.namespace, query.filter)
+    times.append(perf_counter())
+    rows = _NO_ROWS
+    if selection.count:
+        rows = view.candidates(vector, query.top_k, selection, query.effort)
+    times.append(perf_counter())
+    measured = distances(view.values(rows), vector, metric)
+    times.append(perf_counter())
+    return _Measured(view, rows, measured, selection, view.method(selection, query.effort), times)
+
+
+def _nearest(measured: Sequence[_Measured], top_k: int) -> list[_Hit]:
+    everything = np.concatenate([_NO_DISTANCES, *(each.distances for each in measured)])
     bound = np.float32(np.inf)
-    if len(everything) > query.top_k:
-        bound = np.partition(everything, query.top_k - 1)[query.top_k - 1]
-    hits = []
-    for view, rows, row_distances in measured:
-        near = row_distances <= bound
-        rows = rows[near]
+    if len(everything) > top_k:
+        bound = np.partition(everything, top_k - 1)[top_k - 1]
+    hits: list[_Hit] = []
+    for each in measured:
+        near = each.distances <= bound
+        rows = each.rows[near]
         hits += [
-            _Hit(distance, vector_id, view, row)
+            _Hit(distance, vector_id, each.view, row)
             for distance, vector_id, row in zip(
-                row_distances[near].tolist(), view.ids(rows), rows.tolist(), strict=True
+                each.distances[near].tolist(), each.view.ids(rows), rows.tolist(), strict=True
             )
         ]
     hits.sort(key=lambda hit: (hit.distance, hit.id))
-    return hits[: query.top_k]
+    return hits[:top_k]
 
 
 def _match(snapshot: Snapshot, metric: Metric, query: Query, hit: _Hit) -> Match:

@@ -7,13 +7,14 @@ without a lock.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 
 from vicinal.ann.signs import SignIndex
 from vicinal.filters.nodes import Filter, Scalar
-from vicinal.model import Floats, Mask, MetadataIndex, Ordinals
+from vicinal.model import Effort, Floats, Mask, MetadataIndex, Ordinals
 from vicinal.segment.ids import Hashes
 
 
@@ -38,22 +39,54 @@ MEASURED_ROWS_MAX = 1_000
 """Up to this many selected rows are all measured; of more, those with the nearest codes."""
 
 
+class Method(StrEnum):
+    """How the candidates of a view are found."""
+
+    SCAN = "exact scan"
+    LIST = "exact over the selected rows"
+    CODES = "codes"
+    LISTED_CODES = "codes of the selected rows"
+
+
+def method(signs: SignIndex | None, selection: Selection, effort: Effort) -> Method:
+    """Choose how to find the candidates of a selection."""
+    is_few = selection.count <= MEASURED_ROWS_MAX
+    is_all = selection.rows is None and selection.mask is None
+    if is_few and not is_all:
+        return Method.LIST
+    if signs is None or effort is Effort.EXACT:
+        return Method.SCAN if selection.rows is None else Method.LIST
+    return Method.CODES if selection.rows is None else Method.LISTED_CODES
+
+
 def proposed(
-    signs: SignIndex | None, query: Floats, k: int, selection: Selection
+    signs: SignIndex | None, query: Floats, k: int, selection: Selection, effort: Effort
 ) -> Ordinals | None:
     """Return the selected rows to measure, or None for all under the selection's mask."""
-    rows = selection.rows
-    if rows is None and selection.mask is not None and selection.count <= MEASURED_ROWS_MAX:
-        rows = np.flatnonzero(selection.mask)
-    if signs is None or (rows is not None and len(rows) <= MEASURED_ROWS_MAX):
-        return rows
-    if rows is not None:
-        return signs.candidates_among(query, k, rows)
-    return signs.candidates(query, k, selection.mask)
+    match method(signs, selection, effort):
+        case Method.SCAN:
+            return None
+        case Method.LIST:
+            if selection.rows is not None:
+                return selection.rows
+            assert selection.mask is not None
+            return np.flatnonzero(selection.mask)
+        case Method.CODES:
+            assert signs is not None
+            return signs.candidates(query, k, selection.mask, effort)
+        case Method.LISTED_CODES:
+            assert signs is not None
+            assert selection.rows is not None
+            return signs.candidates_among(query, k, selection.rows, effort)
 
 
 class View(Protocol):
     """Rows of one segment or tail. Methods that take `rows` take ordinals of any order."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in an explanation."""
+        ...
 
     @property
     def live(self) -> Mask:
@@ -76,7 +109,11 @@ class View(Protocol):
         """
         ...
 
-    def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
+    def method(self, selection: Selection, effort: Effort) -> Method:
+        """Return how `candidates` will find them."""
+        ...
+
+    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
         """Return rows among which the `k` nearest selected ones are (`ann.base`)."""
         ...
 

@@ -17,9 +17,9 @@ from vicinal.ann.signs import Recipe, SignCodes, SignIndex
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
-from vicinal.model import Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
+from vicinal.model import Effort, Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
-from vicinal.segment.base import Selection, proposed
+from vicinal.segment.base import Method, Selection, method, proposed
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
 from vicinal.storage.files import ComponentFile
@@ -101,9 +101,13 @@ class Segment:
             blobs.append(self._metadata_bytes[start:stop].tobytes())
         return blobs
 
-    def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
+    def method(self, selection: Selection, effort: Effort) -> Method:
         """See `segment.base.View`."""
-        rows = proposed(self._signs, query, k, selection)
+        return method(self._signs, selection, effort)
+
+    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
+        """See `segment.base.View`."""
+        rows = proposed(self._signs, query, k, selection, effort)
         if rows is None:
             self._values_file.verify_all()
             return self._exact.candidates(query, k, selection.mask)
@@ -141,9 +145,18 @@ class SegmentView:
             terms.append((self.segment.namespaces, is_in))
         return select(terms, self.live, self.live_count)
 
-    def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
+    @property
+    def name(self) -> str:
         """See `segment.base.View`."""
-        return self.segment.candidates(query, k, selection)
+        return f"segment {self.segment.record.number}"
+
+    def method(self, selection: Selection, effort: Effort) -> Method:
+        """See `segment.base.View`."""
+        return self.segment.method(selection, effort)
+
+    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
+        """See `segment.base.View`."""
+        return self.segment.candidates(query, k, selection, effort)
 
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""

@@ -20,6 +20,7 @@ from vicinal.ann.exact import ExactIndex
 from vicinal.ann.signs import GrowingSigns, Recipe, SignIndex
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import (
+    Effort,
     Floats,
     IndexType,
     Mask,
@@ -28,7 +29,7 @@ from vicinal.model import (
     Ordinals,
     VectorBatch,
 )
-from vicinal.segment.base import Selection, proposed
+from vicinal.segment.base import Method, Selection, method, proposed
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 
@@ -228,9 +229,18 @@ class TailView:
             mask = mask & column.mask(predicate, len(self.live))
         return Selection.of_mask(mask)
 
-    def candidates(self, query: Floats, k: int, selection: Selection) -> Ordinals:
+    @property
+    def name(self) -> str:
         """See `segment.base.View`."""
-        rows = proposed(self._signs, query, k, selection)
+        return "tail"
+
+    def method(self, selection: Selection, effort: Effort) -> Method:
+        """See `segment.base.View`."""
+        return method(self._signs, selection, effort)
+
+    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
+        """See `segment.base.View`."""
+        rows = proposed(self._signs, query, k, selection, effort)
         if rows is None:
             return self._exact.candidates(query, k, selection.mask)
         return self._exact.candidates_among(query, k, rows)

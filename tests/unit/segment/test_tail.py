@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.engines import Record, batch
 from vicinal.filters.nodes import Operator, Predicate, Scalar
-from vicinal.model import IndexType, MetadataIndex, Metric, VectorBatch
+from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment.ids import hashes
 from vicinal.segment.tail import Tail, TailView
 
@@ -190,7 +190,7 @@ def test_the_nearest_selected_rows_are_proposed_whether_few_or_many(count: int) 
     view = tail.view()
     selection = view.select("", equals("color", "red"))
 
-    proposed = view.candidates(np.array([500, 0], np.float32), 2, selection)
+    proposed = view.candidates(np.array([500, 0], np.float32), 2, selection, Effort.STANDARD)
 
     assert selection.count == count
     assert set(proposed.tolist()) == set(range(max(count - 2, 0), count))
