@@ -343,7 +343,7 @@ def _read(row: Setting, raw: object, source: str) -> object:
         given = "the value" if row.is_secret else repr(raw)
         raise InvalidInput(f"{source}: {given} {error}") from None
     if isinstance(value, int | float) and not row.least <= value <= row.most:
-        bound = f"less than {row.least:g}" if value < row.least else f"more than {row.most:g}"
+        bound = f"less than {row.least:.10g}" if value < row.least else f"more than {row.most:.10g}"
         raise InvalidInput(f"{source}: {value} is {bound}")
     if row.choices and value not in row.choices:
         raise InvalidInput(f"{source}: {value!r} is none of {', '.join(row.choices)}")

@@ -53,7 +53,7 @@ class Finding:
 @click.option("--port", help="The port that it shall listen on.")
 @config_option
 def command(data: str | None, port: str | None, config: Path | None) -> None:
-    """Check versions, data folder, port, models, memory for files and tokens."""
+    """Check versions, data folder, disk, port, tokens, open files and models."""
     settings = load({"data": data, "port": port}, os.environ, config).settings
     findings = list(examine(settings))
     show.table(
