@@ -43,7 +43,8 @@ def distances(rows: Floats, query: Floats, metric: Metric) -> Floats:
         if metric is Metric.COSINE:
             exact = _divided_by_norms(exact, wide_rows, wide_query)
     # Adding 0.0 turns -0.0 into 0.0, which would otherwise show on the wire.
-    return np.clip(exact, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) + np.float32(0.0)
+    bounded: Floats = np.clip(exact, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
+    return bounded + np.float32(0.0)
 
 
 def score(distance: float, metric: Metric) -> float:
@@ -56,4 +57,5 @@ def _divided_by_norms(
 ) -> NDArray[np.float64]:
     norms = np.sqrt(np.square(rows).sum(axis=1)) * np.sqrt(np.square(query).sum())
     cosines = np.divide(negative_dots, norms, out=np.zeros_like(norms), where=norms > 0.0)
-    return np.clip(cosines, -1.0, 1.0)
+    clamped: NDArray[np.float64] = np.clip(cosines, -1.0, 1.0)
+    return clamped

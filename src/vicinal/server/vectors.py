@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 
 from vicinal.errors import (
     BadBody,
@@ -24,7 +25,7 @@ from vicinal.errors import (
     WrongDimensions,
 )
 from vicinal.model import Accepted, Delete, IndexAddress, Insert, Upsert, VectorBatch
-from vicinal.server.calls import Call, Reply, Route, Services, json_body, large_body
+from vicinal.server.calls import Call, Reply, Route, json_body, large_body
 from vicinal.server.paths import INDEX
 from vicinal.server.work import paced
 from vicinal.server.writes import acknowledge
@@ -37,23 +38,37 @@ SMALL_BODY_BYTES = 64 * 1024
 """Vectors bodies up to this length may be read in the event loop, in well under a millisecond."""
 
 
+EFFORT_HEADER = b"vicinal-effort"
+EXPLAIN_HEADER = b"vicinal-explain"
+"""Extensions: how hard to look, and whether the answer says how it was found."""
+
+
 async def query(call: Call) -> Reply:
     """Find the nearest vectors."""
-    services, address, body = call.services, call.address, call.body
+    services, address = call.services, call.address
     found, notices = await paced(
-        services.query_pace, services.workers, address, lambda: answer(services, address, body)
+        services.query_pace, services.workers, address, lambda: answer(call, address)
     )
     return Reply(found, messages=notices)
 
 
-def answer(
-    services: Services, address: IndexAddress, body: bytes
-) -> tuple[bytes, tuple[Message, ...]]:
+def answer(call: Call, address: IndexAddress) -> tuple[bytes, tuple[Message, ...]]:
     """Return the result of a query as JSON, and what its caller should be told."""
+    services = call.services
     dimensions = services.engine.get_index(address).config.dimensions
-    asked = requests.query(body, dimensions, services.limits)
+    asked = requests.query(call.body, dimensions, services.limits)
+    if EFFORT_HEADER in call.headers or EXPLAIN_HEADER in call.headers:
+        asked = replace(
+            asked,
+            effort=requests.effort(_header(call, EFFORT_HEADER)),
+            explain=requests.explains(_header(call, EXPLAIN_HEADER)),
+        )
     result = services.engine.query(address, asked)
     return responses.query_result(result), codes.notices_for(result)
+
+
+def _header(call: Call, name: bytes) -> str | None:
+    return call.headers[name].decode("latin-1").lower() if name in call.headers else None
 
 
 async def insert(call: Call) -> Reply:

@@ -20,6 +20,7 @@ from vicinal.limits import Limits
 from vicinal.model import (
     CreateMetadataIndex,
     DropMetadataIndex,
+    Effort,
     Floats,
     IndexConfig,
     MetadataIndex,
@@ -248,6 +249,32 @@ def list_parameters(count: str | None, cursor: str | None, limits: Limits) -> Li
             f"count must be an integer from 1 to {limits.list_count_max}, got {count[:40]!r}"
         )
     return ListParameters(int(count), cursor or None)
+
+
+def effort(value: str | None) -> Effort:
+    """Read the header ``Vicinal-Effort``; an absent one means ``standard``.
+
+    Raises:
+        BadParameter: it is none of the efforts there are.
+    """
+    try:
+        return Effort(value or Effort.STANDARD)
+    except ValueError:
+        known = ", ".join(Effort)
+        raise errors.BadParameter(
+            f"Vicinal-Effort must be one of {known}, got {(value or '')[:40]!r}"
+        ) from None
+
+
+def explains(value: str | None) -> bool:
+    """Read the header ``Vicinal-Explain``; an absent one means ``false``.
+
+    Raises:
+        BadParameter: it is neither ``true`` nor ``false``.
+    """
+    if value not in (None, "", "true", "false"):
+        raise errors.BadParameter(f"Vicinal-Explain must be 'true' or 'false', got {value[:40]!r}")
+    return value == "true"
 
 
 def discards_unparsable(value: str | None) -> bool:

@@ -51,7 +51,20 @@ def query_result(result: model.QueryResult) -> bytes:
         )
         for match in result.matches
     ]
-    return _encode(shapes.QueryResult(len(matches), matches))
+    steps = [
+        shapes.SearchStep(
+            step.part,
+            step.vector_count,
+            step.selected_count,
+            step.method,
+            step.measured_count,
+            round(step.select_ms, 3),
+            round(step.propose_ms, 3),
+            round(step.measure_ms, 3),
+        )
+        for step in result.steps
+    ]
+    return _encode(shapes.QueryResult(len(matches), matches, steps or UNSET))
 
 
 def vectors(vectors: Sequence[model.Vector]) -> bytes:

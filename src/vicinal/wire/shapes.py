@@ -144,11 +144,25 @@ class Match(Struct):
     namespace: str | UnsetType = UNSET
 
 
+class SearchStep(Struct, rename="camel"):
+    """How one part of the index was searched; milliseconds. An extension."""
+
+    part: str
+    vector_count: int
+    selected_count: int
+    method: str
+    measured_count: int
+    select_ms: float
+    propose_ms: float
+    measure_ms: float
+
+
 class QueryResult(Struct):
-    """Matches, best first."""
+    """Matches, best first; `explain` only when the header ``Vicinal-Explain`` asked for it."""
 
     count: int
     matches: list[Match]
+    explain: list[SearchStep] | UnsetType = UNSET
 
 
 class Vector(Struct):

@@ -1,0 +1,104 @@
+"""A query chooses how hard to look, and can be told how it was answered."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.engines import APPLIED_WITHIN_S, DOCS
+from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
+from vicinal.filters.nodes import Operator, Predicate
+from vicinal.model import (
+    CreateMetadataIndex,
+    Effort,
+    Floats,
+    IndexConfig,
+    IndexType,
+    MetadataIndex,
+    Metric,
+    Query,
+    Upsert,
+    VectorBatch,
+)
+
+ROWS, DIMENSIONS, SEED = 6_000, 48, 11
+
+
+def vectors() -> Floats:
+    """Return vectors on a surface of twelve dimensions, the last 50 of them for queries."""
+    random = np.random.default_rng(SEED)
+    surface = random.normal(size=(12, DIMENSIONS))
+    return (random.normal(size=(ROWS + 50, 12)) @ surface).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
+    """An engine with one sealed segment of all rows, of which every tenth is `even`."""
+    folder: Path = tmp_path_factory.mktemp("effort")
+    engine = EmbeddedEngine.open(folder, EngineOptions(tail_rows_max=ROWS))
+    engine.create_index(DOCS, IndexConfig(DIMENSIONS, Metric.COSINE), None)
+    index = MetadataIndex("part", IndexType.STRING)
+    engine.append(DOCS, CreateMetadataIndex(index)).result()
+    batch = VectorBatch(
+        [f"v{row}" for row in range(ROWS)],
+        vectors()[:ROWS],
+        [""] * ROWS,
+        [b'{"part":"%s"}' % (b"tenth" if row % 10 == 0 else b"rest") for row in range(ROWS)],
+    )
+    last = engine.append(DOCS, Upsert(batch)).result()
+    assert engine.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
+    engine.maintain(DOCS)
+    yield engine
+    engine.close()
+
+
+def ask(query: Floats, effort: Effort, *filter_: Predicate) -> Query:
+    return Query(top_k=10, vector=query, effort=effort, filter=filter_, explain=True)
+
+
+def test_exact_effort_measures_every_vector_and_the_others_ever_fewer(
+    engine: EmbeddedEngine,
+) -> None:
+    measured = {}
+    for effort in Effort:
+        (step,) = engine.query(DOCS, ask(vectors()[ROWS], effort)).steps
+        measured[effort] = step.measured_count
+        assert step.vector_count == step.selected_count == ROWS
+        assert step.method == ("exact scan" if effort is Effort.EXACT else "codes")
+
+    # An exact scan hands on just the rows that may be among the nearest.
+    del measured[Effort.EXACT]
+    assert list(measured.values()) == sorted(measured.values())
+
+
+def test_standard_effort_finds_what_exact_effort_finds(engine: EmbeddedEngine) -> None:
+    found = 0
+    for query in vectors()[ROWS:]:
+        exact = engine.query(DOCS, ask(query, Effort.EXACT)).matches
+        standard = engine.query(DOCS, ask(query, Effort.STANDARD)).matches
+
+        assert len(standard) == 10
+        found += len({match.id for match in exact} & {match.id for match in standard})
+        scores = {match.id: match.score for match in exact}
+        assert all(match.score == scores.get(match.id, match.score) for match in standard)
+
+    assert found >= 0.995 * 10 * 50
+
+
+def test_an_explanation_names_how_a_filter_was_used(engine: EmbeddedEngine) -> None:
+    tenth = Predicate("part", Operator.EQ, ("tenth",))
+
+    (step,) = engine.query(DOCS, ask(vectors()[ROWS], Effort.STANDARD, tenth)).steps
+
+    assert step.part.startswith("segment ")
+    assert step.selected_count == ROWS // 10
+    assert step.method == "exact over the selected rows"
+    assert min(step.select_ms, step.propose_ms, step.measure_ms) >= 0
+
+
+def test_nothing_is_explained_unless_asked(engine: EmbeddedEngine) -> None:
+    query = replace(ask(vectors()[ROWS], Effort.STANDARD), explain=False)
+
+    assert engine.query(DOCS, query).steps == ()
