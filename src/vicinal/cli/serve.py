@@ -1,5 +1,6 @@
 """``vicinal serve``: the server, and on its first screen what to copy to use it."""
 
+import logging
 import os
 import shlex
 from collections.abc import Callable
@@ -106,6 +107,9 @@ Vicinal serves {shlex.quote(str(settings.data))} at {ready.origin}
 def _show_demo(ready: "Ready", settings: Settings) -> None:
     """Load the demo and print answers; a demo that fails leaves the server serving."""
     target = Target(ready.origin, ready.application.own_token, settings.account)
+    access_log = logging.getLogger("vicinal.access")
+    level = access_log.level
+    access_log.setLevel(logging.WARNING)  # so that its own requests do not hide the answer
     try:
         with target.connect() as client:
             demo.load(client)
@@ -114,4 +118,6 @@ def _show_demo(ready: "Ready", settings: Settings) -> None:
     except (click.ClickException, errors.Error) as error:
         show.note(f"the demo failed: {error}")
         return
+    finally:
+        access_log.setLevel(level)
     click.echo(f'\nAsk your own: vicinal query {demo.FACTS_INDEX} --text "..."')

@@ -112,6 +112,14 @@ def test_the_demo_shows_a_filter_at_work(demo: Served) -> None:
     assert max(years) < 1980
 
 
+def test_the_requests_of_the_demo_are_not_logged_but_later_ones_are(demo: Served) -> None:
+    assert "/ai/run/" not in demo.errors.read_text()
+
+    httpx.get(f"{demo.origin}/healthz")
+
+    assert "GET /healthz 200" in demo.errors.read_text()
+
+
 def test_the_curl_line_runs(demo: Served) -> None:
     curl = shutil.which("curl")
     if curl is None:
