@@ -253,6 +253,17 @@ def test_a_missing_file_and_a_missing_index_are_one_sentence(docs: Commands) -> 
     assert "[code: 3000]" in docs.fails("import", "docs.ndjson", "absent")
 
 
+def test_a_terminal_is_shown_how_far_it_is(docs: Commands) -> None:
+    file = write_records(Path("docs.ndjson"), records(3))
+    docs.extra.update(TTY_COMPATIBLE="1", TTY_INTERACTIVE="1", COLUMNS="100")
+
+    result = docs.run("import", file, "docs")
+
+    assert "into docs" in result.stderr
+    assert "3 vectors" in result.stderr
+    assert result.stdout.count("\n") == 1
+
+
 def test_nothing_but_the_summary_is_printed_when_it_is_no_terminal(docs: Commands) -> None:
     file = write_records(Path("docs.ndjson"), records(3))
 

@@ -116,6 +116,7 @@ def test_the_requests_of_the_demo_are_not_logged_but_later_ones_are(demo: Served
     assert "/ai/run/" not in demo.errors.read_text()
 
     httpx.get(f"{demo.origin}/healthz")
+    httpx.get(f"{demo.origin}/readyz")  # a request is logged before the next one is answered
 
     assert "GET /healthz 200" in demo.errors.read_text()
 
