@@ -145,30 +145,45 @@ class State:
             }
             self._add_segment(_view(segment, tail.live[rows], columns))
 
+    def merged_columns(
+        self, old: Sequence[int], segment: Segment, rows: Sequence[Ordinals]
+    ) -> Mapping[str, Column | None]:
+        """Return the columns of a merged segment for today's metadata indexes.
+
+        One that was backfilled while the merge ran is not among the segment's files, and is
+        put together from those merged.
+
+        Args:
+            old: The numbers of the segments merged, in that order.
+            segment: The merged segment.
+            rows: For each of them its rows in the merged segment.
+        """
+        parts = [(self._segments[number], kept) for number, kept in zip(old, rows, strict=True)]
+        columns: dict[str, Column | None] = {}
+        for name, index in self._metadata_indexes.items():
+            columns[name] = self._stored_column(segment, index)
+            if columns[name] is None and any(view.columns[name] for view, _ in parts):
+                columns[name] = merged(
+                    index.metadata_index.index_type,
+                    [(view.columns[name], kept) for view, kept in parts],
+                )
+        return columns
+
     def replace_segments(
         self, old: Sequence[int], segment: Segment | None, rows: Sequence[Ordinals]
     ) -> None:
         """Put a merged segment in place of those it was merged from.
 
         Args:
-            old: Their numbers, in the order merged.
+            old: As for `merged_columns`.
             segment: None when none of their rows was alive.
-            rows: For each of them its rows in the merged segment.
+            rows: As for `merged_columns`.
         """
+        columns = {} if segment is None else self.merged_columns(old, segment, rows)
         views = [self._segments.pop(number) for number in old]
-        if segment is None:
-            return
-        live = np.concatenate([view.live[kept] for view, kept in zip(views, rows, strict=True)])
-        columns: dict[str, Column | None] = {}
-        for name, index in self._metadata_indexes.items():
-            columns[name] = self._stored_column(segment, index)
-            if columns[name] is None and any(view.columns[name] for view in views):
-                # Backfilled while the merge ran.
-                columns[name] = merged(
-                    index.metadata_index.index_type,
-                    [(view.columns[name], kept) for view, kept in zip(views, rows, strict=True)],
-                )
-        self._add_segment(_view(segment, live, columns))
+        if segment is not None:
+            masks = [view.live[kept] for view, kept in zip(views, rows, strict=True)]
+            self._add_segment(_view(segment, np.concatenate(masks), columns))
 
     def namespaces(self) -> set[str]:
         """Return the namespaces of live vectors."""

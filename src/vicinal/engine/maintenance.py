@@ -11,7 +11,7 @@ Seal (tail -> segment):
 Merge (segments -> segment):
 
     1  choose    segments, by size (`merge.candidates`), with what is dead in them now
-    2  build     files of the merged segment
+    2  build     files of the merged segment; columns backfilled while they were written
     3  commit    manifest and tombstones in one transaction
     4  swap      under the state lock, with what has died meanwhile
     5  remove    the folders merged from; readers keep them mapped
@@ -24,7 +24,6 @@ because replay kills or replaces exactly those ids (`apply.py`).
 A merge's long part runs beside seals; both commit under the manifest lock.
 """
 
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -40,7 +39,8 @@ from vicinal.model import IndexConfig, Mask, Ordinals
 from vicinal.segment import build
 from vicinal.segment import format as layout
 from vicinal.segment.build import NumberedIndex
-from vicinal.segment.segment import Segment, SegmentView
+from vicinal.segment.columns import Column
+from vicinal.segment.segment import Segment
 
 
 class Maintenance:
@@ -93,7 +93,11 @@ class Maintenance:
         self._log.trim()
 
     def merge_once(self, *, is_idle: bool) -> bool:
-        """Merge what the policy chooses; return whether there was anything to merge."""
+        """Merge what the policy chooses; return whether there was anything to merge.
+
+        Raises:
+            OSError: files could not be written. They are removed; nothing has changed.
+        """
         with self._state_lock:
             views = {each.segment.record.number: each for each in self._state.segments}
             indexes = self._state.metadata_indexes
@@ -110,16 +114,22 @@ class Maintenance:
             number = self._take_number()
         merged = [views[each] for each in chosen]
         segment, kept = None, [np.empty(0, np.int64) for _ in chosen]
-        if any(view.live_count for view in merged):
-            record, kept = build.merge(self._segments, number, merged, indexes, self._config.metric)
-            segment = Segment(self._segments, record, self._config.metric)
-        with self._manifest_lock:
-            self._commit_merge(chosen, segment, kept)
-            with self._state_lock:
-                self._state.replace_segments(chosen, segment, kept)
-                self._publish()
+        try:
+            if any(view.live_count for view in merged):
+                record, kept = build.merge(
+                    self._segments, number, merged, indexes, self._config.metric
+                )
+                segment = Segment(self._segments, record, self._config.metric)
+            with self._manifest_lock:
+                self._commit_merge(chosen, segment, kept)
+                with self._state_lock:
+                    self._state.replace_segments(chosen, segment, kept)
+                    self._publish()
+        except OSError:
+            build.discard(self._segments, number)
+            raise
         for each in chosen:
-            shutil.rmtree(layout.folder(self._segments, each))
+            build.discard(self._segments, each)
         return True
 
     def verify(self, should_stop: Callable[[], bool]) -> None:
@@ -138,7 +148,7 @@ class Maintenance:
         manifest = self._log.manifest
         views = {each.segment.record.number: each for each in sealed.segments}
         records = [
-            self._with_columns(record, views[record.number], sealed.metadata_indexes)
+            self._with_columns(record, views[record.number].columns, sealed.metadata_indexes)
             for record in manifest.segments
         ]
         live = {number: view.live for number, view in views.items()}
@@ -166,7 +176,10 @@ class Maintenance:
         masks = [live.pop(number)[rows] for number, rows in zip(chosen, kept, strict=True)]
         records = [each for each in manifest.segments if each.number not in chosen]
         if segment is not None:
-            records.append(segment.record)
+            with self._state_lock:
+                columns = self._state.merged_columns(chosen, segment, kept)
+                indexes = self._state.metadata_indexes
+            records.append(self._with_columns(segment.record, columns, indexes))
             live[segment.record.number] = np.concatenate(masks)
         self._commit(replace(manifest, segments=tuple(records)), live)
 
@@ -177,13 +190,13 @@ class Maintenance:
     def _with_columns(
         self,
         record: layout.SegmentRecord,
-        view: SegmentView,
+        columns: Mapping[str, Column | None],
         indexes: Sequence[NumberedIndex],
     ) -> layout.SegmentRecord:
         """Write the columns that exist only in memory, because they were backfilled."""
         components = dict(record.components)
         for each in indexes:
-            column = view.columns[each.metadata_index.property_name]
+            column = columns[each.metadata_index.property_name]
             name = layout.column_name(each.number)
             if column is not None and name not in components:
                 components[name] = build.write_column(

@@ -1,7 +1,7 @@
 """What the open indexes of an engine share: threads, and a bound on queued bytes."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import faiss
@@ -44,9 +44,9 @@ class Resources:
     """Shared by all open indexes; background work gets one thread for each kind."""
 
     queue: QueueBudget
-    writers: ThreadPoolExecutor
-    sealer: ThreadPoolExecutor
-    merger: ThreadPoolExecutor
+    writers: Executor
+    sealer: Executor
+    merger: Executor
 
     @classmethod
     def start(cls, queue_bytes_max: int) -> "Resources":

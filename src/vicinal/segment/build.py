@@ -140,6 +140,20 @@ def write_column(segments: Path, number: int, index_number: int, column: Column)
     return seal
 
 
+def discard(segments: Path, number: int) -> None:
+    """Remove a segment's folder, finished or not, that the manifest does not name.
+
+    What cannot be removed stays for the next start to sweep.
+    """
+    folder = layout.folder(segments, number)
+    for path in (folder, _unfinished(folder)):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_suffix(".tmp")
+
+
 def _write(
     segments: Path,
     number: int,
@@ -154,7 +168,7 @@ def _write(
     recipe: Recipe | None = None,
 ) -> layout.SegmentRecord:
     final = layout.folder(segments, number)
-    folder = final.with_suffix(".tmp")
+    folder = _unfinished(final)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     offsets, data = blob_arrays(blobs)
