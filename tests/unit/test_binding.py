@@ -289,7 +289,6 @@ def test_metadata_that_holds_itself_is_refused(docs: Vectorize) -> None:
         ({"vector": X, "top_k": 101}, BadTopK, "max top K is 100"),
         ({"vector": X, "top_k": 0}, BadTopK, "from 1 to 100"),
         ({"vector": X, "top_k": 51, "return_values": True}, BadTopK, "max top K is 50"),
-        ({"vector": X, "filter": {}}, BadFilter, "must not be empty"),
         ({"vector": X, "filter": {"k": {"$near": 1}}}, BadFilter, r"\$near"),
         ({"vector": X, "filter": {"k": object()}}, BadFilter, "filter.k: object has no form"),
         ({"vector": X, "return_metadata": "some"}, InvalidInput, "none of none, indexed, all"),

@@ -1,6 +1,6 @@
 """The grammar of metadata filters: a parsed JSON document to predicates.
 
-    filter     = { key: condition, .. }            at least one; all must hold
+    filter     = { key: condition, .. }            all must hold
     condition  = scalar                            stands for {"$eq": scalar}
                | { operator: operand, .. }         one operator, or one lower and one upper bound
     scalar     = string | number | boolean | null
@@ -32,6 +32,9 @@ _LISTS = frozenset((Operator.IN, Operator.NIN))
 def parse(document: object, limits: Limits) -> Filter:
     """Return the predicates of a filter, in the order of the document.
 
+    A filter without conditions matches all: the documentation rules it out, but one client
+    library sends it with every query that has none.
+
     Args:
         document: What a JSON parser returned for the filter.
         limits: Bounds on the filter's size and its keys, and how far strings are indexed.
@@ -41,9 +44,6 @@ def parse(document: object, limits: Limits) -> Filter:
     """
     if not isinstance(document, dict):
         raise BadFilter(f"filter must be an object, got {metadata.kind(document)}")
-    if not document:
-        # Not "matches all": it is what is left when a caller's conditions got lost.
-        raise BadFilter("filter must not be empty; leave it out to search everything")
     _check_size(document, limits)
     predicates: list[Predicate] = []
     for key, condition in document.items():
