@@ -264,7 +264,7 @@ def _wrangler_dev(
                 *("--url", target.url, "--token", target.token, "--account", target.account),
                 *("--", "dev", "--port", str(project.port), "--ip", "127.0.0.1", *arguments),
             ),
-            {**os.environ, "PATH": _path(installed), "CI": "1", "NO_COLOR": "1"},
+            {**os.environ, "PATH": node_path(installed), "CI": "1", "NO_COLOR": "1"},
         )
 
     return prepare
@@ -276,7 +276,7 @@ def _vite(project: Project) -> Command:
     (project.folder / "node_modules").symlink_to(installed / "node_modules")
     return Command(
         ("node_modules/.bin/vite", "--port", str(project.port), "--host", "127.0.0.1"),
-        project.environment | {"PATH": _path(installed)},
+        project.environment | {"PATH": node_path(installed)},
     )
 
 
@@ -286,13 +286,13 @@ def _platform_proxy(manifest: Path) -> Callable[[Project], Command]:
         project.write()
         return Command(
             ("node", str(WORKER / "platform.mjs"), str(installed), str(project.port)),
-            project.environment | {"PATH": _path(installed)},
+            project.environment | {"PATH": node_path(installed)},
         )
 
     return prepare
 
 
-def _path(installed: Path) -> str:
+def node_path(installed: Path) -> str:
     """Return the PATH with the Node.js that a project has brought along, if it has, first."""
     own = installed / "node_modules" / "node" / "bin"
     node()
