@@ -18,6 +18,7 @@ kept. Damage that is found stops it the same way, with `Corruption`.
 """
 
 import logging
+import math
 import threading
 import time
 import uuid
@@ -27,6 +28,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+import faiss
 
 from vicinal.engine import records, recovery, search
 from vicinal.engine.cursors import Cursors
@@ -38,6 +41,7 @@ from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import (
     AlreadyExists,
+    BodyTooLarge,
     Corruption,
     Error,
     LimitExceeded,
@@ -64,6 +68,7 @@ from vicinal.model import (
 
 logger = logging.getLogger(__name__)
 
+PAYLOAD_BYTES_MAX = 900_000_000  # SQLite stops at 10**9 for a row, all columns together
 TIDY_ROWS_MIN = 1_000  # fewer rows are scanned as fast as a segment of them; ours
 
 
@@ -141,6 +146,10 @@ class OpenIndex:
     def append(self, mutation: Mutation) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         payload = records.encode(mutation)
+        if len(payload) > PAYLOAD_BYTES_MAX:
+            raise BodyTooLarge(
+                f"the mutation takes {len(payload)} bytes, the maximum is {PAYLOAD_BYTES_MAX}"
+            )
         mutation_id = str(uuid.uuid4())
         accepted: Future[Accepted] = Future()
         accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
@@ -168,6 +177,9 @@ class OpenIndex:
     def query(self, query: Query) -> QueryResult:
         """See `engine.base.Engine`."""
         self._check_failure()
+        # The setting is a thread's own, and this is a thread of the caller's: left alone, one
+        # query takes every core, and waiting for them costs more than the search.
+        faiss.omp_set_num_threads(1)
         try:
             return search.query(self.snapshot, self.index.config.metric, query)
         except Corruption as error:
@@ -268,10 +280,13 @@ class OpenIndex:
         with self._order:
             if self._closed is not None:
                 return
-            due = []
-            while self._delayed and self._delayed[0].due <= time.monotonic():
-                due.append(self._delayed.popleft())
-            self._apply_lane.put(due)
+            self._apply_lane.put(self._take_delayed(time.monotonic()))
+
+    def _take_delayed(self, due: float) -> list[_Logged]:
+        taken = []
+        while self._delayed and self._delayed[0].due <= due:
+            taken.append(self._delayed.popleft())
+        return taken
 
     # What the apply lane does.
 
@@ -281,11 +296,10 @@ class OpenIndex:
             if self._failure is None:
                 with self._state_lock:
                     for each in logged:
-                        entry, at = each.entry, datetime.now(UTC)
-                        self._state.apply(entry.seqno, entry.mutation_id, at, each.mutation)
+                        self._state.apply(each.entry, each.mutation, datetime.now(UTC))
                         self._applied_vectors += _vector_count(each.mutation)
                     self._publish()
-                    is_full = self._tail_is_full()
+                    is_full = self._is_seal_due()
         except Exception as error:
             self._fail(_as_failure(error, self.index.name))
         self._resources.queue.give(sum(len(each.entry.payload) for each in logged))
@@ -296,6 +310,14 @@ class OpenIndex:
 
     def _publish(self) -> None:
         self.snapshot = self._state.snapshot()
+
+    def _is_seal_due(self) -> bool:
+        state, options = self._state, self._options
+        return (
+            self._tail_is_full()
+            or state.unsealed_count >= options.tail_rows_max
+            or state.unsealed_bytes >= options.tail_bytes_max
+        )
 
     def _tail_is_full(self, times: int = 1) -> bool:
         tail = self._state.tail
@@ -310,7 +332,7 @@ class OpenIndex:
         if self._is_stopped:
             return
         try:
-            if any(forced) or self._tail_is_full():
+            if any(forced) or self._is_seal_due():
                 self._maintenance.seal()
                 self._merge_lane.put(forced)
         except Exception as error:
@@ -393,8 +415,12 @@ class OpenIndex:
             )
 
     def _catch_up(self) -> None:
-        """Wait until the snapshot contains all that was queued; called under `_order`."""
+        """Wait until the snapshot contains all that was queued; called under `_order`.
+
+        Delayed mutations are not waited for: they are applied now.
+        """
         self._commit_lane.join()
+        self._apply_lane.put(self._take_delayed(math.inf))
         self._apply_lane.join()
 
     def _check_namespaces(self, batch: VectorBatch, namespaces_max: int) -> None:
