@@ -16,6 +16,7 @@ from datetime import datetime
 
 import numpy as np
 
+from vicinal.engine.log import Entry
 from vicinal.engine.snapshot import Snapshot
 from vicinal.model import (
     BEFORE_ANY,
@@ -74,6 +75,9 @@ class State:
         self._applied_seqno = sealed.seqno
         self._applied_mutation = sealed.mutation_id
         self._applied_at = sealed.at
+        self.unsealed_count = 0
+        self.unsealed_bytes = 0
+        """Mutations, and bytes of their payloads, that the log keeps for want of a segment."""
         self.tail = self._new_tail()
 
     @property
@@ -87,9 +91,9 @@ class State:
         """The metadata indexes, oldest first."""
         return tuple(self._metadata_indexes.values())
 
-    def apply(self, seqno: Seqno, mutation_id: str, at: datetime, mutation: Mutation) -> None:
-        """Apply the next mutation of the log."""
-        assert seqno == self._applied_seqno + 1
+    def apply(self, entry: Entry, mutation: Mutation, at: datetime) -> None:
+        """Apply the next mutation of the log, which becomes readable at that time (UTC)."""
+        assert entry.seqno == self._applied_seqno + 1
         match mutation:
             case Upsert(batch):
                 self._upsert(batch)
@@ -101,7 +105,10 @@ class State:
                 self._create_metadata_index(metadata_index, backfill=backfill)
             case DropMetadataIndex(property_name):
                 self._drop_metadata_index(property_name)
-        self._applied_seqno, self._applied_mutation, self._applied_at = seqno, mutation_id, at
+        self._applied_seqno, self._applied_mutation = entry.seqno, entry.mutation_id
+        self._applied_at = at
+        self.unsealed_count += 1
+        self.unsealed_bytes += len(entry.payload)
 
     def snapshot(self) -> Snapshot:
         """Return the state as readers may see it."""
@@ -119,6 +126,7 @@ class State:
         """Begin a new tail; return the old one, to be sealed, and all else as it is now."""
         assert self._sealing is None
         self._sealing, self.tail = self.tail, self._new_tail()
+        self.unsealed_count = self.unsealed_bytes = 0
         return self._sealing.view(), Sealed(
             self.segments,
             self.metadata_indexes,

@@ -282,7 +282,7 @@ class OpenIndex:
                 return
             self._apply_lane.put(self._take_delayed(time.monotonic()))
 
-    def _take_delayed(self, due: float) -> list[_Logged]:
+    def _take_delayed(self, due: float) -> Sequence[_Logged]:
         taken = []
         while self._delayed and self._delayed[0].due <= due:
             taken.append(self._delayed.popleft())

@@ -11,9 +11,10 @@ class EngineOptions:
 
     Args:
         limits: What an index or account may hold.
-        tail_rows_max: A tail of this many rows is sealed. More make unfiltered queries
-            slower (it is scanned), fewer make more segments.
-        tail_bytes_max: Likewise for the bytes of its values.
+        tail_rows_max: A tail of this many rows, or mutations, is sealed. More make queries
+            and opening slower (rows are scanned, mutations replayed), fewer make more
+            segments.
+        tail_bytes_max: Likewise for the bytes of its values, or of its mutations.
         tails_max: A tail this many times over its bound holds up writers.
         queue_bytes_max: Payload bytes accepted but not yet applied, over all indexes;
             past it `append` raises `Overloaded`.

@@ -1,0 +1,436 @@
+"""An open index acknowledges what is durable, never stands still, and stops when it must."""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from tests.support.engines import DOCS, Record, apply, batch, create, found, insert, upsert, vector
+from tests.support.inline import open_inline
+from vicinal.engine import index as index_module
+from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
+from vicinal.engine.log import Entry, Log
+from vicinal.engine.maintenance import Maintenance
+from vicinal.errors import BodyTooLarge, Corruption, LimitExceeded, Overloaded, Unavailable
+from vicinal.limits import Limits
+from vicinal.model import (
+    Accepted,
+    CreateMetadataIndex,
+    Delete,
+    IndexAddress,
+    IndexType,
+    Insert,
+    MetadataIndex,
+    Query,
+    Upsert,
+)
+
+OTHER = IndexAddress("acme", "other")
+Open = Callable[..., EmbeddedEngine]
+
+
+@pytest.fixture
+def open_engine(tmp_path: Path) -> Iterator[Open]:
+    """Open the engine of a test, or the same folder again after closing it."""
+    opened: list[EmbeddedEngine] = []
+
+    def open_(options: EngineOptions | None = None, *, inline: bool = False) -> EmbeddedEngine:
+        for each in opened:
+            each.close()
+        open_it = open_inline if inline else EmbeddedEngine.open
+        opened.append(open_it(tmp_path, options))
+        if not opened[-1].list_indexes("acme"):
+            create(opened[-1])
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
+
+
+def one(name: str, *values: float) -> Upsert:
+    return Upsert(batch(Record(name, values or (1.0, 1.0))))
+
+
+def segments(folder: Path) -> int:
+    return len(list(folder.glob("indexes/*/segments/*")))
+
+
+def logged(folder: Path) -> int:
+    """Return how many mutations the log of the only index holds; its engine is closed."""
+    (path,) = folder.glob("indexes/*/index.db")
+    connection = sqlite3.connect(path)
+    (count,) = connection.execute("SELECT count(*) FROM mutation").fetchone()
+    connection.close()
+    return int(count)
+
+
+# Sealing
+
+
+def test_deletes_and_ignored_inserts_do_not_lengthen_the_log_for_ever(
+    open_engine: Open, tmp_path: Path
+) -> None:
+    """A tail is sealed when it is full. Mutations that add no row to it never filled it, so
+    the log kept all of them, and each opening applied all of them again."""
+    engine = open_engine(EngineOptions(tail_rows_max=10), inline=True)
+    insert(engine, Record("a", [1, 1]))
+
+    for _ in range(50):
+        insert(engine, Record("a", [2, 2]))
+        apply(engine, Delete(["never"]))
+    engine.close()
+
+    assert logged(tmp_path) < 10
+    again = open_engine()
+    assert [each.values.tolist() for each in again.get(DOCS, ["a"])] == [[1, 1]]
+    assert again.status(DOCS).applied_seqno == 101
+
+
+def test_large_batches_that_change_nothing_are_sealed_by_their_bytes(
+    open_engine: Open, tmp_path: Path
+) -> None:
+    engine = open_engine(EngineOptions(tail_bytes_max=10_000), inline=True)
+    records = [Record(f"v{n}", [n, 0], metadata={"text": "x" * 200}) for n in range(5)]
+
+    for _ in range(100):
+        insert(engine, *records)
+    engine.close()
+
+    assert logged(tmp_path) < 10
+
+
+@pytest.mark.parametrize(
+    "options", [EngineOptions(tail_rows_max=100), EngineOptions(tail_bytes_max=800)]
+)
+def test_a_tail_is_sealed_at_its_rows_or_bytes_and_not_before(
+    open_engine: Open, tmp_path: Path, options: EngineOptions
+) -> None:
+    engine = open_engine(options, inline=True)
+    upsert(engine, *(Record(f"v{n}", [n, 0]) for n in range(20)))
+    assert segments(tmp_path) == 0
+
+    upsert(engine, *(Record(f"w{n}", [n, 0]) for n in range(80)))
+
+    assert segments(tmp_path) == 1
+
+
+def test_a_long_log_is_sealed_as_soon_as_the_index_opens(open_engine: Open, tmp_path: Path) -> None:
+    engine = open_engine(inline=True)
+    upsert(engine, *(Record(f"v{n}", [n, 0]) for n in range(20)))
+    assert segments(tmp_path) == 0
+
+    engine = open_engine(EngineOptions(tail_rows_max=20), inline=True)
+
+    assert engine.status(DOCS).vector_count == 20
+    assert segments(tmp_path) == 1
+
+
+# Refusing
+
+
+def test_a_mutation_that_the_log_cannot_hold_is_refused_and_the_index_goes_on(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite holds no row of more than 10**9 bytes; such a mutation stopped the index."""
+    monkeypatch.setattr(index_module, "PAYLOAD_BYTES_MAX", 1000)
+    engine = open_engine()
+
+    with pytest.raises(BodyTooLarge, match=r"\d{4} bytes, the maximum is 1000"):
+        engine.append(DOCS, Upsert(batch(*(Record(f"v{n}", [n, 0]) for n in range(200)))))
+
+    upsert(engine, Record("a", [1, 1]))
+    assert found(engine, Query(top_k=5, vector=vector(0, 0))) == ["a"]
+
+
+class StuckWriter:
+    """Makes a log wait before it writes, until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered, self.let_go = threading.Event(), threading.Event()
+        self._real = Log.append
+        monkeypatch.setattr(Log, "append", self._append)
+
+    @property
+    def _append(self) -> Callable[[Log, Sequence[Entry]], None]:
+        def append(log: Log, entries: Sequence[Entry]) -> None:
+            self.entered.set()
+            assert self.let_go.wait(30)
+            self._real(log, entries)
+
+        return append
+
+
+def test_more_than_the_queue_may_hold_is_refused_and_room_comes_back(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(EngineOptions(queue_bytes_max=400))
+    create(engine, OTHER)
+    stuck = StuckWriter(monkeypatch)
+    first = engine.append(DOCS, Delete(["x" * 300]))
+
+    with pytest.raises(Overloaded, match="400 are allowed") as caught:
+        engine.append(OTHER, Delete(["y" * 300]))
+    assert caught.value.retry_after
+
+    stuck.let_go.set()
+    assert engine.wait_applied(DOCS, first.result(30).seqno, 30)
+    apply(engine, Delete(["y" * 300]), OTHER)
+
+
+def test_one_mutation_larger_than_the_queue_passes_alone(open_engine: Open) -> None:
+    engine = open_engine(EngineOptions(queue_bytes_max=10))
+
+    apply(engine, Delete(["x" * 300]))
+    apply(engine, Delete(["x" * 300]))
+
+
+def test_writers_wait_while_tails_cannot_be_sealed_fast_enough(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(EngineOptions(tail_rows_max=2, tails_max=2))
+    sealing, go_on = threading.Event(), threading.Event()
+    real = Maintenance.seal
+
+    def slow(maintenance: Maintenance) -> None:
+        sealing.set()
+        assert go_on.wait(30)
+        real(maintenance)
+
+    monkeypatch.setattr(Maintenance, "seal", slow)
+    upsert(engine, Record("a", [1, 1]), Record("b", [1, 1]))
+    assert sealing.wait(30)
+    upsert(engine, Record("c", [1, 1]), Record("d", [1, 1]))
+
+    with pytest.raises(Overloaded, match="faster than it can seal"):
+        engine.append(DOCS, one("e"))
+    go_on.set()
+    engine.maintain(DOCS)
+
+    upsert(engine, Record("e", [1, 1]))
+    assert engine.status(DOCS).vector_count == 5
+
+
+def test_what_is_refused_takes_no_room_in_the_queue(open_engine: Open) -> None:
+    engine = open_engine(EngineOptions(Limits(vectors_per_index_max=1), queue_bytes_max=300))
+    upsert(engine, Record("a", [1, 1]))
+
+    for _ in range(20):
+        with pytest.raises(LimitExceeded):
+            engine.append(DOCS, Insert(batch(Record("b" * 50, [1, 1]))))
+
+    apply(engine, Delete(["c" * 200]))
+
+
+# Never standing still
+
+
+def test_a_future_that_its_owner_tries_to_cancel_is_resolved_all_the_same(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller that goes away may cancel its future. One that had been cancelled could not
+    be resolved, which ended the writing thread, and the index stood still for ever."""
+    engine = open_engine()
+    stuck = StuckWriter(monkeypatch)
+    first = engine.append(DOCS, one("a"))
+    assert stuck.entered.wait(30)
+
+    second = engine.append(DOCS, one("b"))
+    assert not second.cancel()
+    assert not first.cancel()
+    stuck.let_go.set()
+
+    assert [first.result(30).seqno, second.result(30).seqno] == [1, 2]
+    upsert(engine, Record("c", [1, 1]))
+
+
+def test_a_callback_that_raises_stops_nothing(
+    open_engine: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = open_engine()
+
+    def broken(_: Future[Accepted]) -> None:
+        raise ZeroDivisionError("in the callback")
+
+    engine.append(DOCS, one("a")).add_done_callback(broken)
+    upsert(engine, Record("b", [1, 1]))
+
+    assert engine.status(DOCS).vector_count == 2
+    assert "in the callback" in caplog.text
+
+
+# Stopping
+
+
+ERRORS: list[Exception] = [
+    sqlite3.OperationalError("database or disk is full"),
+    OSError(28, "No space left on device"),
+    MemoryError("no memory"),
+    ValueError("a mistake"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("place", ["log", "state"])
+def test_an_index_that_cannot_go_on_says_so_to_everyone_and_leaves_the_others_alone(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+) -> None:
+    engine = open_engine(EngineOptions(queue_bytes_max=500))
+    create(engine, OTHER)
+    upsert(engine, Record("kept", [1, 1]))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        target = "vicinal.engine.log.Log.append" if place == "log" else (
+            "vicinal.engine.apply.State.apply")  # fmt: skip
+        patch.setattr(target, fail)
+        future = engine.append(DOCS, Delete(["x" * 400]))
+        if place == "log":
+            with pytest.raises(Unavailable):
+                future.result(30)
+        else:
+            future.result(30)
+            with pytest.raises(Unavailable):
+                engine.wait_applied(DOCS, future.result().seqno, 30)
+
+    calls: list[Callable[[], object]] = [
+        lambda: engine.append(DOCS, one("a")),
+        lambda: engine.query(DOCS, Query(top_k=1, vector=vector(1, 1))),
+        lambda: engine.get(DOCS, ["kept"]),
+        lambda: engine.list(DOCS, 1, None),
+        lambda: engine.status(DOCS),
+        lambda: engine.maintain(DOCS),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable, match=str(error.args[-1])):
+            call()
+    # Its place in the queue is free again.
+    apply(engine, Delete(["y" * 400]), OTHER)
+
+    again = open_engine()
+    assert again.status(DOCS).vector_count == 1
+    upsert(again, Record("b", [1, 1]))
+    assert again.status(DOCS).applied_seqno == (2 if place == "log" else 3)
+
+
+def test_damage_found_by_a_query_stops_the_index(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine()
+
+    def damaged(*_: object) -> None:
+        raise Corruption("a file is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vicinal.engine.search.query", damaged)
+        with pytest.raises(Corruption):
+            engine.query(DOCS, Query(top_k=1, vector=vector(1, 1)))
+
+    with pytest.raises(Corruption, match="a file is damaged"):
+        engine.append(DOCS, one("a"))
+
+
+def test_the_error_of_a_stopped_index_does_not_grow_with_every_request(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine()
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "append", lambda *_: 1 / 0)
+        with pytest.raises(Unavailable):
+            engine.append(DOCS, one("a")).result(30)
+
+    depths = []
+    for _ in range(5):
+        with pytest.raises(Unavailable) as caught:
+            engine.status(DOCS)
+        depths.append(len(caught.traceback))
+
+    assert len(set(depths)) == 1
+
+
+def test_waiting_for_a_mutation_ends_when_the_index_is_dropped(open_engine: Open) -> None:
+    engine = open_engine(EngineOptions(visibility_delay_s=1000.0))
+    accepted = engine.append(DOCS, one("a")).result(30)
+    ended = threading.Event()
+
+    def wait() -> None:
+        try:
+            engine.wait_applied(DOCS, accepted.seqno, 1000.0)
+        except Exception:
+            ended.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    engine.drop_index(DOCS)
+
+    waiting.join(30)
+    assert ended.is_set()
+
+
+# A delay of visibility
+
+
+def test_with_a_delay_a_write_is_durable_before_it_is_visible(open_engine: Open) -> None:
+    engine = open_engine(EngineOptions(visibility_delay_s=1000.0))
+
+    accepted = engine.append(DOCS, one("a")).result(30)
+
+    assert engine.status(DOCS).vector_count == 0
+    assert not engine.wait_applied(DOCS, accepted.seqno, 0.01)
+    assert open_engine().status(DOCS).vector_count == 1
+
+
+def test_after_the_delay_writes_are_visible_in_their_order(open_engine: Open) -> None:
+    engine = open_engine(EngineOptions(visibility_delay_s=0.01))
+
+    for value in range(20):
+        last = engine.append(DOCS, one("a", value, 0)).result(30)
+
+    assert engine.wait_applied(DOCS, last.seqno, 30)
+    assert engine.get(DOCS, ["a"])[0].values.tolist() == [19, 0]
+
+
+def test_an_index_dropped_with_delayed_writes_gives_their_room_back(open_engine: Open) -> None:
+    engine = open_engine(EngineOptions(visibility_delay_s=1000.0, queue_bytes_max=500))
+    create(engine, OTHER)
+    engine.append(DOCS, Delete(["x" * 400])).result(30)
+    with pytest.raises(Overloaded):
+        engine.append(OTHER, Delete(["y" * 400]))
+
+    engine.drop_index(DOCS)
+
+    engine.append(OTHER, Delete(["y" * 400])).result(30)
+
+
+# Limits, in the order of calls
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 1000.0])
+def test_the_vectors_of_queued_mutations_count_towards_the_limit(
+    open_engine: Open, delay_s: float
+) -> None:
+    limits = Limits(vectors_per_index_max=10)
+    engine = open_engine(EngineOptions(limits, visibility_delay_s=delay_s))
+
+    for n in range(10):
+        engine.append(DOCS, one(f"v{n}"))
+    for n in range(10, 15):
+        with pytest.raises(LimitExceeded, match="the maximum of 10"):
+            engine.append(DOCS, one(f"v{n}"))
+
+    engine.append(DOCS, one("v3")).result(30)
+
+
+def test_a_metadata_index_is_known_to_the_next_call_before_it_is_visible(
+    open_engine: Open,
+) -> None:
+    engine = open_engine(EngineOptions(Limits(metadata_indexes_max=1), visibility_delay_s=1000.0))
+    engine.append(DOCS, CreateMetadataIndex(MetadataIndex("a", IndexType.STRING))).result(30)
+
+    with pytest.raises(LimitExceeded, match="has 1 metadata indexes, the maximum is 1"):
+        engine.append(DOCS, CreateMetadataIndex(MetadataIndex("b", IndexType.STRING)))
