@@ -13,6 +13,7 @@ from vicinal.cli import (
     config,
     demo,
     doctor,
+    dump,
     exporting,
     importing,
     index,
@@ -55,6 +56,7 @@ for each in (
     limits.command,
     config.group,
     doctor.command,
+    dump.command,
     workers.wrangler_command,
     workers.hook_path_command,
 ):

@@ -183,6 +183,11 @@ class ComponentFile:
         if self._body_size <= VERIFIED_AT_OPEN_BYTES_MAX:
             self.verify_all()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the arrays, in the order of the file."""
+        return tuple(self._entries)
+
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 

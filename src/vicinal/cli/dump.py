@@ -1,0 +1,236 @@
+"""``vicinal dump``: what is in the files of a data folder, read as the engine reads them.
+
+    a data folder       the indexes of its catalog, and where each has its folder
+    an index's folder   manifest, segments and the log of mutations that no segment holds
+    a segment's folder  the component files and their arrays, then rows
+
+Everything that is shown has passed its checksums; what has not is named instead. Nothing is
+changed, but SQLite lets one process at a time have its files: stop the server first.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import numpy as np
+
+from vicinal.cli import show
+from vicinal.engine import catalog, log
+from vicinal.engine.catalog import Catalog
+from vicinal.engine.log import Log, Manifest
+from vicinal.engine.recovery import SEGMENTS
+from vicinal.errors import Unavailable
+from vicinal.model import (
+    CreateMetadataIndex,
+    Delete,
+    DropMetadataIndex,
+    Insert,
+    Metric,
+    Mutation,
+    Upsert,
+)
+from vicinal.segment import format as layout
+from vicinal.segment.format import SegmentRecord
+from vicinal.segment.segment import Segment
+from vicinal.storage.files import ComponentFile
+
+_VALUES_SHOWN = 4
+_IDS_SHOWN = 3
+
+
+@click.command("dump")
+@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--rows",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="How many mutations or rows to show.",
+)
+def command(path: Path, rows: int) -> None:
+    """Show what is in PATH: a data folder, the folder of an index, or that of a segment.
+
+    What is shown has passed its checksums. Stop the server first: it has the files.
+    """
+    try:
+        if (path / catalog.FILE_NAME).exists():
+            _dump_catalog(path)
+        elif (path / log.FILE_NAME).exists():
+            _dump_index(path, rows)
+        elif path.parent.name == SEGMENTS and (path.parent.parent / log.FILE_NAME).exists():
+            _dump_segment(path, rows)
+        else:
+            raise click.ClickException(
+                f"{path} is neither a data folder nor the folder of an index or a segment"
+            )
+    except Unavailable as error:
+        raise click.ClickException(f"{error}; if a server has it open, stop that first") from error
+
+
+def _dump_catalog(folder: Path) -> None:
+    with closing(Catalog(folder)) as opened:
+        entries = opened.all()
+    show.table(
+        ("account", "index", "dimensions", "metric", "preset", "created", "folder"),
+        [
+            (
+                each.address.account,
+                each.address.name,
+                str(each.index.config.dimensions),
+                each.index.config.metric.value,
+                each.index.config.preset or "",
+                each.index.created_at.isoformat(),
+                str(folder / "indexes" / each.folder),
+            )
+            for each in entries
+        ],
+        right=("dimensions",),
+    )
+
+
+def _dump_index(folder: Path, rows: int) -> None:
+    with _log(folder) as opened:
+        manifest = opened.manifest
+        _show_manifest(manifest)
+        _show_segments(manifest)
+        entries = list(opened.entries())
+    click.echo(f"\nlog: {len(entries):,} mutations that no segment holds")
+    show.table(
+        ("seqno", "mutation", "accepted", "bytes", "what"),
+        [
+            (
+                str(each.seqno),
+                each.mutation_id,
+                _time(each.accepted_at),
+                f"{len(each.payload):,}",
+                _described(each.mutation),
+            )
+            for each in entries[:rows]
+        ],
+        right=("seqno", "bytes"),
+    )
+    _show_rest(len(entries), rows)
+
+
+def _show_manifest(manifest: Manifest) -> None:
+    indexed = [
+        f"{each.number} {each.metadata_index.property_name} ({each.metadata_index.index_type})"
+        for each in manifest.metadata_indexes
+    ]
+    show.table(
+        ("manifest", "value"),
+        [
+            ("format version", str(manifest.format_version)),
+            ("sealed seqno", str(manifest.sealed_seqno)),
+            ("sealed mutation", manifest.sealed_mutation or "none"),
+            ("sealed at", "never" if manifest.sealed_at is None else _time(manifest.sealed_at)),
+            ("logged seqno, at least", str(manifest.logged_seqno)),
+            ("metadata indexes", ", ".join(indexed) or "none"),
+            ("next segment", str(manifest.next_segment)),
+            ("next metadata index", str(manifest.next_metadata_index)),
+        ],
+    )
+
+
+def _show_segments(manifest: Manifest) -> None:
+    click.echo(f"\nsegments: {len(manifest.segments)}")
+    show.table(
+        ("number", "rows", "dead", "bytes", "components"),
+        [
+            (
+                str(each.number),
+                f"{each.row_count:,}",
+                f"{manifest.dead_counts.get(each.number, 0):,}",
+                f"{sum(seal.size for seal in each.components.values()):,}",
+                ", ".join(each.components),
+            )
+            for each in manifest.segments
+        ],
+        right=("number", "rows", "dead", "bytes"),
+    )
+
+
+def _dump_segment(folder: Path, rows: int) -> None:
+    segments = folder.parent
+    with _log(segments.parent) as opened:
+        record = _record(opened.manifest, folder)
+        live = opened.live_rows(record)
+    _show_components(folder, record)
+    segment = Segment(segments, record, Metric.EUCLIDEAN)  # nothing is measured here
+    shown = np.arange(min(rows, record.row_count))
+    values, blobs = segment.values(shown), segment.metadata(shown)
+    click.echo(f"\nrows: {record.row_count:,}, {np.count_nonzero(~live):,} of them dead")
+    show.table(
+        ("row", "state", "id", "namespace", "values", "metadata"),
+        [
+            (
+                str(row),
+                "" if live[row] else "dead",
+                segment.ids[row],
+                str(segment.namespaces.value(row) or ""),
+                _start_of(values[row].tolist()),
+                blobs[row].decode(),
+            )
+            for row in shown.tolist()
+        ],
+        right=("row",),
+    )
+    _show_rest(record.row_count, rows)
+
+
+def _show_components(folder: Path, record: SegmentRecord) -> None:
+    lines = []
+    for name, seal in record.components.items():
+        file = ComponentFile(folder / name, name, seal)
+        file.verify_all()
+        arrays = [(each, file.unverified_array(each)) for each in file.names]
+        described = [f"{each} {array.dtype}{list(array.shape)}" for each, array in arrays]
+        lines.append((name, f"{seal.size:,}", ", ".join(described)))
+    click.echo("every checksum holds")
+    show.table(("component", "bytes", "arrays"), lines, right=("bytes",))
+
+
+def _record(manifest: Manifest, folder: Path) -> SegmentRecord:
+    for record in manifest.segments:
+        if layout.folder(folder.parent, record.number).name == folder.name:
+            return record
+    raise click.ClickException(f"the manifest names no segment {folder.name}: it is a stray")
+
+
+@contextmanager
+def _log(folder: Path) -> Iterator[Log]:
+    opened = Log(folder)
+    try:
+        yield opened
+    finally:
+        opened.abandon()  # which writes nothing
+
+
+def _described(mutation: Mutation) -> str:
+    match mutation:
+        case Insert(batch) | Upsert(batch):
+            verb = "insert" if isinstance(mutation, Insert) else "upsert"
+            return f"{verb} {len(batch):,} vectors: {_start_of(list(batch.ids), _IDS_SHOWN)}"
+        case Delete(ids):
+            return f"delete {len(ids):,} ids: {_start_of(list(ids), _IDS_SHOWN)}"
+        case CreateMetadataIndex(index, backfill):
+            filled = ", with backfill" if backfill else ""
+            return f"create metadata index {index.property_name} ({index.index_type}){filled}"
+        case DropMetadataIndex(property_name):
+            return f"drop metadata index {property_name}"
+
+
+def _start_of(items: list[str] | list[float], count: int = _VALUES_SHOWN) -> str:
+    shown = ", ".join(each if isinstance(each, str) else f"{each:.6g}" for each in items[:count])
+    return shown + (", ..." if len(items) > count else "")
+
+
+def _show_rest(count: int, shown: int) -> None:
+    if count > shown:
+        show.note(f"{count - shown:,} more; --rows shows more")
+
+
+def _time(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat()
