@@ -85,7 +85,7 @@ def test_what_the_server_remarks_is_passed_on(docs: Commands) -> None:
         (("--vector", "1;2"), "--vector is not JSON"),
         (("--vector", "1,2"), "expected 4 dimensions, and got 2 dimensions"),
         (("--id", "one", "--filter", "{k:1}"), "--filter is not JSON"),
-        (("--id", "one", "--filter", "{}"), "must not be empty"),
+        (("--id", "one", "--filter", '{"k":{}}'), "must not be empty"),
         (("--id", "one", "--top-k", "101"), "max top K is 100"),
         (("--text", "a", "--model", "@cf/no/such"), "@cf/no/such"),
         (("--text", "a"), "no known model makes 4 dimensions"),
