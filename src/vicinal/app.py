@@ -47,8 +47,8 @@ class Application:
         engine: Keeps the indexes.
         embedder: Embeds texts.
         tokens: Says who may do what.
-        own_token: Opens this application to itself: a settings token, one made for this
-            process, or any text when no token is needed.
+        own_token: Opens this application to itself: made for this process, and nowhere
+            stored; any text when no token is needed.
         needs_token: Whether callers need a token.
     """
 
