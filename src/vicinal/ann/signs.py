@@ -51,6 +51,8 @@ RECALL_MIN = 0.99
 _STEPS = tuple(int(100 * 2 ** (step / 2)) for step in range(11))  # 100 to CANDIDATES_MAX
 _DEPTHS = (10, 100)  # the k for which candidates are counted
 _EFFORTS = {Effort.LOW: 0.25, Effort.STANDARD: 1.0, Effort.HIGH: 4.0}
+_FILTERED = 2  # times as many candidates where a filter leaves out what lies nearest
+_SMALL_ROWS = 50_000
 _PROBES = 64
 _SAME = 1e-5  # relative difference below which two rows are one
 _MEAN_ROWS_MAX = 50_000
@@ -133,14 +135,14 @@ class SignIndex:
         if allowed is not None:
             packed = np.packbits(allowed, bitorder="little")
             selector = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(packed))
-        count = self.candidate_count(k, effort)
+        count = self.candidate_count(k, effort) * (1 if allowed is None else _FILTERED)
         return _nearest_codes(self._codes, self._encode(query), count, selector)
 
     def candidates_among(
         self, query: Floats, k: int, rows: Ordinals, effort: Effort = Effort.STANDARD
     ) -> Ordinals:
         """The same over these distinct rows only; cost grows with ``len(rows)``."""
-        count = self.candidate_count(k, effort)
+        count = self.candidate_count(k, effort) * _FILTERED
         if len(rows) <= count:
             return rows
         return rows[_nearest_codes(self._codes[rows], self._encode(query), count)]
@@ -265,9 +267,11 @@ def _enough(
     recalls = hits / (len(probes) * np.array(_DEPTHS)[:, None])
     if recalls[0, -1] < RECALL_MIN:
         return None
-    # One step more than was enough here, for queries harder than the rows themselves.
+    # More than was enough here, for queries harder than the rows themselves; where it is
+    # cheap, so many more that hardly a neighbour is ever missed.
+    margin = 2 if len(codes) <= _SMALL_ROWS else 1
     near_step, far_step = (
-        min(int(np.argmax(each >= min(RECALL, float(each[-1])))) + 1, len(_STEPS) - 1)
+        min(int(np.argmax(each >= min(RECALL, float(each[-1])))) + margin, len(_STEPS) - 1)
         for each in recalls
     )
     return _STEPS[near_step], _STEPS[max(near_step, far_step)]

@@ -1,0 +1,61 @@
+"""Real short texts that every machine with Python has: the sentences that open docstrings.
+
+They come from the standard library and the packages installed, in a fixed order, so the
+same environment gives the same texts.
+"""
+
+import ast
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Docstring:
+    """The first sentence of a docstring, and where it stands."""
+
+    text: str
+    package: str
+    kind: str
+    line: int
+    is_standard: bool
+
+
+def docstrings(count: int) -> list[Docstring]:
+    """Return this many distinct ones.
+
+    Raises:
+        LookupError: there are not so many here.
+    """
+    found: dict[str, Docstring] = {}
+    for each in _all():
+        found.setdefault(each.text, each)
+        if len(found) == count:
+            return list(found.values())
+    raise LookupError(f"{count} docstrings are wanted, {len(found)} are here")
+
+
+def _all() -> Iterator[Docstring]:
+    standard = Path(sysconfig.get_path("stdlib"))
+    installed = Path(sysconfig.get_path("purelib"))
+    for root, is_standard in ((standard, True), (installed, False)):
+        for path in sorted(root.rglob("*.py")):
+            parts = path.relative_to(root).parts
+            if is_standard and parts[0] in ("site-packages", "test", "idlelib"):
+                continue
+            yield from _of_file(path, parts[0].removesuffix(".py"), is_standard)
+
+
+def _of_file(path: Path, package: str, is_standard: bool) -> Iterator[Docstring]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # some packages ship templates and broken examples
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+            if 15 <= len(text) <= 120:
+                line = getattr(node, "lineno", 1)
+                kind = type(node).__name__.removesuffix("Def").lower()
+                yield Docstring(text, package, kind, line, is_standard)
