@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.support.installed import node, node_project
+from tests.support.installed import node, node_package, node_project
 from tests.support.server import Running
 from vicinal.cli.client import Target
 from vicinal.cli.workers import HOOK, environment
@@ -29,7 +29,6 @@ from vicinal.cli.workers import HOOK, environment
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "tests" / "clients" / "worker"
 ENVIRONMENTS = ROOT / "tests" / "clients" / "node"
-TUTORIAL = ROOT / "examples" / "embeddings-tutorial"
 
 STARTED_WITHIN_S = 90.0
 ANSWERED_WITHIN_S = 60.0
@@ -251,10 +250,10 @@ def _miniflare(name: str) -> Callable[[Project], Command]:
 
 
 def _wrangler_dev(
-    manifest: Path, *arguments: str, remote: bool = False
+    install: Callable[[], Path], *arguments: str, remote: bool = False
 ) -> Callable[[Project], Command]:
     def prepare(project: Project) -> Command:
-        installed = node_project(manifest)
+        installed = install()
         project.write(remote=remote)
         (project.folder / "node_modules").symlink_to(installed / "node_modules")
         target = project.target
@@ -270,6 +269,53 @@ def _wrangler_dev(
     return prepare
 
 
+def _second_worker(project: Project) -> Command:
+    """The template that needs no hook: a Worker beside the Worker, on service bindings."""
+    installed = _node_20()
+    project.write()
+    (project.folder / "node_modules").symlink_to(installed / "node_modules")
+    template = HOOK.with_name("service")
+    service = project.folder / "vicinal"
+    service.mkdir()
+    (service / "index.mjs").write_bytes((template / "index.mjs").read_bytes())
+    target = project.target
+    (service / "wrangler.jsonc").write_text(
+        (template / "wrangler.jsonc")
+        .read_text()
+        .replace("http://127.0.0.1:8790", target.url)
+        .replace('"VICINAL_TOKEN": "local"', f'"VICINAL_TOKEN": "{target.token}"')
+        .replace('"VICINAL_ACCOUNT": "local"', f'"VICINAL_ACCOUNT": "{target.account}"')
+    )
+    bindings: list[dict[str, object]] = [
+        {"binding": name, "entrypoint": "VectorizeIndex", "props": {"index": index}}
+        for name, index in project.indexes.items()
+    ]
+    configuration = {
+        "name": "app",
+        "main": "index.js",
+        "compatibility_date": "2026-04-01",
+        "services": [
+            {"service": "vicinal"} | binding
+            for binding in (*bindings, {"binding": "AI", "entrypoint": "WorkersAI"})
+        ],
+    }
+    (project.folder / "wrangler.local.json").write_text(json.dumps(configuration))
+    return Command(
+        (
+            *("node_modules/.bin/wrangler", "dev", "-c", "wrangler.local.json"),
+            *("-c", "vicinal/wrangler.jsonc"),
+            *("--port", str(project.port), "--ip", "127.0.0.1"),
+        ),
+        {
+            **os.environ,
+            "PATH": node_path(installed),
+            "CI": "1",
+            "WRANGLER_SEND_METRICS": "false",
+            "CLOUDFLARE_CF_FETCH_ENABLED": "false",
+        },
+    )
+
+
 def _vite(project: Project) -> Command:
     installed = node_project(ENVIRONMENTS / "vite" / "package.json")
     project.write()
@@ -280,9 +326,9 @@ def _vite(project: Project) -> Command:
     )
 
 
-def _platform_proxy(manifest: Path) -> Callable[[Project], Command]:
+def _platform_proxy(install: Callable[[], Path]) -> Callable[[Project], Command]:
     def prepare(project: Project) -> Command:
-        installed = node_project(manifest)
+        installed = install()
         project.write()
         return Command(
             ("node", str(WORKER / "platform.mjs"), str(installed), str(project.port)),
@@ -299,22 +345,29 @@ def node_path(installed: Path) -> str:
     return f"{own}{os.pathsep}{os.environ['PATH']}" if own.is_dir() else os.environ["PATH"]
 
 
-_NODE_20 = TUTORIAL / "package.json"
-_NEWEST = ENVIRONMENTS / "wrangler-newest" / "package.json"
+def _node_20() -> Path:
+    """The last wrangler for Node.js 20."""
+    return node_package("wrangler", "4.86.0")
+
+
+def _newest() -> Path:
+    return node_project(ENVIRONMENTS / "wrangler-newest" / "package.json")
+
 
 RUNTIMES = (
     Runtime("workerd", _workerd, is_quick=True),
     Runtime("Miniflare 4", _miniflare("miniflare-4"), is_quick=True),
     Runtime("Miniflare 5", _miniflare("miniflare-5")),
-    Runtime("wrangler 4.86 dev --local", _wrangler_dev(_NODE_20, "--local"), is_quick=True),
-    Runtime("wrangler 4.86 dev", _wrangler_dev(_NODE_20)),
-    Runtime("wrangler 4.86 dev, remote", _wrangler_dev(_NODE_20, remote=True)),
-    Runtime("wrangler 4.86 getPlatformProxy", _platform_proxy(_NODE_20)),
-    Runtime("newest wrangler dev --local", _wrangler_dev(_NEWEST, "--local")),
-    Runtime("newest wrangler dev", _wrangler_dev(_NEWEST)),
-    Runtime("newest wrangler dev, remote", _wrangler_dev(_NEWEST, remote=True)),
-    Runtime("newest wrangler getPlatformProxy", _platform_proxy(_NEWEST)),
+    Runtime("wrangler 4.86 dev --local", _wrangler_dev(_node_20, "--local"), is_quick=True),
+    Runtime("wrangler 4.86 dev", _wrangler_dev(_node_20)),
+    Runtime("wrangler 4.86 dev, remote", _wrangler_dev(_node_20, remote=True)),
+    Runtime("wrangler 4.86 getPlatformProxy", _platform_proxy(_node_20)),
+    Runtime("newest wrangler dev --local", _wrangler_dev(_newest, "--local")),
+    Runtime("newest wrangler dev", _wrangler_dev(_newest)),
+    Runtime("newest wrangler dev, remote", _wrangler_dev(_newest, remote=True)),
+    Runtime("newest wrangler getPlatformProxy", _platform_proxy(_newest)),
     Runtime("Vite", _vite),
+    Runtime("a second Worker", _second_worker),
 )
 
 PARAMETERS = [
