@@ -14,7 +14,6 @@ import threading
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadCursor
@@ -43,11 +42,11 @@ class Cursors:
         else:
             token, view, row = _decode(cursor)
             snapshot = self._find(token, cursor)
-        taken = list(islice(snapshot.ids_from(view, row), count + 1))
-        ids = [vector_id for vector_id, _, _ in taken[:count]]
-        if len(taken) <= count:
+            if view >= len(snapshot.views) or row > len(snapshot.views[view].live):
+                raise BadCursor(f"{cursor!r} is not a cursor that a listing has returned")
+        ids, view, row = snapshot.ids_from(view, row, count)
+        if not snapshot.ids_from(view, row, 1)[0]:
             return Page(ids, snapshot.vector_count, None, None)
-        _, view, row = taken[count - 1]
         expires_at = datetime.now(UTC) + timedelta(seconds=self._lifetime_s)
         self._keep(token, snapshot)
         return Page(ids, snapshot.vector_count, _encode(token, view, row), expires_at)

@@ -27,6 +27,8 @@ from vicinal.model import (
 )
 from vicinal.segment.base import Method, Selection, View
 
+CHUNK_BYTES = 4 << 20  # of float32 values measured at once; ours
+
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
@@ -105,9 +107,20 @@ def _measured(view: View, metric: Metric, vector: Floats, query: Query) -> _Meas
     if selection.count:
         rows = view.candidates(vector, query.top_k, selection, query.effort)
     times.append(perf_counter())
-    measured = distances(view.values(rows), vector, metric)
+    measured = _distances(view, rows, vector, metric)
     times.append(perf_counter())
     return _Measured(view, rows, measured, selection, view.method(selection, query.effort), times)
+
+
+def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Floats:
+    """Measure rows a chunk at a time: all may tie, and their values need not fit in memory."""
+    chunk = max(1, CHUNK_BYTES // vector.nbytes)
+    if len(rows) <= chunk:
+        return distances(view.values(rows), vector, metric)
+    starts = range(0, len(rows), chunk)
+    return np.concatenate(
+        [distances(view.values(rows[at : at + chunk]), vector, metric) for at in starts]
+    )
 
 
 def _nearest(measured: Sequence[_Measured], top_k: int) -> list[_Hit]:

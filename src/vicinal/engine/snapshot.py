@@ -4,7 +4,7 @@ Readers take the newest one from the index and use it without a lock for as long
 like; writers publish a new one and never touch an old one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -55,13 +55,20 @@ class Snapshot:
         id_hashes = hashes(ids)
         return sum(int((view.find(ids, id_hashes) >= 0).sum()) for view in self.views)
 
-    def ids_from(self, view: int, row: int) -> Iterator[tuple[str, int, int]]:
-        """Yield ids in a fixed order, each with the view and row to go on from after it."""
+    def ids_from(self, view: int, row: int, count: int) -> tuple[list[str], int, int]:
+        """Return up to `count` ids in a fixed order, and the view and row to go on from.
+
+        Every row before that place, from the one given on, has been listed.
+        """
+        ids: list[str] = []
         for place in range(view, len(self.views)):
             each = self.views[place]
             start = row if place == view else 0
-            for at in (np.flatnonzero(each.live[start:]) + start).tolist():
-                yield each.ids(np.array([at]))[0], place, at + 1
+            rows = np.flatnonzero(each.live[start:])[: count - len(ids)] + start
+            ids += each.ids(rows)
+            if len(ids) == count:
+                return ids, place, int(rows[-1]) + 1 if len(rows) else start
+        return ids, len(self.views), 0
 
 
 def _vectors(view: View, rows: Ordinals) -> list[Vector]:
