@@ -7,6 +7,7 @@ threads: what a machine that does nothing else has to give. Wall times are per q
 Only numpy is imported, as this runs in the environments of the peers too.
 """
 
+import itertools
 import os
 import threading
 import time
@@ -55,50 +56,57 @@ class Timing:
 
 
 def run(
-    searches: Sequence[Callable[[], T]], *, threads: int = 1, budget_s: float = 60.0
+    searches: Sequence[Callable[[], T]],
+    *,
+    threads: int = 1,
+    budget_s: float = 60.0,
+    is_over: Callable[[], bool] | None = None,
 ) -> tuple[Timing, list[T]]:
     """Run each search once, and return the times and what they found.
 
     Args:
         searches: Called in order; with more threads, thread i of n takes every n-th.
         threads: How many call at once.
-        budget_s: No more searches are begun after this many seconds, but `threads` are
-            run in any case. The found are those of a prefix, so recall can be taken.
+        budget_s: No more searches are begun after this many seconds, but one a thread is
+            run in any case. What was found is that of the first searches, for recall.
+        is_over: Given this, the searches are run over and over until it returns True.
     """
-    found: list[Any] = [None] * len(searches)
-    wall = np.zeros(len(searches))
-    ran = np.zeros(len(searches), np.bool_)
+    laps: list[list[tuple[int, float]]] = [[] for _ in range(threads)]
+    found: dict[int, T] = {}
     end = time.perf_counter() + budget_s
 
-    def work(first: int) -> None:
-        for place in range(first, len(searches), threads):
+    def work(thread: int) -> None:
+        for lap in itertools.count():
+            turn = thread + lap * threads
+            is_done = turn >= len(searches) if is_over is None else is_over()
             start = time.perf_counter()
-            if start > end and place >= threads:
+            if lap > 0 and (is_done or start > end):
                 return
-            found[place] = searches[place]()
-            wall[place] = time.perf_counter() - start
-            ran[place] = True
+            place = turn % len(searches)
+            result = searches[place]()
+            laps[thread].append((place, time.perf_counter() - start))
+            found[place] = result
 
     cpu, begun = time.process_time(), time.perf_counter()
     if threads == 1:
         work(0)
     else:
-        workers = [threading.Thread(target=work, args=(first,)) for first in range(threads)]
+        workers = [threading.Thread(target=work, args=(each,)) for each in range(threads)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    count = int(ran.sum())
-    prefix = len(searches) if ran.all() else int(np.argmin(ran))
+    cpu, seconds = time.process_time() - cpu, time.perf_counter() - begun
+    wall = np.array([each for thread in laps for _, each in thread])
     timing = Timing(
-        count=count,
-        cpu_ms=cpu / count * 1e3,
-        p50_ms=percentile(wall[ran], 50) * 1e3,
-        p99_ms=percentile(wall[ran], 99) * 1e3,
-        per_second=count / seconds,
+        count=len(wall),
+        cpu_ms=cpu / len(wall) * 1e3,
+        p50_ms=percentile(wall, 50) * 1e3,
+        p99_ms=percentile(wall, 99) * 1e3,
+        per_second=len(wall) / seconds,
     )
-    return timing, found[:prefix]
+    first = next(place for place in itertools.count() if place not in found)
+    return timing, [found[place] for place in range(first)]
 
 
 def percentile(values: NDArray[Any], percent: float) -> float:

@@ -83,6 +83,12 @@ def at_least(claim: str, measured: float | None, bound: float) -> Mark:
     return Mark(claim, measured, bound, is_most=False)
 
 
+def question(docstring: str | None) -> str:
+    """Return the question of a benchmark: the first paragraph of its module's docstring."""
+    assert docstring is not None
+    return " ".join(docstring.split("\n\n")[0].split())
+
+
 def setup(**more: str) -> dict[str, str]:
     """Return the circumstances that every report states, and `more`."""
     load = os.getloadavg()[0]

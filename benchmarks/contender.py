@@ -1,0 +1,446 @@
+"""Engines side by side: each in a process and an environment of its own.
+
+A contender is a module of `benchmarks.peers`, what pip installs for it, how it is built,
+and settings of its search from cheap to dear. `Process` runs one and speaks to it
+(`peers.worker` has the protocol). `tuned` finds the cheapest setting that reaches a
+recall, which is the only fair way to compare times.
+
+Environments are in ``.make/peers`` and made on first use, versions pinned. One that
+cannot be made, or a contender that fails, raises `Failed`: benchmarks report it as such.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from benchmarks.data import Vectors, Where
+from benchmarks.measure import Memory, Timing, Wide, memory, recall
+from benchmarks.report import ROOT
+from benchmarks.texts import DATA
+
+ENVIRONMENTS = ROOT / ".make" / "peers"
+
+Setting = Mapping[str, Any]
+
+_NUMPY = "numpy>=2,<3"
+_EF = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_GRAPH = {"m": 16, "ef_construction": 100}
+RECALL_SLACK = 0.003
+"""A setting is chosen by 200 queries; over all of them its recall may be a little less."""
+
+_TUNING_QUERIES = 200
+_TUNING_BUDGET_S = 20.0
+_LAST_WORDS = 2_000
+
+
+class Failed(Exception):
+    """A contender could not be installed, or did not do what it was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """An engine to measure.
+
+    Attributes:
+        name: As it is printed.
+        module: In `benchmarks.peers`.
+        requirements: What pip installs for it; nothing for what runs in this environment.
+        options: How it is built.
+        settings: How it searches, cheapest first.
+        is_database: Whether it keeps ids and metadata, and filters by them.
+        rows_max: It is too slow to load more.
+    """
+
+    name: str
+    module: str
+    requirements: tuple[str, ...] = ()
+    options: Setting = field(default_factory=dict)
+    settings: tuple[Setting, ...] = ({},)
+    is_database: bool = True
+    rows_max: int | None = None
+
+
+VICINAL = Contender("vicinal", "vicinal")
+
+PEERS = (
+    Contender(
+        "qdrant-edge", "qdrant_edge", ("qdrant-edge-py==0.9.0", _NUMPY),
+        _GRAPH, tuple({"ef": ef} for ef in _EF),
+    ),
+    Contender(
+        "qdrant-edge int8", "qdrant_edge", ("qdrant-edge-py==0.9.0", _NUMPY),
+        {**_GRAPH, "quantization": "int8"},
+        tuple({"ef": ef, "oversampling": 2} for ef in _EF),
+    ),
+    Contender(
+        "zvec", "zvec", ("zvec==0.8.0", _NUMPY),
+        {**_GRAPH, "index": "hnsw"}, tuple({"ef": ef} for ef in _EF),
+    ),
+    Contender(
+        "zvec rabitq", "zvec", ("zvec==0.8.0", _NUMPY),
+        {**_GRAPH, "index": "hnsw_rabitq"}, tuple({"ef": ef} for ef in _EF),
+    ),
+    Contender(
+        "chromadb", "chroma", ("chromadb==1.5.9", _NUMPY),
+        _GRAPH, tuple({"ef": ef} for ef in _EF),
+    ),
+    Contender(
+        "lancedb", "lancedb", ("lancedb==0.40.0", _NUMPY),
+        _GRAPH, tuple({"ef": ef, "refine_factor": 5} for ef in _EF[3:]),
+    ),
+    Contender(
+        "sqlite-vec", "sqlite_vec", ("sqlite-vec==0.1.9", "apsw==3.54.1.0", _NUMPY),
+        rows_max=200_000,
+    ),
+    Contender(
+        "hnswlib", "hnswlib", ("hnswlib==0.8.0", _NUMPY),
+        _GRAPH, tuple({"ef": ef} for ef in _EF), is_database=False,
+    ),
+)  # fmt: skip
+"""Products that a user would pick instead, and hnswlib as the bare index beneath many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to search for, and the truth.
+
+    Attributes:
+        vectors: What is searched, with the queries.
+        nearest: ``(q, m)``: true distances, ascending (`data.nearest`).
+        k: How many are asked for.
+        where: A condition, or None.
+        fetch: Whether all metadata is returned, too.
+    """
+
+    vectors: Vectors
+    nearest: Wide
+    k: int = 10
+    where: Where | None = None
+    fetch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run: under which setting, how near the truth, how fast."""
+
+    setting: Setting
+    recall: float
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Time that something took, and the CPU time of the process meanwhile."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def python_of(contender: Contender) -> Path:
+    """Return the interpreter of a contender's environment, making it when it is not there.
+
+    Raises:
+        Failed: pip could not install what it needs; says what pip said last.
+    """
+    if not contender.requirements:
+        return Path(sys.executable)
+    folder = ENVIRONMENTS / contender.module
+    python, stamp = folder / "bin" / "python", folder / "installed.txt"
+    wanted = "\n".join(contender.requirements)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return python
+    print(f"installing {', '.join(contender.requirements)} into {folder}", file=sys.stderr)
+    try:
+        venv.create(folder, with_pip=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+             *contender.requirements], check=True, capture_output=True, text=True,
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or "").strip()[-_LAST_WORDS:]
+        raise Failed(f"{contender.name} cannot be installed: {said}") from error
+    stamp.write_text(wanted, encoding="utf-8")
+    return python
+
+
+class Process:
+    """A contender that runs. Use it in a ``with`` block: leaving it ends the process.
+
+    Raises:
+        Failed: from any method: the process ended, or could not be started.
+    """
+
+    def __init__(self, contender: Contender, log: Path) -> None:
+        self.contender = contender
+        self._log = log
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [python_of(contender), "-P", "-m", f"benchmarks.peers.{contender.module}"],
+                cwd=log.parent,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def open(self, folder: Path, vectors: Vectors, fields: Sequence[str] = ()) -> None:
+        """Open a database in a folder, which is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._call(
+            "open", folder=str(folder), dimensions=int(vectors.values.shape[1]),
+            metric=vectors.metric, options=dict(self.contender.options), fields=list(fields),
+        )  # fmt: skip
+
+    def insert(
+        self, vectors: Vectors, first: int, count: int, metadata: Path | None = None
+    ) -> Work:
+        """Insert `count` rows from `first` on, with their metadata if there is a file of it."""
+        return Work(
+            **self._call(
+                "insert", values=str(vectors.path), first=first, count=count,
+                metadata=None if metadata is None else str(metadata),
+            )
+        )  # fmt: skip
+
+    def build(self) -> Work:
+        """Make searching fast."""
+        return Work(**self._call("build"))
+
+    def query(
+        self,
+        task: Task,
+        setting: Setting,
+        *,
+        count: int,
+        threads: int = 1,
+        budget_s: float = 60.0,
+        during_build: bool = False,
+    ) -> Measured:
+        """Run the first `count` queries of a task, or as many as the seconds allow.
+
+        Args:
+            task: What to search for.
+            setting: How.
+            count: How many queries.
+            threads: How many ask at once.
+            budget_s: No query begins after this.
+            during_build: Build meanwhile, and go on for as long as that takes.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            found, wanted = Path(scratch) / "found.npy", Path(scratch) / "wanted.npy"
+            where = None
+            if task.where is not None:
+                np.save(wanted, task.where.wanted)
+                where = {"name": task.where.name, "wanted": str(wanted)}
+            numbers = self._call(
+                "query", queries=str(task.vectors.queries_path), k=task.k,
+                setting=dict(setting), where=where, fetch=task.fetch, threads=threads,
+                budget_s=budget_s, count=count, during_build=during_build, found=str(found),
+            )  # fmt: skip
+            rows = np.load(found)
+        return Measured(setting, recall_of(rows, task), Timing(**numbers))
+
+    def memory(self) -> Memory:
+        """Return the memory the process holds now."""
+        return memory(self._process.pid)
+
+    def close(self) -> None:
+        """Close the database and end the process in peace."""
+        self._call("close")
+        self._process.communicate()
+
+    def _call(self, do: str, **arguments: Any) -> dict[str, Any]:
+        assert self._process.stdin
+        assert self._process.stdout
+        try:
+            print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            said = self._log.read_text(encoding="utf-8", errors="replace").strip()
+            raise Failed(f"{self.contender.name} ended during {do}: {said[-_LAST_WORDS:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def recall_of(rows: np.ndarray[Any, Any], task: Task) -> float:
+    """Return the recall of found rows, ``(q, k)``, -1 for none; forbidden rows do not count."""
+    found = []
+    for place, each in enumerate(rows):
+        kept = each[each >= 0]
+        if task.where is not None:
+            kept = kept[task.where.labels[kept] == task.where.wanted[place]]
+        found.append(kept)
+    return recall(
+        found, task.vectors.values, task.vectors.queries, task.nearest[:, : task.k],
+        task.vectors.metric,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A contender that holds all rows and is ready to search, and what it took.
+
+    `private_bytes` is the memory it took for the rows: what it holds now and belongs to no
+    file, less what it held when it was empty.
+    """
+
+    process: Process
+    insert: Work
+    build: Work
+    private_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The contender's name."""
+        return self.process.contender.name
+
+
+class Side:
+    """Contenders side by side over the same rows. Those that fail are left out and noted.
+
+    Attributes:
+        loaded: Those that are still there.
+        notes: Why the others are not, a sentence each.
+    """
+
+    def __init__(self, folder: Path, running: ExitStack) -> None:
+        self.loaded: list[Loaded] = []
+        self.notes: list[str] = []
+        self._folder = folder
+        self._running = running
+
+    def load(
+        self,
+        contender: Contender,
+        vectors: Vectors,
+        fields: Sequence[str] = (),
+        metadata: Path | None = None,
+    ) -> None:
+        """Start a contender and give it all rows."""
+        count = len(vectors.values)
+        if contender.rows_max is not None and count > contender.rows_max:
+            self.notes.append(f"{contender.name} was left out: too slow for {count:,} rows.")
+            return
+        folder = self._folder / contender.name.replace(" ", "-")
+        folder.mkdir()
+        print(f"loading {count:,} rows into {contender.name}", file=sys.stderr)
+        try:
+            process = self._running.enter_context(Process(contender, folder / "log.txt"))
+            process.open(folder / "database", vectors, fields)
+            empty = process.memory().private
+            insert = process.insert(vectors, 0, count, metadata)
+            build = process.build()
+            private_bytes = process.memory().private - empty
+            self.loaded.append(Loaded(process, insert, build, private_bytes))
+        except Failed as error:
+            self._failed(contender, error)
+
+    def tune(self, task: Task, target: float) -> dict[str, Setting]:
+        """Return by name the cheapest setting that reaches a recall.
+
+        A contender that never reaches it gets its dearest setting, and a note.
+        """
+        settings = {}
+        for each in list(self.loaded):
+            try:
+                setting = tuned(each.process, task, target)
+            except Failed as error:
+                self._drop(each, error)
+                continue
+            if setting is None:
+                setting = each.process.contender.settings[-1]
+                what = f" under {task.where.name}" if task.where else ""
+                self.notes.append(f"{each.name} does not reach recall {target}{what}.")
+            settings[each.name] = setting
+        return settings
+
+    def measure(
+        self,
+        task: Task,
+        settings: Mapping[str, Setting],
+        *,
+        rounds: int,
+        count: int,
+        budget_s: float,
+        threads: int = 1,
+    ) -> dict[str, Measured]:
+        """Measure all in turn, several times over; return the median run of each by name.
+
+        What slows the machine down for a while then slows all of them down. The median is
+        by CPU time.
+        """
+        runs: dict[str, list[Measured]] = {}
+        for _ in range(rounds):
+            for each in list(self.loaded):
+                try:
+                    run = each.process.query(
+                        task, settings[each.name], count=count, budget_s=budget_s, threads=threads
+                    )
+                except Failed as error:
+                    self._drop(each, error)
+                    continue
+                runs.setdefault(each.name, []).append(run)
+        names = [each.name for each in self.loaded]
+        return {name: median(runs[name]) for name in names}
+
+    def _drop(self, loaded: Loaded, error: Failed) -> None:
+        self.loaded.remove(loaded)
+        self._failed(loaded.process.contender, error)
+
+    def _failed(self, contender: Contender, error: Failed) -> None:
+        print(f"{contender.name} failed: {error}", file=sys.stderr)
+        last = str(error).strip().splitlines()[-1]
+        self.notes.append(f"{contender.name} failed and is missing: {last}")
+
+
+def tuned(process: Process, task: Task, target: float) -> Setting | None:
+    """Return the first setting that reaches the recall, or None when none does."""
+    for setting in process.contender.settings:
+        measured = process.query(task, setting, count=_TUNING_QUERIES, budget_s=_TUNING_BUDGET_S)
+        if measured.recall >= target:
+            return setting
+    return None
+
+
+def median(runs: Sequence[Measured]) -> Measured:
+    """Return the run in the middle by CPU time; of two, the cheaper."""
+    return sorted(runs, key=lambda run: run.timing.cpu_ms)[(len(runs) - 1) // 2]
+
+
+def best_peer(measured: Mapping[str, Measured], target: float) -> tuple[str, Measured] | None:
+    """Return the cheapest other database that reaches the recall, by CPU time."""
+    databases = {each.name for each in PEERS if each.is_database}
+    able = [
+        (name, run)
+        for name, run in measured.items()
+        if name in databases and run.recall >= target - RECALL_SLACK
+    ]
+    return min(able, key=lambda each: each[1].timing.cpu_ms, default=None)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a folder for databases, on the disk of this checkout, and remove it afterwards."""
+    DATA.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=DATA, prefix="run-") as folder:
+        yield Path(folder)

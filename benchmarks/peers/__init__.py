@@ -1,0 +1,1 @@
+"""What runs in the process of each contender: one file an engine, `worker` around it."""
