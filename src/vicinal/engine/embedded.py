@@ -4,8 +4,9 @@
     catalog.db       which indexes there are (`catalog.py`)
     indexes/<uuid>/  index.db and segments/ of each (`log.py`, `segment/`)
 
-Indexes open on first use. One that cannot be opened says why whenever it is asked for;
-the others serve.
+Indexes open on first use, and the one unused longest is closed for a new one when more
+than ``EngineOptions.open_indexes_max`` are open, so that thousands of small indexes need few
+file handles. One that cannot be opened says why whenever it is asked for; the others serve.
 """
 
 import fcntl
@@ -14,12 +15,13 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from vicinal.engine.catalog import Catalog, CatalogEntry
 from vicinal.engine.index import OpenIndex
@@ -50,6 +52,13 @@ __all__ = ["EmbeddedEngine", "EngineOptions"]
 logger = logging.getLogger(__name__)
 
 
+T = TypeVar("T")
+
+
+class Retired(Unavailable):
+    """The index was closed to make room, and opens again when it is asked for."""
+
+
 class _Slot:
     """Where an index is opened once, however many threads ask for it.
 
@@ -60,16 +69,28 @@ class _Slot:
         self.lock = threading.Lock()
         self.opened: OpenIndex | None = None
         self.failure: Error | None = None
+        self.used_at = 0.0  # monotonic seconds
+
+    def retire(self) -> bool:
+        """Close the index until it is asked for again, if nothing is under way in it."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            opened = self.opened
+            if opened is None or not opened.is_quiet:
+                return False
+            self.opened = None
+            _close(opened, Retired(f"index {opened.index.name!r} is being opened again"))
+            return True
+        finally:
+            self.lock.release()
 
     def shut(self, reason: Error) -> None:
         """Answer with `reason` from now on; called under the lock."""
         self.failure = self.failure or reason
         opened, self.opened = self.opened, None
         if opened is not None:
-            try:
-                opened.close(reason)
-            except (sqlite3.Error, OSError):
-                logger.exception("index %r was not closed cleanly", opened.index.name)
+            _close(opened, reason)
 
 
 class EmbeddedEngine:
@@ -159,22 +180,21 @@ class EmbeddedEngine:
 
     def list_metadata_indexes(self, address: IndexAddress) -> Sequence[MetadataIndex]:
         """See `engine.base.Engine`."""
-        return self._open(address).readable().metadata_indexes
+        return self._on(address, lambda opened: opened.readable()).metadata_indexes
 
     def append(self, address: IndexAddress, mutation: Mutation) -> Future[Accepted]:
         """See `engine.base.Engine`."""
-        return self._open(address).append(mutation)
+        return self._on(address, lambda opened: opened.append(mutation))
 
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
         """See `engine.base.Engine`."""
-        return self._open(address).wait_applied(seqno, timeout_s)
+        return self._on(address, lambda opened: opened.wait_applied(seqno, timeout_s))
 
     def status(self, address: IndexAddress) -> Status:
         """See `engine.base.Engine`."""
-        opened = self._open(address)
-        snapshot = opened.readable()
+        snapshot = self._on(address, lambda opened: opened.readable())
         return Status(
-            opened.index.config.dimensions,
+            self.get_index(address).config.dimensions,
             snapshot.vector_count,
             snapshot.applied_seqno,
             snapshot.applied_mutation,
@@ -183,19 +203,19 @@ class EmbeddedEngine:
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:
         """See `engine.base.Engine`."""
-        return self._open(address).query(query)
+        return self._on(address, lambda opened: opened.query(query))
 
     def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:
         """See `engine.base.Engine`."""
-        return self._open(address).get(ids)
+        return self._on(address, lambda opened: opened.get(ids))
 
     def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
-        return self._open(address).list(count, cursor)
+        return self._on(address, lambda opened: opened.list(count, cursor))
 
     def maintain(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`."""
-        self._open(address).maintain()
+        self._on(address, lambda opened: opened.maintain())
 
     def close(self) -> None:
         """See `engine.base.Engine`. Closing again does nothing."""
@@ -218,12 +238,22 @@ class EmbeddedEngine:
                 raise Unavailable("the engine is closed")
             return self._slots.setdefault(entry.folder, _Slot())
 
+    def _on(self, address: IndexAddress, work: Callable[[OpenIndex], T]) -> T:
+        """Do something with an open index; it is opened again if it was just retired."""
+        while True:
+            try:
+                return work(self._open(address))
+            except Retired:
+                continue
+
     def _open(self, address: IndexAddress) -> OpenIndex:
         entry = self._catalog.get(address)
         slot = self._slots.get(entry.folder) or self._slot(entry)
+        slot.used_at = time.monotonic()
         opened = slot.opened
         if opened is not None:
             return opened
+        self._make_room()
         with slot.lock:
             if slot.failure is None and slot.opened is None:
                 if self._catalog.get(address) != entry:
@@ -240,6 +270,16 @@ class EmbeddedEngine:
                 raise slot.failure.with_traceback(None)
             return slot.opened
 
+    def _make_room(self) -> None:
+        """Retire the indexes unused longest, so that one more may open."""
+        with self._slots_lock:
+            opened = [each for each in self._slots.values() if each.opened is not None]
+        excess = len(opened) + 1 - self._options.open_indexes_max
+        for slot in sorted(opened, key=lambda each: each.used_at):
+            if excess <= 0:
+                return
+            excess -= slot.retire()
+
     def _tend(self) -> None:
         """Tidy idle indexes, time and again, until the engine is closed."""
         while not self._closing.wait(self._options.idle_s / 2):
@@ -254,6 +294,13 @@ class EmbeddedEngine:
         for path in self._indexes.iterdir():
             if path.is_dir() and path.name not in named:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _close(opened: OpenIndex, reason: Error) -> None:
+    try:
+        opened.close(reason)
+    except (sqlite3.Error, OSError):
+        logger.exception("index %r was not closed cleanly", opened.index.name)
 
 
 def _make_folder(folder: Path) -> None:

@@ -215,6 +215,12 @@ class OpenIndex:
         self._merge_lane.join()
         self._check_failure()
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no work is queued or under way."""
+        lanes = (self._commit_lane, self._apply_lane, self._seal_lane, self._merge_lane)
+        return not self._delayed and all(each.is_idle for each in lanes)
+
     def tend(self) -> None:
         """Tidy the index when nothing has been written to it for a while."""
         with self._order:

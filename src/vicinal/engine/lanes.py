@@ -35,6 +35,12 @@ class Lane(Generic[Item]):
             self._is_running = True
         self._pool.submit(self._run)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or is being handled."""
+        with self._idle:
+            return not self._is_running
+
     def join(self) -> None:
         """Wait until everything that was put has been handled."""
         with self._idle:

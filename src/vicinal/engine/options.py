@@ -21,6 +21,8 @@ class EngineOptions:
         visibility_delay_s: Apply mutations this much later, to find code that does not
             wait for its writes.
         cursor_lifetime_s: How long a listing may pause between two pages.
+        open_indexes_max: More indexes than this are open at once only while all are busy.
+            Each takes two file handles.
         idle_s: An index that nothing is written to for so long is tidied: its tail is
             sealed and its segments are merged further.
         merges: Merge segments in the background; off only for tests that look at segments.
@@ -33,5 +35,6 @@ class EngineOptions:
     queue_bytes_max: int = 512 << 20
     visibility_delay_s: float = 0.0
     cursor_lifetime_s: float = 900.0
+    open_indexes_max: int = 256
     idle_s: float = 5.0
     merges: bool = True
