@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.model_files import TINY, tiny_folder
-from tests.support.models import pull_minilm
 from tests.support.server import Running, in_process
-from vicinal.errors import Unavailable
 from vicinal.tokens import Permission, Tokens
 
 MODEL = "@cf/test/tiny"
@@ -48,12 +46,3 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def name() -> str:
     """A name that no other test uses."""
     return f"test-{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture(scope="session")
-def minilm() -> None:
-    """The real model, on this machine; where it cannot be had the test is skipped, loudly."""
-    try:
-        pull_minilm()
-    except Unavailable as error:
-        pytest.skip(f"needs a real model: {error}")

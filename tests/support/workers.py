@@ -290,14 +290,12 @@ def _second_worker(project: Project) -> Command:
         {"binding": name, "entrypoint": "VectorizeIndex", "props": {"index": index}}
         for name, index in project.indexes.items()
     ]
+    bindings.append({"binding": "AI", "entrypoint": "WorkersAI"})
     configuration = {
         "name": "app",
         "main": "index.js",
         "compatibility_date": "2026-04-01",
-        "services": [
-            {"service": "vicinal"} | binding
-            for binding in (*bindings, {"binding": "AI", "entrypoint": "WorkersAI"})
-        ],
+        "services": [{**binding, "service": "vicinal"} for binding in bindings],
     }
     (project.folder / "wrangler.local.json").write_text(json.dumps(configuration))
     return Command(
