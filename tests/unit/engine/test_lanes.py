@@ -1,0 +1,134 @@
+"""A lane handles what is put into it in order, one batch at a time, whoever else waits."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from vicinal.engine.lanes import Lane
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(3) as pool:
+        yield pool
+
+
+def test_items_of_many_threads_are_each_handled_once_and_in_their_order(
+    pool: ThreadPoolExecutor,
+) -> None:
+    handled: list[tuple[int, int]] = []
+    at_work = threading.Lock()
+
+    def handle(items: Sequence[tuple[int, int]]) -> None:
+        assert at_work.acquire(blocking=False), "two batches at a time"
+        handled.extend(items)
+        at_work.release()
+
+    lane = Lane(pool, handle)
+
+    def put(writer: int) -> None:
+        for number in range(300):
+            lane.put([(writer, number)])
+
+    writers = [threading.Thread(target=put, args=(writer,)) for writer in range(4)]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join()
+    lane.join()
+
+    assert len(handled) == 1200
+    for writer in range(4):
+        assert [number for who, number in handled if who == writer] == list(range(300))
+
+
+def test_what_gathers_while_a_lane_is_busy_is_handed_over_together(
+    pool: ThreadPoolExecutor,
+) -> None:
+    batches: list[list[int]] = []
+    busy, go_on = threading.Event(), threading.Event()
+
+    def handle(items: Sequence[int]) -> None:
+        batches.append(list(items))
+        busy.set()
+        assert go_on.wait(30)
+
+    lane = Lane(pool, handle)
+    lane.put([1])
+    assert busy.wait(30)
+    lane.put([2, 3])
+    lane.put([4])
+    go_on.set()
+    lane.join()
+
+    assert batches == [[1], [2, 3, 4]]
+
+
+def test_joining_an_idle_lane_returns_at_once_and_a_busy_one_when_it_is_done(
+    pool: ThreadPoolExecutor,
+) -> None:
+    handled: list[int] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def handle(items: Sequence[int]) -> None:
+        entered.set()
+        assert go_on.wait(30)
+        handled.extend(items)
+
+    lane = Lane(pool, handle)
+    lane.join()
+    lane.put([1])
+    assert entered.wait(30)
+    seen: list[list[int]] = []
+
+    def wait() -> None:
+        lane.join()
+        seen.append(list(handled))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert seen == []
+    go_on.set()
+    waiting.join(30)
+
+    assert seen == [[1]]
+
+
+def test_a_lane_may_be_put_into_while_it_is_handled(pool: ThreadPoolExecutor) -> None:
+    handled: list[int] = []
+
+    def handle(items: Sequence[int]) -> None:
+        handled.extend(items)
+        if handled[-1] < 5:
+            lane.put([handled[-1] + 1])
+
+    lane: Lane[int] = Lane(pool, handle)
+    lane.put([1])
+    lane.join()
+
+    assert handled == [1, 2, 3, 4, 5]
+
+
+def test_lanes_do_not_wait_for_each_other_while_there_are_threads(
+    pool: ThreadPoolExecutor,
+) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def handle(_: Sequence[int]) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    stuck = Lane(pool, handle)
+    stuck.put([1])
+    assert entered.wait(30)
+    done: list[int] = []
+    free = Lane(pool, done.extend)
+
+    free.put([1, 2])
+    free.join()
+
+    assert done == [1, 2]
+    go_on.set()
+    stuck.join()
