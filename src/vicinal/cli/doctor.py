@@ -28,7 +28,7 @@ from vicinal.tokens import Tokens
 OPEN_FILES_MIN = 1_024
 DISK_BYTES_MIN = 1 << 30
 
-_PACKAGES = ("vicinal", "faiss-cpu", "numpy", "onnxruntime", "starlette", "uvicorn")
+_PACKAGES = ("vicinal", "faiss-cpu", "numpy", "onnxruntime", "msgspec", "uvicorn")
 
 
 class Verdict(StrEnum):
