@@ -70,7 +70,9 @@ class Contender:
     rows_max: int | None = None
 
 
-VICINAL = Contender("vicinal", "vicinal")
+VICINAL = Contender(
+    "vicinal", "vicinal", settings=tuple({"effort": each} for each in ("low", "standard", "high"))
+)
 
 PEERS = (
     Contender(

@@ -1,19 +1,34 @@
-"""Vicinal: the embedded engine, through the Python binding that users call."""
+"""Vicinal: the embedded engine, in process.
+
+Rows go in by the Python binding; queries go to the engine, as effort can be set there, and
+metadata is decoded as the binding does it.
+"""
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks.measure import Floats
 from benchmarks.peers import worker
 from benchmarks.peers.worker import Document, Opening, Setting
-from vicinal.binding import Columns, Matches, Vectorize
+from vicinal.binding import Columns, Vectorize
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import IndexExists, Overloaded
+from vicinal.filters.nodes import Operator, Predicate
 from vicinal.limits import PROFILES
-from vicinal.model import IndexAddress, IndexConfig, IndexType, Metric
+from vicinal.model import (
+    Effort,
+    IndexAddress,
+    IndexConfig,
+    IndexType,
+    MetadataLevel,
+    Metric,
+    Query,
+)
 
 _RETRY_S = 0.05
 
@@ -33,6 +48,7 @@ class Vicinal:
         except IndexExists:
             is_new = False
         self._index = Vectorize(self._engine, ADDRESS, limits)
+        self._effort = Effort.STANDARD
         for field in opening.fields if is_new else ():
             self._index.create_metadata_index(field, IndexType.NUMBER, wait=True)
 
@@ -52,7 +68,8 @@ class Vicinal:
         self._engine.maintain(ADDRESS)
 
     def tune(self, setting: Setting) -> None:
-        """See `worker.Database`. There is nothing to set."""
+        """See `worker.Database`."""
+        self._effort = Effort(setting["effort"])
 
     def asked(self, query: Floats) -> Any:
         """See `worker.Database`."""
@@ -60,16 +77,26 @@ class Vicinal:
 
     def search(self, query: Any, k: int, where: tuple[str, int] | None, *, fetch: bool) -> Any:
         """See `worker.Database`."""
-        return self._index.query(
-            query,
-            top_k=k,
-            filter=None if where is None else {where[0]: where[1]},
-            return_metadata="all" if fetch else "none",
+        result = self._engine.query(
+            ADDRESS,
+            Query(
+                top_k=k,
+                vector=query,
+                filter=()
+                if where is None
+                else (Predicate(where[0], Operator.EQ, (float(where[1]),)),),
+                return_metadata=MetadataLevel.ALL if fetch else MetadataLevel.NONE,
+                effort=self._effort,
+            ),
         )
+        if fetch:
+            return [(each.id, each.score, msgspec.json.decode(each.metadata or b"{}"))
+                    for each in result.matches]  # fmt: skip
+        return [(each.id, each.score) for each in result.matches]
 
-    def rows(self, found: Matches) -> list[int]:
+    def rows(self, found: Any) -> list[int]:
         """See `worker.Database`."""
-        return [int(match.id) for match in found.matches]
+        return [int(match[0]) for match in found]
 
     def close(self) -> None:
         """See `worker.Database`."""
