@@ -206,7 +206,8 @@ class SearchStep:
         vector_count: How many vectors it holds.
         selected_count: How many of them namespace and filter let pass.
         method: How candidates were found, in the engine's words.
-        measured_count: How many were measured exactly.
+        scored_count: How many vectors were scored to propose candidates.
+        measured_count: How many candidates were measured exactly.
         select_ms: Time for namespace and filter.
         propose_ms: Time to find candidates.
         measure_ms: Time to measure them exactly.
@@ -216,6 +217,7 @@ class SearchStep:
     vector_count: int
     selected_count: int
     method: str
+    scored_count: int
     measured_count: int
     select_ms: float
     propose_ms: float

@@ -113,15 +113,17 @@ class SignIndex:
         self._metric = metric
         self._candidates = codes.recipe.candidates
 
-    def candidate_count(self, k: int, effort: Effort = Effort.STANDARD) -> int:
-        """Return how many candidates hold the `k` nearest rows."""
+    def candidate_count(
+        self, k: int, effort: Effort = Effort.STANDARD, *, is_filtered: bool = False
+    ) -> int:
+        """Return how many candidates hold the `k` nearest rows, or allowed rows."""
         near, far = self._candidates
         count = float(near)
         if k > _DEPTHS[0]:
             # Straight on a doubly logarithmic scale through the two that were measured.
             slope = np.log(far / near) / np.log(_DEPTHS[1] / _DEPTHS[0])
             count = near * (k / _DEPTHS[0]) ** max(slope, 0.0)
-        return max(k, int(count * _EFFORTS[effort]))
+        return max(k, int(count * _EFFORTS[effort] * (_FILTERED if is_filtered else 1)))
 
     def candidates(
         self,
@@ -135,14 +137,14 @@ class SignIndex:
         if allowed is not None:
             packed = np.packbits(allowed, bitorder="little")
             selector = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(packed))
-        count = self.candidate_count(k, effort) * (1 if allowed is None else _FILTERED)
+        count = self.candidate_count(k, effort, is_filtered=allowed is not None)
         return _nearest_codes(self._codes, self._encode(query), count, selector)
 
     def candidates_among(
         self, query: Floats, k: int, rows: Ordinals, effort: Effort = Effort.STANDARD
     ) -> Ordinals:
         """The same over these distinct rows only; cost grows with ``len(rows)``."""
-        count = self.candidate_count(k, effort) * _FILTERED
+        count = self.candidate_count(k, effort, is_filtered=True)
         if len(rows) <= count:
             return rows
         return rows[_nearest_codes(self._codes[rows], self._encode(query), count)]

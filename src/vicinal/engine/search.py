@@ -25,7 +25,7 @@ from vicinal.model import (
     QueryResult,
     SearchStep,
 )
-from vicinal.segment.base import Method, Selection, View
+from vicinal.segment.base import Selection, View
 
 CHUNK_BYTES = 4 << 20  # of float32 values measured at once; ours
 
@@ -49,17 +49,18 @@ class _Measured:
     rows: Ordinals
     distances: Floats
     selection: Selection
-    method: Method
     times: Sequence[float]
 
-    @property
-    def step(self) -> SearchStep:
+    def step(self, query: Query) -> SearchStep:
+        """Say how the view was searched."""
+        method = self.view.method(self.selection, query.effort)
         select, propose, measure = (1e3 * (b - a) for a, b in pairwise(self.times))
         return SearchStep(
             part=self.view.name,
             vector_count=self.view.live_count,
             selected_count=self.selection.count,
-            method=self.method.value if self.selection.count else "none selected",
+            method=method.value if self.selection.count else "none selected",
+            scored_count=self.view.scored_count(query.top_k, self.selection, query.effort),
             measured_count=len(self.rows),
             select_ms=select,
             propose_ms=propose,
@@ -87,7 +88,7 @@ def query(snapshot: Snapshot, metric: Metric, query: Query) -> QueryResult:
     hits = _nearest(measured, query.top_k)
     return QueryResult(
         tuple(_match(snapshot, metric, query, hit) for hit in hits),
-        steps=tuple(each.step for each in measured) if query.explain else (),
+        steps=tuple(each.step(query) for each in measured) if query.explain else (),
     )
 
 
@@ -109,7 +110,7 @@ def _measured(view: View, metric: Metric, vector: Floats, query: Query) -> _Meas
     times.append(perf_counter())
     measured = _distances(view, rows, vector, metric)
     times.append(perf_counter())
-    return _Measured(view, rows, measured, selection, view.method(selection, query.effort), times)
+    return _Measured(view, rows, measured, selection, times)
 
 
 def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Floats:

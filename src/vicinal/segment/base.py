@@ -59,6 +59,18 @@ def method(signs: SignIndex | None, selection: Selection, effort: Effort) -> Met
     return Method.CODES if selection.rows is None else Method.LISTED_CODES
 
 
+def scored_count(signs: SignIndex | None, k: int, selection: Selection, effort: Effort) -> int:
+    """Return how many rows are scored with their values to propose candidates."""
+    match method(signs, selection, effort):
+        case Method.CODES | Method.LISTED_CODES:
+            assert signs is not None
+            is_filtered = selection.mask is not None or selection.rows is not None
+            count = signs.candidate_count(k, effort, is_filtered=is_filtered)
+            return min(count, selection.count)
+        case _:
+            return selection.count
+
+
 def proposed(
     signs: SignIndex | None, query: Floats, k: int, selection: Selection, effort: Effort
 ) -> Ordinals | None:
@@ -111,6 +123,10 @@ class View(Protocol):
 
     def method(self, selection: Selection, effort: Effort) -> Method:
         """Return how `candidates` will find them."""
+        ...
+
+    def scored_count(self, k: int, selection: Selection, effort: Effort) -> int:
+        """Return how many rows `candidates` scores with their values."""
         ...
 
     def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:

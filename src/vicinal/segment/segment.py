@@ -19,7 +19,7 @@ from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import Effort, Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
-from vicinal.segment.base import Method, Selection, method, proposed
+from vicinal.segment.base import Method, Selection, method, proposed, scored_count
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
 from vicinal.storage.files import ComponentFile
@@ -105,6 +105,10 @@ class Segment:
         """See `segment.base.View`."""
         return method(self._signs, selection, effort)
 
+    def scored_count(self, k: int, selection: Selection, effort: Effort) -> int:
+        """See `segment.base.View`."""
+        return scored_count(self._signs, k, selection, effort)
+
     def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
         """See `segment.base.View`."""
         rows = proposed(self._signs, query, k, selection, effort)
@@ -153,6 +157,10 @@ class SegmentView:
     def method(self, selection: Selection, effort: Effort) -> Method:
         """See `segment.base.View`."""
         return self.segment.method(selection, effort)
+
+    def scored_count(self, k: int, selection: Selection, effort: Effort) -> int:
+        """See `segment.base.View`."""
+        return self.segment.scored_count(k, selection, effort)
 
     def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
         """See `segment.base.View`."""

@@ -29,7 +29,7 @@ from vicinal.model import (
     Ordinals,
     VectorBatch,
 )
-from vicinal.segment.base import Method, Selection, method, proposed
+from vicinal.segment.base import Method, Selection, method, proposed, scored_count
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 
@@ -237,6 +237,10 @@ class TailView:
     def method(self, selection: Selection, effort: Effort) -> Method:
         """See `segment.base.View`."""
         return method(self._signs, selection, effort)
+
+    def scored_count(self, k: int, selection: Selection, effort: Effort) -> int:
+        """See `segment.base.View`."""
+        return scored_count(self._signs, k, selection, effort)
 
     def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
         """See `segment.base.View`."""

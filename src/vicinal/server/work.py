@@ -16,7 +16,7 @@ from vicinal.model import IndexAddress
 
 T = TypeVar("T")
 
-INLINE_S_MAX = 0.0005  # ours: about twice what crossing costs
+INLINE_S_MAX = 0.002  # ours: about twice what crossing costs
 _REMEMBERED = 0.8  # the share of an average that is history, the rest is the newest
 _INDEXES_MAX = 10_000
 

@@ -57,6 +57,7 @@ def query_result(result: model.QueryResult) -> bytes:
             step.vector_count,
             step.selected_count,
             step.method,
+            step.scored_count,
             step.measured_count,
             round(step.select_ms, 3),
             round(step.propose_ms, 3),

@@ -151,6 +151,7 @@ class SearchStep(Struct, rename="camel"):
     vector_count: int
     selected_count: int
     method: str
+    scored_count: int
     measured_count: int
     select_ms: float
     propose_ms: float

@@ -38,6 +38,7 @@ def test_an_answer_says_how_it_was_found_when_asked(app: App) -> None:
     (step,) = answer.json["result"]["explain"]
     assert step["part"] == "tail"
     assert (step["vectorCount"], step["selectedCount"], step["measuredCount"]) == (2, 2, 2)
+    assert step["scoredCount"] == 2
     assert step["method"] == "exact scan"
     assert step["selectMs"] >= 0
 
