@@ -1,0 +1,318 @@
+"""A sealed or merged segment says of its rows exactly what the rows said before."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.engines import Record, batch
+from vicinal.errors import Corruption
+from vicinal.filters.evaluate import matches
+from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+from vicinal.model import Effort, IndexType, MetadataIndex, Metric
+from vicinal.segment import build
+from vicinal.segment import segment as segment_module
+from vicinal.segment.base import Selection, View
+from vicinal.segment.build import NumberedIndex
+from vicinal.segment.columns import Column
+from vicinal.segment.format import SegmentRecord
+from vicinal.segment.ids import hashes
+from vicinal.segment.segment import Segment, SegmentView, select
+from vicinal.segment.tail import Tail, TailView
+
+COLOR = NumberedIndex(1, MetadataIndex("color", IndexType.STRING))
+SIZE = NumberedIndex(4, MetadataIndex("size", IndexType.NUMBER))
+INDEXES = (COLOR, SIZE)
+METADATA_INDEXES = [each.metadata_index for each in INDEXES]
+
+RECORDS = [
+    Record("a", [1, 0], "n", {"color": "red", "size": 1}),
+    Record("é\U0001f600", [2, 0], "", {"color": "blue", "size": 2.5, "other": ["x"]}),
+    Record("c", [3, 0], "m", {"color": 7}),
+    Record("d", [4, 0], "n"),
+    Record("e", [5, 0], "n", {"size": 1}),
+]
+
+
+def tail_of(records: Sequence[Record], dead: Sequence[str] = ()) -> TailView:
+    tail = Tail(2, Metric.EUCLIDEAN, string_bytes_max=64)
+    for each in METADATA_INDEXES:
+        tail.add_column(each, backfill=False)
+    tail.append(batch(*records))
+    tail.kill(dead)
+    return tail.view()
+
+
+def opened(folder: Path, record: SegmentRecord, indexes: Sequence[NumberedIndex]) -> SegmentView:
+    """Open a segment that has a column for each of the indexes."""
+    segment = Segment(folder, record, Metric.EUCLIDEAN)
+    columns: dict[str, Column | None] = {
+        each.metadata_index.property_name: segment.column(
+            f"column-{each.number}", each.metadata_index.index_type
+        )
+        for each in indexes
+    }
+    return SegmentView(segment, np.ones(record.row_count, np.bool_), record.row_count, columns)
+
+
+def sealed(folder: Path, number: int, view: TailView) -> SegmentView:
+    record, _ = build.seal_tail(folder, number, view, INDEXES, Metric.EUCLIDEAN)
+    return opened(folder, record, INDEXES)
+
+
+def with_dead(view: SegmentView, *rows: int) -> SegmentView:
+    live = view.live.copy()
+    live[list(rows)] = False
+    return replace(view, live=live, live_count=int(live.sum()))
+
+
+def contents(view: View) -> dict[str, tuple[object, ...]]:
+    """Return all that a view says of each live row, by id."""
+    rows = np.flatnonzero(view.live)
+    ids = view.ids(rows)
+    assert view.find(ids, hashes(ids)).tolist() == rows.tolist()
+    return {
+        each: (
+            view.values(np.array([row]))[0].tolist(),
+            view.namespaces(np.array([row]))[0],
+            view.metadata(np.array([row]))[0],
+            sorted(view.indexed_values(row, METADATA_INDEXES), key=str),
+        )
+        for each, row in zip(ids, rows.tolist(), strict=True)
+    }
+
+
+def test_a_sealed_tail_says_what_the_tail_said(tmp_path: Path) -> None:
+    tail = tail_of(RECORDS, dead=["c"])
+
+    record, rows = build.seal_tail(tmp_path, 3, tail, INDEXES, Metric.EUCLIDEAN)
+
+    view = opened(tmp_path, record, INDEXES)
+    assert record.row_count == 4
+    assert tail.ids(rows) == view.ids(np.arange(4))
+    assert contents(view) == contents(tail)
+    assert view.live_namespaces() == tail.live_namespaces() == {"n"}
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_merged_segment_says_what_its_parts_said(tmp_path: Path) -> None:
+    first = with_dead(sealed(tmp_path, 1, tail_of(RECORDS[:3])), 0)
+    second = sealed(tmp_path, 2, tail_of(RECORDS[3:]))
+
+    parts = [second, first]
+    record, kept = build.merge(tmp_path, 9, parts, INDEXES, Metric.EUCLIDEAN)
+
+    view = opened(tmp_path, record, INDEXES)
+    assert contents(view) == contents(second) | contents(first)
+    assert [each.tolist() for each in kept] == [[0, 1], [1, 2]]
+    assert view.ids(np.arange(4)) == ["d", "e", "é\U0001f600", "c"]
+    assert view.live_namespaces() == {"n", "m"}
+
+
+def test_rows_from_before_a_metadata_index_lack_its_values_after_a_merge_too(
+    tmp_path: Path,
+) -> None:
+    before = sealed(tmp_path, 1, tail_of(RECORDS[:2]))
+    before = replace(before, columns={"color": before.columns["color"], "size": None})
+    after = sealed(tmp_path, 2, tail_of(RECORDS[4:]))
+
+    record, _ = build.merge(tmp_path, 3, [before, after], INDEXES, Metric.EUCLIDEAN)
+
+    view = opened(tmp_path, record, INDEXES)
+    assert view.indexed_values(0, METADATA_INDEXES) == [("color", "red")]
+    assert view.indexed_values(2, METADATA_INDEXES) == [("size", 1.0)]
+
+
+def test_a_backfilled_column_is_the_one_the_rows_would_have_had(tmp_path: Path) -> None:
+    with_columns = sealed(tmp_path, 1, tail_of(RECORDS))
+
+    for each in METADATA_INDEXES:
+        column = build.backfill(with_columns, each, string_bytes_max=64)
+        expected = with_columns.columns[each.property_name]
+        assert expected is not None
+        assert [column.value(row) for row in range(5)] == [expected.value(row) for row in range(5)]
+
+
+def test_a_column_added_later_is_stored_with_the_segment(tmp_path: Path) -> None:
+    view = sealed(tmp_path, 1, tail_of(RECORDS))
+    late = NumberedIndex(7, SIZE.metadata_index)
+    column = build.backfill(view, late.metadata_index, string_bytes_max=64)
+
+    seal = build.write_column(tmp_path, 1, late.number, column)
+
+    record = view.segment.record
+    record = replace(record, components={**record.components, "column-7": seal})
+    assert opened(tmp_path, record, [COLOR, late]).indexed_values(1, METADATA_INDEXES) == [
+        ("color", "blue"),
+        ("size", 2.5),
+    ]
+
+
+def test_dead_rows_are_found_nowhere(tmp_path: Path) -> None:
+    view = with_dead(sealed(tmp_path, 1, tail_of(RECORDS)), 0, 2)
+    wanted = ["a", "c", "d", "never"]
+
+    assert view.find(wanted, hashes(wanted)).tolist() == [-1, -1, 3, -1]
+    assert view.live_namespaces() == {"n"}
+    query = np.array([0, 0], np.float32)
+    everything = view.select("", ())
+    assert everything.count == 3
+    assert 1 in view.candidates(query, 1, everything, Effort.EXACT)
+    assert 0 not in view.candidates(query, 1, everything, Effort.EXACT)
+
+
+@pytest.mark.parametrize("component", ["values", "ids", "metadata", "namespaces", "column-1"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
+def test_a_damaged_component_is_named(tmp_path: Path, component: str, damage: str) -> None:
+    view = sealed(tmp_path, 1, tail_of(RECORDS))
+    path = tmp_path / "00000001" / component
+    raw = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(raw[:-1])
+    if damage == "flipped":
+        raw[len(raw) // 3] ^= 1
+        path.write_bytes(raw)
+
+    with pytest.raises(Corruption, match=str(path)):
+        opened(tmp_path, view.segment.record, INDEXES)
+
+
+def test_a_segment_stays_readable_when_its_folder_is_removed(tmp_path: Path) -> None:
+    view = sealed(tmp_path, 1, tail_of(RECORDS))
+    before = contents(view)
+
+    build.discard(tmp_path, 1)
+
+    assert not list(tmp_path.iterdir())
+    assert contents(view) == before
+
+
+# Selections
+
+
+OPERANDS: st.SearchStrategy[Scalar | None] = st.sampled_from(
+    ["red", "blue", "", 1.0, 2.0, 2.5, True, None]
+)
+OPERATORS = st.sampled_from(Operator)
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> Filter:
+    predicates = []
+    for _ in range(draw(st.integers(0, 3))):
+        operator = draw(OPERATORS)
+        is_many = operator in (Operator.IN, Operator.NIN)
+        operands = draw(st.lists(OPERANDS, max_size=3)) if is_many else [draw(OPERANDS)]
+        name = draw(st.sampled_from(["color", "size"]))
+        predicates.append(Predicate(name, operator, tuple(operands)))
+    return tuple(predicates)
+
+
+RANDOM_RECORDS = st.lists(
+    st.builds(
+        lambda namespace, color, size: (namespace, {"color": color, "size": size}),
+        st.sampled_from(["", "n", "m"]),
+        st.sampled_from(["red", "blue", "", None, 5]),
+        st.sampled_from([1, 2, 2.5, None, "x"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(RANDOM_RECORDS, filters(), st.sampled_from(["", "n", "x"]), st.data())
+@pytest.mark.parametrize("listed_max", [0, 2, 1000])
+def test_a_selection_holds_exactly_the_live_rows_that_match(
+    tmp_path_factory: pytest.TempPathFactory,
+    listed_max: int,
+    rows: list[tuple[str, dict[str, object]]],
+    filter_: Filter,
+    namespace: str,
+    data: st.DataObject,
+) -> None:
+    records = [Record(f"v{n}", [n, 0], space, each) for n, (space, each) in enumerate(rows)]
+    tail = tail_of(records)
+    dead = data.draw(st.lists(st.sampled_from(range(len(rows))), unique=True))
+    view = with_dead(sealed(tmp_path_factory.mktemp("s"), 1, tail), *dead)
+    lacks_size = data.draw(st.booleans())
+    if lacks_size:
+        view = replace(view, columns={**view.columns, "size": None})
+
+    def expected(row: int) -> bool:
+        space, document = rows[row]
+        color, size = document["color"], document["size"]
+        values: dict[str, Scalar | None] = {
+            "color": color if isinstance(color, str) else None,
+            "size": None if lacks_size or not isinstance(size, int | float) else float(size),
+        }
+        return row not in dead and namespace in ("", space) and matches(filter_, values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segment_module, "LISTED_ROWS_MIN", listed_max)
+        patch.setattr(segment_module, "LISTED_ROWS_MAX", listed_max)
+        selection = view.select(namespace, filter_)
+
+    assert rows_of(selection, len(rows)) == [row for row in range(len(rows)) if expected(row)]
+    assert selection.count == len(rows_of(selection, len(rows)))
+
+
+def rows_of(selection: Selection, row_count: int) -> list[int]:
+    if selection.rows is not None:
+        assert len(set(selection.rows.tolist())) == len(selection.rows)
+        return sorted(selection.rows.tolist())
+    if selection.mask is not None:
+        return [int(row) for row in np.flatnonzero(selection.mask)]
+    return list(range(row_count))
+
+
+def column_of(values: Sequence[str | None]) -> Column:
+    keys = sorted({each for each in values if each is not None})
+    codes = [-1 if each is None else keys.index(each) for each in values]
+    return Column.of(IndexType.STRING, keys, np.array(codes, np.int32))
+
+
+@pytest.mark.parametrize(("count", "is_listed"), [(3_999, True), (4_000, True), (4_001, False)])
+def test_few_rows_are_listed_and_many_are_masked(count: int, is_listed: bool) -> None:
+    column = column_of(["x"] * count + ["y"] * 6_000)
+    live = np.ones(count + 6_000, np.bool_)
+
+    selection = select([(column, Predicate("p", Operator.EQ, ("x",)))], live, len(live))
+
+    assert selection.count == count
+    assert (selection.rows is not None) == is_listed
+    assert (selection.mask is None) == is_listed
+
+
+def test_the_narrowest_predicate_decides_what_is_listed() -> None:
+    wide = column_of(["x"] * 10_000)
+    narrow = column_of(["y"] * 9_990 + ["x"] * 10)
+    is_x = Predicate("p", Operator.EQ, ("x",))
+    live = np.ones(10_000, np.bool_)
+
+    for terms in ([(wide, is_x), (narrow, is_x)], [(narrow, is_x), (wide, is_x)]):
+        selection = select(terms, live, 10_000)
+        assert selection.rows is not None
+        assert sorted(selection.rows.tolist()) == list(range(9_990, 10_000))
+
+
+MAKERS: list[Callable[[Path], View]] = [
+    lambda _: tail_of(RECORDS),
+    lambda folder: sealed(folder, 1, tail_of(RECORDS)),
+]
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=["tail", "segment"])
+def test_what_a_view_returns_does_not_write_through(
+    tmp_path: Path, make: Callable[[Path], View]
+) -> None:
+    view = make(tmp_path)
+    before = contents(view)
+
+    view.values(np.array([0, 1]))[:] = 77
+
+    assert contents(view) == before
