@@ -28,6 +28,8 @@ class Lane(Generic[Item]):
 
     def put(self, items: Sequence[Item]) -> None:
         """Queue items behind those already there."""
+        if not items:
+            return
         with self._idle:
             self._waiting.extend(items)
             if self._is_running:
