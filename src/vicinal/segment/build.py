@@ -5,23 +5,26 @@ fsynced, and gives it its final name (`storage.files.publish`). Nothing refers t
 folder until the manifest names it: a crash before that leaves a stray that the next start
 sweeps.
 
-Values are copied in chunks, so a merge needs memory for ids, metadata and columns but not
-for vectors.
+Values and metadata are copied in chunks, so a merge needs memory for ids and columns but
+not for vectors.
 """
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vicinal import metadata
 from vicinal.ann import exact, signs
 from vicinal.ann.signs import Recipe, SignCodes
 from vicinal.model import Floats, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
-from vicinal.segment.columns import Column, blob_arrays, merged
+from vicinal.segment.blobs import Blobs, Bytes, Offsets, gathered_offsets
+from vicinal.segment.columns import Column, merged
 from vicinal.segment.ids import IdTable
 from vicinal.segment.segment import SegmentView
 from vicinal.segment.tail import TailView
@@ -57,12 +60,14 @@ def seal_tail(
     rows = np.flatnonzero(view.live)
     namespaces, by_property = view.sealed_columns(rows)
     columns = {each.number: by_property[each.metadata_index.property_name] for each in indexes}
+    blobs = Blobs.of(view.metadata(rows))
     values = (view.values(chunk) for chunk in _chunks(rows))
     record = _write(
         segments,
         number,
-        ids=view.ids(rows),
-        blobs=view.metadata(rows),
+        ids=IdTable.arrays(view.ids(rows)),
+        metadata_offsets=blobs.offsets,
+        metadata_chunks=[blobs.data],
         values=values,
         dimensions=view.dimensions,
         namespaces=namespaces,
@@ -101,11 +106,13 @@ def merge(
         )
         for each in indexes
     }
+    blobs = [(view.segment.all_metadata(), rows) for view, rows in parts]
     record = _write(
         segments,
         number,
-        ids=[each for view, rows in parts for each in view.ids(rows)],
-        blobs=[each for view, rows in parts for each in view.metadata(rows)],
+        ids=IdTable.merged([(view.segment.ids, rows) for view, rows in parts]),
+        metadata_offsets=gathered_offsets(blobs),
+        metadata_chunks=(chunk for each, rows in blobs for chunk in each.chunks(rows)),
         values=(view.values(chunk) for view, rows in parts for chunk in _chunks(rows)),
         dimensions=views[0].segment.dimensions,
         namespaces=namespaces,
@@ -158,8 +165,9 @@ def _write(
     segments: Path,
     number: int,
     *,
-    ids: Sequence[str],
-    blobs: Sequence[bytes],
+    ids: Mapping[str, NDArray[Any]],
+    metadata_offsets: Offsets,
+    metadata_chunks: Iterable[Bytes],
     values: Iterable[Floats],
     dimensions: int,
     namespaces: Column,
@@ -171,12 +179,12 @@ def _write(
     folder = _unfinished(final)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    offsets, data = blob_arrays(blobs)
+    row_count = len(metadata_offsets) - 1
     components = {
-        layout.VALUES: _write_values(folder / layout.VALUES, values, (len(ids), dimensions)),
-        layout.IDS: files.write(folder / layout.IDS, layout.IDS, IdTable.arrays(ids)),
-        layout.METADATA: files.write(
-            folder / layout.METADATA, layout.METADATA, {"offsets": offsets, "bytes": data}
+        layout.VALUES: _write_values(folder / layout.VALUES, values, (row_count, dimensions)),
+        layout.IDS: files.write(folder / layout.IDS, layout.IDS, ids),
+        layout.METADATA: _write_metadata(
+            folder / layout.METADATA, metadata_offsets, metadata_chunks
         ),
         layout.NAMESPACES: files.write(
             folder / layout.NAMESPACES, layout.NAMESPACES, namespaces.arrays()
@@ -189,7 +197,7 @@ def _write(
         name = layout.column_name(index_number)
         components[name] = files.write(folder / name, name, column.arrays())
     files.publish(folder, final)
-    return layout.SegmentRecord(number, len(ids), components)
+    return layout.SegmentRecord(number, row_count, components)
 
 
 def _write_values(path: Path, values: Iterable[Floats], shape: tuple[int, int]) -> Seal:
@@ -203,6 +211,13 @@ def _write_values(path: Path, values: Iterable[Floats], shape: tuple[int, int]) 
     with ComponentWriter(path, layout.VALUES) as writer:
         writer.add_chunks("values", np.float32, shape, measured())
         writer.add("norms", np.concatenate(norms))
+    return writer.seal
+
+
+def _write_metadata(path: Path, offsets: Offsets, chunks: Iterable[Bytes]) -> Seal:
+    with ComponentWriter(path, layout.METADATA) as writer:
+        writer.add("offsets", offsets)
+        writer.add_chunks("bytes", np.uint8, (int(offsets[-1]),), chunks)
     return writer.seal
 
 

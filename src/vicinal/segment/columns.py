@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import IndexType, Mask, Ordinals
+from vicinal.segment.blobs import Blobs
 
 Codes = NDArray[np.int32]
 LACKING = -1
@@ -59,19 +60,18 @@ class CodeSet:
 
 
 class Strings(Sequence[str]):
-    """An immutable sequence of strings in two arrays: end offsets and UTF-8 bytes."""
+    """An immutable sequence of strings, kept as UTF-8."""
 
-    def __init__(self, offsets: NDArray[np.uint64], data: NDArray[np.uint8]) -> None:
-        self._offsets = offsets
-        self._data = data
+    def __init__(self, blobs: Blobs) -> None:
+        self.blobs = blobs
 
     @classmethod
-    def arrays(cls, strings: Iterable[str]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-        """Return ``(offsets (n+1,), bytes)`` that hold `strings`."""
-        return blob_arrays([string.encode() for string in strings])
+    def of(cls, strings: Iterable[str]) -> Self:
+        """Lay strings out."""
+        return cls(Blobs.of([string.encode() for string in strings]))
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self.blobs)
 
     @overload
     def __getitem__(self, place: int) -> str: ...
@@ -82,15 +82,7 @@ class Strings(Sequence[str]):
             return [self[each] for each in range(*place.indices(len(self)))]
         if not 0 <= place < len(self):
             raise IndexError(place)
-        start, stop = self._offsets[place], self._offsets[place + 1]
-        return self._data[start:stop].tobytes().decode()
-
-
-def blob_arrays(blobs: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    """Return ``(offsets (n+1,) uint64, bytes)`` that hold the blobs one after another."""
-    offsets = np.zeros(len(blobs) + 1, np.uint64)
-    np.cumsum([len(blob) for blob in blobs], out=offsets[1:])
-    return offsets, np.frombuffer(b"".join(blobs), np.uint8)
+        return self.blobs[place].decode()
 
 
 class Column:
@@ -103,7 +95,7 @@ class Column:
         self._starts: NDArray[np.uint32] = arrays["starts"]
         self._arrays = arrays
         self.keys: Strings | NDArray[Any] = (
-            Strings(arrays["key_offsets"], arrays["key_bytes"])
+            Strings(Blobs(arrays["key_offsets"], arrays["key_bytes"]))
             if index_type is IndexType.STRING
             else arrays["keys"]
         )
@@ -129,7 +121,8 @@ class Column:
             "starts": starts,
         }
         if index_type is IndexType.STRING:
-            arrays["key_offsets"], arrays["key_bytes"] = Strings.arrays(str(key) for key in keys)
+            blobs = Strings.of(str(key) for key in keys).blobs
+            arrays["key_offsets"], arrays["key_bytes"] = blobs.offsets, blobs.data
         else:
             dtype = np.float64 if index_type is IndexType.NUMBER else np.bool_
             arrays["keys"] = np.array(keys, dtype)

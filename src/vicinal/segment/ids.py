@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.model import Ordinals
+from vicinal.segment.blobs import Blobs, gathered
 from vicinal.segment.columns import Strings
 
 Hashes = NDArray[np.uint64]
@@ -28,36 +29,49 @@ class IdTable:
     """The ids of a segment's rows, made from the arrays that `arrays` gives."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._ids = Strings(arrays["offsets"], arrays["bytes"])
-        self._hashes: Hashes = arrays["hashes"]
-        self._rows: NDArray[np.uint32] = arrays["rows"]
+        self.ids = Strings(Blobs(arrays["offsets"], arrays["bytes"]))
+        self.hashes: Hashes = arrays["hashes"]
+        self.rows: NDArray[np.uint32] = arrays["rows"]
 
     @staticmethod
     def arrays(ids: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return the arrays to store for rows with these ids."""
-        offsets, data = Strings.arrays(ids)
-        unsorted = hashes(ids)
-        rows = np.argsort(unsorted, kind="stable").astype(np.uint32)
-        return {"offsets": offsets, "bytes": data, "hashes": unsorted[rows], "rows": rows}
+        return _arrays(Strings.of(ids).blobs, hashes(ids))
+
+    @staticmethod
+    def merged(parts: Sequence[tuple["IdTable", Ordinals]]) -> dict[str, NDArray[Any]]:
+        """Return the arrays to store for the given rows of several, one after another."""
+        unsorted = []
+        for table, kept in parts:
+            by_row = np.empty(len(table), np.uint64)
+            by_row[table.rows] = table.hashes
+            unsorted.append(by_row[kept])
+        blobs = gathered([(table.ids.blobs, kept) for table, kept in parts])
+        return _arrays(blobs, np.concatenate(unsorted))
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     def __getitem__(self, row: int) -> str:
-        return self._ids[row]
+        return self.ids[row]
 
     def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
         """Return the row of each id, -1 where there is none; ``(len(ids),)``."""
         found = np.full(len(ids), -1, np.int64)
-        firsts = np.searchsorted(self._hashes, id_hashes)
-        inside = firsts < len(self._hashes)
-        inside[inside] = self._hashes[firsts[inside]] == id_hashes[inside]
+        firsts = np.searchsorted(self.hashes, id_hashes)
+        inside = firsts < len(self.hashes)
+        inside[inside] = self.hashes[firsts[inside]] == id_hashes[inside]
         for place in np.flatnonzero(inside).tolist():
             at = int(firsts[place])
-            while at < len(self._hashes) and self._hashes[at] == id_hashes[place]:
-                row = int(self._rows[at])
-                if self._ids[row] == ids[place]:
+            while at < len(self.hashes) and self.hashes[at] == id_hashes[place]:
+                row = int(self.rows[at])
+                if self.ids[row] == ids[place]:
                     found[place] = row
                     break
                 at += 1
         return found
+
+
+def _arrays(blobs: Blobs, unsorted: Hashes) -> dict[str, NDArray[Any]]:
+    rows = np.argsort(unsorted, kind="stable").astype(np.uint32)
+    return {"offsets": blobs.offsets, "bytes": blobs.data, "hashes": unsorted[rows], "rows": rows}

@@ -20,6 +20,7 @@ from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import Effort, Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
 from vicinal.segment.base import Method, Selection, method, proposed, scored_count
+from vicinal.segment.blobs import Blobs
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
 from vicinal.storage.files import ComponentFile
@@ -45,8 +46,9 @@ class Segment:
         self._values_file = self._open(layout.VALUES)
         self._values: Floats = self._values_file.unverified_array("values")
         self._metadata_file = self._open(layout.METADATA)
-        self._metadata_offsets = self._metadata_file.array("offsets")
-        self._metadata_bytes = self._metadata_file.unverified_array("bytes")
+        self._metadata = Blobs(
+            self._metadata_file.array("offsets"), self._metadata_file.unverified_array("bytes")
+        )
         ids = self._open(layout.IDS)
         self.ids = IdTable(
             {name: ids.array(name) for name in ("offsets", "bytes", "hashes", "rows")}
@@ -94,12 +96,15 @@ class Segment:
 
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """Return these rows' metadata."""
-        blobs = []
+        offsets = self._metadata.offsets
         for row in rows:
-            start, stop = int(self._metadata_offsets[row]), int(self._metadata_offsets[row + 1])
-            self._metadata_file.verify_slice("bytes", start, stop)
-            blobs.append(self._metadata_bytes[start:stop].tobytes())
-        return blobs
+            self._metadata_file.verify_slice("bytes", int(offsets[row]), int(offsets[row + 1]))
+        return [self._metadata[row] for row in rows.tolist()]
+
+    def all_metadata(self) -> Blobs:
+        """Return the metadata of all rows, verified."""
+        self._metadata_file.verify_all()
+        return self._metadata
 
     def method(self, selection: Selection, effort: Effort) -> Method:
         """See `segment.base.View`."""

@@ -16,7 +16,6 @@ from vicinal.segment.columns import (
     Column,
     GrowingColumn,
     Strings,
-    blob_arrays,
     keys_of,
     merged,
 )
@@ -167,7 +166,7 @@ def test_a_column_may_begin_with_rows_that_lack_a_value() -> None:
 
 @pytest.mark.parametrize("strings", [[], [""], ["", "a", "", "äöü\U0001f600", "z" * 1000]])
 def test_strings_are_a_sequence(strings: list[str]) -> None:
-    packed = Strings(*Strings.arrays(strings))
+    packed = Strings.of(strings)
 
     assert len(packed) == len(strings)
     assert list(packed) == strings
@@ -176,13 +175,6 @@ def test_strings_are_a_sequence(strings: list[str]) -> None:
         packed[len(strings)]
     with pytest.raises(IndexError):
         packed[-1]
-
-
-def test_blobs_lie_one_after_another() -> None:
-    offsets, data = blob_arrays([b"ab", b"", b"c"])
-
-    assert offsets.tolist() == [0, 2, 2, 3]
-    assert data.tobytes() == b"abc"
 
 
 def test_the_keys_of_some_rows_are_named_without_the_rows_that_lack_one() -> None:

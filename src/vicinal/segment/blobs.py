@@ -1,0 +1,76 @@
+"""Many byte strings in two arrays: where each ends, and all of them in a row.
+
+Gathering rows of such arrays touches no byte string by itself, so that merging a million
+of them takes the interpreter a few calls, and holds up no query.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.model import Ordinals
+
+Offsets = NDArray[np.uint64]
+Bytes = NDArray[np.uint8]
+
+CHUNK_BYTES = 4 << 20  # gathered at a time; the places of the bytes take eight times as much
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    """Byte strings; the k-th is ``data[offsets[k]:offsets[k + 1]]``.
+
+    `offsets` is ``(n + 1,)`` uint64, `data` uint8; both may be memory-mapped.
+    """
+
+    offsets: Offsets
+    data: Bytes
+
+    @classmethod
+    def of(cls, blobs: Sequence[bytes]) -> "Blobs":
+        """Lay byte strings out."""
+        offsets = np.zeros(len(blobs) + 1, np.uint64)
+        np.cumsum([len(blob) for blob in blobs], out=offsets[1:])
+        return cls(offsets, np.frombuffer(b"".join(blobs), np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> bytes:
+        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()
+
+    def lengths(self, rows: Ordinals) -> NDArray[np.int64]:
+        """Return how long these rows are."""
+        return (self.offsets[rows + 1] - self.offsets[rows]).astype(np.int64)
+
+    def chunks(self, rows: Ordinals) -> Iterator[Bytes]:
+        """Yield the bytes of these rows one after another, some megabytes at a time.
+
+        A row longer than a chunk makes a chunk of its own.
+        """
+        starts = self.offsets[rows].astype(np.int64)
+        lengths = self.lengths(rows)
+        ends = np.cumsum(lengths)
+        first = 0
+        while first < len(rows):
+            done = int(ends[first - 1]) if first else 0
+            last = max(int(np.searchsorted(ends, done + CHUNK_BYTES, side="right")), first + 1)
+            counts = lengths[first:last]
+            # Each byte's place: its row's start, and how far into the row it is.
+            into = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+            yield self.data[np.repeat(starts[first:last], counts) + into]
+            first = last
+
+
+def gathered_offsets(parts: Sequence[tuple[Blobs, Ordinals]]) -> Offsets:
+    """Return the offsets of the rows of several, one after another."""
+    lengths = [np.zeros(1, np.int64), *(blobs.lengths(rows) for blobs, rows in parts)]
+    return np.cumsum(np.concatenate(lengths)).astype(np.uint64)
+
+
+def gathered(parts: Sequence[tuple[Blobs, Ordinals]]) -> Blobs:
+    """Return the rows of several, one after another."""
+    chunks = [chunk for blobs, rows in parts for chunk in blobs.chunks(rows)]
+    return Blobs(gathered_offsets(parts), np.concatenate([np.empty(0, np.uint8), *chunks]))
