@@ -287,7 +287,7 @@ def _comparable(rows: Floats, row_norms: Floats, queries: Floats, metric: Metric
     row_norms = row_norms[:, None]
     # Numbers that overflow compare as not near, so such rows count as not found.
     with np.errstate(over="ignore", invalid="ignore"):
-        dots: Floats = rows @ queries.T
+        dots = _products(rows, queries)
         query_norms = np.linalg.norm(queries, axis=1)[None, :]
         if metric is Metric.DOT_PRODUCT:
             distances = -dots
@@ -314,7 +314,7 @@ def encode(values: Floats, metric: Metric, scale: float, bits: int) -> tuple[Bit
     mean = _lifted(values[::step], metric, scale).mean(axis=0, dtype=np.float64)
     directions = _directions(len(mean), bits)
     with np.errstate(over="ignore", invalid="ignore"):
-        offset = mean.astype(np.float32) @ directions
+        offset = directions @ mean.astype(np.float32)
     codes = np.empty((len(values), bits // 8), np.uint8)
     for start in range(0, len(values), _CHUNK_ROWS):
         end = start + _CHUNK_ROWS
@@ -324,8 +324,8 @@ def encode(values: Floats, metric: Metric, scale: float, bits: int) -> tuple[Bit
 
 def _codes(values: Floats, metric: Metric, scale: float, offset: Floats) -> Bits:
     lifted = _lifted(values, metric, scale)
-    with np.errstate(over="ignore", invalid="ignore"):  # such rows get some code or other
-        projected = lifted @ _directions(lifted.shape[1], len(offset))
+    projected = _products(lifted, _directions(lifted.shape[1], len(offset)))
+    with np.errstate(invalid="ignore"):  # rows that overflow get some code or other
         return np.packbits(projected > offset, axis=1)
 
 
@@ -351,14 +351,33 @@ def _projected_query(query: bytes, metric: Metric, bits: int) -> Floats:
         lifted = (lifted / norm).astype(np.float32) if norm > 0 else lifted
     if metric is Metric.DOT_PRODUCT:
         lifted = np.append(lifted, np.float32(0.0))
-    with np.errstate(over="ignore", invalid="ignore"):
-        projected: Floats = lifted @ _directions(len(lifted), bits)
+    projected = np.empty(bits, np.float32)
+    faiss.fvec_inner_products_ny(
+        faiss.swig_ptr(projected),
+        faiss.swig_ptr(lifted),
+        faiss.swig_ptr(_directions(len(lifted), bits)),
+        len(lifted),
+        bits,
+    )
     return projected
+
+
+def _products(rows: Floats, others: Floats) -> Floats:
+    """Return ``rows @ others.T``, on this thread alone.
+
+    numpy would hand it to a thread on every core, which takes them from searches and then
+    spins for a while; faiss keeps to the threads that it was allowed.
+    """
+    transform = faiss.LinearTransform(others.shape[1], len(others), False)
+    faiss.copy_array_to_vector(others.ravel(), transform.A)
+    transform.is_trained = True
+    products: Floats = transform.apply(rows)
+    return products
 
 
 @lru_cache(maxsize=16)
 def _directions(dimensions: int, bits: int) -> Floats:
-    """Return random directions ``(dimensions, bits)``, orthogonal in blocks.
+    """Return random directions ``(bits, dimensions)``, orthogonal in blocks.
 
     The same on every machine: the stream of random numbers is frozen, and a QR
     decomposition with a positive diagonal is unique.
@@ -367,8 +386,8 @@ def _directions(dimensions: int, bits: int) -> Floats:
     blocks = []
     for _ in range(-(-bits // dimensions)):
         q, r = np.linalg.qr(random.standard_normal((dimensions, dimensions)))
-        blocks.append(q * np.sign(np.diag(r)))
-    return np.ascontiguousarray(np.concatenate(blocks, axis=1)[:, :bits], np.float32)
+        blocks.append((q * np.sign(np.diag(r))).T)
+    return np.ascontiguousarray(np.concatenate(blocks)[:bits], np.float32)
 
 
 def _nearest_codes(codes: Bits, code: Bits, count: int, selector: object = None) -> Ordinals:
