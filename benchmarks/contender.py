@@ -203,6 +203,10 @@ class Process:
         self._process.kill()
         self._process.communicate()
 
+    def wait_until_ready(self) -> None:
+        """Wait until the process has imported what it needs."""
+        self._call("ready")
+
     def open(self, folder: Path, vectors: Vectors, fields: Sequence[str] = ()) -> None:
         """Open a database in a folder, which is made."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ standard output; arrays go by files. Only calls of the database are timed: makin
 of query out of an array beforehand, and row numbers out of its kind of answer afterwards,
 are not.
 
+    ready                                            once everything is imported
     open    folder, dimensions, metric, options, fields
     insert  values, first, count, metadata           -> seconds, cpu_seconds
     build                                            -> seconds, cpu_seconds
@@ -95,10 +96,12 @@ def main(open_database: Callable[[Opening], Database]) -> None:
     for line in sys.stdin:
         command = json.loads(line)
         name = command.pop("do")
-        if name == "open":
+        if name == "ready":
+            answer: dict[str, Any] = {}
+        elif name == "open":
             command["fields"] = tuple(command["fields"])
             database = open_database(Opening(**command))
-            answer: dict[str, Any] = {"version": sys.version.split()[0]}
+            answer = {}
         else:
             assert database is not None
             answer = _COMMANDS[name](database, **command)
