@@ -8,7 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from time import perf_counter, thread_time
+from time import thread_time
 from typing import TypeVar
 
 from vicinal.errors import Overloaded
@@ -16,7 +16,7 @@ from vicinal.model import IndexAddress
 
 T = TypeVar("T")
 
-INLINE_S_MAX = 0.002  # ours: about twice what crossing costs
+INLINE_S_MAX = 0.002  # ours: how long other requests may be held up for one
 _REMEMBERED = 0.8  # the share of an average that is history, the rest is the newest
 _INDEXES_MAX = 10_000
 
@@ -83,19 +83,20 @@ class Pace:
 async def paced(pace: Pace, workers: Workers, address: IndexAddress, work: Callable[[], T]) -> T:
     """Run work on an index in the event loop when it is cheap, in a thread otherwise."""
     if pace.is_cheap(address):
-        start = perf_counter()
-        result = work()
-        pace.note(address, perf_counter() - start)
-        return result
-
-    def timed() -> tuple[T, float]:
-        # CPU time: waiting for the other threads would make every index look slow.
-        start = thread_time()
-        return work(), thread_time() - start
-
-    result, seconds = await workers.run(timed)
+        result, seconds = timed(work)
+    else:
+        result, seconds = await workers.run(lambda: timed(work))
     pace.note(address, seconds)
     return result
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """Return what work returns, and the seconds of CPU it took.
+
+    Not the time on the clock: whatever else runs on the machine would make an index look slow.
+    """
+    start = thread_time()
+    return work(), thread_time() - start
 
 
 async def resolved(future: Future[T]) -> T:
