@@ -45,7 +45,9 @@ def exists(words: list[str]) -> bool:
     known = {"--help", "--version"}
     for parameter in command.params:
         known |= {*parameter.opts, *parameter.secondary_opts}
-    named = {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"}
+    if "--" in words:  # what follows is for another program
+        words = words[: words.index("--")]
+    named = {word.partition("=")[0] for word in words if word.startswith("--")}
     return named <= known
 
 
@@ -54,7 +56,7 @@ def exists(words: list[str]) -> bool:
     [
         ("index create docs --dimensions 3", True),
         ("serve --no-require-token", True),
-        ("wrangler -- dev", True),
+        ("wrangler -- dev --any-option-of-its", True),
         ("index make docs", False),
         ("index create docs --size 3", False),
     ],
