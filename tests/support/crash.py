@@ -1,0 +1,222 @@
+"""What a crash at any moment leaves on disk, and a way to read all of an engine.
+
+`watching` numbers the moments at which a folder becomes different for whoever opens it
+next: before and after each commit of SQLite, and around each call that makes, renames,
+removes or syncs a file. An image taken at one of them is the folder of a process that died
+there (`Loss.NOTHING`) or of a machine that lost its power, with all it had not synced lost.
+SQLite is trusted with its own files.
+"""
+
+import functools
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from vicinal.engine.base import Engine
+from vicinal.filters.nodes import Operator, Predicate, Scalar
+from vicinal.model import IndexAddress, MetadataLevel, Query, Seqno
+from vicinal.storage import sqlite as storage
+
+CALLS = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "fsync")
+CONNECTIONS = ("vicinal.engine.log", "vicinal.engine.catalog", "vicinal.storage.sqlite")
+
+
+class Loss(Enum):
+    """What is lost of the files that are not SQLite's."""
+
+    NOTHING = "nothing"
+    CONTENTS = "contents of files that were not synced"
+    NAMES = "and names in folders that were not synced"
+
+
+@dataclass
+class Disk:
+    """A folder under watch: what of it is safe, and how many steps were taken in it."""
+
+    folder: Path
+    at_step: Callable[["Disk", str], None]
+    steps: list[str] = field(default_factory=list)
+    _safe_files: set[int] = field(default_factory=set)
+    _safe_names: dict[int, set[str]] = field(default_factory=dict)
+    _is_busy: bool = False
+
+    def note_all_as_safe(self) -> None:
+        """Take what is in the folder now for synced."""
+        for path in [self.folder, *self.folder.rglob("*")]:
+            self._note(path.stat().st_ino, path if path.is_dir() else None)
+
+    def synced(self, descriptor: int) -> None:
+        """Take a file, or the names in a folder, for synced."""
+        found = os.fstat(descriptor)
+        paths = [self.folder, *self.folder.rglob("*")]
+        self._note(
+            found.st_ino,
+            next((p for p in paths if p.is_dir() and p.stat().st_ino == found.st_ino), None),
+        )
+
+    def step(self, name: str) -> None:
+        """Count a step; calls that looking at it causes are none."""
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            self.steps.append(name)
+            self.at_step(self, name)
+        finally:
+            self._is_busy = False
+
+    def image(self, to: Path, loss: Loss) -> Path:
+        """Copy the folder as a crash with this loss leaves it."""
+        shutil.copytree(self.folder, to)
+        if loss is Loss.NOTHING:
+            return to
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            copy = to / path.relative_to(self.folder)
+            if path.name.startswith("catalog.db") or path.name.endswith("-wal"):
+                continue
+            is_lost = path.name not in self._safe_names.get(path.parent.stat().st_ino, set())
+            if loss is Loss.NAMES and is_lost and path.parent != self.folder:
+                shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+            elif path.is_file() and path.suffix != ".db" and not self._is_safe(path):
+                copy.write_bytes(b"")
+        return to
+
+    def _is_safe(self, path: Path) -> bool:
+        return path.stat().st_ino in self._safe_files
+
+    def _note(self, inode: int, folder: Path | None) -> None:
+        self._safe_files.add(inode)
+        if folder is not None:
+            self._safe_names[inode] = {each.name for each in folder.iterdir()}
+
+
+@contextmanager
+def watching(folder: Path, at_step: Callable[[Disk, str], None]) -> Iterator[Disk]:
+    """Call `at_step` at every moment at which a crash in the block would leave something new."""
+    disk = Disk(folder, at_step)
+    disk.note_all_as_safe()
+    with ExitStack() as stack:
+        for name in CALLS:
+            stack.enter_context(patch.object(os, name, _stepping(disk, getattr(os, name))))
+        for module in CONNECTIONS:
+            stack.enter_context(patch(f"{module}.transaction", _stepping_commit(disk)))
+        yield disk
+
+
+def _stepping(disk: Disk, real: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(real)
+    def call(*args: Any, **options: Any) -> Any:
+        name = f"{real.__name__} {args[0]}"
+        disk.step(f"before {name}")
+        result = real(*args, **options)
+        if real.__name__ == "fsync":
+            disk.synced(args[0])
+        disk.step(f"after {name}")
+        return result
+
+    return call
+
+
+def _stepping_commit(disk: Disk) -> Callable[..., Any]:
+    real = storage.transaction
+
+    @contextmanager
+    def transaction(connection: Any) -> Iterator[None]:
+        with real(connection):
+            yield
+            disk.step("before commit")
+        disk.step("after commit")
+
+    return transaction
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a digest of all names and contents in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(f"{path.relative_to(folder)}\0".encode())
+        if path.is_file():
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+# Reading
+
+
+Readout = tuple[object, ...]
+
+
+def read_all(
+    engine: Engine, address: IndexAddress, probes: Sequence[tuple[str, Scalar]] = ()
+) -> Readout:
+    """Return everything that can be read of an index, in a form that engines share.
+
+    Args:
+        engine: The engine.
+        address: The index.
+        probes: Properties and values to filter by; those without a metadata index are left
+            out.
+    """
+    pages = list(_pages(engine, address))
+    ids = sorted(each for page in pages for each in page)
+    dimensions = engine.get_index(address).config.dimensions
+    middle = np.full(dimensions, 0.25, np.float32)
+    metadata_indexes = tuple(engine.list_metadata_indexes(address))
+    indexed = {each.property_name for each in metadata_indexes}
+    filters = [(), *(
+        (Predicate(name, operator, (value,)),)
+        for name, value in probes
+        if name in indexed
+        for operator in (Operator.EQ, Operator.NE)
+    )]  # fmt: skip
+    queries = [
+        Query(
+            1000,
+            vector=middle,
+            filter=each,
+            return_values=True,
+            return_metadata=MetadataLevel.INDEXED,
+        )
+        for each in filters
+    ]
+    return (
+        metadata_indexes,
+        tuple(
+            (each.id, each.values.tolist(), each.namespace, each.metadata)
+            for each in engine.get(address, ids)
+        ),
+        tuple(ids),
+        tuple(_plain(engine, address, each) for each in queries),
+        engine.status(address).vector_count,
+    )
+
+
+def _pages(engine: Engine, address: IndexAddress) -> Iterator[Sequence[str]]:
+    cursor = None
+    while True:
+        page = engine.list(address, 7, cursor)
+        yield page.ids
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+def _plain(engine: Engine, address: IndexAddress, query: Query) -> tuple[object, ...]:
+    return tuple(
+        (each.id, each.score, each.namespace, each.metadata)
+        for each in engine.query(address, query).matches
+    )
+
+
+def applied_seqno(engine: Engine, address: IndexAddress) -> Seqno:
+    """Return how far the readable state of an index has come."""
+    return engine.status(address).applied_seqno
