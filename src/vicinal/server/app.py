@@ -1,12 +1,13 @@
 """The ASGI application: every request's way in and out.
 
-    (unwrapped) → route → caller let in → body read, bounded → handler → reply
-        │           │          │              │                   │        │
-        └───────────┴──────────┴── errors ────┴───────────────────┘        │
-                                     └→ the form that the route's clients read
+    unwrapped? → route → caller let in → body read, bounded → handler → reply
+         │         │          │              │                 │          │
+         └─────────┴──────────┴── errors ────┴─────────────────┘          │
+                                     └──→ the form that the route's clients read
 
-Requests of remote bindings come wrapped in others, and are unwrapped before all else. One exit for answers, one for errors. A request that the client has abandoned gets neither
-and leaves no trace: handlers change nothing before the whole body is there.
+Requests of remote bindings come wrapped in others, and are unwrapped before all else. One
+exit for answers, one for errors. A request that the client has abandoned gets neither and
+leaves no trace: handlers change nothing before the whole body is there.
 """
 
 import logging
