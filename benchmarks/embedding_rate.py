@@ -1,6 +1,6 @@
 """How many texts does a core embed in a second, at 16, 64 and 256 tokens?
 
-    python -m benchmarks.embedding_rate [MODEL] [--seconds 2]
+    python -m benchmarks.embedding_rate [MODEL] [--seconds 2]    or: -m benchmarks embedding_rate
 
 Texts are runs of common English words, so that a word is a token; 64 a call. The rate is
 per second of CPU time of this process, so that other load counts little; the second rate
@@ -17,9 +17,12 @@ from functools import partial
 
 import onnxruntime
 
+from benchmarks import report
+from benchmarks.report import Report, Table
 from vicinal.embeddings.build import build_embedder
 from vicinal.embeddings.models import matching
 
+MODEL = "all-minilm-l6-v2"
 LENGTHS = (16, 64, 256)
 TEXTS = 64
 SEED = 1
@@ -32,29 +35,49 @@ WORDS = (
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", default="all-minilm-l6-v2")
+    parser = argparse.ArgumentParser(description=report.question(__doc__))
+    parser.add_argument("model", nargs="?", default=MODEL)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each number (default: 2)")
     arguments = parser.parse_args()
-    model = matching(arguments.model).name
-    cores = len(os.sched_getaffinity(0))
+    print(report.text(measured(arguments.model, arguments.seconds, is_quick=False)))
 
+
+def run(*, is_quick: bool) -> Report:
+    """Measure the packaged model."""
+    return measured(MODEL, 0.2 if is_quick else 2.0, is_quick=is_quick)
+
+
+def measured(name: str, seconds: float, *, is_quick: bool) -> Report:
+    """Measure a model for so many seconds a number."""
+    model = matching(name).name
+    cores = len(os.sched_getaffinity(0))
     started = time.perf_counter()
     one, all_cores = build_embedder(threads=1), build_embedder(threads=cores)
     one.preload(model)
     loaded_s = time.perf_counter() - started
     all_cores.preload(model)
-    print(f"{model}, onnxruntime {onnxruntime.__version__}, loaded in {loaded_s:.2f} s")
-    print(f"{'tokens':>8} {'texts/s per core':>18} {f'texts/s on {cores} cores':>20}")
+    rows = []
     for tokens in LENGTHS:
         texts = texts_of(tokens)
         made = one.embed(model, texts)
         assert made.token_count == tokens * TEXTS, "a word is a token"
-        per_core = rate(partial(one.embed, model, texts), time.process_time, arguments.seconds)
-        together = rate(
-            partial(all_cores.embed, model, texts), time.perf_counter, arguments.seconds
-        )
-        print(f"{tokens:>8} {per_core:>18.1f} {together:>20.1f}")
+        per_core = rate(partial(one.embed, model, texts), time.process_time, seconds)
+        together = rate(partial(all_cores.embed, model, texts), time.perf_counter, seconds)
+        rows.append((tokens, per_core, together))
+    return Report(
+        "embedding_rate", report.question(__doc__), is_quick,
+        report.setup(
+            model=f"{model}, loaded in {loaded_s:.2f} s",
+            onnxruntime=onnxruntime.__version__,
+            seed=str(SEED),
+            method=f"{TEXTS} texts a call, {seconds:g} s a number, the first call not timed",
+        ),
+        (
+            Table(
+                model, ("tokens", "texts/s per core", f"texts/s on {cores} cores"), tuple(rows)
+            ),
+        ),
+    )  # fmt: skip
 
 
 def texts_of(tokens: int) -> list[str]:

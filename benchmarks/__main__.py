@@ -1,0 +1,61 @@
+"""Run benchmarks: ``python -m benchmarks [NAME ...] [--quick]``.
+
+Each prints its report and writes it to ``benchmarks/results`` as JSON; at the end there is
+one table of everything that was to be reached. ``--document`` runs nothing: it puts the
+results that are there into ``docs/performance.md``.
+"""
+
+import argparse
+import importlib
+import sys
+import time
+import traceback
+
+from benchmarks import document, report
+from benchmarks.contender import Failed
+from benchmarks.report import RESULTS, Report
+
+NAMES = (
+    "ann_kinds", "query", "filters", "http_query", "http_ingest", "durable_writes", "churn",
+    "scale", "embedding_rate",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run what the command line names, and say what was reached."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works")
+    parser.add_argument("--document", action="store_true", help="write docs/performance.md")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(NAMES)
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))}: there are only {', '.join(NAMES)}")
+    if arguments.document:
+        document.update()
+        return
+    reports, failures = [], []
+    for name in arguments.names or NAMES:
+        start = time.monotonic()
+        try:
+            found: Report = importlib.import_module(f"benchmarks.{name}").run(
+                is_quick=arguments.quick
+            )
+        except Exception as error:  # the others may take hours, and are worth having
+            if not isinstance(error, Failed):
+                traceback.print_exc()
+            failures.append(f"{name} could not be run: {error}")
+            print(failures[-1], file=sys.stderr)
+            continue
+        report.save(found)
+        reports.append(found)
+        print(report.text(found))
+        print(f"  {name} took {time.monotonic() - start:.0f} s\n", flush=True)
+    print("\n".join([*report.marks_text(reports), *failures]))
+    print(f"\nresults are in {RESULTS}")
+    if failures:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,348 @@
+"""Which index should a segment have: what CPU time does a query cost with each kind at equal
+recall, by number of rows and dimensions, by metric, on awkward data, and under masks?
+
+Kinds are compared bare, rows in and ordinals out, all with exact rescoring of what they
+propose. For each the cheapest settings that reach recall 0.99 and 0.999 are shown. These
+numbers are behind the thresholds in `vicinal.ann` and `vicinal.segment`.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import data, measure, report
+from benchmarks.measure import Floats, Rows, Wide
+from benchmarks.report import Cell, Report, Table
+from benchmarks.texts import SEED
+from vicinal.ann import signs
+from vicinal.ann.exact import ExactIndex, norms
+from vicinal.ann.signs import Recipe, SignCodes, SignIndex
+from vicinal.model import Metric
+
+K = 10
+TARGETS = (0.99, 0.999)
+_SHARES = (0.5, 0.1, 0.01, 0.001)
+_CANDIDATES = (50, 100, 200, 400, 800, 1_600, 3_200)
+_TUNING_QUERIES = 100
+_BUDGET_S = 20.0
+_ONE_HOT = 768
+_DISTINCT = 500
+_NORMS_SIGMA = 0.3
+_COLUMNS = (
+    "data", "kind", "build CPU s", "bytes/vector",
+    "for 0.99", "recall@10", "CPU ms", "for 0.999", "recall@10 ", "CPU ms ",
+)  # fmt: skip
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Rows and queries under one metric, and the true distances, ``(q, k)``."""
+
+    label: str
+    values: Floats
+    queries: Floats
+    metric: Metric
+    nearest: Wide
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How far to search: `effort` is of the kind (nprobe, ef, bits), then candidates."""
+
+    label: str
+    effort: int
+    candidates: int
+
+
+class Kind(Protocol):
+    """An index that has been built over a corpus."""
+
+    label: str
+    settings: Sequence[Setting]
+    bytes_per_vector: float
+
+    def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
+        """Return candidates, or raise RuntimeError where the kind cannot take a mask."""
+        ...
+
+
+class Exact:
+    """A scan of all rows in float32."""
+
+    label = "exact float32"
+    settings: Sequence[Setting] = (Setting("-", 0, K),)
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._index = _exact(corpus)
+        self.bytes_per_vector = 4.0 * corpus.values.shape[1]
+
+    def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
+        """See `Kind`."""
+        return self._index.candidates(query, K, allowed)
+
+
+class Listed:
+    """A scan of the allowed rows alone; only under masks."""
+
+    label = "exact, allowed rows only"
+    settings: Sequence[Setting] = (Setting("-", 0, K),)
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._index = _exact(corpus)
+        self.bytes_per_vector = 4.0 * corpus.values.shape[1]
+
+    def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
+        """See `Kind`."""
+        assert allowed is not None
+        return self._index.candidates_among(query, K, np.flatnonzero(allowed))
+
+
+class Signs:
+    """Sign codes of one length (`vicinal.ann.signs`)."""
+
+    def __init__(self, corpus: Corpus, bits: int) -> None:
+        self.label = f"sign codes, {bits} bits"
+        self.settings: Sequence[Setting] = [
+            Setting(f"{each} candidates", each, each) for each in _CANDIDATES
+        ]
+        scale = 1.0
+        if corpus.metric is Metric.DOT_PRODUCT:
+            scale = float(norms(corpus.values).max())
+        codes, offset = signs.encode(corpus.values, corpus.metric, scale, bits)
+        self._indexes = {
+            each: SignIndex(SignCodes(codes, offset, Recipe(bits, scale, (each, each))),
+                            corpus.metric)
+            for each in _CANDIDATES
+        }  # fmt: skip
+        self.bytes_per_vector = bits / 8
+
+    def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
+        """See `Kind`."""
+        return self._indexes[setting.effort].candidates(query, K, allowed)
+
+
+class AsBuilt:
+    """Sign codes as `signs.build` chooses them, or a scan where it makes none."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        values = corpus.values
+        codes = signs.build(values, norms(values), corpus.metric)
+        self._index: SignIndex | ExactIndex
+        if codes is None:
+            self.label, label = "as built: no codes, exact", "-"
+            self._index, self.bytes_per_vector = _exact(corpus), 0.0
+        else:
+            recipe = codes.recipe
+            self.label = f"as built: {recipe.bits} bits"
+            label = f"{recipe.candidates[0]} candidates"
+            self._index = SignIndex(codes, corpus.metric)
+            self.bytes_per_vector = recipe.bits / 8
+        self.settings: Sequence[Setting] = [Setting(label, 0, K)]
+
+    def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
+        """See `Kind`."""
+        return self._index.candidates(query, K, allowed)
+
+
+class Faiss:
+    """An index of faiss by the name that its factory knows.
+
+    `knob` names the parameter that `Setting.effort` goes to, if there is one.
+    """
+
+    def __init__(
+        self, corpus: Corpus, spec: str, settings: Sequence[Setting], knob: str | None = None
+    ) -> None:
+        self.label = f"faiss {spec}"
+        self.settings = settings
+        self._knob = knob
+        self._unit = corpus.metric is Metric.COSINE
+        metric = faiss.METRIC_INNER_PRODUCT
+        if corpus.metric is Metric.EUCLIDEAN:
+            metric = faiss.METRIC_L2
+        values = _unit(corpus.values) if self._unit else corpus.values
+        self._index: Any = faiss.index_factory(values.shape[1], spec, metric)
+        if spec.startswith("HNSW"):
+            self._index.hnsw.efConstruction = 100
+        if spec.startswith("IVF"):
+            self._index.cp.niter = 8
+        self._index.train(values)
+        self._index.add(values)
+        self.bytes_per_vector = faiss.serialize_index(self._index).nbytes / len(values)
+
+    def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
+        """See `Kind`."""
+        parameters = self._parameters(setting)
+        if allowed is not None:
+            packed = np.packbits(allowed, bitorder="little")
+            parameters = parameters or faiss.SearchParameters()
+            parameters.sel = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(packed))
+        rows: Rows = self._index.search(query[None], setting.candidates, params=parameters)[1][0]
+        return rows[rows >= 0]
+
+    def _parameters(self, setting: Setting) -> Any:
+        if self._knob == "nprobe":
+            return faiss.SearchParametersIVF(nprobe=setting.effort)
+        if self._knob == "efSearch":
+            return faiss.SearchParametersHNSW(efSearch=setting.effort)
+        return None
+
+
+def _kinds(corpus: Corpus) -> Iterator[tuple[Kind, float]]:
+    """Yield each kind, built, and the CPU seconds that took."""
+    lists = int(2 ** np.round(np.log2(1.6 * np.sqrt(len(corpus.values)))))
+    probes = [each for each in (8, 16, 32, 64, 128, 256, 512) if each <= lists]
+    flat = [Setting(f"{each} candidates", 0, each) for each in _CANDIDATES]
+    coarse = [
+        Setting(f"nprobe {each}, {candidates} candidates", each, candidates)
+        for each in probes
+        for candidates in (100, 400)
+    ]
+    graph = [Setting(f"ef {each}", each, K) for each in (16, 32, 64, 128, 256, 512, 1_024)]
+    makes: list[Callable[[], Kind]] = [
+        partial(Exact, corpus),
+        partial(AsBuilt, corpus),
+        *(partial(Signs, corpus, bits) for bits in (256, 512, 1024, 2048)),
+        partial(Faiss, corpus, "RaBitQfs", flat),
+        partial(Faiss, corpus, f"IVF{lists},RaBitQfs", coarse, "nprobe"),
+        partial(Faiss, corpus, "SQ8", flat[:2]),
+        partial(Faiss, corpus, "HNSW16", graph, "efSearch"),
+    ]
+    for make in makes:
+        start = time.process_time()
+        kind = make()
+        yield kind, time.process_time() - start
+
+
+def run(*, is_quick: bool) -> Report:
+    """Measure kinds by size, by metric and data, and under masks."""
+    faiss.omp_set_num_threads(1)
+    count = 50 if is_quick else 300
+    rows: list[tuple[Cell, ...]] = []
+    for corpus in _corpora(is_quick=is_quick):
+        for kind, built in _kinds(corpus):
+            start: tuple[Cell, ...] = (corpus.label, kind.label, built, kind.bytes_per_vector)
+            rows.append(start + _at_targets(kind, corpus, count))
+    masked = _corpus("masks", *_real(768, 2_000 if is_quick else 100_000, is_quick=is_quick))
+    return Report(
+        "ann_kinds", report.question(__doc__), is_quick,
+        report.setup(
+            seed=str(SEED),
+            data="projections of text embeddings and GloVe word vectors as benchmarks/data.py "
+            "makes them; lognormal: the same with norms exp(0.3 N(0, 1)); duplicates: rows "
+            f"drawn from {_DISTINCT} distinct ones; one-hot: a random one of {_ONE_HOT}",
+            method=f"up to {count} held-out queries, top {K}, on one thread; settings by the "
+            f"first {_TUNING_QUERIES}",
+        ),
+        (
+            Table("unfiltered", _COLUMNS, tuple(rows)),
+            Table("under random masks", _COLUMNS, tuple(_masked(masked, count))),
+        ),
+        notes=("A target that no setting reaches has a dash.",),
+    )  # fmt: skip
+
+
+def _corpora(*, is_quick: bool) -> Iterator[Corpus]:
+    sizes = (2_000,) if is_quick else (20_000, 100_000)
+    for size in sizes:
+        glove = data.glove(size)
+        yield _corpus(f"{size:,} x 50 GloVe", np.asarray(glove.values), glove.queries)
+        for dimensions in (384, 768, 1536):
+            yield _corpus(f"{size:,} x {dimensions}", *_real(dimensions, size, is_quick=is_quick))
+    values, queries = _real(768, sizes[-1], is_quick=is_quick)
+    random = np.random.RandomState(SEED)
+    spread = np.exp(_NORMS_SIGMA * random.standard_normal((len(values), 1))).astype(np.float32)
+    for metric in (Metric.DOT_PRODUCT, Metric.EUCLIDEAN):
+        yield _corpus(f"{sizes[-1]:,} x 768 lognormal", values * spread, queries, metric)
+    drawn = values[random.randint(0, _DISTINCT, len(values))]
+    yield _corpus(f"{sizes[-1]:,} x 768 duplicates", drawn, queries)
+    hot = np.zeros((sizes[0], _ONE_HOT), np.float32)
+    hot[np.arange(len(hot)), random.randint(0, _ONE_HOT, len(hot))] = 1
+    yield _corpus(f"{sizes[0]:,} x {_ONE_HOT} one-hot", hot, hot[: data.QUERIES].copy())
+
+
+def _real(dimensions: int, size: int, *, is_quick: bool) -> tuple[Floats, Floats]:
+    vectors = data.real(dimensions, size, is_quick=is_quick)
+    return np.asarray(vectors.values), vectors.queries
+
+
+def _corpus(label: str, values: Floats, queries: Floats, metric: Metric = Metric.COSINE) -> Corpus:
+    named = label if metric is Metric.COSINE else f"{label}, {metric}"
+    nearest = data.exact(values, queries, K, str(metric))
+    return Corpus(named, np.ascontiguousarray(values), queries, metric, nearest)
+
+
+def _at_targets(
+    kind: Kind, corpus: Corpus, count: int, allowed: Mask | None = None
+) -> tuple[Cell, ...]:
+    """Return setting, recall and CPU of the first setting that reaches each target."""
+    index = _exact(corpus)
+    cells: list[Cell] = []
+    place = 0
+    for target in TARGETS:
+        found: tuple[Cell, Cell, Cell] = (None, None, None)
+        while place < len(kind.settings):
+            setting = kind.settings[place]
+            if _run(kind, setting, index, corpus, _TUNING_QUERIES, allowed)[0] >= target:
+                reached, cpu_ms = _run(kind, setting, index, corpus, count, allowed)
+                found = (setting.label, reached, cpu_ms)
+                break
+            place += 1
+        cells += found
+    return tuple(cells)
+
+
+def _run(
+    kind: Kind, setting: Setting, index: ExactIndex, corpus: Corpus, count: int,
+    allowed: Mask | None,
+) -> tuple[float, float]:  # fmt: skip
+    """Return recall and CPU milliseconds per query, rescoring included."""
+
+    def search(query: Floats) -> Rows:
+        return index.candidates_among(query, K, kind.propose(query, setting, allowed))
+
+    queries = corpus.queries[:count]
+    timing, found = measure.run([partial(search, each) for each in queries], budget_s=_BUDGET_S)
+    reached = measure.recall(
+        [each.tolist() for each in found], corpus.values, queries, corpus.nearest,
+        str(corpus.metric),
+    )  # fmt: skip
+    return reached, timing.cpu_ms
+
+
+def _masked(corpus: Corpus, count: int) -> Iterator[tuple[Cell, ...]]:
+    """Yield rows for each share of allowed rows."""
+    random = np.random.RandomState(SEED)
+    kinds = [*_kinds(corpus), (Listed(corpus), 0.0)]
+    for share in _SHARES:
+        allowed = random.random_sample(len(corpus.values)) < share
+        where = data.Where(
+            "allowed", allowed.astype(np.int64), np.ones(len(corpus.queries), np.int64)
+        )
+        nearest = data.exact(corpus.values, corpus.queries, K, str(corpus.metric), where)
+        masked = Corpus("", corpus.values, corpus.queries, corpus.metric, nearest)
+        for kind, built in kinds:
+            try:
+                cells = _at_targets(kind, masked, count, allowed)
+            except RuntimeError:
+                cells = ("takes no mask", None, None, None, None, None)
+            size = f"{len(corpus.values):,} x {corpus.values.shape[1]}"
+            yield (f"{share:.1%} of {size}", kind.label, built, kind.bytes_per_vector, *cells)
+
+
+def _exact(corpus: Corpus) -> ExactIndex:
+    return ExactIndex(corpus.values, norms(corpus.values), corpus.metric)
+
+
+def _unit(rows: Floats) -> Floats:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return scaled
