@@ -67,18 +67,19 @@ class Disk:
         """Count a step; calls that looking at it causes are none."""
         if self._is_busy:
             return
-        self._is_busy = True
-        try:
+        with self._busy():
             self.steps.append(name)
             self.at_step(self, name)
-        finally:
-            self._is_busy = False
 
     def image(self, to: Path, loss: Loss) -> Path:
         """Copy the folder as a crash with this loss leaves it."""
-        shutil.copytree(self.folder, to)
-        if loss is Loss.NOTHING:
-            return to
+        with self._busy():
+            shutil.copytree(self.folder, to)
+            if loss is not Loss.NOTHING:
+                self._lose(to, loss)
+        return to
+
+    def _lose(self, to: Path, loss: Loss) -> None:
         for path in sorted(self.folder.rglob("*"), reverse=True):
             copy = to / path.relative_to(self.folder)
             if path.name.startswith("catalog.db") or path.name.endswith("-wal"):
@@ -88,7 +89,14 @@ class Disk:
                 shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
             elif path.is_file() and path.suffix != ".db" and not self._is_safe(path):
                 copy.write_bytes(b"")
-        return to
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        was_busy, self._is_busy = self._is_busy, True
+        try:
+            yield
+        finally:
+            self._is_busy = was_busy
 
     def _is_safe(self, path: Path) -> bool:
         return path.stat().st_ino in self._safe_files

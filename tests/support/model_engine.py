@@ -17,7 +17,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from vicinal import distance, metadata
@@ -208,6 +208,13 @@ class ModelEngine:
 
     def close(self) -> None:
         """Nothing to release."""
+
+    def copy(self) -> "ModelEngine":
+        """Return another model in the same state, without the cursors."""
+        other = ModelEngine(self._limits, clock=self._clock)
+        with self._lock:
+            other._shelves = {key: replace(shelf) for key, shelf in self._shelves.items()}
+        return other
 
     def _shelf(self, address: IndexAddress) -> Shelf:
         try:
