@@ -100,6 +100,7 @@ Vicinal serves {shlex.quote(str(settings.data))} at {ready.origin}
             client.vectorize.indexes.list(account_id="{account}")
   Node      const client = new Cloudflare({{ baseURL: "{base_url}", apiToken: {node} }})
             await client.vectorize.indexes.list({{ account_id: "{account}" }})
+  Worker    VICINAL_URL={ready.origin} VICINAL_ACCOUNT={account} vicinal wrangler -- dev
   wrangler  {environment} CLOUDFLARE_ACCOUNT_ID={account} npx wrangler vectorize list
 """
 

@@ -158,6 +158,13 @@ def test_the_wrangler_line_names_this_server(demo: Served) -> None:
     ]
 
 
+def test_the_worker_line_names_this_server(demo: Served) -> None:
+    words = shlex.split(demo.line("Worker"))
+
+    assert words[:2] == [f"VICINAL_URL={demo.origin}", "VICINAL_ACCOUNT=local"]
+    assert words[2:] == ["vicinal", "wrangler", "--", "dev"]
+
+
 def test_with_a_token_the_lines_take_it_from_the_environment_and_never_show_it(
     tmp_path: Path,
 ) -> None:
