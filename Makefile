@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= vicinal-data
+BENCH ?= # names of benchmarks, and --quick
 MODEL := @hf/sentence-transformers/all-minilm-l6-v2
 STAMP := $(VENV)/.installed
 
@@ -44,8 +45,9 @@ format: $(STAMP)
 crash: $(STAMP) ## the long crash run: a real server killed 200 times
 	$(BIN)/python -m pytest -m slow tests/crash
 
-bench: $(STAMP) ## print one table and write JSON
-	$(BIN)/python -m benchmarks
+bench: $(STAMP) ## measure beside the peers: hours, on a quiet machine; prints tables, writes JSON
+	$(BIN)/vicinal model pull $(MODEL)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

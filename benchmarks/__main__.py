@@ -51,7 +51,8 @@ def main() -> None:
         reports.append(found)
         print(report.text(found))
         print(f"  {name} took {time.monotonic() - start:.0f} s\n", flush=True)
-    print("\n".join([*report.marks_text(reports), *failures]))
+    marked = [each for each in reports if each.marks]
+    print("\n".join([*(report.marks_text(marked) if marked else []), *failures]))
     print(f"\nresults are in {RESULTS}")
     if failures:
         sys.exit(1)

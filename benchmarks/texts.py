@@ -128,7 +128,10 @@ def first_sentence(docstring: str) -> str:
 
 def distinct(texts: Iterator[Text]) -> list[Text]:
     """Return the texts without repetitions, the first of each."""
-    return list({each.text: each for each in reversed(list(texts))}.values())[::-1]
+    kept: dict[str, Text] = {}
+    for each in texts:
+        kept.setdefault(each.text, each)
+    return list(kept.values())
 
 
 def _shuffled(texts: Sequence[Text], source: str, count_max: int | None) -> Corpus:

@@ -1,0 +1,141 @@
+"""A report says everything it holds, in each of its forms."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import document, report
+from benchmarks.report import Cell, Report, Table, at_least, at_most
+
+TABLE = Table("sizes", ("name", "count", "ms"), (("a|b", 12_345, 0.123456), ("c", None, 2.0)))
+
+
+def made(name: str = "query", *, is_quick: bool = False, measured: float | None = 0.5) -> Report:
+    return Report(
+        name, "How fast?", is_quick, {"machine": "a good one"}, (TABLE,),
+        (at_most("ratio", measured, 0.7), at_least("recall", 0.98, 0.99)), ("One is missing.",),
+    )  # fmt: skip
+
+
+def test_a_report_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    path = report.save(made(), tmp_path)
+
+    assert report.load(path) == made()
+
+
+def test_a_quick_run_does_not_replace_a_full_one(tmp_path: Path) -> None:
+    full = report.save(made(), tmp_path)
+
+    quick = report.save(made(is_quick=True), tmp_path)
+
+    assert full != quick
+    assert report.load(full) == made()
+
+
+@pytest.mark.parametrize(
+    ("measured", "bound", "is_met"), [(0.7, 0.7, True), (0.71, 0.7, False), (None, 0.7, False)]
+)
+def test_a_most_is_met_up_to_its_bound(measured: float | None, bound: float, is_met: bool) -> None:
+    assert at_most("ratio", measured, bound).is_met is is_met
+
+
+@pytest.mark.parametrize(
+    ("measured", "bound", "is_met"), [(0.7, 0.7, True), (0.69, 0.7, False), (None, 0.7, False)]
+)
+def test_a_least_is_met_from_its_bound_on(
+    measured: float | None, bound: float, is_met: bool
+) -> None:
+    assert at_least("recall", measured, bound).is_met is is_met
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        (None, "-"), ("text", "text"), (1_234_567, "1,234,567"), (0.123456, "0.1235"),
+        (12_345.6, "12,346"), (0.0, "0"), (1.0, "1"), (float("inf"), "inf"),
+    ],
+)  # fmt: skip
+def test_a_cell_is_shown_with_as_many_digits_as_a_reader_needs(cell: Cell, shown: str) -> None:
+    assert report.shown(cell) == shown
+
+
+def test_text_holds_question_circumstances_numbers_notes_and_what_was_missed() -> None:
+    text = report.text(made())
+
+    for part in ("How fast?", "machine: a good one", "12,345", "0.1235", "One is missing."):
+        assert part in text
+    met = [line.split()[-1] for line in text.splitlines() if line.startswith("  query")]
+    assert met == ["yes", "NO"]
+
+
+def test_columns_of_text_stand_under_each_other() -> None:
+    lines = report.text(made()).splitlines()
+    header = next(line for line in lines if line.split() == ["name", "count", "ms"])
+    row = next(line for line in lines if "a|b" in line)
+
+    assert header.index("count") + len("count") == row.index("12,345") + len("12,345")
+
+
+def test_a_bar_in_a_cell_does_not_split_a_markdown_table() -> None:
+    markdown = report.markdown(made())
+
+    assert "| a\\|b | 12,345 | 0.1235 |" in markdown
+
+
+def test_a_quick_report_says_so_in_markdown() -> None:
+    assert "quick run" in report.markdown(made(is_quick=True))
+    assert "quick run" not in report.markdown(made())
+
+
+def test_the_question_is_the_first_paragraph_of_a_docstring_on_one_line() -> None:
+    assert report.question("What is\nit?\n\nMore.") == "What is it?"
+
+
+def test_circumstances_name_machine_versions_and_what_is_added() -> None:
+    found = report.setup(seed="7")
+
+    assert found["seed"] == "7"
+    assert "numpy" in found["versions"]
+    assert "cores" in found["machine"]
+
+
+def test_results_replace_what_lies_between_the_marks_and_nothing_else() -> None:
+    page = f"# Title\n\n{document.BEGIN}\nold\n{document.END}\nafter\n"
+
+    once = document.with_results(page, [made()])
+    twice = document.with_results(once, [made()])
+
+    assert once.startswith("# Title\n")
+    assert once.endswith(f"{document.END}\nafter\n")
+    assert "old" not in once
+    assert "How fast?" in once
+    assert once == twice
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="end of results"):
+        document.with_results(f"# Title\n{document.BEGIN}\n", [made()])
+
+
+def test_the_page_of_results_has_its_marks() -> None:
+    assert document.with_results(document.PAGE.read_text(encoding="utf-8"), [])
+
+
+def test_a_full_run_is_preferred_to_a_quick_one(tmp_path: Path) -> None:
+    report.save(made(is_quick=True), tmp_path)
+    report.save(made("filters", is_quick=True), tmp_path)
+    report.save(made(), tmp_path)
+
+    found = document.latest(tmp_path)
+
+    assert [(each.name, each.is_quick) for each in found] == [("filters", True), ("query", False)]
+
+
+def test_the_page_is_rewritten_from_files(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(f"{document.BEGIN}\n{document.END}\n", encoding="utf-8")
+    report.save(made(), tmp_path / "results")
+
+    document.update(page, tmp_path / "results")
+
+    assert "| query | ratio | 0.5 | ≤ 0.7 | yes |" in page.read_text(encoding="utf-8")
