@@ -39,9 +39,7 @@ def run(*, is_quick: bool) -> Report:
         rows.append(_disk_row(folder / "floor", 1.0 if is_quick else 5.0))
     for connections in _CONNECTIONS:
         with scratch() as folder:
-            load, found, grouped = _writes(
-                folder, vectors, connections, 2 if is_quick else 30 if connections == 1 else 120
-            )
+            load, found, grouped = _writes(folder, vectors, connections, 2 if is_quick else 30)
         lost = max(0, load.requests - found)
         missing += lost
         loads[connections] = load

@@ -182,8 +182,14 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any]:  # fmt: skip
         """Return status and decoded answer."""
-        self._connection.request(method, path, body, {"Content-Type": kind, **(headers or {})})
-        answer = self._connection.getresponse()
+        sent = {"Content-Type": kind, **(headers or {})}
+        try:
+            self._connection.request(method, path, body, sent)
+            answer = self._connection.getresponse()
+        except ConnectionError:  # servers close a connection that was idle for seconds
+            self._connection.close()
+            self._connection.request(method, path, body, sent)
+            answer = self._connection.getresponse()
         raw = answer.read()
         return answer.status, json.loads(raw) if raw else None
 
