@@ -208,5 +208,5 @@ def _marks(rows: Sequence[Sequence[Cell]], loaded: Sequence[Loaded], count: int)
         report.at_least("vectors/s over HTTP until visible", visible, 5_000),
         report.at_least(f"that, to the best peer's insert-and-index ({name})",
                         visible / rate if rate else None, 10.0),
-        report.at_most("private bytes per vector, settled", memory, 200),
+        report.at_most(f"private bytes per vector at {count:,}, settled", memory, 200),
     ]  # fmt: skip

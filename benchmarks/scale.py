@@ -74,7 +74,7 @@ def _in_process(
         metadata = data.metadata(vectors)
         insert, build = process.insert(vectors, 0, size, metadata), process.build()
         facts = _loading(insert, build, size)
-        facts.append(("private bytes for the rows, MB", (process.memory().private - empty) / 1e6))
+        facts.append(("private bytes/vector", (process.memory().private - empty) / size))
         rows += [_row(process, "all rows", task, each, count) for each in VICINAL.settings]
         for where in data.conditions(vectors):
             filtered = replace(task, nearest=data.nearest(vectors, where), where=where, fetch=True)
@@ -149,6 +149,7 @@ def _marks(facts: list[tuple[Cell, ...]], named: Mapping[str, Measured], runs: R
         ),
         report.at_most("cold open, s", values["cold: open and first query, s"], 2.0),
         report.at_most("server's private MB", values["server: private bytes, MB"], 400),
+        report.at_most("private bytes per vector", values["private bytes/vector"], 200),
         report.at_most("query p99 while merging, to idle", ratio, 5.0),
         report.at_least("recall@10 while merging", named["merging"].recall, FAIR),
     ]  # fmt: skip

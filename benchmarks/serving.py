@@ -181,7 +181,7 @@ class Client:
         self, method: str, path: str, body: bytes | None = None, kind: str = JSON,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any]:  # fmt: skip
-        """Return status and decoded answer."""
+        """Return status and answer: decoded, or as text where it is not JSON."""
         sent = {"Content-Type": kind, **(headers or {})}
         try:
             self._connection.request(method, path, body, sent)
@@ -191,7 +191,10 @@ class Client:
             self._connection.request(method, path, body, sent)
             answer = self._connection.getresponse()
         raw = answer.read()
-        return answer.status, json.loads(raw) if raw else None
+        try:
+            return answer.status, json.loads(raw)
+        except ValueError:
+            return answer.status, raw.decode(errors="replace")
 
     def result(self, method: str, path: str, body: bytes | None = None, kind: str = JSON) -> Any:
         """Return the ``result`` of Vicinal's answer.
