@@ -14,14 +14,16 @@ the mutations after it gives the present.
 Mutations a segment holds are removed afterwards, in steps, so that a long removal does
 not hold up commits; opening ignores and removes what a crash left of them.
 
-Rows carry checksums, seqnos have no gaps, and a closed log notes its last seqno, so that
-no damage passes for a shorter history.
+Rows carry checksums and seqnos have no gaps. So that no damage at the end passes for a
+shorter history either, the manifest notes the last seqno, a commit of the manifest is
+folded into the database, where all damage is noticed, and the file `acknowledged` keeps a
+low-water mark (`storage.mark`) that a killed process leaves behind.
 """
 
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,9 +35,11 @@ from vicinal.errors import Corruption
 from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
+from vicinal.storage.mark import Mark
 from vicinal.storage.sqlite import (
     checksum,
     close_database,
+    fold,
     open_database,
     transaction,
     translating,
@@ -43,6 +47,7 @@ from vicinal.storage.sqlite import (
 
 FORMAT_VERSION = 1
 FILE_NAME = "index.db"
+MARK_NAME = "acknowledged"
 _TRIM_BYTES = 4 << 20  # removed in one transaction; about 10 ms
 
 _SCHEMA = """
@@ -106,14 +111,14 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
         self._lock = threading.Lock()
-        self._connection = open_database(self.path, _SCHEMA, create=False)
-        try:
-            with translating(self.path):
-                self.manifest = self._read_manifest()
-                self.last_seqno = self._check_seqnos()
-        except BaseException:
-            self._connection.close()
-            raise
+        with ExitStack() as opened, translating(self.path):
+            self._connection = open_database(self.path, _SCHEMA, create=False)
+            opened.callback(self._connection.close)
+            self._mark = Mark(folder / MARK_NAME)
+            opened.callback(self._mark.close)
+            self.manifest = self._read_manifest()
+            self.last_seqno = self._check_seqnos()
+            opened.pop_all()
 
     @classmethod
     def create(cls, folder: Path) -> None:
@@ -133,6 +138,8 @@ class Log:
         with self._writing():
             self._connection.executemany("INSERT INTO mutation VALUES (?, ?, ?, ?, ?)", rows)
         self.last_seqno = entries[-1].seqno
+        with suppress(OSError):  # an older mark is one as well
+            self._mark.write(self.last_seqno)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the mutations that no segment holds, in order. For opening only."""
@@ -173,6 +180,8 @@ class Log:
                         (number, bitmap, checksum(number, bitmap)),
                     )
             _write_manifest(self._connection, manifest)
+        with self._lock, translating(self.path):
+            fold(self._connection)
         self.manifest = manifest
 
     def live_rows(self, segment: SegmentRecord) -> Mask:
@@ -221,11 +230,13 @@ class Log:
                         self._connection, replace(self.manifest, logged_seqno=self.last_seqno)
                     )
             finally:
+                self._mark.close()
                 close_database(self._connection)
 
     def abandon(self) -> None:
         """Close the file and write nothing to it: for a log that has failed."""
         with self._lock:
+            self._mark.close()
             self._connection.close()
 
     @contextmanager
@@ -254,10 +265,11 @@ class Log:
         is_gapless = count == last - self.manifest.sealed_seqno and (
             not count or first == self.manifest.sealed_seqno + 1
         )
-        if not is_gapless or last < self.manifest.logged_seqno:
+        known = max(self.manifest.logged_seqno, self._mark.read())
+        if not is_gapless or last < known:
             raise Corruption(
                 f"{self.path} lacks mutations: it has {count} from {first} to {last}, "
-                f"after {self.manifest.sealed_seqno} and to {self.manifest.logged_seqno} or more"
+                f"after {self.manifest.sealed_seqno} and to {known} or more"
             )
         return Seqno(last)
 

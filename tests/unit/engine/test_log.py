@@ -1,5 +1,6 @@
 """The log gives back every acknowledged mutation as it was, or says what is wrong; never less."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import pytest
 
 from vicinal.engine import log as log_module
 from vicinal.engine import records
-from vicinal.engine.log import FILE_NAME, Entry, Log, Manifest
+from vicinal.engine.log import FILE_NAME, MARK_NAME, Entry, Log, Manifest
 from vicinal.errors import Corruption, Unavailable
 from vicinal.model import Delete, IndexType, MetadataIndex, Seqno
 from vicinal.segment.build import NumberedIndex
@@ -247,6 +248,53 @@ def test_a_log_that_ends_before_what_the_manifest_saw_is_refused(folder: Path) -
 
     with pytest.raises(Corruption, match="and to 4 or more"):
         Log(folder)
+
+
+@pytest.mark.parametrize("wal", ["missing", "empty", "cut", "flipped"])
+def test_acknowledged_mutations_that_a_killed_process_leaves_do_not_vanish_with_the_wal(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, wal: str
+) -> None:
+    """SQLite takes damage to the last commit in its write-ahead log for a write that was cut
+    short, and a missing log for an empty one: what had been acknowledged was gone."""
+    killed = tmp_path_factory.mktemp("killed")
+    log = Log(folder)
+    for seqno in range(1, 5):
+        log.append([entry(seqno)])
+    shutil.copytree(folder, killed, dirs_exist_ok=True)
+    log.abandon()
+    path = killed / f"{FILE_NAME}-wal"
+    raw = bytearray(path.read_bytes())
+    path.unlink()
+    if wal != "missing":
+        raw[-100] ^= 1
+        path.write_bytes(bytes({"empty": raw[:0], "cut": raw[:-1000], "flipped": raw}[wal]))
+
+    with pytest.raises(Corruption, match=r"index\.db.*(lacks mutations.* to 4 or more|damaged)"):
+        Log(killed)
+
+
+def test_without_its_mark_a_log_is_taken_as_it_is(folder: Path) -> None:
+    with opened(folder) as log:
+        log.append(entries(1, 3))
+    (folder / MARK_NAME).unlink()
+
+    with opened(folder) as log:
+        assert seqnos(log) == [1, 2, 3]
+
+
+def test_a_manifest_is_in_the_database_itself_once_it_is_committed(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Were it lost with the write-ahead log, its segments would be strays, and removed.
+    copy = tmp_path_factory.mktemp("copy")
+    log = Log(folder)
+    log.append(entries(1, 3))
+    log.commit(Manifest(segments=(segment(1),), sealed_seqno=Seqno(3)), {})
+    (copy / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes())
+    log.abandon()
+
+    with opened(copy) as log:
+        assert [each.number for each in log.manifest.segments] == [1]
 
 
 def test_mutations_between_the_sealed_ones_and_the_rest_must_be_there(folder: Path) -> None:
