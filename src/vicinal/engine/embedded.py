@@ -2,7 +2,7 @@
 
     lock             held while the folder is open
     catalog.db       which indexes there are (`catalog.py`)
-    indexes/<uuid>/  index.db and segments/ of each (`log.py`, `segment/`)
+    indexes/<uuid>/  index.db, acknowledged and segments/ of each (`log.py`, `segment/`)
 
 Indexes open on first use, and the one unused longest is closed for a new one when more
 than ``EngineOptions.open_indexes_max`` are open, so that thousands of small indexes need few
