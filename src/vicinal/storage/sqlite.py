@@ -83,7 +83,8 @@ def translating(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.OperationalError, OSError) as error:
         raise Unavailable(f"cannot use {path}: {error}") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        # The latter is raised in place of an error that quotes damaged text.
         raise Corruption(f"{path} is damaged: {error}") from error
 
 

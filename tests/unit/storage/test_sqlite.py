@@ -152,6 +152,18 @@ def test_text_that_is_damaged_is_read_so_that_its_checksum_can_refuse_it(tmp_pat
     connection.close()
 
 
+def test_a_schema_that_is_damaged_is_named_even_when_sqlite_cannot_quote_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    connection = open_database(path, SCHEMA)
+    close_database(connection)
+    raw = path.read_bytes()
+    assert raw.count(b"CREATE TABLE t ") == 1
+    path.write_bytes(raw.replace(b"CREATE TABLE t ", b"CREATE TABL\xaa t "))
+
+    with pytest.raises(Corruption, match=r"x\.db is damaged"):
+        open_database(path, SCHEMA)
+
+
 ROWS = "CREATE TABLE t (n INTEGER PRIMARY KEY, x TEXT, b BLOB, checksum INTEGER)"
 PER_COMMIT = 10
 
