@@ -112,7 +112,7 @@ def test_more_candidates_are_proposed_for_a_larger_k_and_never_fewer_than_k() ->
 
 
 def test_stored_codes_are_the_codes_that_were_built() -> None:
-    values = clustered(3_000, 48)
+    values = clustered(5_000, 48)
     codes = signs.build(values, exact.norms(values), Metric.DOT_PRODUCT)
     assert codes is not None
 
@@ -132,7 +132,7 @@ def test_directions_do_not_change_from_one_process_to_the_next() -> None:
 
     codes, _ = signs.encode(rows, Metric.EUCLIDEAN, 1.0, 512)
 
-    assert codes[:, :4].tobytes().hex() == "d4edb909aa82373a4f945a177967e4e4"
+    assert codes[:, :4].tobytes().hex() == "838a5daf4fb4e0633e4df7cef1d38b79"
 
 
 @pytest.mark.parametrize("metric", METRICS)
