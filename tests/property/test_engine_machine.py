@@ -172,10 +172,13 @@ class EngineMachine(RuleBasedStateMachine):
             self.create_index(IndexAddress("acme", name), metric)
 
     def teardown(self) -> None:
-        if hasattr(self, "engine"):
-            self.check_everything()
-            self.engine.close()
-        shutil.rmtree(self.root)
+        try:
+            if hasattr(self, "engine"):
+                self.check_everything()
+        finally:
+            if hasattr(self, "engine"):
+                self.engine.close()
+            shutil.rmtree(self.root)
 
     # Calls
 

@@ -1,0 +1,176 @@
+"""A disk that fails at any moment stops at most one index, and loses nothing acknowledged.
+
+The n-th commit, sync, rename, write or the like fails, for every n. Whatever was being done
+ends with success or `Unavailable`, never with another error; the index then works on, or
+says the same to everyone until it is opened again; the other index serves all the while.
+"""
+
+import errno
+import io
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from tests.support.crash import Disk, applied_seqno, read_all, watching
+from tests.support.engines import DOCS, Record, apply, upsert
+from tests.support.inline import InlineEngine, open_inline
+from tests.support.works import OTHER, PROBES, WORKS, Work, modelled, state_of, works_on
+from vicinal.engine.base import Engine
+from vicinal.errors import Error, IndexNotFound, Unavailable
+from vicinal.model import Delete
+
+
+class Fault:
+    """Fails the n-th time, and with `for_good` ever after."""
+
+    def __init__(self, at: int, *, for_good: bool) -> None:
+        self._at, self._for_good = at, for_good
+        self.count = 0
+        self.is_over = False
+
+    def __call__(self, name: str) -> None:
+        if self.is_over:
+            return
+        self.count += 1
+        if self.count == self._at or (self._for_good and self.count > self._at):
+            if "commit" in name:
+                raise sqlite3.OperationalError("database or disk is full")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    @property
+    def has_struck(self) -> bool:
+        return self.count >= self._at
+
+
+def at_step(fault: Fault) -> Callable[[Disk, str], None]:
+    def step(_: Disk, name: str) -> None:
+        # A call fails instead of happening; one that has happened does not fail.
+        if name.startswith("before"):
+            fault(name)
+
+    return step
+
+
+class FullFile(io.FileIO):
+    """A new file of which some write fails, after a part of it was written."""
+
+    fault: Fault
+
+    def write(self, data: Any) -> int:
+        try:
+            self.fault("write")
+        except OSError:
+            super().write(bytes(data)[: len(data) // 2])
+            raise
+        return super().write(data)
+
+
+@contextmanager
+def failing(folder: Path, fault: Fault) -> Iterator[None]:
+    """Let something fail in the block: calls, commits, and writes to new files."""
+    real = Path.open
+
+    def open_(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+        if "x" not in mode:
+            return real(path, mode, *args, **options)
+        raw = FullFile(path, mode.replace("b", ""))
+        raw.fault = fault
+        return io.BufferedWriter(raw, 64)  # small, so that each array is a write or more
+
+    with watching(folder, at_step(fault)), patch.object(Path, "open", open_):
+        yield
+    fault.is_over = True
+
+
+def outcome(act: Callable[[], object]) -> Error | None:
+    """Return the typed error that something ends with; any other fails the test."""
+    try:
+        act()
+    except Error as error:
+        return error
+    return None
+
+
+def check_stopped_or_working(engine: Engine) -> None:
+    """An index says one thing to everyone: it works, or why it does not."""
+    readers = [
+        lambda: engine.get(DOCS, ["v1"]),
+        lambda: engine.list(DOCS, 5, None),
+        lambda: read_all(engine, DOCS, PROBES),
+        lambda: engine.append(DOCS, Delete(["never"])).result(30),
+        lambda: engine.status(DOCS),
+        lambda: engine.maintain(DOCS),
+    ]
+    kinds = {type(outcome(reader)) for reader in readers}
+    assert kinds in ({type(None)}, {Unavailable}, {IndexNotFound})
+
+
+def check_other_index_serves(engine: Engine) -> None:
+    upsert(engine, Record("p", [2, 2]), address=OTHER)
+    assert {each.id for each in engine.get(OTHER, ["o", "p"])} == {"o", "p"}
+    apply(engine, Delete(["p"]), OTHER)
+    engine.maintain(OTHER)
+
+
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("work", WORKS, ids=lambda each: each.name)
+def test_work_that_fails_at_any_moment_stops_one_index_at_most(
+    memory_path: Path, work: Work, for_good: bool
+) -> None:
+    before, after = modelled(work.prepare), modelled(work.prepare, work.act)
+    is_about_engine = work.name == "close"
+    for at in range(1, 1000):
+        folder = memory_path / str(at)
+        engine = open_inline(folder, work.options)
+        work.prepare(engine)
+        fault = Fault(at, for_good=for_good)
+        with failing(folder, fault):
+            error = outcome(lambda: work.act(engine))  # noqa: B023 called at once
+        assert error is None or isinstance(error, Unavailable), f"failure {at}"
+        if not is_about_engine:
+            check_stopped_or_working(engine)
+            check_other_index_serves(engine)
+        engine.close()
+
+        check_after_opening(folder, [after] if error is None else [before, after], at)
+        if not fault.has_struck:
+            assert error is None
+            break
+    assert at > 1, "nothing ever failed"
+
+
+def check_after_opening(folder: Path, allowed: list[Any], at: int) -> None:
+    with closing(open_inline(folder)) as engine:
+        found = state_of(engine)
+        # The checks have written to both indexes.
+        assert found.indexes in [each.indexes for each in allowed], f"failure {at}"
+        assert works_on(engine), f"failure {at}"
+
+
+def test_opening_that_fails_at_any_moment_harms_nothing(memory_path: Path) -> None:
+    work = WORKS[0]
+    expected = modelled(work.prepare)
+    with closing(open_inline(memory_path, work.options)) as engine:
+        work.prepare(engine)
+    for at in range(1, 1000):
+        fault = Fault(at, for_good=False)
+        engines: list[InlineEngine] = []
+        with failing(memory_path, fault):
+            error = outcome(lambda: engines.append(open_inline(memory_path)))  # noqa: B023 called at once
+            if engines:
+                error = error or outcome(lambda: state_of(engines[0]))  # noqa: B023 called at once
+        assert error is None or isinstance(error, Unavailable), f"failure {at}"
+        for engine in engines:
+            engine.close()
+
+        with closing(open_inline(memory_path)) as engine:
+            assert state_of(engine).indexes == expected.indexes, f"failure {at}"
+            assert applied_seqno(engine, DOCS) == expected.seqno
+        if not fault.has_struck:
+            break
+    assert at > 1, "nothing ever failed"
