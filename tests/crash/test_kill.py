@@ -1,158 +1,275 @@
-"""The real server, killed at random moments under writers, comes back with all it acknowledged.
+"""A process killed at any moment under concurrent writers comes back with all it acknowledged.
 
-Each writer owns three vectors and changes them together, so that after a crash its last
-acknowledged batch is there, or the one that was under way, whole, and nothing in between.
-One more writer adds batches of thousands, so that tails are sealed and merged meanwhile.
+SIGKILL, at moments chosen by a seed that every failure names. After each restart every
+acknowledged batch is there exactly, of a batch in flight all or nothing, and the readable
+state never goes back. The engine alone is killed as it recovers, seals and merges too; the
+whole server under writers over HTTP.
 """
 
 import json
+import os
 import random
+import subprocess
+import sys
 import threading
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.support.server import Running, start, stop
+from tests.support import server as servers
+from tests.support.killing import (
+    DIMENSIONS,
+    WRITERS,
+    Contents,
+    Ledger,
+    Step,
+    ids_of,
+    step_of,
+)
+from tests.support.server import Running
 
-WRITERS = 6
-BULK_ROWS = 3_000  # a tail of 20,000 rows is sealed every seventh batch
-DIMENSIONS = 8
-INDEX = "/vectorize/v2/indexes/docs"
-
-State = int | None
-"""What the vectors of a writer hold: a number, or None when they are deleted."""
-
-
-@dataclass
-class Writer:
-    """What one writer has been told, and what it has asked for and not been told of."""
-
-    name: str
-    acknowledged: State = None
-    asked: State = None
-    is_waiting: bool = False
-    bulk: list[int] = field(default_factory=list)
-
-    @property
-    def ids(self) -> list[str]:
-        return [f"{self.name}-{part}" for part in "abc"]
-
-    def possible(self) -> set[State]:
-        """Return the states that may be found after a crash."""
-        return {self.acknowledged, self.asked} if self.is_waiting else {self.acknowledged}
+ROOT = Path(__file__).parents[2]
+JITTER_S = 0.004
 
 
-def client(running: Running) -> httpx.Client:
-    return httpx.Client(
-        base_url=f"{running.base_url}/accounts/{running.account}",
-        headers={"authorization": f"Bearer {running.token}"},
-        timeout=30,
+def chosen_seed() -> int:
+    """Return a new seed, or that of the failure to be seen again."""
+    return int(os.environ.get("VICINAL_KILL_SEED", random.SystemRandom().randrange(10**9)))
+
+
+# The engine
+
+
+@contextmanager
+def worker(folder: Path, ledger: Ledger) -> Iterator[subprocess.Popen[str]]:
+    firsts = [number + 1 for number in ledger.begun]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.support.kill_worker"),
+            *(str(folder), str(ledger.seed), json.dumps(firsts)),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
-def post(http: httpx.Client, path: str, body: object) -> Any:
-    content = body if isinstance(body, str) else json.dumps(body)
-    answer = http.post(f"{INDEX}{path}", content=content)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["result"]
+def lines_of(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+    """Yield what a worker has said, up to its death; a line cut short was not said."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.endswith("\n"):
+            yield json.loads(line)
 
 
-def record(vector_id: str, number: int) -> str:
-    values = [float(number), *([1.0] * (DIMENSIONS - 1))]
-    return json.dumps({"id": vector_id, "values": values, "metadata": {"n": number}})
+def live_and_die(
+    folder: Path, ledger: Ledger, random_: random.Random, applied: int
+) -> tuple[int, int]:
+    """Run a worker, kill it, and note what it said.
+
+    Returns:
+        The highest seqno that was acknowledged or seen applied, and how many steps were
+        acknowledged.
+    """
+    kill_after = random_.choice([0, 1, 5, 30, 150])
+    heard = 0
+    with worker(folder, ledger) as process:
+        for line in lines_of(process):
+            if "found" in line:
+                assert line["applied"] >= applied, f"seed {ledger.seed}: applied_seqno went back"
+                assert line["count"] == len(line["found"])
+            heard += note(ledger, line)
+            applied = max(applied, line.get("applied", 0), line.get("seqno", 0))
+            if heard >= kill_after and process.poll() is None:
+                time.sleep(random_.random() * JITTER_S)  # any moment will do
+                process.kill()
+    return applied, heard
 
 
-def write(running: Running, writer: Writer, seed: int, is_over: threading.Event) -> None:
-    """Change the writer's vectors, all together, until the server is gone."""
-    decide = random.Random(seed)
-    with client(running) as http:
-        while not is_over.is_set():
-            before = writer.acknowledged if writer.acknowledged is not None else seed
-            is_delete = writer.acknowledged is not None and decide.random() < 0.2
-            writer.asked = None if is_delete else before + 1
-            writer.is_waiting = True
-            try:
-                if writer.asked is None:
-                    post(http, "/delete_by_ids", {"ids": writer.ids})
-                else:
-                    lines = [record(each, writer.asked) for each in writer.ids]
-                    post(http, "/upsert", "\n".join(lines))
-            except httpx.TransportError:
-                return
-            writer.acknowledged, writer.is_waiting = writer.asked, False
+def note(ledger: Ledger, line: dict[str, Any]) -> int:
+    """Enter what a worker said; return how many steps were acknowledged by it."""
+    if "found" in line:
+        ledger.settle({key: (tuple(values), step) for key, (values, step) in line["found"].items()})
+    if "begun" in line:
+        writer, number = line["begun"]
+        ledger.begun[writer] = number
+    if "acknowledged" in line:
+        writer, number = line["acknowledged"]
+        ledger.acknowledged[writer] = number
+    return int("acknowledged" in line)
 
 
-def write_bulk(running: Running, writer: Writer, is_over: threading.Event) -> None:
-    """Add thousands of vectors at a time until the server is gone."""
-    with client(running) as http:
-        while not is_over.is_set():
-            number = writer.bulk[-1] + 1 if writer.bulk else 0
-            lines = [record(f"bulk-{number}-{row}", number) for row in range(BULK_ROWS)]
-            try:
-                post(http, "/upsert", "\n".join(lines))
-            except httpx.TransportError:
-                return
-            writer.bulk.append(number)
+def kill_engines(folder: Path, kills: int) -> None:
+    seed = chosen_seed()
+    print(f"VICINAL_KILL_SEED={seed}")  # noqa: T201 shown when the test fails
+    random_ = random.Random(seed)
+    ledger = Ledger(seed)
+    applied = heard = 0
+    for _ in range(kills):
+        applied, more = live_and_die(folder, ledger, random_, applied)
+        heard += more
+
+    with worker(folder, ledger) as process:
+        line = next(lines_of(process))
+    assert line["applied"] >= applied
+    note(ledger, line)
+    assert heard > kills, "the writers hardly wrote"
 
 
-def check(running: Running, writers: list[Writer], bulk: Writer, at: str) -> None:
-    """Everything acknowledged is there, whole; what was under way is there whole or not at all."""
-    with client(running) as http:
-        for writer in writers:
-            found = post(http, "/get_by_ids", {"ids": writer.ids})
-            states: set[State] = {vector["metadata"]["n"] for vector in found}
-            if len(found) < len(writer.ids):
-                states.add(None)
-            assert len(states) == 1, f"{at}: {writer.name} is half applied: {found}"
-            (state,) = states
-            assert state in writer.possible(), f"{at}: {writer}, found {state}"
-            assert all(vector["values"][0] == state for vector in found)
-            writer.acknowledged, writer.is_waiting = state, False
-        for number in bulk.bulk:
-            ids = [f"bulk-{number}-{row}" for row in range(0, BULK_ROWS, BULK_ROWS // 10)]
-            found = post(http, "/get_by_ids", {"ids": ids})
-            assert [vector["id"] for vector in found] == ids, f"{at}: batch {number}"
-            assert {vector["metadata"]["n"] for vector in found} == {number}
-
-
-def kill_again_and_again(folder: Path, kills: int, seed: int) -> None:
-    decide = random.Random(seed)
-    writers = [Writer(f"writer{place}") for place in range(WRITERS)]
-    bulk = Writer("bulk")
-    running = start(folder)
-    with client(running) as http:
-        config = {"name": "docs", "config": {"dimensions": DIMENSIONS, "metric": "euclidean"}}
-        assert http.post("/vectorize/v2/indexes", json=config).status_code == 200
-    for kill in range(kills):
-        is_over = threading.Event()
-        threads = [
-            threading.Thread(target=write, args=(running, each, 1_000 * kill + place, is_over))
-            for place, each in enumerate(writers)
-        ]
-        threads.append(threading.Thread(target=write_bulk, args=(running, bulk, is_over)))
-        for thread in threads:
-            thread.start()
-        # Not a wait for something: the moment of the kill is what varies.
-        is_over.wait(decide.uniform(0.01, 0.6))
-        assert running.process is not None
-        running.process.kill()
-        running.process.wait()
-        is_over.set()
-        for thread in threads:
-            thread.join()
-        running = start(folder)
-        check(running, writers, bulk, f"kill {kill}, seed {seed}")
-        del bulk.bulk[:-5]  # older batches have been found often enough
-    stop(running)
-
-
-def test_a_killed_server_has_everything_it_acknowledged(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, kills=6, seed=random.SystemRandom().randrange(2**32))
+def test_an_engine_killed_a_few_times_keeps_all_it_acknowledged(tmp_path: Path) -> None:
+    kill_engines(tmp_path, 8)
 
 
 @pytest.mark.slow
-def test_a_server_killed_two_hundred_times_has_everything_it_acknowledged(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, kills=200, seed=random.SystemRandom().randrange(2**32))
+def test_an_engine_killed_200_times_keeps_all_it_acknowledged(tmp_path: Path) -> None:
+    kill_engines(tmp_path, 200)
+
+
+@pytest.mark.slow
+def test_an_engine_killed_as_it_opens_opens_the_next_time(tmp_path: Path) -> None:
+    seed = chosen_seed()
+    print(f"VICINAL_KILL_SEED={seed}")  # noqa: T201 shown when the test fails
+    random_ = random.Random(seed)
+    ledger = Ledger(seed)
+    applied, _ = live_and_die(tmp_path, ledger, random_, 0)
+    for _ in range(30):
+        with worker(tmp_path, ledger) as process:
+            time.sleep(0.2 + 0.4 * random_.random())  # any moment of starting will do
+            process.kill()
+            for line in lines_of(process):
+                assert line.get("applied", applied) >= applied
+                applied = max(applied, line.get("applied", 0))
+                note(ledger, line)
+
+
+# The server
+
+
+class Client:
+    """One connection to the REST API of a server that may die at any moment."""
+
+    def __init__(self, running: Running) -> None:
+        self._connection = HTTPConnection("127.0.0.1", running.port, timeout=30)
+        self._prefix = f"/client/v4/accounts/{running.account}/vectorize/v2/indexes"
+        self._headers = {"Authorization": f"Bearer {running.token}"}
+
+    def post(self, path: str, body: bytes, content_type: str = "application/json") -> Any:
+        headers = self._headers | {"Content-Type": content_type}
+        return self._answer("POST", path, body, headers)
+
+    def get(self, path: str) -> Any:
+        return self._answer("GET", path, None, self._headers)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _answer(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
+        self._connection.request(method, self._prefix + path, body, headers)
+        answer = self._connection.getresponse()
+        content = json.loads(answer.read())
+        assert answer.status == 200, content
+        return content["result"]
+
+
+def send(client: Client, step: Step) -> str:
+    """Send a step; return the id of its mutation."""
+    if step.kind == "delete":
+        answer = client.post("/docs/delete_by_ids", json.dumps({"ids": step.ids}).encode())
+    else:
+        lines = [
+            json.dumps({"id": each, "values": values, "metadata": {"step": step.label}})
+            for each, values in zip(step.ids, step.values, strict=True)
+        ]
+        answer = client.post(
+            f"/docs/{step.kind}", "\n".join(lines).encode(), "application/x-ndjson"
+        )
+    return str(answer["mutationId"])
+
+
+def found_over_http(client: Client) -> Contents:
+    everyone = [each for writer in range(WRITERS) for each in ids_of(writer)]
+    found: Contents = {}
+    for start in range(0, len(everyone), 20):
+        body = json.dumps({"ids": everyone[start : start + 20]}).encode()
+        for each in client.post("/docs/get_by_ids", body):
+            found[each["id"]] = (tuple(each["values"]), each["metadata"]["step"])
+    assert client.get("/docs/info")["vectorCount"] == len(found)
+    return found
+
+
+def in_threads(works: Sequence[Callable[[], None]]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=work) for work in works]
+    for each in threads:
+        each.start()
+    return threads
+
+
+def write_until_dead(running: Running, ledger: Ledger, writer: int, heard: list[str]) -> None:
+    client = Client(running)
+    number = ledger.begun[writer]
+    try:
+        while True:
+            number += 1
+            ledger.begun[writer] = number
+            heard.append(send(client, step_of(ledger.seed, writer, number)))
+            ledger.acknowledged[writer] = number
+    except (OSError, HTTPException, json.JSONDecodeError):
+        pass  # the server is dead
+    finally:
+        client.close()
+
+
+def kill_servers(folder: Path, kills: int) -> None:
+    seed = chosen_seed()
+    print(f"VICINAL_KILL_SEED={seed}")  # noqa: T201 shown when the test fails
+    random_ = random.Random(seed)
+    ledger = Ledger(seed)
+    heard: list[str] = []
+    for life in range(kills + 1):
+        running = servers.start(folder, environment={"VICINAL_TAIL_ROWS_MAX": "100"})
+        process = running.process
+        assert process is not None
+        client = Client(running)
+        try:
+            if life == 0:
+                config = {"dimensions": DIMENSIONS, "metric": "euclidean"}
+                client.post("", json.dumps({"name": "docs", "config": config}).encode())
+            ledger.settle(found_over_http(client))
+            if life < kills:
+                target = len(heard) + random_.choice([1, 10, 100])
+                threads = in_threads([
+                    lambda writer=writer: write_until_dead(running, ledger, writer, heard)  # type: ignore[misc]  # noqa: B023 they end before the next life
+                    for writer in range(WRITERS)
+                ])  # fmt: skip
+                while len(heard) < target and process.poll() is None:
+                    time.sleep(random_.random() * JITTER_S)  # any moment will do
+                process.kill()
+                for each in threads:
+                    each.join()
+        finally:
+            client.close()
+            process.kill()
+            process.wait()
+    assert len(heard) > kills
+    assert len(set(heard)) == len(heard)
+
+
+def test_a_server_killed_a_few_times_keeps_all_it_acknowledged(tmp_path: Path) -> None:
+    kill_servers(tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_a_server_killed_200_times_keeps_all_it_acknowledged(tmp_path: Path) -> None:
+    kill_servers(tmp_path, 200)

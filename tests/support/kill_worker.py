@@ -1,0 +1,74 @@
+"""A process to be killed: an engine, its recovered state on standard output, then writers.
+
+    python -m tests.support.kill_worker FOLDER SEED FIRST_STEP_OF_EACH_WRITER
+
+Lines of JSON: ``{"found": …, "applied": …}`` once, then ``{"begun": [writer, step]}``
+before a step is sent, ``{"acknowledged": [writer, step], "seqno": …}`` when it is durable,
+and ``{"applied": …}`` now and then. A line that is printed was true before.
+"""
+
+import json
+import sys
+import threading
+from collections import deque
+from concurrent.futures import Future
+from pathlib import Path
+
+from tests.support.engines import DOCS, create
+from tests.support.killing import DIMENSIONS, WRITERS, ids_of, step_of
+from vicinal import metadata
+from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
+from vicinal.errors import Overloaded
+from vicinal.model import Accepted
+
+AHEAD = 3  # steps that a writer begins before it has an answer to the first
+# So small a tail that it seals and merges all the time.
+OPTIONS = EngineOptions(tail_rows_max=30, tails_max=100, idle_s=0.05)
+
+_print_lock = threading.Lock()
+
+
+def say(**line: object) -> None:
+    with _print_lock:
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+
+def found(engine: EmbeddedEngine) -> dict[str, tuple[list[float], str]]:
+    everyone = [each for writer in range(WRITERS) for each in ids_of(writer)]
+    return {
+        each.id: (each.values.tolist(), metadata.decode(each.metadata)["step"])
+        for each in engine.get(DOCS, everyone)
+    }
+
+
+def write(engine: EmbeddedEngine, seed: int, writer: int, first: int) -> None:
+    waiting: deque[tuple[int, Future[Accepted]]] = deque()
+    number = first
+    while True:
+        say(begun=[writer, number])
+        try:
+            future = engine.append(DOCS, step_of(seed, writer, number).mutation())
+        except Overloaded:
+            continue
+        waiting.append((number, future))
+        number += 1
+        if len(waiting) >= AHEAD:
+            done, future = waiting.popleft()
+            say(acknowledged=[writer, done], seqno=future.result().seqno)
+
+
+def main(folder: Path, seed: int, firsts: list[int]) -> None:
+    engine = EmbeddedEngine.open(folder, OPTIONS)
+    if not engine.list_indexes(DOCS.account):
+        create(engine, dimensions=DIMENSIONS)
+    status = engine.status(DOCS)
+    say(found=found(engine), applied=status.applied_seqno, count=status.vector_count)
+    for writer, first in enumerate(firsts):
+        threading.Thread(target=write, args=(engine, seed, writer, first), daemon=True).start()
+    while True:
+        say(applied=engine.status(DOCS).applied_seqno)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
