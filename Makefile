@@ -43,7 +43,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 crash: $(STAMP) ## the long crash run: a real server killed 200 times
-	$(BIN)/python -m pytest -m slow tests/crash
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/crash
 
 bench: $(STAMP) ## measure beside the peers: hours, on a quiet machine; prints tables, writes JSON
 	$(BIN)/vicinal model pull $(MODEL)
