@@ -5,7 +5,8 @@
     texts       real short texts with metadata, and their embeddings
     data        vectors of a size and length asked for, exact answers to compare with
     measure     recall, CPU and wall time, memory of a process
-    contender   engines side by side, each in a process and environment of its own
+    contender   one engine in a process and an environment of its own
+    side        contenders side by side: loaded, tuned, measured in turn
     peers/      what runs in those processes, a file for each
     serving     servers to measure over HTTP, and the load on them
     report      results: JSON, a table to read, Markdown

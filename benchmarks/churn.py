@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import data, measure, report
-from benchmarks.contender import scratch
 from benchmarks.measure import Floats, Rows
 from benchmarks.report import Report, Table
+from benchmarks.side import scratch
 from benchmarks.texts import SEED
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.limits import PROFILES

@@ -2,8 +2,7 @@
 
 A contender is a module of `benchmarks.peers`, what pip installs for it, how it is built,
 and settings of its search from cheap to dear. `Process` runs one and speaks to it
-(`peers.worker` has the protocol). `tuned` finds the cheapest setting that reaches a
-recall, which is the only fair way to compare times.
+(`peers.worker` has the protocol); `side` puts them side by side.
 
 Environments are in ``.make/peers`` and made on first use, versions pinned. One that
 cannot be made, or a contender that fails, raises `Failed`: benchmarks report it as such.
@@ -15,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +24,6 @@ import numpy as np
 from benchmarks.data import Vectors, Where
 from benchmarks.measure import Memory, Timing, Wide, memory, recall
 from benchmarks.report import ROOT
-from benchmarks.texts import DATA
 
 ENVIRONMENTS = ROOT / ".make" / "peers"
 
@@ -35,11 +32,6 @@ Setting = Mapping[str, Any]
 _NUMPY = "numpy>=2,<3"
 _EF = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _GRAPH = {"m": 16, "ef_construction": 100}
-RECALL_SLACK = 0.003
-"""A setting is chosen by 200 queries; over all of them its recall may be a little less."""
-
-_TUNING_QUERIES = 200
-_TUNING_BUDGET_S = 20.0
 _LAST_WORDS = 2_000
 
 
@@ -300,153 +292,3 @@ def recall_of(rows: np.ndarray[Any, Any], task: Task) -> float:
         found, task.vectors.values, task.vectors.queries, task.nearest[:, : task.k],
         task.vectors.metric,
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A contender that holds all rows and is ready to search, and what it took.
-
-    `private_bytes` is the memory it took for the rows: what it holds now and belongs to no
-    file, less what it held when it was empty.
-    """
-
-    process: Process
-    insert: Work
-    build: Work
-    private_bytes: int
-
-    @property
-    def name(self) -> str:
-        """The contender's name."""
-        return self.process.contender.name
-
-
-class Side:
-    """Contenders side by side over the same rows. Those that fail are left out and noted.
-
-    Attributes:
-        loaded: Those that are still there.
-        notes: Why the others are not, a sentence each.
-    """
-
-    def __init__(self, folder: Path, running: ExitStack) -> None:
-        self.loaded: list[Loaded] = []
-        self.notes: list[str] = []
-        self._folder = folder
-        self._running = running
-
-    def load(
-        self,
-        contender: Contender,
-        vectors: Vectors,
-        fields: Sequence[str] = (),
-        metadata: Path | None = None,
-    ) -> None:
-        """Start a contender and give it all rows."""
-        count = len(vectors.values)
-        if contender.rows_max is not None and count > contender.rows_max:
-            self.notes.append(f"{contender.name} was left out: too slow for {count:,} rows.")
-            return
-        folder = self._folder / contender.name.replace(" ", "-")
-        folder.mkdir()
-        print(f"loading {count:,} rows into {contender.name}", file=sys.stderr)
-        try:
-            process = self._running.enter_context(Process(contender, folder / "log.txt"))
-            process.open(folder / "database", vectors, fields)
-            empty = process.memory().private
-            insert = process.insert(vectors, 0, count, metadata)
-            build = process.build()
-            private_bytes = process.memory().private - empty
-            self.loaded.append(Loaded(process, insert, build, private_bytes))
-        except Failed as error:
-            self._failed(contender, error)
-
-    def tune(self, task: Task, target: float) -> dict[str, Setting]:
-        """Return by name the cheapest setting that reaches a recall.
-
-        A contender that never reaches it gets its dearest setting, and a note.
-        """
-        settings = {}
-        for each in list(self.loaded):
-            try:
-                setting = tuned(each.process, task, target)
-            except Failed as error:
-                self._drop(each, error)
-                continue
-            if setting is None:
-                setting = each.process.contender.settings[-1]
-                what = f" under {task.where.name}" if task.where else ""
-                self.notes.append(f"{each.name} does not reach recall {target}{what}.")
-            settings[each.name] = setting
-        return settings
-
-    def measure(
-        self,
-        task: Task,
-        settings: Mapping[str, Setting],
-        *,
-        rounds: int,
-        count: int,
-        budget_s: float,
-        threads: int = 1,
-    ) -> dict[str, Measured]:
-        """Measure all in turn, several times over; return the median run of each by name.
-
-        What slows the machine down for a while then slows all of them down. The median is
-        by CPU time.
-        """
-        runs: dict[str, list[Measured]] = {}
-        for _ in range(rounds):
-            for each in list(self.loaded):
-                try:
-                    run = each.process.query(
-                        task, settings[each.name], count=count, budget_s=budget_s, threads=threads
-                    )
-                except Failed as error:
-                    self._drop(each, error)
-                    continue
-                runs.setdefault(each.name, []).append(run)
-        names = [each.name for each in self.loaded]
-        return {name: median(runs[name]) for name in names}
-
-    def _drop(self, loaded: Loaded, error: Failed) -> None:
-        self.loaded.remove(loaded)
-        self._failed(loaded.process.contender, error)
-
-    def _failed(self, contender: Contender, error: Failed) -> None:
-        print(f"{contender.name} failed: {error}", file=sys.stderr)
-        last = str(error).strip().splitlines()[-1]
-        self.notes.append(f"{contender.name} failed and is missing: {last}")
-
-
-def tuned(process: Process, task: Task, target: float) -> Setting | None:
-    """Return the first setting that reaches the recall, or None when none does."""
-    for setting in process.contender.settings:
-        measured = process.query(task, setting, count=_TUNING_QUERIES, budget_s=_TUNING_BUDGET_S)
-        if measured.recall >= target:
-            return setting
-    return None
-
-
-def median(runs: Sequence[Measured]) -> Measured:
-    """Return the run in the middle by CPU time; of two, the cheaper."""
-    return sorted(runs, key=lambda run: run.timing.cpu_ms)[(len(runs) - 1) // 2]
-
-
-def best_peer(measured: Mapping[str, Measured], target: float) -> tuple[str, Measured] | None:
-    """Return the cheapest other database that reaches the recall, by CPU time."""
-    databases = {each.name for each in PEERS if each.is_database}
-    able = [
-        (name, run)
-        for name, run in measured.items()
-        if name in databases and run.recall >= target - RECALL_SLACK
-    ]
-    return min(able, key=lambda each: each[1].timing.cpu_ms, default=None)
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """Give a folder for databases, on the disk of this checkout, and remove it afterwards."""
-    DATA.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=DATA, prefix="run-") as folder:
-        yield Path(folder)

@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 
 from benchmarks import data, report, serving
-from benchmarks.contender import scratch
 from benchmarks.data import Vectors
 from benchmarks.measure import percentile
 from benchmarks.report import Cell, Report, Table
 from benchmarks.serving import INDEX, Client, Load
+from benchmarks.side import scratch
 from benchmarks.texts import SEED
 
 _CONNECTIONS = (1, 16)

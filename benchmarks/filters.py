@@ -11,13 +11,14 @@ query, so that what passes the filter lies far from what is near.
 from contextlib import ExitStack
 
 from benchmarks import data, report
-from benchmarks.contender import PEERS, VICINAL, Measured, Side, Task, best_peer, scratch
+from benchmarks.contender import PEERS, VICINAL, Measured, Task
 from benchmarks.data import SELECTIVE, Vectors, Where
 from benchmarks.report import Mark, Report, Table
+from benchmarks.side import Side, best_peer, scratch
 from benchmarks.texts import SEED
 
 RECALL = 0.99
-_FIELDS = (*SELECTIVE, "cluster")
+FIELDS = (*SELECTIVE, "cluster")
 _COLUMNS = ("contender", "setting", "recall@10", "CPU ms", "to best peer", "p50 ms", "p99 ms")
 
 
@@ -29,7 +30,13 @@ def run(*, is_quick: bool) -> Report:
         side = Side(folder, running)
         for contender in (VICINAL, *PEERS):
             if contender.is_database:
-                side.load(contender, vectors, _FIELDS, data.metadata(vectors))
+                side.load(
+                    contender,
+                    vectors,
+                    FIELDS,
+                    data.metadata(vectors),
+                    kept=contender in PEERS and not is_quick,
+                )
         for where in data.conditions(vectors):
             table, mark = _condition(side, vectors, where, is_quick=is_quick)
             tables.append(table)

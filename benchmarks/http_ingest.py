@@ -21,10 +21,11 @@ import msgspec
 import numpy as np
 
 from benchmarks import data, report, serving
-from benchmarks.contender import PEERS, VICINAL, Failed, Loaded, Side, scratch
+from benchmarks.contender import PEERS, VICINAL, Failed
 from benchmarks.data import Vectors
 from benchmarks.report import Cell, Mark, Report, Table
 from benchmarks.serving import INDEX, NDJSON, Client, Server
+from benchmarks.side import Loaded, Side, scratch
 from benchmarks.texts import SEED
 
 _SHAPES = ((1_000, 1), (1_000, 2), (5_000, 1), (5_000, 2))  # vectors a request, connections

@@ -16,21 +16,11 @@ import msgspec
 import numpy as np
 
 from benchmarks import data, report, serving
-from benchmarks.contender import (
-    PEERS,
-    RECALL_SLACK,
-    VICINAL,
-    Contender,
-    Failed,
-    Process,
-    Task,
-    recall_of,
-    scratch,
-    tuned,
-)
+from benchmarks.contender import PEERS, VICINAL, Contender, Failed, Process, Task, recall_of
 from benchmarks.data import Vectors
 from benchmarks.report import Cell, Mark, Report, Table
 from benchmarks.serving import INDEX, Client, Load, Server
+from benchmarks.side import RECALL_SLACK, scratch, tuned
 from benchmarks.texts import SEED
 
 K = 10

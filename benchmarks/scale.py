@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import data, report, serving
-from benchmarks.contender import VICINAL, Measured, Process, Task, Work, scratch
+from benchmarks.contender import VICINAL, Measured, Process, Task, Work
 from benchmarks.data import SELECTIVE
 from benchmarks.http_query import COLUMNS, Runs, add_vicinal
 from benchmarks.report import Cell, Mark, Report, Table
+from benchmarks.side import scratch
 from benchmarks.texts import SEED
 
 FAIR = 0.97
