@@ -10,8 +10,7 @@ from benchmarks import document, report
 from benchmarks.__main__ import NAMES
 
 SHARED = {
-    "__init__", "__main__", "contender",
-        "side", "data", "document", "floor", "measure", "report",
+    "__init__", "__main__", "contender", "data", "document", "floor", "measure", "report",
     "serving", "side", "texts",
 }  # fmt: skip
 
