@@ -8,7 +8,7 @@ numbers are behind the thresholds in `vicinal.ann` and `vicinal.segment`.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,15 +20,17 @@ from benchmarks import data, measure, report
 from benchmarks.measure import Floats, Rows, Wide
 from benchmarks.report import Cell, Report, Table
 from benchmarks.texts import SEED
-from vicinal.ann import signs
+from vicinal.ann import calibration, projection, signs
 from vicinal.ann.exact import ExactIndex, norms
-from vicinal.ann.signs import Recipe, SignCodes, SignIndex
+from vicinal.ann.signs import Recipe, SignIndex
 from vicinal.model import Metric
 
 K = 10
 TARGETS = (0.99, 0.999)
 _SHARES = (0.5, 0.1, 0.01, 0.001)
 _CANDIDATES = (50, 100, 200, 400, 800, 1_600, 3_200)
+_SLACKS = (0, 4, 8, 12, 16, 20, 25, 30, 40, 60)  # of 512 bits
+_RANKED = 400
 _TUNING_QUERIES = 100
 _BUDGET_S = 20.0
 _ONE_HOT = 768
@@ -86,7 +88,7 @@ class Exact:
 
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
-        return self._index.candidates(query, K, allowed)
+        return self._index.candidates(query, K, allowed).rows
 
 
 class Listed:
@@ -102,54 +104,125 @@ class Listed:
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
         assert allowed is not None
-        return self._index.candidates_among(query, K, np.flatnonzero(allowed))
+        return self._index.candidates_among(query, K, np.flatnonzero(allowed)).rows
 
 
 class Signs:
-    """Sign codes of one length (`vicinal.ann.signs`)."""
+    """Sign codes of one length (`vicinal.ann.signs`), with more and more slack."""
 
     def __init__(self, corpus: Corpus, bits: int) -> None:
         self.label = f"sign codes, {bits} bits"
-        self.settings: Sequence[Setting] = [
-            Setting(f"{each} candidates", each, each) for each in _CANDIDATES
-        ]
+        self._index = _exact(corpus)
         scale = 1.0
         if corpus.metric is Metric.DOT_PRODUCT:
             scale = float(norms(corpus.values).max())
-        codes, offset = signs.encode(corpus.values, corpus.metric, scale, bits)
+        codes = signs.by_recipe(corpus.values, corpus.metric, _recipe(bits, scale, 0))
+        slacks = [round(share * bits / 512) for share in _SLACKS]
+        self.settings: Sequence[Setting] = [Setting(f"slack {each}", each, K) for each in slacks]
         self._indexes = {
-            each: SignIndex(SignCodes(codes, offset, Recipe(bits, scale, (each, each))),
-                            corpus.metric)
-            for each in _CANDIDATES
-        }  # fmt: skip
+            each: SignIndex(replace(codes, recipe=_recipe(bits, scale, each)), self._index)
+            for each in slacks
+        }
         self.bytes_per_vector = bits / 8
 
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
-        return self._indexes[setting.effort].candidates(query, K, allowed)
+        return self._indexes[setting.effort].candidates(query, K, allowed).rows
+
+
+def _recipe(bits: int, scale: float, slack: int) -> Recipe:
+    both = (slack, slack)
+    return Recipe(bits, scale, (both, both, both), (_RANKED, _RANKED))
 
 
 class AsBuilt:
-    """Sign codes as `signs.build` chooses them, or a scan where it makes none."""
+    """Sign codes as `calibration.build` chooses them, or a scan where it makes none."""
 
     def __init__(self, corpus: Corpus) -> None:
         values = corpus.values
-        codes = signs.build(values, norms(values), corpus.metric)
-        self._index: SignIndex | ExactIndex
-        if codes is None:
-            self.label, label = "as built: no codes, exact", "-"
-            self._index, self.bytes_per_vector = _exact(corpus), 0.0
-        else:
+        codes = calibration.build(values, norms(values), corpus.metric)
+        self._exact = _exact(corpus)
+        self._signs: SignIndex | None = None
+        self.settings: Sequence[Setting] = [Setting("-", 0, K)]
+        self.label, self.bytes_per_vector = "as built: no codes, exact", 0.0
+        if codes is not None:
             recipe = codes.recipe
             self.label = f"as built: {recipe.bits} bits"
-            label = f"{recipe.candidates[0]} candidates"
-            self._index = SignIndex(codes, corpus.metric)
+            self.settings = [
+                Setting(f"{effort}: slack {recipe.slack[place][0]}", place, K)
+                for place, effort in enumerate(signs.EFFORTS)
+            ]
+            self._signs = SignIndex(codes, self._exact)
             self.bytes_per_vector = recipe.bits / 8
-        self.settings: Sequence[Setting] = [Setting(label, 0, K)]
 
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
-        return self._index.candidates(query, K, allowed)
+        if self._signs is None:
+            return self._exact.candidates(query, K, allowed).rows
+        effort = signs.EFFORTS[setting.effort]
+        return self._signs.candidates(query, K, allowed, effort).rows
+
+
+class SignGraph:
+    """An HNSW graph over sign codes, by Hamming distance."""
+
+    def __init__(self, corpus: Corpus, bits: int) -> None:
+        self.label = f"HNSW32 over {bits} sign bits"
+        self.settings: Sequence[Setting] = [
+            Setting(f"ef {each}", each, each) for each in (50, 100, 150, 200, 300, 400, 800, 1_600)
+        ]
+        self._metric = corpus.metric
+        scale = 1.0
+        if corpus.metric is Metric.DOT_PRODUCT:
+            scale = float(norms(corpus.values).max())
+        codes, self._offset = projection.encode(corpus.values, corpus.metric, scale, bits)
+        self._index: Any = faiss.IndexBinaryHNSW(bits, 32)
+        self._index.hnsw.efConstruction = 100
+        self._index.add(codes)
+        self.bytes_per_vector = faiss.serialize_index_binary(self._index).nbytes / len(codes)
+
+    def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
+        """See `Kind`."""
+        if allowed is not None:
+            raise RuntimeError("faiss searches a graph of codes only without a mask")
+        self._index.hnsw.efSearch = setting.effort
+        code = projection.code_of_query(query, self._metric, self._offset)
+        rows: Rows = self._index.search(code[None], setting.candidates)[1][0]
+        return rows[rows >= 0]
+
+
+class ByteGraph:
+    """An HNSW graph over bytes, whose distances faiss computes in integers."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.label = "HNSW24 over unsigned bytes"
+        self.settings: Sequence[Setting] = [
+            Setting(f"ef {each}", each, 2 * K) for each in (32, 48, 64, 96, 128, 192, 256, 512)
+        ]
+        self._unit = corpus.metric is Metric.COSINE
+        values = _unit(corpus.values) if self._unit else corpus.values
+        self._scale = 127 / np.quantile(np.abs(values[:5_000]), 0.999)
+        quantizer = faiss.ScalarQuantizer.QT_8bit_direct
+        self._index: Any = faiss.IndexHNSWSQ(values.shape[1], quantizer, 24, faiss.METRIC_L2)
+        self._index.hnsw.efConstruction = 100
+        self._index.is_trained = True
+        self._index.add(self._bytes(values))
+        self.bytes_per_vector = faiss.serialize_index(self._index).nbytes / len(values)
+
+    def _bytes(self, values: Floats) -> Floats:
+        scaled: Floats = np.clip(np.rint(values * self._scale) + 128, 0, 255).astype(np.float32)
+        return scaled
+
+    def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
+        """See `Kind`."""
+        if allowed is not None:
+            raise RuntimeError("a graph under a narrow mask finds next to nothing")
+        query = _unit(query[None])[0] if self._unit else query
+        rows: Rows = self._index.search(
+            self._bytes(query[None]), setting.candidates,
+            params=faiss.SearchParametersHNSW(efSearch=setting.effort),
+        )[1][0]  # fmt: skip
+        return rows[rows >= 0]
 
 
 class Faiss:
@@ -215,6 +288,9 @@ def _kinds(corpus: Corpus) -> Iterator[tuple[Kind, float]]:
         partial(Faiss, corpus, f"IVF{lists},RaBitQfs", coarse, "nprobe"),
         partial(Faiss, corpus, "SQ8", flat[:2]),
         partial(Faiss, corpus, "HNSW16", graph, "efSearch"),
+        partial(SignGraph, corpus, 512),
+        partial(SignGraph, corpus, 1024),
+        partial(ByteGraph, corpus),
     ]
     for make in makes:
         start = time.process_time()
@@ -307,7 +383,7 @@ def _run(
     """Return recall and CPU milliseconds per query, rescoring included."""
 
     def search(query: Floats) -> Rows:
-        return index.candidates_among(query, K, kind.propose(query, setting, allowed))
+        return index.candidates_among(query, K, kind.propose(query, setting, allowed)).rows
 
     queries = corpus.queries[:count]
     timing, found = measure.run([partial(search, each) for each in queries], budget_s=_BUDGET_S)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vicinal.ann import exact, signs
 from vicinal.ann.base import AnnIndex
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.signs import Recipe, SignCodes, SignIndex
+from vicinal.ann.signs import Recipe, SignIndex
 from vicinal.model import Floats, Metric
 
 
@@ -36,11 +36,12 @@ def exact_index(values: Floats, metric: Metric) -> ExactIndex:
 
 
 def sign_index(values: Floats, metric: Metric) -> SignIndex:
-    """Return sign codes of rows however few they are, with candidates as for easy data."""
+    """Return sign codes of rows however few they are, with slack as for easy data."""
     scale = float(exact.norms(values).max()) or 1.0
     scale = scale if metric is Metric.DOT_PRODUCT else 1.0
-    codes, offset = signs.encode(np.ascontiguousarray(values, np.float32), metric, scale, 512)
-    return SignIndex(SignCodes(codes, offset, Recipe(512, scale, (400, 800))), metric)
+    recipe = Recipe(512, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
+    codes = signs.by_recipe(np.ascontiguousarray(values, np.float32), metric, recipe)
+    return SignIndex(codes, exact_index(values, metric))
 
 
 BUILDERS = [

@@ -9,16 +9,30 @@ metadata or JSON.
 against (``tests/conformance/test_ann_index.py``).
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from vicinal.model import Floats, Mask, Ordinals
 
 
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Rows among which the nearest are.
+
+    Attributes:
+        rows: ``(m,)`` distinct ordinals, in no order.
+        scored_count: How many rows' values were read to find them.
+    """
+
+    rows: Ordinals
+    scored_count: int
+
+
 class AnnIndex(Protocol):
     """Proposes the nearest rows of one segment."""
 
-    def candidates(self, query: Floats, k: int, allowed: Mask | None) -> Ordinals:
-        """Return rows among which the `k` nearest allowed ones are, in no order.
+    def candidates(self, query: Floats, k: int, allowed: Mask | None) -> Proposal:
+        """Return rows among which the `k` nearest allowed ones are.
 
         Args:
             query: ``(d,)`` float32, finite, as the user gave it.
@@ -26,8 +40,8 @@ class AnnIndex(Protocol):
             allowed: ``(n,)``; rows that are False are never proposed. None allows all.
 
         Returns:
-            ``(m,)`` distinct ordinals. At least ``min(k, allowed rows)`` of them; an exact
-            index includes every row that ties with the k-th nearest, an approximate one
-            leaves out a near row as rarely as its recall says.
+            At least ``min(k, allowed rows)`` rows; an exact index includes every row that
+            ties with the k-th nearest, an approximate one leaves out a near row as rarely
+            as its recall says.
         """
         ...

@@ -6,19 +6,22 @@ row gets an interval that holds its true distance, and a row is dropped only whe
 intervals lie wholly below its own. What is left, mostly k rows and a few, is for
 `vicinal.distance` to measure; no tie is ever cut here.
 
-Distances on this page are monotone in the true ones, not equal to them: euclidean stays
-squared and cosine keeps the query's norm.
+Distances on this page are *estimates*: monotone in the true ones, not equal to them.
+Euclidean stays squared and cosine keeps the query's norm.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from vicinal.ann.base import Proposal
 from vicinal.model import Floats, Mask, Metric, Ordinals
 
 _TINY = float(np.finfo(np.float32).tiny)
+_TWO = np.float32(2.0)
 
 
 def norms(rows: Floats) -> Floats:
@@ -35,45 +38,48 @@ class ExactIndex:
         values: ``(n, d)`` float32, C-contiguous; may be memory-mapped.
         row_norms: ``(n,)`` float32, as `norms` gives them.
         metric: How to measure.
+        about_to_read: Called with the rows (None: all) before their values are read; what
+            it raises is passed on.
     """
 
-    def __init__(self, values: Floats, row_norms: Floats, metric: Metric) -> None:
+    def __init__(
+        self,
+        values: Floats,
+        row_norms: Floats,
+        metric: Metric,
+        about_to_read: Callable[[Ordinals | None], None] | None = None,
+    ) -> None:
+        self.metric = metric
+        self._about_to_read = about_to_read
         self._values = values
         self._norms = row_norms
-        self._metric = metric
 
-    def candidates(self, query: Floats, k: int, allowed: Mask | None) -> Ordinals:
+    def candidates(self, query: Floats, k: int, allowed: Mask | None) -> Proposal:
         """See `ann.base.AnnIndex`. Includes every row that may tie with the k-th."""
-        count, dimensions = self._values.shape
-        estimates = np.empty(count, np.float32)
-        function = (
-            faiss.fvec_L2sqr_ny
-            if self._metric is Metric.EUCLIDEAN
-            else faiss.fvec_inner_products_ny
-        )
-        function(
-            faiss.swig_ptr(estimates),
-            faiss.swig_ptr(query),
-            faiss.swig_ptr(self._values),
-            dimensions,
-            count,
-        )
-        if allowed is None:
-            return self._nearest(estimates, self._norms, query, k)
-        rows = np.flatnonzero(allowed)
-        return rows[self._nearest(estimates[rows], self._norms[rows], query, k)]
+        if allowed is not None:
+            products = self._all_products(query)
+            rows = np.flatnonzero(allowed)
+            return self._nearest(query, k, rows, products[rows])
+        rows = np.arange(len(self._norms))
+        return self._nearest(query, k, rows, self._all_products(query))
 
-    def candidates_among(self, query: Floats, k: int, rows: Ordinals) -> Ordinals:
+    def candidates_among(self, query: Floats, k: int, rows: Ordinals) -> Proposal:
         """The same over these distinct rows only; cost grows with ``len(rows)``."""
+        return self._nearest(query, k, rows, self.products(query, rows))
+
+    def products(self, query: Floats, rows: Ordinals) -> Floats:
+        """Return ``(len(rows),)``: squared distances under euclidean, else dot products."""
+        if self._about_to_read is not None:
+            self._about_to_read(rows)
         rows = np.ascontiguousarray(rows, np.int64)
-        estimates = np.empty(len(rows), np.float32)
+        found = np.empty(len(rows), np.float32)
         function = (
             faiss.fvec_L2sqr_by_idx
-            if self._metric is Metric.EUCLIDEAN
+            if self.metric is Metric.EUCLIDEAN
             else faiss.fvec_inner_products_by_idx
         )
         function(
-            faiss.swig_ptr(estimates),
+            faiss.swig_ptr(found),
             faiss.swig_ptr(query),
             faiss.swig_ptr(self._values),
             faiss.swig_ptr(rows),
@@ -81,31 +87,72 @@ class ExactIndex:
             1,
             len(rows),
         )
-        return rows[self._nearest(estimates, self._norms[rows], query, k)]
+        return found
 
-    def _nearest(self, estimates: Floats, row_norms: Floats, query: Floats, k: int) -> Ordinals:
-        """Return the positions whose interval is not wholly above k others."""
-        if len(estimates) <= k:
-            return np.arange(len(estimates))
-        lower, upper = self._intervals(estimates, row_norms, query)
+    def estimates(self, rows: Ordinals, products: Floats) -> Floats:
+        """Return distances that order rows as the metric does, NaN or infinite on overflow."""
+        if self.metric is Metric.EUCLIDEAN:
+            return products
+        if self.metric is Metric.DOT_PRODUCT:
+            return -products
+        with np.errstate(all="ignore"):
+            return cast(Floats, products / -self._norms[rows])
+
+    def _all_products(self, query: Floats) -> Floats:
+        if self._about_to_read is not None:
+            self._about_to_read(None)
+        count, dimensions = self._values.shape
+        products = np.empty(count, np.float32)
+        function = (
+            faiss.fvec_L2sqr_ny if self.metric is Metric.EUCLIDEAN else faiss.fvec_inner_products_ny
+        )
+        function(
+            faiss.swig_ptr(products),
+            faiss.swig_ptr(query),
+            faiss.swig_ptr(self._values),
+            dimensions,
+            count,
+        )
+        return products
+
+    def _nearest(self, query: Floats, k: int, rows: Ordinals, products: Floats) -> Proposal:
+        estimates = self.estimates(rows, products)
+        return Proposal(self.nearest(query, k, rows, products, estimates), len(rows))
+
+    def nearest(
+        self, query: Floats, k: int, rows: Ordinals, products: Floats, estimates: Floats
+    ) -> Ordinals:
+        """Return the rows whose interval is not wholly above k others."""
+        if len(rows) <= k:
+            return rows
+        row_norms = self._norms[rows]
+        if self.metric is Metric.COSINE:
+            # Intervals as wide as the widest will do, unless some are of no use.
+            with np.errstate(all="ignore"):
+                width = self._relative(query) * self._size(query)
+                width += self._absolute(query) / row_norms.min()
+                bound = np.partition(estimates, k - 1)[k - 1] + _TWO * width
+                everything = estimates.sum(dtype=np.float64) + row_norms.sum(dtype=np.float64)
+                is_sound = np.isfinite(everything + bound)
+            if is_sound:
+                return cast(Ordinals, rows[estimates <= bound])
+        lower, upper = self._intervals(products, row_norms, query)
         bound = np.partition(upper, k - 1)[k - 1]
-        return np.flatnonzero(lower <= bound)
+        return cast(Ordinals, rows[lower <= bound])
 
     def _intervals(
-        self, estimates: Floats, row_norms: Floats, query: Floats
+        self, products: Floats, row_norms: Floats, query: Floats
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return bounds of the distances; estimates that overflowed get the whole line."""
-        relative = np.float32((len(query) + 8) * 2.0**-23)  # twice the bound: sums may be fused
-        # Terms below float32's normal range may round to nothing.
-        absolute = np.float32(len(query) * _TINY)
+        """Return bounds of the distances; products that overflowed get the whole line."""
+        relative = self._relative(query)
+        absolute = self._absolute(query)
         with np.errstate(all="ignore"):
-            if self._metric is Metric.EUCLIDEAN:
-                distances, slack = estimates, relative * estimates + absolute
+            if self.metric is Metric.EUCLIDEAN:
+                distances, slack = products, relative * products + absolute
             else:
-                size = np.float32(np.linalg.norm(query.astype(np.float64)))
-                distances = -estimates
-                slack = relative * size * row_norms + absolute
-                if self._metric is Metric.COSINE:
+                distances = -products
+                slack = relative * self._size(query) * row_norms + absolute
+                if self.metric is Metric.COSINE:
                     scale = np.divide(
                         np.float32(1.0),
                         row_norms,
@@ -118,3 +165,17 @@ class ExactIndex:
         if unknown.any():
             lower[unknown], upper[unknown] = -np.inf, np.inf
         return lower, upper
+
+    @staticmethod
+    def _relative(query: Floats) -> np.float32:
+        # Twice the bound, as sums may be fused.
+        return np.float32((len(query) + 8) * 2.0**-23)
+
+    @staticmethod
+    def _absolute(query: Floats) -> np.float32:
+        # Terms below float32's normal range may round to nothing.
+        return np.float32(len(query) * _TINY)
+
+    @staticmethod
+    def _size(query: Floats) -> np.float32:
+        return np.float32(np.linalg.norm(query.astype(np.float64)))

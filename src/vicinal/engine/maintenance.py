@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vicinal.engine import merge
+from vicinal.engine import memory, merge
 from vicinal.engine.apply import Sealed, State
 from vicinal.engine.log import Log, Manifest
 from vicinal.engine.recovery import SEGMENTS, microseconds
@@ -91,6 +91,7 @@ class Maintenance:
                 self._state.replace_sealing(segment, rows)
                 self._publish()
         self._log.trim()
+        memory.give_back()
 
     def merge_once(self, *, is_idle: bool) -> bool:
         """Merge what the policy chooses; return whether there was anything to merge.
@@ -130,6 +131,8 @@ class Maintenance:
             raise
         for each in chosen:
             build.discard(self._segments, each)
+        del views, merged
+        memory.give_back()
         return True
 
     def verify(self, should_stop: Callable[[], bool]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import faiss
 
+from vicinal.engine import memory
 from vicinal.errors import Overloaded
 
 WRITER_THREADS = 4  # commits wait for the disk, so more than there are cores
@@ -51,6 +52,7 @@ class Resources:
     @classmethod
     def start(cls, queue_bytes_max: int) -> "Resources":
         """Start the thread pools; threads themselves start on first use."""
+        memory.keep_large_apart()
         return cls(
             QueueBudget(queue_bytes_max),
             _pool("write", WRITER_THREADS),

@@ -5,14 +5,17 @@ measured exactly; the nearest of all views are merged and cut to ``top_k``. Only
 winners' ids, values and metadata are read.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 from vicinal import metadata
+from vicinal.ann.base import Proposal
 from vicinal.distance import distances, score
 from vicinal.engine.snapshot import Snapshot
 from vicinal.model import (
@@ -30,13 +33,12 @@ from vicinal.segment.base import Selection, View
 CHUNK_BYTES = 4 << 20  # of float32 values measured at once; ours
 
 
-@dataclass(frozen=True, slots=True)
-class _Hit:
-    """A measured row; ordered as the wire orders matches."""
+class _Hit(NamedTuple):
+    """A measured row; ordered as the wire orders matches. `part` is its view's place."""
 
     distance: float
     id: str
-    view: View
+    part: int
     row: int
 
 
@@ -48,6 +50,7 @@ class _Measured:
     view: View
     rows: Ordinals
     distances: Floats
+    scored_count: int
     selection: Selection
     times: Sequence[float]
 
@@ -60,7 +63,7 @@ class _Measured:
             vector_count=self.view.live_count,
             selected_count=self.selection.count,
             method=method.value if self.selection.count else "none selected",
-            scored_count=self.view.scored_count(query.top_k, self.selection, query.effort),
+            scored_count=self.scored_count,
             measured_count=len(self.rows),
             select_ms=select,
             propose_ms=propose,
@@ -68,7 +71,7 @@ class _Measured:
         )
 
 
-_NO_ROWS: Ordinals = np.empty(0, np.int64)
+_NO_ROWS = Proposal(np.empty(0, np.int64), 0)
 _NO_DISTANCES: Floats = np.empty(0, np.float32)
 
 
@@ -87,7 +90,7 @@ def query(snapshot: Snapshot, metric: Metric, query: Query) -> QueryResult:
     measured = [_measured(view, metric, vector, query) for view in snapshot.views]
     hits = _nearest(measured, query.top_k)
     return QueryResult(
-        tuple(_match(snapshot, metric, query, hit) for hit in hits),
+        _matches(snapshot, metric, query, hits),
         steps=tuple(each.step(query) for each in measured) if query.explain else (),
     )
 
@@ -104,13 +107,13 @@ def _measured(view: View, metric: Metric, vector: Floats, query: Query) -> _Meas
     times = [perf_counter()]
     selection = view.select(query.namespace, query.filter)
     times.append(perf_counter())
-    rows = _NO_ROWS
+    proposal = _NO_ROWS
     if selection.count:
-        rows = view.candidates(vector, query.top_k, selection, query.effort)
+        proposal = view.candidates(vector, query.top_k, selection, query.effort)
     times.append(perf_counter())
-    measured = _distances(view, rows, vector, metric)
+    measured = _distances(view, proposal.rows, vector, metric)
     times.append(perf_counter())
-    return _Measured(view, rows, measured, selection, times)
+    return _Measured(view, proposal.rows, measured, proposal.scored_count, selection, times)
 
 
 def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Floats:
@@ -125,37 +128,51 @@ def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Fl
 
 
 def _nearest(measured: Sequence[_Measured], top_k: int) -> list[_Hit]:
-    everything = np.concatenate([_NO_DISTANCES, *(each.distances for each in measured)])
-    bound = np.float32(np.inf)
-    if len(everything) > top_k:
-        bound = np.partition(everything, top_k - 1)[top_k - 1]
+    bound = _bound([each.distances for each in measured], top_k)
     hits: list[_Hit] = []
-    for each in measured:
+    for part, each in enumerate(measured):
         near = each.distances <= bound
         rows = each.rows[near]
-        hits += [
-            _Hit(distance, vector_id, each.view, row)
-            for distance, vector_id, row in zip(
-                each.distances[near].tolist(), each.view.ids(rows), rows.tolist(), strict=True
-            )
-        ]
-    hits.sort(key=lambda hit: (hit.distance, hit.id))
+        hits += map(
+            _Hit, each.distances[near].tolist(), each.view.ids(rows), repeat(part), rows.tolist()
+        )
+    hits.sort()
     return hits[:top_k]
 
 
-def _match(snapshot: Snapshot, metric: Metric, query: Query, hit: _Hit) -> Match:
-    rows = np.array([hit.row])
-    document: bytes | None = None
-    if query.return_metadata is MetadataLevel.ALL:
-        document = hit.view.metadata(rows)[0]
-    elif query.return_metadata is MetadataLevel.INDEXED:
-        document = metadata.from_indexed_values(
-            hit.view.indexed_values(hit.row, snapshot.metadata_indexes)
-        )
-    return Match(
-        id=hit.id,
-        score=score(hit.distance, metric),
-        namespace=hit.view.namespaces(rows)[0],
-        values=hit.view.values(rows)[0] if query.return_values else None,
-        metadata=document,
-    )
+def _bound(distances_: Sequence[Floats], top_k: int) -> float:
+    """Return the distance of the last hit; rows that tie with it are told apart by id."""
+    if sum(map(len, distances_)) <= top_k:
+        return math.inf
+    return float(np.partition(np.concatenate(distances_), top_k - 1)[top_k - 1])
+
+
+def _matches(
+    snapshot: Snapshot, metric: Metric, query: Query, hits: Sequence[_Hit]
+) -> tuple[Match, ...]:
+    """Load what is wanted of each hit, view by view."""
+    matches: list[Match | None] = [None] * len(hits)
+    for part in {hit.part for hit in hits}:
+        view = snapshot.views[part]
+        places = [place for place, hit in enumerate(hits) if hit.part == part]
+        rows = np.array([hits[place].row for place in places], np.int64)
+        values = view.values(rows) if query.return_values else repeat(None)
+        documents = _documents(snapshot, view, rows, query.return_metadata)
+        loaded = zip(places, view.namespaces(rows), values, documents, strict=False)
+        for place, namespace, vector, document in loaded:
+            hit = hits[place]
+            matches[place] = Match(hit.id, score(hit.distance, metric), namespace, vector, document)
+    return tuple(each for each in matches if each is not None)
+
+
+def _documents(
+    snapshot: Snapshot, view: View, rows: Ordinals, level: MetadataLevel
+) -> Iterable[bytes | None]:
+    if level is MetadataLevel.ALL:
+        return view.metadata(rows)
+    if level is MetadataLevel.INDEXED:
+        return [
+            metadata.from_indexed_values(view.indexed_values(row, snapshot.metadata_indexes))
+            for row in rows.tolist()
+        ]
+    return repeat(None)

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from vicinal.ann.base import Proposal
+from vicinal.ann.exact import ExactIndex
 from vicinal.ann.signs import SignIndex
 from vicinal.filters.nodes import Filter, Scalar
 from vicinal.model import Effort, Floats, Mask, MetadataIndex, Ordinals
@@ -34,8 +36,15 @@ class Selection:
         """Return the selection of a mask's true rows."""
         return cls(int(np.count_nonzero(mask)), mask=mask)
 
+    def listed(self) -> Ordinals:
+        """Return the rows of a selection that does not mean all."""
+        if self.rows is not None:
+            return self.rows
+        assert self.mask is not None
+        return np.flatnonzero(self.mask)
 
-MEASURED_ROWS_MAX = 1_000
+
+MEASURED_ROWS_MAX = 200
 """Up to this many selected rows are all measured; of more, those with the nearest codes."""
 
 
@@ -59,37 +68,26 @@ def method(signs: SignIndex | None, selection: Selection, effort: Effort) -> Met
     return Method.CODES if selection.rows is None else Method.LISTED_CODES
 
 
-def scored_count(signs: SignIndex | None, k: int, selection: Selection, effort: Effort) -> int:
-    """Return how many rows are scored with their values to propose candidates."""
-    match method(signs, selection, effort):
-        case Method.CODES | Method.LISTED_CODES:
-            assert signs is not None
-            is_filtered = selection.mask is not None or selection.rows is not None
-            count = signs.candidate_count(k, effort, is_filtered=is_filtered)
-            return min(count, selection.count)
-        case _:
-            return selection.count
-
-
-def proposed(
-    signs: SignIndex | None, query: Floats, k: int, selection: Selection, effort: Effort
-) -> Ordinals | None:
-    """Return the selected rows to measure, or None for all under the selection's mask."""
+def propose(
+    exact: ExactIndex,
+    signs: SignIndex | None,
+    query: Floats,
+    k: int,
+    selection: Selection,
+    effort: Effort,
+) -> Proposal:
+    """Return rows among which the `k` nearest selected ones are."""
     match method(signs, selection, effort):
         case Method.SCAN:
-            return None
+            return exact.candidates(query, k, selection.mask)
         case Method.LIST:
-            if selection.rows is not None:
-                return selection.rows
-            assert selection.mask is not None
-            return np.flatnonzero(selection.mask)
+            return exact.candidates_among(query, k, selection.listed())
         case Method.CODES:
             assert signs is not None
             return signs.candidates(query, k, selection.mask, effort)
         case Method.LISTED_CODES:
             assert signs is not None
-            assert selection.rows is not None
-            return signs.candidates_among(query, k, selection.rows, effort)
+            return signs.candidates_among(query, k, selection.listed(), effort)
 
 
 class View(Protocol):
@@ -125,11 +123,7 @@ class View(Protocol):
         """Return how `candidates` will find them."""
         ...
 
-    def scored_count(self, k: int, selection: Selection, effort: Effort) -> int:
-        """Return how many rows `candidates` scores with their values."""
-        ...
-
-    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
+    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Proposal:
         """Return rows among which the `k` nearest selected ones are (`ann.base`)."""
         ...
 

@@ -41,6 +41,12 @@ class Blobs:
     def __getitem__(self, row: int) -> bytes:
         return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()
 
+    def take(self, rows: Ordinals) -> list[bytes]:
+        """Return the byte strings of these rows."""
+        starts, ends = self.offsets.take(rows).tolist(), self.offsets.take(rows + 1).tolist()
+        data = self.data.data
+        return [bytes(data[start:end]) for start, end in zip(starts, ends, strict=True)]
+
     def lengths(self, rows: Ordinals) -> NDArray[np.int64]:
         """Return how long these rows are."""
         return (self.offsets[rows + 1] - self.offsets[rows]).astype(np.int64)

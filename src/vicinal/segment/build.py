@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal import metadata
-from vicinal.ann import exact, signs
+from vicinal.ann import calibration, exact, signs
 from vicinal.ann.signs import Recipe, SignCodes
 from vicinal.model import Floats, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
@@ -226,7 +226,7 @@ def _codes(path: Path, seal: Seal, metric: Metric, recipe: Recipe | None) -> Sig
     values: Floats = file.unverified_array("values")
     if recipe is not None and len(values) >= signs.ROWS_MIN:
         return signs.by_recipe(values, metric, recipe)
-    return signs.build(values, file.array("norms"), metric)
+    return calibration.build(values, file.array("norms"), metric)
 
 
 def _chunks(rows: Ordinals) -> Iterator[Ordinals]:

@@ -84,6 +84,10 @@ class Strings(Sequence[str]):
             raise IndexError(place)
         return self.blobs[place].decode()
 
+    def take(self, places: Ordinals) -> list[str]:
+        """Return the strings at these places."""
+        return [each.decode() for each in self.blobs.take(places)]
+
 
 class Column:
     """A sealed column, made from the arrays that `arrays` gives."""

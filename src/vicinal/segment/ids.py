@@ -55,6 +55,10 @@ class IdTable:
     def __getitem__(self, row: int) -> str:
         return self.ids[row]
 
+    def take(self, rows: Ordinals) -> list[str]:
+        """Return the ids of these rows."""
+        return self.ids.take(rows)
+
     def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
         """Return the row of each id, -1 where there is none; ``(len(ids),)``."""
         found = np.full(len(ids), -1, np.int64)

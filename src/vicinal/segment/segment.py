@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vicinal.ann.base import Proposal
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.signs import Recipe, SignCodes, SignIndex
 from vicinal.errors import Corruption
@@ -19,7 +20,7 @@ from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import Effort, Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
-from vicinal.segment.base import Method, Selection, method, proposed, scored_count
+from vicinal.segment.base import Method, Selection, method, propose
 from vicinal.segment.blobs import Blobs
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
@@ -54,16 +55,16 @@ class Segment:
             {name: ids.array(name) for name in ("offsets", "bytes", "hashes", "rows")}
         )
         self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
-        self._exact = ExactIndex(self._values, self._values_file.array("norms"), metric)
+        norms = self._values_file.array("norms")
+        self._exact = ExactIndex(self._values, norms, metric, about_to_read=self._verify)
         self._signs: SignIndex | None = None
         self.recipe: Recipe | None = None
         self.lacks_codes = False
         if layout.CODES in record.components:
             try:
                 file = self._open(layout.CODES)
-                names = ("codes", "offset", "scale", "candidates")
-                codes = SignCodes.of({name: file.array(name) for name in names})
-                self._signs = SignIndex(codes, metric)
+                codes = SignCodes.of({name: file.array(name) for name in file.names})
+                self._signs = SignIndex(codes, self._exact)
                 self.recipe = codes.recipe
             except Corruption as error:
                 # Codes are made from the values, so nothing is lost: search exactly until
@@ -96,10 +97,11 @@ class Segment:
 
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """Return these rows' metadata."""
-        offsets = self._metadata.offsets
-        for row in rows:
-            self._metadata_file.verify_slice("bytes", int(offsets[row]), int(offsets[row + 1]))
-        return [self._metadata[row] for row in rows.tolist()]
+        if not self._metadata_file.is_verified:
+            offsets = self._metadata.offsets
+            for row in rows:
+                self._metadata_file.verify_slice("bytes", int(offsets[row]), int(offsets[row + 1]))
+        return self._metadata.take(rows)
 
     def all_metadata(self) -> Blobs:
         """Return the metadata of all rows, verified."""
@@ -110,18 +112,15 @@ class Segment:
         """See `segment.base.View`."""
         return method(self._signs, selection, effort)
 
-    def scored_count(self, k: int, selection: Selection, effort: Effort) -> int:
+    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Proposal:
         """See `segment.base.View`."""
-        return scored_count(self._signs, k, selection, effort)
+        return propose(self._exact, self._signs, query, k, selection, effort)
 
-    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
-        """See `segment.base.View`."""
-        rows = proposed(self._signs, query, k, selection, effort)
+    def _verify(self, rows: Ordinals | None) -> None:
         if rows is None:
             self._values_file.verify_all()
-            return self._exact.candidates(query, k, selection.mask)
-        self._values_file.verify_rows("values", rows)
-        return self._exact.candidates_among(query, k, rows)
+        else:
+            self._values_file.verify_rows("values", rows)
 
     def _open(self, name: str) -> ComponentFile:
         return ComponentFile(self._folder / name, name, self.record.components[name])
@@ -163,11 +162,7 @@ class SegmentView:
         """See `segment.base.View`."""
         return self.segment.method(selection, effort)
 
-    def scored_count(self, k: int, selection: Selection, effort: Effort) -> int:
-        """See `segment.base.View`."""
-        return self.segment.scored_count(k, selection, effort)
-
-    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
+    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Proposal:
         """See `segment.base.View`."""
         return self.segment.candidates(query, k, selection, effort)
 
@@ -177,11 +172,14 @@ class SegmentView:
 
     def ids(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
-        return [self.segment.ids[row] for row in rows.tolist()]
+        return self.segment.ids.take(rows)
 
     def namespaces(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
-        found = (self.segment.namespaces.value(row) for row in rows.tolist())
+        column = self.segment.namespaces
+        if not len(column.keys):
+            return [""] * len(rows)
+        found = (column.value(row) for row in rows.tolist())
         return ["" if each is None else str(each) for each in found]
 
     def metadata(self, rows: Ordinals) -> list[bytes]:

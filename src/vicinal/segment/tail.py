@@ -16,6 +16,7 @@ import numpy as np
 
 from vicinal import metadata
 from vicinal.ann import exact, signs
+from vicinal.ann.base import Proposal
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.signs import GrowingSigns, Recipe, SignIndex
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
@@ -29,7 +30,7 @@ from vicinal.model import (
     Ordinals,
     VectorBatch,
 )
-from vicinal.segment.base import Method, Selection, method, proposed, scored_count
+from vicinal.segment.base import Method, Selection, method, propose
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 
@@ -139,13 +140,14 @@ class Tail:
         """Return the rows as they are now, unchanged by whatever is done next."""
         self._is_live_shared = True
         count = self.row_count
+        index = ExactIndex(self._values[:count], self._norms[:count], self._metric)
         return TailView(
             live=self._live[:count],
             live_count=self.live_count,
             _values=self._values[:count],
-            _exact=ExactIndex(self._values[:count], self._norms[:count], self._metric),
+            _exact=index,
             recipe=self._recipe,
-            _signs=None if self._signs is None else self._signs.index(count),
+            _signs=None if self._signs is None else SignIndex(self._signs.codes(count), index),
             _tail=self,
             _kill_count=self.kill_count,
             _ids=self._ids,
@@ -238,16 +240,9 @@ class TailView:
         """See `segment.base.View`."""
         return method(self._signs, selection, effort)
 
-    def scored_count(self, k: int, selection: Selection, effort: Effort) -> int:
+    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Proposal:
         """See `segment.base.View`."""
-        return scored_count(self._signs, k, selection, effort)
-
-    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Ordinals:
-        """See `segment.base.View`."""
-        rows = proposed(self._signs, query, k, selection, effort)
-        if rows is None:
-            return self._exact.candidates(query, k, selection.mask)
-        return self._exact.candidates_among(query, k, rows)
+        return propose(self._exact, self._signs, query, k, selection, effort)
 
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""

@@ -24,6 +24,7 @@ from vicinal.model import (
 )
 
 ROWS, DIMENSIONS, SEED = 6_000, 48, 11
+FEW = 60  # rows, so few that each is measured
 
 
 def vectors() -> Floats:
@@ -33,9 +34,15 @@ def vectors() -> Floats:
     return (random.normal(size=(ROWS + 50, 12)) @ surface).astype(np.float32)
 
 
+def part_of(row: int) -> bytes:
+    if row % 10 == 0:
+        return b"tenth"
+    return b"few" if row % 100 == 1 else b"rest"
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
-    """An engine with one sealed segment of all rows, of which every tenth is `even`."""
+    """An engine with one sealed segment of all rows, in parts of different size."""
     folder: Path = tmp_path_factory.mktemp("effort")
     engine = EmbeddedEngine.open(folder, EngineOptions(tail_rows_max=ROWS))
     engine.create_index(DOCS, IndexConfig(DIMENSIONS, Metric.COSINE), None)
@@ -45,7 +52,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]
         [f"v{row}" for row in range(ROWS)],
         vectors()[:ROWS],
         [""] * ROWS,
-        [b'{"part":"%s"}' % (b"tenth" if row % 10 == 0 else b"rest") for row in range(ROWS)],
+        [b'{"part":"%s"}' % part_of(row) for row in range(ROWS)],
     )
     last = engine.append(DOCS, Upsert(batch)).result()
     assert engine.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
@@ -87,14 +94,24 @@ def test_standard_effort_finds_what_exact_effort_finds(engine: EmbeddedEngine) -
     assert found >= 0.995 * 10 * 50
 
 
-def test_an_explanation_names_how_a_filter_was_used(engine: EmbeddedEngine) -> None:
-    tenth = Predicate("part", Operator.EQ, ("tenth",))
+@pytest.mark.parametrize(
+    ("part", "selected_count", "method"),
+    [("tenth", ROWS // 10, "codes of the selected rows"),
+     ("few", FEW, "exact over the selected rows"),
+     ("rest", ROWS - ROWS // 10 - FEW, "codes")],
+)  # fmt: skip
+def test_an_explanation_names_how_a_filter_was_used(
+    engine: EmbeddedEngine, part: str, selected_count: int, method: str
+) -> None:
+    wanted = Predicate("part", Operator.EQ, (part,))
 
-    (step,) = engine.query(DOCS, ask(vectors()[ROWS], Effort.STANDARD, tenth)).steps
+    (step,) = engine.query(DOCS, ask(vectors()[ROWS], Effort.STANDARD, wanted)).steps
 
     assert step.part.startswith("segment ")
-    assert step.selected_count == step.scored_count == ROWS // 10
-    assert step.method == "exact over the selected rows"
+    assert step.selected_count == selected_count
+    assert step.method == method
+    assert 10 <= step.measured_count <= step.scored_count <= selected_count
+    assert (step.scored_count == selected_count) == method.startswith("exact")
     assert min(step.select_ms, step.propose_ms, step.measure_ms) >= 0
 
 

@@ -161,8 +161,8 @@ def test_dead_rows_are_found_nowhere(tmp_path: Path) -> None:
     query = np.array([0, 0], np.float32)
     everything = view.select("", ())
     assert everything.count == 3
-    assert 1 in view.candidates(query, 1, everything, Effort.EXACT)
-    assert 0 not in view.candidates(query, 1, everything, Effort.EXACT)
+    assert 1 in view.candidates(query, 1, everything, Effort.EXACT).rows
+    assert 0 not in view.candidates(query, 1, everything, Effort.EXACT).rows
 
 
 @pytest.mark.parametrize("component", ["values", "ids", "metadata", "namespaces", "column-1"])

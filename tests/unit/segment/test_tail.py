@@ -193,7 +193,7 @@ def test_the_nearest_selected_rows_are_proposed_whether_few_or_many(count: int) 
     proposed = view.candidates(np.array([500, 0], np.float32), 2, selection, Effort.STANDARD)
 
     assert selection.count == count
-    assert set(proposed.tolist()) == set(range(max(count - 2, 0), count))
+    assert set(proposed.rows.tolist()) == set(range(max(count - 2, 0), count))
 
 
 # Any history

@@ -1,0 +1,227 @@
+"""Measures what sign codes it takes for the rows of a segment, and whether any will do.
+
+There are data that no number of bits orders well, and how much slack a search needs
+depends on the data, too (`signs`). So rows of the segment serve as queries: their exact
+answers are computed, and for each true neighbour how much slack would have found it. The
+slack of an effort is what finds the share of neighbours that the effort promises. Of the
+code lengths, the one is kept whose searches cost least by a simple model; when none
+reaches `RECALL_MIN`, there are no codes and the segment is searched exactly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.ann import projection, signs
+from vicinal.ann.exact import ExactIndex
+from vicinal.ann.signs import DEPTHS, EFFORTS, Recipe, SignCodes
+from vicinal.model import Effort, Floats, Metric, Ordinals
+
+BITS = (512, 1024, 2048)
+"""Code lengths tried, shortest first."""
+
+RECALLS = {
+    Effort.LOW: (0.992, 0.99),
+    Effort.STANDARD: (0.999, 0.997),
+    Effort.HIGH: (1.0, 0.999),
+}
+"""The share of the probes' true neighbours that each effort finds, for the two depths."""
+
+RECALL_MIN = 0.99
+"""Codes with which a search finds less even at the largest slack are not kept."""
+
+# More slack than the probes needed, in shares of the bits, at the first depth: ten neighbours
+# of each probe are few to tell what one of a thousand needs.
+_MARGINS = {Effort.LOW: 0.0, Effort.STANDARD: 0.004, Effort.HIGH: 0.012}
+_MOST = 80  # percent of searches that do with the rows that are ranked at first
+_PROBES = 160
+_SAME = 1e-5  # relative difference below which two rows are one
+_TIED = 32  # more neighbours than the deepest are looked at, as they may tie with it
+_CHUNK_ROWS = 16_384
+_SEED = 20_240_521
+_NEVER = 1 << 20  # bits of slack that no search has
+# What comparing 512 bits, and projecting a dimension of the query on a direction, cost in
+# dimensions of a row that are measured (benchmarks/ann_kinds.py).
+_COST_OF_512_BITS = 5.1
+_COST_OF_PROJECTING = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """The exact answers of the probes.
+
+    Attributes:
+        probes: ``(p, d)``.
+        rows: ``(p, deepest + tied)``: the nearest rows other than the probe itself.
+        distances: Of those, ascending (`_comparable`).
+        same: For each probe, the rows that equal it.
+    """
+
+    probes: Floats
+    rows: NDArray[np.int64]
+    distances: Floats
+    same: Sequence[Ordinals]
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """What searches with some codes would have needed.
+
+    Attributes:
+        slack: For each of `DEPTHS` ``(p, k)``: bits of slack that find each neighbour.
+        within: For each of `DEPTHS` ``(p, bits)``: how many rows' codes lie within the reach
+            and so many bits.
+    """
+
+    slack: tuple[NDArray[np.int64], ...]
+    within: tuple[NDArray[np.int64], ...]
+
+
+def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None:
+    """Return the cheapest codes that are good enough for these rows, or None.
+
+    Args:
+        values: ``(n, d)`` float32; may be memory-mapped, and is read a few times over.
+        row_norms: ``(n,)`` float32, as `exact.norms` gives them.
+        metric: How rows are measured.
+    """
+    row_count, dimensions = values.shape
+    scale = float(row_norms.max()) if metric is Metric.DOT_PRODUCT else 1.0
+    if row_count < signs.ROWS_MIN or scale == 0.0 or not np.isfinite(scale):
+        return None
+    truth = _truth(values, row_norms, metric)
+    exact = ExactIndex(values, row_norms, metric)
+    best: SignCodes | None = None
+    best_cost = float(row_count * dimensions)  # of measuring every row
+    for bits in BITS:
+        cost = row_count * _COST_OF_512_BITS * bits / 512
+        cost += _COST_OF_PROJECTING * bits * dimensions
+        if cost + signs.opened_count(DEPTHS[0]) * dimensions >= best_cost:
+            break
+        codes, offset = projection.encode(values, metric, scale, bits)
+        needs = _needs(codes, offset, exact, truth)
+        slack = _slack(needs, bits)
+        if slack is None:
+            continue
+        scored = [
+            within[:, min(each, bits - 1)]
+            for within, each in zip(
+                needs.within, slack[EFFORTS.index(Effort.STANDARD)], strict=True
+            )
+        ]
+        cost += float(scored[0].mean()) * dimensions
+        if cost < best_cost:
+            near, far = (int(np.percentile(each, _MOST)) for each in scored)
+            recipe = Recipe(bits, scale, slack, (near, max(near, far)))
+            best, best_cost = SignCodes(codes, offset, recipe), cost
+    return best
+
+
+def _truth(values: Floats, row_norms: Floats, metric: Metric) -> _Truth:
+    random = np.random.RandomState(_SEED)  # unlike the newer generators', its stream is frozen
+    chosen = np.sort(random.choice(len(values), min(_PROBES, len(values)), replace=False))
+    probes = np.ascontiguousarray(values[chosen])
+    deepest = max(DEPTHS) + _TIED
+    rows = np.zeros((len(probes), deepest), np.int64)
+    nearest = np.full((len(probes), deepest), np.inf, np.float32)
+    same: list[list[int]] = [[] for _ in probes]
+    for start in range(0, len(values), _CHUNK_ROWS):
+        end = min(start + _CHUNK_ROWS, len(values))
+        near, is_same = _comparable(values[start:end], row_norms[start:end], probes, metric)
+        for probe, row in zip(*(each.tolist() for each in np.nonzero(is_same)), strict=True):
+            same[probe].append(start + row)
+        both = np.concatenate([nearest, near], axis=1)
+        both_rows = np.concatenate(
+            [rows, np.broadcast_to(np.arange(start, end), (len(probes), end - start))], axis=1
+        )
+        kept = np.argpartition(both, deepest - 1, axis=1)[:, :deepest]
+        nearest = np.take_along_axis(both, kept, axis=1)
+        rows = np.take_along_axis(both_rows, kept, axis=1)
+    order = np.argsort(nearest, axis=1)
+    return _Truth(
+        probes,
+        np.take_along_axis(rows, order, axis=1),
+        np.take_along_axis(nearest, order, axis=1),
+        [np.array(each, np.int64) for each in same],
+    )
+
+
+def _comparable(
+    rows: Floats, row_norms: Floats, queries: Floats, metric: Metric
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return ``(queries, rows)`` distances that order rows as the metric does.
+
+    Rows that are the same as the query are infinitely far, and told: they are found by any
+    code. So are rows whose numbers overflow.
+    """
+    with np.errstate(all="ignore"):
+        dots = np.ascontiguousarray(projection.products(rows, queries).T)
+        query_norms = np.linalg.norm(queries, axis=1)[:, None]
+        if metric is Metric.DOT_PRODUCT:
+            distances = -dots
+        elif metric is Metric.EUCLIDEAN:
+            distances = np.square(row_norms) - 2 * dots
+        else:
+            distances = -np.divide(dots, row_norms, out=np.zeros_like(dots), where=row_norms > 0)
+        is_same = dots >= (1 - _SAME) * np.square(query_norms)
+        is_same &= np.abs(row_norms - query_norms) <= _SAME * query_norms
+    distances[is_same | np.isnan(distances)] = np.inf
+    return distances, is_same
+
+
+def _needs(codes: projection.Bits, offset: Floats, exact: ExactIndex, truth: _Truth) -> _Needs:
+    """Search for each probe as `signs.SignIndex` does, and note what would have helped."""
+    bits = len(offset)
+    slack = [np.zeros((len(truth.probes), depth), np.int64) for depth in DEPTHS]
+    within = [np.zeros((len(truth.probes), bits), np.int64) for _ in DEPTHS]
+    for place, probe in enumerate(truth.probes):
+        code = projection.code_of_query(probe, exact.metric, offset)
+        hammings = signs.distances(codes, code)
+        hammings[truth.same[place]] = bits
+        counts = np.cumsum(np.bincount(hammings, minlength=2 * bits + 1))
+        for depth, needed, reached in zip(DEPTHS, slack, within, strict=True):
+            opened_to = int(np.searchsorted(counts, signs.opened_count(depth)))
+            opened = np.flatnonzero(hammings <= opened_to)[: signs.OPENED_MAX]
+            estimates = exact.estimates(opened, exact.products(probe, opened))
+            reach = signs.reach(hammings[opened[np.argsort(estimates)[:depth]]])
+            near = _as_near_as(depth, truth.distances[place])
+            # Of rows that tie with the last, those are wanted that are found first.
+            wanted = np.sort(hammings[truth.rows[place, :near]])[:depth]
+            missing = np.where(wanted <= opened_to, 0, np.maximum(wanted - reach, 0))
+            missing[counts[wanted] > signs.OPENED_MAX] = _NEVER
+            needed[place, : len(wanted)] = missing
+            upto = np.maximum(np.minimum(reach + np.arange(bits), 2 * bits), opened_to)
+            reached[place] = np.minimum(counts[upto], signs.OPENED_MAX)
+    return _Needs(tuple(slack), tuple(within))
+
+
+def _as_near_as(depth: int, distances: Floats) -> int:
+    """Return how many rows are as near as the depth-th; what is infinitely far is no row."""
+    bound = distances[depth - 1]
+    if not np.isfinite(bound):
+        return int(np.isfinite(distances[:depth]).sum())
+    # A little more, as distances are estimated.
+    return int(np.searchsorted(distances, bound + np.float32(1e-5) * np.abs(bound), "right"))
+
+
+def _slack(
+    needs: _Needs, bits: int
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None:
+    """Return the slack for each of `EFFORTS`, or None when none is enough."""
+    near, far = (np.sort(each, axis=None) for each in needs.slack)
+    if np.mean(near < _NEVER) < RECALL_MIN:
+        return None
+
+    def enough(needed: NDArray[np.int64], share: float) -> int:
+        place = min(int(np.ceil(share * len(needed))), len(needed)) - 1
+        reachable = needed[needed < _NEVER]
+        return int(needed[place]) if needed[place] < _NEVER else int(reachable[-1])
+
+    def both(effort: Effort) -> tuple[int, int]:
+        share_near, share_far = RECALLS[effort]
+        return enough(near, share_near) + round(_MARGINS[effort] * bits), enough(far, share_far)
+
+    low, standard, high = (both(each) for each in EFFORTS)
+    return low, standard, high

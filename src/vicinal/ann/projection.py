@@ -1,0 +1,163 @@
+"""Sign codes: one bit a direction, whose Hamming distance estimates an angle.
+
+Rows and queries are lifted so that the angle between them orders rows as the metric does:
+
+    cosine        v / |v|
+    dot-product   (v / s, sqrt(1 - |v|^2 / s^2)) with s the largest norm; a query (q / |q|, 0)
+    euclidean     v
+
+Then the mean is taken off, and the signs of the projections on random orthogonal
+directions are the code (Charikar, Similarity Estimation Techniques from Rounding
+Algorithms, 2002; orthogonal directions make the estimate steadier). Directions depend on
+nothing but the number of dimensions, so all segments share them, and a query is projected
+once for all of them.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.model import Floats, Metric
+
+Bits = NDArray[np.uint8]
+
+_MEAN_ROWS_MAX = 50_000
+_CHUNK_ROWS = 16_384
+_SEED = 20_240_521
+_ROUNDS = 3
+
+
+def encode(values: Floats, metric: Metric, scale: float, bits: int) -> tuple[Bits, Floats]:
+    """Return the codes of rows, and the projected mean that was taken off.
+
+    Args:
+        values: ``(n, d)`` float32.
+        metric: How rows are measured.
+        scale: The largest norm for dot-product, 1 otherwise.
+        bits: A multiple of 8.
+
+    Returns:
+        ``(n, bits / 8)`` and ``(bits,)``; `codes_of` continues with the latter.
+    """
+    step = -(-len(values) // _MEAN_ROWS_MAX)
+    mean = _lifted(values[::step], metric, scale).mean(axis=0, dtype=np.float64)
+    offset = products(mean[None, :].astype(np.float32), _directions(len(mean), bits))[0]
+    return codes_of(values, metric, scale, offset), offset
+
+
+def codes_of(values: Floats, metric: Metric, scale: float, offset: Floats) -> Bits:
+    """Return the codes of more rows, with the mean of earlier ones taken off."""
+    codes = np.empty((len(values), len(offset) // 8), np.uint8)
+    for start in range(0, len(values), _CHUNK_ROWS):
+        lifted = _lifted(values[start : start + _CHUNK_ROWS], metric, scale)
+        projected = products(lifted, _directions(lifted.shape[1], len(offset)))
+        with np.errstate(invalid="ignore"):  # rows that overflow get some code or other
+            codes[start : start + _CHUNK_ROWS] = np.packbits(projected > offset, axis=1)
+    return codes
+
+
+def code_of_query(query: Floats, metric: Metric, offset: Floats) -> Bits:
+    """Return the code of a query, ``(bits / 8,)``."""
+    return np.packbits(_projected_query(query.tobytes(), metric, len(offset)) > offset)
+
+
+def _lifted(rows: Floats, metric: Metric, scale: float) -> Floats:
+    if metric is Metric.EUCLIDEAN:
+        return rows
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        if metric is Metric.COSINE:
+            unit: Floats = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+            return unit
+        heights = np.sqrt(np.maximum(1.0 - np.square(norms / scale), 0.0))
+    lifted: Floats = np.concatenate([rows / scale, heights], axis=1, dtype=np.float32)
+    return lifted
+
+
+@lru_cache(maxsize=64)
+def _projected_query(query: bytes, metric: Metric, bits: int) -> Floats:
+    """Project a query, ``(bits,)``; kept, as every segment of an index asks for the same."""
+    lifted = np.frombuffer(query, np.float32)
+    if metric is not Metric.EUCLIDEAN:
+        norm = np.linalg.norm(lifted.astype(np.float64))
+        lifted = (lifted / norm).astype(np.float32) if norm > 0 else lifted
+    if metric is Metric.DOT_PRODUCT:
+        lifted = np.append(lifted, np.float32(0.0))
+    projected: Floats = _mixed(lifted[None, :], bits)[0]
+    return projected
+
+
+def products(rows: Floats, others: Floats) -> Floats:
+    """Return ``rows @ others.T``, on this thread alone.
+
+    numpy would hand it to a thread on every core, which takes them from searches and then
+    spins for a while; faiss keeps to the threads that it was allowed.
+    """
+    transform = faiss.LinearTransform(others.shape[1], len(others), False)
+    faiss.copy_array_to_vector(others.ravel(), transform.A)
+    transform.is_trained = True
+    found: Floats = transform.apply(rows)
+    return found
+
+
+@lru_cache(maxsize=16)
+def _directions(dimensions: int, bits: int) -> Floats:
+    """Return the random directions ``(bits, dimensions)``, orthogonal in blocks."""
+    return np.ascontiguousarray(_mixed(np.eye(dimensions, dtype=np.float32), bits).T)
+
+
+def _mixed(rows: Floats, bits: int) -> Floats:
+    """Project rows ``(n, d)`` on the random directions, ``(n, bits)``.
+
+    A block of directions is `_ROUNDS` times a change of random signs and a Hadamard
+    transform: as good as a random rotation (Ailon and Chazelle, The Fast Johnson-
+    Lindenstrauss Transform, 2009), in a few microseconds where a matrix would have to be
+    read from memory.
+    """
+    plan = _Plan.of(rows.shape[1], bits)
+    left, right = plan.left, plan.right
+    padded = np.zeros((len(rows), 1, len(left) * len(right)), np.float32)
+    padded[:, 0, : rows.shape[1]] = rows
+    mixed: Floats = padded
+    with np.errstate(over="ignore", invalid="ignore"):
+        for signs in plan.signs:
+            turned = (mixed * signs).reshape(len(rows), -1, len(left), len(right))
+            mixed = (left @ turned @ right).reshape(len(rows), -1, padded.shape[2])
+    return mixed.reshape(len(rows), -1)[:, :bits]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What `_mixed` multiplies with.
+
+    A Hadamard transform of a length of ``a * b`` is one of ``a`` over the columns and one
+    of ``b`` over the rows of an ``(a, b)`` array: `left` and `right`. `signs` is
+    ``(rounds, blocks, a * b)``, the same on every machine.
+    """
+
+    left: Floats
+    right: Floats
+    signs: Floats
+
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def of(dimensions: int, bits: int) -> "_Plan":
+        """Return the plan for so many dimensions and bits."""
+        exponent = max(dimensions - 1, 1).bit_length()
+        length = 1 << exponent
+        random = np.random.RandomState(_SEED)  # unlike newer generators', its stream is frozen
+        signs = random.randint(0, 2, (_ROUNDS, -(-bits // length), length)) * 2 - 1
+        left, right = _hadamard(exponent // 2), _hadamard(exponent - exponent // 2)
+        return _Plan(left, right, signs.astype(np.float32))
+
+
+def _hadamard(exponent: int) -> Floats:
+    """Return the orthonormal Hadamard matrix of ``2 ** exponent`` rows."""
+    matrix = np.ones((1, 1))
+    for _ in range(exponent):
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    scaled: Floats = (matrix / np.sqrt(len(matrix))).astype(np.float32)
+    return scaled

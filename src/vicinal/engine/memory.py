@@ -1,0 +1,36 @@
+"""What the engine asks of the C allocator (glibc's; anywhere else it asks nothing).
+
+Sealing and merging pass hundreds of megabytes through arrays of a few megabytes each. Left
+alone, glibc keeps what they free for later, in one heap for each thread: at 50,000 vectors
+of 768 dimensions 180 MB, against 30 MB that are in use.
+"""
+
+import ctypes
+from functools import cache
+
+_LARGE_BYTES = 1 << 20
+_M_MMAP_THRESHOLD = -3  # malloc.h
+
+
+def keep_large_apart() -> None:
+    """Have large arrays given back to the system as soon as they are freed."""
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def give_back() -> None:
+    """Give freed memory back to the system; takes milliseconds."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        libc = ctypes.CDLL(None)
+        libc.malloc_trim, libc.mallopt  # noqa: B018 - asks whether there are such functions
+    except (OSError, AttributeError):
+        return None
+    return libc

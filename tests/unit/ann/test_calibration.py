@@ -1,0 +1,163 @@
+"""Sign codes measure themselves: they are kept only where they find what exact search finds."""
+
+import numpy as np
+import pytest
+
+from tests.support.clusters import clustered
+from vicinal.ann import calibration, exact, signs
+from vicinal.ann.exact import ExactIndex
+from vicinal.ann.signs import EFFORTS, SignCodes, SignIndex
+from vicinal.model import Effort, Floats, Mask, Metric
+
+METRICS = list(Metric)
+SEED = 7
+
+
+def build(values: Floats, metric: Metric) -> SignCodes | None:
+    return calibration.build(values, exact.norms(values), metric)
+
+
+def index_of(values: Floats, codes: SignCodes, metric: Metric) -> SignIndex:
+    return SignIndex(codes, ExactIndex(values, exact.norms(values), metric))
+
+
+def recall(
+    values: Floats,
+    codes: SignCodes,
+    queries: Floats,
+    metric: Metric,
+    k: int,
+    effort: Effort = Effort.STANDARD,
+    allowed: Mask | None = None,
+) -> float:
+    """Return the share of the k nearest, ties included, that are among the candidates."""
+    index = index_of(values, codes, metric)
+    oracle = ExactIndex(values, exact.norms(values), metric)
+    found = 0
+    for query in queries:
+        nearest = oracle.candidates(query, k, allowed).rows
+        proposed = index.candidates(query, k, allowed, effort).rows
+        found += min(k, len(np.intersect1d(nearest, proposed)))
+    return found / (k * len(queries))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_each_effort_finds_what_it_promises_for_queries_it_has_not_seen(metric: Metric) -> None:
+    values = clustered(12_200, 96)
+    values, queries = np.ascontiguousarray(values[:12_000]), values[12_000:]
+
+    codes = build(values, metric)
+
+    assert codes is not None
+    # Of 2,000 neighbours, four more may be missed than were of the probes' 1,600.
+    assert recall(values, codes, queries, metric, 10, Effort.LOW) >= 0.988
+    assert recall(values, codes, queries, metric, 10, Effort.STANDARD) >= 0.997
+    assert recall(values, codes, queries, metric, 10, Effort.HIGH) >= 0.998
+    assert recall(values, codes, queries[:50], metric, 100) >= 0.997
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.02])
+def test_what_was_measured_without_a_filter_is_enough_with_one(share: float) -> None:
+    values = clustered(12_100, 96)
+    values, queries = np.ascontiguousarray(values[:12_000]), values[12_000:]
+    codes = build(values, Metric.COSINE)
+    assert codes is not None
+    allowed = np.random.default_rng(SEED).random(len(values)) < share
+
+    assert recall(values, codes, queries, Metric.COSINE, 10, allowed=allowed) >= 0.99
+
+
+def test_rows_that_pass_a_filter_are_found_however_far_they_are() -> None:
+    values = clustered(12_000, 64)
+    codes = build(values, Metric.EUCLIDEAN)
+    assert codes is not None
+    index = index_of(values, codes, Metric.EUCLIDEAN)
+    query = values[0]
+    distances = np.linalg.norm(values - query, axis=1)
+    # Half of all rows, and none that is among the nearer half.
+    allowed = distances > np.median(distances)
+
+    proposed = index.candidates(query, 10, allowed).rows
+
+    nearest = np.flatnonzero(allowed)[np.argsort(distances[allowed])[:10]]
+    assert allowed[proposed].all()
+    assert len(np.intersect1d(nearest, proposed)) >= 9
+
+
+def test_a_higher_effort_reads_more_rows_and_finds_no_less() -> None:
+    values = clustered(12_100, 96)
+    values, queries = np.ascontiguousarray(values[:12_000]), values[12_000:]
+    codes = build(values, Metric.COSINE)
+    assert codes is not None
+    index = index_of(values, codes, Metric.COSINE)
+
+    scored = [
+        sum(index.candidates(query, 10, None, effort).scored_count for query in queries)
+        for effort in EFFORTS
+    ]
+    recalls = [recall(values, codes, queries, Metric.COSINE, 10, effort) for effort in EFFORTS]
+
+    assert scored == sorted(set(scored))
+    assert recalls == sorted(recalls)
+
+
+def test_an_easy_query_reads_fewer_rows_than_a_hard_one() -> None:
+    values = clustered(12_000, 96)
+    codes = build(values, Metric.COSINE)
+    assert codes is not None
+    index = index_of(values, codes, Metric.COSINE)
+    nowhere = np.random.default_rng(SEED).normal(size=(20, 96)).astype(np.float32)
+
+    easy = [index.candidates(row, 10, None).scored_count for row in values[:20]]
+    hard = [index.candidates(row, 10, None).scored_count for row in nowhere]
+
+    assert np.mean(hard) > 1.5 * np.mean(easy)
+
+
+def test_data_that_directions_cannot_order_gets_no_codes() -> None:
+    on_a_line = np.random.default_rng(SEED).normal(size=(5_000, 1)).astype(np.float32)
+
+    assert build(on_a_line, Metric.EUCLIDEAN) is None
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_few_rows_get_no_codes(metric: Metric) -> None:
+    assert build(clustered(signs.ROWS_MIN - 1, 32), metric) is None
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_rows_that_are_all_the_same_are_searched_one_way_or_the_other(
+    metric: Metric, value: float
+) -> None:
+    values = np.full((signs.ROWS_MIN, 16), value, np.float32)
+
+    codes = build(values, metric)
+
+    if codes is not None:
+        assert len(index_of(values, codes, metric).candidates(values[0], 10, None).rows) >= 10
+
+
+def test_a_row_with_many_duplicates_does_not_pass_for_easy_data() -> None:
+    distinct = clustered(300, 64)
+    values = distinct[np.random.default_rng(SEED).integers(0, 250, 10_000)]
+    queries = distinct[250:]
+
+    codes = build(values, Metric.COSINE)
+
+    assert codes is not None
+    assert recall(values, codes, queries, Metric.COSINE, k=10) >= 0.95
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_whose_norms_overflow_are_not_lost() -> None:
+    values = clustered(signs.ROWS_MIN, 16)
+    values[5] = 3e38
+    values[6] = 1e-38
+
+    for metric in METRICS:
+        codes = build(values, metric)
+
+        if codes is not None:
+            index = index_of(values, codes, metric)
+            assert len(index.candidates(values[5], 10, None).rows) >= 10
