@@ -57,7 +57,8 @@ class MetadataLevel(StrEnum):
 class Effort(StrEnum):
     """How hard a query looks, where segments are searched by codes (an extension).
 
-    `LOW` proposes fewer candidates, `HIGH` more; `EXACT` measures every vector.
+    Each but `EXACT`, which measures every vector, is a recall that segments have measured
+    what it takes for (`ann.calibration.RECALLS`).
     """
 
     LOW = "low"
@@ -76,11 +77,12 @@ class IndexAddress:
 
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
-    """What is fixed when an index is created."""
+    """What is fixed when an index is created. `effort` is that of queries that name none."""
 
     dimensions: int
     metric: Metric
     preset: str | None = None
+    effort: Effort = Effort.STANDARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +173,8 @@ class Accepted:
 class Query:
     """A search; exactly one of `vector` and `vector_id` is set.
 
-    `vector` is ``(dimensions,)`` float32 and finite. `namespace` ``""`` searches all.
-    With `explain` the result says how it was found.
+    `vector` is ``(dimensions,)`` float32 and finite. `namespace` ``""`` searches all. An
+    `effort` of None is the index's. With `explain` the result says how it was found.
     """
 
     top_k: int
@@ -182,7 +184,7 @@ class Query:
     filter: Filter = ()
     return_values: bool = False
     return_metadata: MetadataLevel = MetadataLevel.NONE
-    effort: Effort = Effort.STANDARD
+    effort: Effort | None = None
     explain: bool = False
 
 

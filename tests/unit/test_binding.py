@@ -72,6 +72,21 @@ def test_what_was_upserted_is_found_with_values_namespace_and_metadata(docs: Vec
     assert match.metadata == {"k": [1, {"x": None}]}
 
 
+def test_effort_is_the_index_s_or_the_query_s_and_must_be_a_known_one(database: Database) -> None:
+    docs = database.create_index("docs", dimensions=3, metric="cosine", effort="low")
+    docs.upsert([record("a")], wait=True)
+
+    (index,) = database.list_indexes()
+
+    assert index.config.effort == "low"
+    assert [match.id for match in docs.query(X, effort="exact").matches] == ["a"]
+    assert [match.id for match in docs.query_by_id("a", effort="high").matches] == ["a"]
+    with pytest.raises(InvalidInput, match="effort 'most' is none of low, standard, high, exact"):
+        docs.query(X, effort="most")
+    with pytest.raises(InvalidInput, match="effort 'most'"):
+        database.create_index("other", dimensions=3, metric="cosine", effort="most")
+
+
 def test_matches_have_neither_values_nor_metadata_unless_asked_for(docs: Vectorize) -> None:
     docs.upsert([record("a", metadata={"k": 1})], wait=True)
 

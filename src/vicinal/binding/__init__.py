@@ -7,7 +7,7 @@ Python objects into what those read. Nothing here knows which engine it drives.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,6 +23,7 @@ from vicinal.model import (
     Accepted,
     Delete,
     DropMetadataIndex,
+    Effort,
     Floats,
     Index,
     IndexAddress,
@@ -151,6 +152,7 @@ class Vectorize:
         filter: Mapping[str, Any] | None = None,
         return_values: bool = False,
         return_metadata: str | bool = "none",
+        effort: Effort | str | None = None,
     ) -> Matches:
         """Return the nearest vectors.
 
@@ -161,12 +163,13 @@ class Vectorize:
             filter: Like ``{"year": {"$gte": 1960}}``; properties need a metadata index.
             return_values: Whether matches have values.
             return_metadata: ``none``, ``indexed`` or ``all``; True is ``all``.
+            effort: ``low``, ``standard``, ``high`` or ``exact``; the index's if not given.
 
         Raises:
             InvalidInput: the vector, `top_k`, the filter or another argument cannot be.
         """
         asked = _request(top_k, None, namespace, filter, return_values, return_metadata)
-        return self._matches(asked, numbers(vector))
+        return self._matches(asked, numbers(vector), effort)
 
     def query_by_id(
         self,
@@ -177,13 +180,14 @@ class Vectorize:
         filter: Mapping[str, Any] | None = None,
         return_values: bool = False,
         return_metadata: str | bool = "none",
+        effort: Effort | str | None = None,
     ) -> Matches:
         """Return the vectors nearest to a stored one, itself first; none if it is unknown.
 
         Arguments and errors are those of `query`.
         """
         asked = _request(top_k, vector_id, namespace, filter, return_values, return_metadata)
-        return self._matches(asked, None)
+        return self._matches(asked, None, effort)
 
     def get_by_ids(self, ids: Sequence[str]) -> list[Vector]:
         """Return the stored vectors among `ids`, in the order asked.
@@ -261,8 +265,12 @@ class Vectorize:
             )
         return accepted
 
-    def _matches(self, request: shapes.QueryRequest, vector: object) -> Matches:
+    def _matches(
+        self, request: shapes.QueryRequest, vector: object, effort: Effort | str | None
+    ) -> Matches:
         asked = requests.checked_query(request, vector, self._dimensions, self._limits)
+        if effort is not None:
+            asked = replace(asked, effort=_member(Effort, effort, "effort"))
         result = self._engine.query(self._address, asked)
         has_metadata = asked.return_metadata is not MetadataLevel.NONE
         return Matches(
@@ -296,8 +304,11 @@ class Database:
         metric: Metric | str | None = None,
         preset: str | None = None,
         description: str | None = None,
+        effort: Effort | str | None = None,
     ) -> Vectorize:
         """Create an empty index, by `dimensions` and `metric` or by `preset`.
+
+        `effort` is that of queries that name none; ``standard`` if not given.
 
         Raises:
             IndexExists: the name is taken.
@@ -305,7 +316,10 @@ class Database:
             LimitExceeded: there are as many indexes as there may be.
         """
         config = shapes.IndexConfigRequest(
-            dimensions, None if metric is None else _member(Metric, metric, "metric"), preset
+            dimensions,
+            None if metric is None else _member(Metric, metric, "metric"),
+            preset,
+            None if effort is None else _member(Effort, effort, "effort"),
         )
         request = shapes.CreateIndexRequest(name, config, description)
         made = requests.checked_index(request, self._limits)

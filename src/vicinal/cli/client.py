@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -196,9 +197,11 @@ class Client:
         """Remove something."""
         return self._send("DELETE", path)
 
-    def post(self, path: str, body: object) -> Answer:
+    def post(
+        self, path: str, body: object, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Answer:
         """Send a JSON body."""
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json", **headers}
         return self._send("POST", path, content=msgspec.json.encode(body), headers=headers)
 
     def write(self, path: str, lines: bytes, *, wait_s: float = 0.0) -> Answer:

@@ -12,7 +12,7 @@ from vicinal.cli.client import (
     Written,
     target_options,
 )
-from vicinal.model import IndexType, Metric
+from vicinal.model import Effort, IndexType, Metric
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
 _TYPES = click.Choice([each.value for each in IndexType])
@@ -44,6 +44,11 @@ class _PropertyType(click.ParamType[tuple[str, str]]):
 @click.option("--dimensions", type=int, help="Length of every vector.")
 @click.option("--metric", type=click.Choice([each.value for each in Metric]), help="Distance.")
 @click.option("--preset", help="A model whose dimensions and metric to take instead.")
+@click.option(
+    "--effort",
+    type=click.Choice([each.value for each in Effort]),
+    help="How hard queries look that do not say; standard if not given.",
+)
 @click.option("--description", help="Any text.")
 @click.option(
     "--metadata-index",
@@ -61,6 +66,7 @@ def create(
     dimensions: int | None,
     metric: str | None,
     preset: str | None,
+    effort: str | None,
     description: str | None,
     metadata_indexes: tuple[tuple[str, str], ...],
     as_json: bool,
@@ -70,7 +76,10 @@ def create(
         raise click.UsageError("give either --dimensions and --metric, or --preset")
     if preset is None and (dimensions is None or metric is None):
         raise click.UsageError("--dimensions and --metric belong together")
-    config = {"preset": preset} if preset else {"dimensions": dimensions, "metric": metric}
+    config: dict[str, object] = (
+        {"preset": preset} if preset else {"dimensions": dimensions, "metric": metric}
+    )
+    config |= {"effort": effort} if effort else {}
     body = {"name": name, "config": config} | ({"description": description} if description else {})
     with target.connect() as client:
         answer = client.post(client.indexes(), body)

@@ -15,6 +15,7 @@ from vicinal.cli.client import (
     Target,
     target_options,
 )
+from vicinal.model import Effort
 
 MODEL_OF_DIMENSIONS = {
     384: "@hf/sentence-transformers/all-minilm-l6-v2",
@@ -41,6 +42,11 @@ MODEL_OF_DIMENSIONS = {
     show_default=True,
     help="How much metadata to return.",
 )
+@click.option(
+    "--effort",
+    type=click.Choice([each.value for each in Effort]),
+    help="How hard to look; the index's effort if not given.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
 @target_options
 def command(
@@ -55,6 +61,7 @@ def command(
     filter_: str | None,
     return_values: bool,
     metadata: str,
+    effort: str | None,
     as_json: bool,
 ) -> None:
     """Search INDEX; give one of --text, --vector and --id."""
@@ -73,7 +80,8 @@ def command(
             body["vector"] = _vector(vector)
         else:
             body["vectorId"] = vector_id
-        answer = client.post(client.indexes(index, "query"), body)
+        headers = {"vicinal-effort": effort} if effort else {}
+        answer = client.post(client.indexes(index, "query"), body, headers)
     for remark in answer.remarks:
         show.note(f"note: {remark}")
     if as_json:

@@ -181,7 +181,7 @@ class OpenIndex:
         # query takes every core, and waiting for them costs more than the search.
         faiss.omp_set_num_threads(1)
         try:
-            return search.query(self.snapshot, self.index.config.metric, query)
+            return search.query(self.snapshot, self.index.config, query)
         except Corruption as error:
             self._fail(error)
             raise

@@ -19,7 +19,9 @@ from vicinal.ann.base import Proposal
 from vicinal.distance import distances, score
 from vicinal.engine.snapshot import Snapshot
 from vicinal.model import (
+    Effort,
     Floats,
+    IndexConfig,
     Match,
     MetadataLevel,
     Metric,
@@ -52,11 +54,12 @@ class _Measured:
     distances: Floats
     scored_count: int
     selection: Selection
+    effort: Effort
     times: Sequence[float]
 
-    def step(self, query: Query) -> SearchStep:
+    def step(self) -> SearchStep:
         """Say how the view was searched."""
-        method = self.view.method(self.selection, query.effort)
+        method = self.view.method(self.selection, self.effort)
         select, propose, measure = (1e3 * (b - a) for a, b in pairwise(self.times))
         return SearchStep(
             part=self.view.name,
@@ -75,7 +78,7 @@ _NO_ROWS = Proposal(np.empty(0, np.int64), 0)
 _NO_DISTANCES: Floats = np.empty(0, np.float32)
 
 
-def query(snapshot: Snapshot, metric: Metric, query: Query) -> QueryResult:
+def query(snapshot: Snapshot, config: IndexConfig, query: Query) -> QueryResult:
     """Return the nearest vectors of a snapshot (`engine.base.Engine.query`)."""
     vector = _vector(snapshot, query)
     unindexed = tuple(
@@ -87,11 +90,12 @@ def query(snapshot: Snapshot, metric: Metric, query: Query) -> QueryResult:
     )
     if vector is None or unindexed:
         return QueryResult((), unindexed)
-    measured = [_measured(view, metric, vector, query) for view in snapshot.views]
+    metric, effort = config.metric, query.effort or config.effort
+    measured = [_measured(view, metric, vector, query, effort) for view in snapshot.views]
     hits = _nearest(measured, query.top_k)
     return QueryResult(
         _matches(snapshot, metric, query, hits),
-        steps=tuple(each.step(query) for each in measured) if query.explain else (),
+        steps=tuple(each.step() for each in measured) if query.explain else (),
     )
 
 
@@ -103,17 +107,19 @@ def _vector(snapshot: Snapshot, query: Query) -> Floats | None:
     return found[0].values if found else None
 
 
-def _measured(view: View, metric: Metric, vector: Floats, query: Query) -> _Measured:
+def _measured(
+    view: View, metric: Metric, vector: Floats, query: Query, effort: Effort
+) -> _Measured:
     times = [perf_counter()]
     selection = view.select(query.namespace, query.filter)
     times.append(perf_counter())
     proposal = _NO_ROWS
     if selection.count:
-        proposal = view.candidates(vector, query.top_k, selection, query.effort)
+        proposal = view.candidates(vector, query.top_k, selection, effort)
     times.append(perf_counter())
     measured = _distances(view, proposal.rows, vector, metric)
     times.append(perf_counter())
-    return _Measured(view, proposal.rows, measured, proposal.scored_count, selection, times)
+    return _Measured(view, proposal.rows, measured, proposal.scored_count, selection, effort, times)
 
 
 def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Floats:

@@ -7,7 +7,7 @@ was expected; they begin as the live service's do where its text is known.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import msgspec
@@ -251,18 +251,20 @@ def list_parameters(count: str | None, cursor: str | None, limits: Limits) -> Li
     return ListParameters(int(count), cursor or None)
 
 
-def effort(value: str | None) -> Effort:
-    """Read the header ``Vicinal-Effort``; an absent one means ``standard``.
+def effort(value: str | None) -> Effort | None:
+    """Read the header ``Vicinal-Effort``; an absent one means the index's.
 
     Raises:
         BadParameter: it is none of the efforts there are.
     """
+    if not value:
+        return None
     try:
-        return Effort(value or Effort.STANDARD)
+        return Effort(value)
     except ValueError:
         known = ", ".join(Effort)
         raise errors.BadParameter(
-            f"Vicinal-Effort must be one of {known}, got {(value or '')[:40]!r}"
+            f"Vicinal-Effort must be one of {known}, got {value[:40]!r}"
         ) from None
 
 
@@ -385,8 +387,9 @@ def _choices(shape: type, path: str) -> str:
 def _index_config(config: shapes.IndexConfigRequest | None, limits: Limits) -> IndexConfig:
     if config is None:
         raise errors.BadIndexConfig("Config must be provided")
+    effort = config.effort or Effort.STANDARD
     if config.preset is not None:
-        return _preset_config(config)
+        return replace(_preset_config(config), effort=effort)
     if config.dimensions is None or config.metric is None:
         missing = "dimensions" if config.dimensions is None else "metric"
         raise errors.BadIndexConfig(
@@ -397,7 +400,7 @@ def _index_config(config: shapes.IndexConfigRequest | None, limits: Limits) -> I
             f"Dimensions must be in range: [{limits.dimensions_min}, {limits.dimensions_max}], "
             f"got {config.dimensions}"
         )
-    return IndexConfig(config.dimensions, config.metric)
+    return IndexConfig(config.dimensions, config.metric, effort=effort)
 
 
 def _preset_config(config: shapes.IndexConfigRequest) -> IndexConfig:

@@ -147,7 +147,12 @@ def _index(index: model.Index) -> shapes.Index:
         name=index.name,
         created_on=created,
         modified_on=created,  # nothing of an index can be changed
-        config=shapes.IndexConfig(config.dimensions, config.metric, _or_unset(config.preset)),
+        config=shapes.IndexConfig(
+            config.dimensions,
+            config.metric,
+            _or_unset(config.preset),
+            UNSET if config.effort is model.Effort.STANDARD else config.effort,
+        ),
         description=_or_unset(index.description),
     )
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from vicinal.model import IndexType, Metric
+from vicinal.model import Effort, IndexType, Metric
 
 _Numbers = Meta(extra_json_schema={"type": "array", "items": {"type": "number"}})
 _Object = Meta(extra_json_schema={"type": "object"})
@@ -30,6 +30,7 @@ class IndexConfigRequest(Struct):
     dimensions: int | None = None
     metric: Metric | None = None
     preset: str | None = None
+    effort: Effort | None = None
 
 
 class CreateIndexRequest(Struct):
@@ -116,6 +117,7 @@ class IndexConfig(Struct):
     dimensions: int
     metric: Metric
     preset: str | UnsetType = UNSET
+    effort: Effort | UnsetType = UNSET
 
 
 class Index(Struct):

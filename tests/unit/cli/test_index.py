@@ -40,6 +40,17 @@ def test_a_preset_stands_for_dimensions_and_metric(vicinal: Commands) -> None:
     }
 
 
+def test_an_index_may_have_an_effort_of_its_own(vicinal: Commands) -> None:
+    vicinal.ok(
+        *("index", "create", "docs", "--preset", "@cf/baai/bge-small-en-v1.5"),
+        *("--effort", "high"),
+    )
+
+    (index,) = json.loads(vicinal.ok("index", "list", "--json"))
+
+    assert index["config"]["effort"] == "high"
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -52,6 +52,7 @@ def test_options_narrow_and_widen_the_answer(docs: Commands) -> None:
     assert len(found(docs, "--id", "two", "--top-k", "1")) == 1
     assert "values" not in found(docs, "--id", "one")[0]
     assert found(docs, "--id", "one", "--values")[0]["values"] == [0, 1, 0, 0]
+    assert found(docs, "--id", "one", "--effort", "exact")[0]["id"] == "one"
     assert found(docs, "--id", "one")[0]["metadata"] == {"k": 1, "x": "[b]"}
     assert found(docs, "--id", "one", "--metadata", "indexed")[0]["metadata"] == {"k": 1}
     assert "metadata" not in found(docs, "--id", "one", "--metadata", "none")[0]

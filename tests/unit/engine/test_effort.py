@@ -115,6 +115,25 @@ def test_an_explanation_names_how_a_filter_was_used(
     assert min(step.select_ms, step.propose_ms, step.measure_ms) >= 0
 
 
+def test_a_query_that_names_no_effort_has_the_index_s(tmp_path: Path) -> None:
+    values = vectors()
+    engine = EmbeddedEngine.open(tmp_path, EngineOptions())
+    engine.create_index(DOCS, IndexConfig(DIMENSIONS, Metric.COSINE, effort=Effort.EXACT), None)
+    batch = VectorBatch(
+        [f"v{row}" for row in range(ROWS)], values[:ROWS], [""] * ROWS, [b""] * ROWS
+    )
+    engine.append(DOCS, Upsert(batch)).result()
+    engine.maintain(DOCS)
+    engine.close()
+    engine = EmbeddedEngine.open(tmp_path, EngineOptions())
+
+    (unnamed,) = engine.query(DOCS, Query(10, values[ROWS], explain=True)).steps
+    (named,) = engine.query(DOCS, ask(values[ROWS], Effort.LOW)).steps
+    engine.close()
+
+    assert (unnamed.method, named.method) == ("exact scan", "codes")
+
+
 def test_nothing_is_explained_unless_asked(engine: EmbeddedEngine) -> None:
     query = replace(ask(vectors()[ROWS], Effort.STANDARD), explain=False)
 

@@ -8,7 +8,7 @@ import pytest
 from tests.support.engines import Record, batch, vector
 from vicinal.engine import search
 from vicinal.engine.snapshot import Snapshot
-from vicinal.model import Metric, Ordinals, Query, QueryResult, Seqno
+from vicinal.model import IndexConfig, Metric, Ordinals, Query, QueryResult, Seqno
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
 from vicinal.segment.tail import Tail
@@ -32,7 +32,9 @@ def test_the_nearest_of_all_parts_are_merged_and_cut() -> None:
     odd = part(*(Record(f"v{n}", [n]) for n in range(1, 20, 2)))
     even = part(*(Record(f"v{n}", [n]) for n in range(0, 20, 2)))
 
-    result = search.query(snapshot(odd, even), Metric.EUCLIDEAN, Query(4, vector(-1)))
+    result = search.query(
+        snapshot(odd, even), IndexConfig(1, Metric.EUCLIDEAN), Query(4, vector(-1))
+    )
 
     assert ids(result) == ["v0", "v1", "v2", "v3"]
 
@@ -40,13 +42,15 @@ def test_the_nearest_of_all_parts_are_merged_and_cut() -> None:
 def test_ties_across_parts_are_broken_by_id_even_beyond_the_cut() -> None:
     parts = [part(Record(name, [1.0]), Record(name.upper(), [2.0])) for name in "dbca"]
 
-    result = search.query(snapshot(*parts), Metric.EUCLIDEAN, Query(6, vector(0)))
+    result = search.query(snapshot(*parts), IndexConfig(1, Metric.EUCLIDEAN), Query(6, vector(0)))
 
     assert ids(result) == ["a", "b", "c", "d", "A", "B"]
 
 
 def test_a_snapshot_without_parts_has_no_matches() -> None:
-    assert search.query(snapshot(), Metric.COSINE, Query(5, vector(1))).matches == ()
+    assert (
+        search.query(snapshot(), IndexConfig(1, Metric.COSINE), Query(5, vector(1))).matches == ()
+    )
 
 
 def test_rows_that_all_tie_are_measured_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +67,7 @@ def test_rows_that_all_tie_are_measured_a_few_at_a_time(monkeypatch: pytest.Monk
         return real(view, some)
 
     monkeypatch.setattr(type(rows), "values", values)
-    result = search.query(snapshot(rows), Metric.COSINE, Query(3, vector(0, 0)))
+    result = search.query(snapshot(rows), IndexConfig(2, Metric.COSINE), Query(3, vector(0, 0)))
 
     assert ids(result) == ["v0000", "v0001", "v0002"]
     assert max(read) == 100
