@@ -70,7 +70,7 @@ def _at_recall(
 ) -> tuple[Table, list[Mark]]:
     size = len(task.vectors.values)
     settings = side.tune(task, recall)
-    rounds, count, budget_s = (1, 200, 5.0) if is_quick else (3, 1_000, 20.0)
+    rounds, count, budget_s = (1, 200, 5.0) if is_quick else (3, 1_000, 8.0)
     one = side.measure(task, settings, rounds=rounds, count=count, budget_s=budget_s)
     two = side.measure(task, settings, rounds=1, count=count, budget_s=budget_s, threads=2)
     best = best_peer(one, recall)

@@ -34,7 +34,7 @@ def distances(rows: Floats, query: Floats, metric: Metric) -> Floats:
         ``(n,)`` float32, finite: beyond float32 it stops at the largest finite value, as
         JSON has no infinity.
     """
-    wide_rows = rows.astype(np.float64)
+    wide_rows = rows.astype(np.float64, order="C")  # sums run along rows however they lie
     wide_query = query.astype(np.float64)
     if metric is Metric.EUCLIDEAN:
         exact = np.sqrt(np.square(wide_rows - wide_query).sum(axis=1))

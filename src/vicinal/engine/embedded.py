@@ -192,9 +192,12 @@ class EmbeddedEngine:
 
     def status(self, address: IndexAddress) -> Status:
         """See `engine.base.Engine`."""
-        snapshot = self._on(address, lambda opened: opened.readable())
+        # Both of one index: another may take its name in between.
+        snapshot, config = self._on(
+            address, lambda opened: (opened.readable(), opened.index.config)
+        )
         return Status(
-            self.get_index(address).config.dimensions,
+            config.dimensions,
             snapshot.vector_count,
             snapshot.applied_seqno,
             snapshot.applied_mutation,

@@ -24,6 +24,8 @@ class Lane(Generic[Item]):
         self._handle = handle
         self._idle = threading.Condition()
         self._waiting: list[Item] = []
+        self._put_count = 0
+        self._handled_count = 0
         self._is_running = False
 
     def put(self, items: Sequence[Item]) -> None:
@@ -32,6 +34,7 @@ class Lane(Generic[Item]):
             return
         with self._idle:
             self._waiting.extend(items)
+            self._put_count += len(items)
             if self._is_running:
                 return
             self._is_running = True
@@ -44,16 +47,19 @@ class Lane(Generic[Item]):
             return not self._is_running
 
     def join(self) -> None:
-        """Wait until everything that was put has been handled."""
+        """Wait until everything that was put before has been handled."""
         with self._idle:
-            self._idle.wait_for(lambda: not self._is_running)
+            put_count = self._put_count
+            self._idle.wait_for(lambda: self._handled_count >= put_count)
 
     def _run(self) -> None:
+        items: list[Item] = []
         while True:
             with self._idle:
+                self._handled_count += len(items)
+                self._idle.notify_all()
                 items, self._waiting = self._waiting, []
                 if not items:
                     self._is_running = False
-                    self._idle.notify_all()
                     return
             self._handle(items)

@@ -44,6 +44,25 @@ def test_items_of_many_threads_are_each_handled_once_and_in_their_order(
         assert [number for who, number in handled if who == writer] == list(range(300))
 
 
+def test_joining_a_lane_that_is_never_idle_ends(pool: ThreadPoolExecutor) -> None:
+    handled: list[int] = []
+    enough = threading.Event()
+
+    def handle(items: Sequence[int]) -> None:
+        handled.extend(items)
+        if not enough.is_set():
+            lane.put([handled[-1] + 1])
+
+    lane = Lane(pool, handle)
+    lane.put([0])
+    lane.join()
+    assert handled[0] == 0
+    enough.set()
+    lane.join()
+
+    assert handled == list(range(len(handled)))
+
+
 def test_what_gathers_while_a_lane_is_busy_is_handed_over_together(
     pool: ThreadPoolExecutor,
 ) -> None:
