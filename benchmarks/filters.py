@@ -64,7 +64,7 @@ def _condition(
     """Measure one condition."""
     task = Task(vectors, data.nearest(vectors, where), where=where, fetch=True)
     settings = side.tune(task, RECALL)
-    rounds, count, budget_s = (1, 100, 5.0) if is_quick else (3, 500, 8.0)
+    rounds, count, budget_s = (1, 100, 5.0) if is_quick else (3, 500, 4.0)
     measured = side.measure(task, settings, rounds=rounds, count=count, budget_s=budget_s)
     best = best_peer(measured, RECALL)
     label = f"{where.share:.1%} of rows" + (", far away" if where.name == "cluster" else "")

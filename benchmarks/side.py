@@ -22,7 +22,7 @@ from benchmarks.texts import DATA
 
 BUILT = DATA / "built"
 _TUNING_QUERIES = 200
-_TUNING_BUDGET_S = 8.0
+_TUNING_BUDGET_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
