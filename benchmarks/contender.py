@@ -10,11 +10,13 @@ cannot be made, or a contender that fails, raises `Failed`: benchmarks report it
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -254,9 +256,23 @@ class Process:
             rows = np.load(found)
         return Measured(setting, recall_of(rows, task), Timing(**numbers))
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold the process up, its threads in the background included."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def memory(self) -> Memory:
         """Return the memory the process holds now."""
-        return memory(self._process.pid)
+        return memory(self.pid)
 
     def close(self) -> None:
         """Close the database and end the process in peace."""

@@ -142,7 +142,8 @@ class Side:
         settings = {}
         for each in list(self.loaded):
             try:
-                setting = tuned(each.process, task, target)
+                with self._alone(each):
+                    setting = tuned(each.process, task, target)
             except Failed as error:
                 self._drop(each, error)
                 continue
@@ -166,21 +167,35 @@ class Side:
         """Measure all in turn, several times over; return the median run of each by name.
 
         What slows the machine down for a while then slows all of them down. The median is
-        by CPU time.
+        by CPU time. All but the one whose turn it is are held up: some have threads that
+        are busy even when nobody asks.
         """
         runs: dict[str, list[Measured]] = {}
         for _ in range(rounds):
             for each in list(self.loaded):
                 try:
-                    run = each.process.query(
-                        task, settings[each.name], count=count, budget_s=budget_s, threads=threads
-                    )
+                    with self._alone(each):
+                        run = each.process.query(
+                            task,
+                            settings[each.name],
+                            count=count,
+                            budget_s=budget_s,
+                            threads=threads,
+                        )
                 except Failed as error:
                     self._drop(each, error)
                     continue
                 runs.setdefault(each.name, []).append(run)
         names = [each.name for each in self.loaded]
         return {name: median(runs[name]) for name in names}
+
+    @contextmanager
+    def _alone(self, loaded: Loaded) -> Iterator[None]:
+        with ExitStack() as held_up:
+            for each in self.loaded:
+                if each is not loaded:
+                    held_up.enter_context(each.process.paused())
+            yield
 
     def _drop(self, loaded: Loaded, error: Failed) -> None:
         self.loaded.remove(loaded)

@@ -1,14 +1,16 @@
 """Contenders side by side: the cheapest setting at equal recall is compared, failures are
 told, and what was built is kept."""
 
+import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import side
-from benchmarks.contender import VICINAL, Contender, Measured, Task
+from benchmarks.contender import VICINAL, Contender, Measured, Process, Setting, Task
 from benchmarks.data import Vectors, exact
 from benchmarks.measure import Timing
 from benchmarks.side import Side
@@ -72,6 +74,39 @@ def test_a_contender_that_fails_is_noted_and_the_others_go_on(
     assert measured["vicinal"].recall == 1.0
     assert settings == {"vicinal": {"effort": "low"}}
     assert [note.split()[0] for note in running_side.notes] == ["missing", "slow"]
+
+
+def test_the_others_are_held_up_while_one_is_measured(
+    tmp_path: Path, vectors: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_up: list[tuple[str, str]] = []
+    query = Process.query
+
+    def noted(
+        self: Process,
+        task: Task,
+        setting: Setting,
+        *,
+        count: int,
+        budget_s: float,
+        threads: int = 1,
+    ) -> Measured:
+        for other in running_side.loaded:
+            if other.process is not self:
+                # Waits until it has stopped, and leaves that to be seen by the next to wait.
+                os.waitid(os.P_PID, other.process.pid, os.WSTOPPED | os.WNOWAIT)
+                held_up.append((self.contender.name, other.name))
+        return query(self, task, setting, count=count, budget_s=budget_s, threads=threads)
+
+    with ExitStack() as running:
+        running_side = Side(tmp_path, running)
+        running_side.load(replace(VICINAL, name="one"), vectors)
+        running_side.load(replace(VICINAL, name="other"), vectors)
+        monkeypatch.setattr(Process, "query", noted)
+        settings: dict[str, Setting] = {"one": {"effort": "low"}, "other": {"effort": "low"}}
+        running_side.measure(task(vectors), settings, rounds=2, count=6, budget_s=30.0)
+
+    assert held_up == [("one", "other"), ("other", "one")] * 2
 
 
 def test_a_recall_out_of_reach_is_noted_and_the_dearest_setting_used(
