@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.ann import projection, signs
+from vicinal.ann import hamming, projection, signs
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.signs import DEPTHS, EFFORTS, Recipe, SignCodes
 from vicinal.model import Effort, Floats, Metric, Ordinals
@@ -23,7 +23,7 @@ BITS = (512, 1024, 2048)
 """Code lengths tried, shortest first."""
 
 RECALLS = {
-    Effort.LOW: (0.992, 0.99),
+    Effort.LOW: (0.995, 0.99),
     Effort.STANDARD: (0.999, 0.997),
     Effort.HIGH: (1.0, 0.999),
 }
@@ -35,7 +35,7 @@ RECALL_MIN = 0.99
 # More slack than the probes needed, in shares of the bits, at the first depth: ten neighbours
 # of each probe are few to tell what one of a thousand needs.
 _MARGINS = {Effort.LOW: 0.0, Effort.STANDARD: 0.004, Effort.HIGH: 0.012}
-_MOST = 80  # percent of searches that do with the rows that are ranked at first
+_MOST = 80  # percent of searches that open no more rows than a recipe says
 _PROBES = 160
 _SAME = 1e-5  # relative difference below which two rows are one
 _TIED = 32  # more neighbours than the deepest are looked at, as they may tie with it
@@ -171,14 +171,14 @@ def _comparable(
     return distances, is_same
 
 
-def _needs(codes: projection.Bits, offset: Floats, exact: ExactIndex, truth: _Truth) -> _Needs:
+def _needs(codes: hamming.Bits, offset: Floats, exact: ExactIndex, truth: _Truth) -> _Needs:
     """Search for each probe as `signs.SignIndex` does, and note what would have helped."""
     bits = len(offset)
     slack = [np.zeros((len(truth.probes), depth), np.int64) for depth in DEPTHS]
     within = [np.zeros((len(truth.probes), bits), np.int64) for _ in DEPTHS]
     for place, probe in enumerate(truth.probes):
         code = projection.code_of_query(probe, exact.metric, offset)
-        hammings = signs.distances(codes, code)
+        hammings = hamming.distances(codes, code)
         hammings[truth.same[place]] = bits
         counts = np.cumsum(np.bincount(hammings, minlength=2 * bits + 1))
         for depth, needed, reached in zip(DEPTHS, slack, within, strict=True):

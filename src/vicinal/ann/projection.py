@@ -18,11 +18,9 @@ from functools import lru_cache
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
+from vicinal.ann.hamming import Bits
 from vicinal.model import Floats, Metric
-
-Bits = NDArray[np.uint8]
 
 _MEAN_ROWS_MAX = 50_000
 _CHUNK_ROWS = 16_384

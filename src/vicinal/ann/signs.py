@@ -1,7 +1,7 @@
 """An index over sign codes (`projection`): every code is compared, few rows are measured.
 
-A search *ranks* rows by the Hamming distance of their codes to the query's code, and reads
-values only of rows that may be near:
+A search orders rows by the Hamming distance of their codes to the query's code (`hamming`),
+and reads values only of rows that may be near:
 
 1. The first few dozen are *opened*: estimated from their values (`ann.exact`).
 2. Let the *reach* be the Hamming distance of the farthest code among the k nearest rows so
@@ -23,17 +23,14 @@ from dataclasses import dataclass
 from math import log
 from typing import Any, Self
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.ann import projection
 from vicinal.ann.base import Proposal
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.projection import Bits
+from vicinal.ann.hamming import Bits, Codes, Hammings
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
-
-Hammings = NDArray[np.int32]
 
 ROWS_MIN = 4_000
 """Below this many rows exact search is as fast (benchmarks/ann_kinds.py)."""
@@ -51,10 +48,7 @@ _OPENED_TIMES_K = 2
 _OPENED_SHARE_MAX = 1 / 8
 _MEASURED_MAX = 100_000  # so many rows are measured when codes do not tell which are near
 _OUTLIERS = 11
-_RANKED_AGAIN = 4  # times as many rows are ranked when the first were too few
-_COUNTED_MAX = 2_000  # faiss ranks up to so many faster than sorting does
-_GATHERED_SHARE = 0.3  # of all rows; fewer are gathered and ranked alone
-_SPARE = 1.25  # more rows are ranked than a mask should leave enough of
+_GATHERED_SHARE = 0.08  # of all rows; the codes of fewer are gathered first
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +72,8 @@ class Recipe:
         near, far = self.slack[EFFORTS.index(effort)]
         return near + round(_depth(k) * (far - near))
 
-    def ranked_for(self, k: int) -> int:
-        """Return how many rows to rank at first for the k nearest."""
+    def near_for(self, k: int) -> int:
+        """Return how many rows a search for the k nearest is likely to open."""
         near, far = self.scored
         count: float = near * (far / near) ** _depth(k)
         return max(opened_count(k), round(count))
@@ -144,12 +138,11 @@ class SignIndex:
     ) -> Proposal:
         """See `ann.base.AnnIndex`; a higher effort leaves fewer near rows out."""
         if allowed is None:
-            codes = _Codes(self._codes, self._encode(query))
-            return self._proposal(query, k, codes, effort)
+            return self._proposal(query, k, Codes(self._codes, self._encode(query)), effort)
         allowed_count = int(np.count_nonzero(allowed))
-        if allowed_count <= _GATHERED_SHARE * len(allowed):
+        if allowed_count <= max(_GATHERED_SHARE * len(allowed), opened_count(k)):
             return self.candidates_among(query, k, np.flatnonzero(allowed), effort)
-        codes = _Codes(self._codes, self._encode(query), allowed=allowed, count=allowed_count)
+        codes = Codes(self._codes, self._encode(query), allowed=allowed, count=allowed_count)
         return self._proposal(query, k, codes, effort)
 
     def candidates_among(
@@ -160,64 +153,61 @@ class SignIndex:
             return self._exact.candidates_among(query, k, rows)
         # As words, which numpy gathers faster than bytes.
         gathered = self._codes.view(np.uint64).take(rows, axis=0).view(np.uint8)
-        codes = _Codes(gathered, self._encode(query), rows=rows)
-        return self._proposal(query, k, codes, effort)
+        return self._proposal(query, k, Codes(gathered, self._encode(query), rows=rows), effort)
 
     def _encode(self, query: Floats) -> Bits:
         return projection.code_of_query(query, self._exact.metric, self._offset)
 
-    def _proposal(self, query: Floats, k: int, codes: "_Codes", effort: Effort) -> Proposal:
+    def _proposal(self, query: Floats, k: int, codes: Codes, effort: Effort) -> Proposal:
         most = max(OPENED_MAX, int(_OPENED_SHARE_MAX * codes.total), opened_count(k))
-        most = min(most, codes.count)
-        ranked = codes.ranked(min(self._recipe.ranked_for(k), most))
-        count = min(opened_count(k), most)
-        opened = _Opened(self._exact, query, ranked, count)
         slack = self._recipe.slack_for(k, effort)
-        limit = opened.reach(k) + slack
-        while count < most:
-            while (wanted := ranked.within(limit)) == len(ranked.rows) < most:
-                ranked = codes.ranked(min(_RANKED_AGAIN * wanted, most))
-            count = min(max(wanted, count), most)
-            opened.extend(ranked, count)
-            farther = opened.reach(k) + slack // 2
-            if farther <= limit:
+        near = codes.nearest(self._recipe.near_for(k), opened_count(k))
+        opened = _Opened(self._exact, query)
+        limit, farther, beyond = -1, near.distance_of(opened_count(k)), slack
+        while farther > limit:
+            if farther > near.limit:
+                near = codes.within(farther)
+            if near.count_within(farther) > most:
+                # Those whose codes are nearest will do if nothing was found near the edge.
+                opened = _Opened(self._exact, query)
+                opened.extend(*near.first(most))
+                edge = farther if limit >= 0 else farther + slack
+                if opened.reach(k) + slack // 2 > edge and codes.count <= _MEASURED_MAX:
+                    return self._measured(query, k, codes)
                 break
-            limit = farther
-        else:
-            if most < codes.count <= _MEASURED_MAX:
-                return codes.measured(self._exact, query, k)
+            opened.extend(*near.between(limit, farther))
+            limit, farther, beyond = farther, opened.reach(k) + beyond, slack // 2
         return opened.proposal(k)
+
+    def _measured(self, query: Floats, k: int, codes: Codes) -> Proposal:
+        if codes.rows is None:
+            return self._exact.candidates(query, k, codes.allowed)
+        return self._exact.candidates_among(query, k, codes.rows)
 
 
 class _Opened:
-    """The rows that a search has opened: the first ones of a ranking, which may grow."""
+    """The rows that a search has opened."""
 
-    def __init__(self, exact: ExactIndex, query: Floats, ranked: "_Ranked", count: int) -> None:
+    def __init__(self, exact: ExactIndex, query: Floats) -> None:
         self._exact = exact
         self._query = query
-        self._ranked = ranked
-        self._rows = ranked.rows[:count]
-        self._products = exact.products(query, self._rows)
-        self._estimates = exact.estimates(self._rows, self._products)
+        self._rows = np.empty(0, np.int64)
+        self._hammings = np.empty(0, np.int32)
+        self._products = np.empty(0, np.float32)
+        self._estimates = np.empty(0, np.float32)
 
-    def extend(self, ranked: "_Ranked", count: int) -> None:
-        """Open the first `count` rows of a ranking."""
-        if ranked is not self._ranked:
-            # Rows with the same distance may have changed places.
-            self._ranked = ranked
-            self._products, self._estimates = self._products[:0], self._estimates[:0]
-        done = len(self._products)
-        self._rows = ranked.rows[:count]
-        if count > done:
-            more = self._rows[done:]
-            products = self._exact.products(self._query, more)
-            estimates = self._exact.estimates(more, products)
-            self._products = np.concatenate([self._products, products])
-            self._estimates = np.concatenate([self._estimates, estimates])
+    def extend(self, rows: Ordinals, hammings: Hammings) -> None:
+        """Open more rows."""
+        products = self._exact.products(self._query, rows)
+        estimates = self._exact.estimates(rows, products)
+        self._rows = np.concatenate([self._rows, rows])
+        self._hammings = np.concatenate([self._hammings, hammings])
+        self._products = np.concatenate([self._products, products])
+        self._estimates = np.concatenate([self._estimates, estimates])
 
     def reach(self, k: int) -> int:
         """Return the reach of the k nearest rows, or of all."""
-        hammings = self._ranked.hammings[: len(self._rows)]
+        hammings = self._hammings
         if len(hammings) > k:
             hammings = hammings[self._estimates.argpartition(k - 1)[:k]]
         return reach(hammings)
@@ -226,89 +216,6 @@ class _Opened:
         """Propose those that may be among the k nearest."""
         rows = self._exact.nearest(self._query, k, self._rows, self._products, self._estimates)
         return Proposal(rows, len(self._rows))
-
-
-@dataclass(frozen=True, slots=True)
-class _Ranked:
-    """Rows in the order of their codes' distances, and the distances."""
-
-    rows: Ordinals
-    hammings: Hammings
-
-    def within(self, limit: int) -> int:
-        """Return how many rows are within a distance."""
-        return int(self.hammings.searchsorted(limit, "right"))
-
-
-class _Codes:
-    """The codes a search looks at, and the query's code.
-
-    Args:
-        codes: ``(n, b)``.
-        code: ``(b,)``.
-        rows: ``(n,)``: the row of each code; None when that is its place.
-        allowed: ``(n,)``; None allows all.
-        count: How many are allowed, if `allowed` is given.
-    """
-
-    def __init__(
-        self,
-        codes: Bits,
-        code: Bits,
-        rows: Ordinals | None = None,
-        allowed: Mask | None = None,
-        count: int | None = None,
-    ) -> None:
-        self._codes = codes
-        self._code = code
-        self._rows = rows
-        self._allowed = allowed
-        self.total = len(codes)
-        self.count = len(codes) if count is None else count
-
-    def ranked(self, count: int) -> _Ranked:
-        """Return at least `count` of the allowed codes nearest to the query's, or all."""
-        if self._allowed is None:
-            ranked = rank(self._codes, self._code, min(count, self.total))
-            if self._rows is None:
-                return ranked
-            return _Ranked(self._rows[ranked.rows], ranked.hammings)
-        fetched = min(int(_SPARE * count * self.total / self.count) + 1, self.total)
-        while True:
-            ranked = rank(self._codes, self._code, fetched)
-            is_allowed = self._allowed[ranked.rows]
-            if fetched == self.total or np.count_nonzero(is_allowed) >= count:
-                return _Ranked(ranked.rows[is_allowed], ranked.hammings[is_allowed])
-            fetched = min(_RANKED_AGAIN * fetched, self.total)
-
-    def measured(self, exact: ExactIndex, query: Floats, k: int) -> Proposal:
-        """Propose by measuring every allowed row, without a look at its code."""
-        if self._rows is None:
-            return exact.candidates(query, k, self._allowed)
-        return exact.candidates_among(query, k, self._rows)
-
-
-def rank(codes: Bits, code: Bits, count: int) -> _Ranked:
-    """Return the `count` of ``(n, b)`` codes that are nearest to a code ``(b,)``."""
-    if count > _COUNTED_MAX:
-        hammings = distances(codes, code)
-        rows = np.argpartition(hammings, count - 1)[:count] if count < len(codes) else None
-        rows = np.arange(len(codes)) if rows is None else rows
-        rows = rows[np.argsort(hammings[rows], kind="stable")]
-        return _Ranked(rows, hammings[rows])
-    hammings, rows = np.empty(count, np.int32), np.empty(count, np.int64)
-    faiss.hammings_knn_mc(
-        faiss.swig_ptr(code),
-        faiss.swig_ptr(codes),
-        1,
-        len(codes),
-        count,
-        codes.shape[1],
-        faiss.swig_ptr(hammings),
-        faiss.swig_ptr(rows),
-        None,
-    )
-    return _Ranked(rows, hammings)
 
 
 def reach(hammings: Hammings) -> int:
@@ -322,20 +229,6 @@ def reach(hammings: Hammings) -> int:
 def opened_count(k: int) -> int:
     """Return how many rows are opened for the k nearest."""
     return max(_OPENED_MIN, _OPENED_TIMES_K * k)
-
-
-def distances(codes: Bits, code: Bits) -> Hammings:
-    """Return the Hamming distance of each of ``(n, b)`` codes to a code ``(b,)``."""
-    found = np.empty(len(codes), np.int32)
-    faiss.hammings(
-        faiss.swig_ptr(code),
-        faiss.swig_ptr(codes),
-        1,
-        len(codes),
-        codes.shape[1],
-        faiss.swig_ptr(found),
-    )
-    return found
 
 
 def by_recipe(values: Floats, metric: Metric, recipe: Recipe) -> SignCodes:

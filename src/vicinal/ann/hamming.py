@@ -1,0 +1,149 @@
+"""Which codes are near a query's code: Hamming distances, and the rows within a limit.
+
+Every code is compared (faiss, a nanosecond or two for 64 bytes), a chunk at a time, so that
+memory does not grow with the rows. `Codes.nearest` guesses from a sample which limit leaves as
+many rows as are wanted; rows come in no order, as their values are measured anyway.
+
+Knows nothing of values, metrics or effort.
+"""
+
+import math
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.model import Mask, Ordinals
+
+Bits = NDArray[np.uint8]
+Hammings = NDArray[np.int32]
+
+_CHUNK_ROWS = 1 << 17  # whose distances take half a megabyte, and stay in a core's cache
+_SAMPLE_ROWS = 2_048
+_MORE = 8  # times as many rows are aimed at when a limit left too few
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """All rows within a limit, in no order.
+
+    Attributes:
+        rows: ``(m,)``.
+        hammings: ``(m,)``: their distances.
+        limit: Every row at most so far is here.
+    """
+
+    rows: Ordinals
+    hammings: Hammings
+    limit: int
+
+    def count_within(self, limit: int) -> int:
+        """Return how many rows are at most so far."""
+        return int(np.count_nonzero(self.hammings <= limit))
+
+    def between(self, above: int, limit: int) -> tuple[Ordinals, Hammings]:
+        """Return rows farther than `above` and at most at `limit`, and their distances."""
+        is_between = (self.hammings > above) & (self.hammings <= limit)
+        return self.rows[is_between], self.hammings[is_between]
+
+    def first(self, count: int) -> tuple[Ordinals, Hammings]:
+        """Return the `count` nearest rows, any of those that tie, and their distances."""
+        if count >= len(self.rows):
+            return self.rows, self.hammings
+        kept = self.hammings.argpartition(count - 1)[:count]
+        return self.rows[kept], self.hammings[kept]
+
+    def distance_of(self, count: int) -> int:
+        """Return the distance of the `count`-th nearest row, or of the last."""
+        place = min(count, len(self.hammings)) - 1
+        return int(np.partition(self.hammings, place)[place])
+
+
+class Codes:
+    """The codes that a search looks at, and the query's code.
+
+    Args:
+        codes: ``(n, b)``, C-contiguous, n at least 1.
+        code: ``(b,)``.
+        rows: ``(n,)``: the row of each code; None when that is its place.
+        allowed: ``(n,)``; None allows all.
+        count: How many are allowed, if `allowed` is given; at least 1.
+    """
+
+    def __init__(
+        self,
+        codes: Bits,
+        code: Bits,
+        rows: Ordinals | None = None,
+        allowed: Mask | None = None,
+        count: int | None = None,
+    ) -> None:
+        self._codes = codes
+        self._code = code
+        self.rows = rows
+        self.allowed = allowed
+        self._farthest: int = 8 * codes.shape[1]
+        self.total = len(codes)
+        self.count = len(codes) if count is None else count
+
+    def nearest(self, wanted: int, at_least: int) -> Near:
+        """Return about `wanted` rows, and `at_least` so many, or all that are allowed."""
+        if self.total <= _SAMPLE_ROWS:
+            return self.within(self._farthest)
+        at_least = min(at_least, self.count)
+        sample = self._sample()
+        while True:
+            near = self.within(self._guessed(sample, wanted))
+            if len(near.rows) >= at_least:
+                return near
+            wanted *= _MORE
+
+    def within(self, limit: int) -> Near:
+        """Return the rows at most so far."""
+        parts = [self._part(start, limit) for start in range(0, self.total, _CHUNK_ROWS)]
+        rows, hammings = parts[0]
+        if len(parts) > 1:
+            rows = np.concatenate([each for each, _ in parts])
+            hammings = np.concatenate([each for _, each in parts])
+        return Near(rows if self.rows is None else self.rows[rows], hammings, limit)
+
+    def _part(self, start: int, limit: int) -> tuple[Ordinals, Hammings]:
+        end = start + _CHUNK_ROWS
+        hammings = distances(self._codes[start:end], self._code)
+        is_near = hammings <= limit
+        if self.allowed is not None:
+            is_near &= self.allowed[start:end]
+        places = np.flatnonzero(is_near)
+        near = hammings[places]
+        return (places + start if start else places), near
+
+    def _sample(self) -> Hammings:
+        step = -(-self.total // _SAMPLE_ROWS)
+        sample = distances(np.ascontiguousarray(self._codes[::step]), self._code)
+        if self.allowed is not None:
+            sample = sample[self.allowed[::step]]
+        return sample
+
+    def _guessed(self, sample: Hammings, wanted: int) -> int:
+        """Return a limit that leaves `wanted` rows or, more likely, a few more."""
+        expected = wanted / self.count * len(sample)
+        place = math.ceil(expected + math.sqrt(expected))
+        if place >= len(sample):
+            return self._farthest
+        sample.partition(place)
+        return int(sample[place])
+
+
+def distances(codes: Bits, code: Bits) -> Hammings:
+    """Return the Hamming distance of each of ``(n, b)`` codes to a code ``(b,)``."""
+    found = np.empty(len(codes), np.int32)
+    faiss.hammings(
+        faiss.swig_ptr(code),
+        faiss.swig_ptr(codes),
+        1,
+        len(codes),
+        codes.shape[1],
+        faiss.swig_ptr(found),
+    )
+    return found
