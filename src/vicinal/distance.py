@@ -39,7 +39,7 @@ def distances(rows: Floats, query: Floats, metric: Metric) -> Floats:
     if metric is Metric.EUCLIDEAN:
         exact = np.sqrt(np.square(wide_rows - wide_query).sum(axis=1))
     else:
-        exact = -(wide_rows * wide_query).sum(axis=1)
+        exact = -np.vecdot(wide_rows, wide_query)
         if metric is Metric.COSINE:
             exact = _divided_by_norms(exact, wide_rows, wide_query)
     # Adding 0.0 turns -0.0 into 0.0, which would otherwise show on the wire.
@@ -55,7 +55,7 @@ def score(distance: float, metric: Metric) -> float:
 def _divided_by_norms(
     negative_dots: NDArray[np.float64], rows: NDArray[np.float64], query: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    norms = np.sqrt(np.square(rows).sum(axis=1)) * np.sqrt(np.square(query).sum())
+    norms = np.sqrt(np.vecdot(rows, rows)) * np.sqrt(np.vecdot(query, query))
     cosines = np.divide(negative_dots, norms, out=np.zeros_like(norms), where=norms > 0.0)
     clamped: NDArray[np.float64] = np.clip(cosines, -1.0, 1.0)
     return clamped

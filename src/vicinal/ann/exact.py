@@ -10,6 +10,7 @@ Distances on this page are *estimates*: monotone in the true ones, not equal to 
 Euclidean stays squared and cosine keeps the query's norm.
 """
 
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -132,8 +133,7 @@ class ExactIndex:
                 width = self._relative(query) * self._size(query)
                 width += self._absolute(query) / row_norms.min()
                 bound = np.partition(estimates, k - 1)[k - 1] + _TWO * width
-                everything = estimates.sum(dtype=np.float64) + row_norms.sum(dtype=np.float64)
-                is_sound = np.isfinite(everything + bound)
+                is_sound = np.isfinite(estimates.max() + row_norms.max() + bound)
             if is_sound:
                 return cast(Ordinals, rows[estimates <= bound])
         lower, upper = self._intervals(products, row_norms, query)
@@ -178,4 +178,5 @@ class ExactIndex:
 
     @staticmethod
     def _size(query: Floats) -> np.float32:
-        return np.float32(np.linalg.norm(query.astype(np.float64)))
+        wide = query.astype(np.float64)
+        return np.float32(math.sqrt(wide @ wide))

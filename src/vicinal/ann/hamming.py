@@ -66,6 +66,7 @@ class Codes:
     Args:
         codes: ``(n, b)``, C-contiguous, n at least 1.
         code: ``(b,)``.
+        sample: That of `codes`, if it is at hand.
         rows: ``(n,)``: the row of each code; None when that is its place.
         allowed: ``(n,)``; None allows all.
         count: How many are allowed, if `allowed` is given; at least 1.
@@ -75,12 +76,14 @@ class Codes:
         self,
         codes: Bits,
         code: Bits,
+        sample: Bits | None = None,
         rows: Ordinals | None = None,
         allowed: Mask | None = None,
         count: int | None = None,
     ) -> None:
         self._codes = codes
         self._code = code
+        self._sample = sample
         self.rows = rows
         self.allowed = allowed
         self._farthest: int = 8 * codes.shape[1]
@@ -92,7 +95,7 @@ class Codes:
         if self.total <= _SAMPLE_ROWS:
             return self.within(self._farthest)
         at_least = min(at_least, self.count)
-        sample = self._sample()
+        sample = self._sampled()
         while True:
             near = self.within(self._guessed(sample, wanted))
             if len(near.rows) >= at_least:
@@ -118,12 +121,12 @@ class Codes:
         near = hammings[places]
         return (places + start if start else places), near
 
-    def _sample(self) -> Hammings:
-        step = -(-self.total // _SAMPLE_ROWS)
-        sample = distances(np.ascontiguousarray(self._codes[::step]), self._code)
+    def _sampled(self) -> Hammings:
+        codes = sample(self._codes) if self._sample is None else self._sample
+        found = distances(codes, self._code)
         if self.allowed is not None:
-            sample = sample[self.allowed[::step]]
-        return sample
+            found = found[self.allowed[:: _step(self.total)]]
+        return found
 
     def _guessed(self, sample: Hammings, wanted: int) -> int:
         """Return a limit that leaves `wanted` rows or, more likely, a few more."""
@@ -133,6 +136,15 @@ class Codes:
             return self._farthest
         sample.partition(place)
         return int(sample[place])
+
+
+def sample(codes: Bits) -> Bits:
+    """Return some of ``(n, b)`` codes, evenly spread over them."""
+    return np.ascontiguousarray(codes[:: _step(len(codes))])
+
+
+def _step(count: int) -> int:
+    return -(-count // _SAMPLE_ROWS)
 
 
 def distances(codes: Bits, code: Bits) -> Hammings:

@@ -20,13 +20,14 @@ keeps it, for three depths of effort.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import log
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.ann import projection
+from vicinal.ann import hamming, projection
 from vicinal.ann.base import Proposal
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.hamming import Bits, Codes, Hammings
@@ -138,11 +139,14 @@ class SignIndex:
     ) -> Proposal:
         """See `ann.base.AnnIndex`; a higher effort leaves fewer near rows out."""
         if allowed is None:
-            return self._proposal(query, k, Codes(self._codes, self._encode(query)), effort)
+            codes = Codes(self._codes, self._encode(query), self._sample)
+            return self._proposal(query, k, codes, effort)
         allowed_count = int(np.count_nonzero(allowed))
         if allowed_count <= max(_GATHERED_SHARE * len(allowed), opened_count(k)):
             return self.candidates_among(query, k, np.flatnonzero(allowed), effort)
-        codes = Codes(self._codes, self._encode(query), allowed=allowed, count=allowed_count)
+        codes = Codes(
+            self._codes, self._encode(query), self._sample, allowed=allowed, count=allowed_count
+        )
         return self._proposal(query, k, codes, effort)
 
     def candidates_among(
@@ -154,6 +158,10 @@ class SignIndex:
         # As words, which numpy gathers faster than bytes.
         gathered = self._codes.view(np.uint64).take(rows, axis=0).view(np.uint8)
         return self._proposal(query, k, Codes(gathered, self._encode(query), rows=rows), effort)
+
+    @cached_property
+    def _sample(self) -> Bits:
+        return hamming.sample(self._codes)
 
     def _encode(self, query: Floats) -> Bits:
         return projection.code_of_query(query, self._exact.metric, self._offset)
@@ -185,25 +193,33 @@ class SignIndex:
         return self._exact.candidates_among(query, k, codes.rows)
 
 
+_NO_ROWS = np.empty(0, np.int64)
+_NO_HAMMINGS = np.empty(0, np.int32)
+_NO_NUMBERS = np.empty(0, np.float32)
+
+
 class _Opened:
     """The rows that a search has opened."""
 
     def __init__(self, exact: ExactIndex, query: Floats) -> None:
         self._exact = exact
         self._query = query
-        self._rows = np.empty(0, np.int64)
-        self._hammings = np.empty(0, np.int32)
-        self._products = np.empty(0, np.float32)
-        self._estimates = np.empty(0, np.float32)
+        self._rows: Ordinals = _NO_ROWS
+        self._hammings: Hammings = _NO_HAMMINGS
+        self._products: Floats = _NO_NUMBERS
+        self._estimates: Floats = _NO_NUMBERS
 
     def extend(self, rows: Ordinals, hammings: Hammings) -> None:
         """Open more rows."""
         products = self._exact.products(self._query, rows)
         estimates = self._exact.estimates(rows, products)
-        self._rows = np.concatenate([self._rows, rows])
-        self._hammings = np.concatenate([self._hammings, hammings])
-        self._products = np.concatenate([self._products, products])
-        self._estimates = np.concatenate([self._estimates, estimates])
+        if len(self._rows):
+            rows = np.concatenate([self._rows, rows])
+            hammings = np.concatenate([self._hammings, hammings])
+            products = np.concatenate([self._products, products])
+            estimates = np.concatenate([self._estimates, estimates])
+        self._rows, self._hammings = rows, hammings
+        self._products, self._estimates = products, estimates
 
     def reach(self, k: int) -> int:
         """Return the reach of the k nearest rows, or of all."""
