@@ -264,6 +264,24 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexUsage:
+    """What an open index holds: vectors that queries see, and acknowledged ones that they do
+    not see yet."""
+
+    address: IndexAddress
+    vector_count: int
+    pending_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How many indexes an engine has, over all accounts, and those that are open."""
+
+    index_count: int
+    open_indexes: Sequence[IndexUsage]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of ids from a snapshot of an index.
 

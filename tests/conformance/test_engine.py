@@ -136,6 +136,22 @@ def test_the_same_name_in_another_account_is_another_index(engine: Engine) -> No
     assert engine.status(elsewhere).vector_count == 1
 
 
+def test_usage_counts_indexes_of_all_accounts_and_what_the_open_ones_hold(engine: Engine) -> None:
+    elsewhere = IndexAddress("other", "docs")
+    create(engine, elsewhere)
+    insert(engine, Record("a", [1, 1]), Record("b", [1, 2]))
+    insert(engine, Record("c", [1, 1]), address=elsewhere)
+
+    usage = engine.usage()
+
+    assert usage.index_count == 2
+    assert {each.address: each.vector_count for each in usage.open_indexes} == {
+        DOCS: 2,
+        elsewhere: 1,
+    }
+    assert {each.pending_count for each in usage.open_indexes} == {0}
+
+
 def test_an_index_created_again_under_a_dropped_name_is_empty(engine: Engine) -> None:
     insert(engine, Record("a", [1, 1]))
     apply(engine, CreateMetadataIndex(COLOR))

@@ -40,6 +40,7 @@ from vicinal.model import (
     Index,
     IndexAddress,
     IndexConfig,
+    IndexUsage,
     Insert,
     Match,
     MetadataIndex,
@@ -51,6 +52,7 @@ from vicinal.model import (
     Seqno,
     Status,
     Upsert,
+    Usage,
     Vector,
     VectorBatch,
 )
@@ -175,6 +177,16 @@ class ModelEngine:
                 applied_seqno=Seqno(shelf.applied_seqno),
                 applied_mutation=shelf.applied_mutation,
                 applied_at=shelf.applied_at,
+            )
+
+    def usage(self) -> Usage:
+        with self._lock:
+            return Usage(
+                len(self._shelves),
+                [
+                    IndexUsage(address, len(shelf.state.vectors), 0)
+                    for address, shelf in self._shelves.items()
+                ],
             )
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:

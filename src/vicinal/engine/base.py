@@ -34,6 +34,7 @@ from vicinal.model import (
     QueryResult,
     Seqno,
     Status,
+    Usage,
     Vector,
 )
 
@@ -91,6 +92,10 @@ class Engine(Protocol):
 
     def status(self, address: IndexAddress) -> Status:
         """Return what the readable state contains."""
+        ...
+
+    def usage(self) -> Usage:
+        """Return what there is over all accounts, without opening anything."""
         ...
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:

@@ -35,6 +35,7 @@ from vicinal.model import (
     Index,
     IndexAddress,
     IndexConfig,
+    IndexUsage,
     MetadataIndex,
     Mutation,
     Page,
@@ -42,6 +43,7 @@ from vicinal.model import (
     QueryResult,
     Seqno,
     Status,
+    Usage,
     Vector,
 )
 from vicinal.storage.files import sync_directory
@@ -202,6 +204,20 @@ class EmbeddedEngine:
             snapshot.applied_seqno,
             snapshot.applied_mutation,
             snapshot.applied_at,
+        )
+
+    def usage(self) -> Usage:
+        """See `engine.base.Engine`."""
+        entries = self._catalog.all()
+        slots = [(each.address, self._slots.get(each.folder)) for each in entries]
+        opened = [(address, slot.opened) for address, slot in slots if slot is not None]
+        return Usage(
+            len(entries),
+            [
+                IndexUsage(address, each.snapshot.vector_count, each.pending_count)
+                for address, each in opened
+                if each is not None
+            ],
         )
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:

@@ -205,6 +205,11 @@ class OpenIndex:
         self._check_failure()
         return self.snapshot
 
+    @property
+    def pending_count(self) -> int:
+        """How many vectors are acknowledged, or about to be, and not applied."""
+        return max(0, self._appended_vectors - self._applied_vectors)
+
     def maintain(self) -> None:
         """See `engine.base.Engine`."""
         with self._order:
@@ -407,7 +412,7 @@ class OpenIndex:
                 pass
 
     def _check_vectors(self, batch: VectorBatch, vectors_max: int) -> None:
-        queued = self._appended_vectors - self._applied_vectors
+        queued = self.pending_count
         if self.snapshot.vector_count + queued + len(batch) <= vectors_max:
             return
         self._catch_up()

@@ -53,7 +53,9 @@ async def embed(call: Call, model: str, texts: Sequence[str], pooling: Pooling |
     """Embed texts off the event loop; a client that goes gives up its place in the queue."""
     embedder = call.services.embedder
     work = call.services.embedding_workers.run(lambda: embedder.embed(model, texts, pooling))
-    return await unless_gone(call.receive, work)
+    made = await unless_gone(call.receive, work)
+    call.services.metrics.embedded(model, len(texts), made.token_count)
+    return made
 
 
 async def search_models(call: Call) -> Reply:

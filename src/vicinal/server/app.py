@@ -13,6 +13,7 @@ leaves no trace: handlers change nothing before the whole body is there.
 import logging
 import re
 from dataclasses import replace
+from time import perf_counter
 from urllib.parse import parse_qsl
 
 from vicinal.d1 import Databases
@@ -38,6 +39,7 @@ from vicinal.server.calls import (
     ServerConfig,
     Services,
 )
+from vicinal.server.metrics import Metrics
 from vicinal.server.routes import all_routes
 from vicinal.server.routing import Router
 from vicinal.server.sessions import Sessions
@@ -78,6 +80,7 @@ def build(
             query_pace=Pace(),
             write_pace=Pace(),
             sessions=Sessions(),
+            metrics=Metrics(engine),
         )
     )
 
@@ -117,7 +120,7 @@ class App:
         try:
             reply = await self._answer(scope, receive, exchange)
         except CallerGone:
-            logs.access(exchange, _CLIENT_CLOSED, 0)
+            self._done(exchange, _CLIENT_CLOSED, 0)
             return
         except Exception as error:
             reply = _refused(error, exchange)
@@ -125,7 +128,12 @@ class App:
         if not exchange.is_body_read and bodies.must_close(exchange.headers, limit):
             reply = replace(reply, headers=(*reply.headers, _CLOSE))
         await respond.send(send, reply, with_body=exchange.method != "HEAD")
-        logs.access(exchange, reply.status, len(reply.body))
+        self._done(exchange, reply.status, len(reply.body))
+
+    def _done(self, exchange: Exchange, status: int, bytes_out: int) -> None:
+        seconds = perf_counter() - exchange.start_s
+        self.services.metrics.answered(exchange.operation, status, seconds)
+        logs.access(exchange, status, bytes_out, seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
         path, query_string = self._asked(scope, exchange)
@@ -183,6 +191,7 @@ class App:
                 f"{bound} requests are under way, the most there may be", retry_after=1
             )
         self._under_way += 1
+        services.metrics.under_way(self._under_way)
         try:
             call.token = auth.authorize(
                 call.headers, call.account, permission, services.tokens, services.config
@@ -200,6 +209,7 @@ class App:
             return respond.wrapped(await route.handler(call), route.form)
         finally:
             self._under_way -= 1
+            services.metrics.under_way(self._under_way)
             self._meter.give_back(exchange.body_bytes)
 
 

@@ -15,6 +15,7 @@ from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.limits import Limits
 from vicinal.model import IndexAddress
+from vicinal.server.metrics import Metrics
 from vicinal.server.sessions import Sessions
 from vicinal.server.work import Pace, Workers
 from vicinal.tokens import Permission, Token, Tokens
@@ -79,6 +80,7 @@ class Services:
     query_pace: Pace
     write_pace: Pace
     sessions: Sessions
+    metrics: Metrics
 
     @property
     def limits(self) -> Limits:
@@ -118,7 +120,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, complete but for ``Content-Type`` and ``Content-Length``.
+    """An answer, complete but for ``Content-Length``.
 
     `body` is a bare result until the application has put the route's form around it, with
     `messages` for those clients that read them.
@@ -128,6 +130,7 @@ class Reply:
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
     messages: Sequence[Message] = ()
+    content_type: bytes = b"application/json"
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
@@ -175,6 +178,11 @@ class Exchange:
     def template(self) -> str:
         """The path without what the caller put into it."""
         return self.route.operation.path if self.route is not None else "(no route)"
+
+    @property
+    def operation(self) -> str:
+        """What was asked for, by the name it has in the OpenAPI document."""
+        return self.route.operation.operation_id if self.route is not None else "none"
 
 
 def json_body(limits: Limits) -> int:

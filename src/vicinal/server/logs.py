@@ -8,7 +8,6 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from time import perf_counter
 
 from vicinal.server.calls import Exchange
 
@@ -52,11 +51,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(event, ensure_ascii=False, default=str)
 
 
-def access(exchange: Exchange, status: int, bytes_out: int) -> None:
+def access(exchange: Exchange, status: int, bytes_out: int, seconds: float) -> None:
     """Write the access line of a request that has been answered."""
     if not _access.isEnabledFor(logging.INFO):
         return
-    milliseconds = (perf_counter() - exchange.start_s) * 1000
+    milliseconds = seconds * 1000
     _access.info(
         "%s %s %d %.1f ms, %d bytes in, %d out",
         exchange.method,

@@ -1,9 +1,12 @@
-"""What operators ask: is it alive, is it ready, what does it answer."""
+"""What operators ask: is it alive, is it ready, how is it doing, what does it answer."""
 
 from collections.abc import Sequence
 from functools import cache
 
+from vicinal.errors import Forbidden
+from vicinal.server import metrics
 from vicinal.server.calls import Call, Handler, Reply, Route
+from vicinal.tokens import Permission
 from vicinal.wire import envelope, openapi
 from vicinal.wire.openapi import Operation
 
@@ -20,6 +23,16 @@ async def readyz(call: Call) -> Reply:
     engine, account = call.services.engine, call.services.config.account
     await call.services.workers.run(lambda: engine.list_indexes(account))
     return Reply(_OK)
+
+
+async def show_metrics(call: Call) -> Reply:
+    """Return counts in Prometheus' text format; they name the indexes of every account."""
+    if call.token is not None and call.token.account is not None:
+        raise Forbidden(
+            f"token {call.token.name!r} is for account {call.token.account!r}, metrics are of all"
+        )
+    text = await call.services.workers.run(call.services.metrics.text)
+    return Reply(text, content_type=metrics.CONTENT_TYPE)
 
 
 def described(operations: Sequence[Operation], version: str) -> Handler:
@@ -46,6 +59,12 @@ def routes(operations: Sequence[Operation], version: str) -> tuple[Route, ...]:
         ),
         Route(
             _operation("/readyz", "Tell that the engine answers"), readyz, None, form=envelope.PLAIN
+        ),
+        Route(
+            _operation("/metrics", "Count requests, indexes and embeddings, for Prometheus"),
+            show_metrics,
+            Permission.READ,
+            form=envelope.PLAIN,
         ),
         Route(
             _operation("/openapi.json", "Describe the operations"),

@@ -1,21 +1,20 @@
 """Putting replies on the wire.
 
-``Content-Type`` is exactly ``application/json``: the AI binding of a Worker hands out a
-stream instead of an object when a charset follows.
+The ``Content-Type`` of JSON is exactly ``application/json``: the AI binding of a Worker hands
+out a stream instead of an object when a charset follows.
 """
 
 import math
+from dataclasses import replace
 
 from vicinal.server.calls import Reply, Send
 from vicinal.wire.codes import Answer
 from vicinal.wire.envelope import Form
 
-_JSON = (b"content-type", b"application/json")
-
 
 def wrapped(reply: Reply, form: Form) -> Reply:
     """Put the form that a route's clients read around a handler's reply."""
-    return Reply(form.success(reply.body, reply.messages), reply.status, reply.headers)
+    return replace(reply, body=form.success(reply.body, reply.messages))
 
 
 def refusal(body: bytes, answer: Answer, *, allowed: str = "", must_close: bool = False) -> Reply:
@@ -42,7 +41,14 @@ def refusal(body: bytes, answer: Answer, *, allowed: str = "", must_close: bool 
 
 async def send(send: Send, reply: Reply, *, with_body: bool = True) -> None:
     """Send a reply; `with_body` is false for HEAD, whose headers are those of GET."""
-    content = () if reply.status == 204 else (_JSON, (b"content-length", b"%d" % len(reply.body)))
+    content = (
+        ()
+        if reply.status == 204
+        else (
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+        )
+    )
     await send(
         {
             "type": "http.response.start",

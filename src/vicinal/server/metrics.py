@@ -1,0 +1,107 @@
+"""What `/metrics` shows: requests, indexes, embeddings and the process, for Prometheus.
+
+Names follow Prometheus' rules: base units, ``_total`` for what only grows. Labels never
+hold what a caller sends but the names of indexes and accounts, which are in the catalog.
+What indexes hold is read from the engine when it is asked for; an index that is closed is
+counted and not opened.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from vicinal.engine.base import Engine
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST.encode("ascii")
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_INDEX = ("account", "index")
+
+
+class Metrics:
+    """Counts of one server. Thread-safe.
+
+    Args:
+        engine: Whose indexes are shown.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Histogram(
+            "vicinal_request_duration_seconds",
+            "From a request's head to the end of its answer.",
+            ("operation", "status"),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._under_way = Gauge(
+            "vicinal_requests_in_progress",
+            "Requests that have been let in and not been answered.",
+            registry=self._registry,
+        )
+        self._texts = Counter(
+            "vicinal_embedded_texts", "Texts embedded.", ("model",), registry=self._registry
+        )
+        self._tokens = Counter(
+            "vicinal_embedded_tokens",
+            "Tokens of texts embedded, as far as the backend tells.",
+            ("model",),
+            registry=self._registry,
+        )
+        self._registry.register(_Indexes(engine))
+        ProcessCollector(registry=self._registry)
+
+    def answered(self, operation: str, status: int, seconds: float) -> None:
+        """Count a request that has been answered."""
+        self._requests.labels(operation, str(status)).observe(seconds)
+
+    def under_way(self, count: int) -> None:
+        """Note how many requests are under way."""
+        self._under_way.set(count)
+
+    def embedded(self, model: str, text_count: int, token_count: int) -> None:
+        """Count texts that have been embedded."""
+        self._texts.labels(model).inc(text_count)
+        self._tokens.labels(model).inc(token_count)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Indexes(Collector):
+    """What the indexes hold at the moment."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def describe(self) -> Iterator[Metric]:
+        """Name what `collect` gives, without asking the engine."""
+        yield from self._families()
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask the engine."""
+        indexes, vectors, pending = self._families()
+        usage = self._engine.usage()
+        indexes.add_metric((), usage.index_count)
+        for each in usage.open_indexes:
+            labels = (each.address.account, each.address.name)
+            vectors.add_metric(labels, each.vector_count)
+            pending.add_metric(labels, each.pending_count)
+        yield from (indexes, vectors, pending)
+
+    @staticmethod
+    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+        return (
+            GaugeMetricFamily("vicinal_indexes", "Indexes of all accounts.", labels=()),
+            GaugeMetricFamily("vicinal_index_vectors", "Vectors of an open index.", labels=_INDEX),
+            GaugeMetricFamily(
+                "vicinal_index_pending_vectors",
+                "Vectors acknowledged that queries of an open index do not see yet.",
+                labels=_INDEX,
+            ),
+        )
