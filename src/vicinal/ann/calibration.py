@@ -1,11 +1,13 @@
 """Measures what sign codes it takes for the rows of a segment, and whether any will do.
 
-There are data that no number of bits orders well, and how much slack a search needs
-depends on the data, too (`signs`). So rows of the segment serve as queries: their exact
-answers are computed, and for each true neighbour how much slack would have found it. The
-slack of an effort is what finds the share of neighbours that the effort promises. Of the
-code lengths, the one is kept whose searches cost least by a simple model; when none
-reaches `RECALL_MIN`, there are no codes and the segment is searched exactly.
+There are data that no number of bits orders well, and how much slack a search needs depends
+on the data, too (`signs`). So rows of the segment serve as queries: their exact answers are
+computed, and for each true neighbour how much slack would have found it. The slack of an
+effort is what finds the share of neighbours that the effort promises: among all rows, and
+among a tenth of them or fewer, where neighbours are as far away as they are under a filter,
+or from queries that are unlike any row. Of the code lengths, the one is kept whose searches
+cost least by a simple model; when none reaches `RECALL_MIN`, there are no codes and the
+segment is searched exactly.
 """
 
 from collections.abc import Sequence
@@ -23,8 +25,8 @@ BITS = (512, 1024, 2048)
 """Code lengths tried, shortest first."""
 
 RECALLS = {
-    Effort.LOW: (0.995, 0.99),
-    Effort.STANDARD: (0.999, 0.997),
+    Effort.LOW: (0.99, 0.99),
+    Effort.STANDARD: (0.998, 0.997),
     Effort.HIGH: (1.0, 0.999),
 }
 """The share of the probes' true neighbours that each effort finds, for the two depths."""
@@ -40,6 +42,9 @@ _PROBES = 160
 _SAME = 1e-5  # relative difference below which two rows are one
 _TIED = 32  # more neighbours than the deepest are looked at, as they may tie with it
 _CHUNK_ROWS = 16_384
+_THINNED = 10  # of so many rows one is left
+_THINNED_ROWS_MIN = 2_000
+_THINNED_ROWS_MAX = 20_000
 _SEED = 20_240_521
 _NEVER = 1 << 20  # bits of slack that no search has
 # What comparing 512 bits, and projecting a dimension of the query on a direction, cost in
@@ -63,6 +68,15 @@ class _Truth:
     rows: NDArray[np.int64]
     distances: Floats
     same: Sequence[Ordinals]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows in which the probes are searched for: which ones, their values, the answers."""
+
+    rows: slice | Ordinals
+    exact: ExactIndex
+    truth: _Truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +105,7 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
     scale = float(row_norms.max()) if metric is Metric.DOT_PRODUCT else 1.0
     if row_count < signs.ROWS_MIN or scale == 0.0 or not np.isfinite(scale):
         return None
-    truth = _truth(values, row_norms, metric)
-    exact = ExactIndex(values, row_norms, metric)
+    parts = _parts(values, row_norms, metric)
     best: SignCodes | None = None
     best_cost = float(row_count * dimensions)  # of measuring every row
     for bits in BITS:
@@ -101,14 +114,14 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
         if cost + signs.opened_count(DEPTHS[0]) * dimensions >= best_cost:
             break
         codes, offset = projection.encode(values, metric, scale, bits)
-        needs = _needs(codes, offset, exact, truth)
+        needs = [_needs(codes[part.rows], offset, part) for part in parts]
         slack = _slack(needs, bits)
         if slack is None:
             continue
         scored = [
             within[:, min(each, bits - 1)]
             for within, each in zip(
-                needs.within, slack[EFFORTS.index(Effort.STANDARD)], strict=True
+                needs[0].within, slack[EFFORTS.index(Effort.STANDARD)], strict=True
             )
         ]
         cost += float(scored[0].mean()) * dimensions
@@ -119,10 +132,27 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
     return best
 
 
-def _truth(values: Floats, row_norms: Floats, metric: Metric) -> _Truth:
+def _parts(values: Floats, row_norms: Floats, metric: Metric) -> Sequence[_Part]:
     random = np.random.RandomState(_SEED)  # unlike the newer generators', its stream is frozen
     chosen = np.sort(random.choice(len(values), min(_PROBES, len(values)), replace=False))
     probes = np.ascontiguousarray(values[chosen])
+    everything = _Part(
+        slice(None),
+        ExactIndex(values, row_norms, metric),
+        _truth(values, row_norms, metric, probes),
+    )
+    count = min(len(values) // _THINNED, _THINNED_ROWS_MAX)
+    if count < _THINNED_ROWS_MIN:
+        return (everything,)
+    rows = np.sort(random.choice(len(values), count, replace=False))
+    thinned, norms = values[rows], row_norms[rows]
+    return (
+        everything,
+        _Part(rows, ExactIndex(thinned, norms, metric), _truth(thinned, norms, metric, probes)),
+    )
+
+
+def _truth(values: Floats, row_norms: Floats, metric: Metric, probes: Floats) -> _Truth:
     deepest = max(DEPTHS) + _TIED
     rows = np.zeros((len(probes), deepest), np.int64)
     nearest = np.full((len(probes), deepest), np.inf, np.float32)
@@ -171,9 +201,12 @@ def _comparable(
     return distances, is_same
 
 
-def _needs(codes: hamming.Bits, offset: Floats, exact: ExactIndex, truth: _Truth) -> _Needs:
-    """Search for each probe as `signs.SignIndex` does, and note what would have helped."""
-    bits = len(offset)
+def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
+    """Search for each probe as `signs.SignIndex` does, and note what would have helped.
+
+    `codes` are those of the part.
+    """
+    exact, truth, bits = part.exact, part.truth, len(offset)
     slack = [np.zeros((len(truth.probes), depth), np.int64) for depth in DEPTHS]
     within = [np.zeros((len(truth.probes), bits), np.int64) for _ in DEPTHS]
     for place, probe in enumerate(truth.probes):
@@ -207,11 +240,13 @@ def _as_near_as(depth: int, distances: Floats) -> int:
 
 
 def _slack(
-    needs: _Needs, bits: int
+    needs: Sequence[_Needs], bits: int
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None:
-    """Return the slack for each of `EFFORTS`, or None when none is enough."""
-    near, far = (np.sort(each, axis=None) for each in needs.slack)
-    if np.mean(near < _NEVER) < RECALL_MIN:
+    """Return the slack for each of `EFFORTS` that is enough in every part, or None."""
+    near, far = (
+        [np.sort(each.slack[depth], axis=None) for each in needs] for depth in range(len(DEPTHS))
+    )
+    if min(np.mean(needed < _NEVER) for needed in near) < RECALL_MIN:
         return None
 
     def enough(needed: NDArray[np.int64], share: float) -> int:
@@ -221,7 +256,11 @@ def _slack(
 
     def both(effort: Effort) -> tuple[int, int]:
         share_near, share_far = RECALLS[effort]
-        return enough(near, share_near) + round(_MARGINS[effort] * bits), enough(far, share_far)
+        margin = round(_MARGINS[effort] * bits)
+        return (
+            max(enough(needed, share_near) for needed in near) + margin,
+            max(enough(needed, share_far) for needed in far),
+        )
 
     low, standard, high = (both(each) for each in EFFORTS)
     return low, standard, high

@@ -56,6 +56,24 @@ def test_each_effort_finds_what_it_promises_for_queries_it_has_not_seen(metric: 
     assert recall(values, codes, queries[:50], metric, 100) >= 0.997
 
 
+def test_queries_unlike_rows_that_are_full_of_near_copies_find_what_they_should() -> None:
+    """Rows find their own copies without any slack; a query that has none needs some."""
+    random = np.random.default_rng(SEED)
+    points = random.standard_normal((1_600, 24)) @ random.standard_normal((24, 96))
+    points += 0.25 * np.sqrt(24) * random.standard_normal(points.shape)
+    queries, originals = points[:100].astype(np.float32), points[100:]
+    copies = np.repeat(originals, 20, axis=0)
+    copies += 0.3 * np.sqrt(24) * random.standard_normal(copies.shape)
+    values = random.permutation(copies).astype(np.float32)
+    allowed = random.random(len(values)) < 0.02
+
+    codes = build(values, Metric.COSINE)
+
+    assert codes is not None
+    assert recall(values, codes, queries, Metric.COSINE, 10) >= 0.995
+    assert recall(values, codes, queries, Metric.COSINE, 10, allowed=allowed) >= 0.995
+
+
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.02])
 def test_what_was_measured_without_a_filter_is_enough_with_one(share: float) -> None:
     values = clustered(12_100, 96)
