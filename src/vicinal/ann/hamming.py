@@ -92,8 +92,9 @@ class Codes:
 
     def nearest(self, wanted: int, at_least: int) -> Near:
         """Return about `wanted` rows, and `at_least` so many, or all that are allowed."""
-        if self.total <= _SAMPLE_ROWS:
-            return self.within(self._farthest)
+        if self.total <= _SAMPLE_ROWS and self.allowed is None:
+            rows = np.arange(self.total) if self.rows is None else self.rows
+            return Near(rows, distances(self._codes, self._code), self._farthest)
         at_least = min(at_least, self.count)
         sample = self._sampled()
         while True:

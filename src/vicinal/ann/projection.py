@@ -13,6 +13,7 @@ nothing but the number of dimensions, so all segments share them, and a query is
 once for all of them.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -80,8 +81,9 @@ def _projected_query(query: bytes, metric: Metric, bits: int) -> Floats:
     """Project a query, ``(bits,)``; kept, as every segment of an index asks for the same."""
     lifted = np.frombuffer(query, np.float32)
     if metric is not Metric.EUCLIDEAN:
-        norm = np.linalg.norm(lifted.astype(np.float64))
-        lifted = (lifted / norm).astype(np.float32) if norm > 0 else lifted
+        wide = lifted.astype(np.float64)
+        norm = math.sqrt(wide @ wide)
+        lifted = (wide / norm).astype(np.float32) if norm > 0 else lifted
     if metric is Metric.DOT_PRODUCT:
         lifted = np.append(lifted, np.float32(0.0))
     projected: Floats = _mixed(lifted[None, :], bits)[0]
