@@ -36,7 +36,9 @@ RECALL_MIN = 0.99
 
 # More slack than the probes needed, in shares of the bits, at the first depth: ten neighbours
 # of each probe are few to tell what one of a thousand needs.
-_MARGINS = {Effort.LOW: 0.0, Effort.STANDARD: 0.004, Effort.HIGH: 0.012}
+_MARGINS = {Effort.LOW: 0.0, Effort.STANDARD: 0.004, Effort.HIGH: 0.02}
+_SMALL_ROWS = 30_000  # up to so many, more slack costs next to nothing
+_SMALL_MARGINS = {Effort.LOW: 0.0, Effort.STANDARD: 0.034, Effort.HIGH: 0.05}
 _MOST = 80  # percent of searches that open no more rows than a recipe says
 _PROBES = 160
 _SAME = 1e-5  # relative difference below which two rows are one
@@ -115,7 +117,7 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
             break
         codes, offset = projection.encode(values, metric, scale, bits)
         needs = [_needs(codes[part.rows], offset, part) for part in parts]
-        slack = _slack(needs, bits)
+        slack = _slack(needs, bits, is_small=row_count <= _SMALL_ROWS)
         if slack is None:
             continue
         scored = [
@@ -240,7 +242,7 @@ def _as_near_as(depth: int, distances: Floats) -> int:
 
 
 def _slack(
-    needs: Sequence[_Needs], bits: int
+    needs: Sequence[_Needs], bits: int, *, is_small: bool
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None:
     """Return the slack for each of `EFFORTS` that is enough in every part, or None."""
     near, far = (
@@ -256,7 +258,7 @@ def _slack(
 
     def both(effort: Effort) -> tuple[int, int]:
         share_near, share_far = RECALLS[effort]
-        margin = round(_MARGINS[effort] * bits)
+        margin = round((_SMALL_MARGINS if is_small else _MARGINS)[effort] * bits)
         return (
             max(enough(needed, share_near) for needed in near) + margin,
             max(enough(needed, share_far) for needed in far),
