@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,18 +36,24 @@ def exact_index(values: Floats, metric: Metric) -> ExactIndex:
     return ExactIndex(values, exact.norms(values), metric)
 
 
-def sign_index(values: Floats, metric: Metric) -> SignIndex:
+def sign_index(values: Floats, metric: Metric, *, is_compiled: bool = True) -> SignIndex:
     """Return sign codes of rows however few they are, with slack as for easy data."""
     scale = float(exact.norms(values).max()) or 1.0
     scale = scale if metric is Metric.DOT_PRODUCT else 1.0
     recipe = Recipe(512, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
     codes = signs.by_recipe(np.ascontiguousarray(values, np.float32), metric, recipe)
-    return SignIndex(codes, exact_index(values, metric))
+    return SignIndex(codes, exact_index(values, metric), is_compiled=is_compiled)
 
 
 BUILDERS = [
     Builder("exact", exact_index, is_exact=True),
     Builder("signs", sign_index, is_exact=False, dimensions_min=31),
+    Builder(
+        "signs in Python",
+        partial(sign_index, is_compiled=False),
+        is_exact=False,
+        dimensions_min=31,
+    ),
 ]
 
 

@@ -41,6 +41,7 @@ class ExactIndex:
         metric: How to measure.
         about_to_read: Called with the rows (None: all) before their values are read; what
             it raises is passed on.
+        may_read: Whether all may be read without that call.
     """
 
     def __init__(
@@ -49,11 +50,19 @@ class ExactIndex:
         row_norms: Floats,
         metric: Metric,
         about_to_read: Callable[[Ordinals | None], None] | None = None,
+        may_read: Callable[[], bool] = lambda: True,
     ) -> None:
         self.metric = metric
+        self.values = values
+        self.norms = row_norms
+        self.may_read = may_read
         self._about_to_read = about_to_read
-        self._values = values
-        self._norms = row_norms
+
+    @property
+    def error(self) -> tuple[float, float]:
+        """How far a product may be off: by the norms' product (euclidean: itself), and beside."""
+        dimensions = self.values.shape[1]
+        return float(_relative_error(dimensions)), float(_absolute_error(dimensions))
 
     def candidates(self, query: Floats, k: int, allowed: Mask | None) -> Proposal:
         """See `ann.base.AnnIndex`. Includes every row that may tie with the k-th."""
@@ -61,7 +70,7 @@ class ExactIndex:
             products = self._all_products(query)
             rows = np.flatnonzero(allowed)
             return self._nearest(query, k, rows, products[rows])
-        rows = np.arange(len(self._norms))
+        rows = np.arange(len(self.norms))
         return self._nearest(query, k, rows, self._all_products(query))
 
     def candidates_among(self, query: Floats, k: int, rows: Ordinals) -> Proposal:
@@ -82,7 +91,7 @@ class ExactIndex:
         function(
             faiss.swig_ptr(found),
             faiss.swig_ptr(query),
-            faiss.swig_ptr(self._values),
+            faiss.swig_ptr(self.values),
             faiss.swig_ptr(rows),
             len(query),
             1,
@@ -97,12 +106,12 @@ class ExactIndex:
         if self.metric is Metric.DOT_PRODUCT:
             return -products
         with np.errstate(all="ignore"):
-            return cast(Floats, products / -self._norms[rows])
+            return cast(Floats, products / -self.norms[rows])
 
     def _all_products(self, query: Floats) -> Floats:
         if self._about_to_read is not None:
             self._about_to_read(None)
-        count, dimensions = self._values.shape
+        count, dimensions = self.values.shape
         products = np.empty(count, np.float32)
         function = (
             faiss.fvec_L2sqr_ny if self.metric is Metric.EUCLIDEAN else faiss.fvec_inner_products_ny
@@ -110,7 +119,7 @@ class ExactIndex:
         function(
             faiss.swig_ptr(products),
             faiss.swig_ptr(query),
-            faiss.swig_ptr(self._values),
+            faiss.swig_ptr(self.values),
             dimensions,
             count,
         )
@@ -126,12 +135,12 @@ class ExactIndex:
         """Return the rows whose interval is not wholly above k others."""
         if len(rows) <= k:
             return rows
-        row_norms = self._norms[rows]
+        row_norms = self.norms[rows]
         if self.metric is Metric.COSINE:
             # Intervals as wide as the widest will do, unless some are of no use.
             with np.errstate(all="ignore"):
-                width = self._relative(query) * self._size(query)
-                width += self._absolute(query) / row_norms.min()
+                width = _relative_error(len(query)) * _size(query)
+                width += _absolute_error(len(query)) / row_norms.min()
                 bound = np.partition(estimates, k - 1)[k - 1] + _TWO * width
                 is_sound = np.isfinite(estimates.max() + row_norms.max() + bound)
             if is_sound:
@@ -144,14 +153,14 @@ class ExactIndex:
         self, products: Floats, row_norms: Floats, query: Floats
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return bounds of the distances; products that overflowed get the whole line."""
-        relative = self._relative(query)
-        absolute = self._absolute(query)
+        relative = _relative_error(len(query))
+        absolute = _absolute_error(len(query))
         with np.errstate(all="ignore"):
             if self.metric is Metric.EUCLIDEAN:
                 distances, slack = products, relative * products + absolute
             else:
                 distances = -products
-                slack = relative * self._size(query) * row_norms + absolute
+                slack = relative * _size(query) * row_norms + absolute
                 if self.metric is Metric.COSINE:
                     scale = np.divide(
                         np.float32(1.0),
@@ -166,17 +175,17 @@ class ExactIndex:
             lower[unknown], upper[unknown] = -np.inf, np.inf
         return lower, upper
 
-    @staticmethod
-    def _relative(query: Floats) -> np.float32:
-        # Twice the bound, as sums may be fused.
-        return np.float32((len(query) + 8) * 2.0**-23)
 
-    @staticmethod
-    def _absolute(query: Floats) -> np.float32:
-        # Terms below float32's normal range may round to nothing.
-        return np.float32(len(query) * _TINY)
+def _relative_error(dimensions: int) -> np.float32:
+    # Twice the bound, as sums may be fused.
+    return np.float32((dimensions + 8) * 2.0**-23)
 
-    @staticmethod
-    def _size(query: Floats) -> np.float32:
-        wide = query.astype(np.float64)
-        return np.float32(math.sqrt(wide @ wide))
+
+def _absolute_error(dimensions: int) -> np.float32:
+    # Terms below float32's normal range may round to nothing.
+    return np.float32(dimensions * _TINY)
+
+
+def _size(query: Floats) -> np.float32:
+    wide = query.astype(np.float64)
+    return np.float32(math.sqrt(wide @ wide))

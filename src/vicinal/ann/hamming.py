@@ -126,7 +126,7 @@ class Codes:
         codes = sample(self._codes) if self._sample is None else self._sample
         found = distances(codes, self._code)
         if self.allowed is not None:
-            found = found[self.allowed[:: _step(self.total)]]
+            found = found[self.allowed[:: sample_step(self.total)]]
         return found
 
     def _guessed(self, sample: Hammings, wanted: int) -> int:
@@ -141,10 +141,11 @@ class Codes:
 
 def sample(codes: Bits) -> Bits:
     """Return some of ``(n, b)`` codes, evenly spread over them."""
-    return np.ascontiguousarray(codes[:: _step(len(codes))])
+    return np.ascontiguousarray(codes[:: sample_step(len(codes))])
 
 
-def _step(count: int) -> int:
+def sample_step(count: int) -> int:
+    """Return one in how many of `count` codes is in a `sample`."""
     return -(-count // _SAMPLE_ROWS)
 
 

@@ -16,6 +16,8 @@ Where rows that pass a filter are all far from the query, codes hardly tell them
 third step notices, and all of them are measured if they are not too many.
 How much slack it takes depends on the data: `calibration` measures it, and a `Recipe`
 keeps it, for three depths of effort.
+
+`compiled` does the same in one call where it can. What is here says what is right.
 """
 
 from collections.abc import Mapping
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 
 from vicinal.ann import hamming, projection
 from vicinal.ann.base import Proposal
+from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.hamming import Bits, Codes, Hammings
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
@@ -122,13 +125,15 @@ class SignIndex:
     Args:
         codes: Of the rows of `exact`.
         exact: Knows the rows' values.
+        is_compiled: Whether `compiled` searches where it can.
     """
 
-    def __init__(self, codes: SignCodes, exact: ExactIndex) -> None:
+    def __init__(self, codes: SignCodes, exact: ExactIndex, *, is_compiled: bool = True) -> None:
         self._codes = codes.codes
         self._offset = codes.offset
         self._recipe = codes.recipe
-        self._exact = exact
+        self.exact = exact
+        self._is_compiled = is_compiled
 
     def candidates(
         self,
@@ -139,58 +144,89 @@ class SignIndex:
     ) -> Proposal:
         """See `ann.base.AnnIndex`; a higher effort leaves fewer near rows out."""
         if allowed is None:
-            codes = Codes(self._codes, self._encode(query), self._sample)
-            return self._proposal(query, k, codes, effort)
+            return self._search(query, k, effort, len(self._codes))
         allowed_count = int(np.count_nonzero(allowed))
         if allowed_count <= max(_GATHERED_SHARE * len(allowed), opened_count(k)):
             return self.candidates_among(query, k, np.flatnonzero(allowed), effort)
-        codes = Codes(
-            self._codes, self._encode(query), self._sample, allowed=allowed, count=allowed_count
-        )
-        return self._proposal(query, k, codes, effort)
+        return self._search(query, k, effort, allowed_count, allowed=allowed)
 
     def candidates_among(
         self, query: Floats, k: int, rows: Ordinals, effort: Effort = Effort.STANDARD
     ) -> Proposal:
         """The same over these distinct rows only; cost grows with ``len(rows)``."""
         if len(rows) <= opened_count(k):
-            return self._exact.candidates_among(query, k, rows)
-        # As words, which numpy gathers faster than bytes.
-        gathered = self._codes.view(np.uint64).take(rows, axis=0).view(np.uint8)
-        return self._proposal(query, k, Codes(gathered, self._encode(query), rows=rows), effort)
+            return self.exact.candidates_among(query, k, rows)
+        return self._search(query, k, effort, len(rows), listed=rows)
 
     @cached_property
     def _sample(self) -> Bits:
         return hamming.sample(self._codes)
 
-    def _encode(self, query: Floats) -> Bits:
-        return projection.code_of_query(query, self._exact.metric, self._offset)
+    def code_of(self, query: Floats) -> Bits:
+        """Return the code of a query, ``(b,)``."""
+        return projection.code_of_query(query, self.exact.metric, self._offset)
 
-    def _proposal(self, query: Floats, k: int, codes: Codes, effort: Effort) -> Proposal:
-        most = max(OPENED_MAX, int(_OPENED_SHARE_MAX * codes.total), opened_count(k))
-        slack = self._recipe.slack_for(k, effort)
-        near = codes.nearest(self._recipe.near_for(k), opened_count(k))
-        opened = _Opened(self._exact, query)
-        limit, farther, beyond = -1, near.distance_of(opened_count(k)), slack
+    @cached_property
+    def compiled(self) -> CompiledSearch | None:
+        """The compiled search, where there is one."""
+        if not self._is_compiled:
+            return None
+        return CompiledSearch.of(self._codes, self._sample, self.exact)
+
+    def _search(
+        self,
+        query: Floats,
+        k: int,
+        effort: Effort,
+        count: int,
+        allowed: Mask | None = None,
+        listed: Ordinals | None = None,
+    ) -> Proposal:
+        total = len(self._codes) if listed is None else count
+        plan = Plan(
+            k=k,
+            slack=self._recipe.slack_for(k, effort),
+            near_count=self._recipe.near_for(k),
+            opened_min=opened_count(k),
+            opened_max=max(OPENED_MAX, int(_OPENED_SHARE_MAX * total), opened_count(k)),
+        )
+        code = self.code_of(query)
+        if self.compiled is not None and self.exact.may_read():
+            proposal = self.compiled.search(query, code, plan, count, allowed, listed)
+            if proposal is not None:
+                return proposal
+        if listed is None:
+            codes = Codes(self._codes, code, self._sample, allowed=allowed, count=count)
+        else:
+            # As words, which numpy gathers faster than bytes.
+            gathered = self._codes.view(np.uint64).take(listed, axis=0).view(np.uint8)
+            codes = Codes(gathered, code, rows=listed)
+        return self._proposal(query, codes, plan)
+
+    def _proposal(self, query: Floats, codes: Codes, plan: Plan) -> Proposal:
+        near = codes.nearest(plan.near_count, plan.opened_min)
+        opened = _Opened(self.exact, query)
+        limit, farther, beyond = -1, near.distance_of(plan.opened_min), plan.slack
         while farther > limit:
             if farther > near.limit:
                 near = codes.within(farther)
-            if near.count_within(farther) > most:
+            if near.count_within(farther) > plan.opened_max:
                 # Those whose codes are nearest will do if nothing was found near the edge.
-                opened = _Opened(self._exact, query)
-                opened.extend(*near.first(most))
-                edge = farther if limit >= 0 else farther + slack
-                if opened.reach(k) + slack // 2 > edge and codes.count <= _MEASURED_MAX:
-                    return self._measured(query, k, codes)
+                opened = _Opened(self.exact, query)
+                opened.extend(*near.first(plan.opened_max))
+                edge = farther if limit >= 0 else farther + plan.slack
+                is_edge_near = opened.reach(plan.k) + plan.slack // 2 > edge
+                if is_edge_near and codes.count <= _MEASURED_MAX:
+                    return self._measured(query, plan.k, codes)
                 break
             opened.extend(*near.between(limit, farther))
-            limit, farther, beyond = farther, opened.reach(k) + beyond, slack // 2
-        return opened.proposal(k)
+            limit, farther, beyond = farther, opened.reach(plan.k) + beyond, plan.slack // 2
+        return opened.proposal(plan.k)
 
     def _measured(self, query: Floats, k: int, codes: Codes) -> Proposal:
         if codes.rows is None:
-            return self._exact.candidates(query, k, codes.allowed)
-        return self._exact.candidates_among(query, k, codes.rows)
+            return self.exact.candidates(query, k, codes.allowed)
+        return self.exact.candidates_among(query, k, codes.rows)
 
 
 _NO_ROWS = np.empty(0, np.int64)

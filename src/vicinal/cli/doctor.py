@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from vicinal import errors
+from vicinal.ann.compiled import library
 from vicinal.cli import show
 from vicinal.cli.demo import MODEL
 from vicinal.cli.serve import config_option
@@ -71,12 +72,20 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "packages", Verdict.OK, ", ".join([*versions, f"sqlite {sqlite3.sqlite_version}"])
     )
+    yield _compiled_search()
     yield _data_folder(settings.data)
     yield _disk(settings.data)
     yield _port(settings)
     yield _tokens(settings)
     yield _open_files()
     yield from _models(settings)
+
+
+def _compiled_search() -> Finding:
+    if library() is not None:
+        return Finding("compiled search", Verdict.OK, "built")
+    advice = "not built, so queries take twice as long; install a C compiler, then vicinal again"
+    return Finding("compiled search", Verdict.WARNING, advice)
 
 
 def _data_folder(folder: Path) -> Finding:

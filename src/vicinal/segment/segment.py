@@ -56,7 +56,13 @@ class Segment:
         )
         self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
         norms = self._values_file.array("norms")
-        self._exact = ExactIndex(self._values, norms, metric, about_to_read=self._verify)
+        self._exact = ExactIndex(
+            self._values,
+            norms,
+            metric,
+            about_to_read=self._verify,
+            may_read=lambda: self._values_file.is_verified,
+        )
         self._signs: SignIndex | None = None
         self.recipe: Recipe | None = None
         self.lacks_codes = False

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from tests.support.model_files import tiny_folder
 from tests.support.server import free_port
-from vicinal.cli import main
+from vicinal.cli import doctor, main
 from vicinal.tokens import Permission, Tokens
 
 MINILM = "@hf/sentence-transformers/all-minilm-l6-v2"
@@ -42,6 +42,14 @@ def test_an_empty_machine_can_serve_and_nothing_is_made() -> None:
     assert verdict(result, "port").endswith("is free")
     assert verdict(result, "tokens").startswith("ok       none")
     assert list(Path().iterdir()) == []
+
+
+def test_whether_the_search_is_compiled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "library", object)
+    assert verdict(examine(), "compiled search").startswith("ok")
+
+    monkeypatch.setattr(doctor, "library", lambda: None)
+    assert verdict(examine(), "compiled search").startswith("warning  not built")
 
 
 def test_a_model_that_is_not_here_is_a_warning_with_the_way_to_get_it() -> None:

@@ -1,0 +1,53 @@
+"""Builds the compiled search (``src/vicinal/ann/signs.c``) when the package is built.
+
+It is optional: without a C compiler, or where it fails, the package is built without it and
+says so. The library's name carries its source's checksum, as `vicinal.ann.compiled` expects.
+"""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
+FOLDER = Path("src/vicinal/ann")
+
+
+class CompiledSearch(BuildHookInterface):  # type: ignore[type-arg] # hatchling's, and generic over its own classes
+    """See the module."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile for this machine's kind of processor; the wheel is tagged for it."""
+        folder = Path(self.root) / FOLDER
+        for old in folder.glob("_signs-*.so"):
+            old.unlink()
+        source = folder / "signs.c"
+        library = folder / f"_signs-{sha256(source.read_bytes()).hexdigest()[:16]}.so"
+        reason = compile_(source, library)
+        if reason is not None:
+            self.app.display_warning(f"building without the compiled search: {reason}")
+            return
+        build_data["artifacts"].append(f"/{FOLDER}/{library.name}")
+        build_data["pure_python"] = False
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform}"
+
+
+def compile_(source: Path, library: Path) -> str | None:
+    """Compile a shared library; return why it could not be done, or None."""
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    if compiler is None:
+        return "there is no C compiler"
+    command = [*compiler.split(), *FLAGS, "-o", str(library), str(source), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    library.unlink(missing_ok=True)
+    return f"{' '.join(command)} failed: {done.stderr.strip()}"

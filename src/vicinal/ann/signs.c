@@ -1,0 +1,521 @@
+/* The search of `signs.SignIndex`, compiled: one call a query, without the interpreter's lock.
+
+   `signs.py` is the reference: same steps, same names, same answers (tests/unit/ann/
+   test_compiled.py). What is unusual is left *unsettled*, for it to do: numbers that
+   overflow, or more rows than `most`. `compiled.py` calls this and says when.
+
+   Rules: C11 as gcc and clang have it; reads and writes only what it is given; keeps nothing,
+   so any number of threads may call it. The two hot loops exist once for each kind of
+   processor, and the one that fits is taken when called.
+*/
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { COSINE, EUCLIDEAN, DOT_PRODUCT };
+enum { UNSETTLED = -1, NO_MEMORY = -2 };
+enum {
+    LINE = 64,          /* bytes: a code is one or more of these */
+    BLOCK_BYTES = 1 << 15, /* of codes, compared before their rows are looked at */
+    AHEAD = 64,         /* lines fetched ahead */
+    SAMPLED = 2048,     /* as many rows as in `hamming` */
+    MORE = 8,           /* times as many rows are aimed at when a limit left too few */
+    OUTLIERS = 11,      /* as in `signs` */
+    BINS = 8 * 256 + 2, /* one for each distance of the longest codes */
+};
+
+/* What stays the same from query to query. */
+typedef struct {
+    const uint8_t *codes;  /* (row_count, code_bytes), a multiple of 64 bytes each */
+    const uint8_t *sample; /* (sample_count, code_bytes): every `step`-th of them */
+    const float *values;   /* (row_count, dimensions) */
+    const float *norms;    /* (row_count,) */
+    int64_t row_count, sample_count, step, code_bytes, dimensions, metric;
+    float relative, absolute; /* errors of a product (`exact`): by the norms, and beside that */
+} Segment;
+
+typedef struct {
+    const float *query;     /* (dimensions,) */
+    const uint8_t *code;    /* (code_bytes,) */
+    const uint8_t *allowed; /* (row_count,), or NULL for all */
+    const int64_t *listed;  /* (listed_count,), or NULL: just these rows */
+    int64_t listed_count, count; /* count: how many rows are meant */
+    int64_t k, slack, wanted, at_least, most;
+    int64_t *found;           /* (capacity,), written */
+    int64_t capacity, opened_count; /* opened_count is written */
+} Search;
+
+/* A code of a block. */
+typedef struct {
+    uint16_t place, hamming;
+} Noted;
+
+/* All rows within a Hamming distance, the nearest codes first. */
+typedef struct {
+    uint32_t *rows;
+    uint16_t *hammings;
+    int64_t count, room;
+    int64_t limit;
+} Near;
+
+/* The k nearest rows so far: a heap of estimates, the farthest at its root. */
+typedef struct {
+    float *estimates;
+    uint32_t *places;
+    int64_t count, k;
+} Nearest;
+
+/* ---- comparing codes --------------------------------------------------------------------- */
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE int64_t hamming_of_words(const uint8_t *one, const uint8_t *other) {
+    int64_t sum = 0;
+    for (int word = 0; word < 8; word++) {
+        uint64_t a, b;
+        memcpy(&a, one + 8 * word, 8);
+        memcpy(&b, other + 8 * word, 8);
+        sum += __builtin_popcountll(a ^ b);
+    }
+    return sum;
+}
+
+/* Note which of a block's codes are at most `limit` away, and return how many.
+
+   Codes are fetched past the caches, not to push out what the interpreter has there. */
+#define NOTE_NEAR(NAME, TARGET)                                                                \
+    TARGET static int64_t NAME(const uint8_t *codes, int64_t count, const uint8_t *code,       \
+                               int64_t lines, int64_t limit, Noted *noted) {                   \
+        int64_t end = 0;                                                                       \
+        for (int64_t place = 0; place < count; place++) {                                      \
+            int64_t hamming = 0;                                                               \
+            for (int64_t line = 0; line < lines; line++, codes += LINE) {                      \
+                __builtin_prefetch(codes + AHEAD * LINE, 0, 0);                                \
+                hamming += hamming_of_line(codes, code + line * LINE);                         \
+            }                                                                                  \
+            noted[end] = (Noted){(uint16_t)place, (uint16_t)hamming};                          \
+            end += hamming <= limit;                                                           \
+        }                                                                                      \
+        return end;                                                                            \
+    }
+
+INLINE int64_t hamming_of_line(const uint8_t *one, const uint8_t *other) {
+    int64_t sum = 0;
+    for (int word = 0; word < LINE; word += 8) {
+        uint64_t a, b;
+        memcpy(&a, one + word, 8);
+        memcpy(&b, other + word, 8);
+        sum += __builtin_popcountll(a ^ b);
+    }
+    return sum;
+}
+
+NOTE_NEAR(note_near_plain, )
+
+#if defined(__x86_64__)
+NOTE_NEAR(note_near_popcnt, __attribute__((target("popcnt"))))
+
+#define VPOPCNT __attribute__((target("avx512f,avx512vpopcntdq")))
+
+/* Add up pairs of lanes: half as many vectors, with the sums of twice as many. */
+VPOPCNT INLINE __m512i halved(__m512i one, __m512i other) {
+    return _mm512_add_epi64(_mm512_shuffle_i64x2(one, other, 0x88),
+                            _mm512_shuffle_i64x2(one, other, 0xdd));
+}
+
+/* Eight rows at a time: a lane for each in the end. */
+VPOPCNT INLINE int64_t note_near_in_lanes(const uint8_t *codes, int64_t count,
+                                          const uint8_t *code, int64_t lines, int64_t limit,
+                                          Noted *noted) {
+    int64_t end = 0, place = 0;
+    for (; place + 8 <= count; place += 8) {
+        __m512i sums[8];
+        for (int row = 0; row < 8; row++) {
+            sums[row] = _mm512_setzero_si512();
+            for (int64_t line = 0; line < lines; line++, codes += LINE) {
+                __builtin_prefetch(codes + AHEAD * LINE, 0, 0);
+                const __m512i differ = _mm512_xor_si512(_mm512_loadu_si512(codes),
+                                                        _mm512_loadu_si512(code + line * LINE));
+                sums[row] = _mm512_add_epi64(sums[row], _mm512_popcnt_epi64(differ));
+            }
+        }
+        for (int row = 0; row < 8; row += 2)
+            sums[row / 2] = _mm512_add_epi64(_mm512_unpacklo_epi64(sums[row], sums[row + 1]),
+                                             _mm512_unpackhi_epi64(sums[row], sums[row + 1]));
+        const __m512i hammings = halved(halved(sums[0], sums[1]), halved(sums[2], sums[3]));
+        int near = _mm512_cmple_epi64_mask(hammings, _mm512_set1_epi64(limit));
+        if (!near) continue;
+        int64_t lanes[8];
+        _mm512_storeu_si512(lanes, hammings);
+        for (; near; near &= near - 1) {
+            const int lane = __builtin_ctz((unsigned)near);
+            noted[end++] = (Noted){(uint16_t)(place + lane), (uint16_t)lanes[lane]};
+        }
+    }
+    const int64_t rest = note_near_popcnt(codes, count - place, code, lines, limit, noted + end);
+    for (int64_t at = end; at < end + rest; at++) noted[at].place += (uint16_t)place;
+    return end + rest;
+}
+
+VPOPCNT static int64_t note_near_vpopcnt(const uint8_t *codes, int64_t count,
+                                         const uint8_t *code, int64_t lines, int64_t limit,
+                                         Noted *noted) {
+    if (lines == 1) return note_near_in_lanes(codes, count, code, 1, limit, noted);
+    if (lines == 2) return note_near_in_lanes(codes, count, code, 2, limit, noted);
+    return note_near_in_lanes(codes, count, code, lines, limit, noted);
+}
+#endif
+
+static int64_t note_near(const uint8_t *codes, int64_t count, const uint8_t *code,
+                         int64_t lines, int64_t limit, Noted *noted) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512vpopcntdq"))
+        return note_near_vpopcnt(codes, count, code, lines, limit, noted);
+    if (__builtin_cpu_supports("popcnt"))
+        return note_near_popcnt(codes, count, code, lines, limit, noted);
+#endif
+    return note_near_plain(codes, count, code, lines, limit, noted);
+}
+
+/* Copy the codes of a block's listed rows side by side. */
+static void gather(const Segment *segment, const int64_t *listed, int64_t count, uint8_t *codes) {
+    const int64_t bytes = segment->code_bytes;
+    for (int64_t place = 0; place < count; place++) {
+        if (place + AHEAD < count)
+            __builtin_prefetch(segment->codes + listed[place + AHEAD] * bytes);
+        memcpy(codes + place * bytes, segment->codes + listed[place] * bytes, bytes);
+    }
+}
+
+/* Add those of a block's rows that are near and allowed; `near` has room for all. */
+static void add_near(const Segment *segment, const Search *search, int64_t start, int64_t count,
+                     int64_t limit, Near *near) {
+    const int64_t bytes = segment->code_bytes;
+    uint8_t gathered[BLOCK_BYTES];
+    Noted noted[BLOCK_BYTES / LINE + 1];
+    const uint8_t *codes = segment->codes + start * bytes;
+    if (search->listed) {
+        gather(segment, search->listed + start, count, gathered);
+        codes = gathered;
+    }
+    const int64_t end = note_near(codes, count, search->code, bytes / LINE, limit, noted);
+    for (int64_t at = 0; at < end; at++) {
+        const int64_t place = start + noted[at].place;
+        const int64_t row = search->listed ? search->listed[place] : place;
+        if (search->allowed && !search->allowed[row]) continue;
+        near->rows[near->count] = (uint32_t)row;
+        near->hammings[near->count++] = noted[at].hamming;
+    }
+}
+
+/* ---- measuring rows ---------------------------------------------------------------------- */
+
+typedef float Lanes __attribute__((vector_size(64), aligned(4)));
+enum { LANES = 16 };
+
+INLINE float
+product(const float *row, const float *query, int64_t dimensions, int is_euclidean) {
+    Lanes sums[4] = {{0}};
+    int64_t at = 0;
+    for (; at + 4 * LANES <= dimensions; at += 4 * LANES)
+        for (int part = 0; part < 4; part++) {
+            const Lanes a = *(const Lanes *)(row + at + part * LANES);
+            const Lanes b = *(const Lanes *)(query + at + part * LANES);
+            sums[part] += is_euclidean ? (a - b) * (a - b) : a * b;
+        }
+    const Lanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    float sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += all[lane];
+    for (; at < dimensions; at++) {
+        const float difference = row[at] - query[at];
+        sum += is_euclidean ? difference * difference : row[at] * query[at];
+    }
+    return sum;
+}
+
+#define PRODUCTS(NAME, TARGET)                                                                 \
+    TARGET static void NAME(const Segment *segment, const float *query, const uint32_t *rows,  \
+                            int64_t count, float *found) {                                     \
+        const int64_t dimensions = segment->dimensions;                                        \
+        const int is_euclidean = segment->metric == EUCLIDEAN;                                 \
+        for (int64_t place = 0; place < count; place++) {                                      \
+            const float *row = segment->values + rows[place] * dimensions;                     \
+            if (place + 2 < count) {                                                           \
+                const float *next = segment->values + rows[place + 2] * dimensions;            \
+                for (int64_t at = 0; at < dimensions; at += LANES)                             \
+                    __builtin_prefetch(next + at, 0, 2);                                       \
+            }                                                                                  \
+            found[place] = is_euclidean ? product(row, query, dimensions, 1)                   \
+                                        : product(row, query, dimensions, 0);                  \
+        }                                                                                      \
+    }
+
+PRODUCTS(products_plain, )
+#if defined(__x86_64__)
+PRODUCTS(products_avx2, __attribute__((target("avx2,fma"))))
+PRODUCTS(products_avx512, __attribute__((target("avx512f"))))
+#endif
+
+static void products(const Segment *segment, const float *query, const uint32_t *rows,
+                     int64_t count, float *found) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        products_avx512(segment, query, rows, count, found);
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        products_avx2(segment, query, rows, count, found);
+    else
+#endif
+        products_plain(segment, query, rows, count, found);
+}
+
+/* Write distances that order rows as the metric does; return whether all are finite. */
+static int estimate(const Segment *segment, const Search *search, const uint32_t *rows,
+                    int64_t count, float *found) {
+    products(segment, search->query, rows, count, found);
+    int is_finite = 1;
+    for (int64_t place = 0; place < count; place++) {
+        if (segment->metric == COSINE) found[place] /= -segment->norms[rows[place]];
+        if (segment->metric == DOT_PRODUCT) found[place] = -found[place];
+        is_finite &= isfinite(found[place]) != 0;
+    }
+    return is_finite;
+}
+
+static float norm_of(const float *vector, int64_t dimensions) {
+    double sum = 0;
+    for (int64_t at = 0; at < dimensions; at++) sum += (double)vector[at] * vector[at];
+    return (float)sqrt(sum);
+}
+
+/* How far the estimate of a row may be off; `size` is the norm of the query. */
+static float error(const Segment *segment, float size, uint32_t row, float estimate) {
+    const float norm = segment->norms[row];
+    switch (segment->metric) {
+    case COSINE: return segment->relative * size + segment->absolute / norm;
+    case EUCLIDEAN: return segment->relative * estimate + segment->absolute;
+    default: return segment->relative * size * norm + segment->absolute;
+    }
+}
+
+/* ---- the rows whose codes are near ------------------------------------------------------- */
+
+static int64_t total(const Segment *segment, const Search *search) {
+    return search->listed ? search->listed_count : segment->row_count;
+}
+
+static int make_room(Near *near, int64_t room) {
+    if (room <= near->room) return 1;
+    room *= 2;
+    uint32_t *rows = realloc(near->rows, room * sizeof *rows);
+    if (rows) near->rows = rows;
+    uint16_t *hammings = realloc(near->hammings, room * sizeof *hammings);
+    if (hammings) near->hammings = hammings;
+    if (!rows || !hammings) return 0;
+    near->room = room;
+    return 1;
+}
+
+/* Order rows by their codes' distances; rows of one distance stay in order. */
+static int sort(Near *near) {
+    int64_t starts[BINS] = {0};
+    uint32_t *rows = malloc(near->room * sizeof *rows);
+    uint16_t *hammings = malloc(near->room * sizeof *hammings);
+    if (!rows || !hammings) {
+        free(rows);
+        free(hammings);
+        return 0;
+    }
+    for (int64_t place = 0; place < near->count; place++) starts[near->hammings[place] + 1]++;
+    for (int bin = 1; bin < BINS; bin++) starts[bin] += starts[bin - 1];
+    for (int64_t place = 0; place < near->count; place++) {
+        const int64_t sorted = starts[near->hammings[place]]++;
+        rows[sorted] = near->rows[place];
+        hammings[sorted] = near->hammings[place];
+    }
+    free(near->rows);
+    free(near->hammings);
+    near->rows = rows;
+    near->hammings = hammings;
+    return 1;
+}
+
+/* Find all rows at most so far; more than `most` of them are UNSETTLED. */
+static int within(const Segment *segment, const Search *search, int64_t limit, int64_t most,
+                  Near *near) {
+    const int64_t rows = total(segment, search), block = BLOCK_BYTES / segment->code_bytes;
+    near->count = 0;
+    near->limit = limit;
+    for (int64_t start = 0; start < rows; start += block) {
+        const int64_t count = rows - start < block ? rows - start : block;
+        if (near->count > most) return UNSETTLED;
+        if (!make_room(near, near->count + count)) return NO_MEMORY;
+        add_near(segment, search, start, count, limit, near);
+    }
+    return sort(near) ? 1 : NO_MEMORY;
+}
+
+/* Compare a sample of the rows that are meant: all distances, ascending. */
+static int compare_sample(const Segment *segment, const Search *search, Near *near) {
+    int64_t listed[SAMPLED + 1], count = 0;
+    Segment sampled = *segment;
+    Search all = *search;
+    all.allowed = NULL;
+    if (search->listed) {
+        const int64_t step = (search->listed_count + SAMPLED - 1) / SAMPLED;
+        for (int64_t place = 0; place < search->listed_count; place += step)
+            listed[count++] = search->listed[place];
+        all.listed = listed;
+        all.listed_count = count;
+    } else {
+        sampled.codes = segment->sample;
+        sampled.row_count = segment->sample_count;
+        if (search->allowed) {
+            for (int64_t place = 0; place < segment->sample_count; place++)
+                if (search->allowed[place * segment->step]) listed[count++] = place;
+            all.listed = listed;
+            all.listed_count = count;
+        }
+    }
+    return within(&sampled, &all, BINS, SAMPLED, near);
+}
+
+/* Find about `wanted` rows, and `at_least` so many, or all that are meant. */
+static int nearest(const Segment *segment, const Search *search, int64_t most, Near *near) {
+    const int64_t farthest = 8 * segment->code_bytes;
+    if (total(segment, search) <= SAMPLED && !search->allowed)
+        return within(segment, search, farthest, most, near);
+    int status = compare_sample(segment, search, near);
+    if (status < 0) return status;
+    const int64_t sample_count = near->count;
+    uint16_t sample[SAMPLED + 1];
+    memcpy(sample, near->hammings, sample_count * sizeof *sample);
+    const int64_t at_least = search->at_least < search->count ? search->at_least : search->count;
+    for (double wanted = (double)search->wanted;; wanted *= MORE) {
+        const double expected = wanted / (double)search->count * (double)sample_count;
+        const double place = ceil(expected + sqrt(expected));
+        const int64_t limit = place < (double)sample_count ? sample[(int64_t)place] : farthest;
+        status = within(segment, search, limit, most, near);
+        if (status < 0 || near->count >= at_least) return status;
+    }
+}
+
+/* ---- the nearest rows -------------------------------------------------------------------- */
+
+static void push(Nearest *nearest, float estimate, uint32_t place) {
+    float *estimates = nearest->estimates;
+    uint32_t *places = nearest->places;
+    int64_t at;
+    if (nearest->count < nearest->k) {
+        for (at = nearest->count++; at && estimates[(at - 1) / 2] < estimate; at = (at - 1) / 2) {
+            estimates[at] = estimates[(at - 1) / 2];
+            places[at] = places[(at - 1) / 2];
+        }
+    } else {
+        if (estimate >= estimates[0]) return;
+        at = 0;
+        for (int64_t child; (child = 2 * at + 1) < nearest->count; at = child) {
+            if (child + 1 < nearest->count && estimates[child + 1] > estimates[child]) child++;
+            if (estimates[child] <= estimate) break;
+            estimates[at] = estimates[child];
+            places[at] = places[child];
+        }
+    }
+    estimates[at] = estimate;
+    places[at] = place;
+}
+
+/* How far the codes of the nearest rows are, but for one in OUTLIERS. */
+static int64_t reach(const Nearest *nearest, const Near *near) {
+    int64_t counts[BINS] = {0}, left = nearest->count / OUTLIERS;
+    for (int64_t at = 0; at < nearest->count; at++) counts[near->hammings[nearest->places[at]]]++;
+    int64_t hamming = BINS - 1;
+    while ((left -= counts[hamming]) >= 0) hamming--;
+    return hamming;
+}
+
+/* Write the rows that may be among the k nearest of all that were opened. */
+static int64_t propose(const Segment *segment, Search *search, const Near *near,
+                       const Nearest *nearest, const float *estimates, int64_t opened) {
+    const float size = norm_of(search->query, segment->dimensions);
+    float bound = INFINITY;
+    if (opened > search->k) {
+        bound = -INFINITY;
+        for (int64_t at = 0; at < nearest->count; at++) {
+            const float each = nearest->estimates[at];
+            const float upper = each + error(segment, size, near->rows[nearest->places[at]], each);
+            bound = upper > bound ? upper : bound;
+        }
+        if (!isfinite(bound)) return UNSETTLED;
+    }
+    int64_t count = 0;
+    for (int64_t place = 0; place < opened; place++) {
+        const float each = estimates[place];
+        const float lower = each - error(segment, size, near->rows[place], each);
+        if (lower <= bound) {
+            if (count == search->capacity) return UNSETTLED;
+            search->found[count++] = near->rows[place];
+        }
+    }
+    search->opened_count = opened;
+    return count;
+}
+
+/* Open rows from the nearest codes on, until none near the edge is among the k nearest. */
+static int64_t open_rows(const Segment *segment, Search *search, Near *near, Nearest *nearest,
+                         float **estimates) {
+    const int64_t first = search->at_least < near->count ? search->at_least : near->count;
+    int64_t opened = 0, limit = -1, beyond = search->slack, room = 0;
+    int64_t farther = near->hammings[first - 1];
+    while (farther > limit) {
+        if (farther > near->limit) {
+            const int status = within(segment, search, farther, search->most, near);
+            if (status < 0) return status;
+        }
+        int64_t count = opened;
+        while (count < near->count && near->hammings[count] <= farther) count++;
+        if (count > search->most) return UNSETTLED;
+        if (count > room) {
+            room = 2 * count;
+            float *more = realloc(*estimates, room * sizeof *more);
+            if (!more) return NO_MEMORY;
+            *estimates = more;
+        }
+        if (!estimate(segment, search, near->rows + opened, count - opened, *estimates + opened))
+            return UNSETTLED;
+        for (; opened < count; opened++) push(nearest, (*estimates)[opened], (uint32_t)opened);
+        limit = farther;
+        farther = reach(nearest, near) + beyond;
+        beyond = search->slack / 2;
+    }
+    return propose(segment, search, near, nearest, *estimates, opened);
+}
+
+/* Write the proposed rows; return how many they are, UNSETTLED or NO_MEMORY. */
+int64_t vicinal_search(const Segment *segment, Search *search) {
+    Near near = {0};
+    Nearest nearest_rows = {
+        .k = search->k,
+        .estimates = malloc(search->k * sizeof(float)),
+        .places = malloc(search->k * sizeof(uint32_t)),
+    };
+    float *estimates = NULL;
+    int64_t found = NO_MEMORY;
+    if (nearest_rows.estimates && nearest_rows.places) {
+        /* So many as are sampled fit even where few may be opened. */
+        const int64_t most = 4 * (search->most > SAMPLED ? search->most : SAMPLED);
+        found = nearest(segment, search, most, &near);
+        if (found > 0) found = open_rows(segment, search, &near, &nearest_rows, &estimates);
+    }
+    free(near.rows);
+    free(near.hammings);
+    free(nearest_rows.estimates);
+    free(nearest_rows.places);
+    free(estimates);
+    return found;
+}

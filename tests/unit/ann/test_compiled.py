@@ -1,0 +1,242 @@
+"""The compiled search proposes what Python's does, leaves to it what it cannot settle, and
+touches no memory but what it is given."""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.ann import exact_index, sign_index
+from tests.support.clusters import clustered
+from vicinal.ann import compiled, signs
+from vicinal.ann.compiled import CompiledSearch, Plan
+from vicinal.ann.signs import Recipe, SignIndex
+from vicinal.distance import distances
+from vicinal.model import Floats, Mask, Metric, Ordinals
+
+pytestmark = pytest.mark.skipif(
+    compiled.library() is None, reason="THE COMPILED SEARCH WAS NOT BUILT: there is no C compiler"
+)
+
+METRICS = list(Metric)
+SEED = 7
+PLAN = Plan(k=10, slack=30, near_count=200, opened_min=40, opened_max=6_400)
+
+
+def both(values: Floats, metric: Metric, bits: int = 512) -> tuple[SignIndex, SignIndex]:
+    """Return an index that uses the compiled search, and one that does not."""
+    scale = float(np.linalg.norm(values, axis=1).max()) if metric is Metric.DOT_PRODUCT else 1.0
+    recipe = Recipe(bits, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
+    codes = signs.by_recipe(values, metric, recipe)
+    exact = exact_index(values, metric)
+    return SignIndex(codes, exact), SignIndex(codes, exact, is_compiled=False)
+
+
+def searched(values: Floats, metric: Metric) -> tuple[CompiledSearch, SignIndex]:
+    """Return the compiled search alone, and the index that would use it."""
+    index = sign_index(values, metric)
+    search = index.compiled
+    assert search is not None
+    return search, index
+
+
+def masks(rows: int, random: np.random.Generator) -> list[Mask | None]:
+    return [None, *(random.random(rows) < share for share in (0.9, 0.3, 0.09, 0.02, 0.006))]
+
+
+def nearest(index: SignIndex, query: Floats, k: int, rows: Ordinals) -> list[float]:
+    """Return the exact distances of the k nearest of some rows."""
+    assert len(set(rows.tolist())) == len(rows)
+    found = distances(index.exact.values[rows], query, index.exact.metric)
+    return sorted(found.tolist())[:k]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("dimensions", "bits"), [(31, 512), (64, 512), (100, 1024), (769, 512), (50, 2048), (64, 1536)]
+)
+def test_it_opens_as_many_rows_as_python_and_finds_the_same(
+    metric: Metric, dimensions: int, bits: int
+) -> None:
+    values = clustered(9_000, dimensions, seed=dimensions)
+    one, other = both(np.ascontiguousarray(values[:8_990]), metric, bits)
+    random = np.random.default_rng(SEED)
+    for query in values[8_990:]:
+        for allowed in masks(8_990, random):
+            for k in (1, 10, 100):
+                for effort in signs.EFFORTS:
+                    found = one.candidates(query, k, allowed, effort)
+                    wanted = other.candidates(query, k, allowed, effort)
+
+                    assert found.scored_count == wanted.scored_count
+                    assert allowed is None or allowed[found.rows].all()
+                    near = nearest(one, query, k, found.rows)
+                    assert near == nearest(other, query, k, wanted.rows)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_it_is_what_settles_usual_searches(metric: Metric) -> None:
+    values = clustered(9_000, 64)
+    search, index = searched(values, metric)
+
+    settled = [search.search(each, index.code_of(each), PLAN, 9_000) for each in values[:50]]
+
+    assert all(each is not None for each in settled)
+
+
+def test_rows_that_are_the_same_or_zero_are_found_as_python_finds_them() -> None:
+    values = clustered(3_000, 40)
+    values[::3] = values[0]
+    values[1::7] = 0.0
+    for metric in METRICS:
+        one, other = both(values, metric)
+        for query in (values[0], values[5], values[1]):
+            near = nearest(one, query, 10, one.candidates(query, 10, None).rows)
+
+            assert near == nearest(other, query, 10, other.candidates(query, 10, None).rows)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_numbers_that_overflow_are_left_to_python(metric: Metric) -> None:
+    values = clustered(3_000, 40)
+    values[::2] = np.copysign(np.float32(3e38), values[::2])
+    search, index = searched(values, metric)
+    query = np.full(40, 3e38, np.float32)
+
+    assert search.search(query, index.code_of(query), PLAN, 3_000) is None
+    proposed = index.candidates(query, 10, None).rows
+    assert len(set(proposed.tolist())) == len(proposed) >= 10
+
+
+def test_more_rows_than_may_be_opened_are_left_to_python() -> None:
+    values = np.repeat(clustered(200, 32)[:2], 10_000, axis=0)
+    search, index = searched(values, Metric.COSINE)
+
+    assert search.search(values[0], index.code_of(values[0]), PLAN, 20_000) is None
+
+
+def test_lists_and_masks_need_not_lie_side_by_side() -> None:
+    values = clustered(5_000, 48)
+    index = sign_index(values, Metric.COSINE)
+    rows = np.arange(0, 5_000, 3)
+    allowed = np.zeros((5_000, 2), np.bool_)
+    allowed[rows, 0] = True
+
+    listed = index.candidates_among(values[9], 10, np.repeat(rows, 2)[::2])
+    masked = index.candidates(values[9], 10, allowed[:, 0])
+
+    assert set(listed.rows.tolist()) == set(masked.rows.tolist()) <= set(rows.tolist())
+
+
+def test_any_number_of_threads_search_at_once() -> None:
+    values = clustered(20_000, 64)
+    index = sign_index(values, Metric.COSINE)
+    alone = [index.candidates(each, 10, None).rows.tolist() for each in values[:200]]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(
+            pool.map(lambda each: index.candidates(each, 10, None).rows.tolist(), values[:200])
+        )
+
+    assert together == alone
+
+
+def test_values_that_may_not_be_read_yet_are_not_read() -> None:
+    values = clustered(3_000, 40)
+    index = sign_index(values, Metric.COSINE)
+    rows = index.exact.values
+    index.exact.may_read = lambda: False
+    index.exact.values = np.full_like(rows, np.nan)  # what a damaged file might hold
+    search = index.compiled
+    assert search is not None
+    index.exact.values = rows
+
+    assert 3 in index.candidates(values[3], 10, None).rows
+    assert search.search(values[3], index.code_of(values[3]), PLAN, 3_000) is None
+
+
+def test_a_library_of_another_source_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = next(compiled.SOURCE.parent.glob("_signs-*.so"))
+    shutil.copy(built, tmp_path)
+    source = tmp_path / "signs.c"
+    source.write_bytes(compiled.SOURCE.read_bytes() + b"\n")
+    monkeypatch.setattr(compiled, "SOURCE", source)
+
+    assert compiled.library.__wrapped__() is None
+
+
+def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
+    """The tests of this file again, on a library that watches every access."""
+    compiler = shutil.which("gcc")
+    sanitizer = (
+        compiler
+        and subprocess.run(
+            [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    )
+    if not sanitizer or not Path(sanitizer).is_absolute():
+        pytest.skip("GCC'S ADDRESS SANITIZER IS NOT INSTALLED")
+    library = tmp_path / "watched.so"
+    flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined"]
+    assert compiler is not None
+    subprocess.run(
+        [
+            compiler,
+            *flags,
+            "-fno-sanitize-recover",
+            "-o",
+            str(library),
+            str(compiled.SOURCE),
+            "-lm",
+        ],
+        check=True,
+    )
+    watched = {
+        **os.environ,
+        "LD_PRELOAD": sanitizer,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "VICINAL_WATCHED": str(library),
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED], env=watched, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 500
+
+
+WATCHED = """
+import ctypes, os
+from tests.unit.ann import test_compiled as these
+from vicinal.ann import compiled
+
+calls = 0
+watched = ctypes.CDLL(os.environ["VICINAL_WATCHED"])
+watched.vicinal_search.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+watched.vicinal_search.restype = ctypes.c_int64
+compiled.library = lambda: watched
+search = compiled.CompiledSearch.search
+
+def counted(*given):
+    global calls
+    calls += 1
+    return search(*given)
+
+compiled.CompiledSearch.search = counted
+for metric in these.METRICS:
+    these.test_it_opens_as_many_rows_as_python_and_finds_the_same(metric, 31, 512)
+these.test_it_opens_as_many_rows_as_python_and_finds_the_same(metric, 50, 2048)
+these.test_rows_that_are_the_same_or_zero_are_found_as_python_finds_them()
+these.test_numbers_that_overflow_are_left_to_python(metric)
+these.test_more_rows_than_may_be_opened_are_left_to_python()
+these.test_any_number_of_threads_search_at_once()
+print(calls)
+"""
