@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.ann import hamming
+from vicinal.ann import hamming, projection
 from vicinal.ann.base import Proposal
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.hamming import Bits
@@ -27,6 +27,7 @@ SOURCE = Path(__file__).with_name("signs.c")
 
 _METRICS = (Metric.COSINE, Metric.EUCLIDEAN, Metric.DOT_PRODUCT)  # in the order of signs.c
 _LINE_BYTES = 64  # of which a code has a whole number
+_CODE_BYTES_MAX = 256
 _ROWS_MAX = 1 << 32
 _FOUND_MAX = 4_096  # more proposals, as when very many rows tie, are left to Python
 _NO_MEMORY = -2
@@ -65,6 +66,11 @@ class _Segment(ctypes.Structure):
         ("code_bytes", ctypes.c_int64),
         ("dimensions", ctypes.c_int64),
         ("metric", ctypes.c_int64),
+        ("signs", ctypes.c_void_p),
+        ("offset", ctypes.c_void_p),
+        ("rounds", ctypes.c_int64),
+        ("blocks", ctypes.c_int64),
+        ("length", ctypes.c_int64),
         ("relative", ctypes.c_float),
         ("absolute", ctypes.c_float),
     )
@@ -75,7 +81,6 @@ class _Search(ctypes.Structure):
 
     _fields_ = (
         ("query", ctypes.c_void_p),
-        ("code", ctypes.c_void_p),
         ("allowed", ctypes.c_void_p),
         ("listed", ctypes.c_void_p),
         ("listed_count", ctypes.c_int64),
@@ -88,6 +93,8 @@ class _Search(ctypes.Structure):
         ("found", ctypes.c_void_p),
         ("capacity", ctypes.c_int64),
         ("opened_count", ctypes.c_int64),
+        ("size", ctypes.c_float),
+        ("code", ctypes.c_uint8 * _CODE_BYTES_MAX),
     )
 
 
@@ -112,12 +119,17 @@ class CompiledSearch:
     Args:
         codes: ``(n, b)``, b a multiple of 64.
         sample: That of `codes`.
+        offset: The projected mean, ``(8 * b,)``.
         exact: Knows the rows' values.
     """
 
-    def __init__(self, built: ctypes.CDLL, codes: Bits, sample: Bits, exact: ExactIndex) -> None:
+    def __init__(
+        self, built: ctypes.CDLL, codes: Bits, sample: Bits, offset: Floats, exact: ExactIndex
+    ) -> None:
         self._function = built.vicinal_search
-        self._kept = (codes, sample, exact)  # what the pointers point to
+        signs = projection.signs_for(exact.values.shape[1], exact.metric, len(offset))
+        offset = np.ascontiguousarray(offset, np.float32)
+        self._kept = (codes, sample, signs, offset, exact)  # what the pointers point to
         relative, absolute = exact.error
         self._segment = _Segment(
             codes=codes.ctypes.data,
@@ -130,6 +142,11 @@ class CompiledSearch:
             code_bytes=codes.shape[1],
             dimensions=exact.values.shape[1],
             metric=_METRICS.index(exact.metric),
+            signs=signs.ctypes.data,
+            offset=offset.ctypes.data,
+            rounds=signs.shape[0],
+            blocks=signs.shape[1],
+            length=signs.shape[2],
             relative=relative,
             absolute=absolute,
         )
@@ -137,16 +154,17 @@ class CompiledSearch:
         self._address = ctypes.addressof(self._segment)
 
     @staticmethod
-    def of(codes: Bits, sample: Bits, exact: ExactIndex) -> "CompiledSearch | None":
+    def of(codes: Bits, sample: Bits, offset: Floats, exact: ExactIndex) -> "CompiledSearch | None":
         """Return a search over these codes, or None where it takes Python's."""
-        built = library()
-        fits = codes.shape[1] % _LINE_BYTES == 0 and len(codes) < _ROWS_MAX
-        return CompiledSearch(built, codes, sample, exact) if built is not None and fits else None
+        built, code_bytes = library(), codes.shape[1]
+        fits = code_bytes % _LINE_BYTES == 0 and code_bytes <= _CODE_BYTES_MAX
+        if built is None or not fits or len(codes) >= _ROWS_MAX:
+            return None
+        return CompiledSearch(built, codes, sample, offset, exact)
 
     def search(
         self,
         query: Floats,
-        code: Bits,
         plan: Plan,
         count: int,
         allowed: Mask | None = None,
@@ -156,7 +174,6 @@ class CompiledSearch:
 
         Args:
             query: ``(d,)``.
-            code: That of the query.
             plan: How.
             count: How many rows are meant; at least 1.
             allowed: ``(n,)``: which. Without it and `listed`, all.
@@ -166,7 +183,7 @@ class CompiledSearch:
             MemoryError: Nothing was searched.
         """
         # A name for each: what is pointed to must live as long as the call.
-        query, code = np.ascontiguousarray(query, np.float32), np.ascontiguousarray(code)
+        query = np.ascontiguousarray(query, np.float32)
         found = np.empty(_FOUND_MAX, np.int64)
         if allowed is not None:
             allowed = np.ascontiguousarray(allowed)
@@ -174,7 +191,6 @@ class CompiledSearch:
             listed = np.ascontiguousarray(listed, np.int64)
         search = _Search(
             query.ctypes.data,
-            code.ctypes.data,
             _pointer(allowed),
             _pointer(listed),
             0 if listed is None else len(listed),

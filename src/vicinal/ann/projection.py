@@ -63,6 +63,11 @@ def code_of_query(query: Floats, metric: Metric, offset: Floats) -> Bits:
     return np.packbits(_projected_query(query.tobytes(), metric, len(offset)) > offset)
 
 
+def signs_for(dimensions: int, metric: Metric, bits: int) -> Floats:
+    """Return the random signs of `_mixed` for queries, ``(rounds, blocks, length)``."""
+    return _Plan.of(dimensions + (metric is Metric.DOT_PRODUCT), bits).signs
+
+
 def _lifted(rows: Floats, metric: Metric, scale: float) -> Floats:
     if metric is Metric.EUCLIDEAN:
         return rows

@@ -27,7 +27,8 @@ enum {
     SAMPLED = 2048,     /* as many rows as in `hamming` */
     MORE = 8,           /* times as many rows are aimed at when a limit left too few */
     OUTLIERS = 11,      /* as in `signs` */
-    BINS = 8 * 256 + 2, /* one for each distance of the longest codes */
+    CODE_BYTES_MAX = 256,
+    BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes */
 };
 
 /* What stays the same from query to query. */
@@ -37,18 +38,22 @@ typedef struct {
     const float *values;   /* (row_count, dimensions) */
     const float *norms;    /* (row_count,) */
     int64_t row_count, sample_count, step, code_bytes, dimensions, metric;
+    const float *signs;  /* (rounds, blocks, length): of the projection */
+    const float *offset; /* (8 code_bytes,): the mean's projection */
+    int64_t rounds, blocks, length;
     float relative, absolute; /* errors of a product (`exact`): by the norms, and beside that */
 } Segment;
 
 typedef struct {
     const float *query;     /* (dimensions,) */
-    const uint8_t *code;    /* (code_bytes,) */
     const uint8_t *allowed; /* (row_count,), or NULL for all */
     const int64_t *listed;  /* (listed_count,), or NULL: just these rows */
     int64_t listed_count, count; /* count: how many rows are meant */
     int64_t k, slack, wanted, at_least, most;
     int64_t *found;           /* (capacity,), written */
     int64_t capacity, opened_count; /* opened_count is written */
+    float size;                     /* the query's norm: written */
+    uint8_t code[CODE_BYTES_MAX];   /* the query's code: written */
 } Search;
 
 /* A code of a block. */
@@ -71,9 +76,52 @@ typedef struct {
     int64_t count, k;
 } Nearest;
 
-/* ---- comparing codes --------------------------------------------------------------------- */
-
 #define INLINE static inline __attribute__((always_inline))
+
+/* ---- the query's code (`projection`) ------------------------------------------------------ */
+
+/* A Hadamard transform of so many numbers, a power of two; not scaled. */
+static void transform(float *numbers, int64_t length) {
+    for (int64_t half = 1; half < length; half *= 2)
+        for (int64_t start = 0; start < length; start += 2 * half)
+            for (int64_t at = start; at < start + half; at++) {
+                const float one = numbers[at], other = numbers[at + half];
+                numbers[at] = one + other;
+                numbers[at + half] = one - other;
+            }
+}
+
+/* Write the query's norm and code; return 0 if there is no memory. */
+static int encode(const Segment *segment, Search *search) {
+    const int64_t length = segment->length, bits = 8 * segment->code_bytes;
+    double squares = 0;
+    for (int64_t at = 0; at < segment->dimensions; at++)
+        squares += (double)search->query[at] * search->query[at];
+    const double norm = sqrt(squares);
+    const double divisor = segment->metric == EUCLIDEAN || norm == 0 ? 1 : norm;
+    const float scale = (float)(1 / sqrt((double)length));
+    float *numbers = malloc(length * sizeof *numbers);
+    if (!numbers) return 0;
+    search->size = (float)norm;
+    memset(search->code, 0, sizeof search->code);
+    for (int64_t block = 0; block < segment->blocks; block++) {
+        for (int64_t at = 0; at < length; at++)
+            numbers[at] = at < segment->dimensions ? (float)(search->query[at] / divisor) : 0;
+        for (int64_t round = 0; round < segment->rounds; round++) {
+            const float *signs = segment->signs + (round * segment->blocks + block) * length;
+            for (int64_t at = 0; at < length; at++) numbers[at] *= signs[at] * scale;
+            transform(numbers, length);
+        }
+        const int64_t first = block * length;
+        for (int64_t bit = first; bit < bits && bit < first + length; bit++)
+            if (numbers[bit - first] > segment->offset[bit])
+                search->code[bit / 8] |= (uint8_t)(128 >> bit % 8);
+    }
+    free(numbers);
+    return 1;
+}
+
+/* ---- comparing codes --------------------------------------------------------------------- */
 
 INLINE int64_t hamming_of_words(const uint8_t *one, const uint8_t *other) {
     int64_t sum = 0;
@@ -287,15 +335,9 @@ static int estimate(const Segment *segment, const Search *search, const uint32_t
     return is_finite;
 }
 
-static float norm_of(const float *vector, int64_t dimensions) {
-    double sum = 0;
-    for (int64_t at = 0; at < dimensions; at++) sum += (double)vector[at] * vector[at];
-    return (float)sqrt(sum);
-}
-
-/* How far the estimate of a row may be off; `size` is the norm of the query. */
-static float error(const Segment *segment, float size, uint32_t row, float estimate) {
-    const float norm = segment->norms[row];
+/* How far the estimate of a row may be off. */
+static float error(const Segment *segment, const Search *search, uint32_t row, float estimate) {
+    const float norm = segment->norms[row], size = search->size;
     switch (segment->metric) {
     case COSINE: return segment->relative * size + segment->absolute / norm;
     case EUCLIDEAN: return segment->relative * estimate + segment->absolute;
@@ -442,13 +484,13 @@ static int64_t reach(const Nearest *nearest, const Near *near) {
 /* Write the rows that may be among the k nearest of all that were opened. */
 static int64_t propose(const Segment *segment, Search *search, const Near *near,
                        const Nearest *nearest, const float *estimates, int64_t opened) {
-    const float size = norm_of(search->query, segment->dimensions);
     float bound = INFINITY;
     if (opened > search->k) {
         bound = -INFINITY;
         for (int64_t at = 0; at < nearest->count; at++) {
             const float each = nearest->estimates[at];
-            const float upper = each + error(segment, size, near->rows[nearest->places[at]], each);
+            const uint32_t row = near->rows[nearest->places[at]];
+            const float upper = each + error(segment, search, row, each);
             bound = upper > bound ? upper : bound;
         }
         if (!isfinite(bound)) return UNSETTLED;
@@ -456,7 +498,7 @@ static int64_t propose(const Segment *segment, Search *search, const Near *near,
     int64_t count = 0;
     for (int64_t place = 0; place < opened; place++) {
         const float each = estimates[place];
-        const float lower = each - error(segment, size, near->rows[place], each);
+        const float lower = each - error(segment, search, near->rows[place], each);
         if (lower <= bound) {
             if (count == search->capacity) return UNSETTLED;
             search->found[count++] = near->rows[place];
@@ -506,7 +548,7 @@ int64_t vicinal_search(const Segment *segment, Search *search) {
     };
     float *estimates = NULL;
     int64_t found = NO_MEMORY;
-    if (nearest_rows.estimates && nearest_rows.places) {
+    if (nearest_rows.estimates && nearest_rows.places && encode(segment, search)) {
         /* So many as are sampled fit even where few may be opened. */
         const int64_t most = 4 * (search->most > SAMPLED ? search->most : SAMPLED);
         found = nearest(segment, search, most, &near);

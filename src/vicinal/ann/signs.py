@@ -162,16 +162,12 @@ class SignIndex:
     def _sample(self) -> Bits:
         return hamming.sample(self._codes)
 
-    def code_of(self, query: Floats) -> Bits:
-        """Return the code of a query, ``(b,)``."""
-        return projection.code_of_query(query, self.exact.metric, self._offset)
-
     @cached_property
     def compiled(self) -> CompiledSearch | None:
         """The compiled search, where there is one."""
         if not self._is_compiled:
             return None
-        return CompiledSearch.of(self._codes, self._sample, self.exact)
+        return CompiledSearch.of(self._codes, self._sample, self._offset, self.exact)
 
     def _search(
         self,
@@ -190,11 +186,11 @@ class SignIndex:
             opened_min=opened_count(k),
             opened_max=max(OPENED_MAX, int(_OPENED_SHARE_MAX * total), opened_count(k)),
         )
-        code = self.code_of(query)
         if self.compiled is not None and self.exact.may_read():
-            proposal = self.compiled.search(query, code, plan, count, allowed, listed)
+            proposal = self.compiled.search(query, plan, count, allowed, listed)
             if proposal is not None:
                 return proposal
+        code = projection.code_of_query(query, self.exact.metric, self._offset)
         if listed is None:
             codes = Codes(self._codes, code, self._sample, allowed=allowed, count=count)
         else:

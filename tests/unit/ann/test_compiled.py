@@ -82,9 +82,9 @@ def test_it_opens_as_many_rows_as_python_and_finds_the_same(
 @pytest.mark.parametrize("metric", METRICS)
 def test_it_is_what_settles_usual_searches(metric: Metric) -> None:
     values = clustered(9_000, 64)
-    search, index = searched(values, metric)
+    search, _ = searched(values, metric)
 
-    settled = [search.search(each, index.code_of(each), PLAN, 9_000) for each in values[:50]]
+    settled = [search.search(each, PLAN, 9_000) for each in values[:50]]
 
     assert all(each is not None for each in settled)
 
@@ -108,16 +108,16 @@ def test_numbers_that_overflow_are_left_to_python(metric: Metric) -> None:
     search, index = searched(values, metric)
     query = np.full(40, 3e38, np.float32)
 
-    assert search.search(query, index.code_of(query), PLAN, 3_000) is None
+    assert search.search(query, PLAN, 3_000) is None
     proposed = index.candidates(query, 10, None).rows
     assert len(set(proposed.tolist())) == len(proposed) >= 10
 
 
 def test_more_rows_than_may_be_opened_are_left_to_python() -> None:
     values = np.repeat(clustered(200, 32)[:2], 10_000, axis=0)
-    search, index = searched(values, Metric.COSINE)
+    search, _ = searched(values, Metric.COSINE)
 
-    assert search.search(values[0], index.code_of(values[0]), PLAN, 20_000) is None
+    assert search.search(values[0], PLAN, 20_000) is None
 
 
 def test_lists_and_masks_need_not_lie_side_by_side() -> None:
@@ -157,7 +157,7 @@ def test_values_that_may_not_be_read_yet_are_not_read() -> None:
     index.exact.values = rows
 
     assert 3 in index.candidates(values[3], 10, None).rows
-    assert search.search(values[3], index.code_of(values[3]), PLAN, 3_000) is None
+    assert search.search(values[3], PLAN, 3_000) is None
 
 
 def test_a_library_of_another_source_is_not_loaded(
