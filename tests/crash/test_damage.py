@@ -208,7 +208,9 @@ def test_a_component_that_is_not_verified_on_opening_is_verified_before_it_is_us
 ) -> None:
     monkeypatch.setattr(files, "VERIFIED_AT_OPEN_BYTES_MAX", verified_at_open)
     for number, file in enumerate(
-        path for path in relative_files(specimen.folder) if path.name in ("values", "metadata")
+        path
+        for path in relative_files(specimen.folder)
+        if path.name in ("values", "metadata", "ids", "namespaces") or "column" in path.name
     ):
         copy = memory_path / str(number)
         shutil.copytree(specimen.folder, copy)

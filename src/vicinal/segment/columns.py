@@ -15,6 +15,7 @@ Namespaces are a column of strings in which no namespace is the lack of one.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self, cast, overload
 
@@ -90,19 +91,31 @@ class Strings(Sequence[str]):
 
 
 class Column:
-    """A sealed column, made from the arrays that `arrays` gives."""
+    """A sealed column, made from the arrays that `arrays` gives, each taken when needed."""
 
     def __init__(self, index_type: IndexType, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.index_type = index_type
-        self.codes: Codes = arrays["codes"]
-        self._order: NDArray[np.uint32] = arrays["order"]
-        self._starts: NDArray[np.uint32] = arrays["starts"]
         self._arrays = arrays
-        self.keys: Strings | NDArray[Any] = (
-            Strings(Blobs(arrays["key_offsets"], arrays["key_bytes"]))
-            if index_type is IndexType.STRING
-            else arrays["keys"]
-        )
+
+    @cached_property
+    def codes(self) -> Codes:
+        """The code of each row."""
+        return self._arrays["codes"]
+
+    @cached_property
+    def keys(self) -> Strings | NDArray[Any]:
+        """The distinct values, ascending."""
+        if self.index_type is IndexType.STRING:
+            return Strings(Blobs(self._arrays["key_offsets"], self._arrays["key_bytes"]))
+        return self._arrays["keys"]
+
+    @cached_property
+    def _order(self) -> NDArray[np.uint32]:
+        return self._arrays["order"]
+
+    @cached_property
+    def _starts(self) -> NDArray[np.uint32]:
+        return self._arrays["starts"]
 
     @classmethod
     def of(cls, index_type: IndexType, keys: Sequence[Scalar], codes: Codes) -> Self:

@@ -6,6 +6,7 @@ Python's own is not, as the sorted hashes are stored.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -26,12 +27,26 @@ def hashes(ids: Sequence[str]) -> Hashes:
 
 
 class IdTable:
-    """The ids of a segment's rows, made from the arrays that `arrays` gives."""
+    """The ids of a segment's rows, made from the arrays that `arrays` gives, each taken when
+    needed."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.ids = Strings(Blobs(arrays["offsets"], arrays["bytes"]))
-        self.hashes: Hashes = arrays["hashes"]
-        self.rows: NDArray[np.uint32] = arrays["rows"]
+        self._arrays = arrays
+
+    @cached_property
+    def ids(self) -> Strings:
+        """The id of each row."""
+        return Strings(Blobs(self._arrays["offsets"], self._arrays["bytes"]))
+
+    @cached_property
+    def hashes(self) -> Hashes:
+        """The hash of each id, ascending."""
+        return self._arrays["hashes"]
+
+    @cached_property
+    def rows(self) -> NDArray[np.uint32]:
+        """The row of each of `hashes`."""
+        return self._arrays["rows"]
 
     @staticmethod
     def arrays(ids: Sequence[str]) -> dict[str, NDArray[Any]]:

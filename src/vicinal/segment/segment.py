@@ -8,7 +8,9 @@ which rows are dead and which metadata indexes have a column, is in the `Segment
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -37,23 +39,23 @@ LISTED_SHARE_MAX = 0.02
 class Segment:
     """The files of one segment.
 
+    Each part of a file is read and verified when it is first needed: opening a million rows
+    reads their codes and little else.
+
     Raises:
-        Corruption: on opening, when a component is missing or damaged.
+        Corruption: on opening, when a component is missing or not what was written; from
+            every method, when the bytes it needs are damaged.
     """
 
     def __init__(self, segments: Path, record: layout.SegmentRecord, metric: Metric) -> None:
         self.record = record
+        # Weakly: the file of a column that was dropped may go.
+        self._files: WeakValueDictionary[str, ComponentFile] = WeakValueDictionary()
         self._folder = layout.folder(segments, record.number)
         self._values_file = self._open(layout.VALUES)
         self._values: Floats = self._values_file.unverified_array("values")
         self._metadata_file = self._open(layout.METADATA)
-        self._metadata = Blobs(
-            self._metadata_file.array("offsets"), self._metadata_file.unverified_array("bytes")
-        )
-        ids = self._open(layout.IDS)
-        self.ids = IdTable(
-            {name: ids.array(name) for name in ("offsets", "bytes", "hashes", "rows")}
-        )
+        self.ids = IdTable(self._open(layout.IDS).arrays)
         self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
         norms = self._values_file.array("norms")
         self._exact = ExactIndex(
@@ -69,7 +71,7 @@ class Segment:
         if layout.CODES in record.components:
             try:
                 file = self._open(layout.CODES)
-                codes = SignCodes.of({name: file.array(name) for name in file.names})
+                codes = SignCodes.of(file.arrays)
                 self._signs = SignIndex(codes, self._exact)
                 self.recipe = codes.recipe
             except Corruption as error:
@@ -86,15 +88,11 @@ class Segment:
     @property
     def files(self) -> tuple[ComponentFile, ...]:
         """The files whose bytes may not all have been verified yet."""
-        return (self._values_file, self._metadata_file)
+        return tuple(self._files.values())
 
     def column(self, name: str, index_type: IndexType) -> Column:
         """Open a column component."""
-        file = self._open(name)
-        keys = ("key_offsets", "key_bytes") if index_type is IndexType.STRING else ("keys",)
-        return Column(
-            index_type, {each: file.array(each) for each in ("codes", "order", "starts", *keys)}
-        )
+        return Column(index_type, self._open(name).arrays)
 
     def values(self, rows: Ordinals) -> Floats:
         """Return a copy of these rows' values."""
@@ -128,8 +126,18 @@ class Segment:
         else:
             self._values_file.verify_rows("values", rows)
 
+    @cached_property
+    def _metadata(self) -> Blobs:
+        return Blobs(
+            self._metadata_file.array("offsets"), self._metadata_file.unverified_array("bytes")
+        )
+
     def _open(self, name: str) -> ComponentFile:
-        return ComponentFile(self._folder / name, name, self.record.components[name])
+        file = self._files.get(name)
+        if file is None:
+            file = ComponentFile(self._folder / name, name, self.record.components[name])
+            self._files[name] = file
+        return file
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -184,6 +184,11 @@ class ComponentFile:
             self.verify_all()
 
     @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The arrays by name, in the order of the file, each verified when it is taken."""
+        return _Arrays(self)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the arrays, in the order of the file."""
         return tuple(self._entries)
@@ -270,6 +275,20 @@ class ComponentFile:
     @staticmethod
     def _nbytes(entry: _ArrayEntry) -> int:
         return int(np.prod(entry.shape, dtype=np.int64)) * np.dtype(entry.dtype).itemsize
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    def __init__(self, file: ComponentFile) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._file.array(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.names)
+
+    def __len__(self) -> int:
+        return len(self._file.names)
 
 
 def sync(descriptor: int) -> None:

@@ -23,6 +23,7 @@ from vicinal.segment.format import SegmentRecord
 from vicinal.segment.ids import hashes
 from vicinal.segment.segment import Segment, SegmentView, select
 from vicinal.segment.tail import Tail, TailView
+from vicinal.storage import files
 
 COLOR = NumberedIndex(1, MetadataIndex("color", IndexType.STRING))
 SIZE = NumberedIndex(4, MetadataIndex("size", IndexType.NUMBER))
@@ -180,6 +181,26 @@ def test_a_damaged_component_is_named(tmp_path: Path, component: str, damage: st
 
     with pytest.raises(Corruption, match=str(path)):
         opened(tmp_path, view.segment.record, INDEXES)
+
+
+def test_damage_where_nobody_looks_keeps_nothing_else_from_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "VERIFIED_AT_OPEN_BYTES_MAX", 0)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 64)
+    view = sealed(tmp_path, 1, tail_of(RECORDS))
+    path = tmp_path / "00000001" / "ids"
+    raw = bytearray(path.read_bytes())
+    raw[64] ^= 1  # the first of the offsets, which are not asked for to find an id's rows
+    path.write_bytes(raw)
+
+    view = opened(tmp_path, view.segment.record, INDEXES)
+
+    assert view.select("n", ()).count == 3
+    assert view.values(np.array([2])).tolist() == [[3, 0]]
+    assert view.namespaces(np.array([2])) == ["m"]
+    with pytest.raises(Corruption, match=str(path)):
+        view.ids(np.array([2]))
 
 
 def test_a_segment_stays_readable_when_its_folder_is_removed(tmp_path: Path) -> None:
