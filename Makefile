@@ -23,7 +23,7 @@ run: $(STAMP) ## set up, then serve with a real embedding model and show a real 
 
 test: $(STAMP) ## set up, then run the tests
 	$(BIN)/vicinal model pull $(MODEL)
-	$(BIN)/python -m pytest -m 'not slow and not clients'
+	$(BIN)/python -m pytest -m 'not slow and not clients' -n auto --maxprocesses 4 --dist loadfile
 
 test-clients: $(STAMP) ## every way that Workers and libraries reach the server
 	$(BIN)/vicinal model pull $(MODEL)
