@@ -18,7 +18,7 @@ FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
 FOLDER = Path("src/vicinal/ann")
 
 
-class CompiledSearch(BuildHookInterface):  # type: ignore[type-arg] # hatchling's, and generic over its own classes
+class CompiledSearch(BuildHookInterface[Any]):
     """See the module."""
 
     PLUGIN_NAME = "custom"
@@ -26,14 +26,14 @@ class CompiledSearch(BuildHookInterface):  # type: ignore[type-arg] # hatchling'
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile for this machine's kind of processor; the wheel is tagged for it."""
         folder = Path(self.root) / FOLDER
-        for old in folder.glob("_signs-*.so"):
-            old.unlink()
         source = folder / "signs.c"
         library = folder / f"_signs-{sha256(source.read_bytes()).hexdigest()[:16]}.so"
         reason = compile_(source, library)
         if reason is not None:
             self.app.display_warning(f"building without the compiled search: {reason}")
             return
+        for other in set(folder.glob("_signs-*.so")) - {library}:
+            other.unlink()
         build_data["artifacts"].append(f"/{FOLDER}/{library.name}")
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
@@ -41,13 +41,18 @@ class CompiledSearch(BuildHookInterface):  # type: ignore[type-arg] # hatchling'
 
 
 def compile_(source: Path, library: Path) -> str | None:
-    """Compile a shared library; return why it could not be done, or None."""
+    """Compile a shared library, replacing any at once; return why it could not be done."""
     compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         return "there is no C compiler"
-    command = [*compiler.split(), *FLAGS, "-o", str(library), str(source), "-lm"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    unfinished = library.with_suffix(f".{os.getpid()}")
+    command = [*compiler.split(), *FLAGS, "-o", str(unfinished), str(source), "-lm"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"{compiler}: {error}"
     if done.returncode == 0:
+        unfinished.replace(library)
         return None
-    library.unlink(missing_ok=True)
+    unfinished.unlink(missing_ok=True)
     return f"{' '.join(command)} failed: {done.stderr.strip()}"

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": BASE | {"settings", "tokens", "d1", "engine", "storage", "embeddings", "wire",
                    "server"},
     "cli": BASE | {"settings", "tokens", "embeddings", "wire", "app", "binding", "storage",
-                   "segment", "engine", "ann.compiled"},
+                   "segment", "engine", "ann.library"},
 }  # fmt: skip
 """Package or module -> what it may import besides itself. Prefixes cover what is inside."""
 

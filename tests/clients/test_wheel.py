@@ -1,6 +1,7 @@
 """An installed Vicinal has the hook with it: a wheel is built, unpacked and asked."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -29,6 +30,10 @@ def test_a_wheel_has_the_npm_package_and_finds_its_hook(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("vicinal-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+    libraries = list((tmp_path / "site").rglob("*.so"))
+    is_compiled = any(map(shutil.which, ("cc", "gcc", "clang")))
+    assert [each.parent.name for each in libraries] == ["ann"] * is_compiled
+    assert wheel.name.endswith("-none-any.whl") != is_compiled
 
     printed = subprocess.run(
         [sys.executable, "-m", "vicinal", "hook-path"],

@@ -1,17 +1,10 @@
-"""The compiled search by sign codes: finds the library of ``signs.c`` and calls it.
+"""The compiled search by sign codes: what `library` does with one segment.
 
-The library is built when the package is (``hatch_build.py``), if there is a C compiler, and
-carries the checksum of its source in its name: one of another version is never loaded. Where
-there is none, `signs` searches in Python: the same answers, at two to three times the time.
-
-Knows nothing of recipes and effort; `signs` does.
+Where there is no library, `signs` searches in Python: the same answers, at two to three times
+the time. Knows nothing of recipes and effort; `signs` does.
 """
 
-import ctypes
 from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,16 +14,19 @@ from vicinal.ann import hamming, projection
 from vicinal.ann.base import Proposal
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.hamming import Bits
-from vicinal.model import Floats, Mask, Metric, Ordinals
+from vicinal.ann.library import (
+    CODE_BYTES_MAX,
+    Library,
+    Search,
+    Segment,
+    library,
+    projection_by,
+)
+from vicinal.model import Floats, Mask, Ordinals
 
-SOURCE = Path(__file__).with_name("signs.c")
-
-_METRICS = (Metric.COSINE, Metric.EUCLIDEAN, Metric.DOT_PRODUCT)  # in the order of signs.c
 _LINE_BYTES = 64  # of which a code has a whole number
-_CODE_BYTES_MAX = 256
 _ROWS_MAX = 1 << 32
 _FOUND_MAX = 4_096  # more proposals, as when very many rows tie, are left to Python
-_NO_MEMORY = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,67 +48,6 @@ class Plan:
     opened_max: int
 
 
-class _Segment(ctypes.Structure):
-    """See signs.c."""
-
-    _fields_ = (
-        ("codes", ctypes.c_void_p),
-        ("sample", ctypes.c_void_p),
-        ("values", ctypes.c_void_p),
-        ("norms", ctypes.c_void_p),
-        ("row_count", ctypes.c_int64),
-        ("sample_count", ctypes.c_int64),
-        ("step", ctypes.c_int64),
-        ("code_bytes", ctypes.c_int64),
-        ("dimensions", ctypes.c_int64),
-        ("metric", ctypes.c_int64),
-        ("signs", ctypes.c_void_p),
-        ("offset", ctypes.c_void_p),
-        ("rounds", ctypes.c_int64),
-        ("blocks", ctypes.c_int64),
-        ("length", ctypes.c_int64),
-        ("relative", ctypes.c_float),
-        ("absolute", ctypes.c_float),
-    )
-
-
-class _Search(ctypes.Structure):
-    """See signs.c."""
-
-    _fields_ = (
-        ("query", ctypes.c_void_p),
-        ("allowed", ctypes.c_void_p),
-        ("listed", ctypes.c_void_p),
-        ("listed_count", ctypes.c_int64),
-        ("count", ctypes.c_int64),
-        ("k", ctypes.c_int64),
-        ("slack", ctypes.c_int64),
-        ("wanted", ctypes.c_int64),
-        ("at_least", ctypes.c_int64),
-        ("most", ctypes.c_int64),
-        ("found", ctypes.c_void_p),
-        ("capacity", ctypes.c_int64),
-        ("opened_count", ctypes.c_int64),
-        ("size", ctypes.c_float),
-        ("code", ctypes.c_uint8 * _CODE_BYTES_MAX),
-    )
-
-
-@cache
-def library() -> ctypes.CDLL | None:
-    """Return the library built from `SOURCE`, or None where there is none."""
-    path = SOURCE.with_name(f"_signs-{sha256(SOURCE.read_bytes()).hexdigest()[:16]}.so")
-    if not path.exists():
-        return None
-    try:
-        found = ctypes.CDLL(str(path))
-    except OSError:  # built for another kind of machine
-        return None
-    found.vicinal_search.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-    found.vicinal_search.restype = ctypes.c_int64
-    return found
-
-
 class CompiledSearch:
     """Searches one segment's codes.
 
@@ -124,14 +59,16 @@ class CompiledSearch:
     """
 
     def __init__(
-        self, built: ctypes.CDLL, codes: Bits, sample: Bits, offset: Floats, exact: ExactIndex
+        self, built: Library, codes: Bits, sample: Bits, offset: Floats, exact: ExactIndex
     ) -> None:
-        self._function = built.vicinal_search
-        signs = projection.signs_for(exact.values.shape[1], exact.metric, len(offset))
+        self._library = built
+        dimensions = exact.values.shape[1]
+        signs = projection.signs_for(dimensions, exact.metric, len(offset))
         offset = np.ascontiguousarray(offset, np.float32)
         self._kept = (codes, sample, signs, offset, exact)  # what the pointers point to
         relative, absolute = exact.error
-        self._segment = _Segment(
+        self._segment = Segment(
+            projection=projection_by(signs, offset, dimensions, exact.metric),
             codes=codes.ctypes.data,
             sample=sample.ctypes.data,
             values=exact.values.ctypes.data,
@@ -139,25 +76,15 @@ class CompiledSearch:
             row_count=len(codes),
             sample_count=len(sample),
             step=hamming.sample_step(len(codes)),
-            code_bytes=codes.shape[1],
-            dimensions=exact.values.shape[1],
-            metric=_METRICS.index(exact.metric),
-            signs=signs.ctypes.data,
-            offset=offset.ctypes.data,
-            rounds=signs.shape[0],
-            blocks=signs.shape[1],
-            length=signs.shape[2],
             relative=relative,
             absolute=absolute,
         )
-        self._row_count = len(codes)
-        self._address = ctypes.addressof(self._segment)
 
     @staticmethod
     def of(codes: Bits, sample: Bits, offset: Floats, exact: ExactIndex) -> "CompiledSearch | None":
         """Return a search over these codes, or None where it takes Python's."""
         built, code_bytes = library(), codes.shape[1]
-        fits = code_bytes % _LINE_BYTES == 0 and code_bytes <= _CODE_BYTES_MAX
+        fits = code_bytes % _LINE_BYTES == 0 and code_bytes <= CODE_BYTES_MAX
         if built is None or not fits or len(codes) >= _ROWS_MAX:
             return None
         return CompiledSearch(built, codes, sample, offset, exact)
@@ -189,7 +116,7 @@ class CompiledSearch:
             allowed = np.ascontiguousarray(allowed)
         if listed is not None:
             listed = np.ascontiguousarray(listed, np.int64)
-        search = _Search(
+        search = Search(
             query.ctypes.data,
             _pointer(allowed),
             _pointer(listed),
@@ -203,9 +130,7 @@ class CompiledSearch:
             found.ctypes.data,
             _FOUND_MAX,
         )
-        status = self._function(self._address, ctypes.addressof(search))
-        if status == _NO_MEMORY:
-            raise MemoryError("no memory for a search by sign codes")
+        status = self._library.search(self._segment, search)
         return Proposal(found[:status], search.opened_count) if status >= 0 else None
 
 

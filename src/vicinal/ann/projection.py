@@ -21,6 +21,7 @@ import faiss
 import numpy as np
 
 from vicinal.ann.hamming import Bits
+from vicinal.ann.library import library, projection_by
 from vicinal.model import Floats, Metric
 
 _MEAN_ROWS_MAX = 50_000
@@ -49,6 +50,11 @@ def encode(values: Floats, metric: Metric, scale: float, bits: int) -> tuple[Bit
 
 def codes_of(values: Floats, metric: Metric, scale: float, offset: Floats) -> Bits:
     """Return the codes of more rows, with the mean of earlier ones taken off."""
+    built = library()
+    if built is not None:
+        signs = signs_for(values.shape[1], metric, len(offset))
+        offset = np.ascontiguousarray(offset, np.float32)
+        return built.encode(projection_by(signs, offset, values.shape[1], metric, scale), values)
     codes = np.empty((len(values), len(offset) // 8), np.uint8)
     for start in range(0, len(values), _CHUNK_ROWS):
         lifted = _lifted(values[start : start + _CHUNK_ROWS], metric, scale)
@@ -99,8 +105,11 @@ def products(rows: Floats, others: Floats) -> Floats:
     """Return ``rows @ others.T``, on this thread alone.
 
     numpy would hand it to a thread on every core, which takes them from searches and then
-    spins for a while; faiss keeps to the threads that it was allowed.
+    spins for a while; faiss keeps to the threads that it was allowed, but its BLAS keeps 20 MB.
     """
+    built = library()
+    if built is not None:
+        return built.products(rows, others)
     transform = faiss.LinearTransform(others.shape[1], len(others), False)
     faiss.copy_array_to_vector(others.ravel(), transform.A)
     transform.is_trained = True

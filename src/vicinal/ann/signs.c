@@ -1,8 +1,9 @@
-/* The search of `signs.SignIndex`, compiled: one call a query, without the interpreter's lock.
+/* Sign codes, compiled: encoding, and the whole search of `signs.SignIndex` in one call.
 
-   `signs.py` is the reference: same steps, same names, same answers (tests/unit/ann/
-   test_compiled.py). What is unusual is left *unsettled*, for it to do: numbers that
-   overflow, or more rows than `most`. `compiled.py` calls this and says when.
+   `projection.py` and `signs.py` are the reference: same steps, same names, same answers
+   (tests/unit/ann/test_compiled.py, test_library.py). What is unusual is left *unsettled*, for
+   Python to do: numbers that overflow, or more rows than `most`. `library.py` finds this,
+   `compiled.py` searches with it. All of it runs without the interpreter's lock.
 
    Rules: C11 as gcc and clang have it; reads and writes only what it is given; keeps nothing,
    so any number of threads may call it. The two hot loops exist once for each kind of
@@ -31,16 +32,22 @@ enum {
     BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes */
 };
 
+/* How rows and queries get their codes (`projection`). */
+typedef struct {
+    const float *signs;  /* (rounds, blocks, length) */
+    const float *offset; /* (8 code_bytes,): the mean's projection */
+    int64_t rounds, blocks, length, code_bytes, dimensions, metric;
+    double scale; /* of rows under dot-product: the largest norm */
+} Projection;
+
 /* What stays the same from query to query. */
 typedef struct {
+    Projection projection;
     const uint8_t *codes;  /* (row_count, code_bytes), a multiple of 64 bytes each */
     const uint8_t *sample; /* (sample_count, code_bytes): every `step`-th of them */
     const float *values;   /* (row_count, dimensions) */
     const float *norms;    /* (row_count,) */
-    int64_t row_count, sample_count, step, code_bytes, dimensions, metric;
-    const float *signs;  /* (rounds, blocks, length): of the projection */
-    const float *offset; /* (8 code_bytes,): the mean's projection */
-    int64_t rounds, blocks, length;
+    int64_t row_count, sample_count, step;
     float relative, absolute; /* errors of a product (`exact`): by the norms, and beside that */
 } Segment;
 
@@ -78,47 +85,105 @@ typedef struct {
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* ---- the query's code (`projection`) ------------------------------------------------------ */
+/* ---- codes of rows and queries (`projection`) --------------------------------------------- */
+
+/* One stage of a Hadamard transform. */
+INLINE void stage(float *numbers, int64_t length, int64_t half) {
+    for (int64_t start = 0; start < length; start += 2 * half)
+        for (int64_t at = start; at < start + half; at++) {
+            const float one = numbers[at], other = numbers[at + half];
+            numbers[at] = one + other;
+            numbers[at + half] = one - other;
+        }
+}
 
 /* A Hadamard transform of so many numbers, a power of two; not scaled. */
+#define TRANSFORM(NAME, TARGET)                                                                \
+    TARGET static void NAME(float *numbers, int64_t length) {                                  \
+        int64_t half = 1;                                                                      \
+        if (length >= 16) {                                                                    \
+            for (float *part = numbers; part < numbers + length; part += 16) {                 \
+                stage(part, 16, 1);                                                            \
+                stage(part, 16, 2);                                                            \
+                stage(part, 16, 4);                                                            \
+                stage(part, 16, 8);                                                            \
+            }                                                                                  \
+            half = 16;                                                                         \
+        }                                                                                      \
+        for (; half < length; half *= 2) stage(numbers, length, half);                         \
+    }
+
+TRANSFORM(transform_plain, )
+#if defined(__x86_64__)
+TRANSFORM(transform_avx2, __attribute__((target("avx2"))))
+#endif
+
 static void transform(float *numbers, int64_t length) {
-    for (int64_t half = 1; half < length; half *= 2)
-        for (int64_t start = 0; start < length; start += 2 * half)
-            for (int64_t at = start; at < start + half; at++) {
-                const float one = numbers[at], other = numbers[at + half];
-                numbers[at] = one + other;
-                numbers[at + half] = one - other;
-            }
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) {
+        transform_avx2(numbers, length);
+        return;
+    }
+#endif
+    transform_plain(numbers, length);
+}
+
+static double norm_of(const float *vector, int64_t dimensions) {
+    double squares = 0;
+    for (int64_t at = 0; at < dimensions; at++) squares += (double)vector[at] * vector[at];
+    return sqrt(squares);
+}
+
+/* Write the code of a lifted vector, which is filled up with zeros; `numbers` is scratch. */
+static void encode(const Projection *by, const float *lifted, float *numbers, uint8_t *code) {
+    const int64_t bits = 8 * by->code_bytes;
+    const float scale = (float)(1 / sqrt((double)by->length));
+    memset(code, 0, by->code_bytes);
+    for (int64_t block = 0; block < by->blocks; block++) {
+        memcpy(numbers, lifted, by->length * sizeof *numbers);
+        for (int64_t round = 0; round < by->rounds; round++) {
+            const float *signs = by->signs + (round * by->blocks + block) * by->length;
+            for (int64_t at = 0; at < by->length; at++) numbers[at] *= signs[at] * scale;
+            transform(numbers, by->length);
+        }
+        const int64_t first = block * by->length;
+        for (int64_t bit = first; bit < bits && bit < first + by->length; bit++)
+            code[bit / 8] |= (uint8_t)((numbers[bit - first] > by->offset[bit]) << (7 - bit % 8));
+    }
 }
 
 /* Write the query's norm and code; return 0 if there is no memory. */
-static int encode(const Segment *segment, Search *search) {
-    const int64_t length = segment->length, bits = 8 * segment->code_bytes;
-    double squares = 0;
-    for (int64_t at = 0; at < segment->dimensions; at++)
-        squares += (double)search->query[at] * search->query[at];
-    const double norm = sqrt(squares);
-    const double divisor = segment->metric == EUCLIDEAN || norm == 0 ? 1 : norm;
-    const float scale = (float)(1 / sqrt((double)length));
-    float *numbers = malloc(length * sizeof *numbers);
-    if (!numbers) return 0;
+static int encode_query(const Projection *by, Search *search) {
+    float *lifted = calloc(2 * by->length, sizeof *lifted);
+    if (!lifted) return 0;
+    const double norm = norm_of(search->query, by->dimensions);
+    const double divisor = by->metric == EUCLIDEAN || norm == 0 ? 1 : norm;
+    for (int64_t at = 0; at < by->dimensions; at++)
+        lifted[at] = (float)(search->query[at] / divisor);
+    encode(by, lifted, lifted + by->length, search->code);
     search->size = (float)norm;
-    memset(search->code, 0, sizeof search->code);
-    for (int64_t block = 0; block < segment->blocks; block++) {
-        for (int64_t at = 0; at < length; at++)
-            numbers[at] = at < segment->dimensions ? (float)(search->query[at] / divisor) : 0;
-        for (int64_t round = 0; round < segment->rounds; round++) {
-            const float *signs = segment->signs + (round * segment->blocks + block) * length;
-            for (int64_t at = 0; at < length; at++) numbers[at] *= signs[at] * scale;
-            transform(numbers, length);
-        }
-        const int64_t first = block * length;
-        for (int64_t bit = first; bit < bits && bit < first + length; bit++)
-            if (numbers[bit - first] > segment->offset[bit])
-                search->code[bit / 8] |= (uint8_t)(128 >> bit % 8);
-    }
-    free(numbers);
+    free(lifted);
     return 1;
+}
+
+/* Write the codes (count, code_bytes) of rows (count, dimensions); return 0 or NO_MEMORY. */
+int64_t vicinal_encode(const Projection *by, const float *rows, int64_t count, uint8_t *codes) {
+    float *lifted = calloc(2 * by->length, sizeof *lifted);
+    if (!lifted) return NO_MEMORY;
+    for (int64_t row = 0; row < count; row++) {
+        const float *values = rows + row * by->dimensions;
+        const double norm = norm_of(values, by->dimensions);
+        const double divisor =
+            by->metric == DOT_PRODUCT ? by->scale : by->metric == COSINE && norm > 0 ? norm : 1;
+        for (int64_t at = 0; at < by->dimensions; at++) lifted[at] = (float)(values[at] / divisor);
+        if (by->metric == DOT_PRODUCT) {
+            const double height = 1 - norm / by->scale * (norm / by->scale);
+            lifted[by->dimensions] = (float)sqrt(height > 0 ? height : 0);
+        }
+        encode(by, lifted, lifted + by->length, codes + row * by->code_bytes);
+    }
+    free(lifted);
+    return 0;
 }
 
 /* ---- comparing codes --------------------------------------------------------------------- */
@@ -233,7 +298,7 @@ static int64_t note_near(const uint8_t *codes, int64_t count, const uint8_t *cod
 
 /* Copy the codes of a block's listed rows side by side. */
 static void gather(const Segment *segment, const int64_t *listed, int64_t count, uint8_t *codes) {
-    const int64_t bytes = segment->code_bytes;
+    const int64_t bytes = segment->projection.code_bytes;
     for (int64_t place = 0; place < count; place++) {
         if (place + AHEAD < count)
             __builtin_prefetch(segment->codes + listed[place + AHEAD] * bytes);
@@ -244,7 +309,7 @@ static void gather(const Segment *segment, const int64_t *listed, int64_t count,
 /* Add those of a block's rows that are near and allowed; `near` has room for all. */
 static void add_near(const Segment *segment, const Search *search, int64_t start, int64_t count,
                      int64_t limit, Near *near) {
-    const int64_t bytes = segment->code_bytes;
+    const int64_t bytes = segment->projection.code_bytes;
     uint8_t gathered[BLOCK_BYTES];
     Noted noted[BLOCK_BYTES / LINE + 1];
     const uint8_t *codes = segment->codes + start * bytes;
@@ -290,8 +355,8 @@ product(const float *row, const float *query, int64_t dimensions, int is_euclide
 #define PRODUCTS(NAME, TARGET)                                                                 \
     TARGET static void NAME(const Segment *segment, const float *query, const uint32_t *rows,  \
                             int64_t count, float *found) {                                     \
-        const int64_t dimensions = segment->dimensions;                                        \
-        const int is_euclidean = segment->metric == EUCLIDEAN;                                 \
+        const int64_t dimensions = segment->projection.dimensions;                             \
+        const int is_euclidean = segment->projection.metric == EUCLIDEAN;                      \
         for (int64_t place = 0; place < count; place++) {                                      \
             const float *row = segment->values + rows[place] * dimensions;                     \
             if (place + 2 < count) {                                                           \
@@ -322,14 +387,42 @@ static void products(const Segment *segment, const float *query, const uint32_t 
         products_plain(segment, query, rows, count, found);
 }
 
+/* Write the dot products (count, other_count) of rows and others. */
+#define MATRIX(NAME, TARGET)                                                                   \
+    TARGET static void NAME(const float *rows, int64_t count, const float *others,             \
+                            int64_t other_count, int64_t dimensions, float *found) {           \
+        for (int64_t row = 0; row < count; row++)                                              \
+            for (int64_t other = 0; other < other_count; other++)                              \
+                found[row * other_count + other] = product(                                    \
+                    rows + row * dimensions, others + other * dimensions, dimensions, 0);      \
+    }
+
+MATRIX(matrix_plain, )
+#if defined(__x86_64__)
+MATRIX(matrix_avx2, __attribute__((target("avx2,fma"))))
+MATRIX(matrix_avx512, __attribute__((target("avx512f"))))
+#endif
+
+void vicinal_products(const float *rows, int64_t count, const float *others, int64_t other_count,
+                      int64_t dimensions, float *found) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        matrix_avx512(rows, count, others, other_count, dimensions, found);
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        matrix_avx2(rows, count, others, other_count, dimensions, found);
+    else
+#endif
+        matrix_plain(rows, count, others, other_count, dimensions, found);
+}
+
 /* Write distances that order rows as the metric does; return whether all are finite. */
 static int estimate(const Segment *segment, const Search *search, const uint32_t *rows,
                     int64_t count, float *found) {
     products(segment, search->query, rows, count, found);
     int is_finite = 1;
     for (int64_t place = 0; place < count; place++) {
-        if (segment->metric == COSINE) found[place] /= -segment->norms[rows[place]];
-        if (segment->metric == DOT_PRODUCT) found[place] = -found[place];
+        if (segment->projection.metric == COSINE) found[place] /= -segment->norms[rows[place]];
+        if (segment->projection.metric == DOT_PRODUCT) found[place] = -found[place];
         is_finite &= isfinite(found[place]) != 0;
     }
     return is_finite;
@@ -338,7 +431,7 @@ static int estimate(const Segment *segment, const Search *search, const uint32_t
 /* How far the estimate of a row may be off. */
 static float error(const Segment *segment, const Search *search, uint32_t row, float estimate) {
     const float norm = segment->norms[row], size = search->size;
-    switch (segment->metric) {
+    switch (segment->projection.metric) {
     case COSINE: return segment->relative * size + segment->absolute / norm;
     case EUCLIDEAN: return segment->relative * estimate + segment->absolute;
     default: return segment->relative * size * norm + segment->absolute;
@@ -390,7 +483,8 @@ static int sort(Near *near) {
 /* Find all rows at most so far; more than `most` of them are UNSETTLED. */
 static int within(const Segment *segment, const Search *search, int64_t limit, int64_t most,
                   Near *near) {
-    const int64_t rows = total(segment, search), block = BLOCK_BYTES / segment->code_bytes;
+    const int64_t rows = total(segment, search);
+    const int64_t block = BLOCK_BYTES / segment->projection.code_bytes;
     near->count = 0;
     near->limit = limit;
     for (int64_t start = 0; start < rows; start += block) {
@@ -429,7 +523,7 @@ static int compare_sample(const Segment *segment, const Search *search, Near *ne
 
 /* Find about `wanted` rows, and `at_least` so many, or all that are meant. */
 static int nearest(const Segment *segment, const Search *search, int64_t most, Near *near) {
-    const int64_t farthest = 8 * segment->code_bytes;
+    const int64_t farthest = 8 * segment->projection.code_bytes;
     if (total(segment, search) <= SAMPLED && !search->allowed)
         return within(segment, search, farthest, most, near);
     int status = compare_sample(segment, search, near);
@@ -548,7 +642,8 @@ int64_t vicinal_search(const Segment *segment, Search *search) {
     };
     float *estimates = NULL;
     int64_t found = NO_MEMORY;
-    if (nearest_rows.estimates && nearest_rows.places && encode(segment, search)) {
+    if (nearest_rows.estimates && nearest_rows.places &&
+        encode_query(&segment->projection, search)) {
         /* So many as are sampled fit even where few may be opened. */
         const int64_t most = 4 * (search->most > SAMPLED ? search->most : SAMPLED);
         found = nearest(segment, search, most, &near);

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from vicinal import errors
-from vicinal.ann.compiled import library
+from vicinal.ann.library import library
 from vicinal.cli import show
 from vicinal.cli.demo import MODEL
 from vicinal.cli.serve import config_option

@@ -13,14 +13,14 @@ import pytest
 
 from tests.support.ann import exact_index, sign_index
 from tests.support.clusters import clustered
-from vicinal.ann import compiled, signs
+from vicinal.ann import library, signs
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.signs import Recipe, SignIndex
 from vicinal.distance import distances
 from vicinal.model import Floats, Mask, Metric, Ordinals
 
 pytestmark = pytest.mark.skipif(
-    compiled.library() is None, reason="THE COMPILED SEARCH WAS NOT BUILT: there is no C compiler"
+    library.library() is None, reason="THE COMPILED SEARCH WAS NOT BUILT: there is no C compiler"
 )
 
 METRICS = list(Metric)
@@ -163,13 +163,13 @@ def test_values_that_may_not_be_read_yet_are_not_read() -> None:
 def test_a_library_of_another_source_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = next(compiled.SOURCE.parent.glob("_signs-*.so"))
+    built = next(library.SOURCE.parent.glob("_signs-*.so"))
     shutil.copy(built, tmp_path)
     source = tmp_path / "signs.c"
-    source.write_bytes(compiled.SOURCE.read_bytes() + b"\n")
-    monkeypatch.setattr(compiled, "SOURCE", source)
+    source.write_bytes(library.SOURCE.read_bytes() + b"\n")
+    monkeypatch.setattr(library, "SOURCE", source)
 
-    assert compiled.library.__wrapped__() is None
+    assert library.library.__wrapped__() is None
 
 
 def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
     )
     if not sanitizer or not Path(sanitizer).is_absolute():
         pytest.skip("GCC'S ADDRESS SANITIZER IS NOT INSTALLED")
-    library = tmp_path / "watched.so"
+    watched_library = tmp_path / "watched.so"
     flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined"]
     assert compiler is not None
     subprocess.run(
@@ -192,8 +192,8 @@ def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
             *flags,
             "-fno-sanitize-recover",
             "-o",
-            str(library),
-            str(compiled.SOURCE),
+            str(watched_library),
+            str(library.SOURCE),
             "-lm",
         ],
         check=True,
@@ -202,7 +202,7 @@ def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
         **os.environ,
         "LD_PRELOAD": sanitizer,
         "ASAN_OPTIONS": "detect_leaks=0",
-        "VICINAL_WATCHED": str(library),
+        "VICINAL_WATCHED": str(watched_library),
     }
 
     done = subprocess.run(
@@ -214,23 +214,22 @@ def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
 
 
 WATCHED = """
-import ctypes, os
+import os
+from pathlib import Path
 from tests.unit.ann import test_compiled as these
-from vicinal.ann import compiled
+from vicinal.ann import compiled, library, projection
 
 calls = 0
-watched = ctypes.CDLL(os.environ["VICINAL_WATCHED"])
-watched.vicinal_search.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-watched.vicinal_search.restype = ctypes.c_int64
-compiled.library = lambda: watched
-search = compiled.CompiledSearch.search
+watched = library.Library(Path(os.environ["VICINAL_WATCHED"]))
+compiled.library = projection.library = lambda: watched
+search = watched.search
 
 def counted(*given):
     global calls
     calls += 1
     return search(*given)
 
-compiled.CompiledSearch.search = counted
+watched.search = counted
 for metric in these.METRICS:
     these.test_it_opens_as_many_rows_as_python_and_finds_the_same(metric, 31, 512)
 these.test_it_opens_as_many_rows_as_python_and_finds_the_same(metric, 50, 2048)

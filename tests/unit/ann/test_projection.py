@@ -12,11 +12,12 @@ METRICS = list(Metric)
 
 def test_directions_do_not_change_from_one_process_to_the_next() -> None:
     # Codes on disk are compared with codes of queries to come, maybe on another machine.
-    rows = np.eye(4, dtype=np.float32)
+    # No projection of these is so near the mean's that rounding decides.
+    rows = np.sin(np.square(np.arange(40.0))).reshape(4, 10).astype(np.float32)
 
     codes, _ = projection.encode(rows, Metric.EUCLIDEAN, 1.0, 512)
 
-    assert codes[:, :4].tobytes().hex() == "1491d8d84ec48d7d275214e4720841be"
+    assert codes[:, :4].tobytes().hex() == "9acd7deb233f2e816ce89041d594413e"
 
 
 @pytest.mark.parametrize("metric", [Metric.COSINE, Metric.EUCLIDEAN])

@@ -1,0 +1,60 @@
+"""What the compiled library computes is what numpy and faiss compute."""
+
+import numpy as np
+import pytest
+
+from tests.support.clusters import clustered
+from vicinal.ann import library, projection
+from vicinal.model import Metric
+
+pytestmark = pytest.mark.skipif(
+    library.library() is None, reason="THE COMPILED SEARCH WAS NOT BUILT: there is no C compiler"
+)
+
+METRICS = list(Metric)
+SEED = 7
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("dimensions", "bits"),
+    [(1, 512), (7, 512), (8, 1024), (64, 512), (100, 2048), (769, 512), (1536, 1024), (4096, 2048)],
+)
+def test_rows_get_the_codes_that_numpy_gives_them(
+    metric: Metric, dimensions: int, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = clustered(300, dimensions)
+    values[7] = 0.0
+    scale = float(np.linalg.norm(values, axis=1).max()) if metric is Metric.DOT_PRODUCT else 1.0
+
+    compiled, offset = projection.encode(values, metric, scale, bits)
+    monkeypatch.setattr(projection, "library", lambda: None)
+    codes, plain_offset = projection.encode(values, metric, scale, bits)
+
+    # Where a projection is next to the mean's, rounding decides its bit.
+    differ = np.unpackbits(compiled ^ codes, axis=1).mean()
+    assert differ < 1e-3
+    assert np.allclose(offset, plain_offset, atol=1e-5)
+
+
+@pytest.mark.parametrize("dimensions", [1, 15, 16, 63, 64, 65, 768, 1000])
+def test_products_are_those_of_numpy(dimensions: int) -> None:
+    random = np.random.default_rng(SEED)
+    rows = random.normal(size=(37, dimensions)).astype(np.float32)
+    others = random.normal(size=(11, dimensions)).astype(np.float32)
+
+    found = projection.products(rows, others)
+
+    assert np.allclose(found, rows.astype(np.float64) @ others.T, atol=1e-4)
+
+
+def test_arrays_need_not_lie_side_by_side_nor_hold_anything() -> None:
+    rows = clustered(400, 32)[:40]
+    built = library.library()
+    assert built is not None
+
+    assert np.array_equal(
+        built.products(rows[::2, ::2], rows[:, ::2]),
+        built.products(rows[::2, ::2].copy(), rows[:, ::2].copy()),
+    )
+    assert built.products(rows[:0], rows).shape == (0, 40)
