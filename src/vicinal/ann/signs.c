@@ -24,7 +24,7 @@ enum { UNSETTLED = -1, NO_MEMORY = -2 };
 enum {
     LINE = 64,          /* bytes: a code is one or more of these */
     BLOCK_BYTES = 1 << 15, /* of codes, compared before their rows are looked at */
-    AHEAD = 64,         /* lines fetched ahead */
+    AHEAD = 32,         /* listed rows whose codes are fetched before their turn */
     SAMPLED = 2048,     /* as many rows as in `hamming` */
     MORE = 8,           /* times as many rows are aimed at when a limit left too few */
     OUTLIERS = 11,      /* as in `signs` */
@@ -199,9 +199,8 @@ INLINE int64_t hamming_of_words(const uint8_t *one, const uint8_t *other) {
     return sum;
 }
 
-/* Note which of a block's codes are at most `limit` away, and return how many.
-
-   Codes are fetched past the caches, not to push out what the interpreter has there. */
+/* Note which of a block's codes are at most `limit` away, and return how many. Nothing is
+   prefetched: the processor sees for itself that they are read one after another. */
 #define NOTE_NEAR(NAME, TARGET)                                                                \
     TARGET static int64_t NAME(const uint8_t *codes, int64_t count, const uint8_t *code,       \
                                int64_t lines, int64_t limit, Noted *noted) {                   \
@@ -209,7 +208,6 @@ INLINE int64_t hamming_of_words(const uint8_t *one, const uint8_t *other) {
         for (int64_t place = 0; place < count; place++) {                                      \
             int64_t hamming = 0;                                                               \
             for (int64_t line = 0; line < lines; line++, codes += LINE) {                      \
-                __builtin_prefetch(codes + AHEAD * LINE, 0, 0);                                \
                 hamming += hamming_of_line(codes, code + line * LINE);                         \
             }                                                                                  \
             noted[end] = (Noted){(uint16_t)place, (uint16_t)hamming};                          \
@@ -252,7 +250,6 @@ VPOPCNT INLINE int64_t note_near_in_lanes(const uint8_t *codes, int64_t count,
         for (int row = 0; row < 8; row++) {
             sums[row] = _mm512_setzero_si512();
             for (int64_t line = 0; line < lines; line++, codes += LINE) {
-                __builtin_prefetch(codes + AHEAD * LINE, 0, 0);
                 const __m512i differ = _mm512_xor_si512(_mm512_loadu_si512(codes),
                                                         _mm512_loadu_si512(code + line * LINE));
                 sums[row] = _mm512_add_epi64(sums[row], _mm512_popcnt_epi64(differ));
