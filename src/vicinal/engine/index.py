@@ -69,6 +69,7 @@ from vicinal.model import (
 logger = logging.getLogger(__name__)
 
 PAYLOAD_BYTES_MAX = 900_000_000  # SQLite stops at 10**9 for a row, all columns together
+VERIFIED_AT_ONCE_BYTES_MAX = 512 << 20  # ours: half a second of reading
 TIDY_ROWS_MIN = 1_000  # fewer rows are scanned as fast as a segment of them; ours
 
 
@@ -140,7 +141,8 @@ class OpenIndex:
         self._merge_lane: Lane[bool] = Lane(resources.merger, self._merge)
         self._appended_at = time.monotonic()
         self._is_tidy = False
-        self._merge_lane.put([False])
+        if self._maintenance.unverified_bytes <= VERIFIED_AT_ONCE_BYTES_MAX:
+            self._merge_lane.put([False])
         self._seal_lane.put([False])
 
     def append(self, mutation: Mutation) -> Future[Accepted]:

@@ -135,6 +135,13 @@ class Maintenance:
         memory.give_back()
         return True
 
+    @property
+    def unverified_bytes(self) -> int:
+        """How many bytes `verify` would read."""
+        with self._state_lock:
+            views = self._state.segments
+        return sum(file.unverified_bytes for view in views for file in view.segment.files)
+
     def verify(self, should_stop: Callable[[], bool]) -> None:
         """Read and verify every byte of every segment not verified yet.
 

@@ -3,8 +3,8 @@
     file     := magic body trailer footer
     magic    := "VICINAL\\n"                                            8 bytes
     body     := arrays, each starting at a multiple of 64 bytes, zero padding between
-    trailer  := JSON: kind, format version, arrays (name, dtype, shape, offset) and the
-                CRC-32 of every block of the file before the trailer
+    trailer  := JSON: kind, format version, arrays (name, dtype, shape, offset), the size of
+                a block and the CRC-32 of every block of the file before the trailer
     footer   := trailer length u32 | trailer CRC-32 u32 | magic         16 bytes, little-endian
 
 A file is written once, to its end, and fsynced; after that it never changes. Whoever
@@ -37,7 +37,7 @@ from numpy.typing import DTypeLike, NDArray
 from vicinal.errors import Corruption
 
 FORMAT_VERSION = 1
-BLOCK_BYTES = 1 << 18  # small enough that checking one before a read of a few rows is cheap
+BLOCK_BYTES = 1 << 14  # as each row that a cold query reads costs it a block or two
 VERIFIED_AT_OPEN_BYTES_MAX = 8 << 20  # ours: about 4 ms of checking
 
 _MAGIC = b"VICINAL\n"
@@ -57,6 +57,7 @@ class _Trailer(msgspec.Struct, frozen=True):
     version: int
     arrays: tuple[_ArrayEntry, ...]
     blocks: tuple[int, ...]
+    block_bytes: int = 1 << 18  # of files that do not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,13 @@ class ComponentWriter:
             if self._offset % BLOCK_BYTES:
                 self._blocks.append(self._block)
             trailer = msgspec.json.encode(
-                _Trailer(self._kind, FORMAT_VERSION, tuple(self._arrays), tuple(self._blocks))
+                _Trailer(
+                    self._kind,
+                    FORMAT_VERSION,
+                    tuple(self._arrays),
+                    tuple(self._blocks),
+                    BLOCK_BYTES,
+                )
             )
             checksum = zlib.crc32(trailer)
             file.write(trailer)
@@ -177,7 +184,8 @@ class ComponentFile:
                 f"not {kind!r} in format {FORMAT_VERSION}"
             )
         self._entries = {entry.name: entry for entry in trailer.arrays}
-        self._checksums = trailer.blocks
+        self._checksums = np.array(trailer.blocks, np.uint32)
+        self._block_bytes = trailer.block_bytes
         self._verified = np.zeros(len(trailer.blocks), dtype=np.bool_)
         self.is_verified = False
         if self._body_size <= VERIFIED_AT_OPEN_BYTES_MAX:
@@ -217,7 +225,8 @@ class ComponentFile:
         entry = self._entries[name]
         row_bytes = self._nbytes(entry) // max(entry.shape[0], 1)
         starts = entry.offset + rows * row_bytes
-        first, last = starts // BLOCK_BYTES, (starts + row_bytes - 1) // BLOCK_BYTES
+        first = starts // self._block_bytes
+        last = (starts + row_bytes - 1) // self._block_bytes
         # A row spans few blocks, so walking along it visits all of them.
         for step in range(int((last - first).max()) + 1):
             blocks = np.minimum(first + step, last)
@@ -233,7 +242,8 @@ class ComponentFile:
         self._verify_range(entry.offset + start * row_bytes, (stop - start) * row_bytes)
 
     def _verify_range(self, offset: int, size: int) -> None:
-        for block in range(offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES + 1):
+        first, last = offset // self._block_bytes, (offset + size - 1) // self._block_bytes
+        for block in range(first, last + 1):
             if not self._verified[block]:
                 self._verify(block)
 
@@ -246,12 +256,17 @@ class ComponentFile:
         self.is_verified = True
 
     @property
+    def unverified_bytes(self) -> int:
+        """About how many bytes have not been verified yet."""
+        return 0 if self.is_verified else self._block_bytes * int((~self._verified).sum())
+
+    @property
     def _body_size(self) -> int:
         return len(self._map) - _FOOTER.size - self._trailer_size
 
     def _verify(self, block: int) -> None:
-        start = block * BLOCK_BYTES
-        end = min(start + BLOCK_BYTES, self._body_size)
+        start = block * self._block_bytes
+        end = min(start + self._block_bytes, self._body_size)
         with memoryview(self._map) as view, view[start:end] as piece:
             checksum = zlib.crc32(piece)
         if checksum != self._checksums[block]:

@@ -27,6 +27,7 @@ from vicinal.model import (
     Query,
     Upsert,
 )
+from vicinal.storage import files
 
 OTHER = IndexAddress("acme", "other")
 Open = Callable[..., EmbeddedEngine]
@@ -49,6 +50,33 @@ def open_engine(tmp_path: Path) -> Iterator[Open]:
     yield open_
     for each in opened:
         each.close()
+
+
+@pytest.mark.parametrize("at_once", [0, 1 << 20])
+def test_much_that_is_not_verified_waits_until_nothing_is_written(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(files, "VERIFIED_AT_OPEN_BYTES_MAX", 0)
+    monkeypatch.setattr(index_module, "VERIFIED_AT_ONCE_BYTES_MAX", at_once)
+    engine = open_engine(inline=True)
+    upsert(engine, Record("a", [1, 0]))
+    engine.maintain(DOCS)
+    read: list[int] = []
+    verify = Maintenance.verify
+
+    def watched(self: Maintenance, should_stop: Callable[[], bool]) -> None:
+        read.append(self.unverified_bytes)
+        verify(self, should_stop)
+
+    monkeypatch.setattr(Maintenance, "verify", watched)
+    engine = open_engine(inline=True)
+    assert found(engine, Query(top_k=1, vector=vector(1, 0))) == ["a"]
+    assert any(read) is (at_once > 0)
+
+    engine.maintain(DOCS)  # as an index that nothing is written to is tidied
+
+    assert any(read)
+    assert read[-1] == 0 or len(read) == 1
 
 
 def one(name: str, *values: float) -> Upsert:

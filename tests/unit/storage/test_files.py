@@ -1,6 +1,7 @@
 """A component file is read back as it was written, or refused by name; never half of either."""
 
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,45 @@ def flip(path: Path, offset: int) -> None:
 def start_of_rows(path: Path, seal: Seal) -> int:
     first = ComponentFile(path, KIND, seal).unverified_array("a")[0].tobytes()
     return path.read_bytes().index(first)
+
+
+def test_a_file_that_does_not_say_how_large_its_blocks_are_has_those_of_old(
+    large: tuple[Path, Seal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BLOCK_BYTES", 1 << 18)
+    path, seal = large
+    path.unlink()
+    rows = np.arange(ROWS * ROW_BYTES, dtype=np.uint8).reshape(ROWS, ROW_BYTES)
+    seal = files.write(path, KIND, {"a": rows})
+    length = int.from_bytes(path.read_bytes()[-16:-12], "little")
+    trailer = path.read_bytes()[-16 - length : -16]
+    old = trailer.replace(b',"block_bytes":262144', b"")
+    assert len(old) < length
+    seal = Seal(seal.size - length + len(old), zlib.crc32(old))
+    footer = len(old).to_bytes(4, "little") + seal.checksum.to_bytes(4, "little")
+    path.write_bytes(path.read_bytes()[: -16 - length] + old + footer + path.read_bytes()[-8:])
+    monkeypatch.setattr(files, "BLOCK_BYTES", BLOCK_BYTES)
+
+    opened = ComponentFile(path, KIND, seal)
+
+    assert np.array_equal(opened.array("a"), rows)
+    opened.verify_all()
+    flip(path, seal.size - 16 - len(old) - 1)
+    with pytest.raises(Corruption, match=str(path)):
+        ComponentFile(path, KIND, seal).verify_all()
+
+
+def test_a_file_tells_how_much_of_it_has_not_been_verified(large: tuple[Path, Seal]) -> None:
+    path, seal = large
+    opened = ComponentFile(path, KIND, seal)
+    before = opened.unverified_bytes
+
+    opened.verify_rows("a", np.array([3]))
+
+    assert before >= ROWS * ROW_BYTES
+    assert before - 2 * BLOCK_BYTES - ROW_BYTES <= opened.unverified_bytes < before
+    opened.verify_all()
+    assert opened.unverified_bytes == 0
 
 
 def test_opening_a_large_file_reads_none_of_its_blocks(large: tuple[Path, Seal]) -> None:
