@@ -36,6 +36,9 @@ LISTED_SHARE_MAX = 0.02
 """Below these many rows scoring just them beats a scan under a mask (docs/decisions.md)."""
 
 
+_MANY_ROWS = 256  # side by side are read ahead, as merges ask for them
+
+
 class Segment:
     """The files of one segment.
 
@@ -96,6 +99,8 @@ class Segment:
 
     def values(self, rows: Ordinals) -> Floats:
         """Return a copy of these rows' values."""
+        if len(rows) >= _MANY_ROWS and rows[-1] - rows[0] < 2 * len(rows):
+            self._values_file.read_ahead("values", int(rows[0]), int(rows[-1]) + 1)
         self._values_file.verify_rows("values", rows)
         return self._values[rows]
 
@@ -122,6 +127,7 @@ class Segment:
 
     def _verify(self, rows: Ordinals | None) -> None:
         if rows is None:
+            self._values_file.read_ahead("values", 0, self.record.row_count)
             self._values_file.verify_all()
         else:
             self._values_file.verify_rows("values", rows)

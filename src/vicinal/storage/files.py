@@ -17,6 +17,9 @@ checks all but the blocks; small files' blocks are checked at once and large one
 first use (`ComponentFile.verify`), so that opening does not read gigabytes. Nothing
 damaged is ever handed out: `Corruption` names the file instead.
 
+What the system reads on a page fault is up to it, 8 MiB on some machines, which is right for
+arrays that are read whole and ruinous for rows here and there. So it is told (`madvise`).
+
 This module knows arrays of numbers, not what they mean: no vectors, ids or segments.
 """
 
@@ -24,7 +27,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +42,8 @@ from vicinal.errors import Corruption
 FORMAT_VERSION = 1
 BLOCK_BYTES = 1 << 14  # as each row that a cold query reads costs it a block or two
 VERIFIED_AT_OPEN_BYTES_MAX = 8 << 20  # ours: about 4 ms of checking
+
+_READ_AHEAD_BYTES = 8 << 20  # asked for before they are checked, and while those before are
 
 _MAGIC = b"VICINAL\n"
 _FOOTER = struct.Struct("<II8s")
@@ -209,10 +214,26 @@ class ComponentFile:
         entry = self._entries[name]
         if self._nbytes(entry) and not self.is_verified:
             self._verify_range(entry.offset, self._nbytes(entry))
-        return self.unverified_array(name)
+        return self._array(name)
 
     def unverified_array(self, name: str) -> NDArray[Any]:
-        """Return an array of which the caller verifies what it reads (`verify_rows`)."""
+        """Return an array of which the caller verifies what it reads (`verify_rows`).
+
+        Few rows at a time are expected to be read; `read_ahead` prepares for many.
+        """
+        entry = self._entries[name]
+        self._advise("MADV_RANDOM", entry.offset, entry.offset + self._nbytes(entry))
+        return self._array(name)
+
+    def read_ahead(self, name: str, start: int, stop: int) -> None:
+        """Have the system read rows `start` to `stop` (first axis) of an array by and by."""
+        entry = self._entries[name]
+        row_bytes = self._nbytes(entry) // max(entry.shape[0], 1)
+        self._advise(
+            "MADV_WILLNEED", entry.offset + start * row_bytes, entry.offset + stop * row_bytes
+        )
+
+    def _array(self, name: str) -> NDArray[Any]:
         entry = self._entries[name]
         count = int(np.prod(entry.shape, dtype=np.int64))
         flat = np.frombuffer(self._map, entry.dtype, count, entry.offset)
@@ -228,10 +249,14 @@ class ComponentFile:
         first = starts // self._block_bytes
         last = (starts + row_bytes - 1) // self._block_bytes
         # A row spans few blocks, so walking along it visits all of them.
-        for step in range(int((last - first).max()) + 1):
-            blocks = np.minimum(first + step, last)
-            for block in np.unique(blocks[~self._verified[blocks]]):
-                self._verify(int(block))
+        steps = range(int((last - first).max()) + 1)
+        blocks = np.unique(np.concatenate([np.minimum(first + step, last) for step in steps]))
+        unverified = blocks[~self._verified[blocks]].tolist()
+        for block in unverified:
+            start = block * self._block_bytes
+            self._advise("MADV_WILLNEED", start, start + self._block_bytes)
+        for block in unverified:
+            self._verify(block)
 
     def verify_slice(self, name: str, start: int, stop: int) -> None:
         """Verify the blocks that hold rows `start` to `stop` (first axis) of an array."""
@@ -243,17 +268,34 @@ class ComponentFile:
 
     def _verify_range(self, offset: int, size: int) -> None:
         first, last = offset // self._block_bytes, (offset + size - 1) // self._block_bytes
-        for block in range(first, last + 1):
-            if not self._verified[block]:
-                self._verify(block)
+        self._verify_in_order([*range(first, last + 1)], lambda: False)
 
     def verify_all(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Verify every block not yet verified, asking between blocks whether to stop."""
-        for block in np.flatnonzero(~self._verified):
+        if self._verify_in_order(np.flatnonzero(~self._verified).tolist(), should_stop):
+            self.is_verified = True
+
+    def _verify_in_order(self, blocks: Sequence[int], should_stop: Callable[[], bool]) -> bool:
+        """Verify ascending blocks, while those to come are read; return whether to the end."""
+        asked_to = 0
+        for block in blocks:
             if should_stop():
-                return
-            self._verify(int(block))
-        self.is_verified = True
+                return False
+            end = (block + 1) * self._block_bytes
+            if end + _READ_AHEAD_BYTES // 2 > asked_to:
+                start, asked_to = max(end - self._block_bytes, asked_to), end + _READ_AHEAD_BYTES
+                self._advise("MADV_WILLNEED", start, asked_to)
+            if not self._verified[block]:
+                self._verify(block)
+        return True
+
+    def _advise(self, advice: str, start: int, stop: int) -> None:
+        """Tell the system how a range will be read; some systems are not interested."""
+        option = getattr(mmap, advice, None)
+        start -= start % mmap.PAGESIZE
+        size = min(stop, len(self._map)) - start
+        if option is not None and size > 0:
+            self._map.madvise(option, start, size)
 
     @property
     def unverified_bytes(self) -> int:

@@ -1,5 +1,6 @@
 """A component file is read back as it was written, or refused by name; never half of either."""
 
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -230,6 +231,32 @@ def test_a_file_that_does_not_say_how_large_its_blocks_are_has_those_of_old(
     flip(path, seal.size - 16 - len(old) - 1)
     with pytest.raises(Corruption, match=str(path)):
         ComponentFile(path, KIND, seal).verify_all()
+
+
+def test_where_the_system_takes_no_advice_all_is_read_and_checked_the_same(
+    large: tuple[Path, Seal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for advice in ("MADV_RANDOM", "MADV_WILLNEED"):
+        monkeypatch.delattr(mmap, advice, raising=False)
+    path, seal = large
+    opened = ComponentFile(path, KIND, seal)
+    rows = opened.unverified_array("a")
+
+    opened.read_ahead("a", 0, ROWS)
+    opened.verify_rows("a", np.array([3, 17]))
+
+    assert np.array_equal(rows, opened.array("a"))
+
+
+def test_rows_may_be_read_ahead_to_the_very_end_of_a_file(large: tuple[Path, Seal]) -> None:
+    path, seal = large
+    opened = ComponentFile(path, KIND, seal)
+
+    opened.read_ahead("a", ROWS - 1, ROWS)
+    opened.read_ahead("b", 0, 3)
+    opened.read_ahead("b", 3, 3)
+
+    assert opened.array("b").tolist() == [0, 1, 2]
 
 
 def test_a_file_tells_how_much_of_it_has_not_been_verified(large: tuple[Path, Seal]) -> None:
