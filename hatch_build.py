@@ -1,7 +1,7 @@
 """Builds the compiled search (``src/vicinal/ann/signs.c``) when the package is built.
 
 It is optional: without a C compiler, or where it fails, the package is built without it and
-says so. The library's name carries its source's checksum, as `vicinal.ann.compiled` expects.
+says so. The library's name carries the checksum of its sources, as `vicinal.ann.library` expects.
 """
 
 import os
@@ -26,9 +26,10 @@ class CompiledSearch(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile for this machine's kind of processor; the wheel is tagged for it."""
         folder = Path(self.root) / FOLDER
-        source = folder / "signs.c"
-        library = folder / f"_signs-{sha256(source.read_bytes()).hexdigest()[:16]}.so"
-        reason = compile_(source, library)
+        sources = [folder / "signs.c", folder / "kernels.h"]
+        checksum = sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
+        library = folder / f"_signs-{checksum[:16]}.so"
+        reason = compile_(sources[0], library)
         if reason is not None:
             self.app.display_warning(f"building without the compiled search: {reason}")
             return

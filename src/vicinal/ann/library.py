@@ -1,7 +1,7 @@
-"""The library compiled from ``signs.c``: where it is, its structures, and encoding by it.
+"""The library compiled from ``signs.c`` and ``kernels.h``: finding it, and encoding by it.
 
 It is built when the package is (``hatch_build.py``), if there is a C compiler, and carries the
-checksum of its source in its name: one of another version is never loaded. Where there is
+checksum of its sources in its name: one of another version is never loaded. Where there is
 none, numpy and faiss do the same work, more slowly.
 
 Knows arrays and pointers; what they mean is said in `projection` and `signs`.
@@ -17,7 +17,7 @@ import numpy as np
 from vicinal.ann.hamming import Bits
 from vicinal.model import Floats, Metric
 
-SOURCE = Path(__file__).with_name("signs.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("signs.c", "kernels.h"))
 
 CODE_BYTES_MAX = 256
 """Longer codes are not searched."""
@@ -134,8 +134,9 @@ class Library:
 
 @cache
 def library() -> Library | None:
-    """Return the library built from `SOURCE`, or None where there is none."""
-    path = SOURCE.with_name(f"_signs-{sha256(SOURCE.read_bytes()).hexdigest()[:16]}.so")
+    """Return the library built from `SOURCES`, or None where there is none."""
+    checksum = sha256(b"".join(each.read_bytes() for each in SOURCES)).hexdigest()
+    path = SOURCES[0].with_name(f"_signs-{checksum[:16]}.so")
     if not path.exists():
         return None
     try:

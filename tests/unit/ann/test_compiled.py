@@ -163,11 +163,13 @@ def test_values_that_may_not_be_read_yet_are_not_read() -> None:
 def test_a_library_of_another_source_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = next(library.SOURCE.parent.glob("_signs-*.so"))
-    shutil.copy(built, tmp_path)
-    source = tmp_path / "signs.c"
-    source.write_bytes(library.SOURCE.read_bytes() + b"\n")
-    monkeypatch.setattr(library, "SOURCE", source)
+    sources = [shutil.copy(each, tmp_path) for each in library.SOURCES]
+    for built in library.SOURCES[0].parent.glob("_signs-*.so"):
+        shutil.copy(built, tmp_path)
+    monkeypatch.setattr(library, "SOURCES", tuple(map(Path, sources)))
+    assert library.library.__wrapped__() is not None
+    with Path(sources[1]).open("a") as header:
+        header.write("\n")
 
     assert library.library.__wrapped__() is None
 
@@ -193,7 +195,7 @@ def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
             "-fno-sanitize-recover",
             "-o",
             str(watched_library),
-            str(library.SOURCE),
+            str(library.SOURCES[0]),
             "-lm",
         ],
         check=True,

@@ -1,0 +1,255 @@
+/* The loops that take the time of `signs.c`, once for each kind of processor.
+
+   Each is written as a macro that makes one function for a target, and has a function that calls
+   the one for the processor it runs on. Nothing here knows of segments, metrics or searches.
+*/
+
+#ifndef VICINAL_KERNELS_H
+#define VICINAL_KERNELS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum {
+    LINE = 64,  /* bytes: a code is one or more of these */
+    LANES = 16, /* numbers that are added up side by side */
+};
+
+/* ---- Hadamard transform ------------------------------------------------------------------ */
+
+/* One stage of a Hadamard transform. */
+INLINE void stage(float *numbers, int64_t length, int64_t half) {
+    for (int64_t start = 0; start < length; start += 2 * half)
+        for (int64_t at = start; at < start + half; at++) {
+            const float one = numbers[at], other = numbers[at + half];
+            numbers[at] = one + other;
+            numbers[at + half] = one - other;
+        }
+}
+
+/* A Hadamard transform of so many numbers, a power of two; not scaled. */
+#define TRANSFORM(NAME, TARGET)                                                                \
+    TARGET static void NAME(float *numbers, int64_t length) {                                  \
+        int64_t half = 1;                                                                      \
+        if (length >= 16) {                                                                    \
+            for (float *part = numbers; part < numbers + length; part += 16) {                 \
+                stage(part, 16, 1);                                                            \
+                stage(part, 16, 2);                                                            \
+                stage(part, 16, 4);                                                            \
+                stage(part, 16, 8);                                                            \
+            }                                                                                  \
+            half = 16;                                                                         \
+        }                                                                                      \
+        for (; half < length; half *= 2) stage(numbers, length, half);                         \
+    }
+
+TRANSFORM(transform_plain, )
+#if defined(__x86_64__)
+TRANSFORM(transform_avx2, __attribute__((target("avx2"))))
+#endif
+
+static void transform(float *numbers, int64_t length) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) {
+        transform_avx2(numbers, length);
+        return;
+    }
+#endif
+    transform_plain(numbers, length);
+}
+
+/* ---- comparing codes --------------------------------------------------------------------- */
+
+/* The place of a code in its block, and how far it is from the query's. */
+typedef struct {
+    uint16_t place, hamming;
+} Noted;
+
+INLINE int64_t hamming_of_line(const uint8_t *one, const uint8_t *other) {
+    int64_t sum = 0;
+    for (int word = 0; word < LINE; word += 8) {
+        uint64_t a, b;
+        memcpy(&a, one + word, 8);
+        memcpy(&b, other + word, 8);
+        sum += __builtin_popcountll(a ^ b);
+    }
+    return sum;
+}
+
+/* Note which of a block's codes are at most `limit` away, and return how many. Nothing is
+   prefetched: the processor sees for itself that they are read one after another. */
+#define NOTE_NEAR(NAME, TARGET)                                                                \
+    TARGET static int64_t NAME(const uint8_t *codes, int64_t count, const uint8_t *code,       \
+                               int64_t lines, int64_t limit, Noted *noted) {                   \
+        int64_t end = 0;                                                                       \
+        for (int64_t place = 0; place < count; place++) {                                      \
+            int64_t hamming = 0;                                                               \
+            for (int64_t line = 0; line < lines; line++, codes += LINE) {                      \
+                hamming += hamming_of_line(codes, code + line * LINE);                         \
+            }                                                                                  \
+            noted[end] = (Noted){(uint16_t)place, (uint16_t)hamming};                          \
+            end += hamming <= limit;                                                           \
+        }                                                                                      \
+        return end;                                                                            \
+    }
+
+NOTE_NEAR(note_near_plain, )
+
+#if defined(__x86_64__)
+NOTE_NEAR(note_near_popcnt, __attribute__((target("popcnt"))))
+
+#define VPOPCNT __attribute__((target("avx512f,avx512vpopcntdq")))
+
+/* Add up pairs of lanes: half as many vectors, with the sums of twice as many. */
+VPOPCNT INLINE __m512i halved(__m512i one, __m512i other) {
+    return _mm512_add_epi64(_mm512_shuffle_i64x2(one, other, 0x88),
+                            _mm512_shuffle_i64x2(one, other, 0xdd));
+}
+
+/* Eight rows at a time: a lane for each in the end. */
+VPOPCNT INLINE int64_t note_near_in_lanes(const uint8_t *codes, int64_t count,
+                                          const uint8_t *code, int64_t lines, int64_t limit,
+                                          Noted *noted) {
+    int64_t end = 0, place = 0;
+    for (; place + 8 <= count; place += 8) {
+        __m512i sums[8];
+        for (int row = 0; row < 8; row++) {
+            sums[row] = _mm512_setzero_si512();
+            for (int64_t line = 0; line < lines; line++, codes += LINE) {
+                const __m512i differ = _mm512_xor_si512(_mm512_loadu_si512(codes),
+                                                        _mm512_loadu_si512(code + line * LINE));
+                sums[row] = _mm512_add_epi64(sums[row], _mm512_popcnt_epi64(differ));
+            }
+        }
+        for (int row = 0; row < 8; row += 2)
+            sums[row / 2] = _mm512_add_epi64(_mm512_unpacklo_epi64(sums[row], sums[row + 1]),
+                                             _mm512_unpackhi_epi64(sums[row], sums[row + 1]));
+        const __m512i hammings = halved(halved(sums[0], sums[1]), halved(sums[2], sums[3]));
+        int near = _mm512_cmple_epi64_mask(hammings, _mm512_set1_epi64(limit));
+        if (!near) continue;
+        int64_t lanes[8];
+        _mm512_storeu_si512(lanes, hammings);
+        for (; near; near &= near - 1) {
+            const int lane = __builtin_ctz((unsigned)near);
+            noted[end++] = (Noted){(uint16_t)(place + lane), (uint16_t)lanes[lane]};
+        }
+    }
+    const int64_t rest = note_near_popcnt(codes, count - place, code, lines, limit, noted + end);
+    for (int64_t at = end; at < end + rest; at++) noted[at].place += (uint16_t)place;
+    return end + rest;
+}
+
+VPOPCNT static int64_t note_near_vpopcnt(const uint8_t *codes, int64_t count,
+                                         const uint8_t *code, int64_t lines, int64_t limit,
+                                         Noted *noted) {
+    if (lines == 1) return note_near_in_lanes(codes, count, code, 1, limit, noted);
+    if (lines == 2) return note_near_in_lanes(codes, count, code, 2, limit, noted);
+    return note_near_in_lanes(codes, count, code, lines, limit, noted);
+}
+#endif
+
+static int64_t note_near(const uint8_t *codes, int64_t count, const uint8_t *code,
+                         int64_t lines, int64_t limit, Noted *noted) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512vpopcntdq"))
+        return note_near_vpopcnt(codes, count, code, lines, limit, noted);
+    if (__builtin_cpu_supports("popcnt"))
+        return note_near_popcnt(codes, count, code, lines, limit, noted);
+#endif
+    return note_near_plain(codes, count, code, lines, limit, noted);
+}
+
+/* ---- products ---------------------------------------------------------------------------- */
+
+typedef float Lanes __attribute__((vector_size(64), aligned(4)));
+
+INLINE float product(const float *row, const float *query, int64_t dimensions,
+                     int is_euclidean) {
+    Lanes sums[4] = {{0}};
+    int64_t at = 0;
+    for (; at + 4 * LANES <= dimensions; at += 4 * LANES)
+        for (int part = 0; part < 4; part++) {
+            const Lanes a = *(const Lanes *)(row + at + part * LANES);
+            const Lanes b = *(const Lanes *)(query + at + part * LANES);
+            sums[part] += is_euclidean ? (a - b) * (a - b) : a * b;
+        }
+    const Lanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    float sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += all[lane];
+    for (; at < dimensions; at++) {
+        const float difference = row[at] - query[at];
+        sum += is_euclidean ? difference * difference : row[at] * query[at];
+    }
+    return sum;
+}
+
+#define PRODUCTS(NAME, TARGET)                                                                 \
+    TARGET static void NAME(const float *values, int64_t dimensions, const float *query,       \
+                            const uint32_t *rows, int64_t count, int is_euclidean,             \
+                            float *found) {                                                    \
+        for (int64_t place = 0; place < count; place++) {                                      \
+            const float *row = values + rows[place] * dimensions;                              \
+            if (place + 2 < count) { /* the row after the next one */                          \
+                const float *next = values + rows[place + 2] * dimensions;                     \
+                for (int64_t at = 0; at < dimensions; at += LANES)                             \
+                    __builtin_prefetch(next + at, 0, 2);                                       \
+            }                                                                                  \
+            found[place] = is_euclidean ? product(row, query, dimensions, 1)                   \
+                                        : product(row, query, dimensions, 0);                  \
+        }                                                                                      \
+    }
+
+PRODUCTS(products_plain, )
+#if defined(__x86_64__)
+PRODUCTS(products_avx2, __attribute__((target("avx2,fma"))))
+PRODUCTS(products_avx512, __attribute__((target("avx512f"))))
+#endif
+
+/* Write squared distances, or dot products, of a query and some rows. */
+static void products(const float *values, int64_t dimensions, const float *query,
+                     const uint32_t *rows, int64_t count, int is_euclidean, float *found) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        products_avx512(values, dimensions, query, rows, count, is_euclidean, found);
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        products_avx2(values, dimensions, query, rows, count, is_euclidean, found);
+    else
+#endif
+        products_plain(values, dimensions, query, rows, count, is_euclidean, found);
+}
+
+/* Write the dot products (count, other_count) of rows and others. */
+#define MATRIX(NAME, TARGET)                                                                   \
+    TARGET static void NAME(const float *rows, int64_t count, const float *others,             \
+                            int64_t other_count, int64_t dimensions, float *found) {           \
+        for (int64_t row = 0; row < count; row++)                                              \
+            for (int64_t other = 0; other < other_count; other++)                              \
+                found[row * other_count + other] = product(                                    \
+                    rows + row * dimensions, others + other * dimensions, dimensions, 0);      \
+    }
+
+MATRIX(matrix_plain, )
+#if defined(__x86_64__)
+MATRIX(matrix_avx2, __attribute__((target("avx2,fma"))))
+MATRIX(matrix_avx512, __attribute__((target("avx512f"))))
+#endif
+
+static void matrix(const float *rows, int64_t count, const float *others, int64_t other_count,
+                   int64_t dimensions, float *found) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        matrix_avx512(rows, count, others, other_count, dimensions, found);
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        matrix_avx2(rows, count, others, other_count, dimensions, found);
+    else
+#endif
+        matrix_plain(rows, count, others, other_count, dimensions, found);
+}
+
+#endif
