@@ -44,7 +44,7 @@ def encode(values: Floats, metric: Metric, scale: float, bits: int) -> tuple[Bit
     """
     step = -(-len(values) // _MEAN_ROWS_MAX)
     mean = _lifted(values[::step], metric, scale).mean(axis=0, dtype=np.float64)
-    offset = products(mean[None, :].astype(np.float32), _directions(len(mean), bits))[0]
+    offset = _mixed(mean[None, :].astype(np.float32), bits)[0]
     return codes_of(values, metric, scale, offset), offset
 
 
