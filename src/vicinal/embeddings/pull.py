@@ -16,6 +16,7 @@ files: 0.1 s for MiniLM. A folder that was copied here by hand has no receipt an
 as it is when it is complete and no checksums are known for it.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -252,12 +253,12 @@ def _run(
 
 
 def _size(folder: Path) -> int:
+    """Return the bytes of the files in `folder`, from which a child may take any meanwhile."""
     size = 0
-    for path in folder.rglob("*"):
-        try:
-            size += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # the child process renames and removes while we look
-            continue
+    for parent, _, names in os.walk(folder):  # passes over folders that have gone
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += (Path(parent) / name).stat().st_size
     return size
 
 

