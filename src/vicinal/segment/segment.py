@@ -8,7 +8,7 @@ which rows are dead and which metadata indexes have a column, is in the `Segment
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -60,21 +60,22 @@ class Segment:
         self._metadata_file = self._open(layout.METADATA)
         self.ids = IdTable(self._open(layout.IDS).arrays)
         self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
-        norms = self._values_file.array("norms")
+        # Nothing here may point back to the segment: its files are unmapped when it is let go
+        # of, not when cycles are next looked for.
+        file = self._values_file
         self._exact = ExactIndex(
             self._values,
-            norms,
+            file.array("norms"),
             metric,
-            about_to_read=self._verify,
-            may_read=lambda: self._values_file.is_verified,
+            about_to_read=partial(_verify, file, record.row_count),
+            may_read=lambda: file.is_verified,
         )
         self._signs: SignIndex | None = None
         self.recipe: Recipe | None = None
         self.lacks_codes = False
         if layout.CODES in record.components:
             try:
-                file = self._open(layout.CODES)
-                codes = SignCodes.of(file.arrays)
+                codes = SignCodes.of(self._open(layout.CODES).arrays)
                 self._signs = SignIndex(codes, self._exact)
                 self.recipe = codes.recipe
             except Corruption as error:
@@ -125,13 +126,6 @@ class Segment:
         """See `segment.base.View`."""
         return propose(self._exact, self._signs, query, k, selection, effort)
 
-    def _verify(self, rows: Ordinals | None) -> None:
-        if rows is None:
-            self._values_file.read_ahead("values", 0, self.record.row_count)
-            self._values_file.verify_all()
-        else:
-            self._values_file.verify_rows("values", rows)
-
     @cached_property
     def _metadata(self) -> Blobs:
         return Blobs(
@@ -144,6 +138,15 @@ class Segment:
             file = ComponentFile(self._folder / name, name, self.record.components[name])
             self._files[name] = file
         return file
+
+
+def _verify(file: ComponentFile, row_count: int, rows: Ordinals | None) -> None:
+    """Verify the values of these rows, or of all."""
+    if rows is None:
+        file.read_ahead("values", 0, row_count)
+        file.verify_all()
+    else:
+        file.verify_rows("values", rows)
 
 
 @dataclass(frozen=True, slots=True)

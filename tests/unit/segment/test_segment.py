@@ -1,5 +1,7 @@
 """A sealed or merged segment says of its rows exactly what the rows said before."""
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.clusters import clustered
 from tests.support.engines import Record, batch
+from vicinal.ann import signs
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import matches
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
-from vicinal.model import Effort, IndexType, MetadataIndex, Metric
+from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment import build
 from vicinal.segment import segment as segment_module
 from vicinal.segment.base import Selection, View
@@ -201,6 +205,29 @@ def test_damage_where_nobody_looks_keeps_nothing_else_from_being_read(
     assert view.namespaces(np.array([2])) == ["m"]
     with pytest.raises(Corruption, match=str(path)):
         view.ids(np.array([2]))
+
+
+def test_a_segment_is_unmapped_as_soon_as_nobody_has_it(tmp_path: Path) -> None:
+    rows = clustered(signs.ROWS_MIN, 64)
+    tail = Tail(64, Metric.COSINE, string_bytes_max=64)
+    count = len(rows)
+    tail.append(VectorBatch([str(row) for row in range(count)], rows, [""] * count, [b""] * count))
+    record, _ = build.seal_tail(tmp_path, 1, tail.view(), (), Metric.COSINE)
+    segment = Segment(tmp_path, record, Metric.COSINE)
+    assert segment.recipe is not None
+    everything = Selection(count)
+    for effort in Effort:
+        assert len(segment.candidates(rows[7], 10, everything, effort).rows)
+    segment.metadata(np.arange(3))
+    files = [weakref.ref(each) for each in segment.files]
+
+    gc.disable()  # as if cycles were not looked for yet
+    try:
+        del segment
+
+        assert [each() for each in files] == [None] * len(files)
+    finally:
+        gc.enable()
 
 
 def test_a_segment_stays_readable_when_its_folder_is_removed(tmp_path: Path) -> None:
