@@ -212,10 +212,12 @@ class Log:
                     (self.manifest.sealed_seqno,),
                 ).fetchall()
                 if not rows:
-                    return
+                    break
                 sizes = np.cumsum([length for _, length in rows])
                 last = rows[min(int(np.searchsorted(sizes, _TRIM_BYTES)), len(rows) - 1)][0]
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
+        with self._lock, translating(self.path):
+            self._connection.execute("PRAGMA shrink_memory")  # its cache of what is gone
 
     def close(self) -> None:
         """Note the last seqno and close the file.

@@ -52,7 +52,7 @@ class Resources:
     @classmethod
     def start(cls, queue_bytes_max: int) -> "Resources":
         """Start the thread pools; threads themselves start on first use."""
-        memory.keep_large_apart()
+        memory.economise()
         return cls(
             QueueBudget(queue_bytes_max),
             _pool("write", WRITER_THREADS),

@@ -54,7 +54,10 @@ def open_database(path: Path, schema: str, *, create: bool = True) -> sqlite3.Co
         if not create and not (path.exists() and path.stat().st_size):
             raise Corruption(f"{path} is missing or empty")
         wal.check(path.with_name(path.name + "-wal"))
-        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        # A statement that is kept keeps the last values it was given, megabytes of vectors.
+        connection = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=0
+        )
         try:
             # Damaged text is read as it is, so that the checksum of its row refuses it.
             connection.text_factory = lambda raw: raw.decode(errors="surrogateescape")

@@ -11,9 +11,7 @@ from vicinal.engine import memory
 STATUS = Path("/proc/self/smaps_rollup")
 
 
-GIVES_BACK = """
-import threading
-import numpy as np
+PRIVATE_BYTES = """
 from vicinal.engine import memory
 
 def private_bytes():
@@ -21,12 +19,18 @@ def private_bytes():
         (line,) = (each for each in file if each.startswith("Anonymous:"))
     return int(line.split()[1]) * 1024
 
+memory.economise()
+"""
+
+GIVES_BACK = """
+import threading
+import numpy as np
+
 def fill():
     for _ in range(3):
         kept = [np.ones(3_000_000, np.float32) for _ in range(10)]  # 12 MB each
         kept += [np.ones(100_000, np.float32) for _ in range(200)]  # 0.4 MB each
 
-memory.keep_large_apart()
 before = private_bytes()
 thread = threading.Thread(target=fill)
 thread.start()
@@ -36,18 +40,45 @@ print(private_bytes() - before)
 """
 
 
-@pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
-def test_arrays_freed_by_another_thread_are_given_back() -> None:
-    # In a process of its own: threads of other tests may hold memory for a while.
-    ran = subprocess.run(
-        [sys.executable, "-c", GIVES_BACK], check=True, capture_output=True, text=True
-    )
+LOGS = """
+import sys
+from pathlib import Path
+from vicinal.engine.log import Entry, Log
+from vicinal.model import Seqno
 
-    assert int(ran.stdout) < 10_000_000
+folder = Path(sys.argv[1])
+Log.create(folder)
+log = Log(folder)
+log.append([Entry(Seqno(1), "m", 0, bytes(1_000))])
+before = private_bytes()
+log.append([Entry(Seqno(2), "m", 0, bytes(40_000_000))])
+log.trim()
+memory.give_back()
+print(private_bytes() - before)
+"""
+
+needs_proc = pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
+
+
+def grown_by(script: str, *arguments: str) -> int:
+    """Return what a script prints, run in a process of its own: threads of other tests may hold
+    memory for a while."""
+    command = [sys.executable, "-c", PRIVATE_BYTES + script, *arguments]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@needs_proc
+def test_arrays_freed_by_another_thread_are_given_back() -> None:
+    assert grown_by(GIVES_BACK) < 10_000_000
+
+
+@needs_proc
+def test_a_log_keeps_nothing_in_memory_of_what_is_written_to_it(tmp_path: Path) -> None:
+    assert grown_by(LOGS, str(tmp_path)) < 10_000_000
 
 
 def test_an_allocator_that_is_not_glibc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_glibc", lambda: None)
 
-    memory.keep_large_apart()
+    memory.economise()
     memory.give_back()
