@@ -56,11 +56,11 @@ _decoder: msgspec.msgpack.Decoder[_Header] = msgspec.msgpack.Decoder(_Header)
 
 def encode(mutation: Mutation) -> bytes:
     """Return the payload of a mutation."""
-    values = b""
+    values: bytes | memoryview = b""
     header: _Header
     match mutation:
         case Insert(batch) | Upsert(batch):
-            values = batch.values.astype("<f4", copy=False).tobytes()
+            values = np.ascontiguousarray(batch.values, "<f4").data  # copied once, below
             header = _Vectors(
                 is_upsert=isinstance(mutation, Upsert),
                 dimensions=batch.values.shape[1],

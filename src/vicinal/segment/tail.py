@@ -34,6 +34,8 @@ from vicinal.segment.base import Method, Selection, method, propose
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 
+_FEW, _MANY = 1_000, 25_000  # rows; a tail is sealed at 20,000
+
 
 class Tail:
     """The mutable end of an index. Not thread-safe: its one applier calls everything."""
@@ -174,11 +176,12 @@ class Tail:
         capacity = len(self._values)
         if row_count <= capacity:
             return
-        capacity = max(row_count, 2 * capacity)
+        # Rows not written to take no memory yet, so that a large tail grows once.
+        capacity = max(row_count, 2 * capacity, _MANY if row_count > _FEW else 0)
         count = self.row_count
         for name in ("_values", "_norms", "_live"):
             old = getattr(self, name)
-            grown = np.zeros((capacity, *old.shape[1:]), old.dtype)
+            grown = np.empty((capacity, *old.shape[1:]), old.dtype)
             grown[:count] = old[:count]
             setattr(self, name, grown)
         self._is_live_shared = False

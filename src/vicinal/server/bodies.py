@@ -43,7 +43,7 @@ class Meter:
 
 async def read(
     receive: Receive, headers: Headers, bytes_max: int, meter: Meter, idle_s: float
-) -> bytes:
+) -> bytes | bytearray:
     """Read a whole body. What was taken from `meter` is the length of what is returned.
 
     Raises:
@@ -59,28 +59,42 @@ async def read(
     announced = _announced(headers)
     if announced > bytes_max:
         raise BodyTooLarge(f"the body has {announced} bytes, the limit is {bytes_max}")
-    chunks: list[bytes] = []
-    size = 0
+    body: bytes | bytearray = b""
+    clock = asyncio.get_running_loop().time
     try:
         event = await receive()
-        while True:
-            if event["type"] == "http.disconnect":
-                raise CallerGone
-            chunk: bytes = event.get("body", b"")
-            if size + len(chunk) > bytes_max:
-                raise BodyTooLarge(f"the body has more than {bytes_max} bytes, which is the limit")
-            meter.take(len(chunk), size)
-            size += len(chunk)
-            chunks.append(chunk)
-            if not event.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            event = await asyncio.wait_for(receive(), idle_s)
+        async with asyncio.timeout(idle_s) as idle:
+            while True:
+                if event["type"] == "http.disconnect":
+                    raise CallerGone
+                chunk: bytes = event.get("body", b"")
+                size = len(body) + len(chunk)
+                if size > bytes_max:
+                    raise BodyTooLarge(
+                        f"the body has more than {bytes_max} bytes, which is the limit"
+                    )
+                meter.take(len(chunk), len(body))
+                body = _joined(body, chunk)
+                if not event.get("more_body", False):
+                    return body
+                idle.reschedule(clock() + idle_s)
+                event = await receive()
     except TimeoutError:
-        meter.give_back(size)
-        raise BadBody(f"the body stopped after {size} bytes for {idle_s:g} seconds") from None
+        meter.give_back(len(body))
+        raise BadBody(f"the body stopped after {len(body)} bytes for {idle_s:g} seconds") from None
     except BaseException:
-        meter.give_back(size)
+        meter.give_back(len(body))
         raise
+
+
+def _joined(body: bytes | bytearray, chunk: bytes) -> bytes | bytearray:
+    """Append to a body, which grows where it is: a copy in the end would take as much again."""
+    if not body:
+        return chunk
+    if isinstance(body, bytes):
+        body = bytearray(body)
+    body += chunk
+    return body
 
 
 def must_close(headers: Headers, bytes_max: int) -> bool:

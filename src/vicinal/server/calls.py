@@ -110,7 +110,7 @@ class Call:
     headers: Headers
     receive: Receive
     token: Token | None = None
-    body: bytes = b""
+    body: bytes | bytearray = b""
 
     @property
     def address(self) -> IndexAddress:

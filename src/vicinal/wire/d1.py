@@ -10,6 +10,7 @@ import msgspec
 
 from vicinal.errors import BadBody
 from vicinal.model import SqlResult, SqlStatement
+from vicinal.wire.members import Text
 
 _encode = msgspec.json.Encoder().encode
 
@@ -64,7 +65,7 @@ class ObjectsResult(msgspec.Struct):
     success: Literal[True] = True
 
 
-def statements(body: bytes) -> list[SqlStatement]:
+def statements(body: Text) -> list[SqlStatement]:
     """Read the statements of a call.
 
     Raises:

@@ -11,7 +11,7 @@ import msgspec
 
 from vicinal.errors import BadBody
 from vicinal.wire import multipart
-from vicinal.wire.members import Malformed
+from vicinal.wire.members import Malformed, Text
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,7 +44,7 @@ class Preview(msgspec.Struct):
     preview_token: str
 
 
-def index_bindings(body: bytes) -> Mapping[str, str]:
+def index_bindings(body: Text) -> Mapping[str, str]:
     """Return the index that each binding of an uploaded Worker is bound to.
 
     Bindings of other types are left out.

@@ -18,7 +18,7 @@ def read_all(
     bytes_max: int = 10,
     meter: Meter | None = None,
     idle_s: float = 30.0,
-) -> bytes:
+) -> bytes | bytearray:
     return asyncio.run(read(talk.receive, headers or {}, bytes_max, meter or Meter(1000), idle_s))
 
 
