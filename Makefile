@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: run test test-clients check lint format types bench crash clean
 
-$(STAMP): pyproject.toml hatch_build.py src/vicinal/ann/signs.c src/vicinal/ann/kernels.h
+$(STAMP): pyproject.toml hatch_build.py $(wildcard src/vicinal/*/*.c src/vicinal/*/*.h)
 	@test -n "$(PYTHON)" || { echo "Vicinal needs Python 3.11 or newer on the PATH"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'

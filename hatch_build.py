@@ -1,7 +1,8 @@
-"""Builds the compiled search (``src/vicinal/ann/signs.c``) when the package is built.
+"""Builds the compiled parts when the package is built: the search by sign codes and the reading of
+vectors.
 
-It is optional: without a C compiler, or where it fails, the package is built without it and
-says so. The library's name carries the checksum of its sources, as `vicinal.ann.library` expects.
+They are optional: without a C compiler, or where it fails, the package is built without them and
+says so. A library's name carries the checksum of its sources, as `vicinal.native` expects.
 """
 
 import os
@@ -15,30 +16,38 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
-FOLDER = Path("src/vicinal/ann")
+LIBRARIES = {
+    "signs": ("src/vicinal/ann/signs.c", "src/vicinal/ann/kernels.h"),
+    "lines": ("src/vicinal/wire/lines.c",),
+}
 
 
-class CompiledSearch(BuildHookInterface[Any]):
+class Compiled(BuildHookInterface[Any]):
     """See the module."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile for this machine's kind of processor; the wheel is tagged for it."""
-        folder = Path(self.root) / FOLDER
-        sources = [folder / "signs.c", folder / "kernels.h"]
-        checksum = sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
-        library = folder / f"_signs-{checksum[:16]}.so"
-        reason = compile_(sources[0], library)
-        if reason is not None:
-            self.app.display_warning(f"building without the compiled search: {reason}")
-            return
-        for other in set(folder.glob("_signs-*.so")) - {library}:
-            other.unlink()
-        build_data["artifacts"].append(f"/{FOLDER}/{library.name}")
-        build_data["pure_python"] = False
-        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-        build_data["tag"] = f"py3-none-{platform}"
+        for name, sources in LIBRARIES.items():
+            paths = [Path(self.root) / each for each in sources]
+            library = path_of(name, paths)
+            reason = compile_(paths[0], library)
+            if reason is not None:
+                self.app.display_warning(f"building without the compiled {name}: {reason}")
+                continue
+            for other in set(library.parent.glob(f"_{name}-*.so")) - {library}:
+                other.unlink()
+            build_data["artifacts"].append(f"/{library.relative_to(self.root)}")
+            build_data["pure_python"] = False
+            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            build_data["tag"] = f"py3-none-{platform}"
+
+
+def path_of(name: str, sources: list[Path]) -> Path:
+    """Return where the library of these sources lies."""
+    checksum = sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
+    return sources[0].with_name(f"_{name}-{checksum[:16]}.so")
 
 
 def compile_(source: Path, library: Path) -> str | None:

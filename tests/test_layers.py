@@ -10,12 +10,13 @@ import vicinal
 
 ROOT = Path(vicinal.__file__).parent
 
-BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets"}
+BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "errors": set(),
     "limits": set(),
+    "native": set(),
     "filters.nodes": set(),
     "filters": BASE,
     "model": {"filters.nodes"},

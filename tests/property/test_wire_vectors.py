@@ -4,19 +4,19 @@ Holds for each way of reading an object, and all of them say the same of the sam
 """
 
 import json
+from itertools import product
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support.bodies import READERS, damaged, forms, records
+from tests.support.bodies import READERS, damaged, forms, reading, records
 from vicinal.errors import Error
 from vicinal.limits import Limits
 from vicinal.model import VectorBatch
-from vicinal.wire import members, vectors
+from vicinal.wire import vectors
 
 LIMITS = Limits(batch_vectors_max=8)
 DIMENSIONS = 3
@@ -41,9 +41,25 @@ documents = st.recursive(
 ).map(lambda document: json.dumps(document).encode())
 
 
-def outcome(body: bytes, content_type: str | None, reader: Any, *, discard: bool) -> object:
+def outcomes(body: bytes, content_type: str | None, *, discard: bool) -> list[object]:
+    """Return what each way of reading gives."""
+    ways = product(READERS, (False, True), (bytes, bytearray))
+    return [
+        outcome(kind(body), content_type, reader, compiled=compiled, discard=discard)
+        for reader, compiled, kind in ways
+    ]
+
+
+def outcome(
+    body: bytes | bytearray,
+    content_type: str | None,
+    reader: Any,
+    *,
+    compiled: bool,
+    discard: bool,
+) -> object:
     """Return all that a reading gives: the batch, or the error's class and text."""
-    with mock.patch.object(members, "quick", reader):
+    with reading(reader, compiled=compiled):
         try:
             batch = vectors.read(body, content_type, DIMENSIONS, LIMITS, discard=discard)
         except Error as error:
@@ -65,15 +81,16 @@ def check(batch: VectorBatch) -> None:
     assert all(not blob or isinstance(json.loads(blob), dict) for blob in batch.metadata)
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["in Python", "compiled"])
 @pytest.mark.parametrize("reader", READERS, ids=["simdjson", "msgspec", "careful"])
 @given(batch=batches, escaped=st.booleans(), indent=st.sampled_from([None, 0, 2]))
 def test_every_form_of_a_batch_reads_as_that_batch(
-    reader: Any, batch: list[dict[str, Any]], escaped: bool, indent: int | None
+    reader: Any, compiled: bool, batch: list[dict[str, Any]], escaped: bool, indent: int | None
 ) -> None:
     values = np.array([record["values"] for record in batch], dtype=np.float32)
 
     for form, body in forms(batch, escaped=escaped, indent=indent).items():
-        with mock.patch.object(members, "quick", reader):
+        with reading(reader, compiled=compiled):
             read = vectors.read(body, None, DIMENSIONS, LIMITS)
 
         assert list(read.ids) == [record["id"] for record in batch], form
@@ -91,7 +108,7 @@ def test_every_form_of_a_batch_reads_as_that_batch(
 def test_damaged_bodies_are_refused_or_read_alike_by_all_readers(
     body: bytes, content_type: str | None, discard: bool
 ) -> None:
-    first, *others = (outcome(body, content_type, each, discard=discard) for each in READERS)
+    first, *others = outcomes(body, content_type, discard=discard)
 
     assert others == [first] * len(others)
 
@@ -100,7 +117,7 @@ def test_damaged_bodies_are_refused_or_read_alike_by_all_readers(
 def test_arbitrary_bytes_are_refused_or_read_alike_by_all_readers(
     body: bytes, content_type: str | None, discard: bool
 ) -> None:
-    first, *others = (outcome(body, content_type, each, discard=discard) for each in READERS)
+    first, *others = outcomes(body, content_type, discard=discard)
 
     assert others == [first] * len(others)
 

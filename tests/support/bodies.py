@@ -1,14 +1,34 @@
 """Hypothesis strategies for vectors, their metadata and the bodies that carry them."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from hypothesis import strategies as st
 
-from vicinal.wire import members
+from vicinal.model import Floats
+from vicinal.wire import lines, members
 
 READERS = (members.quick_with_simdjson, members.quick_with_msgspec, lambda text, array: None)
 """Every way of reading an object; the last leaves all to the careful reader."""
+
+
+def no_lines(text: members.Text, position: int, values: Floats) -> tuple[list[lines.Span], int]:
+    """Read no lines, as where `lines.read` was not compiled."""
+    return [], position
+
+
+@contextmanager
+def reading(quick: Callable[..., Any], *, compiled: bool) -> Iterator[None]:
+    """Read bodies in this way."""
+    with (
+        mock.patch.object(members, "quick", quick),
+        mock.patch.object(lines, "read", lines.read if compiled else no_lines),
+    ):
+        yield
+
 
 characters = st.characters(exclude_categories=["Cs"])  # a lone surrogate is no character
 
@@ -66,15 +86,15 @@ def forms(batch: list[dict[str, Any]], *, escaped: bool, indent: int | None) -> 
     def dumped(value: object, indent: int | None = None) -> str:
         return json.dumps(value, ensure_ascii=escaped, indent=indent)
 
-    lines = "\n".join(dumped(record) for record in batch)
+    ndjson = "\n".join(dumped(record) for record in batch)
     head = '--b\r\nContent-Disposition: form-data; name="vectors"\r\n\r\n'
     found = {
-        "ndjson": lines,
-        "ndjson, crlf": lines.replace("\n", "\r\n") + "\r\n",
+        "ndjson": ndjson,
+        "ndjson, crlf": ndjson.replace("\n", "\r\n") + "\r\n",
         "vectors": dumped({"vectors": batch}, indent),
         "array": dumped(batch, indent),
-        "string": dumped(lines),
-        "multipart": f"{head}{lines}\r\n--b--",
+        "string": dumped(ndjson),
+        "multipart": f"{head}{ndjson}\r\n--b--",
     }
     if len(batch) == 1:
         found["object"] = dumped(batch[0], indent)

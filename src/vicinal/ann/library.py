@@ -1,19 +1,17 @@
-"""The library compiled from ``signs.c`` and ``kernels.h``: finding it, and encoding by it.
+"""The library compiled from ``signs.c`` and ``kernels.h`` (`vicinal.native`), and encoding by it.
 
-It is built when the package is (``hatch_build.py``), if there is a C compiler, and carries the
-checksum of its sources in its name: one of another version is never loaded. Where there is
-none, numpy and faiss do the same work, more slowly.
+Where there is none, numpy and faiss do the same work, more slowly.
 
 Knows arrays and pointers; what they mean is said in `projection` and `signs`.
 """
 
 import ctypes
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
+from vicinal import native
 from vicinal.ann.hamming import Bits
 from vicinal.model import Floats, Metric
 
@@ -84,8 +82,7 @@ class Search(ctypes.Structure):
 class Library:
     """What the library does; every method runs without the interpreter's lock."""
 
-    def __init__(self, path: Path) -> None:
-        built = ctypes.CDLL(str(path))
+    def __init__(self, built: ctypes.CDLL) -> None:
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
         self._search = built.vicinal_search
         self._search.argtypes, self._search.restype = (pointer, pointer), integer
@@ -135,14 +132,8 @@ class Library:
 @cache
 def library() -> Library | None:
     """Return the library built from `SOURCES`, or None where there is none."""
-    checksum = sha256(b"".join(each.read_bytes() for each in SOURCES)).hexdigest()
-    path = SOURCES[0].with_name(f"_signs-{checksum[:16]}.so")
-    if not path.exists():
-        return None
-    try:
-        return Library(path)
-    except OSError:  # built for another kind of machine
-        return None
+    built = native.load("signs", SOURCES)
+    return None if built is None else Library(built)
 
 
 def projection_by(

@@ -25,6 +25,7 @@ from vicinal.cli.demo import MODEL
 from vicinal.cli.serve import config_option
 from vicinal.settings import TOKENS_FILE, Settings, load
 from vicinal.tokens import Tokens
+from vicinal.wire import lines
 
 OPEN_FILES_MIN = 1_024
 DISK_BYTES_MIN = 1 << 30
@@ -72,7 +73,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "packages", Verdict.OK, ", ".join([*versions, f"sqlite {sqlite3.sqlite_version}"])
     )
-    yield _compiled_search()
+    yield _compiled("search", is_built=library() is not None, cost="queries take twice as long")
+    yield _compiled("reading", is_built=lines.is_built(), cost="many vectors are taken in slower")
     yield _data_folder(settings.data)
     yield _disk(settings.data)
     yield _port(settings)
@@ -81,11 +83,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _models(settings)
 
 
-def _compiled_search() -> Finding:
-    if library() is not None:
-        return Finding("compiled search", Verdict.OK, "built")
-    advice = "not built, so queries take twice as long; install a C compiler, then vicinal again"
-    return Finding("compiled search", Verdict.WARNING, advice)
+def _compiled(what: str, *, is_built: bool, cost: str) -> Finding:
+    if is_built:
+        return Finding(f"compiled {what}", Verdict.OK, "built")
+    advice = f"not built, so {cost}; install a C compiler, then vicinal again"
+    return Finding(f"compiled {what}", Verdict.WARNING, advice)
 
 
 def _data_folder(folder: Path) -> Finding:

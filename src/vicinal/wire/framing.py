@@ -53,6 +53,25 @@ class Records:
         return self.text.count(b"\n", 0, start) + 1
 
 
+class Lines:
+    """The records of NDJSON, one a line; `position` is where it goes on, and may be moved."""
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+        self.position = 0
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> tuple[int, Text]:
+        start = _first(self.text, self.position)
+        if start == len(self.text):
+            raise StopIteration
+        end = self.text.find(b"\n", start)
+        self.position = len(self.text) if end < 0 else end
+        return start, self.text[start : self.position]
+
+
 _BOM = b"\xef\xbb\xbf"
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _SOLID = re.compile(rb"[^ \t\r\n]")
@@ -82,11 +101,11 @@ def split(body: Text, content_type: str | None, *, record_bytes_max: int) -> Rec
         Malformed: a multipart body or JSON string that cannot be opened.
         BadContentType: the bytes look like no known form and the header names no known type.
     """
-    text = body.removeprefix(_BOM)
+    text = _without_mark(body)
     start = _first(text)
     media_type = (content_type or "").split(";")[0].strip().lower()
     if multipart.looks_like_multipart(text[start : start + 1024]):
-        text = multipart.part(text[start:], "vectors").removeprefix(_BOM)
+        text = _without_mark(multipart.part(text[start:] if start else text, "vectors"))
         start = _first(text)
     elif text[start : start + 1] not in (b"", b"{", b"[", b'"'):
         if media_type == "multipart/form-data":
@@ -113,15 +132,7 @@ def _records(text: Text, start: int, record_bytes_max: int) -> Records:
                     return Records(Form.JSON, text, _in_object(text, end, record_bytes_max))
                 if _first(text, end) == len(text):
                     return Records(Form.NDJSON, text, iter(((start, text[start:end]),)))
-    return Records(Form.NDJSON, text, _lines(text))
-
-
-def _lines(text: Text) -> Iterator[tuple[int, Text]]:
-    position = 0
-    while (start := _first(text, position)) < len(text):
-        end = text.find(b"\n", start)
-        position = len(text) if end < 0 else end
-        yield start, text[start:position]
+    return Records(Form.NDJSON, text, Lines(text))
 
 
 def _in_array(text: Text, position: int, record_bytes_max: int) -> Iterator[tuple[int, Text]]:
@@ -232,6 +243,13 @@ def _opened(text: Text) -> Text:
         return msgspec.json.decode(text, type=str).encode()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"a JSON string that cannot be read: {error}") from None
+
+
+def _without_mark(text: Text) -> Text:
+    """Return the text without a byte order mark; it is copied only when there is one."""
+    if not text.startswith(_BOM):
+        return text
+    return text[len(_BOM) :]
 
 
 def _first(text: Text, position: int = 0) -> int:

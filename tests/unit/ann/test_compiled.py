@@ -1,10 +1,7 @@
 """The compiled search proposes what Python's does, leaves to it what it cannot settle, and
 touches no memory but what it is given."""
 
-import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 
 from tests.support.ann import exact_index, sign_index
 from tests.support.clusters import clustered
+from tests.support.watched import run_watched
 from vicinal.ann import library, signs
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.signs import Recipe, SignIndex
@@ -176,53 +174,17 @@ def test_a_library_of_another_source_is_not_loaded(
 
 def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
     """The tests of this file again, on a library that watches every access."""
-    compiler = shutil.which("gcc")
-    sanitizer = (
-        compiler
-        and subprocess.run(
-            [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    )
-    if not sanitizer or not Path(sanitizer).is_absolute():
-        pytest.skip("GCC'S ADDRESS SANITIZER IS NOT INSTALLED")
-    watched_library = tmp_path / "watched.so"
-    flags = ["-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined"]
-    assert compiler is not None
-    subprocess.run(
-        [
-            compiler,
-            *flags,
-            "-fno-sanitize-recover",
-            "-o",
-            str(watched_library),
-            str(library.SOURCES[0]),
-            "-lm",
-        ],
-        check=True,
-    )
-    watched = {
-        **os.environ,
-        "LD_PRELOAD": sanitizer,
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "VICINAL_WATCHED": str(watched_library),
-    }
-
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED], env=watched, capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 500
+    assert int(run_watched(library.SOURCES[0], WATCHED, tmp_path)) > 500
 
 
 WATCHED = """
+import ctypes
 import os
-from pathlib import Path
 from tests.unit.ann import test_compiled as these
 from vicinal.ann import compiled, library, projection
 
 calls = 0
-watched = library.Library(Path(os.environ["VICINAL_WATCHED"]))
+watched = library.Library(ctypes.CDLL(os.environ["VICINAL_WATCHED"]))
 compiled.library = projection.library = lambda: watched
 search = watched.search
 

@@ -10,6 +10,7 @@ from tests.support.model_files import tiny_folder
 from tests.support.server import free_port
 from vicinal.cli import doctor, main
 from vicinal.tokens import Permission, Tokens
+from vicinal.wire import lines
 
 MINILM = "@hf/sentence-transformers/all-minilm-l6-v2"
 
@@ -44,12 +45,16 @@ def test_an_empty_machine_can_serve_and_nothing_is_made() -> None:
     assert list(Path().iterdir()) == []
 
 
-def test_whether_the_search_is_compiled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_compiled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "library", object)
+    monkeypatch.setattr(lines, "is_built", lambda: True)
     assert verdict(examine(), "compiled search").startswith("ok")
+    assert verdict(examine(), "compiled reading").startswith("ok")
 
     monkeypatch.setattr(doctor, "library", lambda: None)
+    monkeypatch.setattr(lines, "is_built", lambda: False)
     assert verdict(examine(), "compiled search").startswith("warning  not built")
+    assert verdict(examine(), "compiled reading").startswith("warning  not built")
 
 
 def test_a_model_that_is_not_here_is_a_warning_with_the_way_to_get_it() -> None:

@@ -1,16 +1,19 @@
-"""Every test of the readers runs with each way of reading an object."""
+"""Every test of the readers runs with each way of reading an object, and lines of them."""
+
+from collections.abc import Iterator
 
 import pytest
 
-from vicinal.wire import members
-from vicinal.wire.members import Members, Text
+from tests.support.bodies import READERS, reading
 
 
-def never(text: Text, array: str) -> Members | None:
-    """Leave everything to the careful reader."""
-    return None
+@pytest.fixture(params=[False, True], ids=["in Python", "compiled"])
+def compiled(request: pytest.FixtureRequest) -> bool:
+    """Whether lines are read by what is compiled, if it is."""
+    return bool(request.param)
 
 
-@pytest.fixture(params=[members.quick_with_simdjson, members.quick_with_msgspec, never])
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "quick", request.param)
+@pytest.fixture(params=READERS, ids=["simdjson", "msgspec", "careful"])
+def quick(request: pytest.FixtureRequest, compiled: bool) -> Iterator[None]:
+    with reading(request.param, compiled=compiled):
+        yield

@@ -1,0 +1,244 @@
+"""Lines are read by what is compiled as they are in Python, or not at all."""
+
+import json
+import math
+import random
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.watched import run_watched
+from vicinal.wire import lines
+from vicinal.wire.lines import Span
+
+pytestmark = pytest.mark.skipif(
+    not lines.is_built(), reason="THE READING OF LINES WAS NOT BUILT: there is no C compiler"
+)
+
+SEED = 7
+
+
+def spans_of(
+    text: bytes | memoryview, dimensions: int = 3, rows: int = 10
+) -> tuple[list[Span], int]:
+    return lines.read(text, 0, np.empty((rows, dimensions), np.float32))
+
+
+def number(text: str) -> np.float32 | None:
+    """Return the one value of a vector, None when its line is not read."""
+    values = np.empty((1, 1), np.float32)
+    spans, _ = lines.read(b'{"id":"a","values":[%b]}' % text.encode(), 0, values)
+    return values[0, 0] if spans else None
+
+
+def expected(text: str) -> np.float32:
+    """Return what Python makes of a number; an integer has no negative zero."""
+    with np.errstate(over="ignore"):
+        return np.float32(json.loads(text))
+
+
+def spelled(random: random.Random) -> str:
+    """Return a number as some client may spell it."""
+    near = random.uniform(-1, 1)
+    match random.randrange(7):
+        case 0:
+            return repr(near)
+        case 1:
+            return repr(near * 10.0 ** random.randrange(-30, 30))
+        case 2:
+            return str(random.randrange(-(10**15), 10**15))
+        case 3:
+            return f"{near * 10.0 ** random.randrange(-40, 37):.{random.randrange(18)}e}"
+        case 4:
+            return f"{near:.{random.randrange(1, 19)}f}"
+        case 5:
+            return repr(float(np.float32(near)))
+        case _:
+            return random.choice(["0", "-0", "0.0", "-0.0", "1E+5", "1e-5", "0e40", "0.0e-99"])
+
+
+def test_numbers_are_those_that_python_reads_whatever_their_spelling() -> None:
+    source = random.Random(SEED)
+    unread = 0
+    for _ in range(20_000):
+        text = spelled(source)
+        found = number(text)
+        if found is None:
+            unread += 1
+        else:
+            assert found.tobytes() == expected(text).tobytes(), text
+    assert unread < 20
+
+
+def test_numbers_half_way_between_two_are_never_rounded_the_wrong_way() -> None:
+    source = random.Random(SEED)
+    read = 0
+    for _ in range(2_000):
+        # Half way between two float32; next to it is half way between two float64.
+        middle = (source.getrandbits(24) | 1 << 24 | 1) << 29
+        for beside in (middle - 1, middle, middle + 1):
+            fives, twos = source.randrange(5), source.randrange(90)
+            places = 17 - math.floor(math.log10(beside / 2**twos))
+            for digits, exponent in (
+                (beside * 5**fives, -fives),
+                (round(Fraction(beside, 2**twos) * 10**places), -places),
+            ):
+                for text in (f"{digits + offset}e{exponent}" for offset in (-1, 0, 1)):
+                    found = number(text)
+                    if found is not None:
+                        read += 1
+                        assert found.tobytes() == expected(text).tobytes(), text
+    assert read > 20_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "+1", "-", ".5", "1.", "-.5", "01", "00", "1e", "1e+", "1.e5", "1e1.5", "0x1", "1_0",
+     "NaN", "Infinity", "-Infinity", "null", "true", '"1"', "[1]", "{}", "1 2", "1,", ",1", "1,2",
+     "1e39", "-3.5e38", "1e999", "1e99999999", "0.12345678901234567891", "\xa01"],
+)  # fmt: skip
+def test_a_number_that_is_none_or_unusual_is_left_to_python(text: str) -> None:
+    assert number(text) is None
+
+
+GOOD = b'{"id":"g","values":[1,2,3]}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id":"","values":[1,2,3]}',
+        b'{"id":"a\\u0062","values":[1,2,3]}',
+        b'{"i\\u0064":"a","values":[1,2,3]}',
+        b'{"id":"a\tb","values":[1,2,3]}',
+        b'{"id":1,"values":[1,2,3]}',
+        b'{"id":"a","id":"a","values":[1,2,3]}',
+        b'{"id":"a","values":[1,2,3],"values":[1,2,3]}',
+        b'{"id":"a","values":[1,2,3],"other":1}',
+        b'{"id":"a","values":[1,2]}',
+        b'{"id":"a","values":[1,2,3,4]}',
+        b'{"id":"a","values":[]}',
+        b'{"id":"a","values":[[1,2,3]]}',
+        b'{"id":"a","values":{"0":1}}',
+        b'{"id":"a","values":[1,2,3],"namespace":1}',
+        b'{"id":"a","values":[1,2,3],"namespace":nul}',
+        b'{"id":"a","values":[1,2,3],"metadata":[]}',
+        b'{"id":"a","values":[1,2,3],"metadata":{"a":1}',
+        b'{"id":"a","values":[1,2,3],"metadata":{"a":"1}}',
+        b'{"id":"a","values":[1,2,3]',
+        b'{"id":"a","values":[1,2,3]} x',
+        b'{"id":"a","values":[1,2,3]}{"id":"b","values":[1,2,3]}',
+        b'{"id":"a","values":[1,2,3],}',
+        b'{"id":"a" "values":[1,2,3]}',
+        b'{"id":"a","values"[1,2,3]}',
+        b'{"id":"a"}',
+        b'{"values":[1,2,3]}',
+        b"{}",
+        b"[]",
+        b"x",
+        b'{"id":"a",\n"values":[1,2,3]}',
+    ],
+)
+def test_reading_stops_before_a_line_that_is_left_to_python(line: bytes) -> None:
+    spans, position = spans_of(b"\n".join((GOOD, b"  " + line, GOOD)))
+
+    assert len(spans) == 1
+    assert position == len(GOOD) + 3
+
+
+def test_white_space_and_the_order_of_members_do_not_matter() -> None:
+    line = (
+        b' \t{ "metadata" : {"a\\"}" : [{}, "]"]} ,"values":[ 1 ,\t-2.5, 3e0 ] , '
+        b'"id":"\xc3\xa9" }\r'
+    )
+    values = np.zeros((3, 3), np.float32)
+
+    spans, position = lines.read(b"\n\n" + line + b"\n \r\n", 0, values)
+
+    ((start, end, id_start, id_end, *namespace, metadata_start, metadata_end),) = spans
+    text = b"\n\n" + line
+    assert text[start:end] == line.lstrip()
+    assert text[id_start:id_end].decode() == "é"
+    assert text[metadata_start:metadata_end] == b'{"a\\"}" : [{}, "]"]}'
+    assert namespace == [0, 0]
+    assert values.tolist() == [[1, -2.5, 3], [0, 0, 0], [0, 0, 0]]
+    assert position == len(text) + 4
+
+
+def test_members_that_are_null_are_not_there() -> None:
+    spans, _ = spans_of(b'{"id":"a","namespace":null,"metadata":null,"values":[1,2,3]}')
+
+    assert spans[0][4:] == (0, 0, 0, 0)
+
+
+def test_no_more_lines_are_read_than_there_is_room_for() -> None:
+    text = b"\n".join([GOOD] * 5)
+    values = np.zeros((5, 3), np.float32)
+
+    spans, position = lines.read(text, 0, values[:2])
+    more, end = lines.read(text, position, values[2:])
+
+    assert (len(spans), len(more), end) == (2, 3, len(text))
+    assert values.tolist() == [[1, 2, 3]] * 5
+    assert spans_of(text, rows=0) == ([], 0)
+
+
+def test_a_text_cut_off_anywhere_gives_the_lines_before_the_cut() -> None:
+    line = b'{"id":"a","namespace":"n","metadata":{"k":["v\\"",{}]},"values":[1.25,-2e1,3]}'
+    text = b"\n".join((line, line))
+    for size in range(len(text)):
+        cut = np.frombuffer(text[:size], np.uint8).copy()  # bytes have a zero behind them
+
+        spans, position = spans_of(cut.data)
+
+        assert len(spans) == (size >= len(line))
+        assert position == (min(len(line) + 1, size) if spans else 0)
+
+
+def test_damaged_lines_are_never_read_beyond_their_text() -> None:
+    source = random.Random(SEED)
+    line = b'{"id":"a","namespace":"n","metadata":{"k":["v\\"",{}]},"values":[1.25,-2e1,3]}\n'
+    for _ in range(5_000):
+        text = bytearray(line * 2)
+        for _ in range(source.randrange(1, 4)):
+            text[source.randrange(len(text))] = source.choice(b'"{}[],:\\\n\x00\xff 0e-.')
+
+        spans, position = spans_of(bytes(text))
+
+        assert 0 <= position <= len(text)
+        assert all(0 <= start < end <= len(text) for start, end, *_ in spans)
+
+
+def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
+    """The tests of this file again, on a library that watches every access."""
+    assert int(run_watched(lines.SOURCES[0], WATCHED, tmp_path)) > 20_000
+
+
+WATCHED = """
+import ctypes
+import os
+from tests.unit.wire import test_lines as these
+from vicinal.wire import lines
+
+calls = 0
+library = ctypes.CDLL(os.environ["VICINAL_WATCHED"])
+library.vicinal_read_lines.restype = None
+lines._library = lambda: library
+read = lines.read
+
+def counted(*given):
+    global calls
+    calls += 1
+    return read(*given)
+
+lines.read = counted
+these.test_numbers_are_those_that_python_reads_whatever_their_spelling()
+these.test_numbers_half_way_between_two_are_never_rounded_the_wrong_way()
+these.test_white_space_and_the_order_of_members_do_not_matter()
+these.test_no_more_lines_are_read_than_there_is_room_for()
+these.test_a_text_cut_off_anywhere_gives_the_lines_before_the_cut()
+these.test_damaged_lines_are_never_read_beyond_their_text()
+print(calls)
+"""
