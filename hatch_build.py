@@ -9,15 +9,16 @@ import os
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
+FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra", "-pthread")
 LIBRARIES = {
-    "signs": ("src/vicinal/ann/signs.c", "src/vicinal/ann/kernels.h"),
+    "signs": ("src/vicinal/ann/signs.c", "src/vicinal/ann/pool.c", "src/vicinal/ann/kernels.h"),
     "lines": ("src/vicinal/wire/lines.c",),
 }
 
@@ -32,7 +33,7 @@ class Compiled(BuildHookInterface[Any]):
         for name, sources in LIBRARIES.items():
             paths = [Path(self.root) / each for each in sources]
             library = path_of(name, paths)
-            reason = compile_(paths[0], library)
+            reason = compile_([each for each in paths if each.suffix == ".c"], library)
             if reason is not None:
                 self.app.display_warning(f"building without the compiled {name}: {reason}")
                 continue
@@ -50,13 +51,13 @@ def path_of(name: str, sources: list[Path]) -> Path:
     return sources[0].with_name(f"_{name}-{checksum[:16]}.so")
 
 
-def compile_(source: Path, library: Path) -> str | None:
+def compile_(sources: Sequence[Path], library: Path) -> str | None:
     """Compile a shared library, replacing any at once; return why it could not be done."""
     compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         return "there is no C compiler"
     unfinished = library.with_suffix(f".{os.getpid()}")
-    command = [*compiler.split(), *FLAGS, "-o", str(unfinished), str(source), "-lm"]
+    command = [*compiler.split(), *FLAGS, "-o", str(unfinished), *map(str, sources), "-lm"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:

@@ -10,7 +10,8 @@ import vicinal
 
 ROOT = Path(vicinal.__file__).parent
 
-BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native"}
+BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native",
+        "steps"}  # fmt: skip
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
@@ -23,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metadata": {"model", "filters.nodes"},
     "distance": {"model"},
     "presets": {"model"},
+    "steps": set(),
     "settings": BASE,
     "storage": {"errors", "limits"},
     "tokens": {"errors", "storage"},
@@ -36,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": BASE | {"settings", "tokens", "d1", "engine.base", "embeddings", "wire"},
     "binding": BASE | {"engine.base", "wire"},
     "app": BASE | {"settings", "tokens", "d1", "engine", "storage", "embeddings", "wire",
-                   "server"},
+                   "server", "ann.pool"},
     "cli": BASE | {"settings", "tokens", "embeddings", "wire", "app", "binding", "storage",
                    "segment", "engine", "ann.library"},
 }  # fmt: skip

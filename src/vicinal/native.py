@@ -11,11 +11,15 @@ from hashlib import sha256
 from pathlib import Path
 
 
-def load(name: str, sources: Sequence[Path]) -> ctypes.CDLL | None:
-    """Return the library ``_<name>-<checksum>.so`` built from `sources`, or None."""
+def find(name: str, sources: Sequence[Path]) -> Path | None:
+    """Return the library ``_<name>-<checksum>.so`` built from `sources`, None if none can be
+    loaded."""
     checksum = sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
     path = sources[0].with_name(f"_{name}-{checksum[:16]}.so")
+    if not path.exists():
+        return None
     try:
-        return ctypes.CDLL(str(path)) if path.exists() else None
+        ctypes.CDLL(str(path))
     except OSError:  # built for another kind of machine
         return None
+    return path

@@ -56,6 +56,7 @@ from vicinal.model import (
     Vector,
     VectorBatch,
 )
+from vicinal.steps import Steps
 
 CURSOR_LIFETIME = timedelta(minutes=15)
 
@@ -193,6 +194,10 @@ class ModelEngine:
         with self._lock:
             shelf = self._shelf(address)
             return answer(shelf.state, shelf.index.config, query)
+
+    def querying(self, address: IndexAddress, query: Query) -> Steps[QueryResult]:
+        yield from ()
+        return self.query(address, query)
 
     def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:
         with self._lock:

@@ -4,18 +4,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 _FLAGS = (
     "-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined",
-    "-fno-sanitize-recover",
+    "-fno-sanitize-recover", "-pthread",
 )  # fmt: skip
 
 
-def run_watched(source: Path, script: str, folder: Path) -> str:
-    """Compile `source` with gcc's sanitizers and run a Python script that loads the library,
+def run_watched(sources: Sequence[Path], script: str, folder: Path) -> str:
+    """Compile `sources` with gcc's sanitizers and run a Python script that loads the library,
     whose path is in ``VICINAL_WATCHED``; return what it prints."""
     compiler = shutil.which("gcc")
     sanitizer = (
@@ -27,7 +28,8 @@ def run_watched(source: Path, script: str, folder: Path) -> str:
     if not compiler or not sanitizer or not Path(sanitizer).is_absolute():
         pytest.skip("GCC'S ADDRESS SANITIZER IS NOT INSTALLED")
     library = folder / "watched.so"
-    subprocess.run([compiler, *_FLAGS, "-o", library, source, "-lm"], check=True)
+    compiled = [each for each in sources if each.suffix == ".c"]
+    subprocess.run([compiler, *_FLAGS, "-o", library, *compiled, "-lm"], check=True)
     watched = {
         **os.environ,
         "LD_PRELOAD": sanitizer,

@@ -4,8 +4,9 @@ Where there is no library, `signs` searches in Python: the same answers, at two 
 the time. Knows nothing of recipes and effort; `signs` does.
 """
 
+import ctypes
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from vicinal.ann.exact import ExactIndex
 from vicinal.ann.hamming import Bits
 from vicinal.ann.library import (
     CODE_BYTES_MAX,
+    NO_MEMORY,
     Library,
     Search,
     Segment,
+    Task,
     library,
     projection_by,
 )
@@ -89,15 +92,15 @@ class CompiledSearch:
             return None
         return CompiledSearch(built, codes, sample, offset, exact)
 
-    def search(
+    def task(
         self,
         query: Floats,
         plan: Plan,
         count: int,
         allowed: Mask | None = None,
         listed: Ordinals | None = None,
-    ) -> Proposal | None:
-        """Search as `signs.SignIndex` does; None where it takes Python's search.
+    ) -> "SearchTask":
+        """Return a search as `signs.SignIndex` does it, for any thread to run.
 
         Args:
             query: ``(d,)``.
@@ -105,11 +108,7 @@ class CompiledSearch:
             count: How many rows are meant; at least 1.
             allowed: ``(n,)``: which. Without it and `listed`, all.
             listed: Which, by their ordinals; not together with `allowed`.
-
-        Raises:
-            MemoryError: Nothing was searched.
         """
-        # A name for each: what is pointed to must live as long as the call.
         query = np.ascontiguousarray(query, np.float32)
         found = np.empty(_FOUND_MAX, np.int64)
         if allowed is not None:
@@ -130,8 +129,53 @@ class CompiledSearch:
             found.ctypes.data,
             _FOUND_MAX,
         )
-        status = self._library.search(self._segment, search)
-        return Proposal(found[:status], search.opened_count) if status >= 0 else None
+        return SearchTask(
+            self._library, self._segment, search, found, (self, query, allowed, listed)
+        )
+
+
+class SearchTask:
+    """A search of one segment that any thread may run; implements `steps.Task`.
+
+    Args:
+        segment: Where.
+        search: What for; it writes into `found`.
+        kept: All that the two point to besides, which lives as long as this.
+    """
+
+    def __init__(
+        self, built: Library, segment: Segment, search: Search, found: Ordinals, kept: object
+    ) -> None:
+        self._library = built
+        self._search = search
+        self._found = found
+        self._kept = (segment, kept)
+        self.structure = Task(ctypes.addressof(segment), ctypes.addressof(search))
+
+    @property
+    def seconds(self) -> float:
+        """See `steps.Task`."""
+        return cast(float, self.structure.seconds)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """See `steps.Task`."""
+        return cast(float, self.structure.cpu_seconds)
+
+    def run(self) -> None:
+        """See `steps.Task`."""
+        self._library.run(self.structure)
+
+    def proposal(self) -> Proposal | None:
+        """Return what was found once it has run; None where it takes Python's search.
+
+        Raises:
+            MemoryError: Nothing was searched.
+        """
+        status = self.structure.status
+        if status == NO_MEMORY:
+            raise MemoryError("no memory for a search by sign codes")
+        return Proposal(self._found[:status], self._search.opened_count) if status >= 0 else None
 
 
 def _pointer(array: NDArray[Any] | None) -> int | None:

@@ -1,8 +1,8 @@
-"""The library compiled from ``signs.c`` and ``kernels.h`` (`vicinal.native`), and encoding by it.
+"""The library compiled from `SOURCES` (`vicinal.native`), and encoding by it.
 
 Where there is none, numpy and faiss do the same work, more slowly.
 
-Knows arrays and pointers; what they mean is said in `projection` and `signs`.
+Knows arrays and pointers; what they mean is said in `projection`, `signs` and `pool`.
 """
 
 import ctypes
@@ -15,13 +15,14 @@ from vicinal import native
 from vicinal.ann.hamming import Bits
 from vicinal.model import Floats, Metric
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("signs.c", "kernels.h"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("signs.c", "pool.c", "kernels.h"))
 
 CODE_BYTES_MAX = 256
 """Longer codes are not searched."""
 
 _METRICS = (Metric.COSINE, Metric.EUCLIDEAN, Metric.DOT_PRODUCT)  # in the order of signs.c
-_NO_MEMORY = -2
+NO_MEMORY = -2
+"""The status of what was not done for want of memory."""
 
 
 class Projection(ctypes.Structure):
@@ -79,30 +80,64 @@ class Search(ctypes.Structure):
     )
 
 
-class Library:
-    """What the library does; every method runs without the interpreter's lock."""
+class Task(ctypes.Structure):
+    """See pool.c."""
 
-    def __init__(self, built: ctypes.CDLL) -> None:
+    _fields_ = (
+        ("segment", ctypes.c_void_p),
+        ("search", ctypes.c_void_p),
+        ("number", ctypes.c_int64),
+        ("status", ctypes.c_int64),
+        ("seconds", ctypes.c_double),
+        ("cpu_seconds", ctypes.c_double),
+        ("next", ctypes.c_void_p),
+    )
+
+
+class PoolCalls:
+    """The functions of pool.c. Those that return at once keep the interpreter's lock, as
+    letting go of it and taking it again costs more than they do."""
+
+    def __init__(self, path: Path) -> None:
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
-        self._search = built.vicinal_search
-        self._search.argtypes, self._search.restype = (pointer, pointer), integer
+        waiting, quick = ctypes.CDLL(str(path)), ctypes.PyDLL(str(path))
+        self.run = waiting.vicinal_pool_run
+        self.run.argtypes, self.run.restype = (pointer,), None
+        self.open = quick.vicinal_pool_open
+        self.open.argtypes, self.open.restype = (ctypes.c_int,), pointer
+        self.put = quick.vicinal_pool_put
+        self.put.argtypes, self.put.restype = (pointer, pointer, integer), integer
+        self.take = quick.vicinal_pool_take
+        self.take.argtypes, self.take.restype = (pointer, pointer, integer), integer
+        self.stop = quick.vicinal_pool_stop
+        self.stop.argtypes, self.stop.restype = (pointer,), None
+        self.close = quick.vicinal_pool_close
+        self.close.argtypes, self.close.restype = (pointer,), None
+
+
+class Library:
+    """What the library does; what takes long runs without the interpreter's lock.
+
+    Attributes:
+        pool: The functions of pool.c that `pool` calls.
+    """
+
+    def __init__(self, path: Path) -> None:
+        built = ctypes.CDLL(str(path))
+        pointer, integer = ctypes.c_void_p, ctypes.c_int64
+        self._run = built.vicinal_task_run
+        self._run.argtypes, self._run.restype = (pointer,), None
         self._encode = built.vicinal_encode
         self._encode.argtypes = (pointer, pointer, integer, pointer)
         self._encode.restype = integer
         self._products = built.vicinal_products
         self._products.argtypes = (pointer, integer, pointer, integer, integer, pointer)
         self._products.restype = None
+        self.pool = PoolCalls(path)
 
-    def search(self, segment: Segment, search: Search) -> int:
-        """Return how many rows were found, or less than 0 if that is left to Python.
-
-        Raises:
-            MemoryError: Nothing was searched.
-        """
-        status: int = self._search(ctypes.addressof(segment), ctypes.addressof(search))
-        if status == _NO_MEMORY:
-            raise MemoryError("no memory for a search by sign codes")
-        return status
+    def run(self, task: Task) -> None:
+        """Search in this thread."""
+        self._run(ctypes.addressof(task))
 
     def encode(self, by: Projection, values: Floats) -> Bits:
         """Return the codes of rows ``(n, d)``, ``(n, code_bytes)``.
@@ -113,7 +148,7 @@ class Library:
         values = np.ascontiguousarray(values, np.float32)
         codes = np.empty((len(values), by.code_bytes), np.uint8)
         rows, found = values.ctypes.data, codes.ctypes.data
-        if self._encode(ctypes.addressof(by), rows, len(values), found) == _NO_MEMORY:
+        if self._encode(ctypes.addressof(by), rows, len(values), found) == NO_MEMORY:
             raise MemoryError("no memory to encode rows")
         return codes
 
@@ -132,8 +167,8 @@ class Library:
 @cache
 def library() -> Library | None:
     """Return the library built from `SOURCES`, or None where there is none."""
-    built = native.load("signs", SOURCES)
-    return None if built is None else Library(built)
+    path = native.find("signs", SOURCES)
+    return None if path is None else Library(path)
 
 
 def projection_by(

@@ -37,7 +37,7 @@ typedef struct {
 } Projection;
 
 /* What stays the same from query to query. */
-typedef struct {
+typedef struct Segment {
     Projection projection;
     const uint8_t *codes;  /* (row_count, code_bytes), a multiple of 64 bytes each */
     const uint8_t *sample; /* (sample_count, code_bytes): every `step`-th of them */
@@ -47,7 +47,7 @@ typedef struct {
     float relative, absolute; /* errors of a product (`exact`): by the norms, and beside that */
 } Segment;
 
-typedef struct {
+typedef struct Search {
     const float *query;     /* (dimensions,) */
     const uint8_t *allowed; /* (row_count,), or NULL for all */
     const int64_t *listed;  /* (listed_count,), or NULL: just these rows */

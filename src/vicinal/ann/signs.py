@@ -35,6 +35,7 @@ from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.hamming import Bits, Codes, Hammings
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
+from vicinal.steps import Steps, done_here
 
 ROWS_MIN = 4_000
 """Below this many rows exact search is as fast (benchmarks/ann_kinds.py)."""
@@ -143,19 +144,29 @@ class SignIndex:
         effort: Effort = Effort.STANDARD,
     ) -> Proposal:
         """See `ann.base.AnnIndex`; a higher effort leaves fewer near rows out."""
-        if allowed is None:
-            return self._search(query, k, effort, len(self._codes))
-        allowed_count = int(np.count_nonzero(allowed))
-        if allowed_count <= max(_GATHERED_SHARE * len(allowed), opened_count(k)):
-            return self.candidates_among(query, k, np.flatnonzero(allowed), effort)
-        return self._search(query, k, effort, allowed_count, allowed=allowed)
+        return done_here(self.searching(query, k, allowed, effort))
 
     def candidates_among(
         self, query: Floats, k: int, rows: Ordinals, effort: Effort = Effort.STANDARD
     ) -> Proposal:
         """The same over these distinct rows only; cost grows with ``len(rows)``."""
-        if len(rows) <= opened_count(k):
-            return self.exact.candidates_among(query, k, rows)
+        return done_here(self.searching_among(query, k, rows, effort))
+
+    def searching(
+        self, query: Floats, k: int, allowed: Mask | None, effort: Effort
+    ) -> Steps[Proposal]:
+        """`candidates` in steps."""
+        if allowed is None:
+            return self._search(query, k, effort, len(self._codes))
+        allowed_count = int(np.count_nonzero(allowed))
+        if allowed_count <= max(_GATHERED_SHARE * len(allowed), opened_count(k)):
+            return self.searching_among(query, k, np.flatnonzero(allowed), effort)
+        return self._search(query, k, effort, allowed_count, allowed=allowed)
+
+    def searching_among(
+        self, query: Floats, k: int, rows: Ordinals, effort: Effort
+    ) -> Steps[Proposal]:
+        """`candidates_among` in steps."""
         return self._search(query, k, effort, len(rows), listed=rows)
 
     @cached_property
@@ -177,7 +188,9 @@ class SignIndex:
         count: int,
         allowed: Mask | None = None,
         listed: Ordinals | None = None,
-    ) -> Proposal:
+    ) -> Steps[Proposal]:
+        if listed is not None and len(listed) <= opened_count(k):
+            return self.exact.candidates_among(query, k, listed)
         total = len(self._codes) if listed is None else count
         plan = Plan(
             k=k,
@@ -187,7 +200,9 @@ class SignIndex:
             opened_max=max(OPENED_MAX, int(_OPENED_SHARE_MAX * total), opened_count(k)),
         )
         if self.compiled is not None and self.exact.may_read():
-            proposal = self.compiled.search(query, plan, count, allowed, listed)
+            task = self.compiled.task(query, plan, count, allowed, listed)
+            yield (task,)
+            proposal = task.proposal()
             if proposal is not None:
                 return proposal
         code = projection.code_of_query(query, self.exact.metric, self._offset)

@@ -37,6 +37,7 @@ from vicinal.model import (
     Usage,
     Vector,
 )
+from vicinal.steps import Steps
 
 
 class Engine(Protocol):
@@ -103,6 +104,10 @@ class Engine(Protocol):
 
         An unknown ``vector_id`` gives no matches.
         """
+        ...
+
+    def querying(self, address: IndexAddress, query: Query) -> Steps[QueryResult]:
+        """`query` in steps, all driven by one thread; it may be given up at any of them."""
         ...
 
     def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:

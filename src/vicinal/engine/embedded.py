@@ -46,6 +46,7 @@ from vicinal.model import (
     Usage,
     Vector,
 )
+from vicinal.steps import Steps, done_here
 from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
 
@@ -222,7 +223,15 @@ class EmbeddedEngine:
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:
         """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.query(query))
+        return done_here(self.querying(address, query))
+
+    def querying(self, address: IndexAddress, query: Query) -> Steps[QueryResult]:
+        """See `engine.base.Engine`."""
+        while True:
+            try:
+                return (yield from self._open(address).querying(query))
+            except Retired:
+                continue
 
     def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:
         """See `engine.base.Engine`."""

@@ -65,6 +65,7 @@ from vicinal.model import (
     Vector,
     VectorBatch,
 )
+from vicinal.steps import Steps
 
 logger = logging.getLogger(__name__)
 
@@ -176,14 +177,14 @@ class OpenIndex:
         self._check_failure()
         return self.snapshot.applied_seqno >= seqno
 
-    def query(self, query: Query) -> QueryResult:
+    def querying(self, query: Query) -> Steps[QueryResult]:
         """See `engine.base.Engine`."""
         self._check_failure()
         # The setting is a thread's own, and this is a thread of the caller's: left alone, one
         # query takes every core, and waiting for them costs more than the search.
         faiss.omp_set_num_threads(1)
         try:
-            return search.query(self.snapshot, self.index.config, query)
+            return (yield from search.querying(self.snapshot, self.index.config, query))
         except Corruption as error:
             self._fail(error)
             raise

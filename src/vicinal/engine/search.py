@@ -1,4 +1,4 @@
-"""A query over a snapshot: select, propose, measure, merge, load.
+"""A query over a snapshot, in steps: select, propose, measure, merge, load.
 
 Each view selects the rows that may match, proposes candidates among them and has them
 measured exactly; the nearest of all views are merged and cut to ``top_k``. Only the
@@ -8,7 +8,7 @@ winners' ids, values and metadata are read.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, repeat
+from itertools import repeat
 from time import perf_counter
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from vicinal.model import (
     SearchStep,
 )
 from vicinal.segment.base import Selection, View
+from vicinal.steps import Steps, timed, together
 
 CHUNK_BYTES = 4 << 20  # of float32 values measured at once; ours
 
@@ -46,8 +47,8 @@ class _Hit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """The candidates of one view with their distances. `times` are before and after each
-    step, in seconds."""
+    """The candidates of one view with their distances. `times` are the seconds that each
+    step took, without waiting."""
 
     view: View
     rows: Ordinals
@@ -55,12 +56,12 @@ class _Measured:
     scored_count: int
     selection: Selection
     effort: Effort
-    times: Sequence[float]
+    times: tuple[float, float, float]
 
     def step(self) -> SearchStep:
         """Say how the view was searched."""
         method = self.view.method(self.selection, self.effort)
-        select, propose, measure = (1e3 * (b - a) for a, b in pairwise(self.times))
+        select, propose, measure = (1e3 * each for each in self.times)
         return SearchStep(
             part=self.view.name,
             vector_count=self.view.live_count,
@@ -78,8 +79,8 @@ _NO_ROWS = Proposal(np.empty(0, np.int64), 0)
 _NO_DISTANCES: Floats = np.empty(0, np.float32)
 
 
-def query(snapshot: Snapshot, config: IndexConfig, query: Query) -> QueryResult:
-    """Return the nearest vectors of a snapshot (`engine.base.Engine.query`)."""
+def querying(snapshot: Snapshot, config: IndexConfig, query: Query) -> Steps[QueryResult]:
+    """Return the nearest vectors of a snapshot (`engine.base.Engine.querying`)."""
     vector = _vector(snapshot, query)
     unindexed = tuple(
         dict.fromkeys(
@@ -91,7 +92,9 @@ def query(snapshot: Snapshot, config: IndexConfig, query: Query) -> QueryResult:
     if vector is None or unindexed:
         return QueryResult((), unindexed)
     metric, effort = config.metric, query.effort or config.effort
-    measured = [_measured(view, metric, vector, query, effort) for view in snapshot.views]
+    measured = yield from together(
+        _measured(view, metric, vector, query, effort) for view in snapshot.views
+    )
     hits = _nearest(measured, query.top_k)
     return QueryResult(
         _matches(snapshot, metric, query, hits),
@@ -109,16 +112,17 @@ def _vector(snapshot: Snapshot, query: Query) -> Floats | None:
 
 def _measured(
     view: View, metric: Metric, vector: Floats, query: Query, effort: Effort
-) -> _Measured:
-    times = [perf_counter()]
+) -> Steps[_Measured]:
+    start = perf_counter()
     selection = view.select(query.namespace, query.filter)
-    times.append(perf_counter())
-    proposal = _NO_ROWS
+    selected = perf_counter()
+    proposal, propose_s = _NO_ROWS, 0.0
     if selection.count:
-        proposal = view.candidates(vector, query.top_k, selection, effort)
-    times.append(perf_counter())
+        searching = view.searching(vector, query.top_k, selection, effort)
+        proposal, propose_s = yield from timed(searching)
+    proposed = perf_counter()
     measured = _distances(view, proposal.rows, vector, metric)
-    times.append(perf_counter())
+    times = (selected - start, propose_s, perf_counter() - proposed)
     return _Measured(view, proposal.rows, measured, proposal.scored_count, selection, effort, times)
 
 

@@ -18,6 +18,7 @@ from vicinal.ann.signs import SignIndex
 from vicinal.filters.nodes import Filter, Scalar
 from vicinal.model import Effort, Floats, Mask, MetadataIndex, Ordinals
 from vicinal.segment.ids import Hashes
+from vicinal.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ def propose(
     k: int,
     selection: Selection,
     effort: Effort,
-) -> Proposal:
-    """Return rows among which the `k` nearest selected ones are."""
+) -> Steps[Proposal]:
+    """Return, in steps, rows among which the `k` nearest selected ones are."""
     match method(signs, selection, effort):
         case Method.SCAN:
             return exact.candidates(query, k, selection.mask)
@@ -84,10 +85,10 @@ def propose(
             return exact.candidates_among(query, k, selection.listed())
         case Method.CODES:
             assert signs is not None
-            return signs.candidates(query, k, selection.mask, effort)
+            return (yield from signs.searching(query, k, selection.mask, effort))
         case Method.LISTED_CODES:
             assert signs is not None
-            return signs.candidates_among(query, k, selection.listed(), effort)
+            return (yield from signs.searching_among(query, k, selection.listed(), effort))
 
 
 class View(Protocol):
@@ -120,11 +121,13 @@ class View(Protocol):
         ...
 
     def method(self, selection: Selection, effort: Effort) -> Method:
-        """Return how `candidates` will find them."""
+        """Return how `searching` will find them."""
         ...
 
-    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Proposal:
-        """Return rows among which the `k` nearest selected ones are (`ann.base`)."""
+    def searching(
+        self, query: Floats, k: int, selection: Selection, effort: Effort
+    ) -> Steps[Proposal]:
+        """Return, in steps, rows among which the `k` nearest selected ones are (`ann.base`)."""
         ...
 
     def values(self, rows: Ordinals) -> Floats:

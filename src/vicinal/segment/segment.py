@@ -26,6 +26,7 @@ from vicinal.segment.base import Method, Selection, method, propose
 from vicinal.segment.blobs import Blobs
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
+from vicinal.steps import Steps
 from vicinal.storage.files import ComponentFile
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,9 @@ class Segment:
         """See `segment.base.View`."""
         return method(self._signs, selection, effort)
 
-    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Proposal:
+    def searching(
+        self, query: Floats, k: int, selection: Selection, effort: Effort
+    ) -> Steps[Proposal]:
         """See `segment.base.View`."""
         return propose(self._exact, self._signs, query, k, selection, effort)
 
@@ -185,9 +188,11 @@ class SegmentView:
         """See `segment.base.View`."""
         return self.segment.method(selection, effort)
 
-    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Proposal:
+    def searching(
+        self, query: Floats, k: int, selection: Selection, effort: Effort
+    ) -> Steps[Proposal]:
         """See `segment.base.View`."""
-        return self.segment.candidates(query, k, selection, effort)
+        return self.segment.searching(query, k, selection, effort)
 
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""

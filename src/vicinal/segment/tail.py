@@ -33,6 +33,7 @@ from vicinal.model import (
 from vicinal.segment.base import Method, Selection, method, propose
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
+from vicinal.steps import Steps
 
 _FEW, _MANY = 1_000, 25_000  # rows; a tail is sealed at 20,000
 
@@ -243,7 +244,9 @@ class TailView:
         """See `segment.base.View`."""
         return method(self._signs, selection, effort)
 
-    def candidates(self, query: Floats, k: int, selection: Selection, effort: Effort) -> Proposal:
+    def searching(
+        self, query: Floats, k: int, selection: Selection, effort: Effort
+    ) -> Steps[Proposal]:
         """See `segment.base.View`."""
         return propose(self._exact, self._signs, query, k, selection, effort)
 

@@ -74,9 +74,11 @@ def read(text: Text | memoryview, position: int, values: Floats) -> tuple[list[S
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    library = native.load("lines", SOURCES)
-    if library is not None:
-        library.vicinal_read_lines.restype = None
+    path = native.find("lines", SOURCES)
+    if path is None:
+        return None
+    library = ctypes.CDLL(str(path))
+    library.vicinal_read_lines.restype = None
     return library
 
 

@@ -12,6 +12,7 @@ from tests.support.ann import exact_index, sign_index
 from tests.support.clusters import clustered
 from tests.support.watched import run_watched
 from vicinal.ann import library, signs
+from vicinal.ann.base import Proposal
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.signs import Recipe, SignIndex
 from vicinal.distance import distances
@@ -41,6 +42,12 @@ def searched(values: Floats, metric: Metric) -> tuple[CompiledSearch, SignIndex]
     search = index.compiled
     assert search is not None
     return search, index
+
+
+def proposed(search: CompiledSearch, query: Floats, plan: Plan, count: int) -> Proposal | None:
+    task = search.task(query, plan, count)
+    task.run()
+    return task.proposal()
 
 
 def masks(rows: int, random: np.random.Generator) -> list[Mask | None]:
@@ -82,7 +89,7 @@ def test_it_is_what_settles_usual_searches(metric: Metric) -> None:
     values = clustered(9_000, 64)
     search, _ = searched(values, metric)
 
-    settled = [search.search(each, PLAN, 9_000) for each in values[:50]]
+    settled = [proposed(search, each, PLAN, 9_000) for each in values[:50]]
 
     assert all(each is not None for each in settled)
 
@@ -106,16 +113,16 @@ def test_numbers_that_overflow_are_left_to_python(metric: Metric) -> None:
     search, index = searched(values, metric)
     query = np.full(40, 3e38, np.float32)
 
-    assert search.search(query, PLAN, 3_000) is None
-    proposed = index.candidates(query, 10, None).rows
-    assert len(set(proposed.tolist())) == len(proposed) >= 10
+    assert proposed(search, query, PLAN, 3_000) is None
+    found = index.candidates(query, 10, None).rows
+    assert len(set(found.tolist())) == len(found) >= 10
 
 
 def test_more_rows_than_may_be_opened_are_left_to_python() -> None:
     values = np.repeat(clustered(200, 32)[:2], 10_000, axis=0)
     search, _ = searched(values, Metric.COSINE)
 
-    assert search.search(values[0], PLAN, 20_000) is None
+    assert proposed(search, values[0], PLAN, 20_000) is None
 
 
 def test_lists_and_masks_need_not_lie_side_by_side() -> None:
@@ -155,7 +162,7 @@ def test_values_that_may_not_be_read_yet_are_not_read() -> None:
     index.exact.values = rows
 
     assert 3 in index.candidates(values[3], 10, None).rows
-    assert search.search(values[3], PLAN, 3_000) is None
+    assert proposed(search, values[3], PLAN, 3_000) is None
 
 
 def test_a_library_of_another_source_is_not_loaded(
@@ -174,26 +181,26 @@ def test_a_library_of_another_source_is_not_loaded(
 
 def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
     """The tests of this file again, on a library that watches every access."""
-    assert int(run_watched(library.SOURCES[0], WATCHED, tmp_path)) > 500
+    assert int(run_watched(library.SOURCES, WATCHED, tmp_path)) > 500
 
 
 WATCHED = """
-import ctypes
 import os
-from tests.unit.ann import test_compiled as these
+from pathlib import Path
+from tests.unit.ann import test_compiled as these, test_pool
 from vicinal.ann import compiled, library, projection
 
 calls = 0
-watched = library.Library(ctypes.CDLL(os.environ["VICINAL_WATCHED"]))
+watched = library.Library(Path(os.environ["VICINAL_WATCHED"]))
 compiled.library = projection.library = lambda: watched
-search = watched.search
+run = watched.run
 
 def counted(*given):
     global calls
     calls += 1
-    return search(*given)
+    return run(*given)
 
-watched.search = counted
+watched.run = counted
 for metric in these.METRICS:
     these.test_it_opens_as_many_rows_as_python_and_finds_the_same(metric, 31, 512)
 these.test_it_opens_as_many_rows_as_python_and_finds_the_same(metric, 50, 2048)
@@ -201,5 +208,8 @@ these.test_rows_that_are_the_same_or_zero_are_found_as_python_finds_them()
 these.test_numbers_that_overflow_are_left_to_python(metric)
 these.test_more_rows_than_may_be_opened_are_left_to_python()
 these.test_any_number_of_threads_search_at_once()
+test_pool.library = lambda: watched
+test_pool.test_a_pool_finds_what_is_found_without_it()
+test_pool.test_what_was_put_is_done_before_a_pool_closes()
 print(calls)
 """

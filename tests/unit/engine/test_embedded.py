@@ -18,6 +18,7 @@ from vicinal.engine.log import Log
 from vicinal.errors import Corruption, Error, IndexExists, IndexNotFound, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import Delete, IndexAddress, IndexConfig, Metric, Query, Seqno
+from vicinal.steps import done_here
 from vicinal.storage import files
 
 OTHER = IndexAddress("acme", "other")
@@ -385,7 +386,7 @@ def test_whoever_holds_a_dropped_index_is_told_that_it_is_gone(
         calls: list[Callable[[], object]] = [
             lambda: index.append(Delete(["a"])),
             lambda: index.get(["a"]),
-            lambda: index.query(Query(top_k=1, vector=vector(1, 1))),
+            lambda: done_here(index.querying(Query(top_k=1, vector=vector(1, 1)))),
             lambda: index.list(1, None),
             lambda: index.wait_applied(Seqno(99), 30.0),
             index.readable,

@@ -12,6 +12,7 @@ from vicinal.model import IndexConfig, Metric, Ordinals, Query, QueryResult, Seq
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
 from vicinal.segment.tail import Tail
+from vicinal.steps import done_here
 
 
 def part(*records: Record, metric: Metric = Metric.EUCLIDEAN) -> View:
@@ -32,8 +33,8 @@ def test_the_nearest_of_all_parts_are_merged_and_cut() -> None:
     odd = part(*(Record(f"v{n}", [n]) for n in range(1, 20, 2)))
     even = part(*(Record(f"v{n}", [n]) for n in range(0, 20, 2)))
 
-    result = search.query(
-        snapshot(odd, even), IndexConfig(1, Metric.EUCLIDEAN), Query(4, vector(-1))
+    result = done_here(
+        search.querying(snapshot(odd, even), IndexConfig(1, Metric.EUCLIDEAN), Query(4, vector(-1)))
     )
 
     assert ids(result) == ["v0", "v1", "v2", "v3"]
@@ -42,14 +43,19 @@ def test_the_nearest_of_all_parts_are_merged_and_cut() -> None:
 def test_ties_across_parts_are_broken_by_id_even_beyond_the_cut() -> None:
     parts = [part(Record(name, [1.0]), Record(name.upper(), [2.0])) for name in "dbca"]
 
-    result = search.query(snapshot(*parts), IndexConfig(1, Metric.EUCLIDEAN), Query(6, vector(0)))
+    result = done_here(
+        search.querying(snapshot(*parts), IndexConfig(1, Metric.EUCLIDEAN), Query(6, vector(0)))
+    )
 
     assert ids(result) == ["a", "b", "c", "d", "A", "B"]
 
 
 def test_a_snapshot_without_parts_has_no_matches() -> None:
     assert (
-        search.query(snapshot(), IndexConfig(1, Metric.COSINE), Query(5, vector(1))).matches == ()
+        done_here(
+            search.querying(snapshot(), IndexConfig(1, Metric.COSINE), Query(5, vector(1)))
+        ).matches
+        == ()
     )
 
 
@@ -67,7 +73,9 @@ def test_rows_that_all_tie_are_measured_a_few_at_a_time(monkeypatch: pytest.Monk
         return real(view, some)
 
     monkeypatch.setattr(type(rows), "values", values)
-    result = search.query(snapshot(rows), IndexConfig(2, Metric.COSINE), Query(3, vector(0, 0)))
+    result = done_here(
+        search.querying(snapshot(rows), IndexConfig(2, Metric.COSINE), Query(3, vector(0, 0)))
+    )
 
     assert ids(result) == ["v0000", "v0001", "v0002"]
     assert max(read) == 100

@@ -14,6 +14,7 @@ from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment.ids import hashes
 from vicinal.segment.tail import Tail, TailView
+from vicinal.steps import done_here
 
 COLOR = MetadataIndex("color", IndexType.STRING)
 SIZE = MetadataIndex("size", IndexType.NUMBER)
@@ -190,7 +191,9 @@ def test_the_nearest_selected_rows_are_proposed_whether_few_or_many(count: int) 
     view = tail.view()
     selection = view.select("", equals("color", "red"))
 
-    proposed = view.candidates(np.array([500, 0], np.float32), 2, selection, Effort.STANDARD)
+    proposed = done_here(
+        view.searching(np.array([500, 0], np.float32), 2, selection, Effort.STANDARD)
+    )
 
     assert selection.count == count
     assert set(proposed.rows.tolist()) == set(range(max(count - 2, 0), count))

@@ -213,7 +213,7 @@ def test_damaged_lines_are_never_read_beyond_their_text() -> None:
 
 def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
     """The tests of this file again, on a library that watches every access."""
-    assert int(run_watched(lines.SOURCES[0], WATCHED, tmp_path)) > 20_000
+    assert int(run_watched(lines.SOURCES, WATCHED, tmp_path)) > 20_000
 
 
 WATCHED = """

@@ -1,0 +1,147 @@
+/* Searches in threads that never touch Python.
+
+   The threads are Python's (`pool.py`): each calls `vicinal_pool_run` and stays there, without the
+   interpreter's lock, until the pool stops. Whoever put the tasks watches a file descriptor: 8
+   bytes are written to it when some are done and it has not been told since it last took them.
+
+   Rules: a task, and what it points to, must live until it is taken back. Any number of threads
+   may run a pool, put and take.
+*/
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+struct Segment;
+struct Search;
+
+int64_t vicinal_search(const struct Segment *segment, struct Search *search);
+
+typedef struct Task {
+    const struct Segment *segment;
+    struct Search *search;
+    int64_t number, status;      /* number is the caller's; status, the search's, is written */
+    double seconds, cpu_seconds; /* written: how long it took */
+    struct Task *next;
+} Task;
+
+typedef struct {
+    Task *first, *last;
+    int64_t count;
+} Queue;
+
+typedef struct {
+    pthread_mutex_t lock; /* of all that follows */
+    pthread_cond_t some;  /* something waits, or the pool has stopped */
+    Queue waiting, done;
+    int descriptor, is_told, is_stopped;
+} Pool;
+
+static void push(Queue *queue, Task *task) {
+    task->next = NULL;
+    if (queue->last)
+        queue->last->next = task;
+    else
+        queue->first = task;
+    queue->last = task;
+    queue->count++;
+}
+
+/* Take the oldest task; there must be one. */
+static Task *pop(Queue *queue) {
+    Task *task = queue->first;
+    queue->first = task->next;
+    if (!queue->first) queue->last = NULL;
+    queue->count--;
+    return task;
+}
+
+static double now(clockid_t clock) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* Search in this thread. */
+void vicinal_task_run(Task *task) {
+    const double start = now(CLOCK_MONOTONIC), cpu_start = now(CLOCK_THREAD_CPUTIME_ID);
+    task->status = vicinal_search(task->segment, task->search);
+    task->seconds = now(CLOCK_MONOTONIC) - start;
+    task->cpu_seconds = now(CLOCK_THREAD_CPUTIME_ID) - cpu_start;
+}
+
+/* Return a pool that tells `descriptor`, or NULL if there is no memory. */
+Pool *vicinal_pool_open(int descriptor) {
+    Pool *pool = calloc(1, sizeof *pool);
+    if (!pool) return NULL;
+    pool->descriptor = descriptor;
+    if (pthread_mutex_init(&pool->lock, NULL)) goto no_lock;
+    if (pthread_cond_init(&pool->some, NULL)) goto no_condition;
+    return pool;
+no_condition:
+    pthread_mutex_destroy(&pool->lock);
+no_lock:
+    free(pool);
+    return NULL;
+}
+
+/* Free a pool that nobody runs. */
+void vicinal_pool_close(Pool *pool) {
+    pthread_cond_destroy(&pool->some);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+/* Let threads return when nothing waits any more. */
+void vicinal_pool_stop(Pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    pool->is_stopped = 1;
+    pthread_cond_broadcast(&pool->some);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* Have a task done; return 0, and leave it, if so many wait or the pool has stopped. */
+int64_t vicinal_pool_put(Pool *pool, Task *task, int64_t waiting_max) {
+    pthread_mutex_lock(&pool->lock);
+    const int is_put = !pool->is_stopped && pool->waiting.count < waiting_max;
+    if (is_put) push(&pool->waiting, task);
+    pthread_mutex_unlock(&pool->lock);
+    if (is_put) pthread_cond_signal(&pool->some);
+    return is_put;
+}
+
+/* Write the numbers of tasks that are done, the oldest first, and return how many. */
+int64_t vicinal_pool_take(Pool *pool, int64_t *numbers, int64_t capacity) {
+    int64_t count = 0;
+    pthread_mutex_lock(&pool->lock);
+    while (pool->done.first && count < capacity) numbers[count++] = pop(&pool->done)->number;
+    pool->is_told = pool->done.first != NULL;
+    pthread_mutex_unlock(&pool->lock);
+    return count;
+}
+
+/* Do tasks as they come, until the pool stops. */
+void vicinal_pool_run(Pool *pool) {
+    const uint64_t one = 1;
+    pthread_mutex_lock(&pool->lock);
+    for (;;) {
+        while (!pool->waiting.first && !pool->is_stopped)
+            pthread_cond_wait(&pool->some, &pool->lock);
+        if (!pool->waiting.first) break;
+        Task *task = pop(&pool->waiting);
+        pthread_mutex_unlock(&pool->lock);
+        vicinal_task_run(task);
+        pthread_mutex_lock(&pool->lock);
+        push(&pool->done, task);
+        if (pool->is_told) continue;
+        pool->is_told = 1;
+        pthread_mutex_unlock(&pool->lock);
+        while (write(pool->descriptor, &one, sizeof one) < 0 && errno == EINTR) {
+        }
+        pthread_mutex_lock(&pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
