@@ -22,6 +22,7 @@ from pathlib import Path
 import httpx
 import uvicorn
 
+from vicinal.ann.pool import SearchPool
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.embeddings.build import build_embedder
@@ -47,6 +48,7 @@ class Application:
         engine: Keeps the indexes.
         embedder: Embeds texts.
         tokens: Says who may do what.
+        pool: Runs searches on the other cores, None where it cannot.
         own_token: Opens this application to itself: made for this process, and nowhere
             stored; any text when no token is needed.
         needs_token: Whether callers need a token.
@@ -56,6 +58,7 @@ class Application:
     engine: Engine
     embedder: Embedder
     tokens: Tokens
+    pool: SearchPool | None
     own_token: str
     needs_token: bool
 
@@ -64,6 +67,8 @@ class Application:
         with ExitStack() as stack:
             for part in (self.tokens, self.engine, self.embedder):
                 stack.callback(part.close)
+            if self.pool is not None:
+                stack.callback(self.pool.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +113,12 @@ def _create(settings: Settings) -> Application:
         embedder = open_embedder(settings)
         opened.callback(embedder.close)
         databases = Databases(settings.data / "d1")
-        asgi = build(engine, embedder, tokens, databases, _server_config(settings))
+        pool = SearchPool.of_this_machine()
+        if pool is not None:
+            opened.callback(pool.close)
+        asgi = build(engine, embedder, tokens, databases, _server_config(settings), pool)
         opened.pop_all()
-    return Application(asgi, engine, embedder, tokens, own_token, needs_token)
+    return Application(asgi, engine, embedder, tokens, pool, own_token, needs_token)
 
 
 def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:

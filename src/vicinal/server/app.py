@@ -39,11 +39,13 @@ from vicinal.server.calls import (
     ServerConfig,
     Services,
 )
+from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
 from vicinal.server.routes import all_routes
 from vicinal.server.routing import Router
 from vicinal.server.sessions import Sessions
 from vicinal.server.work import CallerGone, Pace, Workers
+from vicinal.steps import Pool
 from vicinal.tokens import Permission, Tokens
 from vicinal.wire import codes, envelope
 
@@ -62,8 +64,12 @@ def build(
     tokens: Tokens,
     databases: Databases,
     config: ServerConfig,
+    pool: Pool | None = None,
 ) -> "App":
-    """Put the application together; it closes neither engine, embedder nor tokens."""
+    """Put the application together; it closes none of what it is given.
+
+    Without `pool` all searches run in Python's threads.
+    """
     return App(
         Services(
             config=config,
@@ -79,6 +85,8 @@ def build(
             database_workers=Workers("database", 1, config.requests_max),
             query_pace=Pace(),
             write_pace=Pace(),
+            handover=Handover(pool),
+            company=Company(),
             sessions=Sessions(),
             metrics=Metrics(engine),
         )
@@ -110,6 +118,7 @@ class App:
         assert (await receive())["type"] == "lifespan.startup"
         await send({"type": "lifespan.startup.complete"})
         assert (await receive())["type"] == "lifespan.shutdown"
+        self.services.handover.close()
         self.services.workers.close()
         self.services.embedding_workers.close()
         self.services.database_workers.close()
@@ -158,6 +167,7 @@ class App:
             parameters=parameters,
             query=_query(query_string),
             headers=exchange.headers,
+            client=_client(scope),
             receive=receive,
         )
         if route.permission is None:
@@ -222,6 +232,11 @@ def _refused(error: Exception, exchange: Exchange) -> Reply:
         _log.error("%s failed", exchange.template, exc_info=error)
     allowed = exchange.allowed if isinstance(error, MethodNotAllowed) else ""
     return respond.refusal(exchange.form.failure(answer), answer, allowed=allowed)
+
+
+def _client(scope: Scope) -> Client:
+    host_and_port = scope.get("client")
+    return tuple(host_and_port) if host_and_port else None
 
 
 def _query(query_string: bytes) -> dict[str, str]:

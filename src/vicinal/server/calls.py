@@ -15,6 +15,7 @@ from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.limits import Limits
 from vicinal.model import IndexAddress
+from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
 from vicinal.server.sessions import Sessions
 from vicinal.server.work import Pace, Workers
@@ -67,7 +68,8 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What handlers work with. Thread-safe but for paces and sessions, which are the loop's."""
+    """What handlers work with. Thread-safe but for what is the loop's: paces, handover, company
+    and sessions."""
 
     config: ServerConfig
     engine: Engine
@@ -79,6 +81,8 @@ class Services:
     database_workers: Workers
     query_pace: Pace
     write_pace: Pace
+    handover: Handover
+    company: Company
     sessions: Sessions
     metrics: Metrics
 
@@ -98,6 +102,7 @@ class Call:
         parameters: Those of the path, decoded.
         query: The parameters after the question mark; of one given twice, the last.
         headers: As sent.
+        client: Who is at the other end of the connection.
         receive: The ASGI callable; handlers use it only to notice that the client has gone.
         token: Who is calling, None when nobody has to say.
         body: The whole of it, empty when the route reads none.
@@ -108,6 +113,7 @@ class Call:
     parameters: Mapping[str, str]
     query: Mapping[str, str]
     headers: Headers
+    client: Client
     receive: Receive
     token: Token | None = None
     body: bytes | bytearray = b""

@@ -29,6 +29,7 @@ from vicinal.server.calls import Call, Reply, Route, json_body, large_body
 from vicinal.server.paths import INDEX
 from vicinal.server.work import paced
 from vicinal.server.writes import acknowledge
+from vicinal.steps import Steps, done_here
 from vicinal.tokens import Permission
 from vicinal.wire import codes, requests, responses, shapes, vectors
 from vicinal.wire.codes import Message
@@ -45,14 +46,20 @@ EXPLAIN_HEADER = b"vicinal-explain"
 
 async def query(call: Call) -> Reply:
     """Find the nearest vectors."""
-    services, address = call.services, call.address
-    found, notices = await paced(
-        services.query_pace, services.workers, address, lambda: answer(call, address)
-    )
+    services, address, pace = call.services, call.address, call.services.query_pace
+    has_company = services.company.joins(call.client)
+    if has_company and services.handover.is_possible and pace.is_cheap(address):
+        answered, seconds = await services.handover.timed(answer(call, address))
+        pace.note(address, seconds)
+    else:
+        answered = await paced(
+            pace, services.workers, address, lambda: done_here(answer(call, address))
+        )
+    found, notices = answered
     return Reply(found, messages=notices)
 
 
-def answer(call: Call, address: IndexAddress) -> tuple[bytes, tuple[Message, ...]]:
+def answer(call: Call, address: IndexAddress) -> Steps[tuple[bytes, tuple[Message, ...]]]:
     """Return the result of a query as JSON, and what its caller should be told."""
     services = call.services
     dimensions = services.engine.get_index(address).config.dimensions
@@ -63,7 +70,7 @@ def answer(call: Call, address: IndexAddress) -> tuple[bytes, tuple[Message, ...
             effort=requests.effort(_header(call, EFFORT_HEADER)),
             explain=requests.explains(_header(call, EXPLAIN_HEADER)),
         )
-    result = services.engine.query(address, asked)
+    result = yield from services.engine.querying(address, asked)
     return responses.query_result(result), codes.notices_for(result)
 
 
