@@ -26,7 +26,7 @@ class Task(Protocol):
 
     @property
     def cpu_seconds(self) -> float:
-        """How much CPU it took."""
+        """How much CPU it took in a pool, 0 if it was run."""
         ...
 
     def run(self) -> None:
@@ -76,6 +76,8 @@ def done_here(steps: Steps[T]) -> T:
 def together(works: Iterable[Steps[T]]) -> Steps[list[T]]:
     """Return the results of several works; what they yield is yielded together."""
     under_way = list(enumerate(works))
+    if len(under_way) == 1:
+        return [(yield from under_way[0][1])]
     results: dict[int, T] = {}
     while True:
         tasks: list[Task] = []

@@ -143,6 +143,8 @@ class SearchTask:
         kept: All that the two point to besides, which lives as long as this.
     """
 
+    __slots__ = ("__weakref__", "_found", "_kept", "_library", "_search", "structure")
+
     def __init__(
         self, built: Library, segment: Segment, search: Search, found: Ordinals, kept: object
     ) -> None:

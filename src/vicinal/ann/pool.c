@@ -24,7 +24,7 @@ typedef struct Task {
     const struct Segment *segment;
     struct Search *search;
     int64_t number, status;      /* number is the caller's; status, the search's, is written */
-    double seconds, cpu_seconds; /* written: how long it took */
+    double seconds, cpu_seconds; /* written: how long it took; the CPU only by a pool */
     struct Task *next;
 } Task;
 
@@ -67,10 +67,9 @@ static double now(clockid_t clock) {
 
 /* Search in this thread. */
 void vicinal_task_run(Task *task) {
-    const double start = now(CLOCK_MONOTONIC), cpu_start = now(CLOCK_THREAD_CPUTIME_ID);
+    const double start = now(CLOCK_MONOTONIC);
     task->status = vicinal_search(task->segment, task->search);
     task->seconds = now(CLOCK_MONOTONIC) - start;
-    task->cpu_seconds = now(CLOCK_THREAD_CPUTIME_ID) - cpu_start;
 }
 
 /* Return a pool that tells `descriptor`, or NULL if there is no memory. */
@@ -133,7 +132,9 @@ void vicinal_pool_run(Pool *pool) {
         if (!pool->waiting.first) break;
         Task *task = pop(&pool->waiting);
         pthread_mutex_unlock(&pool->lock);
+        const double start = now(CLOCK_THREAD_CPUTIME_ID);
         vicinal_task_run(task);
+        task->cpu_seconds = now(CLOCK_THREAD_CPUTIME_ID) - start;
         pthread_mutex_lock(&pool->lock);
         push(&pool->done, task);
         if (pool->is_told) continue;

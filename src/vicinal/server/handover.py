@@ -67,8 +67,8 @@ class Handover:
         try:
             while True:
                 tasks = next(steps)
-                seconds += thread_time() - start
                 left = self._put(tasks)
+                seconds += thread_time() - start
                 if left is not None:
                     await left
                 seconds += sum(each.cpu_seconds for each in tasks)
