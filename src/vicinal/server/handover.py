@@ -1,9 +1,9 @@
 """Searches that run beside the event loop, in threads that never touch Python.
 
 The loop drives a query (`steps`) up to its searches, puts those into the pool, answers other
-requests meanwhile, and goes on with the query when the pool says that they are done. It costs
-two wake-ups, 0.1 ms for a request that is alone, and uses the second core as soon as several
-come at once. So a query is searched in the loop's own thread while its caller is alone.
+requests meanwhile, and goes on with the query when the pool says that they are done. That
+uses the other cores when several clients ask at once, and costs two wake-ups, which a client
+that asks alone would wait for. So while a client is alone its queries are searched in the loop.
 """
 
 import asyncio
