@@ -98,7 +98,7 @@ class Tokens:
         }
         self._known: dict[bytes, Token] = {}
         self._version = -1
-        with self._translated():
+        with self._translating():
             self._connection = sqlite3.connect(
                 path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
@@ -124,7 +124,7 @@ class Tokens:
             raise InvalidInput(f"account id {account!r} is not 1 to 32 letters, digits, '_' or '-'")
         secret = PREFIX + secrets.token_urlsafe(32)
         token = Token(secrets.token_hex(8), name, permission, account, _now())
-        with self._lock, self._translated():
+        with self._lock, self._translating():
             self._connection.execute(
                 "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -141,7 +141,7 @@ class Tokens:
 
     def list(self) -> Sequence[Token]:
         """Return the stored tokens, oldest first."""
-        with self._lock, self._translated():
+        with self._lock, self._translating():
             self._refresh()
             return sorted(self._known.values(), key=lambda token: (token.created_at, token.id))
 
@@ -151,7 +151,7 @@ class Tokens:
         Raises:
             NotFound: no stored token has this id.
         """
-        with self._lock, self._translated():
+        with self._lock, self._translating():
             deleted = self._connection.execute("DELETE FROM token WHERE id = ?", (token_id,))
             self._load()
         if deleted.rowcount == 0:
@@ -159,18 +159,22 @@ class Tokens:
 
     def lookup(self, secret: str) -> Token | None:
         """Return the token whose secret this is."""
-        digest = _digest(secret)
-        with self._lock, self._translated():
-            self._refresh()
-            return self._known.get(digest) or self._fixed.get(digest)
+        return self.look(secret)[0]
 
     def any(self) -> bool:
         """Tell whether there is a token at all."""
-        if self._fixed:
-            return True
-        with self._lock, self._translated():
-            self._refresh()
-            return bool(self._known)
+        return self.look(None)[1]
+
+    def look(self, secret: str | None) -> tuple[Token | None, bool]:
+        """Return the token whose secret this is, and whether there is a token at all."""
+        digest = b"" if secret is None else _digest(secret)
+        with self._lock:
+            try:
+                self._refresh()
+            except (sqlite3.DatabaseError, ValueError) as error:
+                raise self._translated(error) from error
+            token = self._known.get(digest) or self._fixed.get(digest)
+            return token, bool(self._known or self._fixed)
 
     def close(self) -> None:
         """Close the database."""
@@ -194,13 +198,16 @@ class Tokens:
         }
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translating(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            raise Unavailable(f"cannot use {self._path}: {error}", retry_after=1.0) from error
         except (sqlite3.DatabaseError, ValueError) as error:
-            raise Corruption(f"{self._path} is damaged: {error}") from error
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> Unavailable | Corruption:
+        if isinstance(error, sqlite3.OperationalError):
+            return Unavailable(f"cannot use {self._path}: {error}", retry_after=1.0)
+        return Corruption(f"{self._path} is damaged: {error}")
 
 
 def _digest(secret: str) -> bytes:

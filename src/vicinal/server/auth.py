@@ -50,9 +50,9 @@ def authorize(
         Forbidden: the token lacks the permission, or is for another account.
     """
     secret = secret_in(headers)
-    token = tokens.lookup(secret) if secret is not None else None
+    token, is_any = tokens.look(secret)
     if token is None:
-        if not config.require_token and not tokens.any():
+        if not config.require_token and not is_any:
             return None
         problem = "no token was sent" if secret is None else "the token is not known"
         raise Unauthenticated(f"{problem}; {_WAYS_IN}")

@@ -6,6 +6,8 @@ closed, and so it is for a client that asked with ``Expect: 100-continue`` befor
 """
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from vicinal.errors import BadBody, BadContentType, BodyTooLarge, Overloaded
 from vicinal.server.calls import Headers, Receive
@@ -60,25 +62,18 @@ async def read(
     if announced > bytes_max:
         raise BodyTooLarge(f"the body has {announced} bytes, the limit is {bytes_max}")
     body: bytes | bytearray = b""
-    clock = asyncio.get_running_loop().time
     try:
         event = await receive()
+        body = _with(body, event, bytes_max, meter)
+        if not event.get("more_body", False):
+            return body
+        clock = asyncio.get_running_loop().time
         async with asyncio.timeout(idle_s) as idle:
-            while True:
-                if event["type"] == "http.disconnect":
-                    raise CallerGone
-                chunk: bytes = event.get("body", b"")
-                size = len(body) + len(chunk)
-                if size > bytes_max:
-                    raise BodyTooLarge(
-                        f"the body has more than {bytes_max} bytes, which is the limit"
-                    )
-                meter.take(len(chunk), len(body))
-                body = _joined(body, chunk)
-                if not event.get("more_body", False):
-                    return body
-                idle.reschedule(clock() + idle_s)
+            while event.get("more_body", False):
                 event = await receive()
+                body = _with(body, event, bytes_max, meter)
+                idle.reschedule(clock() + idle_s)
+        return body
     except TimeoutError:
         meter.give_back(len(body))
         raise BadBody(f"the body stopped after {len(body)} bytes for {idle_s:g} seconds") from None
@@ -87,8 +82,17 @@ async def read(
         raise
 
 
-def _joined(body: bytes | bytearray, chunk: bytes) -> bytes | bytearray:
-    """Append to a body, which grows where it is: a copy in the end would take as much again."""
+def _with(
+    body: bytes | bytearray, event: Mapping[str, Any], bytes_max: int, meter: Meter
+) -> bytes | bytearray:
+    """Append what has arrived to a body, which grows where it is: a copy in the end would take
+    as much again."""
+    if event["type"] == "http.disconnect":
+        raise CallerGone
+    chunk: bytes = event.get("body", b"")
+    if len(body) + len(chunk) > bytes_max:
+        raise BodyTooLarge(f"the body has more than {bytes_max} bytes, which is the limit")
+    meter.take(len(chunk), len(body))
     if not body:
         return chunk
     if isinstance(body, bytes):
