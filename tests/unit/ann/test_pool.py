@@ -79,6 +79,14 @@ def test_a_pool_finds_what_is_found_without_it() -> None:
         assert all(0 < each.cpu_seconds < 1 and 0 < each.seconds < 30 for each in together)
 
 
+def test_a_system_without_event_descriptors_is_told_by_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "eventfd", raising=False)
+
+    test_a_pool_finds_what_is_found_without_it()
+
+
 def test_tasks_that_nobody_waits_for_any_more_live_until_they_are_done() -> None:
     values = clustered(6_000, 64)
     search = search_of(values)
