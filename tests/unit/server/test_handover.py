@@ -265,6 +265,16 @@ def write(engine: EmbeddedEngine, batch: VectorBatch) -> None:
     engine.maintain(DOCS)
 
 
+async def under_way(app: App, put: list[Task]) -> list[asyncio.Task[Received]]:
+    """Have every query asked by a client of its own, and return when the pool has taken some."""
+    await warm_up(app)
+    tasks = [
+        asyncio.ensure_future(ask(app, port, body_of(each))) for port, each in enumerate(QUERIES)
+    ]
+    await until_some(put)
+    return tasks
+
+
 @needs_library
 def test_callers_that_are_gone_and_loops_that_end_leave_the_pool_working(
     engine: EmbeddedEngine, pool: SearchPool, tmp_path: Path
@@ -272,17 +282,12 @@ def test_callers_that_are_gone_and_loops_that_end_leave_the_pool_working(
     app, put = app_on(engine, tmp_path, pool), count_puts(pool)
 
     async def main() -> None:
-        await warm_up(app)
-        tasks = [
-            asyncio.ensure_future(ask(app, port, body_of(each)))
-            for port, each in enumerate(QUERIES)
-        ]
-        await until_some(put)
+        tasks = await under_way(app, put)
         for task in tasks[::2]:
             task.cancel()
-        found = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         gc.collect()
-        assert all(each.status == 200 for each in found if isinstance(each, Received))
+        assert [each.result().status for each in tasks[1::2]] == [200] * len(tasks[1::2])
         for task in [asyncio.ensure_future(ask(app, 7, body_of(each))) for each in QUERIES[:8]]:
             task.add_done_callback(lambda _: None)
         await asyncio.sleep(0)  # and the loop ends with all of them under way
@@ -299,12 +304,7 @@ def test_an_index_may_be_dropped_while_it_is_searched(
     app, put = app_on(engine, tmp_path, pool), count_puts(pool)
 
     async def main() -> None:
-        await warm_up(app)
-        tasks = [
-            asyncio.ensure_future(ask(app, port, body_of(each)))
-            for port, each in enumerate(QUERIES)
-        ]
-        await until_some(put)
+        tasks = await under_way(app, put)
         engine.drop_index(DOCS)
         gc.collect()
         assert {each.status for each in await asyncio.gather(*tasks)} <= {200, 404}
