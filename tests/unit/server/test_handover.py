@@ -100,7 +100,7 @@ def test_the_loop_goes_on_while_tasks_are_done_and_does_what_the_pool_will_not_t
         assert result == "done"
         assert 1.0 <= seconds < 1.5, "the CPU of tasks counts"
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 30))
 
 
 def test_work_that_is_cancelled_is_given_up_and_its_tasks_are_still_done() -> None:
@@ -117,7 +117,7 @@ def test_work_that_is_cancelled_is_given_up_and_its_tasks_are_still_done() -> No
         pool.collect()
         assert all(each.was_run for each in tasks)
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 30))
 
 
 def test_a_client_is_alone_until_another_asks_within_a_short_time() -> None:
