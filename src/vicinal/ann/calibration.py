@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from vicinal.ann import hamming, projection, signs
@@ -128,14 +129,14 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
         ]
         cost += float(scored[0].mean()) * dimensions
         if cost < best_cost:
-            near, far = (int(np.percentile(each, _MOST)) for each in scored)
+            near, far = (_most(each) for each in scored)
             recipe = Recipe(bits, scale, slack, (near, max(near, far)))
             best, best_cost = SignCodes(codes, offset, recipe), cost
     return best
 
 
 def _parts(values: Floats, row_norms: Floats, metric: Metric) -> Sequence[_Part]:
-    random = np.random.RandomState(_SEED)  # unlike the newer generators', its stream is frozen
+    random = RandomState(_SEED)  # unlike the newer generators', its stream is frozen
     chosen = np.sort(random.choice(len(values), min(_PROBES, len(values)), replace=False))
     probes = np.ascontiguousarray(values[chosen])
     everything = _Part(
@@ -211,8 +212,8 @@ def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
     exact, truth, bits = part.exact, part.truth, len(offset)
     slack = [np.zeros((len(truth.probes), depth), np.int64) for depth in DEPTHS]
     within = [np.zeros((len(truth.probes), bits), np.int64) for _ in DEPTHS]
-    for place, probe in enumerate(truth.probes):
-        code = projection.code_of_query(probe, exact.metric, offset)
+    probe_codes = projection.codes_of_queries(truth.probes, exact.metric, offset)
+    for place, (probe, code) in enumerate(zip(truth.probes, probe_codes, strict=True)):
         hammings = hamming.distances(codes, code)
         hammings[truth.same[place]] = bits
         counts = np.cumsum(np.bincount(hammings, minlength=2 * bits + 1))
@@ -266,3 +267,9 @@ def _slack(
 
     low, standard, high = (both(each) for each in EFFORTS)
     return low, standard, high
+
+
+def _most(counts: NDArray[np.int64]) -> int:
+    """Return the count that `_MOST` percent of all do not exceed."""
+    # Not numpy's percentile, which imports modules that nothing else here needs.
+    return int(np.sort(counts)[-(-len(counts) * _MOST // 100) - 1])

@@ -19,6 +19,7 @@ from functools import lru_cache
 
 import faiss
 import numpy as np
+from numpy.random import RandomState
 
 from vicinal.ann.hamming import Bits
 from vicinal.ann.library import library, projection_by
@@ -69,6 +70,12 @@ def code_of_query(query: Floats, metric: Metric, offset: Floats) -> Bits:
     return np.packbits(_projected_query(query.tobytes(), metric, len(offset)) > offset)
 
 
+def codes_of_queries(queries: Floats, metric: Metric, offset: Floats) -> Bits:
+    """Return the codes of queries ``(q, d)`` that are asked once, ``(q, bits / 8)``."""
+    projected = [_project(query, metric, len(offset)) for query in queries]
+    return np.packbits(np.stack(projected) > offset, axis=1)
+
+
 def signs_for(dimensions: int, metric: Metric, bits: int) -> Floats:
     """Return the random signs of `_mixed` for queries, ``(rounds, blocks, length)``."""
     return _Plan.of(dimensions + (metric is Metric.DOT_PRODUCT), bits).signs
@@ -90,7 +97,11 @@ def _lifted(rows: Floats, metric: Metric, scale: float) -> Floats:
 @lru_cache(maxsize=64)
 def _projected_query(query: bytes, metric: Metric, bits: int) -> Floats:
     """Project a query, ``(bits,)``; kept, as every segment of an index asks for the same."""
-    lifted = np.frombuffer(query, np.float32)
+    return _project(np.frombuffer(query, np.float32), metric, bits)
+
+
+def _project(query: Floats, metric: Metric, bits: int) -> Floats:
+    lifted = query
     if metric is not Metric.EUCLIDEAN:
         wide = lifted.astype(np.float64)
         norm = math.sqrt(wide @ wide)
@@ -162,7 +173,7 @@ class _Plan:
         """Return the plan for so many dimensions and bits."""
         exponent = max(dimensions - 1, 1).bit_length()
         length = 1 << exponent
-        random = np.random.RandomState(_SEED)  # unlike newer generators', its stream is frozen
+        random = RandomState(_SEED)  # unlike newer generators', its stream is frozen
         signs = random.randint(0, 2, (_ROUNDS, -(-bits // length), length)) * 2 - 1
         left, right = _hadamard(exponent // 2), _hadamard(exponent - exponent // 2)
         return _Plan(left, right, signs.astype(np.float32))

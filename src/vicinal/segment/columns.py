@@ -120,8 +120,7 @@ class Column:
     @classmethod
     def of(cls, index_type: IndexType, keys: Sequence[Scalar], codes: Codes) -> Self:
         """Seal a column whose keys come in any order; keys that no row has are dropped."""
-        used = np.unique(codes[codes >= 0])
-        ranked = sorted(used.tolist(), key=lambda code: keys[code])
+        ranked = sorted(_distinct(codes), key=lambda code: keys[code])
         places = np.full(len(keys) + 1, LACKING, np.int32)  # the last serves LACKING
         places[ranked] = np.arange(len(ranked), dtype=np.int32)
         return cls._of_sorted(index_type, [keys[code] for code in ranked], places[codes])
@@ -282,9 +281,17 @@ def merged(index_type: IndexType, parts: Iterable[tuple[Column | None, Ordinals]
 
 def keys_of(keys: Sequence[Scalar] | Strings | NDArray[Any], codes: Codes) -> set[str]:
     """Return the keys of a string column that these codes stand for."""
-    return {str(keys[code]) for code in np.unique(codes[codes >= 0]).tolist()}
+    return {str(keys[code]) for code in _distinct(codes)}
 
 
 def as_scalar(key: Any) -> Scalar:
     """Return a key as a plain Python value; keys of mapped columns are numpy scalars."""
     return key if isinstance(key, str) else cast(Scalar, key.item())
+
+
+def _distinct(codes: Codes) -> list[int]:
+    """Return the codes that occur, ascending, without `LACKING`."""
+    # Codes are dense, so counting them is faster than sorting; and `unique` imports modules
+    # of numpy that stay in memory.
+    occurring: list[int] = np.flatnonzero(np.bincount(codes[codes >= 0])).tolist()
+    return occurring

@@ -250,8 +250,8 @@ class ComponentFile:
         last = (starts + row_bytes - 1) // self._block_bytes
         # A row spans few blocks, so walking along it visits all of them.
         steps = range(int((last - first).max()) + 1)
-        blocks = np.unique(np.concatenate([np.minimum(first + step, last) for step in steps]))
-        unverified = blocks[~self._verified[blocks]].tolist()
+        blocks = np.concatenate([np.minimum(first + step, last) for step in steps])
+        unverified = sorted(set(blocks[~self._verified[blocks]].tolist()))
         for block in unverified:
             start = block * self._block_bytes
             self._advise("MADV_WILLNEED", start, start + self._block_bytes)

@@ -32,6 +32,18 @@ def test_a_query_that_is_a_row_has_its_code(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
+def test_queries_asked_once_have_the_codes_of_queries_that_are_kept(metric: Metric) -> None:
+    values = clustered(500, 48)
+    scale = float(np.linalg.norm(values, axis=1).max())
+    _, offset = projection.encode(values, metric, scale, 512)
+
+    codes = projection.codes_of_queries(values[:20], metric, offset)
+
+    kept = [projection.code_of_query(each, metric, offset) for each in values[:20]]
+    assert codes.tolist() == np.stack(kept).tolist()
+
+
+@pytest.mark.parametrize("metric", METRICS)
 def test_rows_encoded_later_have_the_codes_they_would_have_had(metric: Metric) -> None:
     values = clustered(500, 48)
     scale = float(np.linalg.norm(values, axis=1).max())

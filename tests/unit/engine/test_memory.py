@@ -57,6 +57,21 @@ memory.give_back()
 print(private_bytes() - before)
 """
 
+SEALS = """
+import sys
+import numpy as np
+import vicinal
+
+rows = np.sin(np.square(np.arange(400_000.0))).reshape(25_000, 16)
+with vicinal.open(sys.argv[1]) as database:
+    index = database.create_index("rows", dimensions=16, metric="cosine")
+    loaded = set(sys.modules)
+    for start in range(0, len(rows), 1_000):
+        chunk = rows[start : start + 1_000]
+        index.upsert([{"id": str(start + i), "values": row} for i, row in enumerate(chunk)])
+print(*sorted(set(sys.modules) - loaded))
+"""
+
 needs_proc = pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
 
 
@@ -75,6 +90,15 @@ def test_arrays_freed_by_another_thread_are_given_back() -> None:
 @needs_proc
 def test_a_log_keeps_nothing_in_memory_of_what_is_written_to_it(tmp_path: Path) -> None:
     assert grown_by(LOGS, str(tmp_path)) < 10_000_000
+
+
+def test_a_tail_is_sealed_without_loading_anything_that_would_stay(tmp_path: Path) -> None:
+    # What is loaded late lies among what is freed soon, and keeps whole arenas from going back.
+    command = [sys.executable, "-c", SEALS, str(tmp_path)]
+
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+    assert [each for each in loaded if each.startswith(("numpy", "vicinal"))] == []
 
 
 def test_an_allocator_that_is_not_glibc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
