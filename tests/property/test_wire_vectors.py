@@ -4,7 +4,8 @@ Holds for each way of reading an object, and all of them say the same of the sam
 """
 
 import json
-from itertools import product
+from collections.abc import Callable
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,19 @@ def outcome(
     compiled: bool,
     discard: bool,
 ) -> object:
-    """Return all that a reading gives: the batch, or the error's class and text."""
+    """Return what comes of a body that is read in this way."""
     with reading(reader, compiled=compiled):
-        try:
-            batch = vectors.read(body, content_type, DIMENSIONS, LIMITS, discard=discard)
-        except Error as error:
-            return type(error), str(error)
+        return outcome_of(
+            lambda: vectors.read(body, content_type, DIMENSIONS, LIMITS, discard=discard)
+        )
+
+
+def outcome_of(read: Callable[[], VectorBatch]) -> object:
+    """Return all that a reading gives: the batch, or the error's class and text."""
+    try:
+        batch = read()
+    except Error as error:
+        return type(error), str(error)
     check(batch)
     return batch.ids, batch.values.tobytes(), batch.namespaces, batch.metadata
 
@@ -120,6 +128,27 @@ def test_arbitrary_bytes_are_refused_or_read_alike_by_all_readers(
     first, *others = outcomes(body, content_type, discard=discard)
 
     assert others == [first] * len(others)
+
+
+@given(
+    body=bodies | damaged(bodies),
+    cuts=st.lists(st.integers(0, 300), max_size=4),
+    content_type=TYPES,
+    discard=st.booleans(),
+)
+def test_a_body_that_arrives_in_parts_is_read_or_refused_as_a_whole_one(
+    body: bytes, cuts: list[int], content_type: str | None, discard: bool
+) -> None:
+    parts = [body[start:end] for start, end in pairwise([0, *sorted(cuts), len(body)])]
+
+    def in_parts() -> VectorBatch:
+        reader = vectors.Reader(content_type, DIMENSIONS, LIMITS, discard=discard)
+        for part in parts:
+            reader.feed(bytearray(part))
+        return reader.finish()
+
+    whole = outcome(body, content_type, READERS[0], compiled=True, discard=discard)
+    assert outcome_of(in_parts) == whole
 
 
 @given(batch=batches, junk=st.lists(st.sampled_from(["x", "{", "[1]", '{"id":1}', "null"])))

@@ -14,7 +14,8 @@ from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.server.app import App, build
-from vicinal.server.calls import Event, ServerConfig
+from vicinal.server.asgi import Event
+from vicinal.server.calls import ServerConfig
 from vicinal.tokens import Tokens
 
 INDEXES = "/client/v4/accounts/acme/vectorize/v2/indexes"

@@ -15,7 +15,9 @@ READERS = (members.quick_with_simdjson, members.quick_with_msgspec, lambda text,
 """Every way of reading an object; the last leaves all to the careful reader."""
 
 
-def no_lines(text: members.Text, position: int, values: Floats) -> tuple[list[lines.Span], int]:
+def no_lines(
+    text: members.Text, position: int, values: Floats, end: int | None = None
+) -> tuple[list[lines.Span], int]:
     """Read no lines, as where `lines.read` was not compiled."""
     return [], position
 

@@ -28,17 +28,8 @@ from vicinal.errors import (
     Unavailable,
 )
 from vicinal.server import auth, bodies, logs, remote_proxy, remote_session, respond
-from vicinal.server.calls import (
-    Call,
-    Exchange,
-    Receive,
-    Reply,
-    Route,
-    Scope,
-    Send,
-    ServerConfig,
-    Services,
-)
+from vicinal.server.asgi import Receive, Scope, Send
+from vicinal.server.calls import Call, Exchange, Reply, Route, ServerConfig, Services
 from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
 from vicinal.server.routes import all_routes
@@ -202,25 +193,28 @@ class App:
             )
         self._under_way += 1
         services.metrics.under_way(self._under_way)
+        body: bodies.Body | None = None
         try:
             call.token = auth.authorize(
                 call.headers, call.account, permission, services.tokens, services.config
             )
             if route.body_bytes_max is not None:
-                call.body = await bodies.read(
+                body = bodies.Body(
                     call.receive,
                     call.headers,
                     route.body_bytes_max(services.limits),
                     self._meter,
                     services.config.body_idle_s,
                 )
-                exchange.body_bytes = len(call.body)
-                exchange.is_body_read = True
+                call.body = await body.take(route.part_bytes)
+                call.arriving = None if body.is_complete else body
             return respond.wrapped(await route.handler(call), route.form)
         finally:
             self._under_way -= 1
             services.metrics.under_way(self._under_way)
-            self._meter.give_back(exchange.body_bytes)
+            if body is not None:
+                exchange.body_bytes, exchange.is_body_read = body.count, body.is_complete
+                body.release()
 
 
 def _refused(error: Exception, exchange: Exchange) -> Reply:

@@ -7,7 +7,8 @@ holds no token is refused all the same, as its sender meant something else.
 """
 
 from vicinal.errors import Forbidden, Unauthenticated
-from vicinal.server.calls import Headers, ServerConfig
+from vicinal.server.asgi import Headers
+from vicinal.server.calls import ServerConfig
 from vicinal.tokens import Permission, Token, Tokens
 
 _WAYS_IN = "send 'Authorization: Bearer TOKEN', or 'X-Auth-Email' and 'X-Auth-Key'"

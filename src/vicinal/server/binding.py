@@ -18,7 +18,8 @@ from dataclasses import replace
 
 from vicinal.errors import BadParameter
 from vicinal.server import ai, indexes, vectors
-from vicinal.server.calls import Call, Headers, Reply, Route, ServerConfig
+from vicinal.server.asgi import Headers
+from vicinal.server.calls import Call, Reply, Route, ServerConfig
 from vicinal.wire import envelope, requests, shapes
 
 ACCOUNT_HEADER = b"x-vectorize-account"

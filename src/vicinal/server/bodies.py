@@ -1,4 +1,4 @@
-"""Reading the body of a request: whole, bounded, or not at all.
+"""Reading the body of a request: bounded, whole or part by part.
 
 A body that is too large is refused as soon as that is known. The connection stays usable
 only when the rest of the body is known to be short enough to read past; otherwise it is
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vicinal.errors import BadBody, BadContentType, BodyTooLarge, Overloaded
-from vicinal.server.calls import Headers, Receive
+from vicinal.server.asgi import Headers, Receive
 from vicinal.server.work import CallerGone
 
 _SKIPPED_TIMES_MAX = 2  # of the limit: a body up to this long is read past rather than cut off
@@ -43,62 +43,86 @@ class Meter:
         self._held -= size
 
 
-async def read(
-    receive: Receive, headers: Headers, bytes_max: int, meter: Meter, idle_s: float
-) -> bytes | bytearray:
-    """Read a whole body. What was taken from `meter` is the length of what is returned.
+class Body:
+    """The body of one request, while it arrives. Used from the event loop's thread alone.
+
+    Attributes:
+        count: How many bytes have arrived. They count for `meter` until `release`.
+        is_complete: Whether it has ended.
 
     Raises:
-        BodyTooLarge: it is, or says it will be, longer than `bytes_max`.
+        BodyTooLarge: it says that it will be longer than `bytes_max`.
         BadContentType: it is compressed.
-        BadBody: it stopped arriving.
-        Overloaded: too many bytes are held for other requests.
-        CallerGone: the client went before the end; there is nobody to answer.
     """
-    encoding = headers.get(b"content-encoding", b"identity")
-    if encoding.lower() != b"identity":
-        raise BadContentType(f"content encoding {encoding.decode('latin-1')!r} is not understood")
-    announced = _announced(headers)
-    if announced > bytes_max:
-        raise BodyTooLarge(f"the body has {announced} bytes, the limit is {bytes_max}")
-    body: bytes | bytearray = b""
-    try:
-        event = await receive()
-        body = _with(body, event, bytes_max, meter)
-        if not event.get("more_body", False):
-            return body
+
+    def __init__(
+        self, receive: Receive, headers: Headers, bytes_max: int, meter: Meter, idle_s: float
+    ) -> None:
+        encoding = headers.get(b"content-encoding", b"identity")
+        if encoding.lower() != b"identity":
+            raise BadContentType(
+                f"content encoding {encoding.decode('latin-1')!r} is not understood"
+            )
+        self.announced = _announced(headers)
+        """Bytes there will be, as its sender says; 0 where nothing is said."""
+        if self.announced > bytes_max:
+            raise BodyTooLarge(f"the body has {self.announced} bytes, the limit is {bytes_max}")
+        self.count = 0
+        self.is_complete = False
+        self._held = 0
+        self._receive = receive
+        self._bytes_max = bytes_max
+        self._meter = meter
+        self._idle_s = idle_s
+
+    async def take(self, size: int | None = None) -> bytes | bytearray:
+        """Return what arrives next: all of it, or once there are `size` bytes, these or more.
+
+        Empty only when the body has ended.
+
+        Raises:
+            BodyTooLarge: it is longer than `bytes_max`.
+            BadBody: it stopped arriving.
+            Overloaded: too many bytes are held for other requests.
+            CallerGone: the client went before the end; there is nobody to answer.
+        """
+        if self.is_complete:
+            return b""
+        part: bytes | bytearray = self._next(await self._receive())
+        if self.is_complete or (size is not None and len(part) >= size):
+            return part
+        part = bytearray(part)
         clock = asyncio.get_running_loop().time
-        async with asyncio.timeout(idle_s) as idle:
-            while event.get("more_body", False):
-                event = await receive()
-                body = _with(body, event, bytes_max, meter)
-                idle.reschedule(clock() + idle_s)
-        return body
-    except TimeoutError:
-        meter.give_back(len(body))
-        raise BadBody(f"the body stopped after {len(body)} bytes for {idle_s:g} seconds") from None
-    except BaseException:
-        meter.give_back(len(body))
-        raise
+        try:
+            async with asyncio.timeout(self._idle_s) as idle:
+                while not self.is_complete and (size is None or len(part) < size):
+                    # It grows where it is: a copy in the end would take as much again.
+                    part += self._next(await self._receive())
+                    idle.reschedule(clock() + self._idle_s)
+        except TimeoutError:
+            raise BadBody(
+                f"the body stopped after {self.count} bytes for {self._idle_s:g} seconds"
+            ) from None
+        return part
 
+    def release(self) -> None:
+        """Count what has arrived no more."""
+        self._meter.give_back(self._held)
+        self._held = 0
 
-def _with(
-    body: bytes | bytearray, event: Mapping[str, Any], bytes_max: int, meter: Meter
-) -> bytes | bytearray:
-    """Append what has arrived to a body, which grows where it is: a copy in the end would take
-    as much again."""
-    if event["type"] == "http.disconnect":
-        raise CallerGone
-    chunk: bytes = event.get("body", b"")
-    if len(body) + len(chunk) > bytes_max:
-        raise BodyTooLarge(f"the body has more than {bytes_max} bytes, which is the limit")
-    meter.take(len(chunk), len(body))
-    if not body:
+    def _next(self, event: Mapping[str, Any]) -> bytes:
+        if event["type"] == "http.disconnect":
+            raise CallerGone
+        chunk: bytes = event.get("body", b"")
+        if self.count + len(chunk) > self._bytes_max:
+            raise BodyTooLarge(
+                f"the body has more than {self._bytes_max} bytes, which is the limit"
+            )
+        self._meter.take(len(chunk), self._held)
+        self._held += len(chunk)
+        self.count += len(chunk)
+        self.is_complete = not event.get("more_body", False)
         return chunk
-    if isinstance(body, bytes):
-        body = bytearray(body)
-    body += chunk
-    return body
 
 
 def must_close(headers: Headers, bytes_max: int) -> bool:

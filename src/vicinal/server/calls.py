@@ -1,20 +1,21 @@
 """What a request is to the rest of the server: the route it met, the call and the reply.
 
 A handler is an async function from `Call` to `Reply`. It runs after its caller has been
-let in and the whole body has been read, and raises the errors of ``errors``; status codes,
-envelopes and headers are put around it by `app`.
+let in and the body has been read, or the first part of a long one, and raises the errors of
+``errors``; status codes, envelopes and headers are put around it by `app`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
 
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.limits import Limits
 from vicinal.model import IndexAddress
+from vicinal.server.asgi import Headers, Receive
+from vicinal.server.bodies import Body
 from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
 from vicinal.server.sessions import Sessions
@@ -23,14 +24,6 @@ from vicinal.tokens import Permission, Token, Tokens
 from vicinal.wire import envelope
 from vicinal.wire.codes import Message
 from vicinal.wire.openapi import Operation
-
-Scope = MutableMapping[str, Any]
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
-
-Headers = Mapping[bytes, bytes]
-"""Names in lower case; of a header that was sent twice, the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +99,7 @@ class Call:
         receive: The ASGI callable; handlers use it only to notice that the client has gone.
         token: Who is calling, None when nobody has to say.
         body: The whole of it, empty when the route reads none.
+        arriving: What follows `body`, when the route wants long bodies in parts and this is one.
     """
 
     services: Services
@@ -117,6 +111,7 @@ class Call:
     receive: Receive
     token: Token | None = None
     body: bytes | bytearray = b""
+    arriving: Body | None = None
 
     @property
     def address(self) -> IndexAddress:
@@ -152,6 +147,7 @@ class Route:
         handler: What answers.
         permission: What a token must allow, or None when no token is asked for.
         body_bytes_max: The limit that the body is held to, None when a body is not read.
+        part_bytes: How much of a longer body is read before the handler is called, None for all.
         takes_rest: Whether the last parameter of the path takes all that follows.
         addressed: Reads out of the headers what other routes have in their path, None for a
             route whose path says it.
@@ -162,6 +158,7 @@ class Route:
     handler: Handler
     permission: Permission | None
     body_bytes_max: BodyLimit | None = None
+    part_bytes: int | None = None
     takes_rest: bool = False
     form: envelope.Form = envelope.REST
     addressed: Callable[[Headers, ServerConfig], Mapping[str, str]] | None = None

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from vicinal.errors import BadParameter, RouteNotFound
 from vicinal.server import binding
-from vicinal.server.calls import Headers
+from vicinal.server.asgi import Headers
 from vicinal.server.sessions import Bindings
 
 _PREFIX = b"/miniflare/"

@@ -7,7 +7,8 @@ out a stream instead of an object when a charset follows.
 import math
 from dataclasses import replace
 
-from vicinal.server.calls import Reply, Send
+from vicinal.server.asgi import Send
+from vicinal.server.calls import Reply
 from vicinal.wire.codes import Answer
 from vicinal.wire.envelope import Form
 

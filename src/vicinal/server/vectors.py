@@ -1,8 +1,10 @@
 """The operations on vectors: the hot paths, and the ones beside them."""
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 
 from vicinal.errors import (
     BadBody,
@@ -25,9 +27,10 @@ from vicinal.errors import (
     WrongDimensions,
 )
 from vicinal.model import Accepted, Delete, IndexAddress, Insert, Upsert, VectorBatch
+from vicinal.server.bodies import Body
 from vicinal.server.calls import Call, Reply, Route, json_body, large_body
 from vicinal.server.paths import INDEX
-from vicinal.server.work import paced
+from vicinal.server.work import Workers, paced
 from vicinal.server.writes import acknowledge
 from vicinal.steps import Steps, done_here
 from vicinal.tokens import Permission
@@ -37,6 +40,9 @@ from vicinal.wire.openapi import Operation, Parameter
 
 SMALL_BODY_BYTES = 64 * 1024
 """Vectors bodies up to this length may be read in the event loop, in well under a millisecond."""
+
+PART_BYTES = 512 * 1024
+"""Vectors bodies longer than this are read part by part, each in a few milliseconds at most."""
 
 
 EFFORT_HEADER = b"vicinal-effort"
@@ -93,16 +99,47 @@ async def _write(call: Call, kind: Callable[[VectorBatch], Insert | Upsert]) -> 
     discard = requests.discards_unparsable(call.query.get("unparsable-behavior"))
     content_type = call.headers.get(b"content-type", b"").decode("latin-1") or None
 
-    def log() -> Future[Accepted]:
+    def reader() -> vectors.Reader:
         dimensions = services.engine.get_index(address).config.dimensions
-        batch = vectors.read(call.body, content_type, dimensions, services.limits, discard=discard)
-        return services.engine.append(address, kind(batch))
+        expected = len(call.body) if call.arriving is None else call.arriving.announced
+        return vectors.Reader(
+            content_type, dimensions, services.limits, bytes_expected=expected, discard=discard
+        )
 
-    if len(call.body) > SMALL_BODY_BYTES:
-        logged = await services.workers.run(log)
+    def log(reading: vectors.Reader) -> Future[Accepted]:
+        return services.engine.append(address, kind(reading.finish()))
+
+    def read_and_log() -> Future[Accepted]:
+        reading = reader()
+        reading.feed(call.body)
+        return log(reading)
+
+    if call.arriving is not None:
+        reading = reader()
+        await _feed(reading, call.body, call.arriving, services.workers)
+        logged = await services.workers.run(lambda: log(reading))
+    elif len(call.body) > SMALL_BODY_BYTES:
+        logged = await services.workers.run(read_and_log)
     else:
-        logged = await paced(services.write_pace, services.workers, address, log)
+        logged = await paced(services.write_pace, services.workers, address, read_and_log)
     return await acknowledge(call, address, logged)
+
+
+async def _feed(
+    reading: vectors.Reader, part: bytes | bytearray, arriving: Body, workers: Workers
+) -> None:
+    """Read a body while it arrives: one part in a thread, while the loop receives the next."""
+    while part:
+        fed, following = await asyncio.gather(
+            workers.run(partial(reading.feed, part)),
+            arriving.take(PART_BYTES),
+            return_exceptions=True,  # or one would go on when the other has failed
+        )
+        if isinstance(fed, BaseException):
+            raise fed
+        if isinstance(following, BaseException):
+            raise following
+        part = following
 
 
 async def get_by_ids(call: Call) -> Reply:
@@ -193,6 +230,7 @@ ROUTES = (
         insert,
         Permission.WRITE,
         large_body,
+        PART_BYTES,
     ),
     Route(
         Operation(
@@ -209,6 +247,7 @@ ROUTES = (
         upsert,
         Permission.WRITE,
         large_body,
+        PART_BYTES,
     ),
     Route(
         Operation(

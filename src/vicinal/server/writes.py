@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from vicinal.model import Accepted, IndexAddress
-from vicinal.server.calls import Call, Headers, Reply
+from vicinal.server.asgi import Headers
+from vicinal.server.calls import Call, Reply
 from vicinal.server.work import resolved, unless_gone
 from vicinal.wire import responses
 

@@ -47,28 +47,30 @@ class Records:
     form: Form
     text: Text
     frames: Iterator[tuple[int, Text]]
+    lines_before: int = 0  # of the body, when this text is a later part of it
 
     def line(self, start: int) -> int:
         """Return the number of the line that holds a position, from 1."""
-        return self.text.count(b"\n", 0, start) + 1
+        return self.lines_before + self.text.count(b"\n", 0, start) + 1
 
 
 class Lines:
     """The records of NDJSON, one a line; `position` is where it goes on, and may be moved."""
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, position: int = 0, end: int | None = None) -> None:
         self.text = text
-        self.position = 0
+        self.position = position
+        self.end = len(text) if end is None else end
 
     def __iter__(self) -> "Lines":
         return self
 
     def __next__(self) -> tuple[int, Text]:
         start = _first(self.text, self.position)
-        if start == len(self.text):
+        if start >= self.end:
             raise StopIteration
-        end = self.text.find(b"\n", start)
-        self.position = len(self.text) if end < 0 else end
+        end = self.text.find(b"\n", start, self.end)
+        self.position = self.end if end < 0 else end
         return start, self.text[start : self.position]
 
 

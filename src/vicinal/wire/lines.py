@@ -47,7 +47,9 @@ def is_built() -> bool:
     return _library() is not None
 
 
-def read(text: Text | memoryview, position: int, values: Floats) -> tuple[list[Span], int]:
+def read(
+    text: Text | memoryview, position: int, values: Floats, end: int | None = None
+) -> tuple[list[Span], int]:
     """Read the records from `position` on, up to the first one that is not read here.
 
     Args:
@@ -55,6 +57,7 @@ def read(text: Text | memoryview, position: int, values: Floats) -> tuple[list[S
         position: Where to begin; the start of a line, or before it.
         values: ``(n, d)``, C-contiguous: its first rows are written, one for each record; no more
             records than it has rows are read.
+        end: Where the text to be read ends, if not with `text`; the end of a line.
 
     Returns:
         The records, which have ids and d finite values each, and the position after the last.
@@ -65,8 +68,8 @@ def read(text: Text | memoryview, position: int, values: Floats) -> tuple[list[S
     read_text, powers = np.frombuffer(text, np.uint8), _powers()
     found = np.empty((len(values), _SPAN_LENGTH), np.int64)
     lines = _Lines(
-        read_text.ctypes.data, powers.ctypes.data, len(text), values.shape[1], len(values),
-        values.ctypes.data, found.ctypes.data, position,
+        read_text.ctypes.data, powers.ctypes.data, len(text) if end is None else end,
+        values.shape[1], len(values), values.ctypes.data, found.ctypes.data, position,
     )  # fmt: skip
     library.vicinal_read_lines(ctypes.byref(lines))
     return [tuple(row) for row in found[: lines.count].tolist()], lines.position

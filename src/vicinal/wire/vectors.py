@@ -5,8 +5,7 @@ goes further. Messages start as the live service's do and then name the place: t
 NDJSON, counted from 1, or the position in the array; the id, once it is known; the rule.
 
 This is the ingest path. `lines` reads the records that most clients send, many at a time;
-`members.quick` reads any other, its numbers are cast into the row of one array, and what can
-wait (are all values finite?) is asked once for the whole batch.
+`members.quick` reads any other, its numbers are cast into the row of one array.
 
 Metadata is parsed, checked and written again as compact JSON: what is kept is its values,
 the order of its members and its characters; what is lost is white space, escapes that were
@@ -15,14 +14,13 @@ not needed, how a fraction was spelled (1e2 is 100.0) and all but the last of a 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from vicinal import errors, metadata
 from vicinal.limits import Limits
-from vicinal.model import Mask, VectorBatch
+from vicinal.model import VectorBatch
 from vicinal.wire import framing, lines, members
 
 _LINES_AT_ONCE = 500  # ours: 5 ms of reading without the interpreter's lock
@@ -54,34 +52,90 @@ def read(
         BadContentType: the body is in no known form.
     """
     text = bytes(body) if isinstance(body, memoryview) else body
-    try:
-        records = framing.split(text, content_type, record_bytes_max=limits.record_bytes_max)
-    except members.Malformed as error:
-        raise errors.BadRecord(f"failed to parse upsert vectors request: {error}") from None
-    collector = _Collector(records, dimensions, limits, discard=discard)
-    try:
-        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, found later
-            collector.collect()
-    except members.Malformed as error:
-        raise errors.BadRecord(
-            "failed to parse upsert vectors request in json format: line None was not expected "
-            f"format (after {collector.count} records: {error})"
-        ) from None
-    found = collector.batch()
-    if collector.is_finite and not collector.holes:
-        return found
-    finite = np.isfinite(found.values)
-    is_whole: Mask = np.logical_and.reduce(finite, axis=1)
-    is_whole[collector.holes] = False
-    if is_whole.all():
-        return found
-    if discard:
-        return _only(found, np.flatnonzero(is_whole).tolist())
-    row = int(np.argmin(is_whole))
-    again = framing.split(text, content_type, record_bytes_max=limits.record_bytes_max)
-    start, record = next(islice(again.frames, collector.ordinals[row], None))
-    position = int(np.argmin(finite[row]))
-    raise _complaint(records, collector.ordinals[row], start, _beyond_float32(record, position))
+    reader = Reader(content_type, dimensions, limits, bytes_expected=len(text), discard=discard)
+    reader.feed(text)
+    return reader.finish()
+
+
+class Reader:
+    """Reads a body whose text arrives in parts: what `read` does, and with the same errors.
+
+    Lines are read as soon as they are whole, if the first is one that `lines` reads. Any other
+    body is kept until it has ended. Not thread-safe; after an error it is of no more use.
+
+    Args:
+        content_type, dimensions, limits, discard: As for `read`.
+        bytes_expected: How long the body will be, as far as that is known; it may be wrong.
+    """
+
+    def __init__(
+        self, content_type: str | None, dimensions: int, limits: Limits, *,
+        bytes_expected: int = 0, discard: bool = False,
+    ) -> None:  # fmt: skip
+        self._content_type = content_type
+        self._limits = limits
+        self._collector = _Collector(dimensions, limits, discard=discard)
+        self._collector.expect(bytes_expected)
+        self._are_lines: bool | None = None  # None before the first part
+        self._kept: members.Text = b""  # what has arrived and is not read; of lines, one at most
+        self._lines_before = 0  # what is kept, or the next part
+
+    def feed(self, part: members.Text) -> None:
+        """Take the next part of the body, which the reader may keep.
+
+        Raises:
+            InvalidInput: what has arrived is refused, as by `read`.
+        """
+        if self._are_lines is None:
+            self._are_lines = self._begins_with_line(part)
+        start = 0
+        if self._kept:
+            start = part.find(b"\n") + 1 if self._are_lines else len(part)
+            self._keep(part[:start] if start else part)
+            if not self._are_lines or not start:
+                return
+            self._read_lines(self._kept, 0, len(self._kept))
+            self._kept = b""
+        end = part.rfind(b"\n") + 1 if self._are_lines else 0
+        self._read_lines(part, start, end)
+        self._lines_before += part.count(b"\n", 0, end)
+        self._kept = part[end:] if end else part
+
+    def finish(self) -> VectorBatch:
+        """Return the batch, now that the body has ended.
+
+        Raises:
+            InvalidInput: the body is refused, as by `read`.
+        """
+        if self._are_lines:
+            self._read_lines(self._kept, 0, len(self._kept))
+        else:
+            try:
+                records = framing.split(
+                    self._kept, self._content_type, record_bytes_max=self._limits.record_bytes_max
+                )
+            except members.Malformed as error:
+                raise errors.BadRecord(f"failed to parse upsert vectors request: {error}") from None
+            self._collector.collect(records)
+        return self._collector.batch()
+
+    def _begins_with_line(self, part: members.Text) -> bool:
+        """Tell whether a body is lines by its first one; that of a single record may not tell."""
+        end = part.find(b"\n") + 1
+        row = np.empty((1, self._collector.dimensions), np.float32)
+        return bool(end and lines.read(part, 0, row, end)[0])
+
+    def _read_lines(self, text: members.Text, start: int, end: int) -> None:
+        if start < end:
+            frames = framing.Lines(text, start, end)
+            self._collector.collect(
+                framing.Records(framing.Form.NDJSON, text, frames, self._lines_before)
+            )
+
+    def _keep(self, text: members.Text) -> None:
+        if isinstance(self._kept, bytes):
+            self._kept = bytearray(self._kept)
+        self._kept += text
 
 
 def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -> VectorBatch:
@@ -142,76 +196,96 @@ class _Refused(Exception):
 
 
 class _Collector:
-    """Takes the records of a body in turn.
+    """Takes the records of a body in turn."""
 
-    Attributes:
-        count: How many were taken.
-        ordinals: Which of them each row is.
-        holes: Rows of records that turned out to be none, when those are dropped.
-        is_finite: Whether all values are known to be finite.
-    """
-
-    def __init__(
-        self, records: framing.Records, dimensions: int, limits: Limits, *, discard: bool
-    ) -> None:
-        self.count = 0
-        self.ordinals: list[int] = []
-        self.holes: list[int] = []
-        self.is_finite = True
-        # No record is shorter than one with an empty id and digits alone: this bounds memory.
-        shortest = _EMPTY_RECORD_BYTES - 1 + 2 * dimensions - 1
-        rows_max = min(limits.batch_vectors_max, len(records.text) // shortest)
-        self._values = np.empty((rows_max, dimensions), dtype=np.float32)
+    def __init__(self, dimensions: int, limits: Limits, *, discard: bool) -> None:
+        self.dimensions = dimensions
+        self._count = 0
+        self._values = np.empty((0, dimensions), dtype=np.float32)
         self._ids: list[str] = []
         self._namespaces: list[str] = []
         self._metadata: list[bytes] = []
-        self._records = records
-        self._dimensions = dimensions
+        self._holes: list[int] = []  # rows of records that were dropped
         self._limits = limits
         self._discard = discard
 
-    def collect(self) -> None:
-        """Take all records, those on lines many at a time."""
-        frames = self._records.frames
-        while True:
-            if isinstance(frames, framing.Lines):
-                self._take_lines(frames)
-            frame = next(frames, None)
-            if frame is None:
-                return
-            self._take(*frame)
+    def expect(self, text_bytes: int) -> None:
+        """Make room for all records that so much more text may hold.
+
+        Rows not written to take no memory yet.
+        """
+        # No record is shorter than one with an empty id and digits alone: this bounds memory.
+        shortest = _EMPTY_RECORD_BYTES - 1 + 2 * self.dimensions - 1
+        count = len(self._ids)
+        wanted = min(count + text_bytes // shortest + 1, self._limits.batch_vectors_max)
+        if wanted > len(self._values):
+            grown = np.empty((max(wanted, 2 * count), self.dimensions), dtype=np.float32)
+            grown[:count] = self._values[:count]
+            self._values = grown
+
+    def collect(self, records: framing.Records) -> None:
+        """Take all these records, those on lines many at a time.
+
+        Raises:
+            InvalidInput: as `read`.
+        """
+        frames = records.frames
+        if isinstance(frames, framing.Lines):
+            self.expect(frames.end - frames.position)
+        else:
+            self.expect(len(records.text))
+        try:
+            while True:
+                if isinstance(frames, framing.Lines):
+                    self._take_lines(records, frames)
+                frame = next(frames, None)
+                if frame is None:
+                    return
+                self._take(records, *frame)
+        except members.Malformed as error:
+            raise errors.BadRecord(
+                "failed to parse upsert vectors request in json format: line None was not "
+                f"expected format (after {self._count} records: {error})"
+            ) from None
 
     def batch(self) -> VectorBatch:
         """Return what was collected."""
         values = self._values[: len(self._ids)]
-        return VectorBatch(self._ids, values, self._namespaces, self._metadata)
+        found = VectorBatch(self._ids, values, self._namespaces, self._metadata)
+        if not self._holes:
+            return found
+        return _only(found, sorted({*range(len(self._ids))} - {*self._holes}))
 
-    def _take(self, start: int, text: members.Text) -> None:
-        if self.count == self._limits.batch_vectors_max:
-            raise _too_many(self.count)
-        self.count += 1
+    def _take(self, records: framing.Records, start: int, text: members.Text) -> None:
+        if self._count == self._limits.batch_vectors_max:
+            raise _too_many(self._count)
+        self._count += 1
+        row = self._values[len(self._ids)]
         try:
-            record = _record(text, self._dimensions, self._limits)
+            record = _record(text, self.dimensions, self._limits)
+            with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite
+                row[:] = record.values
+            finite = np.isfinite(row)
+            if not finite.all():
+                raise _beyond_float32(text, int(np.argmin(finite)))
         except _Refused as refused:
-            self._refuse(start, refused)
+            self._refuse(records, start, refused)
             return
-        self._values[len(self._ids)] = record.values
-        self.is_finite = False
         self._add(record.id, record.namespace, record.metadata)
 
-    def _take_lines(self, frames: framing.Lines) -> None:
+    def _take_lines(self, records: framing.Records, frames: framing.Lines) -> None:
         while True:
             first = len(self._ids)
-            room = min(len(self._values) - first, self._limits.batch_vectors_max - self.count)
+            room = min(len(self._values) - first, self._limits.batch_vectors_max - self._count)
             free = self._values[first : first + min(room, _LINES_AT_ONCE)]
-            spans, frames.position = lines.read(frames.text, frames.position, free)
+            spans, frames.position = lines.read(frames.text, frames.position, free, frames.end)
             for span in spans:
-                self.count += 1
+                self._count += 1
                 try:
                     self._add(*self._named(frames.text, span))
                 except _Refused as refused:
-                    self._refuse(span[0], refused)
-                    self.holes.append(len(self._ids))
+                    self._refuse(records, span[0], refused)
+                    self._holes.append(len(self._ids))
                     self._add("", "", b"")
             if not spans:
                 return
@@ -237,18 +311,17 @@ class _Collector:
                 found = members.quick(member, "values")
                 if found is not None:
                     return vector_id, namespace, _blob(found["metadata"], vector_id, limits)
-        record = _record(text[start:end], self._dimensions, limits)
+        record = _record(text[start:end], self.dimensions, limits)
         return record.id, record.namespace, record.metadata
 
     def _add(self, vector_id: str, namespace: str, blob: bytes) -> None:
         self._ids.append(vector_id)
         self._namespaces.append(namespace)
         self._metadata.append(blob)
-        self.ordinals.append(self.count - 1)
 
-    def _refuse(self, start: int, refused: _Refused) -> None:
+    def _refuse(self, records: framing.Records, start: int, refused: _Refused) -> None:
         if not (self._discard and refused.error is errors.BadRecord):
-            raise _complaint(self._records, self.count - 1, start, refused) from None
+            raise _complaint(records, self._count - 1, start, refused) from None
 
 
 def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:

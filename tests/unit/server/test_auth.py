@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from vicinal.errors import Forbidden, Unauthenticated
+from vicinal.server.asgi import Headers
 from vicinal.server.auth import authorize, secret_in
-from vicinal.server.calls import Headers, ServerConfig
+from vicinal.server.calls import ServerConfig
 from vicinal.tokens import Permission, Tokens
 
 OPEN = ServerConfig()

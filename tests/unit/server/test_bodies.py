@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.asgi import Conversation
 from vicinal.errors import BadBody, BadContentType, BodyTooLarge, Overloaded
-from vicinal.server.bodies import Meter, must_close, read
-from vicinal.server.calls import Headers
+from vicinal.server.asgi import Headers
+from vicinal.server.bodies import Body, Meter, must_close
 from vicinal.server.work import CallerGone
 
 
@@ -19,7 +19,12 @@ def read_all(
     meter: Meter | None = None,
     idle_s: float = 30.0,
 ) -> bytes | bytearray:
-    return asyncio.run(read(talk.receive, headers or {}, bytes_max, meter or Meter(1000), idle_s))
+    body = Body(talk.receive, headers or {}, bytes_max, meter or Meter(1000), idle_s)
+    try:
+        return asyncio.run(body.take())
+    except BaseException:
+        body.release()
+        raise
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,20 @@ def read_all(
 )
 def test_a_body_up_to_the_limit_is_read_however_it_is_cut(chunks: list[bytes]) -> None:
     assert read_all(Conversation(chunks)) == b"".join(chunks)
+
+
+def test_a_body_in_parts_is_all_there() -> None:
+    async def parts() -> list[bytes]:
+        talk = Conversation([b"0", b"123", b"", b"4", b"56", b"789"])
+        body = Body(talk.receive, {}, 10, Meter(1000), 30.0)
+        found = []
+        while not body.is_complete:
+            found.append(bytes(await body.take(3)))
+        assert await body.take(3) == b""
+        assert body.count == 10
+        return found
+
+    assert asyncio.run(parts()) == [b"0123", b"456", b"789"]
 
 
 @pytest.mark.parametrize("chunks", [[b"0123456789a"], [b"0123456789", b"a"], [b"x"] * 11])

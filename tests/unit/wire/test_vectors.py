@@ -21,7 +21,7 @@ from vicinal.errors import (
 )
 from vicinal.limits import Limits
 from vicinal.model import VectorBatch
-from vicinal.wire import vectors
+from vicinal.wire import lines, vectors
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -547,3 +547,30 @@ def test_a_body_cut_anywhere_is_refused_or_holds_whole_records(cut: int) -> None
 
     assert list(batch.ids) == ["a", "b", "c"][: len(batch)]
     assert NDJSON[:cut].rstrip().endswith("}")
+
+
+def test_a_line_is_read_when_it_is_whole_and_refused_before_the_body_has_ended(
+    compiled: bool,
+) -> None:
+    reader = vectors.Reader(None, 3, LIMITS)
+    reader.feed(f"{line()}\n{line(id='b')[:-3]}".encode())
+
+    if compiled and lines.is_built():
+        with pytest.raises(BadRecord, match=r"line 2, id \"b\""):
+            reader.feed(b'"x"]}\n')
+    else:
+        reader.feed(b'"x"]}\n')
+        with pytest.raises(BadRecord, match=r"line 2, id \"b\""):
+            reader.finish()
+
+
+def test_room_is_made_for_more_than_was_announced() -> None:
+    reader = vectors.Reader(None, 3, LIMITS, bytes_expected=10)
+    ids = [str(number) for number in range(1_000)]
+
+    for each in ids:
+        reader.feed(f"{line(id=each)}\n".encode())
+
+    batch = reader.finish()
+    assert batch.ids == ids
+    assert batch.values.tolist() == [[1, 2, 3]] * 1_000
