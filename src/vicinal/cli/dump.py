@@ -104,7 +104,7 @@ def _dump_index(folder: Path, rows: int) -> None:
                 str(each.seqno),
                 each.mutation_id,
                 _time(each.accepted_at),
-                f"{len(each.payload):,}",
+                f"{each.payload.size:,}",
                 _described(each.mutation),
             )
             for each in entries[:rows]

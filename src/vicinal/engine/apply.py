@@ -108,7 +108,7 @@ class State:
         self._applied_seqno, self._applied_mutation = entry.seqno, entry.mutation_id
         self._applied_at = at
         self.unsealed_count += 1
-        self.unsealed_bytes += len(entry.payload)
+        self.unsealed_bytes += entry.payload.size
 
     def snapshot(self) -> Snapshot:
         """Return the state as readers may see it."""

@@ -37,6 +37,7 @@ from vicinal.engine.lanes import Lane
 from vicinal.engine.log import Entry, Log
 from vicinal.engine.maintenance import Maintenance
 from vicinal.engine.options import EngineOptions
+from vicinal.engine.records import Payload
 from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import (
@@ -80,7 +81,7 @@ class _Pending:
 
     mutation: Mutation
     mutation_id: str
-    payload: bytes
+    payload: Payload
     accepted: Future[Accepted]
 
 
@@ -149,9 +150,9 @@ class OpenIndex:
     def append(self, mutation: Mutation) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         payload = records.encode(mutation)
-        if len(payload) > PAYLOAD_BYTES_MAX:
+        if payload.size > PAYLOAD_BYTES_MAX:
             raise BodyTooLarge(
-                f"the mutation takes {len(payload)} bytes, the maximum is {PAYLOAD_BYTES_MAX}"
+                f"the mutation takes {payload.size} bytes, the maximum is {PAYLOAD_BYTES_MAX}"
             )
         mutation_id = str(uuid.uuid4())
         accepted: Future[Accepted] = Future()
@@ -161,7 +162,7 @@ class OpenIndex:
             self._appended_at, self._is_tidy = time.monotonic(), False
             self._check_room()
             self._check_limits(mutation)
-            self._resources.queue.take(len(payload))
+            self._resources.queue.take(payload.size)
             self._declare(mutation)
             self._appended_vectors += _vector_count(mutation)
             self._commit_lane.put([_Pending(mutation, mutation_id, payload, accepted)])
@@ -251,7 +252,7 @@ class OpenIndex:
             lane.join()
         with self._applied:
             self._applied.notify_all()
-        self._resources.queue.give(sum(len(each.entry.payload) for each in self._delayed))
+        self._resources.queue.give(sum(each.entry.payload.size for each in self._delayed))
         if self._failure is None:
             self._log.close()
         else:
@@ -271,7 +272,7 @@ class OpenIndex:
         except Exception as error:
             self._fail(_as_failure(error, self.index.name))
         if self._failure is not None:
-            self._resources.queue.give(sum(len(each.payload) for each in pending))
+            self._resources.queue.give(sum(each.payload.size for each in pending))
             for each in pending:
                 each.accepted.set_exception(self._failure)
             return
@@ -316,7 +317,7 @@ class OpenIndex:
                     is_full = self._is_seal_due()
         except Exception as error:
             self._fail(_as_failure(error, self.index.name))
-        self._resources.queue.give(sum(len(each.entry.payload) for each in logged))
+        self._resources.queue.give(sum(each.entry.payload.size for each in logged))
         with self._applied:
             self._applied.notify_all()
         if is_full:

@@ -1,6 +1,8 @@
 """The log and the manifest of one index: what is durable, in one SQLite file.
 
     mutation    every acknowledged mutation that no segment holds yet, by seqno
+    piece       the rest of a mutation whose payload is long, in pieces: SQLite and its driver
+                copy a value several times, which of megabytes costs more than all else
     manifest    one row: which segments and metadata indexes there are, and up to which
                 seqno they contain the log (`Manifest`)
     tombstone   which rows of a segment were dead at that seqno, as a bitmap
@@ -22,6 +24,7 @@ low-water mark (`storage.mark`) that a killed process leaves behind.
 
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -31,6 +34,7 @@ import msgspec
 import numpy as np
 
 from vicinal.engine import records
+from vicinal.engine.records import Payload
 from vicinal.errors import Corruption
 from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
 from vicinal.segment.build import NumberedIndex
@@ -48,12 +52,17 @@ from vicinal.storage.sqlite import (
 FORMAT_VERSION = 1
 FILE_NAME = "index.db"
 MARK_NAME = "acknowledged"
+PIECE_BYTES = 64 << 10
+"""Of a longer payload each piece has so many: less than glibc gives back to the system at once."""
+
+_PIECES_BITS = 24  # of the key of a piece: its number within the mutation
 _TRIM_BYTES = 4 << 20  # removed in one transaction; about 10 ms
 
 _SCHEMA = """
 CREATE TABLE mutation (
   seqno INTEGER PRIMARY KEY, mutation_id TEXT NOT NULL, accepted_at INTEGER NOT NULL,
-  payload BLOB NOT NULL, checksum INTEGER NOT NULL);
+  size INTEGER NOT NULL, payload BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE piece (place INTEGER PRIMARY KEY, payload BLOB NOT NULL);
 CREATE TABLE manifest (
   only INTEGER PRIMARY KEY CHECK (only = 0), document BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE tombstone (
@@ -89,12 +98,12 @@ class Entry:
     seqno: Seqno
     mutation_id: str
     accepted_at: int
-    payload: bytes
+    payload: Payload
 
     @property
     def mutation(self) -> Mutation:
         """The mutation, decoded."""
-        return records.decode(self.payload)
+        return records.decode(bytes(self.payload))
 
 
 class Log:
@@ -131,12 +140,20 @@ class Log:
     def append(self, entries: Sequence[Entry]) -> None:
         """Make entries durable in one transaction; seqnos continue the log without gaps."""
         assert entries[0].seqno == self.last_seqno + 1
-        rows = [
-            (each.seqno, each.mutation_id, each.accepted_at, each.payload, _entry_checksum(each))
-            for each in entries
-        ]
         with self._writing():
-            self._connection.executemany("INSERT INTO mutation VALUES (?, ?, ?, ?, ?)", rows)
+            for each in entries:
+                first, *others = _pieces(each.payload)
+                self._connection.execute(
+                    "INSERT INTO mutation VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        each.seqno, each.mutation_id, each.accepted_at, each.payload.size,
+                        first, _entry_checksum(each),
+                    ),
+                )  # fmt: skip
+                if others:
+                    self._connection.executemany(
+                        "INSERT INTO piece VALUES (?, ?)", enumerate(others, _place(each.seqno))
+                    )
         self.last_seqno = entries[-1].seqno
         with suppress(OSError):  # an older mark is one as well
             self._mark.write(self.last_seqno)
@@ -145,15 +162,25 @@ class Log:
         """Yield the mutations that no segment holds, in order. For opening only."""
         with translating(self.path):
             cursor = self._connection.execute(
-                "SELECT seqno, mutation_id, accepted_at, payload, checksum FROM mutation"
+                "SELECT seqno, mutation_id, accepted_at, size, payload, checksum FROM mutation"
                 " WHERE seqno > ? ORDER BY seqno",
                 (self.manifest.sealed_seqno,),
             )
-            for seqno, mutation_id, accepted_at, payload, expected in cursor:
+            for seqno, mutation_id, accepted_at, size, first, expected in cursor:
+                payload = self._payload(seqno, first)
                 entry = Entry(seqno, mutation_id, accepted_at, payload)
-                if _entry_checksum(entry) != expected:
+                if payload.size != size or _entry_checksum(entry) != expected:
                     raise Corruption(f"mutation {seqno} in {self.path} fails its checksum")
                 yield entry
+
+    def _payload(self, seqno: int, first: object) -> Payload:
+        """Put a payload together; what is damaged may be no bytes at all, and is left out."""
+        others = self._connection.execute(
+            "SELECT payload FROM piece WHERE place >= ? AND place < ? ORDER BY place",
+            (_place(seqno), _place(seqno + 1)),
+        )
+        pieces = [first, *(piece for (piece,) in others)]
+        return Payload((b"".join(each for each in pieces if isinstance(each, bytes)),))
 
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
         """Replace manifest and tombstones in one transaction: the only commit point.
@@ -207,15 +234,15 @@ class Log:
         while True:
             with self._writing():
                 rows = self._connection.execute(
-                    "SELECT seqno, length(payload) FROM mutation WHERE seqno <= ? ORDER BY seqno"
-                    " LIMIT 1000",
+                    "SELECT seqno, size FROM mutation WHERE seqno <= ? ORDER BY seqno LIMIT 1000",
                     (self.manifest.sealed_seqno,),
                 ).fetchall()
                 if not rows:
                     break
-                sizes = np.cumsum([length for _, length in rows])
+                sizes = np.cumsum([size for _, size in rows])
                 last = rows[min(int(np.searchsorted(sizes, _TRIM_BYTES)), len(rows) - 1)][0]
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
+                self._connection.execute("DELETE FROM piece WHERE place < ?", (_place(last + 1),))
         with self._lock, translating(self.path):
             self._connection.execute("PRAGMA shrink_memory")  # its cache of what is gone
 
@@ -283,5 +310,25 @@ def _write_manifest(connection: sqlite3.Connection, manifest: Manifest) -> None:
     )
 
 
+def _pieces(payload: Payload) -> list[bytes | memoryview]:
+    """Cut a payload that is long; one that is not is a single piece."""
+    if payload.size <= PIECE_BYTES:
+        return [bytes(payload)]
+    views = [memoryview(part) for part in payload.parts]
+    return [
+        view[start : start + PIECE_BYTES]
+        for view in views
+        for start in range(0, len(view), PIECE_BYTES)
+    ]
+
+
+def _place(seqno: int) -> int:
+    """Return the key of a mutation's first piece; all of them come before the next one's."""
+    return seqno << _PIECES_BITS
+
+
 def _entry_checksum(entry: Entry) -> int:
-    return checksum(entry.seqno, entry.mutation_id, entry.accepted_at, entry.payload)
+    value = checksum(entry.seqno, entry.mutation_id, entry.accepted_at, entry.payload.size)
+    for part in entry.payload.parts:
+        value = zlib.crc32(part, value)
+    return value

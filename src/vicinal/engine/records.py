@@ -8,6 +8,7 @@ A payload is read back by the version that wrote it or a newer one: kinds are on
 """
 
 import struct
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -25,6 +26,21 @@ from vicinal.model import (
 )
 
 _LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The bytes of a mutation, in parts that follow one another."""
+
+    parts: tuple[bytes | memoryview, ...]
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return sum(len(each) for each in self.parts)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.parts)
 
 
 class _Vectors(msgspec.Struct, frozen=True, array_like=True, tag="vectors"):
@@ -54,13 +70,14 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[_Header] = msgspec.msgpack.Decoder(_Header)
 
 
-def encode(mutation: Mutation) -> bytes:
-    """Return the payload of a mutation."""
-    values: bytes | memoryview = b""
+def encode(mutation: Mutation) -> Payload:
+    """Return the payload of a mutation; values of vectors are not copied."""
+    values: tuple[memoryview, ...] = ()
     header: _Header
     match mutation:
         case Insert(batch) | Upsert(batch):
-            values = np.ascontiguousarray(batch.values, "<f4").data  # copied once, below
+            flat = np.ascontiguousarray(batch.values, "<f4").reshape(-1)
+            values = (flat.view(np.uint8).data,)
             header = _Vectors(
                 is_upsert=isinstance(mutation, Upsert),
                 dimensions=batch.values.shape[1],
@@ -75,7 +92,7 @@ def encode(mutation: Mutation) -> bytes:
         case DropMetadataIndex(property_name):
             header = _DropMetadataIndex(property_name)
     encoded = _encoder.encode(header)
-    return b"".join((_LENGTH.pack(len(encoded)), encoded, values))
+    return Payload((_LENGTH.pack(len(encoded)) + encoded, *values))
 
 
 def decode(payload: bytes) -> Mutation:

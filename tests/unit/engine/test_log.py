@@ -12,9 +12,10 @@ import pytest
 
 from vicinal.engine import log as log_module
 from vicinal.engine import records
-from vicinal.engine.log import FILE_NAME, MARK_NAME, Entry, Log, Manifest
+from vicinal.engine.log import FILE_NAME, MARK_NAME, PIECE_BYTES, Entry, Log, Manifest
+from vicinal.engine.records import Payload
 from vicinal.errors import Corruption, Unavailable
-from vicinal.model import Delete, IndexType, MetadataIndex, Seqno
+from vicinal.model import Delete, IndexType, MetadataIndex, Seqno, Upsert, VectorBatch
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
 from vicinal.storage import sqlite as storage
@@ -24,6 +25,13 @@ from vicinal.storage.files import Seal
 def entry(seqno: int, size: int = 1) -> Entry:
     payload = records.encode(Delete([f"vector-{seqno}"] * size))
     return Entry(Seqno(seqno), f"mutation-{seqno:04}", 1_000_000 + seqno, payload)
+
+
+def long_entry(seqno: int) -> Entry:
+    values = np.sin(np.arange(100_000.0) + seqno).reshape(-1, 100).astype(np.float32)
+    ids = [str(each) for each in range(len(values))]
+    batch = VectorBatch(ids, values, [""] * len(ids), [b""] * len(ids))
+    return replace(entry(seqno), payload=records.encode(Upsert(batch)))
 
 
 def entries(first: int, last: int) -> list[Entry]:
@@ -73,6 +81,40 @@ def test_entries_come_back_as_they_were_in_order(folder: Path) -> None:
         assert log.last_seqno == 4
         assert list(log.entries()) == entries(1, 4)
         assert next(each.mutation for each in log.entries()) == Delete(["vector-1"])
+
+
+def test_a_long_mutation_comes_back_as_it_was(folder: Path) -> None:
+    written = [long_entry(1), entry(2), long_entry(3)]
+    with opened(folder) as log:
+        log.append(written)
+
+    with opened(folder) as log:
+        found = list(log.entries())
+    assert [(each.seqno, each.mutation_id, bytes(each.payload)) for each in found] == [
+        (each.seqno, each.mutation_id, bytes(each.payload)) for each in written
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        (1, 1),
+        (PIECE_BYTES, 1),
+        (PIECE_BYTES + 1, 2),
+        (2 * PIECE_BYTES, 2),
+        (2 * PIECE_BYTES + 1, 3),
+    ],
+)
+def test_only_a_long_mutation_is_in_pieces(folder: Path, size: int, count: int) -> None:
+    written = Entry(Seqno(1), "m", 1, Payload((bytes(size),)))
+    with opened(folder) as log:
+        log.append([written])
+
+    connection = sqlite3.connect(folder / FILE_NAME)
+    assert connection.execute("SELECT count(*) + 1 FROM piece").fetchone() == (count,)
+    connection.close()
+    with opened(folder) as log:
+        assert list(log.entries()) == [written]
 
 
 def test_the_manifest_comes_back_as_it_was(folder: Path) -> None:
@@ -128,13 +170,16 @@ def test_sealed_mutations_are_not_replayed_and_are_trimmed_in_steps(
     monkeypatch.setattr(log_module, "_TRIM_BYTES", 100)
     with opened(folder) as log:
         log.append([entry(seqno, size=5) for seqno in range(1, 21)])
-        log.commit(Manifest(sealed_seqno=Seqno(17)), {})
-        assert seqnos(log) == [18, 19, 20]
+        log.append([long_entry(21), long_entry(22)])
+        log.commit(Manifest(sealed_seqno=Seqno(21)), {})
+        assert seqnos(log) == [22]
         log.trim()
 
-    count = "SELECT count(*), min(seqno) FROM mutation"
     connection = sqlite3.connect(folder / FILE_NAME)
-    assert connection.execute(count).fetchone() == (3, 18)
+    count = "SELECT count(*), min(seqno) FROM mutation"
+    assert connection.execute(count).fetchone() == (1, 22)
+    pieces = "SELECT count(*), min(place) FROM piece"
+    assert connection.execute(pieces).fetchone() == (7, 22 << 24)
     connection.close()
 
 
@@ -200,7 +245,7 @@ def test_an_append_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.M
 
 
 COPIED_FROM_THE_NEXT = (
-    "REPLACE INTO mutation SELECT 2, mutation_id, accepted_at, payload, checksum"
+    "REPLACE INTO mutation SELECT 2, mutation_id, accepted_at, size, payload, checksum"
     " FROM mutation WHERE seqno = 3"
 )
 DAMAGE_TO_A_MUTATION = [
@@ -210,6 +255,7 @@ DAMAGE_TO_A_MUTATION = [
     "UPDATE mutation SET mutation_id = CAST(x'ff' AS TEXT) WHERE seqno = 2",
     "UPDATE mutation SET mutation_id = CAST(mutation_id AS BLOB) WHERE seqno = 2",
     "UPDATE mutation SET accepted_at = accepted_at + 1 WHERE seqno = 2",
+    "UPDATE mutation SET size = size + 1 WHERE seqno = 2",
     "UPDATE mutation SET payload = payload || x'00' WHERE seqno = 2",
     "UPDATE mutation SET payload = x'' WHERE seqno = 2",
     "UPDATE mutation SET checksum = checksum + 1 WHERE seqno = 2",
@@ -224,6 +270,25 @@ def test_a_change_to_any_field_of_a_mutation_is_noticed(folder: Path, statement:
     execute(folder, statement)
 
     with pytest.raises(Corruption, match=r"index\.db"), opened(folder) as log:
+        list(log.entries())
+
+
+DAMAGE_TO_A_PIECE = [
+    "DELETE FROM piece WHERE place = (SELECT max(place) FROM piece)",
+    "DELETE FROM piece WHERE place = (SELECT min(place) FROM piece)",
+    "UPDATE piece SET place = place + 9 WHERE place = (SELECT min(place) FROM piece)",
+    "UPDATE piece SET payload = x'00' WHERE place = (SELECT max(place) FROM piece)",
+    "INSERT INTO piece SELECT max(place) + 1, x'00' FROM piece",
+]
+
+
+@pytest.mark.parametrize("statement", DAMAGE_TO_A_PIECE)
+def test_a_change_to_any_piece_of_a_mutation_is_noticed(folder: Path, statement: str) -> None:
+    with opened(folder) as log:
+        log.append([long_entry(1), entry(2)])
+    execute(folder, statement)
+
+    with pytest.raises(Corruption, match=r"mutation 1 in .*index\.db"), opened(folder) as log:
         list(log.entries())
 
 

@@ -44,14 +44,15 @@ LOGS = """
 import sys
 from pathlib import Path
 from vicinal.engine.log import Entry, Log
+from vicinal.engine.records import Payload
 from vicinal.model import Seqno
 
 folder = Path(sys.argv[1])
 Log.create(folder)
 log = Log(folder)
-log.append([Entry(Seqno(1), "m", 0, bytes(1_000))])
+log.append([Entry(Seqno(1), "m", 0, Payload((bytes(1_000),)))])
 before = private_bytes()
-log.append([Entry(Seqno(2), "m", 0, bytes(40_000_000))])
+log.append([Entry(Seqno(2), "m", 0, Payload((bytes(40_000_000),)))])
 log.trim()
 memory.give_back()
 print(private_bytes() - before)
