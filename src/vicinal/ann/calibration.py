@@ -1,17 +1,21 @@
 """Measures what sign codes it takes for the rows of a segment, and whether any will do.
 
-There are data that no number of bits orders well, and how much slack a search needs depends
-on the data, too (`signs`). So rows of the segment serve as queries: their exact answers are
-computed, and for each true neighbour how much slack would have found it. The slack of an
-effort is what finds the share of neighbours that the effort promises: among all rows, and
-among a tenth of them or fewer, where neighbours are as far away as they are under a filter,
-or from queries that are unlike any row. Of the code lengths, the one is kept whose searches
-cost least by a simple model; when none reaches `RECALL_MIN`, there are no codes and the
-segment is searched exactly.
+There are data that no number of bits orders well, and how much slack a search needs depends on
+the data, too (`signs`). So rows of the segment serve as queries: their exact answers are
+computed, and for each true neighbour how much slack would have found it. The slack of an effort
+is what finds the share of neighbours that the effort promises: among all rows, and among a
+tenth of them or fewer, where neighbours are as far away as they are under a filter, or from
+queries that are unlike any row. Copies tell nothing: those of a probe are left out, and
+neighbours that are copies of each other are one sample, so that there may be few samples, and
+more slack for the want of them. Of the code lengths, the one is kept whose searches cost least
+by a simple model; when none reaches `RECALL_MIN`, there are no codes and the segment is
+searched exactly.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.random import RandomState
@@ -42,7 +46,14 @@ _SMALL_ROWS = 30_000  # up to so many, more slack costs next to nothing
 _SMALL_MARGINS = {Effort.LOW: 0.0, Effort.STANDARD: 0.034, Effort.HIGH: 0.05}
 _MOST = 80  # percent of searches that open no more rows than a recipe says
 _PROBES = 160
-_SAME = 1e-5  # relative difference below which two rows are one
+_DRAWN_TIMES = 2  # as many rows are drawn, as some may be copies of others
+_SAMPLES = 10  # neighbours of a probe that are looked at for copies
+# Rows are copies when their squared distance is at most this share of that to the mean, which
+# changes a bit of a hundred, or of their squared norm, which is what float32 tells.
+_SAME = 1e-3
+_SAME_ROUNDED = 1e-5
+_TINY = np.finfo(np.float32).tiny
+_CONFIDENCE = 0.95
 _TIED = 32  # more neighbours than the deepest are looked at, as they may tie with it
 _CHUNK_ROWS = 16_384
 _THINNED = 10  # of so many rows one is left
@@ -62,15 +73,36 @@ class _Truth:
 
     Attributes:
         probes: ``(p, d)``.
-        rows: ``(p, deepest + tied)``: the nearest rows other than the probe itself.
+        rows: ``(p, deepest + tied)``: the nearest rows that are not copies of the probe.
         distances: Of those, ascending (`_comparable`).
-        same: For each probe, the rows that equal it.
+        same: For each probe, the rows that are copies of it.
+        samples: For each of `DEPTHS`, how many of `_SAMPLES` neighbours of each probe, evenly
+            spread, are no copies of each other.
     """
 
     probes: Floats
     rows: NDArray[np.int64]
     distances: Floats
     same: Sequence[Ordinals]
+    samples: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """Rows that serve as queries, no two of them copies.
+
+    Attributes:
+        values: ``(p, d)``.
+        centre: ``(d,)``: what is taken off all rows to compare them: nothing, but under the
+            Euclidean metric, where squared norms of rows that are far from the origin would
+            hide how far they are apart, the mean of some.
+        within: ``(p,)``: how far copies may be, in squared norms of the probe without the
+            centre; under cosine, of rows of norm one.
+    """
+
+    values: Floats
+    centre: Floats
+    within: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +122,12 @@ class _Needs:
         slack: For each of `DEPTHS` ``(p, k)``: bits of slack that find each neighbour.
         within: For each of `DEPTHS` ``(p, bits)``: how many rows' codes lie within the reach
             and so many bits.
+        samples: For each of `DEPTHS`, those of the `_Truth`.
     """
 
     slack: tuple[NDArray[np.int64], ...]
     within: tuple[NDArray[np.int64], ...]
+    samples: tuple[int, ...]
 
 
 def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None:
@@ -108,6 +142,7 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
     scale = float(row_norms.max()) if metric is Metric.DOT_PRODUCT else 1.0
     if row_count < signs.ROWS_MIN or scale == 0.0 or not np.isfinite(scale):
         return None
+    is_small = row_count <= _SMALL_ROWS
     parts = _parts(values, row_norms, metric)
     best: SignCodes | None = None
     best_cost = float(row_count * dimensions)  # of measuring every row
@@ -118,7 +153,7 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
             break
         codes, offset = projection.encode(values, metric, scale, bits)
         needs = [_needs(codes[part.rows], offset, part) for part in parts]
-        slack = _slack(needs, bits, is_small=row_count <= _SMALL_ROWS)
+        slack = _slack(needs, bits, is_small=is_small)
         if slack is None:
             continue
         scored = [
@@ -127,9 +162,11 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
                 needs[0].within, slack[EFFORTS.index(Effort.STANDARD)], strict=True
             )
         ]
+        near, far = (_most(each) for each in scored)
+        if is_small and near >= signs.OPENED_MAX:
+            continue  # reading so many here and there is slower than all, and finds less
         cost += float(scored[0].mean()) * dimensions
         if cost < best_cost:
-            near, far = (_most(each) for each in scored)
             recipe = Recipe(bits, scale, slack, (near, max(near, far)))
             best, best_cost = SignCodes(codes, offset, recipe), cost
     return best
@@ -137,8 +174,8 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
 
 def _parts(values: Floats, row_norms: Floats, metric: Metric) -> Sequence[_Part]:
     random = RandomState(_SEED)  # unlike the newer generators', its stream is frozen
-    chosen = np.sort(random.choice(len(values), min(_PROBES, len(values)), replace=False))
-    probes = np.ascontiguousarray(values[chosen])
+    drawn = random.choice(len(values), min(_DRAWN_TIMES * _PROBES, len(values)), replace=False)
+    probes = _probes(values[drawn], row_norms[drawn], metric)
     everything = _Part(
         slice(None),
         ExactIndex(values, row_norms, metric),
@@ -155,11 +192,27 @@ def _parts(values: Floats, row_norms: Floats, metric: Metric) -> Sequence[_Part]
     )
 
 
-def _truth(values: Floats, row_norms: Floats, metric: Metric, probes: Floats) -> _Truth:
-    deepest = max(DEPTHS) + _TIED
-    rows = np.zeros((len(probes), deepest), np.int64)
-    nearest = np.full((len(probes), deepest), np.inf, np.float32)
-    same: list[list[int]] = [[] for _ in probes]
+def _probes(drawn: Floats, row_norms: Floats, metric: Metric) -> _Probes:
+    """Return the first rows that are no copies of earlier ones."""
+    with np.errstate(all="ignore"):
+        centre = drawn.mean(axis=0) if metric is Metric.EUCLIDEAN else np.zeros_like(drawn[0])
+        lifted = drawn - centre
+        if metric is Metric.COSINE:
+            lifted /= np.fmax(row_norms, _TINY)[:, None]
+        spread = np.square(lifted - lifted.mean(axis=0)).sum(axis=1)
+        spread /= np.square(lifted).sum(axis=1)
+        within = np.fmax(_SAME_ROUNDED, _SAME * np.fmin(spread, 1.0))
+    every = _Probes(drawn, centre, within.astype(np.float32))
+    is_same = _comparable(drawn, row_norms, every, metric)[1]
+    first = np.flatnonzero(~np.tril(is_same, -1).any(axis=1))[:_PROBES]
+    return _Probes(drawn[first], centre, every.within[first])
+
+
+def _truth(values: Floats, row_norms: Floats, metric: Metric, probes: _Probes) -> _Truth:
+    deepest, count = max(DEPTHS) + _TIED, len(probes.values)
+    rows = np.zeros((count, deepest), np.int64)
+    nearest = np.full((count, deepest), np.inf, np.float32)
+    same: list[list[int]] = [[] for _ in range(count)]
     for start in range(0, len(values), _CHUNK_ROWS):
         end = min(start + _CHUNK_ROWS, len(values))
         near, is_same = _comparable(values[start:end], row_norms[start:end], probes, metric)
@@ -167,41 +220,74 @@ def _truth(values: Floats, row_norms: Floats, metric: Metric, probes: Floats) ->
             same[probe].append(start + row)
         both = np.concatenate([nearest, near], axis=1)
         both_rows = np.concatenate(
-            [rows, np.broadcast_to(np.arange(start, end), (len(probes), end - start))], axis=1
+            [rows, np.broadcast_to(np.arange(start, end), (count, end - start))], axis=1
         )
         kept = np.argpartition(both, deepest - 1, axis=1)[:, :deepest]
         nearest = np.take_along_axis(both, kept, axis=1)
         rows = np.take_along_axis(both_rows, kept, axis=1)
     order = np.argsort(nearest, axis=1)
+    rows = np.take_along_axis(rows, order, axis=1)
+    nearest = np.take_along_axis(nearest, order, axis=1)
     return _Truth(
-        probes,
-        np.take_along_axis(rows, order, axis=1),
-        np.take_along_axis(nearest, order, axis=1),
+        probes.values,
+        rows,
+        nearest,
         [np.array(each, np.int64) for each in same],
+        tuple(
+            _sample_count(values, row_norms, metric, probes, rows[:, places], nearest[:, places])
+            for places in (slice(0, depth, depth // _SAMPLES) for depth in DEPTHS)
+        ),
     )
 
 
 def _comparable(
-    rows: Floats, row_norms: Floats, queries: Floats, metric: Metric
+    rows: Floats, row_norms: Floats, queries: _Probes, metric: Metric
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return ``(queries, rows)`` distances that order rows as the metric does.
 
-    Rows that are the same as the query are infinitely far, and told: they are found by any
-    code. So are rows whose numbers overflow.
+    Copies of the query are infinitely far, and told: they are found by any code. So are rows
+    whose numbers overflow.
     """
     with np.errstate(all="ignore"):
-        dots = np.ascontiguousarray(projection.products(rows, queries).T)
-        query_norms = np.linalg.norm(queries, axis=1)[:, None]
-        if metric is Metric.DOT_PRODUCT:
-            distances = -dots
-        elif metric is Metric.EUCLIDEAN:
-            distances = np.square(row_norms) - 2 * dots
-        else:
+        if metric is Metric.EUCLIDEAN:
+            rows = rows - queries.centre
+            row_norms = np.linalg.norm(rows, axis=1)
+        centred = queries.values - queries.centre
+        dots = np.ascontiguousarray(projection.products(rows, centred).T)
+        norms = np.linalg.norm(centred, axis=1)[:, None]
+        within = queries.within[:, None]
+        if metric is Metric.COSINE:
             distances = -np.divide(dots, row_norms, out=np.zeros_like(dots), where=row_norms > 0)
-        is_same = dots >= (1 - _SAME) * np.square(query_norms)
-        is_same &= np.abs(row_norms - query_norms) <= _SAME * query_norms
+            is_same = distances <= (within / 2 - 1) * norms
+        else:
+            distances = np.square(row_norms) - 2 * dots
+            is_same = distances <= (within - 1) * np.square(norms)
+            if metric is Metric.DOT_PRODUCT:
+                distances = -dots
     distances[is_same | np.isnan(distances)] = np.inf
     return distances, is_same
+
+
+def _sample_count(
+    values: Floats,
+    row_norms: Floats,
+    metric: Metric,
+    probes: _Probes,
+    rows: NDArray[np.int64],
+    distances: Floats,
+) -> int:
+    """Return how many of ``(p, m)`` neighbours are no copies of the one before, at least 1.
+
+    Copies are as far from a probe as each other, and so next to each other.
+    """
+    near, found = values[rows], np.isfinite(distances)
+    with np.errstate(all="ignore"):
+        near -= probes.centre
+        if metric is Metric.COSINE:
+            near /= np.fmax(row_norms[rows], _TINY)[:, :, None]
+        apart = np.square(near[:, 1:] - near[:, :-1]).sum(axis=2)
+        is_same = apart <= probes.within[:, None] * np.square(near[:, :-1]).sum(axis=2)
+    return max(int(found.sum() - (is_same & found[:, 1:]).sum()), 1)
 
 
 def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
@@ -230,7 +316,7 @@ def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
             needed[place, : len(wanted)] = missing
             upto = np.maximum(np.minimum(reach + np.arange(bits), 2 * bits), opened_to)
             reached[place] = np.minimum(counts[upto], signs.OPENED_MAX)
-    return _Needs(tuple(slack), tuple(within))
+    return _Needs(tuple(slack), tuple(within), truth.samples)
 
 
 def _as_near_as(depth: int, distances: Floats) -> int:
@@ -247,9 +333,10 @@ def _slack(
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None:
     """Return the slack for each of `EFFORTS` that is enough in every part, or None."""
     near, far = (
-        [np.sort(each.slack[depth], axis=None) for each in needs] for depth in range(len(DEPTHS))
+        [(np.sort(each.slack[depth], axis=None), each.samples[depth]) for each in needs]
+        for depth in range(len(DEPTHS))
     )
-    if min(np.mean(needed < _NEVER) for needed in near) < RECALL_MIN:
+    if min(np.mean(needed < _NEVER) for needed, _ in near) < RECALL_MIN:
         return None
 
     def enough(needed: NDArray[np.int64], share: float) -> int:
@@ -260,9 +347,17 @@ def _slack(
     def both(effort: Effort) -> tuple[int, int]:
         share_near, share_far = RECALLS[effort]
         margin = round((_SMALL_MARGINS if is_small else _MARGINS)[effort] * bits)
+
+        def largest(needs: Sequence[tuple[NDArray[np.int64], int]], share: float) -> int:
+            # The error is that of the larger depth's share, as a share of 1 has none.
+            return max(
+                enough(needed, share) + _uncertainty(share_far, samples, bits)
+                for needed, samples in needs
+            )
+
         return (
-            max(enough(needed, share_near) for needed in near) + margin,
-            max(enough(needed, share_far) for needed in far),
+            min(largest(near, share_near) + margin, bits),
+            min(largest(far, share_far), bits),
         )
 
     low, standard, high = (both(each) for each in EFFORTS)
@@ -273,3 +368,18 @@ def _most(counts: NDArray[np.int64]) -> int:
     """Return the count that `_MOST` percent of all do not exceed."""
     # Not numpy's percentile, which imports modules that nothing else here needs.
     return int(np.sort(counts)[-(-len(counts) * _MOST // 100) - 1])
+
+
+def _uncertainty(share: float, samples: int, bits: int) -> int:
+    """Return by how many bits a quantile of so few samples may be too small.
+
+    What searches need is distributed about as the difference of two codes' Hamming distances
+    is, normally with a variance of ``bits / 2`` or less; and that is known of the error of a
+    quantile (Mosteller, On Some Useful Inefficient Statistics, 1946). The error that all
+    probes without copies leave is none: margins allow for it.
+    """
+    normal = NormalDist()
+    error = math.sqrt(share * (1 - share)) / normal.pdf(normal.inv_cdf(share))
+    lacking = 1 / math.sqrt(samples) - 1 / math.sqrt(_SAMPLES * _PROBES)
+    deviations = normal.inv_cdf(_CONFIDENCE) * error * max(lacking, 0.0)
+    return round(deviations * math.sqrt(bits / 2))

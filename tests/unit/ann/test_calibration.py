@@ -167,7 +167,72 @@ def test_a_row_with_many_duplicates_does_not_pass_for_easy_data() -> None:
     assert recall(values, codes, queries, Metric.COSINE, k=10) >= 0.95
 
 
+@pytest.mark.parametrize("noise", [0.0, 2e-3, 1e-2])
+@pytest.mark.parametrize("metric", METRICS)
+def test_copies_of_few_rows_are_searched_as_well_as_distinct_rows(
+    metric: Metric, noise: float
+) -> None:
+    """Eight sets of rows, as one that is easy or hard by chance says little.
+
+    Of each query the ten nearest are copies of one row, and are found or missed together: of
+    1,600 queries at low effort, 16 may miss them, give or take 4. Most miss fewer, as few
+    samples get more slack than they need half the time.
+    """
+    found = []
+    for seed in range(8):
+        rows = clustered(300, 64, seed)
+        originals, queries = rows[:100], rows[100:]
+        random = np.random.default_rng(seed)
+        values = originals[random.integers(0, len(originals), 8_000)]
+        values += np.float32(noise) * random.standard_normal(values.shape, np.float32)
+
+        codes = build(values, metric)
+
+        assert codes is not None
+        found.append(
+            [
+                recall(values, codes, queries, metric, 10, effort)
+                for effort in (Effort.LOW, Effort.STANDARD)
+            ]
+        )
+    low, standard = np.mean(found, axis=0)
+    assert low >= 0.99
+    assert standard >= 0.998
+
+
+def test_few_rows_that_are_copies_of_very_few_get_no_codes() -> None:
+    """Where most searches would open as many rows as they may, reading all is no slower."""
+    originals = clustered(300, 64)[:4]
+    values = originals[np.random.default_rng(SEED).integers(0, len(originals), 20_000)]
+
+    assert build(values, Metric.COSINE) is None
+
+
+def test_rows_that_lie_far_from_the_origin_are_not_taken_for_copies() -> None:
+    values = clustered(12_000, 96)
+
+    near = build(values, Metric.EUCLIDEAN)
+    far = build(values + np.float32(50.0), Metric.EUCLIDEAN)
+
+    assert near is not None
+    assert far is not None
+    # Were they copies, there would be few samples, and several times the slack.
+    assert np.all(np.array(far.recipe.slack) <= np.array(near.recipe.slack) + 4)
+
+
 @pytest.mark.filterwarnings("error")
+def test_rows_that_lie_far_from_the_origin_need_the_slack_that_they_need_near_it() -> None:
+    values = clustered(12_000, 96)
+
+    near, far = (build(values + np.float32(each), Metric.EUCLIDEAN) for each in (0, 100))
+
+    assert near is not None
+    assert far is not None
+    assert far.recipe.bits == near.recipe.bits
+    apart = np.abs(np.array(far.recipe.slack) - np.array(near.recipe.slack))
+    assert apart.max() <= near.recipe.bits // 100
+
+
 def test_rows_whose_norms_overflow_are_not_lost() -> None:
     values = clustered(signs.ROWS_MIN, 16)
     values[5] = 3e38
