@@ -55,7 +55,7 @@ _SAME_ROUNDED = 1e-5
 _TINY = np.finfo(np.float32).tiny
 _CONFIDENCE = 0.95
 _TIED = 32  # more neighbours than the deepest are looked at, as they may tie with it
-_CHUNK_ROWS = 16_384
+_CHUNK_ROWS = 512  # whose distances to all probes stay in a core's cache
 _THINNED = 10  # of so many rows one is left
 _THINNED_ROWS_MIN = 2_000
 _THINNED_ROWS_MAX = 20_000
@@ -144,6 +144,7 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
         return None
     is_small = row_count <= _SMALL_ROWS
     parts = _parts(values, row_norms, metric)
+    mean = projection.mean_of(values, metric, scale)
     best: SignCodes | None = None
     best_cost = float(row_count * dimensions)  # of measuring every row
     for bits in BITS:
@@ -151,7 +152,7 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
         cost += _COST_OF_PROJECTING * bits * dimensions
         if cost + signs.opened_count(DEPTHS[0]) * dimensions >= best_cost:
             break
-        codes, offset = projection.encode(values, metric, scale, bits)
+        codes, offset = projection.encode(values, metric, scale, bits, mean)
         needs = [_needs(codes[part.rows], offset, part) for part in parts]
         slack = _slack(needs, bits, is_small=is_small)
         if slack is None:

@@ -33,6 +33,20 @@ INLINE void stage(float *numbers, int64_t length, int64_t half) {
         }
 }
 
+/* The stages of `half` and of twice as many, with one look at each number. */
+INLINE void two_stages(float *numbers, int64_t length, int64_t half) {
+    for (int64_t start = 0; start < length; start += 4 * half)
+        for (int64_t at = start; at < start + half; at++) {
+            const float a = numbers[at], b = numbers[at + half];
+            const float c = numbers[at + 2 * half], d = numbers[at + 3 * half];
+            const float ab = a + b, a_b = a - b, cd = c + d, c_d = c - d;
+            numbers[at] = ab + cd;
+            numbers[at + half] = a_b + c_d;
+            numbers[at + 2 * half] = ab - cd;
+            numbers[at + 3 * half] = a_b - c_d;
+        }
+}
+
 /* A Hadamard transform of so many numbers, a power of two; not scaled. */
 #define TRANSFORM(NAME, TARGET)                                                                \
     TARGET static void NAME(float *numbers, int64_t length) {                                  \
@@ -46,6 +60,7 @@ INLINE void stage(float *numbers, int64_t length, int64_t half) {
             }                                                                                  \
             half = 16;                                                                         \
         }                                                                                      \
+        for (; 4 * half <= length; half *= 4) two_stages(numbers, length, half);               \
         for (; half < length; half *= 2) stage(numbers, length, half);                         \
     }
 
@@ -62,6 +77,44 @@ static void transform(float *numbers, int64_t length) {
     }
 #endif
     transform_plain(numbers, length);
+}
+
+/* ---- thresholds -------------------------------------------------------------------------- */
+
+/* Set, of so many bits, the first one highest, those whose numbers are above their thresholds. */
+static void set_above_plain(const float *numbers, const float *thresholds, int64_t count,
+                      uint8_t *bits) {
+    for (int64_t byte = 0; byte < count / 8; byte++) {
+        unsigned set = 0;
+        for (int64_t at = 8 * byte; at < 8 * byte + 8; at++)
+            set = set << 1 | (numbers[at] > thresholds[at]);
+        bits[byte] = (uint8_t)set;
+    }
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static void set_above_avx2(
+    const float *numbers, const float *thresholds, int64_t count, uint8_t *bits) {
+    const __m256i backwards = _mm256_set_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for (int64_t at = 0; at < count; at += 8) {
+        const __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(numbers + at),
+                                           _mm256_loadu_ps(thresholds + at), _CMP_GT_OQ);
+        bits[at / 8] =
+            (uint8_t)_mm256_movemask_ps(_mm256_permutevar8x32_ps(above, backwards));
+    }
+}
+#endif
+
+/* The same, for the processor it runs on; `count` is a multiple of 8. */
+static void set_above(const float *numbers, const float *thresholds, int64_t count,
+                      uint8_t *bits) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) {
+        set_above_avx2(numbers, thresholds, count, bits);
+        return;
+    }
+#endif
+    set_above_plain(numbers, thresholds, count, bits);
 }
 
 /* ---- comparing codes --------------------------------------------------------------------- */
@@ -224,12 +277,49 @@ static void products(const float *values, int64_t dimensions, const float *query
         products_plain(values, dimensions, query, rows, count, is_euclidean, found);
 }
 
+enum {
+    TILE_ROWS = 2,
+    TILE_OTHERS = 4,
+    CACHED_ROWS = 32, /* that stay near while all others pass by */
+};
+
+/* Write the dot products of TILE_ROWS rows and TILE_OTHERS others: what is loaded is used several
+   times. `stride` is from one row of products to the next. */
+INLINE void product_tile(const float *rows, const float *others, int64_t dimensions,
+                         int64_t stride, float *found) {
+    Lanes sums[TILE_ROWS][TILE_OTHERS] = {{{0}}};
+    int64_t at = 0;
+    for (; at + LANES <= dimensions; at += LANES)
+        for (int row = 0; row < TILE_ROWS; row++) {
+            const Lanes a = *(const Lanes *)(rows + row * dimensions + at);
+            for (int other = 0; other < TILE_OTHERS; other++)
+                sums[row][other] += a * *(const Lanes *)(others + other * dimensions + at);
+        }
+    for (int row = 0; row < TILE_ROWS; row++)
+        for (int other = 0; other < TILE_OTHERS; other++) {
+            float sum = 0;
+            for (int lane = 0; lane < LANES; lane++) sum += sums[row][other][lane];
+            for (int64_t rest = at; rest < dimensions; rest++)
+                sum += rows[row * dimensions + rest] * others[other * dimensions + rest];
+            found[row * stride + other] = sum;
+        }
+}
+
 /* Write the dot products (count, other_count) of rows and others. */
 #define MATRIX(NAME, TARGET)                                                                   \
     TARGET static void NAME(const float *rows, int64_t count, const float *others,             \
                             int64_t other_count, int64_t dimensions, float *found) {           \
+        const int64_t tiled_rows = count - count % TILE_ROWS;                                  \
+        const int64_t tiled_others = other_count - other_count % TILE_OTHERS;                  \
+        for (int64_t start = 0; start < tiled_rows; start += CACHED_ROWS)                      \
+            for (int64_t other = 0; other < tiled_others; other += TILE_OTHERS)                \
+                for (int64_t row = start; row < tiled_rows && row < start + CACHED_ROWS;       \
+                     row += TILE_ROWS)                                                         \
+                    product_tile(rows + row * dimensions, others + other * dimensions,         \
+                                 dimensions, other_count, found + row * other_count + other);  \
         for (int64_t row = 0; row < count; row++)                                              \
-            for (int64_t other = 0; other < other_count; other++)                              \
+            for (int64_t other = row < tiled_rows ? tiled_others : 0; other < other_count;     \
+                 other++)                                                                      \
                 found[row * other_count + other] = product(                                    \
                     rows + row * dimensions, others + other * dimensions, dimensions, 0);      \
     }

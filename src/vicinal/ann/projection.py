@@ -26,12 +26,15 @@ from vicinal.ann.library import library, projection_by
 from vicinal.model import Floats, Metric
 
 _MEAN_ROWS_MAX = 50_000
+_MEAN_NUMBERS = 1 << 17
 _CHUNK_ROWS = 16_384
 _SEED = 20_240_521
 _ROUNDS = 3
 
 
-def encode(values: Floats, metric: Metric, scale: float, bits: int) -> tuple[Bits, Floats]:
+def encode(
+    values: Floats, metric: Metric, scale: float, bits: int, mean: Floats | None = None
+) -> tuple[Bits, Floats]:
     """Return the codes of rows, and the projected mean that was taken off.
 
     Args:
@@ -39,14 +42,28 @@ def encode(values: Floats, metric: Metric, scale: float, bits: int) -> tuple[Bit
         metric: How rows are measured.
         scale: The largest norm for dot-product, 1 otherwise.
         bits: A multiple of 8.
+        mean: That of these rows (`mean_of`), if it is known.
 
     Returns:
         ``(n, bits / 8)`` and ``(bits,)``; `codes_of` continues with the latter.
     """
-    step = -(-len(values) // _MEAN_ROWS_MAX)
-    mean = _lifted(values[::step], metric, scale).mean(axis=0, dtype=np.float64)
-    offset = _mixed(mean[None, :].astype(np.float32), bits)[0]
+    if mean is None:
+        mean = mean_of(values, metric, scale)
+    offset = _mixed(mean[None, :], bits)[0]
     return codes_of(values, metric, scale, offset), offset
+
+
+def mean_of(values: Floats, metric: Metric, scale: float) -> Floats:
+    """Return the mean of rows as they are projected, or of as many as tell, float32."""
+    values = values[:: -(-len(values) // _MEAN_ROWS_MAX)]
+    # A few at a time: copies of all rows would be a hundred megabytes to clear and to write.
+    at_once = max(_MEAN_NUMBERS // values.shape[1], 1)
+    total = sum(
+        _lifted(values[start : start + at_once], metric, scale).sum(axis=0, dtype=np.float64)
+        for start in range(0, len(values), at_once)
+    )
+    mean: Floats = (total / len(values)).astype(np.float32)
+    return mean
 
 
 def codes_of(values: Floats, metric: Metric, scale: float, offset: Floats) -> Bits:
