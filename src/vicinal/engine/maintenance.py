@@ -91,6 +91,7 @@ class Maintenance:
                 self._state.replace_sealing(segment, rows)
                 self._publish()
         self._log.trim()
+        del tail, sealed
         memory.give_back()
 
     def merge_once(self, *, is_idle: bool) -> bool:

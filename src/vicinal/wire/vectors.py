@@ -89,15 +89,18 @@ class Reader:
         """
         if self._are_lines is None:
             self._are_lines = self._begins_with_line(part)
+        if not self._are_lines:
+            self._keep(part)
+            return
         start = 0
         if self._kept:
-            start = part.find(b"\n") + 1 if self._are_lines else len(part)
+            start = part.find(b"\n") + 1
             self._keep(part[:start] if start else part)
-            if not self._are_lines or not start:
+            if not start:
                 return
             self._read_lines(self._kept, 0, len(self._kept))
             self._kept = b""
-        end = part.rfind(b"\n") + 1 if self._are_lines else 0
+        end = part.rfind(b"\n") + 1
         self._read_lines(part, start, end)
         if end:
             # In a tenth of the time that counting bytes takes.
@@ -137,6 +140,9 @@ class Reader:
             )
 
     def _keep(self, text: members.Text) -> None:
+        if not self._kept:
+            self._kept = text
+            return
         if isinstance(self._kept, bytes):
             self._kept = bytearray(self._kept)
         self._kept += text
