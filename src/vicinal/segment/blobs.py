@@ -4,7 +4,8 @@ Gathering rows of such arrays touches no byte string by itself, so that merging 
 of them takes the interpreter a few calls, and holds up no query.
 """
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +30,13 @@ class Blobs:
     data: Bytes
 
     @classmethod
-    def of(cls, blobs: Sequence[bytes]) -> "Blobs":
-        """Lay byte strings out."""
-        offsets = np.zeros(len(blobs) + 1, np.uint64)
-        np.cumsum([len(blob) for blob in blobs], out=offsets[1:])
-        return cls(offsets, np.frombuffer(b"".join(blobs), np.uint8))
+    def of(cls, blobs: Iterable[bytes]) -> "Blobs":
+        """Lay byte strings out, one at a time."""
+        ends, data = array("Q", [0]), bytearray()
+        for blob in blobs:
+            data += blob
+            ends.append(len(data))
+        return cls(np.frombuffer(ends, np.uint64), np.frombuffer(data, np.uint8))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

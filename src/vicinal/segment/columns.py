@@ -69,7 +69,7 @@ class Strings(Sequence[str]):
     @classmethod
     def of(cls, strings: Iterable[str]) -> Self:
         """Lay strings out."""
-        return cls(Blobs.of([string.encode() for string in strings]))
+        return cls(Blobs.of(string.encode() for string in strings))
 
     def __len__(self) -> int:
         return len(self.blobs)

@@ -19,11 +19,17 @@ from vicinal.segment.columns import Strings
 
 Hashes = NDArray[np.uint64]
 
+_AT_ONCE = 1_000  # what many small objects take for a moment, Python may keep for long
+
 
 def hashes(ids: Sequence[str]) -> Hashes:
     """Return the hash of each id, ``(n,)``."""
-    raw = b"".join([blake2b(each.encode(), digest_size=8).digest() for each in ids])
-    return np.frombuffer(raw, "<u8")
+    found = np.empty(len(ids), "<u8")
+    for start in range(0, len(ids), _AT_ONCE):
+        part = ids[start : start + _AT_ONCE]
+        raw = b"".join([blake2b(each.encode(), digest_size=8).digest() for each in part])
+        found[start : start + len(part)] = np.frombuffer(raw, "<u8")
+    return found
 
 
 class IdTable:

@@ -11,6 +11,7 @@ replaces the array instead of writing to it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -36,6 +37,8 @@ from vicinal.segment.ids import Hashes
 from vicinal.steps import Steps
 
 _FEW, _MANY = 1_000, 25_000  # rows; a tail is sealed at 20,000
+
+T = TypeVar("T")
 
 
 class Tail:
@@ -256,7 +259,7 @@ class TailView:
 
     def ids(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
-        return [self._ids[row] for row in rows.tolist()]
+        return _at(self._ids, rows)
 
     def namespaces(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
@@ -265,7 +268,7 @@ class TailView:
 
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """See `segment.base.View`."""
-        return [self._metadata[row] for row in rows.tolist()]
+        return _at(self._metadata, rows)
 
     def indexed_values(
         self, row: int, metadata_indexes: Sequence[MetadataIndex]
@@ -293,3 +296,10 @@ class TailView:
         return self._namespaces.sealed(rows), {
             name: column.sealed(rows) for name, column in self.columns.items()
         }
+
+
+def _at(items: Sequence[T], rows: Ordinals) -> list[T]:
+    """Return the items of these rows."""
+    # What many numbers take for a moment, Python may keep for long.
+    starts = range(0, len(rows), _FEW)
+    return [items[row] for start in starts for row in rows[start : start + _FEW].tolist()]
