@@ -88,9 +88,11 @@ class Body:
         """
         if self.is_complete:
             return b""
-        part: bytes | bytearray = self._next(await self._receive())
-        if self.is_complete or (size is not None and len(part) >= size):
-            return part
+        part: bytes | bytearray = b""
+        if self.count == 0:  # how long that may take is bounded already (`protocol`)
+            part = self._next(await self._receive())
+            if self.is_complete or (size is not None and len(part) >= size):
+                return part
         part = bytearray(part)
         clock = asyncio.get_running_loop().time
         try:

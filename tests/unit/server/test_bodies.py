@@ -72,16 +72,28 @@ def test_a_body_that_breaks_off_is_no_body() -> None:
     meter.take(20, 0)
 
 
-def test_a_body_that_stops_arriving_is_refused() -> None:
-    class Stalled(Conversation):
-        async def receive(self) -> dict[str, object]:
-            if self._sent:
-                await asyncio.Event().wait()
-            self._sent += 1
-            return {"type": "http.request", "body": b"0123", "more_body": True}
+class Stalled(Conversation):
+    async def receive(self) -> dict[str, object]:
+        if self._sent:
+            await asyncio.Event().wait()
+        self._sent += 1
+        return {"type": "http.request", "body": b"0123", "more_body": True}
 
+
+def test_a_body_that_stops_arriving_is_refused() -> None:
     with pytest.raises(BadBody, match=r"stopped after 4 bytes for 0\.01 seconds"):
         read_all(Stalled(), idle_s=0.01)
+
+
+def test_a_body_that_stops_arriving_between_parts_is_refused() -> None:
+    async def parts() -> None:
+        talk = Stalled()
+        body = Body(talk.receive, {}, 10, Meter(1000), 0.01)
+        assert await body.take(4) == b"0123"
+        await body.take(4)
+
+    with pytest.raises(BadBody, match=r"stopped after 4 bytes for 0\.01 seconds"):
+        asyncio.run(asyncio.wait_for(parts(), 30))
 
 
 def test_a_compressed_body_is_refused() -> None:

@@ -73,3 +73,36 @@ def test_the_second_request_of_a_connection_has_its_own_time(server: Running) ->
 
         connection.sendall(request[:20])
         assert connection.recv(1_000).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_does_not_begin_to_arrive_is_refused(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 405 ")  # answered without its body
+        assert connection.recv(1) == b""
+
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /client/v4/accounts/acme/vectorize/v2/indexes HTTP/1.1\r\nhost: x\r\n"
+            b"content-type: application/json\r\ncontent-length: 9\r\n\r\n"
+        )
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 408 ")
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_begins_in_time_is_waited_for(server: Running) -> None:
+    body = b'{"name":"slow","config":{"dimensions":2,"metric":"cosine"}}'
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /client/v4/accounts/acme/vectorize/v2/indexes HTTP/1.1\r\nhost: x\r\n"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        )
+        connection.sendall(body[:1])
+        # As long as it takes another connection to be given up.
+        with server.connect() as other:
+            assert other.recv(1) == b""
+        connection.sendall(body[1:])
+
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 200 ")
