@@ -26,18 +26,6 @@ LIMITS = Limits()
 RUN = f"/client/v4/accounts/acme/ai/run/{TINY}"
 
 
-@pytest.fixture
-def engine() -> ModelEngine:
-    engine = ModelEngine()
-    create(engine)
-    return engine
-
-
-@pytest.fixture
-def app(engine: ModelEngine, tmp_path: Path) -> App:
-    return application(tmp_path, engine=engine)
-
-
 def nested(depth: int) -> bytes:
     return b"[" * depth + b"]" * depth
 

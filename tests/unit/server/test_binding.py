@@ -29,18 +29,6 @@ NDJSON = {
 TWO = b'{"id":"a","values":[1,0],"metadata":{"k":1}}\n{"id":"b","values":[0,1]}'
 
 
-@pytest.fixture
-def engine() -> ModelEngine:
-    engine = ModelEngine()
-    create(engine)
-    return engine
-
-
-@pytest.fixture
-def app(engine: ModelEngine, tmp_path: Path) -> App:
-    return application(tmp_path, engine=engine)
-
-
 def bare(answer: Received) -> object:
     """Return a result, which the modules accept with this status and this type alone."""
     assert answer.status == 200, answer.body

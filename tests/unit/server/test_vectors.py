@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.asgi import INDEXES, Conversation, application, call
-from tests.support.engines import DOCS, create
+from tests.support.engines import DOCS
 from tests.support.model_engine import ModelEngine
 from vicinal.limits import Limits
 from vicinal.server.app import App
@@ -13,18 +13,6 @@ from vicinal.server.calls import ServerConfig
 from vicinal.server.vectors import PART_BYTES
 
 VECTOR = b'{"id":"a","values":[1,0]}'
-
-
-@pytest.fixture
-def engine() -> ModelEngine:
-    engine = ModelEngine()
-    create(engine)
-    return engine
-
-
-@pytest.fixture
-def app(engine: ModelEngine, tmp_path: Path) -> App:
-    return application(tmp_path, engine=engine)
 
 
 def long_pieces(form: str = "lines", tail: bytes = b"") -> list[bytes]:
