@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra", "-pthread")
 LIBRARIES = {
     "signs": ("src/vicinal/ann/signs.c", "src/vicinal/ann/pool.c", "src/vicinal/ann/kernels.h"),
-    "lines": ("src/vicinal/wire/lines.c",),
+    "lines": ("src/vicinal/wire/lines.c", "src/vicinal/wire/numbers.h"),
 }
 
 

@@ -15,7 +15,9 @@ _FLAGS = (
 )  # fmt: skip
 
 
-def run_watched(sources: Sequence[Path], script: str, folder: Path) -> str:
+def run_watched(
+    sources: Sequence[Path], script: str, folder: Path, flags: Sequence[str] = ()
+) -> str:
     """Compile `sources` with gcc's sanitizers and run a Python script that loads the library,
     whose path is in ``VICINAL_WATCHED``; return what it prints."""
     compiler = shutil.which("gcc")
@@ -29,7 +31,7 @@ def run_watched(sources: Sequence[Path], script: str, folder: Path) -> str:
         pytest.skip("GCC'S ADDRESS SANITIZER IS NOT INSTALLED")
     library = folder / "watched.so"
     compiled = [each for each in sources if each.suffix == ".c"]
-    subprocess.run([compiler, *_FLAGS, "-o", library, *compiled, "-lm"], check=True)
+    subprocess.run([compiler, *_FLAGS, *flags, "-o", library, *compiled, "-lm"], check=True)
     watched = {
         **os.environ,
         "LD_PRELOAD": sanitizer,

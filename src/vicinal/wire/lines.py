@@ -15,9 +15,9 @@ from vicinal import native
 from vicinal.model import Floats
 from vicinal.wire.members import Text
 
-SOURCES = (Path(__file__).with_name("lines.c"),)
+SOURCES = (Path(__file__).with_name("lines.c"), Path(__file__).with_name("numbers.h"))
 
-EXPONENT_MIN, EXPONENT_MAX = -65, 40  # as in lines.c
+EXPONENT_MIN, EXPONENT_MAX = -65, 40  # as in numbers.h
 
 Span = tuple[int, int, int, int, int, int, int, int]
 """Where a record starts and ends in the text, and so its id, namespace and metadata; a member

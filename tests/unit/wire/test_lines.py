@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,10 +27,14 @@ def spans_of(
     return lines.read(text, 0, np.empty((rows, dimensions), np.float32))
 
 
+def line_of(*numbers: str) -> bytes:
+    return b'{"id":"a","values":[%b]}' % ",".join(numbers).encode("latin-1")
+
+
 def number(text: str) -> np.float32 | None:
     """Return the one value of a vector, None when its line is not read."""
     values = np.empty((1, 1), np.float32)
-    spans, _ = lines.read(b'{"id":"a","values":[%b]}' % text.encode(), 0, values)
+    spans, _ = lines.read(line_of(text), 0, values)
     return values[0, 0] if spans else None
 
 
@@ -70,6 +75,47 @@ def test_numbers_are_those_that_python_reads_whatever_their_spelling() -> None:
         else:
             assert found.tobytes() == expected(text).tobytes(), text
     assert unread < 20
+
+
+def test_numbers_side_by_side_are_those_that_python_reads() -> None:
+    source = random.Random(SEED)
+    read = 0
+    for _ in range(500):
+        dimensions, space = source.randrange(1, 400), source.choice(["", "", " "])
+        usual = source.random()  # how many are spelled alike, so that long runs of these are met
+        texts = [
+            f"{source.uniform(-9.9, 9.9):.{source.choice((8, 16))}f}"
+            if source.random() < usual
+            else spelled(source)
+            for _ in range(dimensions)
+        ]
+        line = line_of(*(space + text for text in texts))
+        values = np.empty((1, dimensions), np.float32)
+
+        spans, _ = lines.read(line, 0, values)
+
+        if spans:
+            read += dimensions
+            wanted = np.array([expected(text) for text in texts], np.float32)
+            assert values.tobytes() == wanted.tobytes(), line
+    assert read > 50_000
+
+
+@pytest.mark.parametrize("digits", range(1, 20))
+def test_what_is_no_digit_is_noticed_wherever_it_stands(digits: int) -> None:
+    text = f"-0.{'7' * digits}"
+    good = [text] * 20
+    for place in range(len(text)):
+        for stray in "-+.,eE /:x\x00\xb0":
+            broken = text[:place] + stray + text[place + 1 :]
+            line = line_of(*good, broken, *good)
+            values = np.empty((1, 41), np.float32)
+
+            spans, _ = lines.read(line, 0, values)
+
+            if spans:  # it still was a number, of another spelling
+                wanted = np.array([json.loads(line)["values"]], np.float32)
+                assert values.tobytes() == wanted.tobytes(), line
 
 
 def test_numbers_half_way_between_two_are_never_rounded_the_wrong_way() -> None:
@@ -211,9 +257,10 @@ def test_damaged_lines_are_never_read_beyond_their_text() -> None:
         assert all(0 <= start < end <= len(text) for start, end, *_ in spans)
 
 
-def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("-U__SSE2__",)], ids=["this processor", "any processor"])
+def test_it_stays_within_the_memory_it_is_given(tmp_path: Path, flags: Sequence[str]) -> None:
     """The tests of this file again, on a library that watches every access."""
-    assert int(run_watched(lines.SOURCES, WATCHED, tmp_path)) > 20_000
+    assert int(run_watched(lines.SOURCES, WATCHED, tmp_path, flags)) > 20_000
 
 
 WATCHED = """
@@ -235,6 +282,7 @@ def counted(*given):
 
 lines.read = counted
 these.test_numbers_are_those_that_python_reads_whatever_their_spelling()
+these.test_numbers_side_by_side_are_those_that_python_reads()
 these.test_numbers_half_way_between_two_are_never_rounded_the_wrong_way()
 these.test_white_space_and_the_order_of_members_do_not_matter()
 these.test_no_more_lines_are_read_than_there_is_room_for()
