@@ -23,7 +23,22 @@ enum {
 
 /* ---- Hadamard transform ------------------------------------------------------------------ */
 
-/* One stage of a Hadamard transform. */
+typedef float Lanes __attribute__((vector_size(64), aligned(4)));
+typedef int32_t Places __attribute__((vector_size(64)));
+
+/* Four stages within 16 numbers: each is added to its partner or taken from it. */
+INLINE Lanes sixteen(Lanes x) {
+    x = __builtin_shuffle(x, (Places){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14}) +
+        x * (Lanes){1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
+    x = __builtin_shuffle(x, (Places){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13}) +
+        x * (Lanes){1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
+    x = __builtin_shuffle(x, (Places){4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11}) +
+        x * (Lanes){1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
+    return __builtin_shuffle(x, (Places){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7}) +
+           x * (Lanes){1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
+}
+
+/* One stage, of partners that are `half` apart. */
 INLINE void stage(float *numbers, int64_t length, int64_t half) {
     for (int64_t start = 0; start < length; start += 2 * half)
         for (int64_t at = start; at < start + half; at++) {
@@ -33,50 +48,54 @@ INLINE void stage(float *numbers, int64_t length, int64_t half) {
         }
 }
 
-/* The stages of `half` and of twice as many, with one look at each number. */
+/* The stages of `half`, at least 16, and of twice as many, with one look at each number. */
 INLINE void two_stages(float *numbers, int64_t length, int64_t half) {
     for (int64_t start = 0; start < length; start += 4 * half)
-        for (int64_t at = start; at < start + half; at++) {
-            const float a = numbers[at], b = numbers[at + half];
-            const float c = numbers[at + 2 * half], d = numbers[at + 3 * half];
-            const float ab = a + b, a_b = a - b, cd = c + d, c_d = c - d;
-            numbers[at] = ab + cd;
-            numbers[at + half] = a_b + c_d;
-            numbers[at + 2 * half] = ab - cd;
-            numbers[at + 3 * half] = a_b - c_d;
+        for (int64_t at = start; at < start + half; at += LANES) {
+            Lanes *const first = (Lanes *)(numbers + at), *const second = (Lanes *)(numbers + at + half);
+            Lanes *const third = (Lanes *)(numbers + at + 2 * half);
+            Lanes *const fourth = (Lanes *)(numbers + at + 3 * half);
+            const Lanes a = *first, b = *second, c = *third, d = *fourth;
+            const Lanes ab = a + b, a_b = a - b, cd = c + d, c_d = c - d;
+            *first = ab + cd;
+            *second = a_b + c_d;
+            *third = ab - cd;
+            *fourth = a_b - c_d;
         }
 }
 
-/* A Hadamard transform of so many numbers, a power of two; not scaled. */
-#define TRANSFORM(NAME, TARGET)                                                                \
-    TARGET static void NAME(float *numbers, int64_t length) {                                  \
-        int64_t half = 1;                                                                      \
-        if (length >= 16) {                                                                    \
-            for (float *part = numbers; part < numbers + length; part += 16) {                 \
-                stage(part, 16, 1);                                                            \
-                stage(part, 16, 2);                                                            \
-                stage(part, 16, 4);                                                            \
-                stage(part, 16, 8);                                                            \
-            }                                                                                  \
-            half = 16;                                                                         \
-        }                                                                                      \
-        for (; 4 * half <= length; half *= 4) two_stages(numbers, length, half);               \
+/* Multiply so many numbers, a power of two, by signs and a scale, and transform them. */
+#define TURN(NAME, TARGET)                                                                     \
+    TARGET static void NAME(float *numbers, const float *signs, float scale,                   \
+                            int64_t length) {                                                  \
+        int64_t half = length < LANES ? 1 : LANES;                                             \
+        for (int64_t at = 0; at < length % LANES; at++) numbers[at] *= signs[at] * scale;      \
+        for (int64_t at = 0; at + LANES <= length; at += LANES)                                \
+            *(Lanes *)(numbers + at) = sixteen(*(const Lanes *)(numbers + at) *                \
+                                               (*(const Lanes *)(signs + at) * scale));        \
+        for (; half >= LANES && 4 * half <= length; half *= 4)                                 \
+            two_stages(numbers, length, half);                                                 \
         for (; half < length; half *= 2) stage(numbers, length, half);                         \
     }
 
-TRANSFORM(transform_plain, )
+TURN(turn_plain, )
 #if defined(__x86_64__)
-TRANSFORM(transform_avx2, __attribute__((target("avx2"))))
+TURN(turn_avx2, __attribute__((target("avx2"))))
+TURN(turn_avx512, __attribute__((target("avx512f"))))
 #endif
 
-static void transform(float *numbers, int64_t length) {
+static void turn(float *numbers, const float *signs, float scale, int64_t length) {
 #if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) {
+        turn_avx512(numbers, signs, scale, length);
+        return;
+    }
     if (__builtin_cpu_supports("avx2")) {
-        transform_avx2(numbers, length);
+        turn_avx2(numbers, signs, scale, length);
         return;
     }
 #endif
-    transform_plain(numbers, length);
+    turn_plain(numbers, signs, scale, length);
 }
 
 /* ---- thresholds -------------------------------------------------------------------------- */
@@ -219,8 +238,6 @@ static int64_t note_near(const uint8_t *codes, int64_t count, const uint8_t *cod
 }
 
 /* ---- products ---------------------------------------------------------------------------- */
-
-typedef float Lanes __attribute__((vector_size(64), aligned(4)));
 
 INLINE float product(const float *row, const float *query, int64_t dimensions,
                      int is_euclidean) {

@@ -89,6 +89,8 @@ def code_of_query(query: Floats, metric: Metric, offset: Floats) -> Bits:
 
 def codes_of_queries(queries: Floats, metric: Metric, offset: Floats) -> Bits:
     """Return the codes of queries ``(q, d)`` that are asked once, ``(q, bits / 8)``."""
+    if metric is not Metric.DOT_PRODUCT:  # where queries are lifted as rows are
+        return codes_of(queries, metric, 1.0, offset)
     projected = [_project(query, metric, len(offset)) for query in queries]
     return np.packbits(np.stack(projected) > offset, axis=1)
 

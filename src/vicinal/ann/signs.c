@@ -97,8 +97,7 @@ static void encode(const Projection *by, const float *lifted, float *numbers, ui
         memcpy(numbers, lifted, by->length * sizeof *numbers);
         for (int64_t round = 0; round < by->rounds; round++) {
             const float *signs = by->signs + (round * by->blocks + block) * by->length;
-            for (int64_t at = 0; at < by->length; at++) numbers[at] *= signs[at] * scale;
-            transform(numbers, by->length);
+            turn(numbers, signs, scale, by->length);
         }
         const int64_t first = block * by->length;
         const int64_t count = bits - first < by->length ? bits - first : by->length;
