@@ -17,6 +17,7 @@ import pytest
 from tests.support.crash import Readout, read_all
 from tests.support.engines import DOCS, Record, apply, create, upsert
 from tests.support.inline import open_inline
+from vicinal.engine import log
 from vicinal.engine.embedded import EngineOptions
 from vicinal.errors import Corruption, Error, Unavailable
 from vicinal.filters.nodes import Scalar
@@ -53,7 +54,8 @@ def points(first: int, last: int) -> list[Record]:
 
 @pytest.fixture(scope="module", params=["closed", "killed"])
 def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Specimen:
-    """Segments, merged and not, tombstones, columns, one of them backfilled, and a log."""
+    """Segments, merged and not, tombstones, columns, one of them backfilled, and a log, of which
+    some is in files."""
     folder = tmp_path_factory.mktemp("specimen")
     engine = open_inline(folder, EngineOptions(tail_rows_max=20))
     create(engine, OTHER)
@@ -65,7 +67,9 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     apply(engine, CreateMetadataIndex(SIZE, backfill=True))
     apply(engine, Delete([f"vector-{n:03}" for n in range(0, 100, 9)]))
     engine.maintain(DOCS)
-    upsert(engine, *points(90, 105))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "FILE_BYTES_MIN", 300)
+        upsert(engine, *points(90, 105))
     apply(engine, Delete(["vector-001", "vector-095"]))
     upsert(engine, *points(3, 5))
     killed = tmp_path_factory.mktemp("killed") / "data"
@@ -123,6 +127,7 @@ def test_the_specimen_holds_every_kind_of_file(specimen: Specimen) -> None:
 
     components = {"values", "ids", "metadata", "namespaces", "column-1", "column-2"}
     assert names >= {"lock", "catalog.db", "index.db", "acknowledged"} | components
+    assert len(list(specimen.folder.glob("indexes/*/payloads/*"))) == 1
     assert len(list(specimen.folder.glob("indexes/*/segments/*"))) >= 2
 
 
@@ -161,7 +166,7 @@ def check_flips(specimen: Specimen, memory_path: Path, bits: int, *, count: int)
             (copy / file).write_bytes(flipped)
 
             was_found = check(specimen, copy, file, damage=f"a flip of byte {offset}")
-            is_component = "segments" in file.parts
+            is_component = not {"segments", "payloads"}.isdisjoint(file.parts)
             assert was_found or not is_component, f"byte {offset} of {file} was not noticed"
             found += was_found
             total += 1
@@ -182,7 +187,7 @@ def test_a_file_that_is_cut_off_is_found_or_does_not_matter(
             (copy / file).write_bytes(raw[:size])
 
             was_found = check(specimen, copy, file, damage=f"a cut at byte {size}")
-            is_component = "segments" in file.parts
+            is_component = not {"segments", "payloads"}.isdisjoint(file.parts)
             assert was_found or not is_component, f"a cut at {size} of {file} was not noticed"
             shutil.rmtree(copy)
 

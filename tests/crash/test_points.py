@@ -26,6 +26,7 @@ from tests.support.works import (
     state_of,
     works_on,
 )
+from vicinal.engine import log
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
 
@@ -53,10 +54,16 @@ class Photographer:
 
 
 @pytest.mark.parametrize("loss", Loss, ids=lambda each: each.name)
+@pytest.mark.parametrize("file_bytes_min", [log.FILE_BYTES_MIN, 300])
 @pytest.mark.parametrize("work", WORKS, ids=lambda each: each.name)
 def test_a_crash_during_work_leaves_the_state_before_it_or_after_it(
-    memory_path: Path, work: Work, loss: Loss
+    memory_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    work: Work,
+    loss: Loss,
+    file_bytes_min: int,
 ) -> None:
+    monkeypatch.setattr(log, "FILE_BYTES_MIN", file_bytes_min)
     before = modelled(work.prepare)
     after = modelled(work.prepare, work.act)
     engine = open_inline(memory_path / "data", work.options)

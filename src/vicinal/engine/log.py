@@ -1,8 +1,8 @@
-"""The log and the manifest of one index: what is durable, in one SQLite file.
+"""The log and the manifest of one index: what is durable, in one SQLite file and what it vouches
+for.
 
-    mutation    every acknowledged mutation that no segment holds yet, by seqno
-    piece       the rest of a mutation whose payload is long, in pieces: SQLite and its driver
-                copy a value several times, which of megabytes costs more than all else
+    mutation    every acknowledged mutation that no segment holds yet, by seqno; of a long one
+                the payload is in a file of its own (`payloads`)
     manifest    one row: which segments and metadata indexes there are, and up to which
                 seqno they contain the log (`Manifest`)
     tombstone   which rows of a segment were dead at that seqno, as a bitmap
@@ -24,7 +24,6 @@ low-water mark (`storage.mark`) that a killed process leaves behind.
 
 import sqlite3
 import threading
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -34,13 +33,16 @@ import msgspec
 import numpy as np
 
 from vicinal.engine import records
+from vicinal.engine.payloads import Payloads
 from vicinal.engine.records import Payload
 from vicinal.errors import Corruption
 from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
+from vicinal.storage.files import Seal
 from vicinal.storage.mark import Mark
 from vicinal.storage.sqlite import (
+    Field,
     checksum,
     close_database,
     fold,
@@ -52,17 +54,17 @@ from vicinal.storage.sqlite import (
 FORMAT_VERSION = 1
 FILE_NAME = "index.db"
 MARK_NAME = "acknowledged"
-PIECE_BYTES = 64 << 10
-"""Of a longer payload each piece has so many: less than glibc gives back to the system at once."""
+FILE_BYTES_MIN = 256 << 10
+"""Payloads of so many bytes and more have files of their own: below, two more syncs would cost
+more than writing twice."""
 
-_PIECES_BITS = 24  # of the key of a piece: its number within the mutation
 _TRIM_BYTES = 4 << 20  # removed in one transaction; about 10 ms
 
 _SCHEMA = """
 CREATE TABLE mutation (
   seqno INTEGER PRIMARY KEY, mutation_id TEXT NOT NULL, accepted_at INTEGER NOT NULL,
-  size INTEGER NOT NULL, payload BLOB NOT NULL, checksum INTEGER NOT NULL);
-CREATE TABLE piece (place INTEGER PRIMARY KEY, payload BLOB NOT NULL);
+  size INTEGER NOT NULL, payload BLOB, file_size INTEGER, file_checksum INTEGER,
+  checksum INTEGER NOT NULL);
 CREATE TABLE manifest (
   only INTEGER PRIMARY KEY CHECK (only = 0), document BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE tombstone (
@@ -103,7 +105,7 @@ class Entry:
     @property
     def mutation(self) -> Mutation:
         """The mutation, decoded."""
-        return records.decode(bytes(self.payload))
+        return records.decode(self.payload)
 
 
 class Log:
@@ -125,6 +127,7 @@ class Log:
             opened.callback(self._connection.close)
             self._mark = Mark(folder / MARK_NAME)
             opened.callback(self._mark.close)
+            self._payloads = Payloads(folder)
             self.manifest = self._read_manifest()
             self.last_seqno = self._check_seqnos()
             opened.pop_all()
@@ -132,6 +135,7 @@ class Log:
     @classmethod
     def create(cls, folder: Path) -> None:
         """Make an empty log in an existing folder."""
+        Payloads.create(folder)
         connection = open_database(folder / FILE_NAME, _SCHEMA)
         with transaction(connection):
             _write_manifest(connection, Manifest())
@@ -140,20 +144,19 @@ class Log:
     def append(self, entries: Sequence[Entry]) -> None:
         """Make entries durable in one transaction; seqnos continue the log without gaps."""
         assert entries[0].seqno == self.last_seqno + 1
-        with self._writing():
-            for each in entries:
-                first, *others = _pieces(each.payload)
-                self._connection.execute(
-                    "INSERT INTO mutation VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        each.seqno, each.mutation_id, each.accepted_at, each.payload.size,
-                        first, _entry_checksum(each),
-                    ),
-                )  # fmt: skip
-                if others:
-                    self._connection.executemany(
-                        "INSERT INTO piece VALUES (?, ?)", enumerate(others, _place(each.seqno))
-                    )
+        with self._lock, translating(self.path):
+            seals = {
+                each.seqno: self._payloads.write(each.seqno, each.payload)
+                for each in entries
+                if each.payload.size >= FILE_BYTES_MIN
+            }
+            if seals:
+                self._payloads.sync()
+            with transaction(self._connection):
+                self._connection.executemany(
+                    "INSERT INTO mutation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (_row(each, seals.get(each.seqno)) for each in entries),
+                )
         self.last_seqno = entries[-1].seqno
         with suppress(OSError):  # an older mark is one as well
             self._mark.write(self.last_seqno)
@@ -162,25 +165,21 @@ class Log:
         """Yield the mutations that no segment holds, in order. For opening only."""
         with translating(self.path):
             cursor = self._connection.execute(
-                "SELECT seqno, mutation_id, accepted_at, size, payload, checksum FROM mutation"
-                " WHERE seqno > ? ORDER BY seqno",
+                "SELECT * FROM mutation WHERE seqno > ? ORDER BY seqno",
                 (self.manifest.sealed_seqno,),
             )
-            for seqno, mutation_id, accepted_at, size, first, expected in cursor:
-                payload = self._payload(seqno, first)
-                entry = Entry(seqno, mutation_id, accepted_at, payload)
-                if payload.size != size or _entry_checksum(entry) != expected:
-                    raise Corruption(f"mutation {seqno} in {self.path} fails its checksum")
-                yield entry
-
-    def _payload(self, seqno: int, first: object) -> Payload:
-        """Put a payload together; what is damaged may be no bytes at all, and is left out."""
-        others = self._connection.execute(
-            "SELECT payload FROM piece WHERE place >= ? AND place < ? ORDER BY place",
-            (_place(seqno), _place(seqno + 1)),
-        )
-        pieces = [first, *(piece for (piece,) in others)]
-        return Payload((b"".join(each for each in pieces if isinstance(each, bytes)),))
+            for *fields, expected in cursor:
+                if checksum(*fields) != expected:
+                    raise Corruption(f"mutation {fields[0]} in {self.path} fails its checksum")
+                seqno, mutation_id, accepted_at, _, payload, file_size, file_checksum = fields
+                yield Entry(
+                    seqno,
+                    mutation_id,
+                    accepted_at,
+                    self._payloads.read(seqno, Seal(file_size, file_checksum))
+                    if payload is None
+                    else Payload((payload,)),
+                )
 
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
         """Replace manifest and tombstones in one transaction: the only commit point.
@@ -230,7 +229,7 @@ class Log:
         return ~dead
 
     def trim(self) -> None:
-        """Remove the mutations that segments hold, a few at a time."""
+        """Remove the mutations that segments hold, a few at a time, and files that no row names."""
         while True:
             with self._writing():
                 rows = self._connection.execute(
@@ -242,8 +241,8 @@ class Log:
                 sizes = np.cumsum([size for _, size in rows])
                 last = rows[min(int(np.searchsorted(sizes, _TRIM_BYTES)), len(rows) - 1)][0]
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
-                self._connection.execute("DELETE FROM piece WHERE place < ?", (_place(last + 1),))
         with self._lock, translating(self.path):
+            self._payloads.keep(self.manifest.sealed_seqno, self.last_seqno)
             self._connection.execute("PRAGMA shrink_memory")  # its cache of what is gone
 
     def close(self) -> None:
@@ -310,25 +309,15 @@ def _write_manifest(connection: sqlite3.Connection, manifest: Manifest) -> None:
     )
 
 
-def _pieces(payload: Payload) -> list[bytes | memoryview]:
-    """Cut a payload that is long; one that is not is a single piece."""
-    if payload.size <= PIECE_BYTES:
-        return [bytes(payload)]
-    views = [memoryview(part) for part in payload.parts]
-    return [
-        view[start : start + PIECE_BYTES]
-        for view in views
-        for start in range(0, len(view), PIECE_BYTES)
-    ]
-
-
-def _place(seqno: int) -> int:
-    """Return the key of a mutation's first piece; all of them come before the next one's."""
-    return seqno << _PIECES_BITS
-
-
-def _entry_checksum(entry: Entry) -> int:
-    value = checksum(entry.seqno, entry.mutation_id, entry.accepted_at, entry.payload.size)
-    for part in entry.payload.parts:
-        value = zlib.crc32(part, value)
-    return value
+def _row(entry: Entry, seal: Seal | None) -> tuple[Field, ...]:
+    """Return the row of an entry, whose payload is in a file if there is a seal of it."""
+    fields: tuple[Field, ...] = (
+        entry.seqno,
+        entry.mutation_id,
+        entry.accepted_at,
+        entry.payload.size,
+        bytes(entry.payload) if seal is None else None,
+        None if seal is None else seal.size,
+        None if seal is None else seal.checksum,
+    )
+    return (*fields, checksum(*fields))

@@ -95,13 +95,17 @@ def encode(mutation: Mutation) -> Payload:
     return Payload((_LENGTH.pack(len(encoded)) + encoded, *values))
 
 
-def decode(payload: bytes) -> Mutation:
-    """Return the mutation of a payload whose checksum has been verified."""
-    (length,) = _LENGTH.unpack_from(payload)
+def decode(payload: Payload) -> Mutation:
+    """Return the mutation of a payload whose checksum has been verified.
+
+    Values of vectors lie where the payload does, if it is in one part.
+    """
+    raw = payload.parts[0] if len(payload.parts) == 1 else bytes(payload)
+    (length,) = _LENGTH.unpack_from(raw)
     start = _LENGTH.size + length
-    match _decoder.decode(payload[_LENGTH.size : start]):
+    match _decoder.decode(raw[_LENGTH.size : start]):
         case _Vectors() as header:
-            values = np.frombuffer(payload, "<f4", offset=start).reshape(-1, header.dimensions)
+            values = np.frombuffer(raw, "<f4", offset=start).reshape(-1, header.dimensions)
             batch = VectorBatch(header.ids, values, header.namespaces, header.metadata)
             return Upsert(batch) if header.is_upsert else Insert(batch)
         case _Delete(ids):

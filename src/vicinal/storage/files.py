@@ -78,13 +78,19 @@ class ComponentWriter:
 
     Use as a context manager; `seal` is set when the block ends without an error, and by
     then the file's bytes (not its directory entry) are on disk.
+
+    Args:
+        path: Where there is no file yet.
+        kind: What `ComponentFile` must be told to open it.
+        block_bytes: How much has a checksum of its own; large where all is read at once.
     """
 
     seal: Seal
 
-    def __init__(self, path: Path, kind: str) -> None:
+    def __init__(self, path: Path, kind: str, block_bytes: int = BLOCK_BYTES) -> None:
         self._path = path
         self._kind = kind
+        self._block_bytes = block_bytes
         self._arrays: list[_ArrayEntry] = []
         self._blocks: list[int] = []
         self._block = 0
@@ -125,7 +131,7 @@ class ComponentWriter:
         with self._file as file:
             if kind is not None:
                 return
-            if self._offset % BLOCK_BYTES:
+            if self._offset % self._block_bytes:
                 self._blocks.append(self._block)
             trailer = msgspec.json.encode(
                 _Trailer(
@@ -133,7 +139,7 @@ class ComponentWriter:
                     FORMAT_VERSION,
                     tuple(self._arrays),
                     tuple(self._blocks),
-                    BLOCK_BYTES,
+                    self._block_bytes,
                 )
             )
             checksum = zlib.crc32(trailer)
@@ -147,7 +153,7 @@ class ComponentWriter:
         view = memoryview(data)
         self._file.write(view)
         while view:
-            room = BLOCK_BYTES - self._offset % BLOCK_BYTES
+            room = self._block_bytes - self._offset % self._block_bytes
             piece, view = view[:room], view[room:]
             self._block = zlib.crc32(piece, self._block)
             self._offset += len(piece)

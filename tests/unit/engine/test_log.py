@@ -12,12 +12,14 @@ import pytest
 
 from vicinal.engine import log as log_module
 from vicinal.engine import records
-from vicinal.engine.log import FILE_NAME, MARK_NAME, PIECE_BYTES, Entry, Log, Manifest
+from vicinal.engine.log import FILE_BYTES_MIN, FILE_NAME, MARK_NAME, Entry, Log, Manifest
+from vicinal.engine.payloads import FOLDER
 from vicinal.engine.records import Payload
 from vicinal.errors import Corruption, Unavailable
 from vicinal.model import Delete, IndexType, MetadataIndex, Seqno, Upsert, VectorBatch
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
+from vicinal.storage import files
 from vicinal.storage import sqlite as storage
 from vicinal.storage.files import Seal
 
@@ -95,26 +97,50 @@ def test_a_long_mutation_comes_back_as_it_was(folder: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("size", "count"),
-    [
-        (1, 1),
-        (PIECE_BYTES, 1),
-        (PIECE_BYTES + 1, 2),
-        (2 * PIECE_BYTES, 2),
-        (2 * PIECE_BYTES + 1, 3),
-    ],
-)
-def test_only_a_long_mutation_is_in_pieces(folder: Path, size: int, count: int) -> None:
+@pytest.mark.parametrize(("size", "count"), [(FILE_BYTES_MIN - 1, 0), (FILE_BYTES_MIN, 1)])
+def test_only_a_long_mutation_has_a_file_of_its_own(folder: Path, size: int, count: int) -> None:
     written = Entry(Seqno(1), "m", 1, Payload((bytes(size),)))
     with opened(folder) as log:
         log.append([written])
 
-    connection = sqlite3.connect(folder / FILE_NAME)
-    assert connection.execute("SELECT count(*) + 1 FROM piece").fetchone() == (count,)
-    connection.close()
+    assert len(list((folder / FOLDER).iterdir())) == count
+    assert ((folder / FILE_NAME).stat().st_size > size) == (count == 0)
     with opened(folder) as log:
-        assert list(log.entries()) == [written]
+        (found,) = log.entries()
+        assert bytes(found.payload) == bytes(size)
+
+
+def test_values_of_a_long_mutation_are_read_where_its_file_has_them(folder: Path) -> None:
+    with opened(folder) as log:
+        log.append([long_entry(1)])
+
+    with opened(folder) as log:
+        (mutation,) = (each.mutation for each in log.entries())
+        assert isinstance(mutation, Upsert)
+        assert not mutation.batch.values.flags.owndata
+        assert np.array_equal(
+            mutation.batch.values[-1, -2:], np.sin([99_999.0, 100_000.0], dtype="f4")
+        )
+
+
+def test_files_that_no_row_names_are_removed(folder: Path) -> None:
+    # As after a crash between a file and its row, and between the removals of a row and its file.
+    with opened(folder) as log:
+        log.append([long_entry(1), entry(2), long_entry(3)])
+    for name in ("00000004", "anything"):
+        (folder / FOLDER / name).write_bytes(b"x")
+
+    with opened(folder) as log:
+        assert len(list(log.entries())) == 3
+        log.trim()
+        assert sorted(each.name for each in (folder / FOLDER).iterdir()) == ["00000001", "00000003"]
+        log.commit(Manifest(sealed_seqno=Seqno(2)), {})
+        log.trim()
+        assert [each.name for each in (folder / FOLDER).iterdir()] == ["00000003"]
+        log.append([long_entry(4)])
+        assert [bytes(each.payload) for each in log.entries()] == [
+            bytes(long_entry(seqno).payload) for seqno in (3, 4)
+        ]
 
 
 def test_the_manifest_comes_back_as_it_was(folder: Path) -> None:
@@ -178,8 +204,7 @@ def test_sealed_mutations_are_not_replayed_and_are_trimmed_in_steps(
     connection = sqlite3.connect(folder / FILE_NAME)
     count = "SELECT count(*), min(seqno) FROM mutation"
     assert connection.execute(count).fetchone() == (1, 22)
-    pieces = "SELECT count(*), min(place) FROM piece"
-    assert connection.execute(pieces).fetchone() == (7, 22 << 24)
+    assert [each.name for each in (folder / FOLDER).iterdir()] == ["00000022"]
     connection.close()
 
 
@@ -245,8 +270,8 @@ def test_an_append_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.M
 
 
 COPIED_FROM_THE_NEXT = (
-    "REPLACE INTO mutation SELECT 2, mutation_id, accepted_at, size, payload, checksum"
-    " FROM mutation WHERE seqno = 3"
+    "REPLACE INTO mutation SELECT 2, mutation_id, accepted_at, size, payload, file_size,"
+    " file_checksum, checksum FROM mutation WHERE seqno = 3"
 )
 DAMAGE_TO_A_MUTATION = [
     "UPDATE mutation SET seqno = 9 WHERE seqno = 3",
@@ -273,23 +298,72 @@ def test_a_change_to_any_field_of_a_mutation_is_noticed(folder: Path, statement:
         list(log.entries())
 
 
-DAMAGE_TO_A_PIECE = [
-    "DELETE FROM piece WHERE place = (SELECT max(place) FROM piece)",
-    "DELETE FROM piece WHERE place = (SELECT min(place) FROM piece)",
-    "UPDATE piece SET place = place + 9 WHERE place = (SELECT min(place) FROM piece)",
-    "UPDATE piece SET payload = x'00' WHERE place = (SELECT max(place) FROM piece)",
-    "INSERT INTO piece SELECT max(place) + 1, x'00' FROM piece",
+DAMAGE_TO_A_SEAL = [
+    "UPDATE mutation SET file_size = file_size + 1 WHERE seqno = 1",
+    "UPDATE mutation SET file_checksum = file_checksum + 1 WHERE seqno = 1",
+    "UPDATE mutation SET file_size = NULL, file_checksum = NULL WHERE seqno = 1",
+    "UPDATE mutation SET file_size = 'x' WHERE seqno = 1",
+    "UPDATE mutation SET payload = x'' WHERE seqno = 1",
+    "UPDATE mutation SET size = size - 1 WHERE seqno = 1",
 ]
 
 
-@pytest.mark.parametrize("statement", DAMAGE_TO_A_PIECE)
-def test_a_change_to_any_piece_of_a_mutation_is_noticed(folder: Path, statement: str) -> None:
+@pytest.mark.parametrize("statement", DAMAGE_TO_A_SEAL)
+def test_a_change_to_what_vouches_for_a_file_is_noticed(folder: Path, statement: str) -> None:
     with opened(folder) as log:
         log.append([long_entry(1), entry(2)])
     execute(folder, statement)
 
     with pytest.raises(Corruption, match=r"mutation 1 in .*index\.db"), opened(folder) as log:
         list(log.entries())
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "another's"])
+def test_damage_to_the_file_of_a_mutation_is_noticed(folder: Path, damage: str) -> None:
+    with opened(folder) as log:
+        log.append([long_entry(1), long_entry(2)])
+    path = folder / FOLDER / "00000001"
+    raw = bytearray(path.read_bytes())
+    raw[-100_000] ^= 1
+    other = (folder / FOLDER / "00000002").read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(
+            {"empty": b"", "cut": bytes(raw[:-1]), "flipped": bytes(raw), "another's": other}[
+                damage
+            ]
+        )
+
+    with pytest.raises(Corruption, match=r"payloads.00000001"), opened(folder) as log:
+        list(log.entries())
+
+
+def test_a_log_without_its_folder_of_payloads_is_refused(folder: Path) -> None:
+    (folder / FOLDER).rmdir()
+
+    with pytest.raises(Corruption, match="payloads is missing"):
+        Log(folder)
+
+
+def test_a_file_that_cannot_be_written_leaves_no_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = Log(folder)
+    log.append([entry(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "sync", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            log.append([entry(2), long_entry(3)])
+    log.abandon()
+
+    with opened(folder) as log:
+        assert seqnos(log) == [1]
+        log.trim()
+        log.append([long_entry(2)])
+        assert seqnos(log) == [1, 2]
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 4])
@@ -356,6 +430,7 @@ def test_a_manifest_is_in_the_database_itself_once_it_is_committed(
     log.append(entries(1, 3))
     log.commit(Manifest(segments=(segment(1),), sealed_seqno=Seqno(3)), {})
     (copy / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes())
+    (copy / FOLDER).mkdir()
     log.abandon()
 
     with opened(copy) as log:

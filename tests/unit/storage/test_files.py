@@ -208,13 +208,14 @@ def start_of_rows(path: Path, seal: Seal) -> int:
 
 
 def test_a_file_that_does_not_say_how_large_its_blocks_are_has_those_of_old(
-    large: tuple[Path, Seal], monkeypatch: pytest.MonkeyPatch
+    large: tuple[Path, Seal],
 ) -> None:
-    monkeypatch.setattr(files, "BLOCK_BYTES", 1 << 18)
     path, seal = large
     path.unlink()
     rows = np.arange(ROWS * ROW_BYTES, dtype=np.uint8).reshape(ROWS, ROW_BYTES)
-    seal = files.write(path, KIND, {"a": rows})
+    with ComponentWriter(path, KIND, 1 << 18) as writer:
+        writer.add("a", rows)
+    seal = writer.seal
     length = int.from_bytes(path.read_bytes()[-16:-12], "little")
     trailer = path.read_bytes()[-16 - length : -16]
     old = trailer.replace(b',"block_bytes":262144', b"")
@@ -222,7 +223,6 @@ def test_a_file_that_does_not_say_how_large_its_blocks_are_has_those_of_old(
     seal = Seal(seal.size - length + len(old), zlib.crc32(old))
     footer = len(old).to_bytes(4, "little") + seal.checksum.to_bytes(4, "little")
     path.write_bytes(path.read_bytes()[: -16 - length] + old + footer + path.read_bytes()[-8:])
-    monkeypatch.setattr(files, "BLOCK_BYTES", BLOCK_BYTES)
 
     opened = ComponentFile(path, KIND, seal)
 

@@ -1,0 +1,87 @@
+"""Payloads of long mutations, in files of their own beside the log.
+
+SQLite writes a value twice, first into its write-ahead log and then into the database, page by
+page; of mutations that are megabytes of vectors that is most of what logging costs. So what is
+long goes into a component file named by its seqno, and the row in the log keeps the file's seal,
+which vouches for every byte (`storage.files`).
+
+    1  the file is written and fsynced, then the names in the folder
+    2  the row that has the seal is committed: the mutation is acknowledged
+    3  a segment holds it, the row is removed, and then the file
+
+A crash after 1 or between the two removals of 3 leaves a file that no row names, which the next
+opening removes. A row whose file is missing is damage.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from vicinal.engine.records import Payload
+from vicinal.errors import Corruption
+from vicinal.model import Seqno
+from vicinal.storage.files import ComponentFile, ComponentWriter, Seal, sync_directory
+
+FOLDER = "payloads"
+
+_KIND = "payload"
+_BLOCK_BYTES = 1 << 20  # as a payload is read whole
+
+
+class Payloads:
+    """The payload files of one index. One thread at a time.
+
+    Raises:
+        Corruption: their folder is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / FOLDER
+        if not self._folder.is_dir():
+            raise Corruption(f"{self._folder} is missing")
+
+    @classmethod
+    def create(cls, folder: Path) -> None:
+        """Make the folder for them in that of an index."""
+        (folder / FOLDER).mkdir()
+
+    def write(self, seqno: Seqno, payload: Payload) -> Seal:
+        """Write a payload and fsync it; its name is durable after `sync`.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        parts = [np.frombuffer(part, np.uint8) for part in payload.parts]
+        with ComponentWriter(self._path(seqno), _KIND, _BLOCK_BYTES) as writer:
+            writer.add_chunks(_KIND, np.uint8, (payload.size,), parts)
+        return writer.seal
+
+    def sync(self) -> None:
+        """Make the names of written files durable.
+
+        Raises:
+            OSError: that could not be done.
+        """
+        sync_directory(self._folder)
+
+    def read(self, seqno: Seqno, seal: Seal) -> Payload:
+        """Return a payload that was written, memory-mapped.
+
+        Raises:
+            Corruption: the file is missing or damaged.
+        """
+        return Payload((ComponentFile(self._path(seqno), _KIND, seal).array(_KIND).data,))
+
+    def keep(self, after: Seqno, last: Seqno) -> None:
+        """Remove the files of all mutations but those after `after` up to `last`.
+
+        Raises:
+            OSError: one could not be removed.
+        """
+        named = {self._path(Seqno(each)).name for each in range(after + 1, last + 1)}
+        for path in self._folder.iterdir():
+            if path.name not in named:
+                path.unlink()
+
+    def _path(self, seqno: Seqno) -> Path:
+        return self._folder / f"{seqno:08}"
