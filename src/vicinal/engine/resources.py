@@ -1,5 +1,7 @@
 """What the open indexes of an engine share: threads, and a bound on queued bytes."""
 
+import os
+import sys
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from vicinal.engine import memory
 from vicinal.errors import Overloaded
 
 WRITER_THREADS = 4  # commits wait for the disk, so more than there are cores
+BACKGROUND_NICENESS = 10  # ours: a tenth of the time of a thread that answers, while there is one
 
 
 class QueueBudget:
@@ -42,7 +45,8 @@ class QueueBudget:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Shared by all open indexes; background work gets one thread for each kind."""
+    """Shared by all open indexes; background work gets one thread for each kind, which gives way
+    to those that answer."""
 
     queue: QueueBudget
     writers: Executor
@@ -55,9 +59,9 @@ class Resources:
         memory.economise()
         return cls(
             QueueBudget(queue_bytes_max),
-            _pool("write", WRITER_THREADS),
-            _pool("seal"),
-            _pool("merge"),
+            _pool("write", WRITER_THREADS, niceness=0),
+            _pool("seal", 1, BACKGROUND_NICENESS),
+            _pool("merge", 1, BACKGROUND_NICENESS),
         )
 
     def stop(self) -> None:
@@ -66,8 +70,12 @@ class Resources:
             pool.shutdown()
 
 
-def _pool(name: str, threads: int = 1) -> ThreadPoolExecutor:
+def _pool(name: str, threads: int, niceness: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, f"vicinal-{name}", _begin, (niceness,))
+
+
+def _begin(niceness: int) -> None:
     # The setting is one a thread; without it one search would take every core.
-    return ThreadPoolExecutor(
-        threads, f"vicinal-{name}", initializer=faiss.omp_set_num_threads, initargs=(1,)
-    )
+    faiss.omp_set_num_threads(1)
+    if niceness and sys.platform == "linux":  # elsewhere it is the process's, not the thread's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

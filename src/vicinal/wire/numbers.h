@@ -272,6 +272,14 @@ static inline uint64_t commas_among(const char *at)
     return found;
 }
 
+/* How many bits are set. */
+static inline int64_t ones(uint64_t bits)
+{
+    bits -= bits >> 1 & EACH(0x55);
+    bits = (bits & EACH(0x33)) + (bits >> 2 & EACH(0x33));
+    return (int64_t)(((bits + (bits >> 4)) & EACH(0x0F)) * EACH(1) >> 56);
+}
+
 /* Finds up to COMMAS commas; returns how many. `*from` is moved to where looking may go on. */
 static int64_t find_commas(const char **from, const char *end, const char **commas)
 {
@@ -279,7 +287,7 @@ static int64_t find_commas(const char **from, const char *end, const char **comm
     int64_t count = 0;
     for (; end - at >= 64 && count <= COMMAS - 64; at += 64) {
         uint64_t found = commas_among(at);
-        int64_t next = count + __builtin_popcountll(found);
+        int64_t next = count + ones(found);
         do { /* more than there are do no harm, and spare a branch that is hard to foresee */
             for (int each = 0; each < 8; each++) {
                 commas[count + each] = at + __builtin_ctzll(found | UINT64_C(1) << 63);
