@@ -78,4 +78,6 @@ def _begin(niceness: int) -> None:
     # The setting is one a thread; without it one search would take every core.
     faiss.omp_set_num_threads(1)
     if niceness and sys.platform == "linux":  # elsewhere it is the process's, not the thread's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        thread = threading.get_native_id()
+        own = os.getpriority(os.PRIO_PROCESS, thread)  # less than that may not be asked for
+        os.setpriority(os.PRIO_PROCESS, thread, max(own, niceness))
