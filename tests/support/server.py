@@ -15,6 +15,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import uvicorn
+from uvicorn.config import LoopFactoryType
 
 from vicinal.server.app import App
 from vicinal.server.protocol import BoundedProtocol
@@ -56,12 +57,12 @@ class Running:
 
 
 @contextmanager
-def in_thread(app: App, *, token: str = "any") -> Iterator[Running]:
+def in_thread(app: App, *, token: str = "any", loop: LoopFactoryType = "auto") -> Iterator[Running]:
     """Serve an application over real sockets from a thread of this process."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, http=BoundedProtocol, ws=Refused, log_config=None, access_log=False
+        app, http=BoundedProtocol, ws=Refused, log_config=None, access_log=False, loop=loop
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="server")

@@ -36,7 +36,9 @@ from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 from vicinal.steps import Steps
 
-_FEW, _MANY = 1_000, 25_000  # rows; a tail is sealed at 20,000
+_FEW = 1_000  # rows
+# Address space for as many as there may be while the tail before is sealed, within bounds: ours.
+_RESERVED_ROWS, _RESERVED_BYTES = 80_000, 256 << 20
 
 T = TypeVar("T")
 
@@ -180,8 +182,10 @@ class Tail:
         capacity = len(self._values)
         if row_count <= capacity:
             return
-        # Rows not written to take no memory yet, so that a large tail grows once.
-        capacity = max(row_count, 2 * capacity, _MANY if row_count > _FEW else 0)
+        # Rows not written to take no memory yet, so that a large tail grows once: growing copies
+        # all of it.
+        reserved = min(_RESERVED_ROWS, _RESERVED_BYTES // self._values[0].nbytes)
+        capacity = max(row_count, 2 * capacity, reserved if row_count > _FEW else 0)
         count = self.row_count
         for name in ("_values", "_norms", "_live"):
             old = getattr(self, name)

@@ -93,14 +93,18 @@ class Body:
             part = self._next(await self._receive())
             if self.is_complete or (size is not None and len(part) >= size):
                 return part
-        part = bytearray(part)
         clock = asyncio.get_running_loop().time
         try:
             async with asyncio.timeout(self._idle_s) as idle:
                 while not self.is_complete and (size is None or len(part) < size):
-                    # It grows where it is: a copy in the end would take as much again.
-                    part += self._next(await self._receive())
+                    chunk = self._next(await self._receive())
                     idle.reschedule(clock() + self._idle_s)
+                    if not part:
+                        part = chunk
+                        continue
+                    if isinstance(part, bytes):
+                        part = bytearray(part)
+                    part += chunk  # where it is: a copy in the end would take as much again
         except TimeoutError:
             raise BadBody(
                 f"the body stopped after {self.count} bytes for {self._idle_s:g} seconds"

@@ -3,14 +3,20 @@
 uvicorn's parser takes headers of any length and waits for them for ever; the application
 sees a request only when its head is complete, so the bounds have to be here. And a timer that
 runs anyway costs less than one for each body: `bodies` times what comes after its first bytes.
+
+The rest of a long body passes by the parser (`uploads`).
 """
 
 import asyncio
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from vicinal.server.uploads import Upload
 
 HEAD_BYTES_MAX = 64 * 1024  # ours: request line and headers; what other servers allow is 8 to 64
 HEAD_S_MAX = 30.0  # ours: from the connection, or the first byte, to the first of the body
+UPLOAD_BYTES_MIN = 256 * 1024  # ours: a few reads of a socket
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\n"
@@ -26,6 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _is_in_head = False
+    _unread_bytes = 0  # of the body, as far as its head says
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
@@ -45,6 +52,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse(_TOO_LARGE)
+        elif self._unread_bytes >= UPLOAD_BYTES_MIN and not self.pipeline:
+            self._receive_by(Upload(self, self._unread_bytes, self._body_arrives, self._body_ends))
 
     def on_message_begin(self) -> None:
         """Begin to wait for a head, and what follows it."""
@@ -56,17 +65,41 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         if self.parser.should_upgrade():
             self._end()  # no body follows, and another protocol takes the connection
+        else:
+            lengths = [value for name, value in self.headers if name == b"content-length"]
+            self._unread_bytes = int(lengths[0]) if lengths else 0  # the parser took it
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Stop waiting."""
         self._end()
+        self._unread_bytes -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Stop waiting."""
         self._end()
+        self._unread_bytes = 0
         super().on_message_complete()
+
+    def _receive_by(self, protocol: asyncio.BaseProtocol) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.pause_reading()  # a loop asks whose buffers to fill when reading begins
+        self.transport.set_protocol(protocol)
+        if not self.flow.read_paused:
+            self.transport.resume_reading()
+
+    def _body_arrives(self) -> None:
+        self._end()
+        self._unset_keepalive_if_required()
+
+    def _body_ends(self) -> None:
+        self._unread_bytes = 0
+        # The one there was still waits for the body; a new one is set up as uvicorn does.
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._receive_by(self)
 
     def _begin(self) -> None:
         self._end()

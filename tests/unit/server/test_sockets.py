@@ -4,7 +4,6 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from tests.support.asgi import INDEXES, application
 from tests.support.engines import DOCS, create
 from tests.support.model_engine import ModelEngine
 from tests.support.server import Running, in_thread
+from tests.support.sockets import answer, head, is_closed
 from vicinal.limits import Limits
 from vicinal.server.calls import ServerConfig
 
@@ -39,26 +39,6 @@ def docs(engine: ModelEngine) -> Iterator[None]:
     create(engine)
     yield
     engine.drop_index(DOCS)
-
-
-def head(method: str, path: str, **headers: object) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: x"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
-def answer(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
-    """Read one response, as any HTTP client does."""
-    response = http.client.HTTPResponse(connection)
-    response.begin()
-    body = response.read()
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    return response.status, headers, json.loads(body) if body else None
-
-
-def is_closed(connection: socket.socket) -> bool:
-    """Wait until the server closes the connection, or has sent something instead."""
-    return connection.recv(1) == b""
 
 
 def test_a_body_cut_off_half_way_leaves_nothing_behind(

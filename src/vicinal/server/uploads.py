@@ -1,0 +1,105 @@
+"""The rest of a long body, received into the memory that it is read from.
+
+Through uvicorn's parser each byte of a body is copied five times, and reading is stopped and begun
+again every 64 KiB. But of a body whose length is known there is nothing to parse: `protocol`
+hands the connection to an `Upload` until the body has ended. It fills one part after the other,
+gives each to uvicorn's request as the parser would, and reads on while the application works on
+it: a part that nobody has taken is the last one read. What came slowly is given away unfilled.
+
+Rules: this knows lengths and parts, not what is in them. It lives in the event loop's thread.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+PART_BYTES = 512 * 1024
+"""How much is given away at once: below what glibc gives back to the system when it is freed."""
+
+WAIT_S_MAX = 1.0  # ours: before what there is of a part is given away
+
+
+class Upload(asyncio.BufferedProtocol):
+    """Receives so many bytes for the newest request of a connection, then calls `done`.
+
+    Bytes of a request that is answered already are dropped.
+
+    Args:
+        http: The connection's protocol otherwise.
+        size: How many bytes, at least 1.
+        arrives: Called whenever some have arrived.
+        done: Called when all have; sets the transport's next protocol.
+    """
+
+    def __init__(
+        self,
+        http: HttpToolsProtocol,
+        size: int,
+        arrives: Callable[[], None],
+        done: Callable[[], None],
+    ) -> None:
+        self._http = http
+        self._cycle = http.cycle
+        self._left = size
+        self._arrives = arrives
+        self._done = done
+        self._part = bytearray(min(size, PART_BYTES))
+        self._given: bytearray | None = None  # the part before, which may still be waiting
+        self._filled = 0
+        self._timer = http.loop.call_later(WAIT_S_MAX, self._give_what_there_is)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go: nowhere beyond the body."""
+        end = min(len(self._part), self._filled + self._left)
+        return memoryview(self._part)[self._filled : end]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Give a part away that is full, or the last."""
+        self._arrives()
+        self._filled += nbytes
+        self._left -= nbytes
+        if self._left == 0 or self._filled == len(self._part):
+            self._give()
+        if self._left == 0:
+            self._timer.cancel()
+            self._done()
+
+    def eof_received(self) -> None:
+        """Have the connection closed."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits for more."""
+        self._timer.cancel()
+        self._http.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._http.resume_writing()
+
+    def _give_what_there_is(self) -> None:
+        if self._filled:
+            self._give()
+        self._timer = self._http.loop.call_later(WAIT_S_MAX, self._give_what_there_is)
+
+    def _give(self) -> None:
+        cycle, filled = self._cycle, self._filled
+        self._filled = 0
+        if cycle.response_complete:
+            return
+        if cycle.body:  # from before the upload
+            cycle.body += memoryview(self._part)[:filled]
+        elif filled < len(self._part):
+            cycle.body = self._part[:filled]
+        else:
+            cycle.body = self._part
+            # uvicorn takes a copy, so the part before is free by now.
+            self._given, self._part = self._part, self._given or bytearray(PART_BYTES)
+        cycle.more_body = self._left > 0
+        if cycle.more_body:
+            self._http.flow.pause_reading()
+        cycle.message_event.set()

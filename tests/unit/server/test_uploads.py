@@ -1,0 +1,149 @@
+"""A long body that passes by the parser arrives as others do: all of it, and nothing else."""
+
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.asgi import INDEXES, application
+from tests.support.engines import DOCS, create
+from tests.support.model_engine import ModelEngine
+from tests.support.server import Running, in_thread
+from tests.support.sockets import answer, head, is_closed
+from vicinal.limits import Limits
+from vicinal.server import uploads
+from vicinal.server.calls import ServerConfig
+from vicinal.server.protocol import UPLOAD_BYTES_MIN
+from vicinal.server.uploads import PART_BYTES
+
+UPSERT = f"{INDEXES}/docs/upsert"
+SEED = 11
+BODY_MAX = 3_000_000
+
+
+@pytest.fixture
+def engine() -> ModelEngine:
+    return ModelEngine(Limits(batch_vectors_max=100_000))
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def server(
+    request: pytest.FixtureRequest, engine: ModelEngine, tmp_path: Path
+) -> Iterator[Running]:
+    limits = Limits(batch_vectors_max=100_000, body_bytes_max=BODY_MAX)
+    app = application(tmp_path, engine=engine, config=ServerConfig(limits=limits))
+    create(engine)
+    with in_thread(app, loop=request.param) as running:
+        yield running
+
+
+def lines(count: int) -> bytes:
+    return b"".join(b'{"id":"%d","values":[%d,0.5]}\n' % (n, n) for n in range(count))
+
+
+SIZES = [
+    UPLOAD_BYTES_MIN - 1,
+    UPLOAD_BYTES_MIN,
+    PART_BYTES - 1,
+    PART_BYTES,
+    PART_BYTES + 1,
+    2 * PART_BYTES,
+    2 * PART_BYTES + UPLOAD_BYTES_MIN,
+]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("is_at_once", [True, False], ids=["at once", "in pieces"])
+def test_bodies_of_any_length_arrive_whole_one_after_the_other(
+    server: Running, engine: ModelEngine, size: int, is_at_once: bool
+) -> None:
+    source = random.Random(SEED)
+    text = lines(size // 25)
+    body = text[: text.rindex(b"\n", 0, size) + 1].ljust(size, b"\n")
+    request = head("POST", UPSERT, Content_Length=size) + body
+    left = request + request + head("GET", f"{INDEXES}/docs/info", Connection="close")
+    with server.connect() as connection:
+        while left:
+            count = len(left) if is_at_once else source.choice((1, 100, 70_000, 300_000))
+            connection.sendall(left[:count])
+            left = left[count:]
+        answers = b"".join(iter(lambda: connection.recv(100_000), b""))
+
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+    assert b'"vectorCount":%d,' % body.count(b"{") in answers.rpartition(b"HTTP/1.1")[2]
+    (last,) = engine.get(DOCS, [str(body.count(b"{") - 1)])
+    assert last.values.tolist() == [body.count(b"{") - 1, 0.5]
+
+
+def test_what_there_is_of_a_slow_body_is_read_before_it_goes_on(
+    engine: ModelEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "WAIT_S_MAX", 0.01)
+    app = application(tmp_path, engine=engine, config=ServerConfig(body_idle_s=0.5))
+    create(engine)
+    text = lines(50_000)
+    with in_thread(app) as server, server.connect() as connection:
+        connection.sendall(head("POST", UPSERT, Content_Length=len(text)) + text[:400_000])
+        status, _, envelope = answer(connection)  # the rest was not sent
+
+    assert status == 400
+    assert "stopped after 400000 bytes" in envelope["errors"][0]["message"]
+    assert engine.status(DOCS).applied_seqno == 0
+
+
+def test_a_body_refused_at_its_start_is_read_past_and_the_connection_goes_on(
+    server: Running, engine: ModelEngine
+) -> None:
+    text = lines(50_000)
+    with server.connect() as connection:
+        statuses = []
+        for path in (f"{INDEXES}/nope/upsert", UPSERT):
+            connection.sendall(head("POST", path, Content_Length=len(text)) + text)
+            statuses.append(answer(connection)[0])
+
+    assert statuses == [404, 200]
+    assert engine.status(DOCS).vector_count == 50_000
+
+
+def test_a_body_that_is_too_long_is_refused_and_the_connection_closed(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(head("POST", UPSERT, Content_Length=3 * BODY_MAX) + lines(1_000))
+        status, headers, _ = answer(connection)
+
+        assert (status, headers["connection"]) == (413, "close")
+
+
+@pytest.mark.parametrize("sent", [100, PART_BYTES // 2, PART_BYTES, PART_BYTES + 1])
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_client_that_goes_in_the_middle_of_a_long_body_leaves_nothing_behind(
+    server: Running, engine: ModelEngine, sent: int, is_reset: bool
+) -> None:
+    text = lines(60_000)
+    with server.connect() as connection:
+        connection.sendall(head("POST", UPSERT, Content_Length=len(text)) + text[:sent])
+        if is_reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1,)) + bytes(7))
+        else:
+            connection.shutdown(socket.SHUT_WR)
+            assert is_closed(connection)
+    with server.connect() as connection:
+        connection.sendall(head("POST", UPSERT, Content_Length=len(text)) + text)
+        assert answer(connection)[0] == 200
+
+    assert engine.status(DOCS).applied_seqno == 1
+    assert engine.status(DOCS).vector_count == 60_000
+
+
+def test_a_client_that_asks_before_it_sends_much_is_told_to_go_on(
+    server: Running, engine: ModelEngine
+) -> None:
+    text = lines(50_000)
+    with server.connect() as connection:
+        connection.sendall(head("POST", UPSERT, Content_Length=len(text), Expect="100-continue"))
+        assert connection.recv(1_000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(text)
+        assert answer(connection)[0] == 200
+
+    assert engine.status(DOCS).vector_count == 50_000
