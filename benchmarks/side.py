@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.contender import PEERS, Contender, Failed, Measured, Process, Setting, Task, Work
 from benchmarks.data import Vectors
+from benchmarks.measure import warm_memory
 from benchmarks.texts import DATA
 
 BUILT = DATA / "built"
@@ -105,6 +106,7 @@ class Side:
         process = self._running.enter_context(Process(contender, folder / "log.txt"))
         process.open(folder / "database", vectors, fields)
         empty = process.memory().private
+        warm_memory()
         insert = process.insert(vectors, 0, count, metadata)
         build = process.build()
         return Loaded(process, insert, build, process.memory().private - empty)
