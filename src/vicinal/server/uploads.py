@@ -14,8 +14,10 @@ from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+FIRST_BYTES = 64 * 1024
 PART_BYTES = 512 * 1024
-"""How much is given away at once: below what glibc gives back to the system when it is freed."""
+"""How much is given away at first, and then: whoever sends little holds little. The latter is
+below what glibc gives back to the system when it is freed."""
 
 WAIT_S_MAX = 1.0  # ours: before what there is of a part is given away
 
@@ -44,13 +46,16 @@ class Upload(asyncio.BufferedProtocol):
         self._left = size
         self._arrives = arrives
         self._done = done
-        self._part = bytearray(min(size, PART_BYTES))
-        self._given: bytearray | None = None  # the part before, which may still be waiting
+        self._part = bytearray()  # none before something arrives
+        self._part_bytes = FIRST_BYTES
+        self._given = bytearray()  # the part before, which may still be waiting
         self._filled = 0
         self._timer = http.loop.call_later(WAIT_S_MAX, self._give_what_there_is)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes go: nowhere beyond the body."""
+        if not self._part:
+            self._part = bytearray(min(self._part_bytes, self._left))
         end = min(len(self._part), self._filled + self._left)
         return memoryview(self._part)[self._filled : end]
 
@@ -98,7 +103,8 @@ class Upload(asyncio.BufferedProtocol):
         else:
             cycle.body = self._part
             # uvicorn takes a copy, so the part before is free by now.
-            self._given, self._part = self._part, self._given or bytearray(PART_BYTES)
+            spare = self._given if len(self._given) == PART_BYTES else bytearray()
+            self._given, self._part, self._part_bytes = self._part, spare, PART_BYTES
         cycle.more_body = self._left > 0
         if cycle.more_body:
             self._http.flow.pause_reading()

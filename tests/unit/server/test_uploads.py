@@ -16,7 +16,7 @@ from vicinal.limits import Limits
 from vicinal.server import uploads
 from vicinal.server.calls import ServerConfig
 from vicinal.server.protocol import UPLOAD_BYTES_MIN
-from vicinal.server.uploads import PART_BYTES
+from vicinal.server.uploads import FIRST_BYTES, PART_BYTES
 
 UPSERT = f"{INDEXES}/docs/upsert"
 SEED = 11
@@ -46,6 +46,7 @@ def lines(count: int) -> bytes:
 SIZES = [
     UPLOAD_BYTES_MIN - 1,
     UPLOAD_BYTES_MIN,
+    FIRST_BYTES + PART_BYTES,
     PART_BYTES - 1,
     PART_BYTES,
     PART_BYTES + 1,
