@@ -41,9 +41,9 @@ RECALL_MIN = 0.99
 
 # More slack than the probes needed, in shares of the bits, at the first depth: ten neighbours
 # of each probe are few to tell what one of a thousand needs.
-_MARGINS = {Effort.LOW: 0.0, Effort.STANDARD: 0.004, Effort.HIGH: 0.02}
+_MARGINS = {Effort.LOW: 0.008, Effort.STANDARD: 0.004, Effort.HIGH: 0.02}
 _SMALL_ROWS = 30_000  # up to so many, more slack costs next to nothing
-_SMALL_MARGINS = {Effort.LOW: 0.0, Effort.STANDARD: 0.034, Effort.HIGH: 0.05}
+_SMALL_MARGINS = {Effort.LOW: 0.008, Effort.STANDARD: 0.034, Effort.HIGH: 0.05}
 _MOST = 80  # percent of searches that open no more rows than a recipe says
 _PROBES = 160
 _DRAWN_TIMES = 2  # as many rows are drawn, as some may be copies of others
