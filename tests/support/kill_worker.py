@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.support.engines import DOCS, create
 from tests.support.killing import DIMENSIONS, WRITERS, ids_of, step_of
 from vicinal import metadata
+from vicinal.engine import log
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.errors import Overloaded
 from vicinal.model import Accepted
@@ -24,6 +25,7 @@ from vicinal.model import Accepted
 AHEAD = 3  # steps that a writer begins before it has an answer to the first
 # So small a tail that it seals and merges all the time.
 OPTIONS = EngineOptions(tail_rows_max=30, tails_max=100, idle_s=0.05)
+FILE_BYTES_MIN = 250  # so that some payloads are in files of their own, and some are not
 
 _print_lock = threading.Lock()
 
@@ -59,6 +61,7 @@ def write(engine: EmbeddedEngine, seed: int, writer: int, first: int) -> None:
 
 
 def main(folder: Path, seed: int, firsts: list[int]) -> None:
+    log.FILE_BYTES_MIN = FILE_BYTES_MIN
     engine = EmbeddedEngine.open(folder, OPTIONS)
     if not engine.list_indexes(DOCS.account):
         create(engine, dimensions=DIMENSIONS)
