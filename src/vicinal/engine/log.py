@@ -229,7 +229,7 @@ class Log:
         return ~dead
 
     def trim(self) -> None:
-        """Remove the mutations that segments hold, a few at a time, and files that no row names."""
+        """Remove the mutations that segments hold, a few at a time, and then their files."""
         while True:
             with self._writing():
                 rows = self._connection.execute(
@@ -242,8 +242,13 @@ class Log:
                 last = rows[min(int(np.searchsorted(sizes, _TRIM_BYTES)), len(rows) - 1)][0]
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
         with self._lock, translating(self.path):
-            self._payloads.keep(self.manifest.sealed_seqno, self.last_seqno)
+            self._payloads.forget(self.manifest.sealed_seqno)
             self._connection.execute("PRAGMA shrink_memory")  # its cache of what is gone
+
+    def sweep(self) -> None:
+        """Remove what no row names: for opening only, when nothing is on its way."""
+        with self._lock, translating(self.path):
+            self._payloads.sweep(self.manifest.sealed_seqno, self.last_seqno)
 
     def close(self) -> None:
         """Note the last seqno and close the file.

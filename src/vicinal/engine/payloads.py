@@ -72,8 +72,18 @@ class Payloads:
         """
         return Payload((ComponentFile(self._path(seqno), _KIND, seal).array(_KIND).data,))
 
-    def keep(self, after: Seqno, last: Seqno) -> None:
-        """Remove the files of all mutations but those after `after` up to `last`.
+    def forget(self, last: Seqno) -> None:
+        """Remove the files of mutations up to `last`; newer ones may be there, or on their way.
+
+        Raises:
+            OSError: one could not be removed.
+        """
+        for path in self._folder.iterdir():
+            if path.name.isdigit() and int(path.name) <= last:
+                path.unlink()
+
+    def sweep(self, after: Seqno, last: Seqno) -> None:
+        """Remove all but the files of mutations after `after` up to `last`: what a crash left.
 
         Raises:
             OSError: one could not be removed.

@@ -47,6 +47,7 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
         state.apply(entry, entry.mutation, moment(entry.accepted_at))
     sweep(folder / SEGMENTS, manifest)
     log.trim()
+    log.sweep()
     return state
 
 

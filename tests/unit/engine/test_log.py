@@ -44,6 +44,10 @@ def segment(number: int, rows: int = 10) -> SegmentRecord:
     return SegmentRecord(number, rows, {"values": Seal(1000 + number, 7)})
 
 
+def file_names(folder: Path) -> list[str]:
+    return sorted(each.name for each in (folder / FOLDER).iterdir())
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     Log.create(tmp_path)
@@ -123,24 +127,35 @@ def test_values_of_a_long_mutation_are_read_where_its_file_has_them(folder: Path
         )
 
 
-def test_files_that_no_row_names_are_removed(folder: Path) -> None:
+def test_files_that_no_row_names_are_removed_when_it_is_opened(folder: Path) -> None:
     # As after a crash between a file and its row, and between the removals of a row and its file.
     with opened(folder) as log:
         log.append([long_entry(1), entry(2), long_entry(3)])
-    for name in ("00000004", "anything"):
+    for name in ("00000000", "00000004", "anything"):
         (folder / FOLDER / name).write_bytes(b"x")
 
     with opened(folder) as log:
         assert len(list(log.entries())) == 3
-        log.trim()
-        assert sorted(each.name for each in (folder / FOLDER).iterdir()) == ["00000001", "00000003"]
-        log.commit(Manifest(sealed_seqno=Seqno(2)), {})
-        log.trim()
-        assert [each.name for each in (folder / FOLDER).iterdir()] == ["00000003"]
+        log.sweep()
+        assert file_names(folder) == ["00000001", "00000003"]
         log.append([long_entry(4)])
         assert [bytes(each.payload) for each in log.entries()] == [
-            bytes(long_entry(seqno).payload) for seqno in (3, 4)
+            bytes(each.payload) for each in (long_entry(1), entry(2), long_entry(3), long_entry(4))
         ]
+
+
+def test_trimming_removes_files_of_what_is_sealed_and_leaves_those_on_their_way(
+    folder: Path,
+) -> None:
+    with opened(folder) as log:
+        log.append([long_entry(1), entry(2), long_entry(3)])
+        # Another thread's: the row that names it may be committed, and not be counted yet.
+        (folder / FOLDER / "00000004").write_bytes(b"x")
+        (folder / FOLDER / "being-received").write_bytes(b"x")
+        log.commit(Manifest(sealed_seqno=Seqno(2)), {})
+        log.trim()
+        assert file_names(folder) == ["00000003", "00000004", "being-received"]
+        assert [bytes(each.payload) for each in log.entries()] == [bytes(long_entry(3).payload)]
 
 
 def test_the_manifest_comes_back_as_it_was(folder: Path) -> None:
