@@ -39,7 +39,7 @@ from vicinal.errors import Corruption
 from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
-from vicinal.storage.files import Seal
+from vicinal.storage.files import Extent, Seal
 from vicinal.storage.mark import Mark
 from vicinal.storage.sqlite import (
     Field,
@@ -178,8 +178,13 @@ class Log:
                     accepted_at,
                     self._payloads.read(seqno, Seal(file_size, file_checksum))
                     if payload is None
-                    else Payload((payload,)),
+                    else Payload.of(payload),
                 )
+
+    def values_of(self, entry: Entry) -> Extent | None:
+        """Return where the values of an entry that is in the log are, if in a file of their own."""
+        is_long = entry.payload.size >= FILE_BYTES_MIN and entry.payload.values.size
+        return self._payloads.values_of(entry.seqno) if is_long else None
 
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
         """Replace manifest and tombstones in one transaction: the only commit point.

@@ -17,15 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from vicinal.engine.records import Payload
+from vicinal.engine.records import VALUES_DTYPE, Payload
 from vicinal.errors import Corruption
 from vicinal.model import Seqno
-from vicinal.storage.files import ComponentFile, ComponentWriter, Seal, sync_directory
+from vicinal.storage.files import ComponentFile, ComponentWriter, Extent, Seal, sync_directory
 
 FOLDER = "payloads"
 
 _KIND = "payload"
 _BLOCK_BYTES = 1 << 20  # as a payload is read whole
+# Of the values, so that memory can be mapped to them; most systems have pages of this or less.
+_ALIGNMENT = 1 << 14
 
 
 class Payloads:
@@ -51,9 +53,9 @@ class Payloads:
         Raises:
             OSError: it could not be written.
         """
-        parts = [np.frombuffer(part, np.uint8) for part in payload.parts]
-        with ComponentWriter(self._path(seqno), _KIND, _BLOCK_BYTES) as writer:
-            writer.add_chunks(_KIND, np.uint8, (payload.size,), parts)
+        with ComponentWriter(self._path(seqno), _KIND, _BLOCK_BYTES, _ALIGNMENT) as writer:
+            writer.add("values", payload.values)
+            writer.add("header", np.frombuffer(payload.header, np.uint8))
         return writer.seal
 
     def sync(self) -> None:
@@ -70,7 +72,13 @@ class Payloads:
         Raises:
             Corruption: the file is missing or damaged.
         """
-        return Payload((ComponentFile(self._path(seqno), _KIND, seal).array(_KIND).data,))
+        file = ComponentFile(self._path(seqno), _KIND, seal)
+        values = file.array("values").view(VALUES_DTYPE)
+        return Payload(file.array("header").tobytes(), values)
+
+    def values_of(self, seqno: Seqno) -> Extent:
+        """Return where the values of a payload are that was written."""
+        return Extent(self._path(seqno), _ALIGNMENT)
 
     def forget(self, last: Seqno) -> None:
         """Remove the files of mutations up to `last`; newer ones may be there, or on their way.

@@ -1,6 +1,6 @@
 """Mutations as bytes: the payload of a row in the log.
 
-    payload := header length u32 | header | values
+    payload := header length u32 | header | values, or the latter two as arrays (`payloads`)
     header  := MessagePack array, its first element the kind of mutation
     values  := (n, d) float32, little-endian, row by row; only for vectors
 
@@ -8,7 +8,8 @@ A payload is read back by the version that wrote it or a newer one: kinds are on
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from vicinal.model import (
     CreateMetadataIndex,
     Delete,
     DropMetadataIndex,
+    Floats,
     IndexType,
     Insert,
     MetadataIndex,
@@ -25,22 +27,38 @@ from vicinal.model import (
     VectorBatch,
 )
 
+VALUES_DTYPE = np.dtype("<f4")
+
 _LENGTH = struct.Struct("<I")
+_NO_VALUES = np.empty(0, VALUES_DTYPE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Payload:
-    """The bytes of a mutation, in parts that follow one another."""
+    """What is stored of a mutation. `values` are those of all vectors, row by row, ``(n * d,)``."""
 
-    parts: tuple[bytes | memoryview, ...]
+    header: bytes
+    values: Floats = field(default_factory=lambda: _NO_VALUES)
+
+    @classmethod
+    def of(cls, raw: bytes) -> Self:
+        """Take apart what `__bytes__` returned; values lie where `raw` does."""
+        (length,) = _LENGTH.unpack_from(raw)
+        end = _LENGTH.size + length
+        return cls(raw[_LENGTH.size : end], np.frombuffer(raw, VALUES_DTYPE, offset=end))
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
-        return sum(len(each) for each in self.parts)
+        """How many bytes it has."""
+        return _LENGTH.size + len(self.header) + self.values.nbytes
 
     def __bytes__(self) -> bytes:
-        return b"".join(self.parts)
+        return b"".join((_LENGTH.pack(len(self.header)), self.header, self.values.data))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Payload) and bytes(self) == bytes(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as for any class with an `__eq__`
 
 
 class _Vectors(msgspec.Struct, frozen=True, array_like=True, tag="vectors"):
@@ -72,12 +90,11 @@ _decoder: msgspec.msgpack.Decoder[_Header] = msgspec.msgpack.Decoder(_Header)
 
 def encode(mutation: Mutation) -> Payload:
     """Return the payload of a mutation; values of vectors are not copied."""
-    values: tuple[memoryview, ...] = ()
+    values = _NO_VALUES
     header: _Header
     match mutation:
         case Insert(batch) | Upsert(batch):
-            flat = np.ascontiguousarray(batch.values, "<f4").reshape(-1)
-            values = (flat.view(np.uint8).data,)
+            values = np.ascontiguousarray(batch.values, VALUES_DTYPE).reshape(-1)
             header = _Vectors(
                 is_upsert=isinstance(mutation, Upsert),
                 dimensions=batch.values.shape[1],
@@ -91,21 +108,14 @@ def encode(mutation: Mutation) -> Payload:
             header = _CreateMetadataIndex(index.property_name, index.index_type, backfill)
         case DropMetadataIndex(property_name):
             header = _DropMetadataIndex(property_name)
-    encoded = _encoder.encode(header)
-    return Payload((_LENGTH.pack(len(encoded)) + encoded, *values))
+    return Payload(_encoder.encode(header), values)
 
 
 def decode(payload: Payload) -> Mutation:
-    """Return the mutation of a payload whose checksum has been verified.
-
-    Values of vectors lie where the payload does, if it is in one part.
-    """
-    raw = payload.parts[0] if len(payload.parts) == 1 else bytes(payload)
-    (length,) = _LENGTH.unpack_from(raw)
-    start = _LENGTH.size + length
-    match _decoder.decode(raw[_LENGTH.size : start]):
+    """Return the mutation of a payload whose checksum has been verified; values are not copied."""
+    match _decoder.decode(payload.header):
         case _Vectors() as header:
-            values = np.frombuffer(raw, "<f4", offset=start).reshape(-1, header.dimensions)
+            values = payload.values.reshape(-1, header.dimensions)
             batch = VectorBatch(header.ids, values, header.namespaces, header.metadata)
             return Upsert(batch) if header.is_upsert else Insert(batch)
         case _Delete(ids):

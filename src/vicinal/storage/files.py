@@ -2,7 +2,7 @@
 
     file     := magic body trailer footer
     magic    := "VICINAL\\n"                                            8 bytes
-    body     := arrays, each starting at a multiple of 64 bytes, zero padding between
+    body     := arrays, each starting at a multiple of 64 bytes or more, zero padding between
     trailer  := JSON: kind, format version, arrays (name, dtype, shape, offset), the size of
                 a block and the CRC-32 of every block of the file before the trailer
     footer   := trailer length u32 | trailer CRC-32 u32 | magic         16 bytes, little-endian
@@ -66,6 +66,14 @@ class _Trailer(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes that follow one another in a file. `offset` is in bytes."""
+
+    path: Path
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Seal:
     """What the manifest remembers of a file: any other file under its name is damage."""
 
@@ -83,14 +91,22 @@ class ComponentWriter:
         path: Where there is no file yet.
         kind: What `ComponentFile` must be told to open it.
         block_bytes: How much has a checksum of its own; large where all is read at once.
+        alignment: The multiple of bytes that arrays start at.
     """
 
     seal: Seal
 
-    def __init__(self, path: Path, kind: str, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        block_bytes: int = BLOCK_BYTES,
+        alignment: int = _ALIGNMENT,
+    ) -> None:
         self._path = path
         self._kind = kind
         self._block_bytes = block_bytes
+        self._alignment = alignment
         self._arrays: list[_ArrayEntry] = []
         self._blocks: list[int] = []
         self._block = 0
@@ -114,7 +130,7 @@ class ComponentWriter:
     ) -> None:
         """Append an array whose rows come in chunks that together have `shape`."""
         dtype = np.dtype(dtype).newbyteorder("<")
-        self._write(bytes(-self._offset % _ALIGNMENT))
+        self._write(bytes(-self._offset % self._alignment))
         start = self._offset
         for chunk in chunks:
             self._write(np.ascontiguousarray(chunk, dtype).reshape(-1).view(np.uint8).data)

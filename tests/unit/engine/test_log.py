@@ -1,5 +1,6 @@
 """The log gives back every acknowledged mutation as it was, or says what is wrong; never less."""
 
+import mmap
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from vicinal.segment.format import SegmentRecord
 from vicinal.storage import files
 from vicinal.storage import sqlite as storage
 from vicinal.storage.files import Seal
+
+LENGTH_BYTES = 4  # before a header
 
 
 def entry(seqno: int, size: int = 1) -> Entry:
@@ -103,7 +106,7 @@ def test_a_long_mutation_comes_back_as_it_was(folder: Path) -> None:
 
 @pytest.mark.parametrize(("size", "count"), [(FILE_BYTES_MIN - 1, 0), (FILE_BYTES_MIN, 1)])
 def test_only_a_long_mutation_has_a_file_of_its_own(folder: Path, size: int, count: int) -> None:
-    written = Entry(Seqno(1), "m", 1, Payload((bytes(size),)))
+    written = Entry(Seqno(1), "m", 1, Payload(bytes(size - LENGTH_BYTES)))
     with opened(folder) as log:
         log.append([written])
 
@@ -111,7 +114,7 @@ def test_only_a_long_mutation_has_a_file_of_its_own(folder: Path, size: int, cou
     assert ((folder / FILE_NAME).stat().st_size > size) == (count == 0)
     with opened(folder) as log:
         (found,) = log.entries()
-        assert bytes(found.payload) == bytes(size)
+        assert found.payload == written.payload
 
 
 def test_values_of_a_long_mutation_are_read_where_its_file_has_them(folder: Path) -> None:
@@ -125,6 +128,20 @@ def test_values_of_a_long_mutation_are_read_where_its_file_has_them(folder: Path
         assert np.array_equal(
             mutation.batch.values[-1, -2:], np.sin([99_999.0, 100_000.0], dtype="f4")
         )
+
+
+def test_it_says_where_the_values_of_a_long_mutation_are(folder: Path) -> None:
+    written = [long_entry(1), entry(2), entry(3, size=100_000)]
+    assert written[2].payload.size > FILE_BYTES_MIN
+    with opened(folder) as log:
+        log.append(written)
+        extent, *others = (log.values_of(each) for each in written)
+
+        assert others == [None, None]  # in the database, and without values
+        assert extent is not None
+        found = np.fromfile(extent.path, "<f4", 100_000, offset=extent.offset)
+        assert np.array_equal(found, written[0].payload.values)
+        assert extent.offset % mmap.PAGESIZE == 0
 
 
 def test_files_that_no_row_names_are_removed_when_it_is_opened(folder: Path) -> None:

@@ -71,6 +71,7 @@ def test_a_payload_is_laid_out_as_documented() -> None:
     payload = bytes(encoded)
 
     assert encoded.size == len(payload)
+    assert Payload.of(payload) == encoded
     length = int.from_bytes(payload[:4], "little")
     assert payload[4 + length :] == values.astype("<f4").tobytes()
     assert (
@@ -94,5 +95,5 @@ def test_a_payload_is_laid_out_as_documented() -> None:
     ],
 )  # fmt: skip
 def test_what_version_1_wrote_is_read(payload: str, mutation: Mutation) -> None:
-    assert records.decode(Payload((bytes.fromhex(payload),))) == mutation
+    assert records.decode(Payload.of(bytes.fromhex(payload))) == mutation
     assert bytes(records.encode(mutation)) == bytes.fromhex(payload)
