@@ -41,6 +41,7 @@ from vicinal.segment.format import column_name
 from vicinal.segment.ids import hashes
 from vicinal.segment.segment import Segment, SegmentView
 from vicinal.segment.tail import Tail, TailView
+from vicinal.storage.files import Extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +92,23 @@ class State:
         """The metadata indexes, oldest first."""
         return tuple(self._metadata_indexes.values())
 
-    def apply(self, entry: Entry, mutation: Mutation, at: datetime) -> None:
-        """Apply the next mutation of the log, which becomes readable at that time (UTC)."""
+    def apply(
+        self, entry: Entry, mutation: Mutation, at: datetime, extent: Extent | None = None
+    ) -> None:
+        """Apply the next mutation of the log.
+
+        Args:
+            entry: Its entry.
+            mutation: What that holds.
+            at: When it becomes readable, UTC.
+            extent: Where its values are, if in a file of their own.
+        """
         assert entry.seqno == self._applied_seqno + 1
         match mutation:
             case Upsert(batch):
-                self._upsert(batch)
+                self._upsert(batch, extent)
             case Insert(batch):
-                self._insert(batch)
+                self._insert(batch, extent)
             case Delete(ids):
                 self._kill(list(dict.fromkeys(ids)))
             case CreateMetadataIndex(metadata_index, backfill):
@@ -197,12 +207,12 @@ class State:
         """Return the namespaces of live vectors."""
         return {name for view in self.snapshot().views for name in view.live_namespaces()}
 
-    def _upsert(self, batch: VectorBatch) -> None:
+    def _upsert(self, batch: VectorBatch, extent: Extent | None) -> None:
         last = {vector_id: row for row, vector_id in enumerate(batch.ids)}
         self._kill(list(last))
-        self.tail.append(batch, None if len(last) == len(batch) else sorted(last.values()))
+        self.tail.append(batch, None if len(last) == len(batch) else sorted(last.values()), extent)
 
-    def _insert(self, batch: VectorBatch) -> None:
+    def _insert(self, batch: VectorBatch, extent: Extent | None) -> None:
         first: dict[str, int] = {}
         for row, vector_id in enumerate(batch.ids):
             first.setdefault(vector_id, row)
@@ -214,7 +224,7 @@ class State:
         for view in self._segments.values():
             for place in np.flatnonzero(view.find(ids, id_hashes) >= 0).tolist():
                 first.pop(ids[place], None)
-        self.tail.append(batch, None if len(first) == len(batch) else list(first.values()))
+        self.tail.append(batch, None if len(first) == len(batch) else list(first.values()), extent)
 
     def _kill(self, ids: list[str]) -> None:
         for tail in (self.tail, self._sealing):

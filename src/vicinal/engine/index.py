@@ -311,7 +311,8 @@ class OpenIndex:
             if self._failure is None:
                 with self._state_lock:
                     for each in logged:
-                        self._state.apply(each.entry, each.mutation, datetime.now(UTC))
+                        extent = self._log.values_of(each.entry)
+                        self._state.apply(each.entry, each.mutation, datetime.now(UTC), extent)
                         self._applied_vectors += _vector_count(each.mutation)
                     self._publish()
                     is_full = self._is_seal_due()

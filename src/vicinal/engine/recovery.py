@@ -44,7 +44,7 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
     )
     state = State(config, sealed, string_bytes_max=string_bytes_max)
     for entry in log.entries():
-        state.apply(entry, entry.mutation, moment(entry.accepted_at))
+        state.apply(entry, entry.mutation, moment(entry.accepted_at), log.values_of(entry))
     sweep(folder / SEGMENTS, manifest)
     log.trim()
     log.sweep()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vicinal import metadata
 from vicinal.ann import exact, signs
@@ -34,13 +35,16 @@ from vicinal.model import (
 from vicinal.segment.base import Method, Selection, method, propose
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
+from vicinal.segment.room import Room
 from vicinal.steps import Steps
+from vicinal.storage.files import Extent
 
 _FEW = 1_000  # rows
 # Address space for as many as there may be while the tail before is sealed, within bounds: ours.
 _RESERVED_ROWS, _RESERVED_BYTES = 80_000, 256 << 20
 
 T = TypeVar("T")
+Number = TypeVar("Number", bound=np.generic)
 
 
 class Tail:
@@ -60,6 +64,7 @@ class Tail:
         self._recipe = recipe
         self._signs: GrowingSigns | None = None
         self._string_bytes_max = string_bytes_max
+        self._room: Room | None = None  # of `_values`, once there are more than a few
         self._values: Floats = np.empty((64, dimensions), np.float32)
         self._norms: Floats = np.empty(64, np.float32)
         self._live: Mask = np.zeros(64, np.bool_)
@@ -77,21 +82,33 @@ class Tail:
         """Bytes of values held, the part of a tail's memory that grows with dimensions."""
         return int(self._values[: self.row_count].nbytes)
 
-    def append(self, batch: VectorBatch, rows: Sequence[int] | None = None) -> None:
-        """Append vectors (those at `rows`, or all) whose ids are live nowhere in the tail."""
+    def append(
+        self,
+        batch: VectorBatch,
+        rows: Sequence[int] | None = None,
+        extent: Extent | None = None,
+    ) -> None:
+        """Append vectors whose ids are live nowhere in the tail.
+
+        Args:
+            batch: What to append.
+            rows: Those of the batch that are appended; all, if not given.
+            extent: Where the values of the batch are, if in a file; it never changes.
+        """
         if rows is not None:
+            extent = None
             batch = VectorBatch(
                 [batch.ids[row] for row in rows],
                 batch.values[list(rows)],
                 [batch.namespaces[row] for row in rows],
                 [batch.metadata[row] for row in rows],
             )
-        start, end = self.row_count, self.row_count + len(batch)
-        self._reserve(end)
-        self._values[start:end] = batch.values
+        coded_count = self.row_count
+        start = self._place(batch.values, extent)
+        end = start + len(batch)
         self._norms[start:end] = exact.norms(batch.values)
         if self._signs is not None:
-            self._signs.extend(batch.values)
+            self._signs.extend(self._values[coded_count:end])
         elif self._recipe is not None and end >= signs.ROWS_MIN:
             self._signs = GrowingSigns(self._recipe, self._metric, self._values[:end])
         self._live[start:end] = True
@@ -165,6 +182,29 @@ class Tail:
             columns=self._columns,
         )
 
+    def _place(self, values: Floats, extent: Extent | None) -> int:
+        """Put values behind all rows, or show them there; return the first's row."""
+        start, end = self.row_count, self.row_count + len(values)
+        self._reserve(end)
+        if extent is not None and self._room is not None:
+            first = self._room.show(start, len(values), extent)
+            if first is not None:
+                self._skip(first - start)
+                return first
+        self._values[start:end] = values
+        return start
+
+    def _skip(self, count: int) -> None:
+        """Append rows that were never alive."""
+        start, end = self.row_count, self.row_count + count
+        self._norms[start:end] = 0
+        self._live[start:end] = False
+        self._ids.extend([""] * count)
+        self._metadata.extend([b""] * count)
+        self._namespaces.extend([None] * count)
+        self._extend_columns([b""] * count)
+        self.row_count = end
+
     def _extend_columns(self, blobs: Sequence[bytes]) -> None:
         if not self._columns:
             return
@@ -186,12 +226,15 @@ class Tail:
         # all of it.
         reserved = min(_RESERVED_ROWS, _RESERVED_BYTES // self._values[0].nbytes)
         capacity = max(row_count, 2 * capacity, reserved if row_count > _FEW else 0)
-        count = self.row_count
-        for name in ("_values", "_norms", "_live"):
-            old = getattr(self, name)
-            grown = np.empty((capacity, *old.shape[1:]), old.dtype)
-            grown[:count] = old[:count]
-            setattr(self, name, grown)
+        count, old = self.row_count, self._values
+        if capacity > _FEW:
+            self._room = Room(capacity, old.shape[1])
+            self._values = self._room.values
+        else:
+            self._values = np.empty((capacity, old.shape[1]), np.float32)
+        self._values[:count] = old[:count]
+        self._norms = _grown(self._norms[:count], capacity)
+        self._live = _grown(self._live[:count], capacity)
         self._is_live_shared = False
 
 
@@ -300,6 +343,13 @@ class TailView:
         return self._namespaces.sealed(rows), {
             name: column.sealed(rows) for name, column in self.columns.items()
         }
+
+
+def _grown(items: NDArray[Number], capacity: int) -> NDArray[Number]:
+    """Return a copy of these items with room for more behind them."""
+    grown = np.empty(capacity, items.dtype)
+    grown[: len(items)] = items
+    return grown
 
 
 def _at(items: Sequence[T], rows: Ordinals) -> list[T]:

@@ -1,8 +1,10 @@
 """A view of the tail shows for ever what was there when it was taken, whatever is done next."""
 
+import mmap
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engines import Record, batch
+from vicinal.ann.signs import Recipe
 from vicinal.filters.nodes import Operator, Predicate, Scalar
-from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
+from vicinal.model import Effort, Floats, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment.ids import hashes
 from vicinal.segment.tail import Tail, TailView
 from vicinal.steps import done_here
+from vicinal.storage.files import Extent
 
 COLOR = MetadataIndex("color", IndexType.STRING)
 SIZE = MetadataIndex("size", IndexType.NUMBER)
@@ -140,6 +144,74 @@ def test_a_tail_does_not_hold_on_to_the_arrays_it_was_given() -> None:
     values[:] = 7
 
     assert contents(tail.view())["a"][0] == [1, 1]
+
+
+def many(start: int, count: int) -> VectorBatch:
+    """Vectors of 128 dimensions, eight of which fill a page."""
+    rng = np.random.default_rng(start)
+    ids = [f"v{row}" for row in range(start, start + count)]
+    values = rng.standard_normal((count, 128), dtype=np.float32)
+    return VectorBatch(ids, values, ["n"] * count, [b'{"color":"red"}'] * count)
+
+
+def extent_of(folder: Path, values: Floats) -> Extent:
+    path = folder / str(len(list(folder.iterdir())))
+    path.write_bytes(bytes(mmap.PAGESIZE) + values.tobytes() + b"what follows in the file" * 500)
+    return Extent(path, mmap.PAGESIZE)
+
+
+def test_rows_are_where_a_file_has_them(tmp_path: Path) -> None:
+    tail = Tail(128, Metric.COSINE, string_bytes_max=64)
+    several = many(0, 2_000)
+    tail.append(several, extent=extent_of(tmp_path, several.values + 1))  # which tells
+
+    assert np.array_equal(tail.view().values(np.arange(2_000)), several.values + 1)
+
+
+@pytest.mark.parametrize("recipe", [None, Recipe(256, 1.0, ((9, 9),) * 3, (40, 400))])
+def test_rows_in_files_are_as_good_as_copied_ones(tmp_path: Path, recipe: Recipe | None) -> None:
+    tail, copied = (Tail(128, Metric.COSINE, string_bytes_max=64, recipe=recipe) for _ in range(2))
+    views = []
+    # Some begin at a page; others do not, and leave rows unused.
+    for start, count in ((0, 3), (3, 1_500), (1_503, 2_501), (4_004, 5), (4_009, 1_200)):
+        several = many(start, count)
+        if start == 1_503:
+            for each in (tail, copied):
+                each.add_column(COLOR, backfill=True)
+        tail.append(several, extent=extent_of(tmp_path, several.values))
+        copied.append(several)
+        views.append((tail.view(), contents(copied.view())))
+    for path in tmp_path.iterdir():
+        path.unlink()
+
+    assert tail.row_count > copied.row_count == tail.live_count
+    for view, expected in views:
+        assert contents(view) == expected
+    view, other = tail.view(), copied.view()
+    assert selected(view, "n", equals("color", "red")) == set(other.ids(np.arange(5_209)))
+    for query in many(0, 5_209).values[::500]:
+        found = [
+            {each.ids(np.array([row]))[0] for row in proposal.rows}
+            for each in (view, other)
+            for proposal in [done_here(each.searching(query, 5, each.select("", ()), Effort.EXACT))]
+        ]
+        assert found[0] == found[1]
+    tail.kill(["v1600", "v0"])
+    assert find(tail.view(), "v1600", "v0") == [-1, -1]
+    assert find(view, "v1600", "v5208") != [-1, -1]
+
+
+def test_values_read_from_a_tail_do_not_reach_the_file(tmp_path: Path) -> None:
+    tail = Tail(128, Metric.COSINE, string_bytes_max=64)
+    several, after = many(0, 2_003), many(2_003, 1)
+    extent = extent_of(tmp_path, several.values)
+    before = extent.path.read_bytes()
+
+    tail.append(several, extent=extent)
+    tail.append(after)  # into the page that the last mapped rows are on
+
+    assert extent.path.read_bytes() == before
+    assert np.array_equal(tail.view().values(np.array([2_003])), after.values)
 
 
 def test_a_column_begun_later_lacks_the_rows_before_it_unless_they_are_backfilled() -> None:

@@ -1,0 +1,99 @@
+"""A room shows rows of a file in place of its own, or says that they must be copied."""
+
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vicinal.model import Floats
+from vicinal.segment.room import Room
+from vicinal.storage.files import Extent
+
+DIMENSIONS = mmap.PAGESIZE // 16  # four rows fill a page
+
+
+def stored(path: Path, count: int, *, dimensions: int = DIMENSIONS) -> tuple[Floats, Extent]:
+    values = np.random.default_rng(count).standard_normal((count, dimensions), dtype=np.float32)
+    path.write_bytes(bytes(mmap.PAGESIZE) + values.tobytes())
+    return values, Extent(path, mmap.PAGESIZE)
+
+
+def test_rows_of_a_file_are_shown_from_the_next_page_on(tmp_path: Path) -> None:
+    room = Room(200, DIMENSIONS)
+    room.values[:6] = 7
+    values, extent = stored(tmp_path / "a", 64)
+
+    assert room.show(6, 64, extent) == 8
+
+    assert np.array_equal(room.values[8:72], values)
+    assert (room.values[:6] == 7).all()
+    assert (room.values[6:8] == 0).all()
+    assert (room.values[72:] == 0).all()
+
+
+def test_rows_stay_when_their_file_is_removed(tmp_path: Path) -> None:
+    room = Room(100, DIMENSIONS)
+    values, extent = stored(tmp_path / "a", 64)
+    room.show(0, 64, extent)
+
+    extent.path.unlink()
+
+    assert np.array_equal(room.values[:64], values)
+
+
+def test_rows_take_no_memory_of_their_own(tmp_path: Path) -> None:
+    if not Path("/proc/self/smaps_rollup").exists():
+        pytest.skip("this system does not say what memory a process has of its own")
+    count = (32 << 20) // (DIMENSIONS * 4)
+    room = Room(count, DIMENSIONS)
+    values, extent = stored(tmp_path / "a", count)
+    before = own_bytes()
+
+    assert room.show(0, count, extent) == 0
+    assert room.values.sum() == values.sum()
+
+    assert own_bytes() - before < 4 << 20
+
+
+def own_bytes() -> int:
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Anonymous:"))
+
+
+def test_rows_that_begin_at_no_page_are_to_be_copied(tmp_path: Path) -> None:
+    room = Room(200, DIMENSIONS)
+    _, extent = stored(tmp_path / "a", 64)
+
+    assert room.show(0, 63, Extent(extent.path, extent.offset + DIMENSIONS * 4)) is None
+    assert (room.values == 0).all()
+
+
+def test_rows_are_copied_where_too_many_before_them_would_stay_unused(tmp_path: Path) -> None:
+    room = Room(200, 3)
+    _, extent = stored(tmp_path / "a", 100, dimensions=3)
+
+    assert room.show(1, 100, extent) is None
+    assert (room.values == 0).all()
+
+
+def test_rows_are_copied_where_they_would_not_fit(tmp_path: Path) -> None:
+    room = Room(66, DIMENSIONS)
+    _, extent = stored(tmp_path / "a", 64)
+
+    assert room.show(1, 64, extent) is None
+    assert room.show(0, 64, extent) == 0
+
+
+def test_rows_are_copied_when_their_file_cannot_be_opened(tmp_path: Path) -> None:
+    assert Room(200, DIMENSIONS).show(0, 64, Extent(tmp_path / "none", 0)) is None
+
+
+def test_rows_are_copied_where_the_system_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, extent = stored(tmp_path / "a", 64)
+    monkeypatch.setattr(sys, "platform", "another")
+
+    assert Room(200, DIMENSIONS).show(0, 64, extent) is None
