@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,22 @@ class VectorBatch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+class Rows(Protocol):
+    """Takes the values of a batch row by row, when it is not known how many there will be."""
+
+    def free(self) -> Floats:
+        """Return rows to write to, ``(n, d)`` float32, C-contiguous, n at least 1."""
+        ...
+
+    def take(self, count: int) -> None:
+        """Let the first `count` of the rows that `free` returned be the next ones of the batch."""
+        ...
+
+    def values(self) -> Floats:
+        """Return all rows taken, ``(n, d)``; after that no more are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Written against the seam alone and run over each implementation in `support.engi
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from tests.support.engines import (
     create,
     found,
     insert,
+    put,
+    spooled,
     upsert,
     vector,
 )
@@ -254,7 +257,90 @@ def test_values_come_back_as_they_were_given(engine: Engine) -> None:
     assert a.values.tobytes() == np.array([58.8, -1e-30], np.float32).tobytes()
 
 
+LONG = VectorBatch(
+    ids=[f"v{number}" for number in range(50_000)],
+    values=np.arange(100_000, dtype=np.float32).reshape(-1, 2),
+    namespaces=[""] * 50_000,
+    metadata=[b""] * 50_000,
+)
+
+
+@pytest.mark.parametrize("count", [0, 1, 50_000])
+def test_what_was_received_over_time_is_as_good_as_what_came_at_once(
+    engine: Engine, count: int
+) -> None:
+    vectors = VectorBatch(
+        LONG.ids[:count], LONG.values[:count], LONG.namespaces[:count], LONG.metadata[:count]
+    )
+    insert(engine, Record("v0", [7, 7]), Record("other", [8, 8]))
+
+    accepted = spooled(engine, Upsert, vectors).result(APPLIED_WITHIN_S)
+
+    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
+    assert engine.status(DOCS).vector_count == max(count, 1) + 1
+    found = engine.get(DOCS, ["v0", "v49999"])
+    assert [each.values.tolist() for each in found] == {
+        0: [[7, 7]], 1: [[0, 1]], 50_000: [[0, 1], [99_998, 99_999]]
+    }[count]  # fmt: skip
+
+
+def test_ids_that_are_there_already_are_not_inserted_over_time(engine: Engine) -> None:
+    insert(engine, Record("v1", [7, 7]))
+
+    accepted = spooled(engine, Insert, LONG).result(APPLIED_WITHIN_S)
+
+    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
+    found = engine.get(DOCS, ["v0", "v1", "v2"])
+    assert [each.values.tolist() for each in found] == [[0, 1], [7, 7], [4, 5]]
+    assert engine.status(DOCS).vector_count == 50_000
+
+
+def test_a_mutation_may_have_other_values_than_its_spool(engine: Engine) -> None:
+    with closing(engine.spool(DOCS)) as spool:
+        put(spool, LONG.values)
+        kept = VectorBatch(["v9"], spool.values()[9:10], [""], [b""])
+        accepted = engine.append(DOCS, Upsert(kept), spool).result(APPLIED_WITHIN_S)
+
+    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
+    (found,) = engine.get(DOCS, ["v9"])
+    assert found.values.tolist() == [18, 19]
+
+
+def test_what_was_received_for_an_index_dropped_meanwhile_goes_to_its_successor(
+    engine: Engine,
+) -> None:
+    with closing(engine.spool(DOCS)) as spool:
+        put(spool, LONG.values[:40_000])
+        engine.drop_index(DOCS)
+        with pytest.raises(IndexNotFound):
+            engine.spool(DOCS)
+        create(engine)
+        put(spool, LONG.values[40_000:])
+        vectors = VectorBatch(LONG.ids, spool.values(), LONG.namespaces, LONG.metadata)
+        accepted = engine.append(DOCS, Upsert(vectors), spool).result(APPLIED_WITHIN_S)
+
+    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
+    assert engine.status(DOCS).vector_count == 50_000
+
+
 # 2. What `append` has acknowledged survives.
+
+
+def test_what_was_received_over_time_survives(
+    implementation: Implementation, open_engine: Open
+) -> None:
+    if not implementation.durable:
+        pytest.skip("keeps nothing")
+    engine = open_engine()
+    create(engine)
+    last = spooled(engine, Upsert, LONG).result(APPLIED_WITHIN_S)
+    engine.close()
+
+    again = open_engine()
+
+    assert again.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
+    found = again.get(DOCS, LONG.ids)
+    assert np.array_equal([each.values for each in found], LONG.values)
 
 
 def test_what_was_acknowledged_is_there_when_the_engine_opens_again(

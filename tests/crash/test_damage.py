@@ -17,7 +17,7 @@ import pytest
 from tests.support.crash import Readout, read_all
 from tests.support.engines import DOCS, Record, apply, create, upsert
 from tests.support.inline import open_inline
-from vicinal.engine import log
+from vicinal.engine import spooling
 from vicinal.engine.embedded import EngineOptions
 from vicinal.errors import Corruption, Error, Unavailable
 from vicinal.filters.nodes import Scalar
@@ -68,7 +68,7 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     apply(engine, Delete([f"vector-{n:03}" for n in range(0, 100, 9)]))
     engine.maintain(DOCS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "FILE_BYTES_MIN", 300)
+        patch.setattr(spooling, "FILE_BYTES_MIN", 300)
         upsert(engine, *points(90, 105))
     apply(engine, Delete(["vector-001", "vector-095"]))
     upsert(engine, *points(3, 5))

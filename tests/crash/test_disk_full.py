@@ -20,6 +20,7 @@ from tests.support.crash import Disk, applied_seqno, read_all, watching
 from tests.support.engines import DOCS, Record, apply, upsert
 from tests.support.inline import InlineEngine, open_inline
 from tests.support.works import OTHER, PROBES, WORKS, Work, modelled, state_of, works_on
+from vicinal.engine import spooling
 from vicinal.engine.base import Engine
 from vicinal.errors import Error, IndexNotFound, Unavailable
 from vicinal.model import Delete
@@ -121,8 +122,9 @@ def check_other_index_serves(engine: Engine) -> None:
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda each: each.name)
 def test_work_that_fails_at_any_moment_stops_one_index_at_most(
-    memory_path: Path, work: Work, for_good: bool
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, work: Work, for_good: bool
 ) -> None:
+    monkeypatch.setattr(spooling, "FILE_BYTES_MIN", 300)  # so that vectors are in files
     before, after = modelled(work.prepare), modelled(work.prepare, work.act)
     is_about_engine = work.name == "close"
     for at in range(1, 1000, 4 if for_good else 1):

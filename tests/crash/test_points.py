@@ -26,14 +26,14 @@ from tests.support.works import (
     state_of,
     works_on,
 )
-from vicinal.engine import log
+from vicinal.engine import spooling
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
 
 
 def strays(folder: Path, engine: Engine) -> list[str]:
     """Return what belongs to nothing, of an engine that has opened all its indexes."""
-    found = [str(path) for path in folder.glob("**/*.tmp")]
+    found = [str(path) for ending in ("tmp", "part") for path in folder.glob(f"**/*.{ending}")]
     if len(list((folder / "indexes").iterdir())) != len(engine.list_indexes("acme")):
         found.append("a folder of an index that does not exist")
     return found
@@ -54,7 +54,7 @@ class Photographer:
 
 
 @pytest.mark.parametrize("loss", Loss, ids=lambda each: each.name)
-@pytest.mark.parametrize("file_bytes_min", [log.FILE_BYTES_MIN, 300])
+@pytest.mark.parametrize("file_bytes_min", [spooling.FILE_BYTES_MIN, 300])
 @pytest.mark.parametrize("work", WORKS, ids=lambda each: each.name)
 def test_a_crash_during_work_leaves_the_state_before_it_or_after_it(
     memory_path: Path,
@@ -63,7 +63,7 @@ def test_a_crash_during_work_leaves_the_state_before_it_or_after_it(
     loss: Loss,
     file_bytes_min: int,
 ) -> None:
-    monkeypatch.setattr(log, "FILE_BYTES_MIN", file_bytes_min)
+    monkeypatch.setattr(spooling, "FILE_BYTES_MIN", file_bytes_min)
     before = modelled(work.prepare)
     after = modelled(work.prepare, work.act)
     engine = open_inline(memory_path / "data", work.options)

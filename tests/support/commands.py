@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from tests.support.model_engine import ModelEngine
 from tests.support.server import Running
 from vicinal.cli import main
+from vicinal.engine.base import Spool
 from vicinal.model import IndexAddress, Mutation, Page, Vector
 
 
@@ -62,9 +63,9 @@ class Recorder(ModelEngine):
         self.failures: dict[int, Exception] = {}
         self._calls = 0
 
-    def append(self, address: IndexAddress, mutation: Mutation) -> Any:
+    def append(self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None) -> Any:
         self._fail_if_told()
-        accepted = super().append(address, mutation)
+        accepted = super().append(address, mutation, spool)
         self.appended.append(mutation)
         return accepted
 

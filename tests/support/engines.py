@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tests.support.model_engine import ModelEngine
-from vicinal.engine.base import Engine
+from vicinal.engine.base import Engine, Spool
 from vicinal.engine.catalog import Catalog
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
+    Floats,
     IndexAddress,
     IndexConfig,
     Insert,
@@ -112,6 +115,25 @@ def create(
     metric: Metric = Metric.EUCLIDEAN,
 ) -> None:
     engine.create_index(address, IndexConfig(dimensions, metric), None)
+
+
+def put(spool: Spool, values: Floats) -> None:
+    """Put rows into a spool."""
+    while len(values):
+        free = spool.free()[: len(values)]
+        free[:] = values[: len(free)]
+        spool.take(len(free))
+        values = values[len(free) :]
+
+
+def spooled(
+    engine: Engine, kind: type[Insert | Upsert], vectors: VectorBatch, address: IndexAddress = DOCS
+) -> Future[Accepted]:
+    """Append vectors that were received over time."""
+    with closing(engine.spool(address)) as spool:
+        put(spool, vectors.values)
+        mutation = kind(replace(vectors, values=spool.values()))
+        return engine.append(address, mutation, spool)
 
 
 def apply(engine: Engine, mutation: Mutation, address: IndexAddress = DOCS) -> Accepted:

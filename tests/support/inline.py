@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 from unittest.mock import patch
 
+from vicinal.engine.base import Spool
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.resources import QueueBudget, Resources
 from vicinal.model import Accepted, IndexAddress, Mutation
@@ -57,11 +58,13 @@ class InlineEngine(EmbeddedEngine):
 
     executor: InlineExecutor
 
-    def append(self, address: IndexAddress, mutation: Mutation) -> Future[Accepted]:
+    def append(
+        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+    ) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         # An index holds a lock as it queues; what runs inline may want that lock again.
         with self.executor.deferred():
-            return super().append(address, mutation)
+            return super().append(address, mutation, spool)
 
 
 def open_inline(folder: Path, options: EngineOptions | None = None) -> InlineEngine:

@@ -14,18 +14,18 @@ from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 
-from tests.support.engines import DOCS, create
+from tests.support.engines import DOCS, create, spooled
 from tests.support.killing import DIMENSIONS, WRITERS, ids_of, step_of
 from vicinal import metadata
-from vicinal.engine import log
+from vicinal.engine import spooling
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.errors import Overloaded
-from vicinal.model import Accepted
+from vicinal.model import Accepted, Insert, Upsert
 
 AHEAD = 3  # steps that a writer begins before it has an answer to the first
 # So small a tail that it seals and merges all the time.
 OPTIONS = EngineOptions(tail_rows_max=30, tails_max=100, idle_s=0.05)
-FILE_BYTES_MIN = 250  # so that some payloads are in files of their own, and some are not
+FILE_BYTES_MIN = 110  # so that some payloads are in files of their own, and some are not
 
 _print_lock = threading.Lock()
 
@@ -50,7 +50,12 @@ def write(engine: EmbeddedEngine, seed: int, writer: int, first: int) -> None:
     while True:
         say(begun=[writer, number])
         try:
-            future = engine.append(DOCS, step_of(seed, writer, number).mutation())
+            mutation = step_of(seed, writer, number).mutation()
+            future = (
+                spooled(engine, type(mutation), mutation.batch)
+                if isinstance(mutation, Insert | Upsert) and number % 2
+                else engine.append(DOCS, mutation)
+            )
         except Overloaded:
             continue
         waiting.append((number, future))
@@ -61,7 +66,7 @@ def write(engine: EmbeddedEngine, seed: int, writer: int, first: int) -> None:
 
 
 def main(folder: Path, seed: int, firsts: list[int]) -> None:
-    log.FILE_BYTES_MIN = FILE_BYTES_MIN
+    spooling.FILE_BYTES_MIN = FILE_BYTES_MIN
     engine = EmbeddedEngine.open(folder, OPTIONS)
     if not engine.list_indexes(DOCS.account):
         create(engine, dimensions=DIMENSIONS)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from vicinal import distance, metadata
+from vicinal.engine.base import Spool
 from vicinal.errors import (
     AlreadyExists,
     BadCursor,
@@ -57,8 +58,18 @@ from vicinal.model import (
     VectorBatch,
 )
 from vicinal.steps import Steps
+from vicinal.wire.rows import HeldRows
+
+BATCH_MAX = 5_000
 
 CURSOR_LIFETIME = timedelta(minutes=15)
+
+
+class HeldSpool(HeldRows):
+    """A spool that holds all in memory."""
+
+    def close(self) -> None:
+        pass
 
 
 def now() -> datetime:
@@ -152,7 +163,12 @@ class ModelEngine:
         with self._lock:
             return list(self._shelf(address).state.metadata_indexes.values())
 
-    def append(self, address: IndexAddress, mutation: Mutation) -> Future[Accepted]:
+    def spool(self, address: IndexAddress) -> Spool:
+        return HeldSpool(self.get_index(address).config.dimensions, 0, BATCH_MAX)
+
+    def append(
+        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+    ) -> Future[Accepted]:
         with self._lock:
             shelf = self._shelf(address)
             after = applied(shelf.state, mutation, self._limits)

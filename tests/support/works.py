@@ -4,7 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.support.crash import Readout, applied_seqno, read_all
-from tests.support.engines import DOCS, Record, apply, create, insert, upsert
+from tests.support.engines import (
+    APPLIED_WITHIN_S,
+    DOCS,
+    Record,
+    apply,
+    batch,
+    create,
+    insert,
+    spooled,
+    upsert,
+)
 from tests.support.model_engine import ModelEngine
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EngineOptions
@@ -17,6 +27,7 @@ from vicinal.model import (
     IndexType,
     MetadataIndex,
     Seqno,
+    Upsert,
 )
 
 OTHER = IndexAddress("acme", "other")
@@ -67,6 +78,12 @@ def prepared_to_overtake(engine: Engine) -> None:
     apply(engine, DropMetadataIndex("size"))
 
 
+def received(engine: Engine, *records: Record) -> None:
+    """Upsert what comes over time."""
+    accepted = spooled(engine, Upsert, batch(*records)).result(APPLIED_WITHIN_S)
+    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
+
+
 @dataclass(frozen=True)
 class Work:
     """Something during which the crash happens.
@@ -88,6 +105,7 @@ WORKS = [
     Work("create an index", lambda e: create(e, NEW)),
     Work("drop an index", lambda e: e.drop_index(DOCS)),
     Work("upsert", lambda e: upsert(e, *points(3, 30))),
+    Work("upsert what came over time", lambda e: received(e, *points(3, 90))),
     Work("insert", lambda e: insert(e, *points(6, 9))),
     Work("delete", lambda e: apply(e, Delete(["v1", "v4", "never"]))),
     Work("create a metadata index", lambda e: apply(e, CreateMetadataIndex(SIZE))),

@@ -32,12 +32,24 @@ from vicinal.model import (
     Page,
     Query,
     QueryResult,
+    Rows,
     Seqno,
     Status,
     Usage,
     Vector,
 )
 from vicinal.steps import Steps
+
+
+class Spool(Rows, Protocol):
+    """Holds the values of a long batch on their way to `Engine.append`.
+
+    Its methods may raise `Unavailable`: the values cannot be written. One thread at a time.
+    """
+
+    def close(self) -> None:
+        """Forget what was not appended. To be called in any case."""
+        ...
 
 
 class Engine(Protocol):
@@ -71,11 +83,23 @@ class Engine(Protocol):
         """Return the metadata indexes of the readable state, oldest first."""
         ...
 
-    def append(self, address: IndexAddress, mutation: Mutation) -> Future[Accepted]:
+    def spool(self, address: IndexAddress) -> Spool:
+        """Return where the values of a long batch may be put before `append`."""
+        ...
+
+    def append(
+        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+    ) -> Future[Accepted]:
         """Log a mutation. The future resolves when it is durable, in order of calls.
 
         The mutation is applied soon after, in the order of seqnos. Sync callers write
         ``append(...).result()``.
+
+        Args:
+            address: Of the index.
+            mutation: What to do.
+            spool: Where the values of the mutation are, if in one of this index; it may be
+                closed afterwards.
 
         Raises:
             AlreadyExists: the property has a metadata index of another type.

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
+from vicinal.engine.base import Spool
 from vicinal.engine.catalog import Catalog, CatalogEntry
 from vicinal.engine.index import OpenIndex
 from vicinal.engine.log import Log
@@ -185,9 +186,15 @@ class EmbeddedEngine:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.readable()).metadata_indexes
 
-    def append(self, address: IndexAddress, mutation: Mutation) -> Future[Accepted]:
+    def spool(self, address: IndexAddress) -> Spool:
         """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.append(mutation))
+        return self._on(address, lambda opened: opened.spool())
+
+    def append(
+        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+    ) -> Future[Accepted]:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda opened: opened.append(mutation, spool))
 
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
         """See `engine.base.Engine`."""

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import faiss
 
-from vicinal.engine import records, recovery, search
+from vicinal.engine import base, records, recovery, search
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.lanes import Lane
 from vicinal.engine.log import Entry, Log
@@ -40,6 +40,7 @@ from vicinal.engine.options import EngineOptions
 from vicinal.engine.records import Payload
 from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import Snapshot
+from vicinal.engine.spooling import Spool
 from vicinal.errors import (
     AlreadyExists,
     BodyTooLarge,
@@ -82,6 +83,7 @@ class _Pending:
     mutation: Mutation
     mutation_id: str
     payload: Payload
+    spool: Spool | None  # has the payload in its file
     accepted: Future[Accepted]
 
 
@@ -130,6 +132,7 @@ class OpenIndex:
         self._namespaces: set[str] | None = None
         self._appended_vectors = 0  # changes under _order
         self._applied_vectors = 0  # changes under _state_lock
+        self._spools: set[Spool] = set()  # being filled
         self._delayed: deque[_Logged] = deque()
         self._cursors = Cursors(options.cursor_lifetime_s)
         self._failure: Error | None = None
@@ -147,13 +150,25 @@ class OpenIndex:
             self._merge_lane.put([False])
         self._seal_lane.put([False])
 
-    def append(self, mutation: Mutation) -> Future[Accepted]:
+    def spool(self) -> Spool:
+        """See `engine.base.Engine`."""
+        with self._order:
+            self._check_failure()
+            spool = self._log.spool(self.index.config.dimensions, self._spools.discard)
+            self._spools.add(spool)
+            return spool
+
+    def append(self, mutation: Mutation, spool: base.Spool | None = None) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         payload = records.encode(mutation)
         if payload.size > PAYLOAD_BYTES_MAX:
             raise BodyTooLarge(
                 f"the mutation takes {payload.size} bytes, the maximum is {PAYLOAD_BYTES_MAX}"
             )
+        # One of another index, of the same name before this one, has values and no file for it.
+        written = spool if isinstance(spool, Spool) and spool in self._spools else None
+        if written is not None and not written.finish(payload):
+            written = None
         mutation_id = str(uuid.uuid4())
         accepted: Future[Accepted] = Future()
         accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
@@ -163,9 +178,12 @@ class OpenIndex:
             self._check_room()
             self._check_limits(mutation)
             self._resources.queue.take(payload.size)
+            if written is not None and not written.keep():
+                self._resources.queue.give(payload.size)
+                raise Unavailable("whoever sent this mutation has given it up")
             self._declare(mutation)
             self._appended_vectors += _vector_count(mutation)
-            self._commit_lane.put([_Pending(mutation, mutation_id, payload, accepted)])
+            self._commit_lane.put([_Pending(mutation, mutation_id, payload, written, accepted)])
         return accepted
 
     def wait_applied(self, seqno: Seqno, timeout_s: float) -> bool:
@@ -228,7 +246,7 @@ class OpenIndex:
     def is_quiet(self) -> bool:
         """Whether no work is queued or under way."""
         lanes = (self._commit_lane, self._apply_lane, self._seal_lane, self._merge_lane)
-        return not self._delayed and all(each.is_idle for each in lanes)
+        return not (self._delayed or self._spools) and all(each.is_idle for each in lanes)
 
     def tend(self) -> None:
         """Tidy the index when nothing has been written to it for a while."""
@@ -263,7 +281,7 @@ class OpenIndex:
     def _commit(self, pending: Sequence[_Pending]) -> None:
         accepted_at = recovery.microseconds(datetime.now(UTC))
         entries = [
-            Entry(Seqno(seqno), each.mutation_id, accepted_at, each.payload)
+            Entry(Seqno(seqno), each.mutation_id, accepted_at, each.payload, each.spool)
             for seqno, each in enumerate(pending, self._log.last_seqno + 1)
         ]
         try:

@@ -24,7 +24,7 @@ low-water mark (`storage.mark`) that a killed process leaves behind.
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,9 +32,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from vicinal.engine import records
+from vicinal.engine import records, spooling
 from vicinal.engine.payloads import Payloads
 from vicinal.engine.records import Payload
+from vicinal.engine.spooling import Spool
 from vicinal.errors import Corruption
 from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
 from vicinal.segment.build import NumberedIndex
@@ -54,9 +55,6 @@ from vicinal.storage.sqlite import (
 FORMAT_VERSION = 1
 FILE_NAME = "index.db"
 MARK_NAME = "acknowledged"
-FILE_BYTES_MIN = 256 << 10
-"""Payloads of so many bytes and more have files of their own: below, two more syncs would cost
-more than writing twice."""
 
 _TRIM_BYTES = 4 << 20  # removed in one transaction; about 10 ms
 
@@ -95,12 +93,17 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A mutation with its place in the log. `accepted_at` is microseconds since the epoch."""
+    """A mutation with its place in the log.
+
+    `accepted_at` is microseconds since the epoch. `spool`, on the way into the log, has the
+    payload in its file.
+    """
 
     seqno: Seqno
     mutation_id: str
     accepted_at: int
     payload: Payload
+    spool: Spool | None = field(default=None, compare=False)
 
     @property
     def mutation(self) -> Mutation:
@@ -141,14 +144,20 @@ class Log:
             _write_manifest(connection, Manifest())
         close_database(connection)
 
+    def spool(self, dimensions: int, closed: Callable[[Spool], None]) -> Spool:
+        """Return where values may be put that will be appended."""
+        return self._payloads.spool(dimensions, closed)
+
     def append(self, entries: Sequence[Entry]) -> None:
         """Make entries durable in one transaction; seqnos continue the log without gaps."""
         assert entries[0].seqno == self.last_seqno + 1
         with self._lock, translating(self.path):
             seals = {
-                each.seqno: self._payloads.write(each.seqno, each.payload)
+                each.seqno: self._payloads.adopt(each.seqno, each.spool)
+                if each.spool is not None
+                else self._payloads.write(each.seqno, each.payload)
                 for each in entries
-                if each.payload.size >= FILE_BYTES_MIN
+                if each.payload.size >= spooling.FILE_BYTES_MIN
             }
             if seals:
                 self._payloads.sync()
@@ -183,7 +192,7 @@ class Log:
 
     def values_of(self, entry: Entry) -> Extent | None:
         """Return where the values of an entry that is in the log are, if in a file of their own."""
-        is_long = entry.payload.size >= FILE_BYTES_MIN and entry.payload.values.size
+        is_long = entry.payload.size >= spooling.FILE_BYTES_MIN and entry.payload.values.size
         return self._payloads.values_of(entry.seqno) if is_long else None
 
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:

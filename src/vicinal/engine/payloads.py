@@ -5,7 +5,8 @@ page; of mutations that are megabytes of vectors that is most of what logging co
 long goes into a component file named by its seqno, and the row in the log keeps the file's seal,
 which vouches for every byte (`storage.files`).
 
-    1  the file is written and fsynced, then the names in the folder
+    1  the file is written and fsynced (of what was received over time: `spooling`), then the names
+       in the folder
     2  the row that has the seal is committed: the mutation is acknowledged
     3  a segment holds it, the row is removed, and then the file
 
@@ -13,21 +14,18 @@ A crash after 1 or between the two removals of 3 leaves a file that no row names
 opening removes. A row whose file is missing is damage.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from vicinal.engine.records import VALUES_DTYPE, Payload
+from vicinal.engine.spooling import ALIGNMENT, BLOCK_BYTES, KIND, Spool
 from vicinal.errors import Corruption
 from vicinal.model import Seqno
 from vicinal.storage.files import ComponentFile, ComponentWriter, Extent, Seal, sync_directory
 
 FOLDER = "payloads"
-
-_KIND = "payload"
-_BLOCK_BYTES = 1 << 20  # as a payload is read whole
-# Of the values, so that memory can be mapped to them; most systems have pages of this or less.
-_ALIGNMENT = 1 << 14
 
 
 class Payloads:
@@ -53,10 +51,23 @@ class Payloads:
         Raises:
             OSError: it could not be written.
         """
-        with ComponentWriter(self._path(seqno), _KIND, _BLOCK_BYTES, _ALIGNMENT) as writer:
+        with ComponentWriter(self._path(seqno), KIND, BLOCK_BYTES, ALIGNMENT) as writer:
             writer.add("values", payload.values)
             writer.add("header", np.frombuffer(payload.header, np.uint8))
         return writer.seal
+
+    def spool(self, dimensions: int, closed: Callable[[Spool], None]) -> Spool:
+        """Return a spool whose file will be among these."""
+        return Spool(self._folder, dimensions, closed)
+
+    def adopt(self, seqno: Seqno, spool: Spool) -> Seal:
+        """Make the file of a finished spool that of a mutation; as durable as after `write`.
+
+        Raises:
+            OSError: it could not be renamed.
+        """
+        spool.path.rename(self._path(seqno))
+        return spool.seal
 
     def sync(self) -> None:
         """Make the names of written files durable.
@@ -72,13 +83,13 @@ class Payloads:
         Raises:
             Corruption: the file is missing or damaged.
         """
-        file = ComponentFile(self._path(seqno), _KIND, seal)
+        file = ComponentFile(self._path(seqno), KIND, seal)
         values = file.array("values").view(VALUES_DTYPE)
         return Payload(file.array("header").tobytes(), values)
 
     def values_of(self, seqno: Seqno) -> Extent:
         """Return where the values of a payload are that was written."""
-        return Extent(self._path(seqno), _ALIGNMENT)
+        return Extent(self._path(seqno), ALIGNMENT)
 
     def forget(self, last: Seqno) -> None:
         """Remove the files of mutations up to `last`; newer ones may be there, or on their way.

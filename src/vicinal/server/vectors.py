@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
@@ -99,25 +100,25 @@ async def _write(call: Call, kind: Callable[[VectorBatch], Insert | Upsert]) -> 
     discard = requests.discards_unparsable(call.query.get("unparsable-behavior"))
     content_type = call.headers.get(b"content-type", b"").decode("latin-1") or None
 
-    def reader() -> vectors.Reader:
-        dimensions = services.engine.get_index(address).config.dimensions
-        expected = len(call.body) if call.arriving is None else call.arriving.announced
-        return vectors.Reader(
-            content_type, dimensions, services.limits, bytes_expected=expected, discard=discard
-        )
-
-    def log(reading: vectors.Reader) -> Future[Accepted]:
-        return services.engine.append(address, kind(reading.finish()))
+    def dimensions() -> int:
+        return services.engine.get_index(address).config.dimensions
 
     def read_and_log() -> Future[Accepted]:
-        reading = reader()
-        reading.feed(call.body)
-        return log(reading)
+        batch = vectors.read(
+            call.body, content_type, dimensions(), services.limits, discard=discard
+        )
+        return services.engine.append(address, kind(batch))
 
     if call.arriving is not None:
-        reading = reader()
-        await _feed(reading, call.body, call.arriving, services.workers)
-        logged = await services.workers.run(lambda: log(reading))
+        workers = services.workers
+        with closing(await workers.run(lambda: services.engine.spool(address))) as spool:
+            reading = vectors.Reader(
+                content_type, dimensions(), services.limits, spool, discard=discard
+            )
+            await _feed(reading, call.body, call.arriving, workers)
+            logged = await workers.run(
+                lambda: services.engine.append(address, kind(reading.finish()), spool)
+            )
     elif len(call.body) > SMALL_BODY_BYTES:
         logged = await services.workers.run(read_and_log)
     else:

@@ -28,6 +28,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -85,7 +86,8 @@ class ComponentWriter:
     """Writes one component file; arrays may be given whole or in chunks of rows.
 
     Use as a context manager; `seal` is set when the block ends without an error, and by
-    then the file's bytes (not its directory entry) are on disk.
+    then the file's bytes (not its directory entry) are on disk. Or call `open`, and in the
+    end `finish` or `abandon`.
 
     Args:
         path: Where there is no file yet.
@@ -113,9 +115,28 @@ class ComponentWriter:
         self._offset = 0
 
     def __enter__(self) -> Self:
-        self._file: BinaryIO = self._path.open("xb")
-        self._write(_MAGIC)
+        self.open()
         return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.abandon()
+
+    def open(self) -> None:
+        """Make the file."""
+        self._file: BinaryIO = self._path.open("x+b")
+        try:
+            self._write(_MAGIC)
+        except OSError:
+            self.abandon()
+            raise
 
     def add(self, name: str, array: NDArray[Any]) -> None:
         """Append a whole array."""
@@ -129,24 +150,41 @@ class ComponentWriter:
         chunks: Iterable[NDArray[Any]],
     ) -> None:
         """Append an array whose rows come in chunks that together have `shape`."""
-        dtype = np.dtype(dtype).newbyteorder("<")
-        self._write(bytes(-self._offset % self._alignment))
-        start = self._offset
+        self.begin(name, dtype)
         for chunk in chunks:
-            self._write(np.ascontiguousarray(chunk, dtype).reshape(-1).view(np.uint8).data)
-        expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        assert self._offset - start == expected, f"chunks of {name} do not make up {shape}"
-        self._arrays.append(_ArrayEntry(name, dtype.str, shape, start))
+            self.extend(chunk)
+        self.end(shape)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def begin(self, name: str, dtype: DTypeLike) -> None:
+        """Append an array whose rows `extend` gives, until `end`."""
+        self._write(bytes(-self._offset % self._alignment))
+        self._name, self._dtype = name, np.dtype(dtype).newbyteorder("<")
+        self._start = self._offset
+
+    def extend(self, rows: NDArray[Any]) -> None:
+        """Append rows to the array that has begun."""
+        self._write(np.ascontiguousarray(rows, self._dtype).reshape(-1).view(np.uint8).data)
+
+    def end(self, shape: tuple[int, ...]) -> None:
+        """Say what shape the array has that has begun."""
+        expected = int(np.prod(shape, dtype=np.int64)) * self._dtype.itemsize
+        is_whole = self._offset - self._start == expected
+        assert is_whole, f"chunks of {self._name} do not make up {shape}"
+        self._arrays.append(_ArrayEntry(self._name, self._dtype.str, shape, self._start))
+
+    def mapped(self) -> mmap.mmap:
+        """Return the file up to what was appended last, memory-mapped."""
+        self._file.flush()
+        return mmap.mmap(self._file.fileno(), self._offset, access=mmap.ACCESS_READ)
+
+    def abandon(self) -> None:
+        """Close the file, which is of no use."""
+        with suppress(OSError):  # what is not written yet is not needed
+            self._file.close()
+
+    def finish(self) -> None:
+        """Write the end of the file, fsync it and set `seal`."""
         with self._file as file:
-            if kind is not None:
-                return
             if self._offset % self._block_bytes:
                 self._blocks.append(self._block)
             trailer = msgspec.json.encode(

@@ -5,7 +5,7 @@ goes further. Messages start as the live service's do and then name the place: t
 NDJSON, counted from 1, or the position in the array; the id, once it is known; the rule.
 
 This is the ingest path. `lines` reads the records that most clients send, many at a time;
-`members.quick` reads any other, its numbers are cast into the row of one array.
+`members.quick` reads any other, its numbers are cast into a row of what takes them.
 
 Metadata is parsed, checked and written again as compact JSON: what is kept is its values,
 the order of its members and its characters; what is lost is white space, escapes that were
@@ -20,12 +20,12 @@ import numpy as np
 
 from vicinal import errors, metadata
 from vicinal.limits import Limits
-from vicinal.model import VectorBatch
+from vicinal.model import Rows, VectorBatch
 from vicinal.wire import framing, lines, members
+from vicinal.wire.rows import HeldRows
 
 _LINES_AT_ONCE = 500  # ours: 5 ms of reading without the interpreter's lock
 _LINE_END = ord("\n")
-_EMPTY_RECORD_BYTES = len(b'{"id":"a","values":[]}')
 
 
 def read(
@@ -53,7 +53,8 @@ def read(
         BadContentType: the body is in no known form.
     """
     text = bytes(body) if isinstance(body, memoryview) else body
-    reader = Reader(content_type, dimensions, limits, bytes_expected=len(text), discard=discard)
+    rows = HeldRows(dimensions, len(text), limits.batch_vectors_max)
+    reader = Reader(content_type, dimensions, limits, rows, discard=discard)
     reader.feed(text)
     return reader.finish()
 
@@ -66,17 +67,16 @@ class Reader:
 
     Args:
         content_type, dimensions, limits, discard: As for `read`.
-        bytes_expected: How long the body will be, as far as that is known; it may be wrong.
+        rows: What takes the values.
     """
 
     def __init__(
-        self, content_type: str | None, dimensions: int, limits: Limits, *,
-        bytes_expected: int = 0, discard: bool = False,
+        self, content_type: str | None, dimensions: int, limits: Limits, rows: Rows, *,
+        discard: bool = False,
     ) -> None:  # fmt: skip
         self._content_type = content_type
         self._limits = limits
-        self._collector = _Collector(dimensions, limits, discard=discard)
-        self._collector.expect(bytes_expected)
+        self._collector = _Collector(dimensions, limits, rows, discard=discard)
         self._are_lines: bool | None = None  # None before the first part
         self._kept: members.Text = b""  # what has arrived and is not read; of lines, one at most
         self._lines_before = 0  # what is kept, or the next part
@@ -208,30 +208,16 @@ class _Refused(Exception):
 class _Collector:
     """Takes the records of a body in turn."""
 
-    def __init__(self, dimensions: int, limits: Limits, *, discard: bool) -> None:
+    def __init__(self, dimensions: int, limits: Limits, rows: Rows, *, discard: bool) -> None:
         self.dimensions = dimensions
         self._count = 0
-        self._values = np.empty((0, dimensions), dtype=np.float32)
+        self._rows = rows
         self._ids: list[str] = []
         self._namespaces: list[str] = []
         self._metadata: list[bytes] = []
         self._holes: list[int] = []  # rows of records that were dropped
         self._limits = limits
         self._discard = discard
-
-    def expect(self, text_bytes: int) -> None:
-        """Make room for all records that so much more text may hold.
-
-        Rows not written to take no memory yet.
-        """
-        # No record is shorter than one with an empty id and digits alone: this bounds memory.
-        shortest = _EMPTY_RECORD_BYTES - 1 + 2 * self.dimensions - 1
-        count = len(self._ids)
-        wanted = min(count + text_bytes // shortest + 1, self._limits.batch_vectors_max)
-        if wanted > len(self._values):
-            grown = np.empty((max(wanted, 2 * count), self.dimensions), dtype=np.float32)
-            grown[:count] = self._values[:count]
-            self._values = grown
 
     def collect(self, records: framing.Records) -> None:
         """Take all these records, those on lines many at a time.
@@ -240,10 +226,6 @@ class _Collector:
             InvalidInput: as `read`.
         """
         frames = records.frames
-        if isinstance(frames, framing.Lines):
-            self.expect(frames.end - frames.position)
-        else:
-            self.expect(len(records.text))
         try:
             while True:
                 if isinstance(frames, framing.Lines):
@@ -260,8 +242,7 @@ class _Collector:
 
     def batch(self) -> VectorBatch:
         """Return what was collected."""
-        values = self._values[: len(self._ids)]
-        found = VectorBatch(self._ids, values, self._namespaces, self._metadata)
+        found = VectorBatch(self._ids, self._rows.values(), self._namespaces, self._metadata)
         if not self._holes:
             return found
         return _only(found, sorted({*range(len(self._ids))} - {*self._holes}))
@@ -270,7 +251,7 @@ class _Collector:
         if self._count == self._limits.batch_vectors_max:
             raise _too_many(self._count)
         self._count += 1
-        row = self._values[len(self._ids)]
+        row = self._rows.free()[0]
         try:
             record = _record(text, self.dimensions, self._limits)
             with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite
@@ -281,14 +262,15 @@ class _Collector:
         except _Refused as refused:
             self._refuse(records, start, refused)
             return
+        self._rows.take(1)
         self._add(record.id, record.namespace, record.metadata)
 
     def _take_lines(self, records: framing.Records, frames: framing.Lines) -> None:
         while True:
-            first = len(self._ids)
-            room = min(len(self._values) - first, self._limits.batch_vectors_max - self._count)
-            free = self._values[first : first + min(room, _LINES_AT_ONCE)]
+            room = min(self._limits.batch_vectors_max - self._count, _LINES_AT_ONCE)
+            free = self._rows.free()[:room]
             spans, frames.position = lines.read(frames.text, frames.position, free, frames.end)
+            self._rows.take(len(spans))
             for span in spans:
                 self._count += 1
                 try:

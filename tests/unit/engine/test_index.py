@@ -4,16 +4,32 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.engines import DOCS, Record, apply, batch, create, found, insert, upsert, vector
+from tests.support.engines import (
+    DOCS,
+    Record,
+    apply,
+    batch,
+    create,
+    found,
+    insert,
+    put,
+    spooled,
+    upsert,
+    vector,
+)
 from tests.support.inline import open_inline
 from vicinal.engine import index as index_module
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.log import Entry, Log
 from vicinal.engine.maintenance import Maintenance
+from vicinal.engine.records import Payload
+from vicinal.engine.spooling import Spool
 from vicinal.errors import BodyTooLarge, Corruption, LimitExceeded, Overloaded, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import (
@@ -26,6 +42,7 @@ from vicinal.model import (
     MetadataIndex,
     Query,
     Upsert,
+    VectorBatch,
 )
 from vicinal.storage import files
 
@@ -251,6 +268,87 @@ def test_what_is_refused_takes_no_room_in_the_queue(open_engine: Open) -> None:
             engine.append(DOCS, Insert(batch(Record("b" * 50, [1, 1]))))
 
     apply(engine, Delete(["c" * 200]))
+
+
+# What is received over time
+
+
+def part_files(folder: Path) -> list[Path]:
+    return list(folder.glob("indexes/*/payloads/*.part"))
+
+
+def many() -> VectorBatch:
+    return batch(*(Record(f"v{number}", [number, 1]) for number in range(40_000)))
+
+
+def test_a_mutation_that_is_refused_leaves_no_file_of_what_was_received(
+    open_engine: Open, tmp_path: Path
+) -> None:
+    engine = open_engine(EngineOptions(Limits(vectors_per_index_max=1)))
+
+    with closing(engine.spool(DOCS)) as spool:
+        put(spool, many().values)
+        assert len(part_files(tmp_path)) == 1
+        with pytest.raises(LimitExceeded):
+            engine.append(DOCS, Upsert(replace(many(), values=spool.values())), spool)
+
+    assert part_files(tmp_path) == []
+    upsert(engine, Record("a", [1, 1]))
+
+
+def test_a_full_queue_leaves_no_file_of_what_was_received(
+    open_engine: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(EngineOptions(queue_bytes_max=10))
+    stuck = StuckWriter(monkeypatch)
+    first = engine.append(DOCS, Delete(["x"]))
+
+    with pytest.raises(Overloaded):
+        spooled(engine, Upsert, many())
+
+    assert part_files(tmp_path) == []
+    stuck.let_go.set()
+    first.result(30)
+    spooled(engine, Upsert, many()).result(30)
+
+
+def test_a_mutation_whose_sender_has_given_it_up_is_not_logged(
+    open_engine: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(EngineOptions(queue_bytes_max=1_000_000))
+    spool = engine.spool(DOCS)
+    put(spool, many().values)
+    mutation = Upsert(replace(many(), values=spool.values()))
+    finish = Spool.finish
+
+    def finished_too_late(each: Spool, payload: Payload) -> bool:
+        is_finished = finish(each, payload)
+        each.close()
+        return is_finished
+
+    monkeypatch.setattr(Spool, "finish", finished_too_late)
+    with pytest.raises(Unavailable, match="given it up"):
+        engine.append(DOCS, mutation, spool)
+    monkeypatch.undo()
+
+    assert part_files(tmp_path) == []
+    upsert(engine, Record("a", [1, 1]))
+    assert engine.status(DOCS).vector_count == 1
+    spooled(engine, Upsert, many()).result(30)  # there is room for it in the queue
+
+
+def test_an_index_that_is_being_sent_something_is_not_closed_for_another(tmp_path: Path) -> None:
+    with closing(EmbeddedEngine.open(tmp_path, EngineOptions(open_indexes_max=1))) as engine:
+        create(engine)
+        create(engine, OTHER)
+        with closing(engine.spool(DOCS)) as spool:
+            put(spool, many().values)
+            insert(engine, Record("a", [1, 1]), address=OTHER)
+            mutation = Upsert(replace(many(), values=spool.values()))
+            accepted = engine.append(DOCS, mutation, spool).result(30)
+
+        assert engine.wait_applied(DOCS, accepted.seqno, 30)
+        assert engine.status(DOCS).vector_count == 40_000
 
 
 # Never standing still

@@ -13,9 +13,10 @@ import pytest
 
 from vicinal.engine import log as log_module
 from vicinal.engine import records
-from vicinal.engine.log import FILE_BYTES_MIN, FILE_NAME, MARK_NAME, Entry, Log, Manifest
+from vicinal.engine.log import FILE_NAME, MARK_NAME, Entry, Log, Manifest
 from vicinal.engine.payloads import FOLDER
 from vicinal.engine.records import Payload
+from vicinal.engine.spooling import FILE_BYTES_MIN
 from vicinal.errors import Corruption, Unavailable
 from vicinal.model import Delete, IndexType, MetadataIndex, Seqno, Upsert, VectorBatch
 from vicinal.segment.build import NumberedIndex

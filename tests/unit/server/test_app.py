@@ -14,6 +14,7 @@ from tests.support.embedder import TINY, TinyEmbedder
 from tests.support.engines import DOCS, create
 from tests.support.model_engine import ModelEngine
 from vicinal.embeddings.base import Embedding, Pooling
+from vicinal.engine.base import Spool
 from vicinal.errors import Corruption, Error, Overloaded, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import Accepted, Index, IndexAddress, Mutation, Seqno
@@ -230,14 +231,18 @@ class Failing(ModelEngine):
         super().__init__()
         self.error = error
 
-    def append(self, address: IndexAddress, mutation: Mutation) -> Future[Accepted]:
+    def append(
+        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+    ) -> Future[Accepted]:
         raise self.error
 
 
 class FailingLater(Failing):
     """Takes a mutation, and then cannot make it durable."""
 
-    def append(self, address: IndexAddress, mutation: Mutation) -> Future[Accepted]:
+    def append(
+        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+    ) -> Future[Accepted]:
         future: Future[Accepted] = Future()
         future.set_exception(self.error)
         return future

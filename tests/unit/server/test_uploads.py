@@ -2,7 +2,9 @@
 
 import random
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from tests.support.engines import DOCS, create
 from tests.support.model_engine import ModelEngine
 from tests.support.server import Running, in_thread
 from tests.support.sockets import answer, head, is_closed
+from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
+from vicinal.engine.spooling import Spool
 from vicinal.limits import Limits
 from vicinal.server import uploads
 from vicinal.server.calls import ServerConfig
@@ -135,6 +139,43 @@ def test_a_client_that_goes_in_the_middle_of_a_long_body_leaves_nothing_behind(
 
     assert engine.status(DOCS).applied_seqno == 1
     assert engine.status(DOCS).vector_count == 60_000
+
+
+@pytest.mark.parametrize("ending", ["refused", "gone", "taken"])
+def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    closed, close = threading.Event(), Spool.close
+
+    def closing_said(spool: Spool) -> None:
+        seen.append(len(files_of(tmp_path)))
+        close(spool)
+        closed.set()
+
+    seen: list[int] = []
+    monkeypatch.setattr(Spool, "close", closing_said)
+    text = lines(60_000)
+    limits = Limits(batch_vectors_max=100_000, body_bytes_max=BODY_MAX)
+    with closing(EmbeddedEngine.open(tmp_path / "data", EngineOptions(limits))) as engine:
+        create(engine)
+        app = application(tmp_path, engine=engine, config=ServerConfig(limits=limits))
+        with in_thread(app) as server, server.connect() as connection:
+            connection.sendall(head("POST", UPSERT, Content_Length=len(text)) + text[:-100])
+            if ending == "gone":
+                connection.close()
+            else:
+                connection.sendall(b"{".ljust(100) if ending == "refused" else text[-100:])
+                assert answer(connection)[0] == {"refused": 400, "taken": 200}[ending]
+            assert closed.wait(30)
+            expected = ["00000001"] if ending == "taken" else []
+            assert [each.name for each in files_of(tmp_path)] == expected
+
+        assert seen == [1]
+        assert engine.status(DOCS).vector_count == (60_000 if ending == "taken" else 0)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return list(folder.glob("data/indexes/*/payloads/*"))
 
 
 def test_a_client_that_asks_before_it_sends_much_is_told_to_go_on(

@@ -22,6 +22,7 @@ from vicinal.errors import (
 from vicinal.limits import Limits
 from vicinal.model import VectorBatch
 from vicinal.wire import lines, vectors
+from vicinal.wire.rows import HeldRows
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -552,7 +553,7 @@ def test_a_body_cut_anywhere_is_refused_or_holds_whole_records(cut: int) -> None
 def test_a_line_is_read_when_it_is_whole_and_refused_before_the_body_has_ended(
     compiled: bool,
 ) -> None:
-    reader = vectors.Reader(None, 3, LIMITS)
+    reader = vectors.Reader(None, 3, LIMITS, HeldRows(3, 0, 10))
     reader.feed(f"{line()}\n{line(id='b')[:-3]}".encode())
 
     if compiled and lines.is_built():
@@ -565,7 +566,7 @@ def test_a_line_is_read_when_it_is_whole_and_refused_before_the_body_has_ended(
 
 
 def test_room_is_made_for_more_than_was_announced() -> None:
-    reader = vectors.Reader(None, 3, LIMITS, bytes_expected=10)
+    reader = vectors.Reader(None, 3, LIMITS, HeldRows(3, 10, 1_000))
     ids = [str(number) for number in range(1_000)]
 
     for each in ids:

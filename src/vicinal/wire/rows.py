@@ -1,0 +1,42 @@
+"""Where the values of a body's records go, unless somebody else takes them (`model.Rows`)."""
+
+import numpy as np
+
+from vicinal.model import Floats
+
+_EMPTY_RECORD_BYTES = len(b'{"id":"a","values":[]}')
+_FEW = 16
+
+
+class HeldRows:
+    """Rows in memory; implements `model.Rows`.
+
+    Args:
+        dimensions: Length of a row.
+        text_bytes: How long the text of all records is, as far as that is known.
+        count_max: How many rows there can be.
+    """
+
+    def __init__(self, dimensions: int, text_bytes: int, count_max: int) -> None:
+        # No record is shorter than one with an empty id and digits alone: this bounds memory.
+        shortest = _EMPTY_RECORD_BYTES - 1 + 2 * dimensions - 1
+        count = min(text_bytes // shortest + 1, count_max)
+        # Rows not written to take no memory yet.
+        self._rows: Floats = np.empty((max(count, 1), dimensions), np.float32)
+        self._count = 0
+
+    def free(self) -> Floats:
+        """See `model.Rows`."""
+        if self._count == len(self._rows):
+            grown = np.empty((max(2 * self._count, _FEW), self._rows.shape[1]), np.float32)
+            grown[: self._count] = self._rows
+            self._rows = grown
+        return self._rows[self._count :]
+
+    def take(self, count: int) -> None:
+        """See `model.Rows`."""
+        self._count += count
+
+    def values(self) -> Floats:
+        """See `model.Rows`."""
+        return self._rows[: self._count]
