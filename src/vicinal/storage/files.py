@@ -26,7 +26,6 @@ This module knows arrays of numbers, not what they mean: no vectors, ids or segm
 import mmap
 import os
 import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from typing import Any, BinaryIO, Self
 import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from zlib_ng.zlib_ng import crc32
 
 from vicinal.errors import Corruption
 
@@ -196,7 +196,7 @@ class ComponentWriter:
                     self._block_bytes,
                 )
             )
-            checksum = zlib.crc32(trailer)
+            checksum = crc32(trailer)
             file.write(trailer)
             file.write(_FOOTER.pack(len(trailer), checksum, _MAGIC))
             file.flush()
@@ -209,7 +209,7 @@ class ComponentWriter:
         while view:
             room = self._block_bytes - self._offset % self._block_bytes
             piece, view = view[:room], view[room:]
-            self._block = zlib.crc32(piece, self._block)
+            self._block = crc32(piece, self._block)
             self._offset += len(piece)
             if len(piece) == room:
                 self._blocks.append(self._block)
@@ -370,7 +370,7 @@ class ComponentFile:
         start = block * self._block_bytes
         end = min(start + self._block_bytes, self._body_size)
         with memoryview(self._map) as view, view[start:end] as piece:
-            checksum = zlib.crc32(piece)
+            checksum = crc32(piece)
         if checksum != self._checksums[block]:
             raise Corruption(f"{self.path} is damaged between bytes {start} and {end}")
         self._verified[block] = True
@@ -384,7 +384,7 @@ class ComponentFile:
         if magic != _MAGIC or checksum != seal.checksum or length > end:
             raise Corruption(f"the footer of {self.path} is damaged")
         raw = self._map[end - length : end]
-        if zlib.crc32(raw) != checksum:
+        if crc32(raw) != checksum:
             raise Corruption(f"the trailer of {self.path} is damaged")
         self._trailer_size = length
         return msgspec.json.decode(raw, type=_Trailer)

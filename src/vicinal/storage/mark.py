@@ -11,8 +11,9 @@ is missing, older or unreadable says nothing.
 
 import os
 import struct
-import zlib
 from pathlib import Path
+
+from zlib_ng.zlib_ng import crc32
 
 _NUMBER = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
@@ -28,14 +29,14 @@ class Mark:
         """Return the number, 0 when there is none."""
         raw = os.pread(self._descriptor, _NUMBER.size + _CHECKSUM.size, 0)
         number = raw[: _NUMBER.size]
-        if raw[_NUMBER.size :] != _CHECKSUM.pack(zlib.crc32(number)):
+        if raw[_NUMBER.size :] != _CHECKSUM.pack(crc32(number)):
             return 0
         return int(_NUMBER.unpack(number)[0])
 
     def write(self, number: int) -> None:
         """Replace the number."""
         raw = _NUMBER.pack(number)
-        os.pwrite(self._descriptor, raw + _CHECKSUM.pack(zlib.crc32(raw)), 0)
+        os.pwrite(self._descriptor, raw + _CHECKSUM.pack(crc32(raw)), 0)
 
     def close(self) -> None:
         """Close the file; closing again does nothing."""

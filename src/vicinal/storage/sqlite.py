@@ -14,10 +14,11 @@ This module knows rows, not what they mean.
 """
 
 import sqlite3
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from zlib_ng.zlib_ng import crc32
 
 from vicinal.errors import Corruption, Unavailable
 from vicinal.storage import wal
@@ -30,8 +31,8 @@ def checksum(*fields: Field) -> int:
     value = 0
     for field in fields:
         raw = field if isinstance(field, bytes) else repr(field).encode()
-        value = zlib.crc32(f"{type(field).__name__} {len(raw)} ".encode(), value)
-        value = zlib.crc32(raw, value)
+        value = crc32(f"{type(field).__name__} {len(raw)} ".encode(), value)
+        value = crc32(raw, value)
     return value
 
 
