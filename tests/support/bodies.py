@@ -17,9 +17,9 @@ READERS = (members.quick_with_simdjson, members.quick_with_msgspec, lambda text,
 
 def no_lines(
     text: members.Text, position: int, values: Floats, end: int | None = None
-) -> tuple[list[lines.Span], int]:
+) -> tuple[list[lines.Span], int, int]:
     """Read no lines, as where `lines.read` was not compiled."""
-    return [], position
+    return [], position, 0
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.ann.base import Proposal
+from vicinal.ann.library import library
 from vicinal.model import Floats, Mask, Metric, Ordinals
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -27,6 +28,9 @@ _TWO = np.float32(2.0)
 
 def norms(rows: Floats) -> Floats:
     """Return the euclidean norm of each row, ``(n,)`` float32."""
+    built = library()
+    if built is not None:
+        return built.norms(rows)
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     with np.errstate(over="ignore"):
         return cast(Floats, np.sqrt(squares).astype(np.float32))

@@ -133,6 +133,8 @@ class Library:
         self._products = built.vicinal_products
         self._products.argtypes = (pointer, integer, pointer, integer, integer, pointer)
         self._products.restype = None
+        self._norms = built.vicinal_norms
+        self._norms.argtypes, self._norms.restype = (pointer, integer, integer, pointer), None
         self.pool = PoolCalls(path)
 
     def run(self, task: Task) -> None:
@@ -151,6 +153,13 @@ class Library:
         if self._encode(ctypes.addressof(by), rows, len(values), found) == NO_MEMORY:
             raise MemoryError("no memory to encode rows")
         return codes
+
+    def norms(self, rows: Floats) -> Floats:
+        """Return the euclidean norms of rows ``(n, d)``, ``(n,)``, infinite on overflow."""
+        rows = np.ascontiguousarray(rows, np.float32)
+        found = np.empty(len(rows), np.float32)
+        self._norms(rows.ctypes.data, len(rows), rows.shape[1], found.ctypes.data)
+        return found
 
     def products(self, rows: Floats, others: Floats) -> Floats:
         """Return ``rows @ others.T`` of ``(n, d)`` and ``(m, d)``."""

@@ -88,6 +88,12 @@ static double norm_of(const float *vector, int64_t dimensions) {
     return sqrt(sum);
 }
 
+/* Write the norms of rows (count, dimensions). */
+void vicinal_norms(const float *rows, int64_t count, int64_t dimensions, float *norms) {
+    for (int64_t row = 0; row < count; row++)
+        norms[row] = (float)norm_of(rows + row * dimensions, dimensions);
+}
+
 /* Write the code of a lifted vector, which is filled up with zeros; `numbers` is scratch. */
 static void encode(const Projection *by, const float *lifted, float *numbers, uint8_t *code) {
     const int64_t bits = 8 * by->code_bytes;

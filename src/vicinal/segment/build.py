@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal import metadata
-from vicinal.ann import calibration, exact, signs
+from vicinal.ann import calibration, signs
 from vicinal.ann.signs import Recipe, SignCodes
 from vicinal.model import Floats, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
@@ -32,6 +32,7 @@ from vicinal.storage import files
 from vicinal.storage.files import ComponentFile, ComponentWriter, Seal
 
 CHUNK_ROWS = 4_096
+_CHUNK_BYTES = 512 << 10  # of values; what is larger glibc takes from the system each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,13 @@ def seal_tail(
     namespaces, by_property = view.sealed_columns(rows)
     columns = {each.number: by_property[each.metadata_index.property_name] for each in indexes}
     blobs = Blobs.of(view.metadata(rows))
-    values = (view.values(chunk) for chunk in _chunks(rows))
     record = _write(
         segments,
         number,
         ids=IdTable.arrays(view.ids(rows)),
         metadata_offsets=blobs.offsets,
         metadata_chunks=[blobs.data],
-        values=values,
-        dimensions=view.dimensions,
+        values=[(view, rows)],
         namespaces=namespaces,
         columns=columns,
         metric=metric,
@@ -113,8 +112,7 @@ def merge(
         ids=IdTable.merged([(view.segment.ids, rows) for view, rows in parts]),
         metadata_offsets=gathered_offsets(blobs),
         metadata_chunks=(chunk for each, rows in blobs for chunk in each.chunks(rows)),
-        values=(view.values(chunk) for view, rows in parts for chunk in _chunks(rows)),
-        dimensions=views[0].segment.dimensions,
+        values=parts,
         namespaces=namespaces,
         columns=columns,
         metric=metric,
@@ -168,8 +166,7 @@ def _write(
     ids: Mapping[str, NDArray[Any]],
     metadata_offsets: Offsets,
     metadata_chunks: Iterable[Bytes],
-    values: Iterable[Floats],
-    dimensions: int,
+    values: Sequence[tuple[TailView | SegmentView, Ordinals]],
     namespaces: Column,
     columns: Mapping[int, Column],
     metric: Metric,
@@ -181,7 +178,7 @@ def _write(
     folder.mkdir()
     row_count = len(metadata_offsets) - 1
     components = {
-        layout.VALUES: _write_values(folder / layout.VALUES, values, (row_count, dimensions)),
+        layout.VALUES: _write_values(folder / layout.VALUES, values, row_count),
         layout.IDS: files.write(folder / layout.IDS, layout.IDS, ids),
         layout.METADATA: _write_metadata(
             folder / layout.METADATA, metadata_offsets, metadata_chunks
@@ -200,18 +197,28 @@ def _write(
     return layout.SegmentRecord(number, row_count, components)
 
 
-def _write_values(path: Path, values: Iterable[Floats], shape: tuple[int, int]) -> Seal:
-    norms = [np.empty(0, np.float32)]
-
-    def measured() -> Iterator[Floats]:
-        for chunk in values:
-            norms.append(exact.norms(chunk))
-            yield chunk
-
+def _write_values(
+    path: Path, parts: Sequence[tuple[TailView | SegmentView, Ordinals]], row_count: int
+) -> Seal:
     with ComponentWriter(path, layout.VALUES) as writer:
-        writer.add_chunks("values", np.float32, shape, measured())
-        writer.add("norms", np.concatenate(norms))
+        shape = (row_count, parts[0][0].dimensions)
+        writer.add_chunks(
+            "values", np.float32, shape, (chunk for part in parts for chunk in _values(*part))
+        )
+        writer.add("norms", np.concatenate([view.norms(rows) for view, rows in parts]))
     return writer.seal
+
+
+def _values(view: TailView | SegmentView, rows: Ordinals) -> Iterator[Floats]:
+    """Yield the values of ascending rows, chunk by chunk; those side by side are not copied."""
+    count = max(_CHUNK_BYTES // (view.dimensions * 4), 1)
+    for at in range(0, len(rows), count):
+        chunk = rows[at : at + count]
+        first, last = int(chunk[0]), int(chunk[-1])
+        if last - first == len(chunk) - 1:
+            yield view.values_between(first, last + 1)
+        else:
+            yield view.values(chunk)
 
 
 def _write_metadata(path: Path, offsets: Offsets, chunks: Iterable[Bytes]) -> Seal:

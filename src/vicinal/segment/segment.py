@@ -37,7 +37,7 @@ LISTED_SHARE_MAX = 0.02
 """Below these many rows scoring just them beats a scan under a mask (docs/decisions.md)."""
 
 
-_MANY_ROWS = 256  # side by side are read ahead, as merges ask for them
+_MANY_ROWS = 64  # side by side are read ahead, as merges ask for them
 
 
 class Segment:
@@ -105,6 +105,16 @@ class Segment:
             self._values_file.read_ahead("values", int(rows[0]), int(rows[-1]) + 1)
         self._values_file.verify_rows("values", rows)
         return self._values[rows]
+
+    def values_between(self, start: int, stop: int) -> Floats:
+        """Return the values of rows side by side, where the file has them."""
+        self._values_file.read_ahead("values", start, stop)
+        self._values_file.verify_slice("values", start, stop)
+        return self._values[start:stop]
+
+    def norms(self, rows: Ordinals) -> Floats:
+        """Return these rows' norms."""
+        return self._exact.norms[rows]
 
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """Return these rows' metadata."""
@@ -197,6 +207,19 @@ class SegmentView:
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""
         return self.segment.values(rows)
+
+    def values_between(self, start: int, stop: int) -> Floats:
+        """Return the values of rows side by side, dead or alive, without a copy."""
+        return self.segment.values_between(start, stop)
+
+    def norms(self, rows: Ordinals) -> Floats:
+        """Return the norms of these rows, ``(len(rows),)``."""
+        return self.segment.norms(rows)
+
+    @property
+    def dimensions(self) -> int:
+        """Length of every vector."""
+        return self.segment.dimensions
 
     def ids(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""

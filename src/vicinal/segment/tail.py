@@ -304,6 +304,14 @@ class TailView:
         """See `segment.base.View`."""
         return self._values[rows]
 
+    def values_between(self, start: int, stop: int) -> Floats:
+        """Return the values of rows side by side, dead or alive, without a copy."""
+        return self._values[start:stop]
+
+    def norms(self, rows: Ordinals) -> Floats:
+        """Return the norms of these rows, ``(len(rows),)``."""
+        return self._exact.norms[rows]
+
     def ids(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
         return _at(self._ids, rows)

@@ -47,27 +47,34 @@ class Records:
     form: Form
     text: Text
     frames: Iterator[tuple[int, Text]]
-    lines_before: int = 0  # of the body, when this text is a later part of it
+    start: int = 0  # where in the text they begin
+    lines_before: int = 0  # of the body, before `start`
 
     def line(self, start: int) -> int:
         """Return the number of the line that holds a position, from 1."""
-        return self.lines_before + self.text.count(b"\n", 0, start) + 1
+        return self.lines_before + self.text.count(b"\n", self.start, start) + 1
 
 
 class Lines:
-    """The records of NDJSON, one a line; `position` is where it goes on, and may be moved."""
+    """The records of NDJSON, one a line.
+
+    `position` is where it goes on, and may be moved; `ends` counts the line ends passed by then.
+    """
 
     def __init__(self, text: Text, position: int = 0, end: int | None = None) -> None:
         self.text = text
         self.position = position
+        self.ends = 0
         self.end = len(text) if end is None else end
 
     def __iter__(self) -> "Lines":
         return self
 
     def __next__(self) -> tuple[int, Text]:
-        start = _first(self.text, self.position)
-        if start >= self.end:
+        start = min(_first(self.text, self.position), self.end)
+        self.ends += self.text.count(b"\n", self.position, start)
+        if start == self.end:
+            self.position = start
             raise StopIteration
         end = self.text.find(b"\n", start, self.end)
         self.position = self.end if end < 0 else end

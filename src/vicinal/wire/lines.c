@@ -26,6 +26,7 @@ typedef struct {
     Record *records;  /* (capacity,), written */
     int64_t position; /* where to begin; then, where the first line not read here does */
     int64_t count;    /* written */
+    int64_t ends;     /* line ends that were passed over: written */
 } Lines;
 
 /* Passes over a string without escapes; returns where it ends, or NULL. */
@@ -135,10 +136,10 @@ static const char *read_record(
 void vicinal_read_lines(Lines *lines)
 {
     const char *end = lines->text + lines->size, *at = lines->text + lines->position;
-    lines->count = 0;
+    lines->count = lines->ends = 0;
     while (lines->count < lines->capacity) {
         while (at < end && (*at == ' ' || *at == '\t' || *at == '\r' || *at == '\n'))
-            at++;
+            lines->ends += *at++ == '\n';
         lines->position = at - lines->text;
         if (at == end)
             return;

@@ -39,6 +39,7 @@ class _Lines(ctypes.Structure):
         ("records", ctypes.c_void_p),
         ("position", ctypes.c_int64),
         ("count", ctypes.c_int64),
+        ("ends", ctypes.c_int64),
     )
 
 
@@ -49,7 +50,7 @@ def is_built() -> bool:
 
 def read(
     text: Text | memoryview, position: int, values: Floats, end: int | None = None
-) -> tuple[list[Span], int]:
+) -> tuple[list[Span], int, int]:
     """Read the records from `position` on, up to the first one that is not read here.
 
     Args:
@@ -60,11 +61,12 @@ def read(
         end: Where the text to be read ends, if not with `text`; the end of a line.
 
     Returns:
-        The records, which have ids and d finite values each, and the position after the last.
+        The records, which have ids and d finite values each; the position after the last, or
+        after the space that follows it; and how many line ends were passed over.
     """
     library = _library()
     if library is None or not len(values):
-        return [], position
+        return [], position, 0
     read_text, powers = np.frombuffer(text, np.uint8), _powers()
     found = np.empty((len(values), _SPAN_LENGTH), np.int64)
     lines = _Lines(
@@ -72,7 +74,8 @@ def read(
         values.shape[1], len(values), values.ctypes.data, found.ctypes.data, position,
     )  # fmt: skip
     library.vicinal_read_lines(ctypes.byref(lines))
-    return [tuple(row) for row in found[: lines.count].tolist()], lines.position
+    spans = [tuple(row) for row in found[: lines.count].tolist()]
+    return spans, lines.position, lines.ends
 
 
 @cache

@@ -25,7 +25,6 @@ from vicinal.wire import framing, lines, members
 from vicinal.wire.rows import HeldRows
 
 _LINES_AT_ONCE = 500  # ours: 5 ms of reading without the interpreter's lock
-_LINE_END = ord("\n")
 
 
 def read(
@@ -102,10 +101,6 @@ class Reader:
             self._kept = b""
         end = part.rfind(b"\n") + 1
         self._read_lines(part, start, end)
-        if end:
-            # In a tenth of the time that counting bytes takes.
-            ends = np.frombuffer(part, np.uint8, end) == _LINE_END
-            self._lines_before += int(np.count_nonzero(ends))
         self._kept = part[end:] if end else part
 
     def finish(self) -> VectorBatch:
@@ -136,8 +131,9 @@ class Reader:
         if start < end:
             frames = framing.Lines(text, start, end)
             self._collector.collect(
-                framing.Records(framing.Form.NDJSON, text, frames, self._lines_before)
+                framing.Records(framing.Form.NDJSON, text, frames, start, self._lines_before)
             )
+            self._lines_before += frames.ends
 
     def _keep(self, text: members.Text) -> None:
         if not self._kept:
@@ -269,7 +265,10 @@ class _Collector:
         while True:
             room = min(self._limits.batch_vectors_max - self._count, _LINES_AT_ONCE)
             free = self._rows.free()[:room]
-            spans, frames.position = lines.read(frames.text, frames.position, free, frames.end)
+            spans, frames.position, ends = lines.read(
+                frames.text, frames.position, free, frames.end
+            )
+            frames.ends += ends
             self._rows.take(len(spans))
             for span in spans:
                 self._count += 1

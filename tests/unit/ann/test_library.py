@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.support.clusters import clustered
-from vicinal.ann import library, projection
+from vicinal.ann import exact, library, projection
 from vicinal.model import Metric
 
 pytestmark = pytest.mark.skipif(
@@ -46,6 +46,22 @@ def test_products_are_those_of_numpy(dimensions: int) -> None:
     found = projection.products(rows, others)
 
     assert np.allclose(found, rows.astype(np.float64) @ others.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("dimensions", [1, 7, 8, 9, 768, 1536])
+def test_norms_are_those_of_numpy(dimensions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(SEED)
+    rows = random.normal(size=(50, dimensions)).astype(np.float32)
+    rows[1:5] *= np.array([[0], [1e-30], [1e30], [8e37]], np.float32)
+
+    compiled = exact.norms(rows)
+    monkeypatch.setattr(exact, "library", lambda: None)
+    plain = exact.norms(rows)
+
+    # Sums of float64 differ in their last digits, which may decide how one is rounded.
+    assert np.allclose(compiled, plain, rtol=2**-23, atol=0)
+    assert compiled.dtype == plain.dtype == np.float32
+    assert (np.isinf(compiled) == np.isinf(plain)).all()
 
 
 def test_arrays_need_not_lie_side_by_side_nor_hold_anything() -> None:

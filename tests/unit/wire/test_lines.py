@@ -24,7 +24,7 @@ SEED = 7
 def spans_of(
     text: bytes | memoryview, dimensions: int = 3, rows: int = 10
 ) -> tuple[list[Span], int]:
-    return lines.read(text, 0, np.empty((rows, dimensions), np.float32))
+    return lines.read(text, 0, np.empty((rows, dimensions), np.float32))[:2]
 
 
 def line_of(*numbers: str) -> bytes:
@@ -34,7 +34,7 @@ def line_of(*numbers: str) -> bytes:
 def number(text: str) -> np.float32 | None:
     """Return the one value of a vector, None when its line is not read."""
     values = np.empty((1, 1), np.float32)
-    spans, _ = lines.read(line_of(text), 0, values)
+    spans, _, _ = lines.read(line_of(text), 0, values)
     return values[0, 0] if spans else None
 
 
@@ -92,7 +92,7 @@ def test_numbers_side_by_side_are_those_that_python_reads() -> None:
         line = line_of(*(space + text for text in texts))
         values = np.empty((1, dimensions), np.float32)
 
-        spans, _ = lines.read(line, 0, values)
+        spans, _, _ = lines.read(line, 0, values)
 
         if spans:
             read += dimensions
@@ -111,7 +111,7 @@ def test_what_is_no_digit_is_noticed_wherever_it_stands(digits: int) -> None:
             line = line_of(*good, broken, *good)
             values = np.empty((1, 41), np.float32)
 
-            spans, _ = lines.read(line, 0, values)
+            spans, _, _ = lines.read(line, 0, values)
 
             if spans:  # it still was a number, of another spelling
                 wanted = np.array([json.loads(line)["values"]], np.float32)
@@ -201,7 +201,7 @@ def test_white_space_and_the_order_of_members_do_not_matter() -> None:
     )
     values = np.zeros((3, 3), np.float32)
 
-    spans, position = lines.read(b"\n\n" + line + b"\n \r\n", 0, values)
+    spans, position, ends = lines.read(b"\n\n" + line + b"\n \r\n", 0, values)
 
     ((start, end, id_start, id_end, *namespace, metadata_start, metadata_end),) = spans
     text = b"\n\n" + line
@@ -210,7 +210,7 @@ def test_white_space_and_the_order_of_members_do_not_matter() -> None:
     assert text[metadata_start:metadata_end] == b'{"a\\"}" : [{}, "]"]}'
     assert namespace == [0, 0]
     assert values.tolist() == [[1, -2.5, 3], [0, 0, 0], [0, 0, 0]]
-    assert position == len(text) + 4
+    assert (position, ends) == (len(text) + 4, 4)
 
 
 def test_members_that_are_null_are_not_there() -> None:
@@ -223,8 +223,8 @@ def test_no_more_lines_are_read_than_there_is_room_for() -> None:
     text = b"\n".join([GOOD] * 5)
     values = np.zeros((5, 3), np.float32)
 
-    spans, position = lines.read(text, 0, values[:2])
-    more, end = lines.read(text, position, values[2:])
+    spans, position, _ = lines.read(text, 0, values[:2])
+    more, end, _ = lines.read(text, position, values[2:])
 
     assert (len(spans), len(more), end) == (2, 3, len(text))
     assert values.tolist() == [[1, 2, 3]] * 5
