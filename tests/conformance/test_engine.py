@@ -258,14 +258,14 @@ def test_values_come_back_as_they_were_given(engine: Engine) -> None:
 
 
 LONG = VectorBatch(
-    ids=[f"v{number}" for number in range(50_000)],
-    values=np.arange(100_000, dtype=np.float32).reshape(-1, 2),
-    namespaces=[""] * 50_000,
-    metadata=[b""] * 50_000,
+    ids=[f"v{number}" for number in range(150_000)],
+    values=np.arange(300_000, dtype=np.float32).reshape(-1, 2),
+    namespaces=[""] * 150_000,
+    metadata=[b""] * 150_000,
 )
 
 
-@pytest.mark.parametrize("count", [0, 1, 50_000])
+@pytest.mark.parametrize("count", [0, 1, 150_000])
 def test_what_was_received_over_time_is_as_good_as_what_came_at_once(
     engine: Engine, count: int
 ) -> None:
@@ -278,9 +278,9 @@ def test_what_was_received_over_time_is_as_good_as_what_came_at_once(
 
     assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
     assert engine.status(DOCS).vector_count == max(count, 1) + 1
-    found = engine.get(DOCS, ["v0", "v49999"])
+    found = engine.get(DOCS, ["v0", "v149999"])
     assert [each.values.tolist() for each in found] == {
-        0: [[7, 7]], 1: [[0, 1]], 50_000: [[0, 1], [99_998, 99_999]]
+        0: [[7, 7]], 1: [[0, 1]], 150_000: [[0, 1], [299_998, 299_999]]
     }[count]  # fmt: skip
 
 
@@ -292,7 +292,7 @@ def test_ids_that_are_there_already_are_not_inserted_over_time(engine: Engine) -
     assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
     found = engine.get(DOCS, ["v0", "v1", "v2"])
     assert [each.values.tolist() for each in found] == [[0, 1], [7, 7], [4, 5]]
-    assert engine.status(DOCS).vector_count == 50_000
+    assert engine.status(DOCS).vector_count == 150_000
 
 
 def test_a_mutation_may_have_other_values_than_its_spool(engine: Engine) -> None:
@@ -310,17 +310,17 @@ def test_what_was_received_for_an_index_dropped_meanwhile_goes_to_its_successor(
     engine: Engine,
 ) -> None:
     with closing(engine.spool(DOCS)) as spool:
-        put(spool, LONG.values[:40_000])
+        put(spool, LONG.values[:140_000])
         engine.drop_index(DOCS)
         with pytest.raises(IndexNotFound):
             engine.spool(DOCS)
         create(engine)
-        put(spool, LONG.values[40_000:])
+        put(spool, LONG.values[140_000:])
         vectors = VectorBatch(LONG.ids, spool.values(), LONG.namespaces, LONG.metadata)
         accepted = engine.append(DOCS, Upsert(vectors), spool).result(APPLIED_WITHIN_S)
 
     assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
-    assert engine.status(DOCS).vector_count == 50_000
+    assert engine.status(DOCS).vector_count == 150_000
 
 
 # 2. What `append` has acknowledged survives.

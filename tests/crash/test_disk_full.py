@@ -124,7 +124,8 @@ def check_other_index_serves(engine: Engine) -> None:
 def test_work_that_fails_at_any_moment_stops_one_index_at_most(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, work: Work, for_good: bool
 ) -> None:
-    monkeypatch.setattr(spooling, "FILE_BYTES_MIN", 300)  # so that vectors are in files
+    for name in ("FILE_BYTES_MIN", "CHUNK_BYTES"):
+        monkeypatch.setattr(spooling, name, 300)  # so that vectors are in files
     before, after = modelled(work.prepare), modelled(work.prepare, work.act)
     is_about_engine = work.name == "close"
     for at in range(1, 1000, 4 if for_good else 1):

@@ -64,6 +64,7 @@ def test_a_crash_during_work_leaves_the_state_before_it_or_after_it(
     file_bytes_min: int,
 ) -> None:
     monkeypatch.setattr(spooling, "FILE_BYTES_MIN", file_bytes_min)
+    monkeypatch.setattr(spooling, "CHUNK_BYTES", file_bytes_min)
     before = modelled(work.prepare)
     after = modelled(work.prepare, work.act)
     engine = open_inline(memory_path / "data", work.options)

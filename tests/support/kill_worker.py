@@ -66,7 +66,7 @@ def write(engine: EmbeddedEngine, seed: int, writer: int, first: int) -> None:
 
 
 def main(folder: Path, seed: int, firsts: list[int]) -> None:
-    spooling.FILE_BYTES_MIN = FILE_BYTES_MIN
+    spooling.FILE_BYTES_MIN = spooling.CHUNK_BYTES = FILE_BYTES_MIN
     engine = EmbeddedEngine.open(folder, OPTIONS)
     if not engine.list_indexes(DOCS.account):
         create(engine, dimensions=DIMENSIONS)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 FIRST_BYTES = 64 * 1024
-PART_BYTES = 512 * 1024
+PART_BYTES = 1000 * 1024
 """How much is given away at first, and then: whoever sends little holds little. The latter is
 below what glibc gives back to the system when it is freed."""
 

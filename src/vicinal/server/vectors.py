@@ -1,6 +1,5 @@
 """The operations on vectors: the hot paths, and the ones beside them."""
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
@@ -42,7 +41,7 @@ from vicinal.wire.openapi import Operation, Parameter
 SMALL_BODY_BYTES = 64 * 1024
 """Vectors bodies up to this length may be read in the event loop, in well under a millisecond."""
 
-PART_BYTES = 512 * 1024
+PART_BYTES = 1000 * 1024
 """Vectors bodies longer than this are read part by part, each in a few milliseconds at most."""
 
 
@@ -131,16 +130,11 @@ async def _feed(
 ) -> None:
     """Read a body while it arrives: one part in a thread, while the loop receives the next."""
     while part:
-        fed, following = await asyncio.gather(
-            workers.run(partial(reading.feed, part)),
-            arriving.take(PART_BYTES),
-            return_exceptions=True,  # or one would go on when the other has failed
-        )
-        if isinstance(fed, BaseException):
-            raise fed
-        if isinstance(following, BaseException):
-            raise following
-        part = following
+        feeding = workers.start(partial(reading.feed, part))
+        try:
+            part = await arriving.take(PART_BYTES)
+        finally:
+            await feeding  # in any case, and what it raises is what is answered
 
 
 async def get_by_ids(call: Call) -> Reply:

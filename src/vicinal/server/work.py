@@ -42,16 +42,22 @@ class Workers:
         Raises:
             Overloaded: too much waits already.
         """
+        return await self.start(work)
+
+    def start(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Begin what `run` does."""
         if self._pending >= self._pending_max:
             raise Overloaded(
                 f"{self._pending} requests wait for {self._name}, the most there may be",
                 retry_after=1.0,
             )
         self._pending += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._pending -= 1
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, _: object) -> None:
+        self._pending -= 1
 
     def close(self) -> None:
         """Finish what is running, drop what waits."""

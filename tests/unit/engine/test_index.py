@@ -278,7 +278,7 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def many() -> VectorBatch:
-    return batch(*(Record(f"v{number}", [number, 1]) for number in range(40_000)))
+    return batch(*(Record(f"v{number}", [number, 1]) for number in range(150_000)))
 
 
 def test_a_mutation_that_is_refused_leaves_no_file_of_what_was_received(
@@ -315,7 +315,7 @@ def test_a_full_queue_leaves_no_file_of_what_was_received(
 def test_a_mutation_whose_sender_has_given_it_up_is_not_logged(
     open_engine: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = open_engine(EngineOptions(queue_bytes_max=1_000_000))
+    engine = open_engine(EngineOptions(queue_bytes_max=10_000_000))
     spool = engine.spool(DOCS)
     put(spool, many().values)
     mutation = Upsert(replace(many(), values=spool.values()))
@@ -348,7 +348,7 @@ def test_an_index_that_is_being_sent_something_is_not_closed_for_another(tmp_pat
             accepted = engine.append(DOCS, mutation, spool).result(30)
 
         assert engine.wait_applied(DOCS, accepted.seqno, 30)
-        assert engine.status(DOCS).vector_count == 40_000
+        assert engine.status(DOCS).vector_count == 150_000
 
 
 # Never standing still

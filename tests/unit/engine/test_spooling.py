@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from tests.support.engines import put
 from vicinal.engine import records
 from vicinal.engine.payloads import FOLDER, Payloads
-from vicinal.engine.spooling import FILE_BYTES_MIN, Spool
+from vicinal.engine.spooling import CHUNK_BYTES, Spool
 from vicinal.errors import Unavailable
 from vicinal.model import Floats, Seqno, Upsert, VectorBatch
 
 DIMENSIONS = 64
-CHUNK = FILE_BYTES_MIN // (4 * DIMENSIONS)  # rows
+CHUNK = CHUNK_BYTES // (4 * DIMENSIONS)  # rows
 SEQNO = Seqno(7)
 
 New = Callable[[], Spool]
@@ -74,13 +74,13 @@ def test_rows_taken_in_any_portions_come_back_in_order(
     tmp_path_factory: pytest.TempPathFactory, counts: list[int], dimensions: int
 ) -> None:
     folder = tmp_path_factory.mktemp("payloads")
-    spool = Spool(folder, dimensions * 4_096, lambda _: None)
+    spool = Spool(folder, dimensions * 16_384, lambda _: None)
     expected = []
     for count in counts:
         free = spool.free()
         taken = min(count, len(free))
         free[:] = -1  # what is not taken is not kept
-        free[:taken] = rows(taken, dimensions * 4_096)
+        free[:taken] = rows(taken, dimensions * 16_384)
         expected.append(free[:taken].copy())
         spool.take(taken)
 

@@ -154,8 +154,8 @@ def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
 
     seen: list[int] = []
     monkeypatch.setattr(Spool, "close", closing_said)
-    text = lines(60_000)
-    limits = Limits(batch_vectors_max=100_000, body_bytes_max=BODY_MAX)
+    text = lines(150_000)
+    limits = Limits(batch_vectors_max=200_000)
     with closing(EmbeddedEngine.open(tmp_path / "data", EngineOptions(limits))) as engine:
         create(engine)
         app = application(tmp_path, engine=engine, config=ServerConfig(limits=limits))
@@ -171,7 +171,7 @@ def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
             assert [each.name for each in files_of(tmp_path)] == expected
 
         assert seen == [1]
-        assert engine.status(DOCS).vector_count == (60_000 if ending == "taken" else 0)
+        assert engine.status(DOCS).vector_count == (150_000 if ending == "taken" else 0)
 
 
 def files_of(folder: Path) -> list[Path]:
