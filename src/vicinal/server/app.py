@@ -35,6 +35,7 @@ from vicinal.server.metrics import Metrics
 from vicinal.server.routes import all_routes
 from vicinal.server.routing import Router
 from vicinal.server.sessions import Sessions
+from vicinal.server.uploads import LENT_BODY
 from vicinal.server.work import CallerGone, Pace, Workers
 from vicinal.steps import Pool
 from vicinal.tokens import Permission, Tokens
@@ -118,6 +119,9 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope["method"], dict(scope["headers"]))
         try:
+            lent = scope.get("extensions", {}).get(LENT_BODY)
+            if lent is not None:
+                receive = lent["receive"]
             reply = await self._answer(scope, receive, exchange)
         except CallerGone:
             self._done(exchange, _CLIENT_CLOSED, 0)

@@ -78,7 +78,8 @@ class Body:
     async def take(self, size: int | None = None) -> bytes | bytearray:
         """Return what arrives next: all of it, or once there are `size` bytes, these or more.
 
-        Empty only when the body has ended.
+        Empty only when the body has ended. What is returned is the caller's until the call after
+        the next, and must not be changed.
 
         Raises:
             BodyTooLarge: it is longer than `bytes_max`.
@@ -89,6 +90,7 @@ class Body:
         if self.is_complete:
             return b""
         part: bytes | bytearray = b""
+        is_own = False
         if self.count == 0:  # how long that may take is bounded already (`protocol`)
             part = self._next(await self._receive())
             if self.is_complete or (size is not None and len(part) >= size):
@@ -102,8 +104,8 @@ class Body:
                     if not part:
                         part = chunk
                         continue
-                    if isinstance(part, bytes):
-                        part = bytearray(part)
+                    if not is_own:
+                        part, is_own = bytearray(part), True
                     part += chunk  # where it is: a copy in the end would take as much again
         except TimeoutError:
             raise BadBody(

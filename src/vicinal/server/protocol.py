@@ -12,7 +12,7 @@ import asyncio
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from vicinal.server.uploads import Upload
+from vicinal.server.uploads import LENT_BODY, LentBody, Upload
 
 HEAD_BYTES_MAX = 64 * 1024  # ours: request line and headers; what other servers allow is 8 to 64
 HEAD_S_MAX = 30.0  # ours: from the connection, or the first byte, to the first of the body
@@ -68,7 +68,13 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             lengths = [value for name, value in self.headers if name == b"content-length"]
             self._unread_bytes = int(lengths[0]) if lengths else 0  # the parser took it
+        if self._unread_bytes < UPLOAD_BYTES_MIN:
+            super().on_headers_complete()
+            return
+        lent = LentBody()
+        self.scope["extensions"] = {LENT_BODY: {"receive": lent.receive}}
         super().on_headers_complete()
+        lent.cycle = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Stop waiting."""

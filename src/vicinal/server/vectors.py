@@ -27,6 +27,7 @@ from vicinal.errors import (
     WrongDimensions,
 )
 from vicinal.model import Accepted, Delete, IndexAddress, Insert, Upsert, VectorBatch
+from vicinal.server import uploads
 from vicinal.server.bodies import Body
 from vicinal.server.calls import Call, Reply, Route, json_body, large_body
 from vicinal.server.paths import INDEX
@@ -41,7 +42,7 @@ from vicinal.wire.openapi import Operation, Parameter
 SMALL_BODY_BYTES = 64 * 1024
 """Vectors bodies up to this length may be read in the event loop, in well under a millisecond."""
 
-PART_BYTES = 1000 * 1024
+PART_BYTES = uploads.PART_BYTES
 """Vectors bodies longer than this are read part by part, each in a few milliseconds at most."""
 
 

@@ -81,7 +81,7 @@ class Reader:
         self._lines_before = 0  # what is kept, or the next part
 
     def feed(self, part: members.Text) -> None:
-        """Take the next part of the body, which the reader may keep.
+        """Take the next part of the body; nothing of it is needed afterwards.
 
         Raises:
             InvalidInput: what has arrived is refused, as by `read`.
@@ -101,7 +101,7 @@ class Reader:
             self._kept = b""
         end = part.rfind(b"\n") + 1
         self._read_lines(part, start, end)
-        self._kept = part[end:] if end else part
+        self._kept = part[end:]
 
     def finish(self) -> VectorBatch:
         """Return the batch, now that the body has ended.
@@ -136,9 +136,6 @@ class Reader:
             self._lines_before += frames.ends
 
     def _keep(self, text: members.Text) -> None:
-        if not self._kept:
-            self._kept = text
-            return
         if isinstance(self._kept, bytes):
             self._kept = bytearray(self._kept)
         self._kept += text

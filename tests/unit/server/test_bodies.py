@@ -48,6 +48,14 @@ def test_a_body_in_parts_is_all_there() -> None:
     assert asyncio.run(parts()) == [b"0123", b"456", b"789"]
 
 
+def test_what_is_put_together_changes_nothing_that_was_lent() -> None:
+    lent: list[bytes] = [bytearray(b"01"), bytearray(b"23"), bytearray(b"45")]  # type: ignore[list-item]  # as buffers are
+
+    assert read_all(Conversation(lent)) == b"012345"
+
+    assert lent == [b"01", b"23", b"45"]
+
+
 @pytest.mark.parametrize("chunks", [[b"0123456789a"], [b"0123456789", b"a"], [b"x"] * 11])
 def test_a_body_one_byte_over_the_limit_is_refused(chunks: list[bytes]) -> None:
     with pytest.raises(BodyTooLarge, match="more than 10 bytes"):

@@ -1,13 +1,20 @@
 """A long body that passes by the parser arrives as others do: all of it, and nothing else."""
 
+import asyncio
+import logging
 import random
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from uvicorn._types import HTTPScope
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tests.support.asgi import INDEXES, application
 from tests.support.engines import DOCS, create
@@ -20,23 +27,24 @@ from vicinal.limits import Limits
 from vicinal.server import uploads
 from vicinal.server.calls import ServerConfig
 from vicinal.server.protocol import UPLOAD_BYTES_MIN
-from vicinal.server.uploads import FIRST_BYTES, PART_BYTES
+from vicinal.server.uploads import FIRST_BYTES, PART_BYTES, LentBody, Upload
 
+LOGGER = logging.getLogger(__name__)
 UPSERT = f"{INDEXES}/docs/upsert"
 SEED = 11
-BODY_MAX = 3_000_000
+BODY_MAX = 6_000_000
 
 
 @pytest.fixture
 def engine() -> ModelEngine:
-    return ModelEngine(Limits(batch_vectors_max=100_000))
+    return ModelEngine(Limits(batch_vectors_max=200_000))
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
 def server(
     request: pytest.FixtureRequest, engine: ModelEngine, tmp_path: Path
 ) -> Iterator[Running]:
-    limits = Limits(batch_vectors_max=100_000, body_bytes_max=BODY_MAX)
+    limits = Limits(batch_vectors_max=200_000, body_bytes_max=BODY_MAX)
     app = application(tmp_path, engine=engine, config=ServerConfig(limits=limits))
     create(engine)
     with in_thread(app, loop=request.param) as running:
@@ -82,6 +90,50 @@ def test_bodies_of_any_length_arrive_whole_one_after_the_other(
     assert last.values.tolist() == [body.count(b"{") - 1, 0.5]
 
 
+class Transport(asyncio.Transport):
+    """A connection that is only paused and resumed."""
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+def test_a_lent_part_stays_as_it_is_until_the_next_call_but_one() -> None:
+    async def receive_all() -> None:
+        flow = FlowControl(Transport())
+        lent = LentBody()
+        lent.cycle = cycle = RequestResponseCycle(
+            cast(HTTPScope, {}), Transport(), flow, LOGGER, LOGGER, False, [], asyncio.Event(),
+            False, True, lambda: None,
+        )  # fmt: skip
+        http = SimpleNamespace(cycle=cycle, loop=asyncio.get_running_loop(), flow=flow)
+        upload = Upload(http, FIRST_BYTES + 9 * PART_BYTES, lambda: None, lambda: None)  # type: ignore[arg-type]  # what it uses
+
+        def arrive(size: int, letter: bytes) -> None:
+            while size:
+                assert not flow.read_paused
+                with upload.get_buffer(-1)[:size] as room:
+                    room[:] = letter * len(room)
+                    filled = len(room)
+                upload.buffer_updated(filled)
+                size -= filled
+
+        arrive(FIRST_BYTES, b"-")
+        assert (await lent.receive())["body"] == b"-" * FIRST_BYTES
+        arrive(PART_BYTES, b"0")
+        parts: list[bytearray] = []
+        for number in range(1, 9):
+            parts.append((await lent.receive())["body"])
+            arrive(PART_BYTES, b"%d" % number)  # as soon as it may
+            for each, part in list(enumerate(parts))[-2:]:
+                assert part == b"%d" % each * PART_BYTES, f"{number} overwrote {each}"
+        assert len({id(part) for part in parts}) == 3
+
+    asyncio.run(receive_all())
+
+
 def test_what_there_is_of_a_slow_body_is_read_before_it_goes_on(
     engine: ModelEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +177,7 @@ def test_a_body_that_is_too_long_is_refused_and_the_connection_closed(server: Ru
 def test_a_client_that_goes_in_the_middle_of_a_long_body_leaves_nothing_behind(
     server: Running, engine: ModelEngine, sent: int, is_reset: bool
 ) -> None:
-    text = lines(60_000)
+    text = lines(100_000)
     with server.connect() as connection:
         connection.sendall(head("POST", UPSERT, Content_Length=len(text)) + text[:sent])
         if is_reset:
@@ -138,7 +190,7 @@ def test_a_client_that_goes_in_the_middle_of_a_long_body_leaves_nothing_behind(
         assert answer(connection)[0] == 200
 
     assert engine.status(DOCS).applied_seqno == 1
-    assert engine.status(DOCS).vector_count == 60_000
+    assert engine.status(DOCS).vector_count == 100_000
 
 
 @pytest.mark.parametrize("ending", ["refused", "gone", "taken"])
@@ -154,8 +206,8 @@ def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
 
     seen: list[int] = []
     monkeypatch.setattr(Spool, "close", closing_said)
-    text = lines(150_000)
-    limits = Limits(batch_vectors_max=200_000)
+    text = lines(300_000)
+    limits = Limits(batch_vectors_max=400_000)
     with closing(EmbeddedEngine.open(tmp_path / "data", EngineOptions(limits))) as engine:
         create(engine)
         app = application(tmp_path, engine=engine, config=ServerConfig(limits=limits))
@@ -171,7 +223,7 @@ def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
             assert [each.name for each in files_of(tmp_path)] == expected
 
         assert seen == [1]
-        assert engine.status(DOCS).vector_count == (150_000 if ending == "taken" else 0)
+        assert engine.status(DOCS).vector_count == (300_000 if ending == "taken" else 0)
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ VECTOR = b'{"id":"a","values":[1,0]}'
 
 def long_pieces(form: str = "lines", tail: bytes = b"") -> list[bytes]:
     """Return a body of 4,000 records, and more than three parts, cut anywhere."""
-    padded = [b'{"id":"%d","values":[1,0]%b}' % (each, b" " * 800) for each in range(4_000)]
+    padded = [b'{"id":"%d","values":[1,0]%b}' % (each, b" " * 1600) for each in range(4_000)]
     body = b"\n".join(padded) if form == "lines" else b"[" + b",".join(padded) + b"]"
     assert len(body) > 3 * PART_BYTES
     body += tail

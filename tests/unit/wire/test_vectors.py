@@ -3,6 +3,7 @@
 Runs with each way of reading an object: simdjson, msgspec and the careful reader alone.
 """
 
+import itertools
 import json
 from typing import Any
 
@@ -563,6 +564,21 @@ def test_a_line_is_read_when_it_is_whole_and_refused_before_the_body_has_ended(
         reader.feed(b'"x"]}\n')
         with pytest.raises(BadRecord, match=r"line 2, id \"b\""):
             reader.finish()
+
+
+@pytest.mark.parametrize("form", ["lines", "array"])
+def test_parts_may_be_used_again_once_they_were_read(compiled: bool, form: str) -> None:
+    records = [line(id=str(number)) for number in range(3)]
+    body = "\n".join(records) + "\n" if form == "lines" else f"[{','.join(records)}]"
+    cuts = [0, len(records[0]) + 1, len(records[0]) + 5, len(records[0]) + 9, len(body)]
+    reader = vectors.Reader(None, 3, LIMITS, HeldRows(3, 0, 10))
+
+    for start, end in itertools.pairwise(cuts):
+        part = bytearray(body[start:end].encode())
+        reader.feed(part)
+        part[:] = b"x" * len(part)
+
+    assert reader.finish().ids == ["0", "1", "2"]
 
 
 def test_room_is_made_for_more_than_was_announced() -> None:
