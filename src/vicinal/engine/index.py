@@ -165,7 +165,8 @@ class OpenIndex:
             raise BodyTooLarge(
                 f"the mutation takes {payload.size} bytes, the maximum is {PAYLOAD_BYTES_MAX}"
             )
-        # One of another index, of the same name before this one, has values and no file for it.
+        # One of before the index was closed and opened again, or of another of the name before this
+        # one, has values and no file that is of use.
         written = spool if isinstance(spool, Spool) and spool in self._spools else None
         if written is not None and not written.finish(payload):
             written = None
@@ -246,7 +247,7 @@ class OpenIndex:
     def is_quiet(self) -> bool:
         """Whether no work is queued or under way."""
         lanes = (self._commit_lane, self._apply_lane, self._seal_lane, self._merge_lane)
-        return not (self._delayed or self._spools) and all(each.is_idle for each in lanes)
+        return not self._delayed and all(each.is_idle for each in lanes)
 
     def tend(self) -> None:
         """Tidy the index when nothing has been written to it for a while."""

@@ -315,7 +315,7 @@ def test_a_full_queue_leaves_no_file_of_what_was_received(
 def test_a_mutation_whose_sender_has_given_it_up_is_not_logged(
     open_engine: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = open_engine(EngineOptions(queue_bytes_max=10_000_000))
+    engine = open_engine(EngineOptions(queue_bytes_max=4_000_000))
     spool = engine.spool(DOCS)
     put(spool, many().values)
     mutation = Upsert(replace(many(), values=spool.values()))
@@ -337,7 +337,9 @@ def test_a_mutation_whose_sender_has_given_it_up_is_not_logged(
     spooled(engine, Upsert, many()).result(30)  # there is room for it in the queue
 
 
-def test_an_index_that_is_being_sent_something_is_not_closed_for_another(tmp_path: Path) -> None:
+def test_what_was_received_for_an_index_that_was_closed_for_another_is_logged(
+    tmp_path: Path,
+) -> None:
     with closing(EmbeddedEngine.open(tmp_path, EngineOptions(open_indexes_max=1))) as engine:
         create(engine)
         create(engine, OTHER)
