@@ -203,10 +203,6 @@ class State:
             masks = [view.live[kept] for view, kept in zip(views, rows, strict=True)]
             self._add_segment(_view(segment, np.concatenate(masks), columns))
 
-    def namespaces(self) -> set[str]:
-        """Return the namespaces of live vectors."""
-        return {name for view in self.snapshot().views for name in view.live_namespaces()}
-
     def _upsert(self, batch: VectorBatch, extent: Extent | None) -> None:
         last = {vector_id: row for row, vector_id in enumerate(batch.ids)}
         self._kill(list(last))

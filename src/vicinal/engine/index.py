@@ -32,6 +32,7 @@ from pathlib import Path
 import faiss
 
 from vicinal.engine import base, records, recovery, search
+from vicinal.engine.admission import Admission
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.lanes import Lane
 from vicinal.engine.log import Entry, Log
@@ -42,21 +43,15 @@ from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import Snapshot
 from vicinal.engine.spooling import Spool
 from vicinal.errors import (
-    AlreadyExists,
     BodyTooLarge,
     Corruption,
     Error,
-    LimitExceeded,
-    MetadataIndexNotFound,
     Overloaded,
     Unavailable,
 )
 from vicinal.model import (
     Accepted,
-    CreateMetadataIndex,
-    DropMetadataIndex,
     Index,
-    IndexType,
     Insert,
     Mutation,
     Page,
@@ -65,7 +60,6 @@ from vicinal.model import (
     Seqno,
     Upsert,
     Vector,
-    VectorBatch,
 )
 from vicinal.steps import Steps
 
@@ -126,10 +120,9 @@ class OpenIndex:
         self.snapshot = state.snapshot()
         self._applied = threading.Condition()
         self._order = threading.Lock()
-        self._declared: dict[str, IndexType] = {
-            each.property_name: each.index_type for each in self.snapshot.metadata_indexes
-        }
-        self._namespaces: set[str] | None = None
+        self._admission = Admission(
+            index.name, options.limits, self.snapshot, self._settled_snapshot
+        )
         self._appended_vectors = 0  # changes under _order
         self._applied_vectors = 0  # changes under _state_lock
         self._spools: set[Spool] = set()  # being filled
@@ -177,12 +170,14 @@ class OpenIndex:
             self._check_failure()
             self._appended_at, self._is_tidy = time.monotonic(), False
             self._check_room()
-            self._check_limits(mutation)
+            # In this order: what is applied meanwhile may count twice, but never not at all.
+            vectors_at_most = self.pending_count + self.snapshot.vector_count
+            self._admission.check(mutation, vectors_at_most)
             self._resources.queue.take(payload.size)
             if written is not None and not written.keep():
                 self._resources.queue.give(payload.size)
                 raise Unavailable("whoever sent this mutation has given it up")
-            self._declare(mutation)
+            self._admission.declare(mutation)
             self._appended_vectors += _vector_count(mutation)
             self._commit_lane.put([_Pending(mutation, mutation_id, payload, written, accepted)])
         return accepted
@@ -407,47 +402,9 @@ class OpenIndex:
                 retry_after=1.0,
             )
 
-    def _check_limits(self, mutation: Mutation) -> None:
-        limits = self._options.limits
-        match mutation:
-            case Insert(batch) | Upsert(batch):
-                if limits.vectors_per_index_max is not None:
-                    self._check_vectors(batch, limits.vectors_per_index_max)
-                if limits.namespaces_per_index_max is not None:
-                    self._check_namespaces(batch, limits.namespaces_per_index_max)
-            case CreateMetadataIndex(each):
-                declared = self._declared.get(each.property_name)
-                if declared is not None and declared is not each.index_type:
-                    raise AlreadyExists(
-                        f"property {each.property_name!r} has a metadata index of type "
-                        f"{declared}; delete it before creating one of type {each.index_type}"
-                    )
-                if declared is None and len(self._declared) >= limits.metadata_indexes_max:
-                    raise LimitExceeded(
-                        f"index {self.index.name!r} has {len(self._declared)} metadata indexes, "
-                        f"the maximum is {limits.metadata_indexes_max}"
-                    )
-            case DropMetadataIndex(property_name):
-                if property_name not in self._declared:
-                    raise MetadataIndexNotFound(
-                        f"index {self.index.name!r} has no metadata index on {property_name!r}"
-                    )
-            case _:
-                pass
-
-    def _check_vectors(self, batch: VectorBatch, vectors_max: int) -> None:
-        queued = self.pending_count
-        if self.snapshot.vector_count + queued + len(batch) <= vectors_max:
-            return
+    def _settled_snapshot(self) -> Snapshot:
         self._catch_up()
-        ids = list(dict.fromkeys(batch.ids))
-        count = self.snapshot.vector_count
-        new = len(ids) - self.snapshot.count(ids)
-        if count + new > vectors_max:
-            raise LimitExceeded(
-                f"index {self.index.name!r} holds {count} vectors; {new} more would exceed the "
-                f"maximum of {vectors_max}"
-            )
+        return self.snapshot
 
     def _catch_up(self) -> None:
         """Wait until the snapshot contains all that was queued; called under `_order`.
@@ -457,31 +414,6 @@ class OpenIndex:
         self._commit_lane.join()
         self._apply_lane.put(self._take_delayed(math.inf))
         self._apply_lane.join()
-
-    def _check_namespaces(self, batch: VectorBatch, namespaces_max: int) -> None:
-        new = set(batch.namespaces) - {""}
-        if not new:
-            return
-        if self._namespaces is None or len(self._namespaces | new) > namespaces_max:
-            # Names of vectors deleted since are still in the set: count what is there.
-            self._catch_up()
-            with self._state_lock:
-                self._namespaces = self._state.namespaces()
-        if len(self._namespaces | new) > namespaces_max:
-            raise LimitExceeded(
-                f"index {self.index.name!r} has {len(self._namespaces)} namespaces; "
-                f"{len(new - self._namespaces)} more would exceed the maximum of {namespaces_max}"
-            )
-        self._namespaces |= new
-
-    def _declare(self, mutation: Mutation) -> None:
-        match mutation:
-            case CreateMetadataIndex(each):
-                self._declared[each.property_name] = each.index_type
-            case DropMetadataIndex(property_name):
-                del self._declared[property_name]
-            case _:
-                pass
 
     def _fail(self, error: Error) -> None:
         if self._failure is None:

@@ -203,11 +203,11 @@ def test_rows_in_files_are_as_good_as_copied_ones(tmp_path: Path, recipe: Recipe
 
 def test_rows_picked_from_a_batch_that_is_in_a_file_are_those_picked(tmp_path: Path) -> None:
     tail = Tail(128, Metric.COSINE, string_bytes_max=64)
-    several = many(0, 2_000)
+    several = many(0, 8_000)
 
-    tail.append(several, range(1, 2_000, 2), extent_of(tmp_path, several.values))
+    tail.append(several, range(1, 8_000, 2), extent_of(tmp_path, several.values))
 
-    assert np.array_equal(tail.view().values(np.arange(1_000)), several.values[1::2])
+    assert np.array_equal(tail.view().values(np.arange(4_000)), several.values[1::2])
     assert find(tail.view(), "v0", "v1", "v3") == [-1, 0, 1]
 
 
