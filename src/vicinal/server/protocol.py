@@ -12,7 +12,7 @@ import asyncio
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from vicinal.server.uploads import LENT_BODY, LentBody, Upload
+from vicinal.server.uploads import BUFFERS, LENT_BODY, Buffers, LentBody, Upload
 
 HEAD_BYTES_MAX = 64 * 1024  # ours: request line and headers; what other servers allow is 8 to 64
 HEAD_S_MAX = 30.0  # ours: from the connection, or the first byte, to the first of the body
@@ -34,6 +34,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_in_head = False
     _unread_bytes = 0  # of the body, as far as its head says
     _timer: asyncio.TimerHandle | None = None
+    _upload: Upload | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Begin to wait for the first request."""
@@ -53,7 +54,16 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse(_TOO_LARGE)
         elif self._unread_bytes >= UPLOAD_BYTES_MIN and not self.pipeline:
-            self._receive_by(Upload(self, self._unread_bytes, self._body_arrives, self._body_ends))
+            if BUFFERS not in self.app_state:  # which all connections share
+                self.app_state[BUFFERS] = Buffers(self.loop)
+            self._upload = Upload(
+                self,
+                self._unread_bytes,
+                self._body_arrives,
+                self._body_ends,
+                self.app_state[BUFFERS],
+            )
+            self._receive_by(self._upload)
 
     def on_message_begin(self) -> None:
         """Begin to wait for a head, and what follows it."""
@@ -87,6 +97,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end()
         self._unread_bytes = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request."""
+        if self._upload is not None:
+            self._upload.answered()
+            self._upload = None
+        super().on_response_complete()
 
     def _receive_by(self, protocol: asyncio.BaseProtocol) -> None:
         if self.transport.is_closing():

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,10 +25,11 @@ from tests.support.sockets import answer, head, is_closed
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.spooling import Spool
 from vicinal.limits import Limits
+from vicinal.model import Seqno
 from vicinal.server import uploads
 from vicinal.server.calls import ServerConfig
 from vicinal.server.protocol import UPLOAD_BYTES_MIN
-from vicinal.server.uploads import FIRST_BYTES, PART_BYTES, LentBody, Upload
+from vicinal.server.uploads import FIRST_BYTES, PART_BYTES, Buffers, LentBody, Upload
 
 LOGGER = logging.getLogger(__name__)
 UPSERT = f"{INDEXES}/docs/upsert"
@@ -109,7 +111,14 @@ def test_a_lent_part_stays_as_it_is_until_the_next_call_but_one() -> None:
             False, True, lambda: None,
         )  # fmt: skip
         http = SimpleNamespace(cycle=cycle, loop=asyncio.get_running_loop(), flow=flow)
-        upload = Upload(http, FIRST_BYTES + 9 * PART_BYTES, lambda: None, lambda: None)  # type: ignore[arg-type]  # what it uses
+        buffers = Buffers(http.loop)
+        upload = Upload(
+            http,  # type: ignore[arg-type]  # what it uses
+            FIRST_BYTES + 9 * PART_BYTES,
+            lambda: None,
+            lambda: None,
+            buffers,
+        )
 
         def arrive(size: int, letter: bytes) -> None:
             while size:
@@ -130,8 +139,30 @@ def test_a_lent_part_stays_as_it_is_until_the_next_call_but_one() -> None:
             for each, part in list(enumerate(parts))[-2:]:
                 assert part == b"%d" % each * PART_BYTES, f"{number} overwrote {each}"
         assert len({id(part) for part in parts}) == 3
+        assert upload.get_buffer(-1).nbytes == 0  # that was the last
+        upload.answered()
+        assert {id(buffers.take()) for _ in range(3)} == {id(part) for part in parts}
 
     asyncio.run(receive_all())
+
+
+def test_buffers_that_nobody_uses_are_let_go_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uploads, "_SPARE_S", 0.0)
+
+    async def use() -> None:
+        buffers = Buffers(asyncio.get_running_loop())
+        several = [buffers.take() for _ in range(3)]
+        assert len({id(each) for each in several}) == 3
+        alone = [sys.getrefcount(each) for each in several]
+        buffers.give_back([*several, bytearray(7)])
+        assert [sys.getrefcount(each) - 1 for each in several] == alone
+        for _ in range(4):  # what the loop was asked to do later is done
+            await asyncio.sleep(0)
+        assert [sys.getrefcount(each) for each in several] == alone
+
+    asyncio.run(use())
 
 
 def test_what_there_is_of_a_slow_body_is_read_before_it_goes_on(
@@ -223,6 +254,8 @@ def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
             assert [each.name for each in files_of(tmp_path)] == expected
 
         assert seen == [1]
+        if ending == "taken":
+            assert engine.wait_applied(DOCS, Seqno(1), 30)
         assert engine.status(DOCS).vector_count == (300_000 if ending == "taken" else 0)
 
 
