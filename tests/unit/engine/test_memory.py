@@ -58,6 +58,32 @@ memory.give_back()
 print(private_bytes() - before)
 """
 
+RECEIVES = """
+import sys
+from pathlib import Path
+import numpy as np
+from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
+from vicinal.limits import Limits
+from vicinal.model import IndexAddress, IndexConfig, Metric, Upsert
+from vicinal.wire.vectors import Reader
+
+limits = Limits(batch_vectors_max=20_000)
+engine = EmbeddedEngine.open(Path(sys.argv[1]), EngineOptions(limits, tail_rows_max=1_000_000))
+address = IndexAddress("acme", "docs")
+engine.create_index(address, IndexConfig(1_000, Metric.COSINE), None)
+record = '{"id":"%d","values":[' + ",".join(["0.5"] * 1_000) + "]}"
+spool = engine.spool(address)
+reader = Reader(None, 1_000, limits, spool)
+before = private_bytes()
+for start in range(0, 20_000, 100):
+    reader.feed("".join(record % row + chr(10) for row in range(start, start + 100)).encode())
+received = private_bytes()
+accepted = engine.append(address, Upsert(reader.finish()), spool).result()
+spool.close()
+assert engine.wait_applied(address, accepted.seqno, 30)
+print(max(received, private_bytes()) - before)
+"""
+
 SEALS = """
 import sys
 import numpy as np
@@ -91,6 +117,14 @@ def test_arrays_freed_by_another_thread_are_given_back() -> None:
 @needs_proc
 def test_a_log_keeps_nothing_in_memory_of_what_is_written_to_it(tmp_path: Path) -> None:
     assert grown_by(LOGS, str(tmp_path)) < 10_000_000
+
+
+@needs_proc
+def test_values_of_a_long_body_take_no_memory_while_they_come_nor_in_the_tail(
+    tmp_path: Path,
+) -> None:
+    # 80 MB of them; what remains are ids, norms and one chunk.
+    assert grown_by(RECEIVES, str(tmp_path)) < 20_000_000
 
 
 def test_a_tail_is_sealed_without_loading_anything_that_would_stay(tmp_path: Path) -> None:
