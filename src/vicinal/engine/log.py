@@ -195,6 +195,21 @@ class Log:
         is_long = entry.payload.size >= spooling.FILE_BYTES_MIN and entry.payload.values.size
         return self._payloads.values_of(entry.seqno) if is_long else None
 
+    def verify_values(self, last: Seqno) -> None:
+        """Verify the files of mutations up to `last` that no segment holds.
+
+        What is searched in the tail is in these files, and whoever copies it vouches for it anew.
+        """
+        with self._lock, translating(self.path):
+            rows = self._connection.execute(
+                "SELECT seqno, file_size, file_checksum FROM mutation "
+                "WHERE seqno > ? AND seqno <= ? AND file_size IS NOT NULL ORDER BY seqno",
+                (self.manifest.sealed_seqno, last),
+            ).fetchall()
+        with translating(self.path):
+            for seqno, size, file_checksum in rows:
+                self._payloads.read(seqno, Seal(size, file_checksum))
+
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
         """Replace manifest and tombstones in one transaction: the only commit point.
 

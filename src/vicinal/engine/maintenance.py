@@ -3,7 +3,8 @@
 Seal (tail -> segment):
 
     1  freeze    under the state lock: a new tail begins, the old one stays readable
-    2  build     files of the new segment, and columns backfilled since the last seal
+    2  build     files of the new segment, from values whose payload files are verified again;
+                 and columns backfilled since the last seal
     3  commit    manifest, tombstones and sealed_seqno in one transaction
     4  swap      under the state lock: the segment replaces the frozen tail
     5  trim      the log's mutations that the segment holds
@@ -82,6 +83,7 @@ class Maintenance:
                 self._publish()
             segment, rows = None, np.empty(0, np.int64)
             if tail.live_count:
+                self._log.verify_values(sealed.seqno)
                 record, rows = build.seal_tail(
                     self._segments, number, tail, sealed.metadata_indexes, self._config.metric
                 )

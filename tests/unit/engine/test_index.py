@@ -353,6 +353,26 @@ def test_what_was_received_for_an_index_that_was_closed_for_another_is_logged(
         assert engine.status(DOCS).vector_count == 150_000
 
 
+def test_values_that_were_damaged_in_their_file_are_not_sealed(
+    open_engine: Open, tmp_path: Path
+) -> None:
+    engine = open_engine(EngineOptions(tail_rows_max=1_000_000))
+    apply(engine, Upsert(many()))
+    (path,) = tmp_path.glob("indexes/*/payloads/*")
+    with path.open("r+b") as file:
+        file.seek(500_000)
+        byte = file.read(1)
+        file.seek(500_000)
+        file.write(bytes((byte[0] ^ 1,)))
+
+    with pytest.raises(Corruption, match="payloads/00000001 is damaged between bytes"):
+        engine.maintain(DOCS)
+    with pytest.raises(Corruption, match="damaged"):
+        engine.get(DOCS, ["v1"])
+    with pytest.raises(Corruption, match="damaged"):
+        open_engine().get(DOCS, ["v1"])
+
+
 # Never standing still
 
 
