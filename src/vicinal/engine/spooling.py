@@ -150,5 +150,6 @@ class Spool:
 
     def _written(self, writer: ComponentWriter) -> Floats:
         self._write()
+        self._chunk = np.empty((0, self._chunk.shape[1]), VALUES_DTYPE)  # mutations may queue
         values = np.frombuffer(writer.mapped(), VALUES_DTYPE, offset=ALIGNMENT)
         return values.reshape(self._written_count, -1)
