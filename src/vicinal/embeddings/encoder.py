@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from vicinal.embeddings import cutting
 from vicinal.embeddings.base import Pooling, unit_rows
 from vicinal.embeddings.safetensors import read_tensors
 from vicinal.errors import Corruption, ModelNotFound
@@ -38,10 +39,8 @@ BATCH_TOKENS_MAX = 1_024
 """Padded tokens in one run of the model. Ours: from 512 to 2,048 all are equally fast per
 token here; larger batches leave the cache (15 % slower at 8,192) and make others wait."""
 
-CHARS_PER_TOKEN_MAX = 16
-"""Of a longer text only the start is split into tokens first, as nothing else will be used:
-a megabyte would take a second. English has 4 to 5 characters a token; a start that has too
-few tokens is followed by the whole text."""
+TEXTS_SPLIT_AT_ONCE = 16
+"""Ours: what the tokenizer needs for one of them is there again for the next."""
 
 _WEIGHTS = ("model.safetensors", "onnx/model.onnx", "model.onnx")
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
@@ -106,21 +105,34 @@ class Encoder:
     dimensions: int
     max_tokens: int
     tokenizer: "Tokenizer"
+    squeezer: cutting.Squeezer
     session: "onnxruntime.InferenceSession"
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return each text's token ids, special tokens included, cut to `max_tokens`."""
-        starts = [_start(text, CHARS_PER_TOKEN_MAX * self.max_tokens) for text in texts]
+        tokens: list[Tokens] = []
+        for first in range(0, len(texts), TEXTS_SPLIT_AT_ONCE):
+            tokens += self._split(texts[first : first + TEXTS_SPLIT_AT_ONCE])
+        return tokens
+
+    def _split(self, texts: Sequence[str]) -> list[Tokens]:
+        starts = [cutting.start(text, cutting.CHARS_PER_TOKEN * self.max_tokens) for text in texts]
         encodings = self.tokenizer.encode_batch_fast(starts)
         return [
             np.array(
                 encoding.ids
                 if len(encoding.ids) == self.max_tokens or start == text
-                else self.tokenizer.encode(text).ids,
+                else self._split_more(text),
                 dtype=np.int64,
             )
             for text, start, encoding in zip(texts, starts, encodings, strict=True)
         ]
+
+    def _split_more(self, text: str) -> list[int]:
+        """Return the ids of a text whose first characters have too few tokens."""
+        chars = cutting.SQUEEZED_CHARS_PER_TOKEN * self.max_tokens
+        ids: list[int] = self.tokenizer.encode(self.squeezer.squeezed(text, chars)).ids
+        return ids
 
     def encode(self, batch: Sequence[Tokens], pooling: Pooling) -> Floats:
         """Return the vectors of one batch, ``(n, dimensions)`` float32 of length 1.
@@ -176,7 +188,8 @@ def load(folder: Path, *, max_tokens: int, threads: int) -> Encoder:
             f"config.json has {shape.vocab_size} words"
         )
     session = _load_session(folder, threads)
-    return Encoder(folder, shape.hidden_size, max_tokens, tokenizer, session)
+    squeezer = cutting.Squeezer(word_chars_max(tokenizer, max_tokens))
+    return Encoder(folder, shape.hidden_size, max_tokens, tokenizer, squeezer, session)
 
 
 def _load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
@@ -190,6 +203,18 @@ def _load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
+
+
+def word_chars_max(tokenizer: "Tokenizer", max_tokens: int) -> int:
+    """Return how long a word may be before it is one unknown token.
+
+    Other tokenizers than BERT's split words of any length; of those this many characters are
+    more than the model reads.
+    """
+    bound: int = getattr(
+        tokenizer.model, "max_input_chars_per_word", cutting.CHARS_PER_TOKEN * max_tokens
+    )
+    return bound
 
 
 def _load_session(folder: Path, threads: int) -> "onnxruntime.InferenceSession":
@@ -234,12 +259,6 @@ def _model(weights: Path, folder: Path, options: "onnxruntime.SessionOptions") -
 def _output_name(session: "onnxruntime.InferenceSession") -> str | None:
     names = {each.name for each in session.get_outputs()}
     return next((name for name in _OUTPUTS if name in names), None)
-
-
-def _start(text: str, chars: int) -> str:
-    """Return `text` up to a space before `chars`, where no word can be cut in two."""
-    cut = text.rfind(" ", 0, chars) if len(text) > chars else -1
-    return text if cut < 0 else text[:cut]
 
 
 def _pooled(states: Floats, mask: Tokens, pooling: Pooling) -> Floats:

@@ -6,7 +6,8 @@
 The service's answer is checked before it is believed: one vector a text, all of one
 length, which is the published one where the model is known, all numbers finite. Vectors
 are scaled to length 1, as everywhere. Such services do not offer pooling, so a request
-that names one is refused rather than answered with something else.
+that names one is refused rather than answered with something else. Of a long text only the
+start is sent, which is more than the model reads, and of an answer only so much is read.
 
 A request is repeated when no connection came about and when the service says it is busy
 or down (429, 502, 503, 504), a bounded number of times; never after a time-out, which
@@ -17,6 +18,7 @@ import base64
 import binascii
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 import httpx
@@ -24,6 +26,7 @@ import msgspec
 import numpy as np
 
 from vicinal.embeddings.base import Embedding, ModelInfo, Pooling, check_texts, unit_rows
+from vicinal.embeddings.cutting import SQUEEZED_CHARS_PER_TOKEN
 from vicinal.embeddings.models import KNOWN
 from vicinal.errors import BadEmbeddingInput, ModelNotFound, Overloaded, Unavailable
 from vicinal.model import Floats
@@ -31,6 +34,13 @@ from vicinal.model import Floats
 BATCH_TEXTS_MAX = 32  # source: the default bound of text-embeddings-inference, the lowest we know
 ATTEMPTS_MAX = 3
 PAUSE_MAX_S = 5.0  # a service that asks for a longer pause is reported as overloaded instead
+
+CHARS_MAX = 8_192 * 16
+"""Ours, of a text that is sent on: more than the models with the longest contexts read. Of a
+known model, which reads less, less is sent."""
+
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
+"""Ours: 32 vectors of 16,384 numbers with 30 digits each."""
 
 _BUSY = frozenset({429, 502, 503, 504})
 
@@ -55,6 +65,15 @@ class _ErrorBody(msgspec.Struct):
 
 class _Failure(msgspec.Struct):
     error: _ErrorBody | str
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """An answer of the service, read to its end."""
+
+    status: int
+    content: bytes
+    retry_after: float | None
 
 
 class RemoteEmbedder:
@@ -84,10 +103,21 @@ class RemoteEmbedder:
         self._dimensions: dict[str, int] = {
             model.name: model.dimensions for model in KNOWN if model.name in self._names
         }
+        self._chars = {model.name: model.max_tokens * SQUEEZED_CHARS_PER_TOKEN for model in KNOWN}
         self._pause_s = pause_s
+        self._timeout_s = timeout_s
         self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=timeout_s
+            headers={
+                "Content-Type": "application/json",
+                "Accept-Encoding": "identity",  # a compressed answer is of any length
+                **({"Authorization": f"Bearer {key}"} if key else {}),
+            },
+            timeout=timeout_s,
         )
+
+    def knows(self, model: str) -> bool:
+        """See `base.Embedder.knows`."""
+        return model in self._names
 
     def models(self) -> Sequence[ModelInfo]:
         """Return the models that are mapped; whether the service has them is not asked."""
@@ -109,7 +139,10 @@ class RemoteEmbedder:
         parts = []
         token_count = 0
         for start in range(0, len(texts), BATCH_TEXTS_MAX):
-            batch = texts[start : start + BATCH_TEXTS_MAX]
+            batch = [
+                text[: self._chars.get(model, CHARS_MAX)]
+                for text in texts[start : start + BATCH_TEXTS_MAX]
+            ]
             answer = self._ask(model, batch)
             parts.append(self._vectors(model, answer, len(batch)))
             token_count += answer.usage.prompt_tokens if answer.usage else 0
@@ -127,21 +160,19 @@ class RemoteEmbedder:
         body = msgspec.json.encode(
             {"model": self._names[model], "input": texts, "encoding_format": "float"}
         )
-        response = self._post(body)
-        if response.status_code != httpx.codes.OK:
-            self._raise_for(response, model)
+        said = self._post(body)
+        if said.status != httpx.codes.OK:
+            self._raise_for(said, model)
         try:
-            return msgspec.json.decode(response.content, type=_Answer)
+            return msgspec.json.decode(said.content, type=_Answer)
         except msgspec.MsgspecError as error:
             raise Unavailable(f"{self._url} answers with something else: {error}") from error
 
-    def _post(self, body: bytes) -> httpx.Response:
+    def _post(self, body: bytes) -> _Said:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             pause = self._pause_s * 2 ** (attempt - 1)
             try:
-                response = self._client.post(
-                    self._url, content=body, headers={"Content-Type": "application/json"}
-                )
+                said = self._exchange(body)
             except httpx.ConnectError as error:
                 if attempt == ATTEMPTS_MAX:
                     raise Unavailable(
@@ -154,17 +185,33 @@ class RemoteEmbedder:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise Unavailable(f"{self._url} cannot be asked: {error}") from error
             else:
-                pause = max(pause, _retry_after(response) or 0.0)
+                pause = max(pause, said.retry_after or 0.0)
                 last = attempt == ATTEMPTS_MAX or pause > PAUSE_MAX_S
-                if response.status_code not in _BUSY or last:
-                    return response
+                if said.status not in _BUSY or last:
+                    return said
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    def _raise_for(self, response: httpx.Response, model: str) -> NoReturn:
-        status = response.status_code
-        said = f"{self._url} answers {status} for {self._names[model]}: {_reason(response)}"
-        retry_after = _retry_after(response)
+    def _exchange(self, body: bytes) -> _Said:
+        """Send one request; read its answer to the end, but not beyond the bounds."""
+        content = bytearray()
+        end = time.monotonic() + self._timeout_s
+        with self._client.stream("POST", self._url, content=body) as response:
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise Unavailable(f"{self._url} compresses its answer, which it was not asked to")
+            for part in response.iter_raw():
+                content += part
+                if len(content) > ANSWER_BYTES_MAX:
+                    raise Unavailable(
+                        f"{self._url} answers with more than {ANSWER_BYTES_MAX} bytes"
+                    )
+                if time.monotonic() > end:
+                    raise httpx.ReadTimeout(f"more than {self._timeout_s:g} seconds")
+            return _Said(response.status_code, bytes(content), _retry_after(response))
+
+    def _raise_for(self, answer: _Said, model: str) -> NoReturn:
+        status, retry_after = answer.status, answer.retry_after
+        said = f"{self._url} answers {status} for {self._names[model]}: {_reason(answer)}"
         if status == httpx.codes.TOO_MANY_REQUESTS:
             raise Overloaded(said, retry_after=retry_after or 1.0)
         if status == httpx.codes.NOT_FOUND:
@@ -219,9 +266,10 @@ def _retry_after(response: httpx.Response) -> float | None:
     return float(text) if text.isdecimal() else None
 
 
-def _reason(response: httpx.Response) -> str:
+def _reason(answer: _Said) -> str:
     try:
-        error = msgspec.json.decode(response.content, type=_Failure).error
+        error = msgspec.json.decode(answer.content, type=_Failure).error
     except msgspec.MsgspecError:
-        return response.text[:200].strip() or response.reason_phrase
+        text = answer.content[:200].decode(errors="replace").strip()
+        return text or httpx.codes.get_reason_phrase(answer.status)
     return error if isinstance(error, str) else error.message

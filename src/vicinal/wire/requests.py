@@ -28,7 +28,7 @@ from vicinal.model import (
     Query,
 )
 from vicinal.presets import PRESETS
-from vicinal.wire import members, shapes
+from vicinal.wire import counting, members, shapes
 
 Body = bytes | bytearray
 _T = TypeVar("_T")
@@ -299,6 +299,7 @@ def embedding(body: Body, limits: Limits) -> EmbeddingRequest:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: it is not of this shape, or holds too many texts.
     """
+    counting.check(body, counting.texts, "text", limits)
     return _embedding(_decode_embedding(body, shapes.EmbeddingRequest), limits)
 
 
@@ -309,6 +310,7 @@ def binding_embedding(body: Body, limits: Limits) -> EmbeddingRequest:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: it is not of this shape, or holds too many texts.
     """
+    counting.check(body, counting.inputs_texts, "text", limits)
     return _embedding(_decode_embedding(body, shapes.BindingEmbeddingRequest).inputs, limits)
 
 
@@ -319,6 +321,7 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingRequest:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: it is not of this shape, or holds too many texts.
     """
+    counting.check(body, counting.input_texts, "input", limits)
     request = _decode_embedding(body, shapes.OpenAIEmbeddingRequest)
     return OpenAIEmbeddingRequest(
         model=request.model,

@@ -10,7 +10,12 @@ import pytest
 
 from tests.support.embedding_service import Answer, Asked, embedding_service
 from vicinal.embeddings.base import Pooling
-from vicinal.embeddings.remote import BATCH_TEXTS_MAX, RemoteEmbedder
+from vicinal.embeddings.remote import (
+    ANSWER_BYTES_MAX,
+    BATCH_TEXTS_MAX,
+    CHARS_MAX,
+    RemoteEmbedder,
+)
 from vicinal.errors import BadEmbeddingInput, Error, ModelNotFound, Overloaded, Unavailable
 
 MODEL = "@mine/some-model"
@@ -220,3 +225,38 @@ def test_a_service_that_never_answers_is_given_up_after_the_time_out() -> None:
 def test_a_url_that_cannot_be_asked_is_named(url: str) -> None:
     with pytest.raises(Unavailable, match="cannot be asked"):
         remote(url).embed(MODEL, ["one"])
+
+
+@pytest.mark.parametrize(
+    ("model", "sent_max", "dimensions"), [(MODEL, CHARS_MAX, 1), (KNOWN, 512 * 128, 768)]
+)
+def test_of_a_long_text_only_the_start_is_sent_on(
+    model: str, sent_max: int, dimensions: int
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        return vectors(*[[1.0] * dimensions for _ in asked.body["input"]])
+
+    with embedding_service(answer) as service:
+        remote(service.url, **{KNOWN: "bge"}).embed(model, ["a" * 1_000_000] * 40 + ["short"])
+
+    sent = [text for asked in service.asked for text in asked.body["input"]]
+    assert [len(text) for text in sent] == [sent_max] * 40 + [5]
+
+
+def test_an_answer_without_end_is_not_read_to_it() -> None:
+    with (
+        embedding_service(always(Answer(b" " * (ANSWER_BYTES_MAX + 1)))) as service,
+        pytest.raises(Unavailable, match=f"more than {ANSWER_BYTES_MAX} bytes"),
+    ):
+        remote(service.url).embed(MODEL, ["one"])
+
+
+def test_a_compressed_answer_is_not_unpacked() -> None:
+    packed = Answer(b"?", headers={"Content-Encoding": "gzip"})
+    with (
+        embedding_service(always(packed)) as service,
+        pytest.raises(Unavailable, match="compresses"),
+    ):
+        remote(service.url).embed(MODEL, ["one"])
+
+    assert service.asked[0].headers["accept-encoding"] == "identity"

@@ -1,0 +1,86 @@
+"""Counting the strings of a JSON array before an object is made of each.
+
+A body of a hundred megabytes may hold thirty million texts; making them takes seconds and
+gigabytes, only to refuse them. Looking at the first hundred and one takes neither.
+"""
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+
+import msgspec
+
+from vicinal.errors import BadEmbeddingInput
+from vicinal.limits import Limits
+
+SHORT_BYTES = 64 * 1024
+"""Ours: a body up to this is not worth counting in, whatever it holds."""
+
+# Possessive, so that nothing is remembered of each character.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+
+
+class _Text(msgspec.Struct, frozen=True):
+    text: msgspec.Raw = msgspec.Raw()
+
+
+class _Inputs(msgspec.Struct, frozen=True):
+    inputs: _Text = _Text()
+
+
+class _Input(msgspec.Struct, frozen=True):
+    input: msgspec.Raw = msgspec.Raw()
+
+
+def check(
+    body: bytes | bytearray,
+    find: Callable[[bytes | bytearray], msgspec.Raw],
+    member: str,
+    limits: Limits,
+) -> None:
+    """Refuse a long body of too many texts; what is amiss otherwise is left to who reads it.
+
+    Args:
+        body: The whole of it.
+        find: Returns the member that has the texts, unread.
+        member: Its name, for the message.
+        limits: How many texts there may be.
+
+    Raises:
+        BadEmbeddingInput: there are more.
+    """
+    if len(body) <= SHORT_BYTES:
+        return
+    with suppress(msgspec.DecodeError, RecursionError):
+        if has_more(find(body), limits.texts_per_embedding_max):
+            raise BadEmbeddingInput(
+                f"Error: {member}: expected 1 to {limits.texts_per_embedding_max} texts, got more"
+            )
+
+
+def texts(body: bytes | bytearray) -> msgspec.Raw:
+    """Return the member ``text`` unread; empty when there is none.
+
+    Raises:
+        msgspec.DecodeError, RecursionError: the body is not such an object.
+    """
+    return msgspec.json.decode(body, type=_Text).text
+
+
+def inputs_texts(body: bytes | bytearray) -> msgspec.Raw:
+    """Return the member ``inputs.text`` unread, as `texts`."""
+    return msgspec.json.decode(body, type=_Inputs).inputs.text
+
+
+def input_texts(body: bytes | bytearray) -> msgspec.Raw:
+    """Return the member ``input`` unread, as `texts`."""
+    return msgspec.json.decode(body, type=_Input).input
+
+
+def has_more(raw: msgspec.Raw, most: int) -> bool:
+    """Tell whether an array has more than `most` strings; reads no more than these."""
+    content = memoryview(raw)
+    if bytes(content[:1]) != b"[":
+        return False
+    return sum(1 for _ in islice(_STRING.finditer(content), most + 1)) > most
