@@ -63,9 +63,16 @@ class Recorder(ModelEngine):
         self.failures: dict[int, Exception] = {}
         self._calls = 0
 
-    def append(self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None) -> Any:
+    def append(
+        self,
+        address: IndexAddress,
+        mutation: Mutation,
+        spool: Spool | None = None,
+        *,
+        wait_s: float = 0.0,
+    ) -> Any:
         self._fail_if_told()
-        accepted = super().append(address, mutation, spool)
+        accepted = super().append(address, mutation, spool, wait_s=wait_s)
         self.appended.append(mutation)
         return accepted
 

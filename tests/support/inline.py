@@ -59,12 +59,17 @@ class InlineEngine(EmbeddedEngine):
     executor: InlineExecutor
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+        self,
+        address: IndexAddress,
+        mutation: Mutation,
+        spool: Spool | None = None,
+        *,
+        wait_s: float = 0.0,
     ) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         # An index holds a lock as it queues; what runs inline may want that lock again.
         with self.executor.deferred():
-            return super().append(address, mutation, spool)
+            return super().append(address, mutation, spool, wait_s=wait_s)
 
 
 def open_inline(folder: Path, options: EngineOptions | None = None) -> InlineEngine:

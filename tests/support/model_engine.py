@@ -167,7 +167,12 @@ class ModelEngine:
         return HeldSpool(self.get_index(address).config.dimensions, 0, BATCH_MAX)
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+        self,
+        address: IndexAddress,
+        mutation: Mutation,
+        spool: Spool | None = None,
+        *,
+        wait_s: float = 0.0,
     ) -> Future[Accepted]:
         with self._lock:
             shelf = self._shelf(address)

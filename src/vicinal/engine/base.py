@@ -88,7 +88,12 @@ class Engine(Protocol):
         ...
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+        self,
+        address: IndexAddress,
+        mutation: Mutation,
+        spool: Spool | None = None,
+        *,
+        wait_s: float = 0.0,
     ) -> Future[Accepted]:
         """Log a mutation. The future resolves when it is durable, in order of calls.
 
@@ -100,14 +105,14 @@ class Engine(Protocol):
             mutation: What to do.
             spool: Where the values of the mutation are, if in one of this index; it may be
                 closed afterwards.
+            wait_s: How long to wait for room instead of raising `Overloaded`; may be infinite.
 
         Raises:
-            AlreadyExists: the property has a metadata index of another type.
             MetadataIndexNotFound: a metadata index to drop does not exist.
             AlreadyExists: the property has a metadata index of another type.
             LimitExceeded: the index would hold too many vectors, namespaces or metadata
                 indexes. Nothing is logged.
-            Overloaded: too much is queued. Nothing is logged.
+            Overloaded: too much is queued, still after `wait_s`. Nothing is logged.
         """
         ...
 
@@ -146,6 +151,7 @@ class Engine(Protocol):
 
         Raises:
             BadCursor: the cursor is unknown, of another index, or expired.
+            Overloaded: listings that nobody has finished hold as much memory as they may.
         """
         ...
 

@@ -25,6 +25,7 @@ from typing import Self, TypeVar
 
 from vicinal.engine.base import Spool
 from vicinal.engine.catalog import Catalog, CatalogEntry
+from vicinal.engine.cursors import Cursors
 from vicinal.engine.index import OpenIndex
 from vicinal.engine.log import Log
 from vicinal.engine.options import EngineOptions
@@ -109,6 +110,7 @@ class EmbeddedEngine:
         self._catalog = Catalog(folder, create=not has_indexes)
         self._sweep()
         self._resources = Resources.start(options.queue_bytes_max)
+        self._cursors = Cursors(options.cursor_lifetime_s)  # outlive the closing of an index
         self._slots: dict[str, _Slot] = {}
         self._slots_lock = threading.Lock()
         self._is_closed = False
@@ -169,6 +171,7 @@ class EmbeddedEngine:
                 slot.shut(error)
                 raise
             slot.shut(IndexNotFound(address.name))
+        self._cursors.forget(entry.folder)
         # What cannot be removed now, the next start sweeps.
         shutil.rmtree(self._indexes / entry.folder, ignore_errors=True)
         with self._slots_lock:
@@ -191,10 +194,16 @@ class EmbeddedEngine:
         return self._on(address, lambda opened: opened.spool())
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+        self,
+        address: IndexAddress,
+        mutation: Mutation,
+        spool: Spool | None = None,
+        *,
+        wait_s: float = 0.0,
     ) -> Future[Accepted]:
         """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.append(mutation, spool))
+        until = time.monotonic() + wait_s
+        return self._on(address, lambda opened: opened.append(mutation, spool, wait_until=until))
 
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
         """See `engine.base.Engine`."""
@@ -296,7 +305,9 @@ class EmbeddedEngine:
                 folder = self._indexes / entry.folder
                 try:
                     with translating(folder):
-                        slot.opened = OpenIndex(folder, entry.index, self._options, self._resources)
+                        slot.opened = OpenIndex(
+                            folder, entry.index, self._options, self._resources, self._cursors
+                        )
                 except Error as error:
                     slot.failure = error
             if slot.opened is None:

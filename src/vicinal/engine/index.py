@@ -99,9 +99,16 @@ class OpenIndex:
     """
 
     def __init__(
-        self, folder: Path, index: Index, options: EngineOptions, resources: Resources
+        self,
+        folder: Path,
+        index: Index,
+        options: EngineOptions,
+        resources: Resources,
+        cursors: Cursors,
     ) -> None:
         self.index = index
+        self._owner = folder.name  # of cursors: no other index ever has it
+        self._cursors = cursors
         self._options = options
         self._resources = resources
         self._log = Log(folder)
@@ -127,7 +134,6 @@ class OpenIndex:
         self._applied_vectors = 0  # changes under _state_lock
         self._spools: set[Spool] = set()  # being filled
         self._delayed: deque[_Logged] = deque()
-        self._cursors = Cursors(options.cursor_lifetime_s)
         self._failure: Error | None = None
         self._closed: Error | None = None
         self._maintenance = Maintenance(
@@ -151,8 +157,10 @@ class OpenIndex:
             self._spools.add(spool)
             return spool
 
-    def append(self, mutation: Mutation, spool: base.Spool | None = None) -> Future[Accepted]:
-        """See `engine.base.Engine`."""
+    def append(
+        self, mutation: Mutation, spool: base.Spool | None = None, *, wait_until: float = 0.0
+    ) -> Future[Accepted]:
+        """See `engine.base.Engine`. Waits for room until a moment in monotonic seconds."""
         payload = records.encode(mutation)
         if payload.size > PAYLOAD_BYTES_MAX:
             raise BodyTooLarge(
@@ -163,6 +171,24 @@ class OpenIndex:
         written = spool if isinstance(spool, Spool) and spool in self._spools else None
         if written is not None and not written.finish(payload):
             written = None
+        room = self._resources.queue
+        while True:
+            seen = room.changes  # before it is looked at, not to miss what comes in between
+            try:
+                return self._queue(mutation, payload, written)
+            except Overloaded:
+                # Not under `_order`: closing, and applying what was delayed, ask for it.
+                if not room.wait_for_change(seen, wait_until - time.monotonic()):
+                    raise
+
+    def _queue(
+        self, mutation: Mutation, payload: Payload, written: Spool | None
+    ) -> Future[Accepted]:
+        """Put a mutation behind those that are on their way, or say why it cannot be.
+
+        Raises:
+            Overloaded: there is no room; nothing has changed, so it may be tried again.
+        """
         mutation_id = str(uuid.uuid4())
         accepted: Future[Accepted] = Future()
         accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
@@ -216,7 +242,7 @@ class OpenIndex:
     def list(self, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
         self._check_failure()
-        return self._cursors.page(self.snapshot, count, cursor)
+        return self._cursors.page(self._owner, self.snapshot, count, cursor)
 
     def readable(self) -> Snapshot:
         """Return the newest snapshot."""
@@ -266,6 +292,7 @@ class OpenIndex:
             lane.join()
         with self._applied:
             self._applied.notify_all()
+        # Which also wakes those who wait for room in this index.
         self._resources.queue.give(sum(each.entry.payload.size for each in self._delayed))
         if self._failure is None:
             self._log.close()
@@ -340,6 +367,7 @@ class OpenIndex:
 
     def _publish(self) -> None:
         self.snapshot = self._state.snapshot()
+        self._resources.queue.give(0)  # a tail that is being sealed leaves room for another
 
     def _is_seal_due(self) -> bool:
         state, options = self._state, self._options
@@ -420,6 +448,7 @@ class OpenIndex:
             self._failure = error
         with self._applied:
             self._applied.notify_all()
+        self._resources.queue.give(0)  # nobody has to wait for room any more
 
 
 def _as_failure(error: Exception, name: str) -> Error:

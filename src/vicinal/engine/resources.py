@@ -16,12 +16,16 @@ BACKGROUND_NICENESS = 10  # ours: a tenth of the time of a thread that answers, 
 
 
 class QueueBudget:
-    """Bytes of mutations accepted but not yet applied, over all indexes. Thread-safe."""
+    """Bytes of mutations accepted but not yet applied, over all indexes. Thread-safe.
+
+    Whoever is refused for want of room, here or in an index, waits here until there may be some.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self.changes = 0  # how often there has come to be room, as far as anybody knows
 
     def take(self, size: int) -> None:
         """Reserve bytes; one mutation larger than the bound may pass alone.
@@ -29,7 +33,7 @@ class QueueBudget:
         Raises:
             Overloaded: too much is reserved already.
         """
-        with self._lock:
+        with self._changed:
             if self._bytes and self._bytes + size > self._bytes_max:
                 raise Overloaded(
                     f"{self._bytes} bytes of mutations are queued, {self._bytes_max} are allowed",
@@ -38,9 +42,18 @@ class QueueBudget:
             self._bytes += size
 
     def give(self, size: int) -> None:
-        """Return reserved bytes."""
-        with self._lock:
+        """Return reserved bytes; 0 when an index has room now, or will never have."""
+        with self._changed:
             self._bytes -= size
+            self.changes += 1
+            self._changed.notify_all()
+
+    def wait_for_change(self, seen: int, timeout_s: float) -> bool:
+        """Wait until `changes` is no longer what was seen; return whether it is by then."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self.changes != seen, min(timeout_s, threading.TIMEOUT_MAX)
+            )
 
 
 @dataclass(frozen=True, slots=True)

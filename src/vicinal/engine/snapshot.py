@@ -55,21 +55,6 @@ class Snapshot:
         id_hashes = hashes(ids)
         return sum(int((view.find(ids, id_hashes) >= 0).sum()) for view in self.views)
 
-    def ids_from(self, view: int, row: int, count: int) -> tuple[list[str], int, int]:
-        """Return up to `count` ids in a fixed order, and the view and row to go on from.
-
-        Every row before that place, from the one given on, has been listed.
-        """
-        ids: list[str] = []
-        for place in range(view, len(self.views)):
-            each = self.views[place]
-            start = row if place == view else 0
-            rows = np.flatnonzero(each.live[start:])[: count - len(ids)] + start
-            ids += each.ids(rows)
-            if len(ids) == count:
-                return ids, place, int(rows[-1]) + 1 if len(rows) else start
-        return ids, len(self.views), 0
-
 
 def _vectors(view: View, rows: Ordinals) -> list[Vector]:
     return [

@@ -17,7 +17,7 @@ from vicinal.ann.exact import ExactIndex
 from vicinal.ann.signs import SignIndex
 from vicinal.filters.nodes import Filter, Scalar
 from vicinal.model import Effort, Floats, Mask, MetadataIndex, Ordinals
-from vicinal.segment.ids import Hashes
+from vicinal.segment.ids import Hashes, IdTable
 from vicinal.steps import Steps
 
 
@@ -136,6 +136,11 @@ class View(Protocol):
 
     def ids(self, rows: Ordinals) -> list[str]:
         """Return the vector ids."""
+        ...
+
+    @property
+    def id_source(self) -> IdTable | Sequence[str]:
+        """The id of each row: of all that a view is, what a listing has to keep."""
         ...
 
     def namespaces(self, rows: Ordinals) -> list[str]:

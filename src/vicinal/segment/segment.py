@@ -225,6 +225,11 @@ class SegmentView:
         """See `segment.base.View`."""
         return self.segment.ids.take(rows)
 
+    @property
+    def id_source(self) -> IdTable:
+        """See `segment.base.View`."""
+        return self.segment.ids
+
     def namespaces(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
         column = self.segment.namespaces

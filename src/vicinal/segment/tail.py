@@ -316,6 +316,11 @@ class TailView:
         """See `segment.base.View`."""
         return _at(self._ids, rows)
 
+    @property
+    def id_source(self) -> Sequence[str]:
+        """See `segment.base.View`."""
+        return self._ids
+
     def namespaces(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
         found = (self._namespaces.value(row) for row in rows.tolist())

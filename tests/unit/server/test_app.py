@@ -232,7 +232,12 @@ class Failing(ModelEngine):
         self.error = error
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+        self,
+        address: IndexAddress,
+        mutation: Mutation,
+        spool: Spool | None = None,
+        *,
+        wait_s: float = 0.0,
     ) -> Future[Accepted]:
         raise self.error
 
@@ -241,7 +246,12 @@ class FailingLater(Failing):
     """Takes a mutation, and then cannot make it durable."""
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, spool: Spool | None = None
+        self,
+        address: IndexAddress,
+        mutation: Mutation,
+        spool: Spool | None = None,
+        *,
+        wait_s: float = 0.0,
     ) -> Future[Accepted]:
         future: Future[Accepted] = Future()
         future.set_exception(self.error)
