@@ -153,7 +153,7 @@ class MetadataIndexNotFound(NotFound):
 
 
 class ModelNotFound(NotFound):
-    """No embedding model of this name can be run here."""
+    """No model of this name can be run here."""
 
 
 class RouteNotFound(NotFound):

@@ -208,7 +208,8 @@ def test_texts_are_embedded_to_an_object(worker: Worker, served: Served) -> None
     assert many["shape"] == [3, served.model_dimensions]
     assert [len(row) for row in many["data"]] == [served.model_dimensions] * 3
     assert one == gateway == raw["json"]
-    assert one["data"] == many["data"][:1]
+    # Rounding depends on the other texts of a batch.
+    assert one["data"][0] == pytest.approx(many["data"][0], abs=1e-6)
     assert raw["status"] == 200
 
 

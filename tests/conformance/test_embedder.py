@@ -56,6 +56,10 @@ def test_there_is_one_vector_of_length_1_a_text_in_their_order(embedder: Embedde
     assert np.abs(made.values - REFERENCE).max() < 1e-6
 
 
+def test_the_names_are_those_of_the_models(embedder: Embedder) -> None:
+    assert list(embedder.names()) == [each.name for each in embedder.models()]
+
+
 def test_tokens_are_counted_without_padding(embedder: Embedder) -> None:
     assert embedder.embed(OTHER_NAME, ["a b c", "a", ""]).token_count == 5 + 3 + 2
 

@@ -17,8 +17,8 @@ class TinyEmbedder:
     def models(self) -> Sequence[ModelInfo]:
         return (ModelInfo(TINY, DIMENSIONS, 16, Pooling.MEAN, is_available=True),)
 
-    def knows(self, model: str) -> bool:
-        return model == TINY
+    def names(self) -> Sequence[str]:
+        return (TINY,)
 
     def embed(self, model: str, texts: Sequence[str], pooling: Pooling | None = None) -> Embedding:
         if model != TINY:

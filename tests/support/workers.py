@@ -348,6 +348,16 @@ def _node_20() -> Path:
     return node_package("wrangler", "4.86.0")
 
 
+def _wrangler_3() -> Path:
+    """The last of wrangler 3."""
+    return node_package("wrangler", "3.114.17")
+
+
+def _wrangler_4_36() -> Path:
+    """The last known wrangler that wraps what the AI binding sends."""
+    return node_package("wrangler", "4.36.0")
+
+
 def _newest() -> Path:
     return node_project(ENVIRONMENTS / "wrangler-newest" / "package.json")
 
@@ -360,6 +370,10 @@ RUNTIMES = (
     Runtime("wrangler 4.86 dev", _wrangler_dev(_node_20)),
     Runtime("wrangler 4.86 dev, remote", _wrangler_dev(_node_20, remote=True)),
     Runtime("wrangler 4.86 getPlatformProxy", _platform_proxy(_node_20)),
+    Runtime(
+        "wrangler 3.114 dev", _wrangler_dev(_wrangler_3, "--experimental-vectorize-bind-to-prod")
+    ),
+    Runtime("wrangler 4.36 dev, remote", _wrangler_dev(_wrangler_4_36, remote=True)),
     Runtime("newest wrangler dev --local", _wrangler_dev(_newest, "--local")),
     Runtime("newest wrangler dev", _wrangler_dev(_newest)),
     Runtime("newest wrangler dev, remote", _wrangler_dev(_newest, remote=True)),

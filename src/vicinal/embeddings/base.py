@@ -73,8 +73,8 @@ class Embedder(Protocol):
         """Return the models that can be asked for, each name once."""
         ...
 
-    def knows(self, model: str) -> bool:
-        """Tell whether a name is one of `models`, without looking at any file."""
+    def names(self) -> Sequence[str]:
+        """Return the names of `models`, without looking at any file."""
         ...
 
     def embed(self, model: str, texts: Sequence[str], pooling: Pooling | None = None) -> Embedding:

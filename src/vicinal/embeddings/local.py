@@ -64,9 +64,9 @@ class LocalEmbedder:
         """Return the known models and those the user names folders for."""
         return [self._info(name) for name in self._slots]
 
-    def knows(self, model: str) -> bool:
-        """See `base.Embedder.knows`."""
-        return model in self._slots
+    def names(self) -> Sequence[str]:
+        """See `base.Embedder.names`."""
+        return tuple(self._slots)
 
     def embed(self, model: str, texts: Sequence[str], pooling: Pooling | None = None) -> Embedding:
         """See `base.Embedder.embed`."""

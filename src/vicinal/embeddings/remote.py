@@ -115,9 +115,9 @@ class RemoteEmbedder:
             timeout=timeout_s,
         )
 
-    def knows(self, model: str) -> bool:
-        """See `base.Embedder.knows`."""
-        return model in self._names
+    def names(self) -> Sequence[str]:
+        """See `base.Embedder.names`."""
+        return tuple(self._names)
 
     def models(self) -> Sequence[ModelInfo]:
         """Return the models that are mapped; whether the service has them is not asked."""

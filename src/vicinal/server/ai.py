@@ -1,6 +1,6 @@
 """Text embeddings: Workers AI's own form and OpenAI's, and what models there are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vicinal.embeddings.base import Embedding, Pooling
 from vicinal.errors import (
@@ -12,6 +12,7 @@ from vicinal.errors import (
     Overloaded,
     Unavailable,
 )
+from vicinal.limits import Limits
 from vicinal.server.accounts import PAGING, page_of
 from vicinal.server.calls import Call, Reply, Route, large_body
 from vicinal.server.paths import AI
@@ -20,14 +21,27 @@ from vicinal.tokens import Permission
 from vicinal.wire import accounts, envelope, requests, responses, shapes
 from vicinal.wire.openapi import Operation, Parameter
 
+_NAME_CHARS_MAX = 100  # of a name in a message
+
+EmbeddingReader = Callable[[bytes | bytearray, Limits], requests.EmbeddingRequest]
+
 
 async def run(call: Call) -> Reply:
-    """Embed texts with the model that the path names."""
-    return await embedded(call, requests.embedding(call.body, call.services.limits))
+    """Run the model that the path names."""
+    return await run_model(call, requests.embedding)
 
 
-async def embedded(call: Call, asked: requests.EmbeddingRequest) -> Reply:
-    """Embed texts with the model that the call's parameters name."""
+async def run_model(call: Call, read: EmbeddingReader) -> Reply:
+    """Run the model that the call's parameters name.
+
+    The model comes first: what a body must be depends on it.
+
+    Args:
+        call: The request.
+        read: Reads a body that is for an embedding model.
+    """
+    check_model(call, call.parameters["model_name"])
+    asked = read(call.body, call.services.limits)
     pooling = Pooling(asked.pooling) if asked.pooling is not None else None
     made = await embed(call, call.parameters["model_name"], asked.texts, pooling)
     return Reply(responses.embedding(made.values, made.pooling))
@@ -56,6 +70,32 @@ async def embed(call: Call, model: str, texts: Sequence[str], pooling: Pooling |
     made = await unless_gone(call.receive, work)
     call.services.metrics.embedded(model, len(texts), made.token_count)
     return made
+
+
+def check_model(call: Call, name: str) -> None:
+    """Refuse a model that is not run here.
+
+    Raises:
+        ModelNotFound: no model has this name; the message says which there are.
+    """
+    names = call.services.embedder.names()
+    if name not in names:
+        raise ModelNotFound(
+            f"no model is named {name[:_NAME_CHARS_MAX]!r} here: "
+            f"Vicinal runs text embeddings, with {', '.join(names)}"
+        )
+
+
+async def openai_models(call: Call) -> Reply:
+    """Return the models that can be run, as OpenAI lists them."""
+    return Reply(accounts.openai_models(call.services.embedder.names()))
+
+
+async def openai_model(call: Call) -> Reply:
+    """Return one of them."""
+    name = call.parameters["model_name"]
+    check_model(call, name)
+    return Reply(accounts.openai_model(name))
 
 
 async def search_models(call: Call) -> Reply:
@@ -123,6 +163,34 @@ ROUTES = (
         openai_embeddings,
         Permission.READ,
         large_body,
+        form=envelope.OPENAI,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{AI}/v1/models",
+            operation_id="openai_models",
+            summary="List the models, in OpenAI's form",
+            response=accounts.OpenAIModelList,
+            is_enveloped=False,
+        ),
+        openai_models,
+        Permission.READ,
+        form=envelope.OPENAI,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{AI}/v1/models/{{model_name}}",
+            operation_id="openai_model",
+            summary="Tell of one model, in OpenAI's form",
+            response=accounts.OpenAIModel,
+            errors=(ModelNotFound,),
+            is_enveloped=False,
+        ),
+        openai_model,
+        Permission.READ,
+        takes_rest=True,
         form=envelope.OPENAI,
     ),
     Route(

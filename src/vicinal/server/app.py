@@ -14,13 +14,11 @@ import logging
 import re
 from dataclasses import replace
 from time import perf_counter
-from urllib.parse import parse_qsl
 
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.errors import (
-    BadParameter,
     Error,
     MethodNotAllowed,
     Overloaded,
@@ -32,6 +30,7 @@ from vicinal.server.asgi import Receive, Scope, Send
 from vicinal.server.calls import Call, Exchange, Reply, Route, ServerConfig, Services
 from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
+from vicinal.server.paths import query_parameters
 from vicinal.server.routes import all_routes
 from vicinal.server.routing import Router
 from vicinal.server.sessions import Sessions
@@ -45,7 +44,6 @@ _log = logging.getLogger("vicinal.server")
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
-_PARAMETERS_MAX = 32
 _CLOSE = (b"connection", b"close")
 _CLIENT_CLOSED = 499  # nginx's; for the log only, nothing is sent
 
@@ -160,7 +158,7 @@ class App:
             services=self.services,
             account=account,
             parameters=parameters,
-            query=_query(query_string),
+            query=query_parameters(query_string),
             headers=exchange.headers,
             client=_client(scope),
             receive=receive,
@@ -235,15 +233,3 @@ def _refused(error: Exception, exchange: Exchange) -> Reply:
 def _client(scope: Scope) -> Client:
     host_and_port = scope.get("client")
     return tuple(host_and_port) if host_and_port else None
-
-
-def _query(query_string: bytes) -> dict[str, str]:
-    if not query_string:
-        return {}
-    try:
-        pairs = parse_qsl(
-            query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=_PARAMETERS_MAX
-        )
-    except ValueError as error:
-        raise BadParameter(f"the query string cannot be read: {error}") from None
-    return dict(pairs)

@@ -28,8 +28,8 @@ MODEL_HEADER = b"cf-consn-model-id"
 
 
 async def run(call: Call) -> Reply:
-    """Embed texts with the model that a header names."""
-    return await ai.embedded(call, requests.binding_embedding(call.body, call.services.limits))
+    """Run the model that a header names."""
+    return await ai.run_model(call, requests.binding_embedding)
 
 
 def index_address(headers: Headers, config: ServerConfig) -> Mapping[str, str]:

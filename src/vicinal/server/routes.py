@@ -7,6 +7,7 @@ documentation read it.
 from vicinal.server import (
     accounts,
     ai,
+    ai_proxy,
     binding,
     d1,
     indexes,
@@ -28,7 +29,11 @@ API_ROUTES: tuple[Route, ...] = (
 )
 """What clients call; the OpenAPI document describes these."""
 
-BINDING_ROUTES: tuple[Route, ...] = (*binding.INDEX_ROUTES, *binding.AI_ROUTES)
+BINDING_ROUTES: tuple[Route, ...] = (
+    *binding.INDEX_ROUTES,
+    *binding.AI_ROUTES,
+    *ai_proxy.ROUTES,
+)
 """What the bindings of Workers call: a protocol between their runtime and us."""
 
 

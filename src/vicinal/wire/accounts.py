@@ -83,6 +83,22 @@ class ListedModel(msgspec.Struct, frozen=True):
     properties: tuple[Property, ...]
 
 
+class OpenAIModel(msgspec.Struct, frozen=True):
+    """A model as OpenAI's clients read it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "vicinal"
+
+
+class OpenAIModelList(msgspec.Struct, frozen=True):
+    """A list of models as OpenAI's clients read it."""
+
+    data: tuple[OpenAIModel, ...]
+    object: Literal["list"] = "list"
+
+
 def accounts(ids: Sequence[str]) -> bytes:
     """Write accounts; their names are their ids."""
     return _encode([Account(each, each) for each in ids])
@@ -120,6 +136,16 @@ def models(models: Sequence[Model]) -> bytes:
             for each in models
         ]
     )
+
+
+def openai_models(names: Sequence[str]) -> bytes:
+    """Write the list of models in OpenAI's form."""
+    return _encode(OpenAIModelList(tuple(OpenAIModel(each) for each in names)))
+
+
+def openai_model(name: str) -> bytes:
+    """Write one model in OpenAI's form."""
+    return _encode(OpenAIModel(name))
 
 
 def model_schema(model: Model) -> bytes:
