@@ -192,7 +192,8 @@ void vicinal_products(const float *rows, int64_t count, const float *others, int
     matrix(rows, count, others, other_count, dimensions, found);
 }
 
-/* Write distances that order rows as the metric does; return whether all are finite. */
+/* Write distances that order rows as the metric does; return whether all are finite, and so are
+   the norms that they and their errors follow from. */
 static int estimate(const Segment *segment, const Search *search, const uint32_t *rows,
                     int64_t count, float *found) {
     const Projection *by = &segment->projection;
@@ -203,6 +204,7 @@ static int estimate(const Segment *segment, const Search *search, const uint32_t
         if (by->metric == COSINE) found[place] /= -segment->norms[rows[place]];
         if (by->metric == DOT_PRODUCT) found[place] = -found[place];
         is_finite &= isfinite(found[place]) != 0;
+        if (by->metric != EUCLIDEAN) is_finite &= isfinite(segment->norms[rows[place]]) != 0;
     }
     return is_finite;
 }
@@ -358,6 +360,7 @@ static int64_t reach(const Nearest *nearest, const Near *near) {
 static int64_t propose(const Segment *segment, Search *search, const Near *near,
                        const Nearest *nearest, const float *estimates, int64_t opened) {
     float bound = INFINITY;
+    if (!isfinite(search->size)) return UNSETTLED; /* no error follows from it */
     if (opened > search->k) {
         bound = -INFINITY;
         for (int64_t at = 0; at < nearest->count; at++) {

@@ -48,11 +48,11 @@ static const char *object_end(const char *at, const char *end)
     int64_t depth = 0;
     if (at == end || *at != '{')
         return NULL;
-    for (; at < end && *at != '\n'; at++) {
+    for (; at < end; at++) {
         if (*at == '"') {
-            for (at++; at < end && *at != '"' && *at != '\n'; at++)
-                at += *at == '\\' && at + 1 < end && at[1] != '\n';
-            if (at == end || *at == '\n')
+            for (at++; at < end && *at != '"'; at++)
+                at += *at == '\\' && at + 1 < end;
+            if (at == end)
                 return NULL;
         } else if (*at == '{' || *at == '[') {
             depth++;
@@ -103,11 +103,13 @@ static const char *read_member(
     return stop;
 }
 
-/* Reads the record that starts at `at`; returns where its text ends, or NULL. */
+/* Reads the record that starts at `at`, of a line that ends at `end`; returns where its text ends,
+   or NULL. */
 static const char *read_record(
     const char *at, const char *end, const Lines *lines, float *values, Record *record)
 {
     unsigned seen = 0;
+    char separator;
     memset(record, 0, sizeof *record);
     record->start = at - lines->text;
     if (*at++ != '{')
@@ -126,10 +128,11 @@ static const char *read_record(
         if (at == NULL)
             return NULL;
         at = solid(at, end);
-    } while (at < end && *at++ == ',');
-    if (at[-1] != '}' || (seen & 3) != 3)
-        return NULL;
-    return at;
+        if (at == end)
+            return NULL;
+        separator = *at++;
+    } while (separator == ',');
+    return separator == '}' && (seen & 3) == 3 ? at : NULL;
 }
 
 /* Reads records until there are `capacity`, the text ends, or one is left to Python. */
@@ -145,11 +148,15 @@ void vicinal_read_lines(Lines *lines)
             return;
         float *values = lines->values + lines->count * lines->dimensions;
         Record *record = lines->records + lines->count;
-        at = read_record(at, end, lines, values, record);
+        /* Nothing looks beyond the line: else each would cost as much as all that follow it. */
+        const char *line_end = memchr(at, '\n', (size_t)(end - at));
+        if (line_end == NULL)
+            line_end = end;
+        at = read_record(at, line_end, lines, values, record);
         if (at == NULL)
             return;
-        at = solid(at, end);
-        if (at < end && *at != '\n')
+        at = solid(at, line_end);
+        if (at < line_end)
             return;
         record->end = lines->position = at - lines->text;
         lines->count++;

@@ -231,7 +231,8 @@ static __attribute__((noinline)) int64_t read_usual(
         const char *comma = commas[place], *first = at + (*at == '-');
         uint64_t digits = (uint64_t)(comma - first - 2), whole = (unsigned char)(*first - '0');
         double number;
-        if ((digits - 1 >= 18) | (whole > 9) | (first[1] != '.'))
+        /* In this order: behind less than three characters there may be nothing to read. */
+        if (digits - 1 >= 18 || whole > 9 || first[1] != '.')
             return place;
         if (digits <= 8) {
             uint64_t strays = 0, mantissa = digits_before(comma, (int64_t)digits, &strays);

@@ -30,6 +30,13 @@ PLAN = Plan(k=10, slack=30, near_count=200, opened_min=40, opened_max=6_400)
 def both(values: Floats, metric: Metric, bits: int = 512) -> tuple[SignIndex, SignIndex]:
     """Return an index that uses the compiled search, and one that does not."""
     scale = float(np.linalg.norm(values, axis=1).max()) if metric is Metric.DOT_PRODUCT else 1.0
+    return both_with_scale(values, metric, scale, bits)
+
+
+def both_with_scale(
+    values: Floats, metric: Metric, scale: float, bits: int = 512
+) -> tuple[SignIndex, SignIndex]:
+    """The same, with the scale of a recipe that was found for other rows."""
     recipe = Recipe(bits, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
     codes = signs.by_recipe(values, metric, recipe)
     exact = exact_index(values, metric)
@@ -116,6 +123,24 @@ def test_numbers_that_overflow_are_left_to_python(metric: Metric) -> None:
     assert proposed(search, query, PLAN, 3_000) is None
     found = index.candidates(query, 10, None).rows
     assert len(set(found.tolist())) == len(found) >= 10
+
+
+@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.DOT_PRODUCT])
+@pytest.mark.parametrize("size", [1e-44, 1e-20, 1.0])
+def test_rows_whose_norm_is_infinite_are_left_to_python(metric: Metric, size: float) -> None:
+    """Their products may be finite, but nothing tells how far these are off."""
+    values = clustered(3_000, 40)
+    signs_of_rows = np.sign(values[0])
+    values[::500] = signs_of_rows * np.float32(6e37)
+    index, python = both_with_scale(values, metric, scale=3.3e38)
+    search = index.compiled
+    assert search is not None
+    query = (signs_of_rows * size).astype(np.float32)
+
+    assert proposed(search, query, PLAN, 3_000) is None
+    found = index.candidates(query, 10, None).rows
+    assert set(range(0, 3_000, 500)) <= set(found.tolist())
+    assert set(found.tolist()) == set(python.candidates(query, 10, None).rows.tolist())
 
 
 def test_more_rows_than_may_be_opened_are_left_to_python() -> None:

@@ -3,6 +3,8 @@
 import json
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -151,6 +153,24 @@ def test_a_number_that_is_none_or_unusual_is_left_to_python(text: str) -> None:
 
 GOOD = b'{"id":"g","values":[1,2,3]}'
 
+GUARDED = """
+import ctypes
+import mmap
+import numpy as np
+from vicinal.wire import lines
+
+def read_up_to_a_wall(text):
+    \"\"\"Read a text that goes on, as it says, where nothing may be read.\"\"\"
+    pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    first = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    start = mmap.PAGESIZE - len(text)
+    pages[start:mmap.PAGESIZE] = text
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(first + mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
+    values = np.empty((9, 3), np.float32)
+    spans, position, _ = lines.read(memoryview(pages), start, values)
+    print(len(spans), position - start)
+"""
+
 
 @pytest.mark.parametrize(
     "line",
@@ -192,6 +212,34 @@ def test_reading_stops_before_a_line_that_is_left_to_python(line: bytes) -> None
 
     assert len(spans) == 1
     assert position == len(GOOD) + 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"values":[', b'{"id":"a","values":[1', b'{"id":"a","values":[1,2', b'{"id":"a', b"{",
+     b'{"id":"a","metadata":{"k":"', b'{"id":"a","metadata":{"k\\', b'{"id":"a","metadata":{"k":[',
+     b'{"id":"a","values":[1,2,3]', b'{"id":"a","values":[1,2,-', b'{"id":"a","namespace":nul',
+     b'{"id"  ', b'{"id":', b'{"id":"a",  ', b"x", b'{"id":"a","values":[1,2,3.4028235e38'],
+)  # fmt: skip
+def test_nothing_looks_beyond_the_line_that_is_read(line: bytes) -> None:
+    """So what is read costs as much as it is long, whatever its lines are: anything that looked
+    further would meet a page that may not be read."""
+    text = GOOD + b"\n" + line + b"\n"
+    script = f"{GUARDED}\nread_up_to_a_wall({text!r})"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout == f"1 {len(GOOD) + 1}\n", done.stderr
+
+
+@pytest.mark.parametrize("last", ['"metadata":{"t":1}', '"metadata":{}', '"metadata":null'])
+def test_a_record_that_is_not_closed_at_the_end_of_the_text_is_left_to_python(last: str) -> None:
+    line = b'{"id":"a","values":[1,2,3],%b' % last.encode()
+
+    assert spans_of(line) == ([], 0)
+    assert len(spans_of(line + b"}")[0]) == 1
 
 
 def test_white_space_and_the_order_of_members_do_not_matter() -> None:
