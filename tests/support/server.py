@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -57,12 +58,28 @@ class Running:
 
 
 @contextmanager
-def in_thread(app: App, *, token: str = "any", loop: LoopFactoryType = "auto") -> Iterator[Running]:
+def in_thread(
+    app: App,
+    *,
+    token: str = "any",
+    loop: LoopFactoryType = "auto",
+    keep_alive_s: int = 5,
+    shutdown_timeout_s: int | None = None,
+    connections_max: int | None = None,
+) -> Iterator[Running]:
     """Serve an application over real sockets from a thread of this process."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, http=BoundedProtocol, ws=Refused, log_config=None, access_log=False, loop=loop
+        app,
+        http=partial(BoundedProtocol, connections_max=connections_max),  # type: ignore[arg-type]  # is called, no more
+        ws=Refused,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        loop=loop,
+        timeout_keep_alive=keep_alive_s,
+        timeout_graceful_shutdown=shutdown_timeout_s,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="server")

@@ -1,13 +1,14 @@
 """Refusing WebSockets, without a word in the log.
 
 Miniflare tries to open one before it calls a binding, and hangs up when it does not need
-it. uvicorn, which hands such connections to a class, would otherwise warn about each.
+it. uvicorn, which hands such connections to a class, would otherwise warn about each;
+`protocol` refuses them itself, in their turn.
 """
 
 import asyncio
 from typing import cast
 
-_REFUSAL = b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+REFUSAL = b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class Refused(asyncio.Protocol):
@@ -20,5 +21,5 @@ class Refused(asyncio.Protocol):
         """Answer and hang up."""
         # A cast, as uvloop's transports are no subclasses.
         writable = cast("asyncio.WriteTransport", transport)
-        writable.write(_REFUSAL)
+        writable.write(REFUSAL)
         writable.close()
