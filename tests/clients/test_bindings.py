@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.clients.conftest import Served
+from tests.support.embedded_texts import ROUNDING
 from tests.support.server import free_port
 from tests.support.workers import PARAMETERS, CallError, Project, Runtime, Worker, running
 
@@ -208,8 +209,7 @@ def test_texts_are_embedded_to_an_object(worker: Worker, served: Served) -> None
     assert many["shape"] == [3, served.model_dimensions]
     assert [len(row) for row in many["data"]] == [served.model_dimensions] * 3
     assert one == gateway == raw["json"]
-    # Rounding depends on the other texts of a batch.
-    assert one["data"][0] == pytest.approx(many["data"][0], abs=1e-6)
+    assert one["data"][0] == pytest.approx(many["data"][0], abs=ROUNDING)
     assert raw["status"] == 200
 
 

@@ -13,6 +13,7 @@ from cloudflare import AsyncCloudflare, Cloudflare
 from cloudflare.types.vectorize import CreateIndex
 
 from tests.clients.conftest import Served
+from tests.support.embedded_texts import ROUNDING
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Passing raw bytes as `body` is deprecated:DeprecationWarning"  # by the SDK itself
@@ -371,7 +372,7 @@ def test_a_model_embeds_one_text_or_several(
     assert several["shape"] == [2, served.model_dimensions]
     assert [len(row) for row in several["data"]] == [served.model_dimensions] * 2
     assert one["shape"] == [1, served.model_dimensions]
-    assert one["data"][0] == pytest.approx(several["data"][0], abs=1e-5)
+    assert one["data"][0] == pytest.approx(several["data"][0], abs=ROUNDING)
     assert one["pooling"] == "mean"
 
 
