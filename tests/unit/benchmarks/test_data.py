@@ -73,6 +73,7 @@ def _own_folder(
     embedded: tuple[Corpus, np.ndarray[tuple[int, int], np.dtype[np.float32]]],
 ) -> None:
     monkeypatch.setattr(data, "DATA", tmp_path)
+    monkeypatch.setattr(data, "_CHUNK", 250)
     monkeypatch.setattr(texts, "embedded", lambda _count_max: embedded)
     monkeypatch.setattr(texts, "corpus", lambda: embedded[0])
 
@@ -87,10 +88,13 @@ def test_rows_of_384_dimensions_are_the_embeddings_and_queries_are_held_out(
 
 
 @pytest.mark.parametrize("dimensions", [384, 768])
-def test_a_smaller_set_is_the_beginning_of_a_larger_one(dimensions: int) -> None:
-    small, large = data.real(dimensions, 200), data.real(dimensions, 500)
+@pytest.mark.parametrize("count", [1, 200, 250, 290, 310, 460])
+def test_a_smaller_set_is_the_beginning_of_a_larger_one(dimensions: int, count: int) -> None:
+    """To the bit: 300 rows are texts, and a chunk has 250."""
+    small, large = data.real(dimensions, count), data.real(dimensions, 500)
 
-    assert (large.values[:200] == small.values).all()
+    assert (large.values[:count] == small.values).all()
+    assert (large.queries == small.queries).all()
 
 
 def test_rows_beyond_the_texts_are_near_them_but_not_the_same() -> None:
