@@ -7,8 +7,12 @@ DATA ?= vicinal-data
 BENCH ?= # names of benchmarks, and --quick
 MODEL := @hf/sentence-transformers/all-minilm-l6-v2
 STAMP := $(VENV)/.installed
+P ?= # what `make unit` runs, under tests/unit
+QUICK := -m 'not slow and not clients'
+# The order of files is that of tests/conftest.py: the longest first, so that none is last.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-clients check lint format types bench crash clean
+.PHONY: run test unit long test-clients check lint format types bench crash clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard src/vicinal/*/*.c src/vicinal/*/*.h)
 	@test -n "$(PYTHON)" || { echo "Vicinal needs Python 3.11 or newer on the PATH"; exit 1; }
@@ -23,7 +27,14 @@ run: $(STAMP) ## set up, then serve with a real embedding model and show a real 
 
 test: $(STAMP) ## set up, then run the tests
 	$(BIN)/vicinal model pull $(MODEL)
-	$(BIN)/python -m pytest -m 'not slow and not clients' -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(QUICK) $(PARALLEL)
+
+unit: $(STAMP) ## the tests of a package or a file, in seconds: P=engine, P=wire/test_codes.py; fetches no model
+	PULL_NO_MODELS=1 $(BIN)/python -m pytest -q $(QUICK) $(if $(filter %.py,$(P)),,$(PARALLEL)) tests/unit/$(P)
+
+long: $(STAMP) ## the longer runs of what `make test` does briefly, with other random examples each time
+	$(BIN)/vicinal model pull $(MODEL)
+	$(BIN)/python -m pytest -m slow --hypothesis-profile=exploring -o faulthandler_timeout=0
 
 test-clients: $(STAMP) ## every way that Workers and libraries reach the server
 	$(BIN)/vicinal model pull $(MODEL)

@@ -1,8 +1,9 @@
-"""What all tests share: the real model, a folder in memory, and how hypothesis runs.
+"""What all tests share: the real model, a folder in memory, how hypothesis runs, what runs first.
 
-It runs without deadlines, on machines whose speed nobody knows.
-``pytest --hypothesis-profile=thorough`` takes minutes where the default takes seconds. A
-failure prints what reproduces it.
+Hypothesis has no deadlines, as nobody knows the machine's speed, and tries the same examples in
+every run, so that a run says the same of the same code, whatever an earlier one has left behind.
+``--hypothesis-profile=exploring`` tries others each time, ``thorough`` does so for minutes where
+the default takes seconds. A failure prints what reproduces it.
 """
 
 import shutil
@@ -17,13 +18,43 @@ from tests.support.models import pull_minilm
 from vicinal.errors import Unavailable
 
 settings.register_profile(
-    "ordinary", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "ordinary",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("thorough", settings.get_profile("ordinary"), max_examples=5_000)
+settings.register_profile("exploring", settings.get_profile("ordinary"), derandomize=False)
+settings.register_profile("thorough", settings.get_profile("exploring"), max_examples=5_000)
 settings.load_profile("ordinary")
 
 MEMORY = Path("/dev/shm")  # where there is Linux
 MEMORY_BYTES_MIN = 1 << 30
+
+LONGEST = (
+    "clients/test_real_texts.py",
+    "clients/test_wrangler.py",
+    "crash/test_points.py",
+    "crash/test_disk_full.py",
+    "property/test_engine_machine.py",
+    "unit/server/test_uploads.py",
+    "unit/ann/test_compiled.py",
+    "unit/engine/test_index.py",
+    "unit/benchmarks/test_side.py",
+    "unit/ann/test_calibration.py",
+    "wire/test_golden.py",
+    "crash/test_damage.py",
+    "property/test_http_fuzz.py",
+    "conformance/test_engine.py",
+)
+"""Files of ten seconds and more: they begin first, so that no process is left with one alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    places = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda each: places.get(each.path, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def served(
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def demo(minilm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """What ``make run`` starts, with the real model."""
     with served(tmp_path_factory.mktemp("demo"), "--demo", until=DEMO_DONE) as server:
         yield server

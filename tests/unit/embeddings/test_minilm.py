@@ -11,21 +11,20 @@ import pytest
 
 from tests.support.embedded_texts import ROUNDING, TEXTS
 from tests.support.model_files import DATA
-from vicinal.embeddings import models
+from tests.support.models import MINILM as NAME
+from tests.support.models import pull_minilm
 from vicinal.embeddings.base import Pooling
 from vicinal.embeddings.build import build_embedder
 from vicinal.embeddings.local import LocalEmbedder
-from vicinal.embeddings.pull import pull
 from vicinal.errors import Unavailable
 
-NAME = "@hf/sentence-transformers/all-minilm-l6-v2"
 REFERENCE = np.load(DATA / "reference.npz")
 
 
 @pytest.fixture(scope="module")
 def embedder() -> Iterator[LocalEmbedder]:
     try:
-        pull(models.known(NAME), models.models_folder(), lambda _done, _total: None)
+        pull_minilm()
     except Unavailable as error:
         pytest.skip(f"the real model is not tested: {error}")
     built = build_embedder()
