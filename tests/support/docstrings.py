@@ -1,10 +1,12 @@
 """Real short texts that every machine with Python has: the sentences that open docstrings.
 
-They come from the standard library and the packages installed, in a fixed order, so the
-same environment gives the same texts.
+They come from the standard library and the packages installed, file by file in a fixed order
+that mixes them, so the same environment gives the same texts, and a few are of many packages.
+Those of the standard library's ``json`` come first: there is always something to be found.
 """
 
 import ast
+import hashlib
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,12 +41,19 @@ def docstrings(count: int) -> list[Docstring]:
 def _all() -> Iterator[Docstring]:
     standard = Path(sysconfig.get_path("stdlib"))
     installed = Path(sysconfig.get_path("purelib"))
-    for root, is_standard in ((standard, True), (installed, False)):
-        for path in sorted(root.rglob("*.py")):
-            parts = path.relative_to(root).parts
-            if is_standard and parts[0] in ("site-packages", "test", "idlelib"):
-                continue
-            yield from _of_file(path, parts[0].removesuffix(".py"), is_standard)
+    files = [
+        (path, path.relative_to(root), root is standard)
+        for root in (standard, installed)
+        for path in root.rglob("*.py")
+    ]
+    for path, place, is_standard in sorted(files, key=lambda each: _order(each[1])):
+        if is_standard and place.parts[0] in ("site-packages", "test", "idlelib"):
+            continue
+        yield from _of_file(path, place.parts[0].removesuffix(".py"), is_standard)
+
+
+def _order(place: Path) -> tuple[bool, bytes]:
+    return place.parts[0] != "json", hashlib.sha256(place.as_posix().encode()).digest()
 
 
 def _of_file(path: Path, package: str, is_standard: bool) -> Iterator[Docstring]:

@@ -20,6 +20,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
 from vicinal import distance, metadata
 from vicinal.engine.base import Spool
 from vicinal.errors import (
@@ -312,12 +314,15 @@ def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
         target = source.vector.values if source else None
     if target is None:
         return QueryResult((), tuple(unindexed))
-    ranked = sorted(
-        (float(distance.distances(stored.vector.values[None, :], target, config.metric)[0]), id_)
+    passing = [
+        id_
         for id_, stored in state.vectors.items()
         if query.namespace in ("", stored.vector.namespace)
         and matches(query.filter, indexed_values(stored, state))
-    )
+    ]
+    rows = np.array([state.vectors[id_].vector.values for id_ in passing], np.float32)
+    far = distance.distances(rows.reshape(-1, config.dimensions), target, config.metric).tolist()
+    ranked = sorted(zip(far, passing, strict=True))
     return QueryResult(
         tuple(
             Match(
