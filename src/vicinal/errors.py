@@ -28,6 +28,8 @@
     │   └── IndexExists
     ├── Denied                  the credentials do not allow it
     │   ├── Unauthenticated       no token, or one that is not known
+    │   │   ├── InvalidToken      the same, where tokens are asked about
+    │   │   └── UnknownUser       the same, where users are
     │   └── Forbidden             a token without the permission
     ├── Unavailable             try again later (overload, a locked directory, a poisoned index)
     │   └── Overloaded            too much work is queued already
@@ -182,6 +184,14 @@ class Denied(Error):
 
 class Unauthenticated(Denied):
     """There is no token, or it is not one of ours."""
+
+
+class InvalidToken(Unauthenticated):
+    """The token that a caller asks about is not one of ours."""
+
+
+class UnknownUser(Unauthenticated):
+    """The token of a caller who asks whose it is, is not one of ours."""
 
 
 class Forbidden(Denied):

@@ -7,7 +7,7 @@ good for all. Every other well-formed account id works too, it is just not liste
 from collections.abc import Sequence
 from typing import TypeVar
 
-from vicinal.errors import BadParameter
+from vicinal.errors import BadParameter, InvalidToken, UnknownUser
 from vicinal.server.calls import Call, Reply, Route
 from vicinal.server.paths import API
 from vicinal.tokens import Permission
@@ -107,9 +107,11 @@ ROUTES = (
             operation_id="user",
             summary="Tell who is calling",
             response=accounts.User,
+            errors=(UnknownUser,),
         ),
         user,
         Permission.READ,
+        unknown_token=UnknownUser,
     ),
     Route(
         Operation(
@@ -118,8 +120,10 @@ ROUTES = (
             operation_id="verify_token",
             summary="Tell whether a token is good",
             response=accounts.Verification,
+            errors=(InvalidToken,),
         ),
         verify_token,
         Permission.READ,
+        unknown_token=InvalidToken,
     ),
 )

@@ -198,7 +198,12 @@ class App:
         body: bodies.Body | None = None
         try:
             call.token = auth.authorize(
-                call.headers, call.account, permission, services.tokens, services.config
+                call.headers,
+                call.account,
+                permission,
+                services.tokens,
+                services.config,
+                route.unknown_token,
             )
             if route.body_bytes_max is not None:
                 body = bodies.Body(

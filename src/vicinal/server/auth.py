@@ -36,12 +36,18 @@ def secret_in(headers: Headers) -> str | None:
 
 
 def authorize(
-    headers: Headers, account: str, permission: Permission, tokens: Tokens, config: ServerConfig
+    headers: Headers,
+    account: str,
+    permission: Permission,
+    tokens: Tokens,
+    config: ServerConfig,
+    unknown: type[Unauthenticated] = Unauthenticated,
 ) -> Token | None:
     """Let a request in, or raise.
 
     Args:
         account: The account of the path, ``""`` when it has none.
+        unknown: What is raised for a token that is not known.
 
     Returns:
         The token, None when none is needed.
@@ -55,8 +61,9 @@ def authorize(
     if token is None:
         if not config.require_token and not is_any:
             return None
-        problem = "no token was sent" if secret is None else "the token is not known"
-        raise Unauthenticated(f"{problem}; {_WAYS_IN}")
+        if secret is None:
+            raise Unauthenticated(f"no token was sent; {_WAYS_IN}")
+        raise unknown(f"the token is not known; {_WAYS_IN}")
     if account and not token.reaches(account):
         raise Forbidden(f"token {token.name!r} is not for account {account!r}")
     if not token.allows(permission):

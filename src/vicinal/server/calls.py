@@ -12,6 +12,7 @@ from time import perf_counter
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
+from vicinal.errors import Unauthenticated
 from vicinal.limits import Limits
 from vicinal.model import IndexAddress
 from vicinal.server.asgi import Headers, Receive
@@ -152,6 +153,7 @@ class Route:
         addressed: Reads out of the headers what other routes have in their path, None for a
             route whose path says it.
         form: How results and errors are written for the clients of this route.
+        unknown_token: What a token that is not known is refused with.
     """
 
     operation: Operation
@@ -162,6 +164,7 @@ class Route:
     takes_rest: bool = False
     form: envelope.Form = envelope.REST
     addressed: Callable[[Headers, ServerConfig], Mapping[str, str]] | None = None
+    unknown_token: type[Unauthenticated] = Unauthenticated
 
 
 @dataclass(slots=True)

@@ -79,6 +79,9 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
         errors.IndexExists: Row(400, 3002, 'vectorize.index.duplicate_name - Index name "%s"'),
         errors.Denied: Row(403, 10000, "Authentication error: %s"),
         errors.Unauthenticated: Row(401, 9106, "Authentication error: %s"),
+        # wrangler asks both when a call was refused, and expects these codes and no others.
+        errors.InvalidToken: Row(401, 1000, "Invalid API Token: %s"),
+        errors.UnknownUser: Row(401, 9109, "Invalid access token: %s"),
         errors.Forbidden: Row(403, 10000, "Authentication error: %s"),
         errors.Unavailable: Row(503, 40097),  # ours
         errors.Overloaded: Row(429, 40041, "Too Many Requests: %s"),

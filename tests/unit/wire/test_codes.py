@@ -14,7 +14,7 @@ from vicinal.wire.codes import Answer
 
 LIMITS = Limits()
 LIVE_CODES = {
-    1005, 3000, 3002, 5004, 5006, 5007, 7001, 7003, 7500, 9106, 10000, 10049, 40005,
+    1000, 1005, 3000, 3002, 5004, 5006, 5007, 7001, 7003, 7500, 9106, 9109, 10000, 10049, 40005,
     40006, 40007, 40008, 40009, 40012, 40016, 40023, 40025, 40026, 40041,
 }  # fmt: skip
 
@@ -64,6 +64,8 @@ def test_an_error_that_only_its_parent_knows_is_answered_as_the_parent_is() -> N
         (errors.RouteNotFound("/x"), 404, 7003, NO_ROUTE % "/x"),
         (errors.MethodNotAllowed("PUT"), 405, 7001, "Method PUT not available for that URI."),
         (errors.Unauthenticated("none"), 401, 9106, "Authentication error: none"),
+        (errors.InvalidToken("none"), 401, 1000, "Invalid API Token: none"),
+        (errors.UnknownUser("none"), 401, 9109, "Invalid access token: none"),
         (errors.Forbidden("read only"), 403, 10000, "Authentication error: read only"),
         (errors.BodyTooLarge("1 of 0"), 413, 40093, "1 of 0"),
         (errors.Corruption("segment 3"), 500, 40098, "segment 3"),
