@@ -58,6 +58,7 @@ for each in (
     doctor.command,
     dump.command,
     workers.wrangler_command,
+    workers.run_command,
     workers.hook_path_command,
 ):
     main.add_command(each)

@@ -6,10 +6,13 @@ into one sentence with its code, and waits out overload (429 and 503) for as lon
 that is restarting.
 """
 
+import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -17,6 +20,10 @@ from urllib.parse import quote
 import click
 import httpx
 import msgspec
+from click.core import ParameterSource
+
+from vicinal.cli import show
+from vicinal.cli.wrangler_config import NamedAccount, Selection, named_account
 
 DEFAULT_URL = "http://127.0.0.1:8790"
 DEFAULT_ACCOUNT = "local"
@@ -267,34 +274,107 @@ class Target:
     token: str
     account: str
 
+    @property
+    def origin(self) -> str:
+        """The URL without the path that SDKs are given."""
+        return self.url.rstrip("/").removesuffix("/client/v4")
+
+    @property
+    def secret(self) -> str:
+        """One token: a server's VICINAL_TOKEN may list several, and any of them will do here."""
+        return self.token.split(",")[0].strip()
+
+    def command(self, *words: str) -> str:
+        """Return a line for a shell that reaches the same place, without the token."""
+        line = [show.program(), *words]
+        if self.origin != DEFAULT_URL:
+            line += ["--url", self.origin]
+        if self.account != DEFAULT_ACCOUNT:
+            line += ["--account", self.account]
+        return shlex.join(line)
+
     @contextmanager
     def connect(self, *, patience_s: float = 0.0) -> Iterator[Client]:
         """Open a client; it is closed when the block ends."""
-        base = self.url.rstrip("/").removesuffix("/client/v4") + "/client/v4"
-        # A server's VICINAL_TOKEN may list several; any of them will do here.
-        headers = {"authorization": f"Bearer {self.token.split(',')[0].strip()}"}
+        with self.http(_TIMEOUT) as http:
+            yield Client(http, self.account, patience_s=patience_s)
+
+    @contextmanager
+    def http(self, timeout: httpx.Timeout) -> Iterator[httpx.Client]:
+        """Open what sends requests to the API; it is closed when the block ends."""
+        base = f"{self.origin}/client/v4"
         try:
             # A proxy is for what is far away.
             is_near = httpx.URL(base).host in ("127.0.0.1", "::1", "localhost")
             with httpx.Client(
-                base_url=base, headers=headers, timeout=_TIMEOUT, trust_env=not is_near
+                base_url=base,
+                headers={"authorization": f"Bearer {self.secret}"},
+                timeout=timeout,
+                trust_env=not is_near,
             ) as http:
-                yield Client(http, self.account, patience_s=patience_s)
+                yield http
         except httpx.InvalidURL as error:
             raise click.ClickException(f"--url {self.url}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What is said of the server and the account.
+
+    Attributes:
+        account: None when nobody says it, so that the folder's project may.
+    """
+
+    url: str
+    token: str
+    account: str | None
+
+    def target(self, named: NamedAccount | None) -> Target:
+        """Return the place that is meant, in a project that names this account."""
+        account = self.account or (named.account if named is not None else DEFAULT_ACCOUNT)
+        return Target(self.url, self.token, account)
+
+
+FOUND_ACCOUNT_VARIABLE = "_VICINAL_ACCOUNT_FOUND"
+"""Beside ``VICINAL_ACCOUNT`` when that is only what was found in a folder, for child processes."""
+
+
+def given_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --url, --token and --account, and pass them to the command as `given`."""
+
+    @click.option("--url", envvar="VICINAL_URL", default=DEFAULT_URL, show_default=True)
+    @click.option("--token", envvar="VICINAL_TOKEN", default=ANY_TOKEN, help="Bearer token.")
+    @click.option(
+        "--account",
+        envvar="VICINAL_ACCOUNT",
+        help="The account_id of the folder's wrangler configuration, or local, if not given.",
+    )
+    @click.pass_context
+    def with_given(
+        context: click.Context, /, url: str, token: str, account: str | None, **others: object
+    ) -> None:
+        is_said_here = context.get_parameter_source("account") is ParameterSource.COMMANDLINE
+        if not is_said_here and account == os.environ.get(FOUND_ACCOUNT_VARIABLE):
+            account = None
+        context.invoke(command, given=Given(url, token, account or None), **others)
+
+    with_given.__doc__ = command.__doc__
+    with_given.__name__ = command.__name__
+    return with_given
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --url, --token and --account, and pass them to the command as `target`."""
 
-    @click.option("--url", envvar="VICINAL_URL", default=DEFAULT_URL, show_default=True)
-    @click.option("--token", envvar="VICINAL_TOKEN", default=ANY_TOKEN, help="Bearer token.")
-    @click.option("--account", envvar="VICINAL_ACCOUNT", default=DEFAULT_ACCOUNT, show_default=True)
+    @given_options
     @click.pass_context
-    def with_target(
-        context: click.Context, /, url: str, token: str, account: str, **others: object
-    ) -> None:
-        context.invoke(command, target=Target(url, token, account), **others)
+    def with_target(context: click.Context, /, given: Given, **others: object) -> None:
+        named = None
+        if given.account is None:
+            named = named_account(Selection(Path.cwd()), os.environ)
+        if named is not None:
+            show.note(f"in account {named.account}, as {named.file} says; --account names another")
+        context.invoke(command, target=given.target(named), **others)
 
     with_target.__doc__ = command.__doc__
     with_target.__name__ = command.__name__

@@ -77,7 +77,7 @@ def command(target: Target, model: str) -> None:
         answer_question(client, model)
         for example in EXAMPLES:
             answer_example(client, model, example)
-    click.echo(f'\nask your own: vicinal query {FACTS_INDEX} --text "..."')
+    click.echo(f'\nask your own: {target.command("query", FACTS_INDEX)} --text "..."')
 
 
 def load(client: Client, model: str = MODEL) -> None:

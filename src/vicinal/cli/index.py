@@ -104,7 +104,7 @@ def list_(target: Target, as_json: bool) -> None:
         return
     found = answer.read(list[Index])
     if not found:
-        show.note("no indexes yet; `vicinal index create` makes one")
+        show.note(f"no indexes yet; `{target.command('index', 'create')}` makes one")
         return
     show.table(
         ("name", "dimensions", "metric", "preset", "created", "description"),

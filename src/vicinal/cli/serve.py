@@ -90,6 +90,7 @@ def lines_to_copy(ready: "Ready", settings: Settings) -> str:
     else:
         shell, python, node, header = account, f'"{account}"', f'"{account}"', f"Bearer {account}"
         first = "No token has been created, so any text will do for one."
+    worker = f"{Target(ready.origin, token='', account=account).command('wrangler')} -- dev"
     environment = f"CLOUDFLARE_API_BASE_URL={base_url} CLOUDFLARE_API_TOKEN={shell}"
     return f"""
 Vicinal serves {shlex.quote(str(settings.data))} at {ready.origin}
@@ -100,7 +101,7 @@ Vicinal serves {shlex.quote(str(settings.data))} at {ready.origin}
             client.vectorize.indexes.list(account_id="{account}")
   Node      const client = new Cloudflare({{ baseURL: "{base_url}", apiToken: {node} }})
             await client.vectorize.indexes.list({{ account_id: "{account}" }})
-  Worker    VICINAL_URL={ready.origin} VICINAL_ACCOUNT={account} vicinal wrangler -- dev
+  Worker    {worker}
   wrangler  {environment} CLOUDFLARE_ACCOUNT_ID={account} npx wrangler vectorize list
 """
 
@@ -121,4 +122,4 @@ def _show_demo(ready: "Ready", settings: Settings) -> None:
         return
     finally:
         access_log.setLevel(level)
-    click.echo(f'\nAsk your own: vicinal query {demo.FACTS_INDEX} --text "..."')
+    click.echo(f'\nAsk your own: {target.command("query", demo.FACTS_INDEX)} --text "..."')

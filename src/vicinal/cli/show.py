@@ -1,6 +1,9 @@
 """How commands print: tables and JSON to standard output, notes to standard error."""
 
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import click
 import msgspec
@@ -39,6 +42,13 @@ def table(
 def json(raw: bytes | msgspec.Raw) -> None:
     """Print JSON indented, numbers and order of members as they came."""
     click.echo(msgspec.json.format(bytes(raw), indent=2).decode())
+
+
+def program() -> str:
+    """Return what starts this program in a shell: its path where the name alone would not do."""
+    started_as = Path(sys.argv[0])
+    is_named = started_as.name == "vicinal" and started_as.is_file()
+    return str(started_as) if is_named and shutil.which("vicinal") is None else "vicinal"
 
 
 def note(text: str) -> None:

@@ -1,33 +1,55 @@
-"""``vicinal wrangler`` and ``vicinal hook-path``: Workers whose bindings lead to a server.
+"""``vicinal wrangler``, ``run`` and ``hook-path``: Workers whose bindings lead to a server.
 
 The work is done by ``hook.cjs`` of the npm package, which comes with this one: Node is told
-to load it first, so nothing of the user's project has to change.
+to load it first, so nothing of the user's project has to change. Before a program is started,
+the server is asked whether it is there: wrangler would say it in a stack trace.
 """
 
 import os
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+import httpx
+import msgspec
 
 import vicinal
-from vicinal.cli.client import Target, target_options
+from vicinal.cli import show
+from vicinal.cli.client import (
+    FOUND_ACCOUNT_VARIABLE,
+    Given,
+    Target,
+    given_options,
+)
+from vicinal.cli.wrangler_commands import asked, wrangler_arguments
+from vicinal.cli.wrangler_config import named_account
 
 HOOK = Path(vicinal.__file__).parent / "workers" / "hook.cjs"
 """The file that Node has to load first. In a checkout its folder is a link to the npm package."""
 
 
-def environment(target: Target, outer: Mapping[str, str]) -> dict[str, str]:
+ANSWERS_WITHIN_S = 5.0
+"""How long a server may take to say that it is there. Ours."""
+
+
+def environment(
+    target: Target, outer: Mapping[str, str], *, is_account_given: bool = True
+) -> dict[str, str]:
     """Return `outer` with what makes Node tools use `target` alone.
 
     Credentials for Cloudflare itself are replaced: they are not for this server.
+
+    Args:
+        is_account_given: Whether somebody has said the account; one that was only found may be
+            another for a program that reads another configuration.
     """
-    origin = target.url.rstrip("/").removesuffix("/client/v4")
-    token = target.token.split(",")[0].strip()
+    origin, token = target.origin, target.secret
     required = str(HOOK).replace("\\", "\\\\").replace('"', '\\"')
     return {
-        **{name: value for name, value in outer.items() if name not in _CREDENTIALS},
+        **{name: value for name, value in outer.items() if name not in _REPLACED},
+        **({} if is_account_given else {FOUND_ACCOUNT_VARIABLE: target.account}),
         "NODE_OPTIONS": f'{outer.get("NODE_OPTIONS", "")} --require "{required}"'.strip(),
         "VICINAL_URL": origin,
         "VICINAL_TOKEN": token,
@@ -41,8 +63,9 @@ def environment(target: Target, outer: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-_CREDENTIALS = frozenset(
+_REPLACED = frozenset(
     (
+        FOUND_ACCOUNT_VARIABLE,
         *("CLOUDFLARE_API_KEY", "CLOUDFLARE_EMAIL"),
         *("CF_API_BASE_URL", "CF_API_TOKEN", "CF_API_KEY", "CF_EMAIL", "CF_ACCOUNT_ID"),
     )
@@ -51,34 +74,156 @@ _CREDENTIALS = frozenset(
 
 def find_wrangler(folder: Path) -> str:
     """Return the wrangler of the project that `folder` is in, else the one on the PATH."""
-    for each in (folder, *folder.parents):
-        found = each / "node_modules" / ".bin" / "wrangler"
-        if found.exists():
-            return str(found)
-    on_path = shutil.which("wrangler")
-    if on_path is None:
+    found = _in_project(folder, "wrangler") or shutil.which("wrangler")
+    if found is None:
         raise click.ClickException(
             f"no wrangler in {folder} or above it; install it there: npm install -D wrangler"
         )
-    return on_path
+    return found
+
+
+def find_program(folder: Path, name: str) -> str:
+    """Return what a shell would run there, else what the project that `folder` is in has."""
+    found = shutil.which(name) or _in_project(folder, name)
+    if found is None:
+        raise click.ClickException(
+            f"no program {name} on the PATH, nor in the node_modules of {folder} or above it"
+        )
+    return found
+
+
+def _in_project(folder: Path, name: str) -> str | None:
+    for each in (folder, *folder.parents):
+        found = each / "node_modules" / ".bin" / name
+        if found.exists():
+            return str(found)
+    return None
+
+
+def require_server(target: Target) -> None:
+    """Return when a Vicinal server answers.
+
+    Raises:
+        click.ClickException: none does within `ANSWERS_WITHIN_S`, however slowly it sends.
+    """
+    answers: list[str | None] = []
+    # The bound holds for the whole answer, and a socket's is for each of its parts.
+    asking = threading.Thread(target=lambda: answers.append(_problem_with(target)), daemon=True)
+    asking.start()
+    asking.join(ANSWERS_WITHIN_S)
+    if not answers:
+        raise click.ClickException(
+            f"no server answers at {target.origin} within {ANSWERS_WITHIN_S:g} s. {_WHAT_TO_DO}"
+        )
+    if answers[0] is not None:
+        raise click.ClickException(answers[0])
+
+
+_WHAT_TO_DO = "`vicinal serve` starts one; --url or VICINAL_URL names another"
+
+
+class _Health(msgspec.Struct):
+    status: str
+
+
+class _Envelope(msgspec.Struct):
+    success: bool
+    errors: list[msgspec.Raw]
+
+
+def _problem_with(target: Target) -> str | None:
+    """Return what is wrong with the server, None for nothing."""
+    try:
+        with target.http(httpx.Timeout(ANSWERS_WITHIN_S)) as http:
+            health = http.get(f"{target.origin}/healthz")
+            # Other servers have such a page, too, but not this API.
+            envelope = http.get("/user/tokens/verify")
+    except click.ClickException as error:
+        return error.message
+    except (httpx.TransportError, httpx.DecodingError) as error:
+        reason = str(error) or type(error).__name__
+        return f"no server answers at {target.origin} ({reason}). {_WHAT_TO_DO}"
+    try:
+        is_ours = msgspec.json.decode(health.content, type=_Health).status == "ok"
+        msgspec.json.decode(envelope.content, type=_Envelope)
+    except msgspec.MsgspecError:
+        is_ours = False
+    if is_ours and health.is_success:
+        return None
+    return f"what answers at {target.origin} is not a Vicinal server. {_WHAT_TO_DO}"
 
 
 @click.command("hook-path")
 def hook_path_command() -> None:
-    """Print the file that makes Node tools use a Vicinal server.
+    """Print the file that makes Node tools use a Vicinal server, for tools that start Node.
 
-    Load it first: NODE_OPTIONS="--require $(vicinal hook-path)" npx vitest
+    NODE_OPTIONS='--require "FILE"' has it loaded first; `vicinal run` does that, and more.
     """
     click.echo(HOOK)
 
 
 @click.command("wrangler", context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@target_options
-def wrangler_command(target: Target, arguments: Sequence[str]) -> None:
+@given_options
+def wrangler_command(given: Given, arguments: Sequence[str]) -> None:
     """Run the project's wrangler with its bindings and commands on a Vicinal server.
 
     Give wrangler's own arguments after two dashes: vicinal wrangler -- dev
+
+    The account is the one that wrangler uses: account_id of its configuration, if it has one.
     """
+    command = asked(arguments)
+    refusal = command.refusal()
+    if refusal is not None:
+        raise click.ClickException(refusal)
     program = find_wrangler(Path.cwd())
-    os.execve(program, [program, *arguments], environment(target, os.environ))
+    named = None
+    if not command.wants_help:
+        named = named_account(command.selection(Path.cwd()), os.environ)
+    if named is not None and given.account not in (None, named.account):
+        raise click.ClickException(
+            f"{named.file} names the account {named.account}, which wrangler uses whatever else "
+            f"it is told, and --account or VICINAL_ACCOUNT names {given.account}; leave that out, "
+            "or take account_id out of the file"
+        )
+    target = given.target(named)
+    if command.needs_server:
+        require_server(target)
+    if command.words[:1] == ("whoami",):
+        show.note(f"here wrangler works in the account {target.account} of {target.origin}")
+    is_given = given.account is not None
+    os.execve(
+        program,
+        [program, *arguments],
+        environment(target, os.environ, is_account_given=is_given),
+    )
+
+
+@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@given_options
+def run_command(given: Given, command: Sequence[str]) -> None:
+    """Run COMMAND with the bindings of its Workers on a Vicinal server.
+
+    For Vite, Vitest, SvelteKit, Astro, Nitro, getPlatformProxy and scripts, as they are:
+    vicinal run -- npx vite
+    """
+    program = find_program(Path.cwd(), command[0])
+    own = asked(wrangler_arguments(command))
+    named = named_account(own.selection(Path.cwd()), os.environ)
+    if named is not None and given.account not in (None, named.account):
+        show.note(
+            f"bindings use the account {given.account}; wrangler's own commands use "
+            f"{named.account}, as {named.file} says"
+        )
+    target = given.target(named)
+    require_server(target)
+    is_given = given.account is not None
+    try:
+        os.execve(
+            program,
+            list(command),
+            environment(target, os.environ, is_account_given=is_given),
+        )
+    except OSError as error:
+        raise click.ClickException(f"{program} cannot be run: {error.strerror}") from error

@@ -1,10 +1,16 @@
 """The commands' client waits out overload, is patient when told to, and says what is wrong."""
 
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import click
 import httpx
 import pytest
 
-from vicinal.cli.client import Client, Refused, Target
+from tests.support.commands import Commands
+from vicinal.cli.client import FOUND_ACCOUNT_VARIABLE, Client, Refused, Target
 
 OK = httpx.Response(200, json={"success": True, "result": {}, "errors": [], "messages": []})
 
@@ -151,3 +157,73 @@ def test_writes_tell_whether_they_became_visible() -> None:
 
     assert Server(visible).client(0).write("/", b"", wait_s=5).is_visible
     assert not Server(OK).client(0).write("/", b"", wait_s=5).is_visible
+
+
+def names(vicinal: Commands, *options: str) -> list[str]:
+    listed = json.loads(vicinal.ok("index", "list", "--json", *options))
+    return [index["name"] for index in listed]
+
+
+def test_in_a_project_of_wranglers_commands_are_in_its_account(
+    vicinal: Commands, tmp_path: Path
+) -> None:
+    sections = {"prod": {"account_id": "theirs"}}
+    config = json.dumps({"account_id": "ours", "env": sections})
+    (tmp_path / "wrangler.jsonc").write_text(f"// mine\n{config}")
+    unsaid = replace(vicinal, extra={"VICINAL_ACCOUNT": ""})
+    unsaid.ok("index", "create", "docs", "--dimensions", "2", "--metric", "cosine")
+    unsaid.ok("import", "-", "docs", "--wait", stdin='{"id": "a", "values": [1, 0]}')
+
+    assert names(unsaid) == names(vicinal, "--account", "ours") == ["docs"]
+    assert '"a"' in unsaid.ok("query", "docs", "--vector", "1,0", "--json")
+    assert '"a"' in unsaid.ok("export", "docs", "-")
+    # What is said is stronger, and so is the environment that is chosen.
+    assert names(vicinal) == names(unsaid, "--account", "local") == []
+    prod = replace(unsaid, extra={**unsaid.extra, "CLOUDFLARE_ENV": "prod"})
+    assert names(prod) == []
+    found = replace(vicinal, extra={"VICINAL_ACCOUNT": "x", FOUND_ACCOUNT_VARIABLE: "x"})
+    assert names(found) == ["docs"]
+
+
+def test_the_account_of_a_project_is_told_where_it_does_not_spoil_an_answer(
+    vicinal: Commands, tmp_path: Path
+) -> None:
+    (tmp_path / "wrangler.toml").write_text('account_id = "ours"')
+    unsaid = replace(vicinal, extra={"VICINAL_ACCOUNT": ""})
+
+    ran = unsaid.run("index", "list", "--json")
+
+    assert json.loads(ran.stdout) == []
+    assert f"in account ours, as {tmp_path / 'wrangler.toml'} says" in ran.stderr
+    assert "in account" not in vicinal.run("index", "list").stderr
+
+
+def test_a_project_whose_account_cannot_be_read_is_not_taken_for_another(
+    vicinal: Commands, tmp_path: Path
+) -> None:
+    (tmp_path / "wrangler.json").write_text("{")
+
+    complaint = replace(vicinal, extra={"VICINAL_ACCOUNT": ""}).fails("index", "list")
+
+    assert "wrangler.json cannot be read" in complaint
+    assert names(vicinal) == []
+
+
+def test_a_line_to_copy_reaches_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "vicinal"
+    program.parent.mkdir()
+    program.touch()
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+
+    monkeypatch.setenv("PATH", str(program.parent))
+    default = Target("http://127.0.0.1:8790/client/v4/", "hush", "local")
+    other = Target("http://127.0.0.1:9", "hush", "ac me")
+    assert default.command("query", "docs") == "vicinal query docs"
+    assert other.command("query") == "vicinal query --url http://127.0.0.1:9 --account 'ac me'"
+
+    # What is not on the PATH has to be written out.
+    monkeypatch.setenv("PATH", "")
+    assert default.command("query") == f"{program} query"

@@ -161,8 +161,17 @@ def test_the_wrangler_line_names_this_server(demo: Served) -> None:
 def test_the_worker_line_names_this_server(demo: Served) -> None:
     words = shlex.split(demo.line("Worker"))
 
-    assert words[:2] == [f"VICINAL_URL={demo.origin}", "VICINAL_ACCOUNT=local"]
-    assert words[2:] == ["vicinal", "wrangler", "--", "dev"]
+    assert Path(words[0]).name == "vicinal"
+    assert words[1:] == ["wrangler", "--url", demo.origin, "--", "dev"]
+
+
+def test_the_line_to_ask_with_reaches_this_server(demo: Served) -> None:
+    found = re.search(r"^Ask your own: (.*)$", demo.printed, re.MULTILINE)
+    assert found is not None
+    words = shlex.split(found[1])
+
+    assert Path(words[0]).name == "vicinal"
+    assert words[1:] == ["query", "demo-facts", "--url", demo.origin, "--text", "..."]
 
 
 def test_with_a_token_the_lines_take_it_from_the_environment_and_never_show_it(

@@ -1,0 +1,137 @@
+"""Which account a project of wrangler's is in: ``account_id`` in its configuration.
+
+wrangler uses that before any environment variable, so whatever else works with the project has
+to use it too. Files are found, environments chosen and names inherited as wrangler does it; what
+else a configuration holds is not looked at. Whether the account is the right one is for the
+callers to say.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+FILE_NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
+"""In wrangler's order: one of the first name anywhere above wins over one of the next name here."""
+
+ENVIRONMENT_VARIABLE = "CLOUDFLARE_ENV"
+
+CONFIG_BYTES_MAX = 1 << 20
+"""Ours; a configuration is a few kilobytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What wrangler is told of its configuration.
+
+    Attributes:
+        folder: Where it runs.
+        files: Those it is given, none if it is to find one.
+        environment: The name of a section of ``env``; ``""`` for none, None for what
+            ``CLOUDFLARE_ENV`` says.
+    """
+
+    folder: Path
+    files: tuple[Path, ...] = ()
+    environment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedAccount:
+    """An account, and the file that names it."""
+
+    account: str
+    file: Path
+
+
+def named_account(selection: Selection, variables: Mapping[str, str]) -> NamedAccount | None:
+    """Return the account that the project names, or None when it names none.
+
+    Raises:
+        click.ClickException: a file cannot be read, or files name different accounts.
+    """
+    environment = selection.environment
+    if environment is None:
+        environment = variables.get(ENVIRONMENT_VARIABLE, "")
+    found = _found(selection.folder)
+    files: Sequence[Path] = selection.files or ((found,) if found is not None else ())
+    named = [
+        NamedAccount(account, file)
+        for file in files
+        if (account := _account_in(_read(file), environment, file))
+    ]
+    first = named[0] if named else None
+    for each in named[1:]:
+        assert first is not None
+        if each.account != first.account:
+            raise click.ClickException(
+                f"{first.file} names the account {first.account}, and {each.file} names "
+                f"{each.account}; Workers that run together have their bindings in one account. "
+                "Give both files the same account_id, or run them apart"
+            )
+    return first
+
+
+def _found(folder: Path) -> Path | None:
+    for name in FILE_NAMES:
+        for each in (folder, *folder.parents):
+            if (each / name).is_file():
+                return each / name
+    return None
+
+
+def _account_in(config: object, environment: str, file: Path) -> str:
+    """Return the account of an environment: its own, or the one at the top; ``""`` for none."""
+    if not isinstance(config, dict):
+        raise click.ClickException(
+            f"{file} is not a configuration of wrangler's: it has no members"
+        )
+    sections = config.get("env")
+    section = sections.get(environment) if isinstance(sections, dict) and environment else None
+    own = section.get("account_id") if isinstance(section, dict) else None
+    account = own or config.get("account_id") or ""
+    if not isinstance(account, str):
+        raise click.ClickException(f"{file}: account_id is {account!r}, which is not a string")
+    return account
+
+
+def _read(file: Path) -> object:
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(CONFIG_BYTES_MAX + 1)
+        if len(raw) > CONFIG_BYTES_MAX:
+            raise click.ClickException(
+                f"{file} is longer than {CONFIG_BYTES_MAX:,} bytes; --account says what is "
+                "looked for there"
+            )
+        text = raw.decode("utf-8-sig")
+        return tomllib.loads(text) if file.suffix == ".toml" else read_jsonc(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise click.ClickException(
+            f"{file} cannot be read: {reason}. Its account_id says which account the project is in"
+        ) from error
+
+
+# A string, so that what looks like a comment in one is left alone; or a comment.
+# Each may end with the text, which keeps the search linear where one is never closed.
+_STRING = r'("(?:[^"\\]|\\.)*(?:"|\Z))'
+_STRING_OR_COMMENT = re.compile(_STRING + r"|//[^\n\r]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
+_STRING_OR_LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
+
+
+def read_jsonc(text: str) -> object:
+    """Return what JSON with comments and trailing commas says.
+
+    Raises:
+        ValueError: it is something else.
+        RecursionError: it is nested too deeply.
+    """
+    for pattern in (_STRING_OR_COMMENT, _STRING_OR_LAST_COMMA):
+        # Blanks and line ends stay, so that an error is told at its place.
+        text = pattern.sub(lambda match: match[1] or re.sub(r"[^\n\r]", " ", match[0]), text)
+    return json.loads(text, strict=False)
