@@ -18,7 +18,7 @@ from tests.support.workers import PARAMETERS, CallError, Project, Runtime, Worke
 
 pytestmark = pytest.mark.node
 
-VISIBLE_WITHIN_S = 30.0
+VISIBLE_WITHIN_S = 120.0
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)

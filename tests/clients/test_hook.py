@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients.conftest import Served
 from tests.support.installed import node, node_project
-from tests.support.server import free_port
+from tests.support.server import closed_port
 from tests.support.workers import ENVIRONMENTS
 from vicinal.cli.client import Target
 from vicinal.cli.workers import HOOK, environment
@@ -61,9 +61,9 @@ def told(
 
 
 def test_a_server_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-
-    answer, complaint = told(tmp_path, Target(url, "any", "local"))
+    with closed_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        answer, complaint = told(tmp_path, Target(url, "any", "local"))
 
     assert f"[vicinal] No server answers at {url} (ECONNREFUSED)" in complaint
     assert "vicinal serve" in complaint

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
 Indexes = Any
 """``client.vectorize.indexes``; the SDK types every result of it as optional."""
 
-VISIBLE_WITHIN_S = 30.0
+VISIBLE_WITHIN_S = 120.0
 
 RECORDS: list[dict[str, Any]] = [
     {"id": "a", "values": [1, 0, 0], "namespace": "n", "metadata": {"k": 1, "s": "x"}},

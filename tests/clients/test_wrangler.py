@@ -17,7 +17,7 @@ from tests.support.installed import node_package
 pytestmark = pytest.mark.node
 
 VERSION = "4.86.0"
-COMMAND_ENDS_WITHIN_S = 120
+COMMAND_ENDS_WITHIN_S = 300
 
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -19,7 +19,7 @@ from vicinal.server.calls import ServerConfig
 from vicinal.tokens import Tokens
 
 INDEXES = "/client/v4/accounts/acme/vectorize/v2/indexes"
-ANSWERED_WITHIN_S = 30.0
+ANSWERED_WITHIN_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)

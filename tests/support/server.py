@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,11 @@ from vicinal.server.app import App
 from vicinal.server.protocol import BoundedProtocol
 from vicinal.server.websocket import Refused
 
-READY_WITHIN_S = 60.0
-STOPPED_WITHIN_S = 30.0
+READY_WITHIN_S = 180.0
+STOPPED_WITHIN_S = 120.0
+PORTS = range(20_000, 32_000)
+"""Where `free_port` looks: below what systems give to connections and to servers that ask for any
+port, so that none of these takes a port between its being found and its being used."""
 _POLL_S = 0.02
 
 
@@ -170,11 +173,20 @@ def wait_until_ready(running: Running) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of `PORTS` that nobody listens on, for programs that must be told one."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """Hold a port that refuses connections for as long as the block runs."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def _clean_environment() -> dict[str, str]:

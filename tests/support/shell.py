@@ -15,8 +15,8 @@ from urllib.request import urlopen
 ROOT = Path(__file__).parents[2]
 
 ENDS_WITHIN_S = 300
-ANSWERS_WITHIN_S = 120
-ENDED_WITHIN_S = 20
+ANSWERS_WITHIN_S = 300
+ENDED_WITHIN_S = 60
 _POLL_S = 0.1
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.embedding_service import Answer, Asked, embedding_service
+from tests.support.server import closed_port
 from vicinal.embeddings.base import Pooling
 from vicinal.embeddings.remote import (
     ANSWER_BYTES_MAX,
@@ -204,10 +205,10 @@ def test_dimensions_that_nobody_published_are_those_of_the_first_good_answer() -
 
 
 def test_a_service_that_is_not_there_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-
-    with pytest.raises(Unavailable, match=f"127.0.0.1:{port}/v1/embeddings cannot be reached"):
+    with (
+        closed_port() as port,
+        pytest.raises(Unavailable, match=f"127.0.0.1:{port}/v1/embeddings cannot be reached"),
+    ):
         remote(f"http://127.0.0.1:{port}/v1").embed(MODEL, ["one"])
 
 

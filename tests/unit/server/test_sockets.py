@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ def engine() -> ModelEngine:
 
 @pytest.fixture(scope="module")
 def server(engine: ModelEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    config = ServerConfig(limits=Limits(body_bytes_max=BODY_MAX), body_idle_s=0.2)
+    config = ServerConfig(limits=Limits(body_bytes_max=BODY_MAX))
     app = application(tmp_path_factory.mktemp("server"), engine=engine, config=config)
     with in_thread(app) as running:
         yield running
@@ -65,8 +66,9 @@ def test_a_chunked_body_cut_off_half_way_leaves_nothing_behind(
     assert engine.status(DOCS).applied_seqno == 0
 
 
-def test_a_body_that_stops_arriving_is_refused(server: Running, engine: ModelEngine) -> None:
-    with server.connect() as connection:
+def test_a_body_that_stops_arriving_is_refused(engine: ModelEngine, tmp_path: Path) -> None:
+    app = application(tmp_path, engine=engine, config=ServerConfig(body_idle_s=1.0))
+    with in_thread(app) as impatient, impatient.connect() as connection:
         connection.sendall(head("POST", UPSERT, Content_Length=100) + VECTOR)
         status, _, envelope = answer(connection)
 

@@ -183,7 +183,7 @@ def test_what_there_is_of_a_slow_body_is_read_before_it_goes_on(
     engine: ModelEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "WAIT_S_MAX", 0.01)
-    app = application(tmp_path, engine=engine, config=ServerConfig(body_idle_s=0.5))
+    app = application(tmp_path, engine=engine, config=ServerConfig(body_idle_s=3.0))
     create(engine)
     text = lines(50_000)
     with in_thread(app) as server, server.connect() as connection:
