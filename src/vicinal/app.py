@@ -67,6 +67,7 @@ class Application:
         with ExitStack() as stack:
             for part in (self.tokens, self.engine, self.embedder):
                 stack.callback(part.close)
+            stack.callback(self.asgi.services.databases.stop)
             if self.pool is not None:
                 stack.callback(self.pool.close)
 

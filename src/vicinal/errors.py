@@ -22,7 +22,7 @@
     │   ├── BadEmbeddingInput     an embedding request outside what the models take
     │   └── BadEmbeddingBody      the body of one that is not JSON at all
     ├── NotFound                a named thing does not exist
-    │   ├── IndexNotFound, MetadataIndexNotFound, ModelNotFound
+    │   ├── IndexNotFound, MetadataIndexNotFound, ModelNotFound, DatabaseNotFound
     │   └── RouteNotFound, MethodNotAllowed
     ├── AlreadyExists           a name is taken
     │   └── IndexExists
@@ -156,6 +156,13 @@ class MetadataIndexNotFound(NotFound):
 
 class ModelNotFound(NotFound):
     """No model of this name can be run here."""
+
+
+class DatabaseNotFound(NotFound):
+    """No SQL database has this id, or none can have it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no database has the id {name[:80]!r}")
 
 
 class RouteNotFound(NotFound):

@@ -340,3 +340,12 @@ class SqlResult:
     last_row_id: int
     seconds: float
     file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SqlDatabase:
+    """What is known of an SQL database without asking it."""
+
+    id: str
+    created_at: datetime
+    file_bytes: int

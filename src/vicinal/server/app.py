@@ -34,6 +34,7 @@ from vicinal.server.paths import query_parameters
 from vicinal.server.routes import all_routes
 from vicinal.server.routing import Router
 from vicinal.server.sessions import Sessions
+from vicinal.server.turns import TurnBounds, Turns
 from vicinal.server.uploads import LENT_BODY
 from vicinal.server.work import CallerGone, Pace, Workers
 from vicinal.steps import Pool
@@ -56,7 +57,7 @@ def build(
     config: ServerConfig,
     pool: Pool | None = None,
 ) -> "App":
-    """Put the application together; it closes none of what it is given.
+    """Put the application together; it closes none of what it is given, but stops `databases`.
 
     Without `pool` all searches run in Python's threads.
     """
@@ -71,8 +72,15 @@ def build(
                 "embed", config.embedding_threads, config.embedding_queue_max
             ),
             databases=databases,
-            # One at a time: SQLite lets nobody else write either, and indexes come first.
-            database_workers=Workers("database", 1, config.requests_max),
+            database_workers=Workers(
+                "database", databases.bounds.processes_max, config.requests_max
+            ),
+            database_turns=Turns(
+                TurnBounds(
+                    running_max=databases.bounds.processes_max,
+                    account_running_max=max(1, databases.bounds.processes_max // 2),
+                )
+            ),
             query_pace=Pace(),
             write_pace=Pace(),
             handover=Handover(pool),
@@ -111,6 +119,7 @@ class App:
         self.services.handover.close()
         self.services.workers.close()
         self.services.embedding_workers.close()
+        self.services.databases.stop()  # or its threads would wait for the longest statement
         self.services.database_workers.close()
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -20,6 +20,7 @@ from vicinal.server.bodies import Body
 from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
 from vicinal.server.sessions import Sessions
+from vicinal.server.turns import Turns
 from vicinal.server.work import Pace, Workers
 from vicinal.tokens import Permission, Token, Tokens
 from vicinal.wire import envelope
@@ -62,8 +63,8 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What handlers work with. Thread-safe but for what is the loop's: paces, handover, company
-    and sessions."""
+    """What handlers work with. Thread-safe but for what is the loop's: paces, handover, company,
+    turns and sessions."""
 
     config: ServerConfig
     engine: Engine
@@ -73,6 +74,7 @@ class Services:
     embedding_workers: Workers
     databases: Databases
     database_workers: Workers
+    database_turns: Turns
     query_pace: Pace
     write_pace: Pace
     handover: Handover

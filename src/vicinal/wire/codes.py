@@ -71,6 +71,7 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
         errors.IndexNotFound: Row(404, 3000, 'vectorize.index.not_found - Index name "%s"'),
         errors.MetadataIndexNotFound: Row(400, 40005),
         errors.ModelNotFound: Row(400, 5007),
+        errors.DatabaseNotFound: Row(404, 7404),
         errors.RouteNotFound: Row(
             404, 7003, "Could not route to %s, perhaps your object identifier is invalid?"
         ),

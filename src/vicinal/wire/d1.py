@@ -9,10 +9,13 @@ from typing import Any, Literal
 import msgspec
 
 from vicinal.errors import BadBody
-from vicinal.model import SqlResult, SqlStatement
+from vicinal.model import SqlDatabase, SqlResult, SqlStatement, SqlValue
 from vicinal.wire.members import Text
+from vicinal.wire.responses import timestamp
 
 _encode = msgspec.json.Encoder().encode
+_NUMBERS = tuple(b"%d" % number for number in range(256))
+_BLOB_PART = 65_536
 
 _Parameter = bool | int | float | str | None
 
@@ -65,6 +68,16 @@ class ObjectsResult(msgspec.Struct):
     success: Literal[True] = True
 
 
+class Database(msgspec.Struct, frozen=True):
+    """A database as the list has it; its name is its id, as nobody has to create it."""
+
+    uuid: str
+    name: str
+    created_at: str
+    file_size: int
+    version: Literal["production"] = "production"
+
+
 def statements(body: Text) -> list[SqlStatement]:
     """Read the statements of a call.
 
@@ -100,10 +113,36 @@ def objects(results: Sequence[SqlResult]) -> bytes:
     )
 
 
-def _rows(result: SqlResult) -> list[list[Any]]:
-    return [
-        [list(value) if isinstance(value, bytes) else value for value in row] for row in result.rows
-    ]
+def database(known: SqlDatabase) -> bytes:
+    """Write what is known of a database."""
+    return _encode(_database(known))
+
+
+def databases(known: Sequence[SqlDatabase]) -> bytes:
+    """Write databases."""
+    return _encode([_database(each) for each in known])
+
+
+def _database(known: SqlDatabase) -> Database:
+    return Database(known.id, known.id, timestamp(known.created_at), known.file_bytes)
+
+
+def _rows(result: SqlResult) -> Sequence[Sequence[Any]]:
+    return [_shown(row) if bytes in map(type, row) else row for row in result.rows]
+
+
+def _shown(row: Sequence[SqlValue]) -> list[Any]:
+    return [_numbers(value) if isinstance(value, bytes) else value for value in row]
+
+
+def _numbers(blob: bytes) -> msgspec.Raw:
+    """Write a blob as an array of numbers.
+
+    A list of them would take eight bytes for each byte, and megabytes of blobs come at once.
+    """
+    parts = (blob[start : start + _BLOB_PART] for start in range(0, len(blob), _BLOB_PART))
+    written = b",".join([b",".join([_NUMBERS[byte] for byte in part]) for part in parts])
+    return msgspec.Raw(b"[" + written + b"]")
 
 
 def _meta(result: SqlResult) -> Meta:

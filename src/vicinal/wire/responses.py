@@ -89,7 +89,7 @@ def status(status: model.Status) -> bytes:
         shapes.IndexInfo(
             status.dimensions,
             status.vector_count,
-            None if status.applied_at is None else _timestamp(status.applied_at),
+            None if status.applied_at is None else timestamp(status.applied_at),
             status.applied_mutation,
         )
     )
@@ -105,7 +105,7 @@ def page(page: model.Page) -> bytes:
             next_cursor=page.next_cursor,
             cursor_expiration_timestamp=None
             if page.expires_at is None
-            else _timestamp(page.expires_at),
+            else timestamp(page.expires_at),
             vectors=[shapes.ListedVector(id) for id in page.ids],
         )
     )
@@ -141,7 +141,7 @@ def openai_embedding(
 
 
 def _index(index: model.Index) -> shapes.Index:
-    created = _timestamp(index.created_at)
+    created = timestamp(index.created_at)
     config = index.config
     return shapes.Index(
         name=index.name,
@@ -161,7 +161,8 @@ def _or_unset(text: str | None) -> str | UnsetType:
     return UNSET if text is None else text
 
 
-def _timestamp(moment: datetime) -> str:
+def timestamp(moment: datetime) -> str:
+    """Write a moment as the API does: in UTC, to the microsecond."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -1,20 +1,24 @@
 """A database runs the statements it is sent, all or none, and nothing that leads out of it."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from vicinal import d1
-from vicinal.d1 import Databases
+from vicinal.d1 import Bounds, Databases, bounds
 from vicinal.errors import BadStatement, Corruption, Error, NotFound, Unavailable
 from vicinal.model import SqlResult, SqlStatement, SqlValue
 
 
-@pytest.fixture
-def databases(tmp_path: Path) -> Databases:
-    return Databases(tmp_path / "d1")
+@contextmanager
+def stopped(databases: Databases) -> Iterator[Databases]:
+    try:
+        yield databases
+    finally:
+        databases.stop()
+        assert databases.processes() == []
 
 
 def run(databases: Databases, sql: str, *parameters: SqlValue) -> list[SqlResult]:
@@ -143,8 +147,8 @@ def test_an_id_that_could_be_a_path_is_not_found(
         ("SELECT '\ud800'", [], "Unicode"),
         ("SELECT 1\x00", [], "null character"),
         (f"SELECT {','.join('?' * 101)}", [1] * 101, "too many SQL variables"),
-        ("SELECT '" + "x" * d1.STATEMENT_BYTES_MAX + "'", [], "the limit is 100000"),
-        ("SELECT 1;" * (d1.STATEMENTS_MAX + 1), [], "more than 1000 statements"),
+        ("SELECT '" + "x" * bounds.STATEMENT_BYTES_MAX + "'", [], "the limit is 100000"),
+        ("SELECT 1;" * (bounds.STATEMENTS_MAX + 1), [], "more than 1000 statements"),
         ("SELECT zeroblob(2000001)", [], "too big"),
         (
             (
@@ -181,16 +185,19 @@ def test_as_many_parameters_and_rows_as_may_be(databases: Databases) -> None:
     assert counted[-1] == (100_000,)
 
 
-def test_a_statement_that_takes_too_long_is_stopped(
-    databases: Databases, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(d1, "SECONDS_MAX", 0.05)
+def test_a_statement_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    databases = Databases(tmp_path / "d1", Bounds(seconds_max=0.25))
 
-    with pytest.raises(BadStatement, match=r"more than 0\.05 seconds"):
-        run(
-            databases,
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
-        )
+    with stopped(databases):
+        run(databases, "SELECT 1")
+        before = databases.processes()
+        with pytest.raises(BadStatement, match=r"more than 0\.25 seconds"):
+            run(
+                databases,
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+                "SELECT max(i) FROM n",
+            )
+        assert databases.processes() == before  # between two steps SQLite stops by itself
 
 
 def test_a_file_that_is_no_database_is_named(databases: Databases, tmp_path: Path) -> None:

@@ -1,0 +1,252 @@
+"""The SQL databases of a server, and the few processes that run their statements.
+
+Calls come from many threads; each takes a process for itself, waits while all are busy, and
+starts one where there may be another. A process serves any database, one call at a time.
+"""
+
+import re
+import struct
+import threading
+import weakref
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vicinal.d1.bounds import CALL_BYTES_MAX, Bounds
+from vicinal.d1.messages import Call, Statement, frame
+from vicinal.d1.process import Process
+from vicinal.errors import BadStatement, DatabaseNotFound, LimitExceeded, Unavailable
+from vicinal.model import SqlDatabase, SqlResult, SqlStatement
+
+_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SUFFIX = ".sqlite"
+_MAGIC = b"SQLite format 3\x00"
+_USER_VERSION = struct.Struct(">60xI")  # of SQLite's file header
+_FIRST_S = 1_577_836_800  # 2020: what is less was not written by us
+
+
+class Databases:
+    """The databases of a server. Thread-safe.
+
+    Args:
+        folder: Where their files are; made when there is one.
+        bounds: What calls may take.
+    """
+
+    def __init__(self, folder: Path, bounds: Bounds | None = None) -> None:
+        self._folder = folder
+        self.bounds = bounds or Bounds()
+        self._changed = threading.Condition()
+        self._idle: list[Process] = []
+        self._all: set[Process] = set()
+        self._starting = 0
+        self._is_stopped = False
+        # Ends what an owner has left behind without a word.
+        self._finalizer = weakref.finalize(self, _close_all, self._all)
+
+    def run(
+        self,
+        account: str,
+        database: str,
+        statements: Sequence[SqlStatement],
+        *,
+        names_each_row: bool = False,
+    ) -> list[SqlResult]:
+        """Run statements in order; all of them take effect, or none does.
+
+        Args:
+            account: Well-formed.
+            database: Its id; one that is new makes an empty database.
+            statements: Each may hold several, separated by semicolons.
+            names_each_row: Whether rows will be shown with the names of their columns, so that
+                these count as part of the result.
+
+        Raises:
+            DatabaseNotFound: no database can have this id.
+            BadStatement: SQLite refuses a statement, a bound is exceeded, or the process that
+                ran them has died; nothing took effect.
+            LimitExceeded: the account would have too many databases.
+            Unavailable: the disk is full or does not answer, another program writes, the
+                databases have been stopped, or it is not known what took effect.
+            Corruption: the file is damaged.
+        """
+        path = self._path(account, database)
+        wanted = [Statement(each.sql, list(each.parameters)) for each in statements]
+        call = Call(account, database, wanted, self.bounds.seconds_max, names_each_row)
+        framed = _frame(call)
+        self._make_room(path)
+        process = self._take()
+        try:
+            results = process.call(call, framed)
+        except BadStatement:
+            if self._is_stopped:
+                raise _stopped() from None
+            raise
+        finally:
+            self._give_back(process)
+        return [
+            SqlResult(
+                columns=each.columns,
+                rows=each.rows,
+                changes=each.changes,
+                last_row_id=each.last_row_id,
+                seconds=each.seconds,
+                file_bytes=each.file_bytes,
+            )
+            for each in results
+        ]
+
+    def known(self, account: str) -> Sequence[SqlDatabase]:
+        """Return the databases of an account, by their ids.
+
+        Raises:
+            Unavailable: the folder cannot be read.
+        """
+        try:
+            names = [path.name for path in (self._folder / account).iterdir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise Unavailable(f"{self._folder / account}: {error.strerror}") from error
+        ids = sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+        found = (self._find(account, each) for each in ids if _DATABASE.fullmatch(each))
+        return [each for each in found if each is not None]
+
+    def find(self, account: str, database: str) -> SqlDatabase:
+        """Return what is known of a database.
+
+        Raises:
+            DatabaseNotFound: there is none.
+            Unavailable: its file cannot be read.
+        """
+        found = self._find(account, database)
+        if found is None:
+            raise DatabaseNotFound(database)
+        return found
+
+    def stop(self) -> None:
+        """End every process, whatever it does, and refuse further calls."""
+        with self._changed:
+            self._is_stopped = True
+            idle, self._idle = self._idle, []
+            for each in self._all:
+                each.kill()
+            self._changed.notify_all()
+        for each in idle:
+            self._close(each)
+
+    def processes(self) -> Sequence[int]:
+        """Return the ids of the processes there are."""
+        with self._changed:
+            return sorted(each.pid for each in self._all)
+
+    def _take(self) -> Process:
+        with self._changed:
+            while True:
+                if self._is_stopped:
+                    raise _stopped()
+                while self._idle:
+                    process = self._idle.pop()
+                    if process.is_usable:
+                        return process
+                    self._all.discard(process)
+                    process.close()
+                if len(self._all) + self._starting < self.bounds.processes_max:
+                    break
+                self._changed.wait()
+            self._starting += 1
+        return self._start()
+
+    def _start(self) -> Process:
+        started: Process | None = None
+        try:
+            started = Process(self._folder.resolve())
+            return started
+        finally:
+            with self._changed:
+                self._starting -= 1
+                if started is not None:
+                    self._all.add(started)
+                    if self._is_stopped:
+                        started.kill()
+                self._changed.notify()
+
+    def _give_back(self, process: Process) -> None:
+        with self._changed:
+            is_kept = (
+                process.is_usable
+                and not self._is_stopped
+                and len(self._idle) < self.bounds.idle_max
+            )
+            if is_kept:
+                self._idle.append(process)
+                self._changed.notify()
+        if not is_kept:
+            self._close(process)
+
+    def _close(self, process: Process) -> None:
+        process.close()
+        with self._changed:
+            self._all.discard(process)
+            self._changed.notify()
+
+    def _path(self, account: str, database: str) -> Path:
+        if not _DATABASE.fullmatch(database):
+            raise DatabaseNotFound(database)
+        return self._folder / account / f"{database}{_SUFFIX}"
+
+    def _make_room(self, path: Path) -> None:
+        """Make the folder of a database; refuse one more than an account may have."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                return
+            count = sum(each.name.endswith(_SUFFIX) for each in path.parent.iterdir())
+        except OSError as error:
+            raise Unavailable(f"{path}: {error.strerror}") from error
+        if count >= self.bounds.databases_max:
+            raise LimitExceeded(
+                f"the account has {count} databases, the limit is {self.bounds.databases_max}"
+            )
+
+    def _find(self, account: str, database: str) -> SqlDatabase | None:
+        path = self._path(account, database)
+        try:
+            status = path.stat()
+            with path.open("rb") as file:
+                head = file.read(_USER_VERSION.size)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unavailable(f"{path}: {error.strerror}") from error
+        made_s = status.st_mtime
+        if len(head) == _USER_VERSION.size and head.startswith(_MAGIC):
+            (noted,) = _USER_VERSION.unpack(head)
+            made_s = noted if noted >= _FIRST_S else made_s
+        return SqlDatabase(database, datetime.fromtimestamp(made_s, UTC), status.st_size)
+
+
+def _frame(call: Call) -> bytes:
+    try:
+        framed = frame(call)
+    except OverflowError:
+        raise BadStatement("an integer parameter has more than 64 bits") from None
+    except UnicodeEncodeError as error:
+        raise BadStatement(
+            f"a statement or parameter is not valid Unicode at character {error.start}"
+        ) from None
+    if len(framed) > CALL_BYTES_MAX:
+        raise BadStatement(
+            f"the statements and their parameters have {len(framed)} bytes, the limit is "
+            f"{CALL_BYTES_MAX}"
+        )
+    return framed
+
+
+def _stopped() -> Unavailable:
+    return Unavailable("the databases have been stopped, as the server ends", retry_after=1.0)
+
+
+def _close_all(processes: set[Process]) -> None:
+    for each in processes:
+        each.close()
