@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "distance": {"model"},
     "presets": {"model"},
     "steps": set(),
+    "open_files": {"errors"},
     "settings": BASE,
     "storage": {"errors", "limits"},
     "tokens": {"errors", "storage"},
@@ -38,9 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": BASE | {"settings", "tokens", "d1", "engine.base", "embeddings", "wire"},
     "binding": BASE | {"engine.base", "wire"},
     "app": BASE | {"settings", "tokens", "d1", "engine", "storage", "embeddings", "wire",
-                   "server", "ann.pool"},
+                   "server", "ann.pool", "open_files"},
     "cli": BASE | {"settings", "tokens", "embeddings", "wire", "app", "binding", "storage",
-                   "segment", "engine", "ann.library"},
+                   "segment", "engine", "ann.library", "open_files"},
 }  # fmt: skip
 """Package or module -> what it may import besides itself. Prefixes cover what is inside."""
 

@@ -7,7 +7,9 @@ token on a public address) is an error of one sentence, raised before anything i
 """
 
 import errno
+import functools
 import importlib.metadata
+import logging
 import os
 import secrets
 import signal
@@ -18,6 +20,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -30,11 +33,14 @@ from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput, Unavailable
+from vicinal.open_files import connections_max, raise_limit
 from vicinal.server import logs, websocket
 from vicinal.server.app import App, build
 from vicinal.server.calls import ServerConfig
 from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.tokens import Tokens
+
+_log = logging.getLogger("vicinal.server")
 
 _READY_WITHIN_S = 600.0  # recovery of a large data folder is done before the first answer
 
@@ -131,14 +137,21 @@ def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
 
     Raises:
         InvalidInput, Unavailable, Corruption: as `create`; also when the address cannot be
-            listened on.
+            listened on, and when more connections are asked for than files may be open.
     """
     logs.configure(settings.log_level, settings.log_format)
+    files = raise_limit()
+    connections = connections_max(settings.connections_max, files)
+    _log.info(
+        "At most %d connections are accepted, %s files may be open",
+        connections,
+        "any number of" if files is None else files,
+    )
     with closing(_listen(settings)) as listener, closing(create(settings)) as application:
         # Without a handler of ours uvicorn would end the process by the signal it caught,
         # before anything is closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        server = uvicorn.Server(_uvicorn_config(application.asgi, settings))
+        server = uvicorn.Server(_uvicorn_config(application.asgi, settings, connections))
         ready = Ready(origin(settings.host, listener.getsockname()[1]), application)
         watcher = threading.Thread(
             target=_watch, args=(ready, on_ready), name="announce", daemon=True
@@ -183,11 +196,16 @@ def origin(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def _uvicorn_config(asgi: App, settings: Settings) -> uvicorn.Config:
+def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.Config:
+    http: Any = "auto"
+    if sys.platform != "win32":
+        from vicinal.server.protocol import BoundedProtocol  # needs httptools
+
+        http = functools.partial(BoundedProtocol, connections_max=connections)
     return uvicorn.Config(
         asgi,
         loop="auto" if sys.platform == "win32" else "uvloop",
-        http="auto" if sys.platform == "win32" else "vicinal.server.protocol:BoundedProtocol",
+        http=http,
         ws=websocket.Refused,
         log_config=None,  # `logs` has set them up
         access_log=False,  # the application writes its own

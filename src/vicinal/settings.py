@@ -171,6 +171,15 @@ class Settings:
             "Requests that may be under way; more are answered 429.", least=1, most=1_000_000
         ),
     )
+    connections_max: int = field(
+        default=0,
+        metadata=_rule(
+            "Connections that may be open; more are answered 503. 0 takes what the limit on open "
+            "files leaves beside the indexes, at most 8,192.",
+            least=0,
+            most=1_000_000,
+        ),
+    )
     query_threads: int = field(
         default=0,
         metadata=_rule("Threads that search; 0 takes one per core.", least=0, most=1_024),

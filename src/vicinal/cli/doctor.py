@@ -23,11 +23,12 @@ from vicinal.ann.library import library
 from vicinal.cli import show
 from vicinal.cli.demo import MODEL
 from vicinal.cli.serve import config_option
+from vicinal.open_files import connections_max, most_files
 from vicinal.settings import TOKENS_FILE, Settings, load
 from vicinal.tokens import Tokens
 from vicinal.wire import lines
 
-OPEN_FILES_MIN = 1_024
+OPEN_FILES_MIN = 4_096  # a server raises its soft limit to the hard one itself
 DISK_BYTES_MIN = 1 << 30
 
 _PACKAGES = ("vicinal", "faiss-cpu", "numpy", "onnxruntime", "msgspec", "uvicorn")
@@ -79,7 +80,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _disk(settings.data)
     yield _port(settings)
     yield _tokens(settings)
-    yield _open_files()
+    yield _open_files(settings)
     yield from _models(settings)
 
 
@@ -134,16 +135,19 @@ def _tokens(settings: Settings) -> Finding:
     return Finding("tokens", Verdict.PROBLEM, f"none, but {settings.host} can be reached by others")
 
 
-def _open_files() -> Finding:
+def _open_files(settings: Settings) -> Finding:
+    files = most_files()
     try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return Finding("open files", Verdict.OK, "no limit")
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < OPEN_FILES_MIN:
-        advice = f"{soft} at most; raise it to {OPEN_FILES_MIN} or more with ulimit -n"
+        connections = connections_max(settings.connections_max, files)
+    except errors.InvalidInput as error:
+        return Finding("open files", Verdict.PROBLEM, str(error))
+    if files is None:
+        return Finding("open files", Verdict.OK, f"no limit; {connections:,} connections")
+    seen = f"{files:,} at most, {connections:,} of them connections"
+    if files < OPEN_FILES_MIN:
+        advice = f"{seen}; raise the hard limit to {OPEN_FILES_MIN:,} or more (ulimit -Hn)"
         return Finding("open files", Verdict.WARNING, advice)
-    return Finding("open files", Verdict.OK, f"{soft:,} at most")
+    return Finding("open files", Verdict.OK, seen)
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

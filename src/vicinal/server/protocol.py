@@ -18,7 +18,10 @@ The rest of a long body passes by the parser (`uploads`). Of uvicorn's inside th
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -369,6 +372,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         self._watch_writing()
 
+    def _abort(self) -> None:
+        # Without this the kernel would keep what it has taken, for as long as it likes.
+        connection = self.transport.get_extra_info("socket")
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
     def _watch_writing(self) -> None:
         size = self.transport.get_write_buffer_size()
         if size and self._write_timer is None:
@@ -380,7 +390,7 @@ class BoundedProtocol(HttpToolsProtocol):
         size = self.transport.get_write_buffer_size()
         left_s = self._write_end_s - self.loop.time()
         if size >= size_before or (size and left_s <= 0):
-            self.transport.abort()
+            self._abort()
         elif size:
             self._write_timer = self.loop.call_later(
                 min(WRITE_S_MAX, left_s), self._check_writing, size
