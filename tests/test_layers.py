@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": BASE,
     "storage": {"errors", "limits"},
     "tokens": {"errors", "storage"},
-    "d1": {"errors", "model"},
+    "d1": {"errors", "model", "storage"},
     "pytest_plugin": set(),
     "ann": BASE,
     "segment": BASE | {"filters", "storage", "ann"},

@@ -38,6 +38,7 @@ from vicinal.server import logs, websocket
 from vicinal.server.app import App, build
 from vicinal.server.calls import ServerConfig
 from vicinal.settings import TOKENS_FILE, Settings
+from vicinal.storage import private
 from vicinal.tokens import Tokens
 
 _log = logging.getLogger("vicinal.server")
@@ -95,7 +96,7 @@ def create(settings: Settings) -> Application:
         Corruption: the catalog or the tokens are damaged.
     """
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        private.make_data_folder(settings.data)
         return _create(settings)
     except OSError as error:
         raise Unavailable(f"{settings.data}: {error.strerror}") from error
@@ -104,13 +105,15 @@ def create(settings: Settings) -> Application:
 def _create(settings: Settings) -> Application:
     path = settings.data / TOKENS_FILE
     with closing(Tokens(path, settings.token)) as known:
-        has_tokens = known.any()
+        has_tokens, are_needed = known.any(), known.are_needed()
     if not settings.is_loopback and not has_tokens:
         raise InvalidInput(
             f"{settings.host} can be reached from other machines and no token exists; create "
             f"one with: vicinal token create NAME --data {settings.data}"
         )
-    needs_token = has_tokens or settings.require_token
+    needs_token = are_needed or settings.require_token
+    if needs_token and not has_tokens:
+        _log.warning("requests need a token and there is none; make one: vicinal token create NAME")
     own_token = secrets.token_urlsafe(32) if needs_token else settings.account
     with ExitStack() as opened:
         tokens = Tokens(path, (*settings.token, own_token) if needs_token else ())

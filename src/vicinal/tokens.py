@@ -7,7 +7,13 @@ guesser cannot steer. The secret is returned once, by `create`, and kept nowhere
 
 `tokens.db` is one SQLite table in write-ahead mode with ``synchronous=FULL``. It is shared:
 ``vicinal token`` writes it while a server reads. The server keeps the table in memory and
-reads it again when SQLite's ``data_version`` says that another process has changed it.
+reads it again when SQLite's ``data_version`` says that another process has changed it, or when
+there is another file in its place.
+
+Where there has ever been a token one is needed from then on, even when all have been revoked,
+and whatever becomes of the file: before the first token there is a file `tokens-required`
+beside it, which is empty and says that. Only `disable` removes it, and only for those that open
+the tokens afterwards: who has seen once that a token is needed does not forget.
 
 Tokens can also be given in the settings; these allow everything and are never stored.
 
@@ -15,6 +21,7 @@ This module does not know how a token travels in a request.
 """
 
 import hashlib
+import os
 import re
 import secrets
 import sqlite3
@@ -27,12 +34,17 @@ from enum import StrEnum
 from pathlib import Path
 
 from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
+from vicinal.storage import private
+from vicinal.storage.files import sync, sync_directory
 
 PREFIX = "vcnl_"
 """Begins every token, so that people and scanners of leaked secrets recognise one."""
 
 NAME_CHARS_MAX = 100
 LOCK_TIMEOUT_S = 5.0
+
+MARK = "tokens-required"
+"""The file beside the database that says that there has been a token."""
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
@@ -81,14 +93,16 @@ class Tokens:
     Args:
         path: The database; created when it does not exist. Its folder must.
         fixed: Secrets that allow everything, beside the stored tokens.
+        renews: Whether to create it also when it is gone although there have been tokens.
 
     Raises:
-        Corruption: the file is not a token database.
+        Corruption: the file is not a token database, or it is gone.
         Unavailable: the disk does not answer.
     """
 
-    def __init__(self, path: Path, fixed: Iterable[str] = ()) -> None:
+    def __init__(self, path: Path, fixed: Iterable[str] = (), *, renews: bool = False) -> None:
         self._path = path
+        self._mark = path.with_name(MARK)
         self._lock = threading.Lock()
         self._fixed = {
             _digest(secret): Token(
@@ -98,15 +112,17 @@ class Tokens:
         }
         self._known: dict[bytes, Token] = {}
         self._version = -1
+        self._file: tuple[int, int] | None = None  # device and number
+        self._has_been_one = False  # never false again once it is true
         with self._translating():
-            self._connection = sqlite3.connect(
-                path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            # The digests are safe to read, but the names are nobody else's business.
-            path.chmod(0o600)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.execute(_SCHEMA)
+            self._connection = self._open(renews=renews)
+            try:
+                self._load()
+                if self._known and not self._mark.exists():  # made by a version without marks
+                    self._set_mark()
+            except BaseException:
+                self._connection.close()
+                raise
 
     def create(
         self, name: str, permission: Permission, account: str | None = None
@@ -125,6 +141,8 @@ class Tokens:
         secret = PREFIX + secrets.token_urlsafe(32)
         token = Token(secrets.token_hex(8), name, permission, account, _now())
         with self._lock, self._translating():
+            self._refresh()
+            self._set_mark()
             self._connection.execute(
                 "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -146,16 +164,30 @@ class Tokens:
             return sorted(self._known.values(), key=lambda token: (token.created_at, token.id))
 
     def revoke(self, token_id: str) -> None:
-        """Make a token worthless at once.
+        """Make a token worthless at once. After the last one a token is needed all the same.
 
         Raises:
             NotFound: no stored token has this id.
         """
         with self._lock, self._translating():
+            self._refresh()
             deleted = self._connection.execute("DELETE FROM token WHERE id = ?", (token_id,))
             self._load()
         if deleted.rowcount == 0:
             raise NotFound(f"no token has the id {token_id!r}")
+
+    def disable(self) -> None:
+        """Revoke all stored tokens; who opens these tokens from now on needs none.
+
+        Raises:
+            Unavailable: the disk does not answer.
+        """
+        with self._lock, self._translating():
+            self._refresh()
+            self._connection.execute("DELETE FROM token")
+            self._load()
+            self._mark.unlink(missing_ok=True)
+            sync_directory(self._mark.parent)
 
     def lookup(self, secret: str) -> Token | None:
         """Return the token whose secret this is."""
@@ -163,49 +195,112 @@ class Tokens:
 
     def any(self) -> bool:
         """Tell whether there is a token at all."""
+        with self._lock, self._translating():
+            self._refresh()
+            return bool(self._known or self._fixed)
+
+    def are_needed(self) -> bool:
+        """Tell whether a token is needed: there is one, or has been."""
         return self.look(None)[1]
 
     def look(self, secret: str | None) -> tuple[Token | None, bool]:
-        """Return the token whose secret this is, and whether there is a token at all."""
+        """Return the token whose secret this is, and whether a token is needed at all.
+
+        Raises:
+            Corruption: the database is damaged, or gone although there have been tokens.
+            Unavailable: the disk does not answer.
+        """
         digest = b"" if secret is None else _digest(secret)
+        if digest in self._fixed:
+            return self._fixed[digest], True
         with self._lock:
             try:
                 self._refresh()
-            except (sqlite3.DatabaseError, ValueError) as error:
+            except (sqlite3.DatabaseError, OSError, ValueError) as error:
                 raise self._translated(error) from error
-            token = self._known.get(digest) or self._fixed.get(digest)
-            return token, bool(self._known or self._fixed)
+            return self._known.get(digest), self._has_been_one or bool(self._fixed)
 
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
 
+    def _open(self, *, renews: bool) -> sqlite3.Connection:
+        is_there = self._path.exists() and self._path.stat().st_size > 0
+        if not is_there and not renews and (self._has_been_one or self._mark.exists()):
+            raise Corruption(
+                f"{self._path} is missing or empty, but there have been tokens: restore it, make "
+                "new ones with 'vicinal token create', or do without with 'vicinal token disable'"
+            )
+        # The digests are safe to read, but the names are nobody else's business.
+        private.make_file(self._path, 0o600)
+        found = self._path.stat()
+        if found.st_mode & 0o077:
+            self._path.chmod(0o600)
+        self._file = found.st_dev, found.st_ino
+        connection = sqlite3.connect(
+            self._path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(_SCHEMA)
+            return connection
+        except BaseException:
+            connection.close()
+            raise
+
     def _refresh(self) -> None:
+        if not self._is_same():
+            # Whatever was known is not any more, until the file in its place says so. Closing
+            # comes first: it removes what SQLite has beside a file of this name.
+            self._known, self._version, self._file = {}, -1, None
+            self._connection.close()
+            self._connection = self._open(renews=False)
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version != self._version:
             self._load()
             self._version = version
 
     def _load(self) -> None:
+        self._known = {}
         rows = self._connection.execute(
             "SELECT digest, id, name, permission, account, created_at FROM token"
         )
-        self._known = {
+        known = {
             digest: Token(
                 id_, name, Permission(permission), account, datetime.fromisoformat(created_at)
             )
             for digest, id_, name, permission, account, created_at in rows
         }
+        self._has_been_one = self._has_been_one or bool(known) or self._mark.exists()
+        self._known = known
+
+    def _is_same(self) -> bool:
+        """Tell whether the database is the file that was opened, and something is in it."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return False
+        return found.st_size > 0 and (found.st_dev, found.st_ino) == self._file
+
+    def _set_mark(self) -> None:
+        """Say durably that a token is needed."""
+        descriptor = os.open(self._mark, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_directory(self._mark.parent)
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.DatabaseError, ValueError) as error:
+        except (sqlite3.DatabaseError, OSError, ValueError) as error:
             raise self._translated(error) from error
 
     def _translated(self, error: Exception) -> Unavailable | Corruption:
-        if isinstance(error, sqlite3.OperationalError):
+        if isinstance(error, sqlite3.OperationalError | OSError):
             return Unavailable(f"cannot use {self._path}: {error}", retry_after=1.0)
         return Corruption(f"{self._path} is damaged: {error}")
 

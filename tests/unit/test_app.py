@@ -7,8 +7,9 @@ import pytest
 from tests.support.asgi import INDEXES, call
 from vicinal import app
 from vicinal.app import create
-from vicinal.errors import InvalidInput, Unavailable
-from vicinal.settings import Settings
+from vicinal.errors import Corruption, InvalidInput, Unavailable
+from vicinal.settings import TOKENS_FILE, Settings
+from vicinal.tokens import Permission, Tokens
 
 INDEX = {"name": "docs", "config": {"dimensions": 3, "metric": "cosine"}}
 
@@ -72,6 +73,31 @@ def test_a_failed_start_leaves_nothing_locked(tmp_path: Path) -> None:
     open_one.close()
 
     create(Settings(data=tmp_path)).close()
+
+
+def test_a_server_whose_tokens_are_lost_does_not_start(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / TOKENS_FILE)
+    tokens.create("ci", Permission.WRITE)
+    tokens.close()
+    (tmp_path / TOKENS_FILE).unlink()
+
+    with pytest.raises(Corruption, match="vicinal token create"):
+        create(Settings(data=tmp_path))
+
+
+def test_a_server_whose_last_token_is_revoked_starts_and_lets_nobody_in(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / TOKENS_FILE)
+    tokens.revoke(tokens.create("ci", Permission.WRITE)[0].id)
+    tokens.close()
+
+    application = create(Settings(data=tmp_path))
+    try:
+        assert application.needs_token
+        assert call(application.asgi, "GET", INDEXES).status == 401
+    finally:
+        application.close()
+    with pytest.raises(InvalidInput, match="no token exists"):
+        create(Settings(data=tmp_path, host="0.0.0.0"))
 
 
 @pytest.mark.parametrize(

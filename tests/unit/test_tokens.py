@@ -1,14 +1,16 @@
 """Tokens are known by their secret alone, are never stored, and can be taken back."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
-from vicinal.tokens import NAME_CHARS_MAX, PREFIX, Permission, Tokens
+from vicinal.tokens import MARK, NAME_CHARS_MAX, PREFIX, Permission, Tokens
 
 
 @pytest.fixture
@@ -169,3 +171,172 @@ def test_a_file_that_is_no_token_database_is_refused(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"absent.tokens\.db"):
         Tokens(tmp_path / "absent" / "tokens.db")
+
+
+def test_once_there_has_been_a_token_one_is_needed_until_that_is_taken_back(
+    tokens: Tokens, tmp_path: Path
+) -> None:
+    assert not tokens.are_needed()
+    assert not (tmp_path / MARK).exists()
+
+    token, _ = tokens.create("ci", Permission.READ)
+    tokens.revoke(token.id)
+
+    assert tokens.are_needed()
+    with closing(Tokens(tmp_path / "tokens.db")) as later:
+        assert later.are_needed()
+        assert not later.any()
+
+    with closing(Tokens(tmp_path / "tokens.db")) as later:
+        later.disable()
+    assert tokens.are_needed(), "what has been seen once is not forgotten while it runs"
+    with closing(Tokens(tmp_path / "tokens.db")) as later:
+        assert not later.are_needed()
+
+
+def test_a_token_of_the_settings_is_needed_while_it_is_given(tmp_path: Path) -> None:
+    with closing(Tokens(tmp_path / "tokens.db", fixed=["chosen"])) as tokens:
+        assert tokens.are_needed()
+    with closing(Tokens(tmp_path / "tokens.db")) as tokens:
+        assert not tokens.are_needed()
+
+
+def test_a_token_that_is_made_and_revoked_between_two_looks_is_noticed(
+    tokens: Tokens, tmp_path: Path
+) -> None:
+    assert not tokens.are_needed()
+    with closing(Tokens(tmp_path / "tokens.db")) as elsewhere:
+        elsewhere.revoke(elsewhere.create("short", Permission.READ)[0].id)
+
+    assert tokens.are_needed()
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def delete_all(path: Path) -> None:
+    for each in path.parent.glob("tokens.db*"):
+        each.unlink()
+
+
+def empty(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate()
+
+
+def empty_all(path: Path) -> None:
+    for each in path.parent.glob("tokens.db*"):
+        if not each.name.endswith("-shm"):  # which is mapped by those who have it open
+            empty(each)
+
+
+def replace_by_nothing(path: Path) -> None:
+    (path.parent / "new").touch()
+    (path.parent / "new").rename(path)
+
+
+def replace_by_another(path: Path) -> None:
+    with closing(sqlite3.connect(path.parent / "new")) as connection:
+        connection.execute("CREATE TABLE other (x)")
+    (path.parent / "new").rename(path)
+
+
+def forget_rows(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM token")
+
+
+LOSSES = [delete, delete_all, empty, empty_all, replace_by_nothing, replace_by_another, forget_rows]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_lost_database_lets_nobody_in_at_the_next_start(
+    tmp_path: Path, loss: Callable[[Path], None]
+) -> None:
+    with closing(Tokens(tmp_path / "tokens.db")) as before:
+        _, secret = before.create("ci", Permission.WRITE)
+
+    loss(tmp_path / "tokens.db")
+
+    try:
+        with closing(Tokens(tmp_path / "tokens.db")) as after:
+            assert after.look(None) == (None, True)
+            assert after.look(secret) == (None, True)
+    except Corruption as error:
+        assert "vicinal token create" in str(error)  # noqa: PT017 # either will do
+    with closing(Tokens(tmp_path / "tokens.db", renews=True)) as renewed:
+        _, secret = renewed.create("new", Permission.WRITE)
+        assert renewed.look(None) == (None, True)
+    with closing(Tokens(tmp_path / "tokens.db")) as after:
+        assert after.lookup(secret) is not None
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_database_that_is_lost_while_it_is_open_lets_nobody_in_either(
+    tmp_path: Path, loss: Callable[[Path], None]
+) -> None:
+    with closing(Tokens(tmp_path / "tokens.db", fixed=["chosen"])) as tokens:
+        tokens.create("ci", Permission.WRITE)
+        assert tokens.are_needed()
+
+        loss(tmp_path / "tokens.db")
+
+        for _ in range(3):
+            try:
+                assert tokens.look(None) == (None, True)
+            except (Corruption, Unavailable) as error:
+                assert "tokens.db" in str(error)  # noqa: PT017 # either will do
+        assert tokens.lookup("chosen") is not None
+
+
+def test_tokens_that_are_made_anew_are_honoured_by_who_has_lost_the_old(
+    tokens: Tokens, tmp_path: Path
+) -> None:
+    _, old = tokens.create("old", Permission.WRITE)
+    delete_all(tmp_path / "tokens.db")
+    with pytest.raises(Corruption, match="missing or empty"):
+        tokens.lookup(old)
+    with pytest.raises(Corruption, match="missing or empty"):
+        tokens.lookup(old)
+
+    with closing(Tokens(tmp_path / "tokens.db", renews=True)) as elsewhere:
+        _, new = elsewhere.create("new", Permission.WRITE)
+
+    assert tokens.lookup(new) is not None
+    assert tokens.lookup(old) is None
+
+
+def test_a_database_that_vanishes_where_there_was_no_token_is_made_again(
+    tokens: Tokens, tmp_path: Path
+) -> None:
+    delete_all(tmp_path / "tokens.db")
+
+    assert tokens.look("any") == (None, False)
+    with closing(Tokens(tmp_path / "tokens.db")) as elsewhere:
+        _, secret = elsewhere.create("new", Permission.WRITE)
+    assert tokens.lookup(secret) is not None
+
+
+def test_tokens_of_a_version_without_the_mark_get_it(tokens: Tokens, tmp_path: Path) -> None:
+    tokens.create("ci", Permission.READ)
+    (tmp_path / MARK).unlink()
+
+    Tokens(tmp_path / "tokens.db").close()
+
+    assert (tmp_path / MARK).exists()
+
+
+def test_the_mark_is_there_before_the_first_token_is(
+    tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError("the machine stops here")
+
+    monkeypatch.setattr("vicinal.tokens.sync_directory", fail)
+    with pytest.raises(Unavailable, match="stops here"):
+        tokens.create("ci", Permission.WRITE)
+
+    with closing(Tokens(tmp_path / "tokens.db")) as later:
+        assert later.list() == []
+        assert later.are_needed()

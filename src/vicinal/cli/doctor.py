@@ -25,7 +25,7 @@ from vicinal.cli.demo import MODEL
 from vicinal.cli.serve import config_option
 from vicinal.open_files import connections_max, most_files
 from vicinal.settings import TOKENS_FILE, Settings, load
-from vicinal.tokens import Tokens
+from vicinal.tokens import MARK, Tokens
 from vicinal.wire import lines
 
 OPEN_FILES_MIN = 4_096  # a server raises its soft limit to the hard one itself
@@ -120,16 +120,20 @@ def _port(settings: Settings) -> Finding:
 
 
 def _tokens(settings: Settings) -> Finding:
-    count = len(settings.token)
+    count, are_needed = len(settings.token), settings.require_token
     path = settings.data / TOKENS_FILE
-    if path.exists():
+    if path.exists() or path.with_name(MARK).exists():
         try:
             with closing(Tokens(path)) as tokens:
                 count += len(tokens.list())
+                are_needed = tokens.are_needed()
         except errors.Error as error:
             return Finding("tokens", Verdict.PROBLEM, str(error))
     if count:
         return Finding("tokens", Verdict.OK, f"{count}; every request needs one")
+    if are_needed:
+        advice = "none, but requests need one; vicinal token create NAME makes one"
+        return Finding("tokens", Verdict.WARNING, advice)
     if settings.is_loopback:
         return Finding("tokens", Verdict.OK, "none; any will do, only this machine can connect")
     return Finding("tokens", Verdict.PROBLEM, f"none, but {settings.host} can be reached by others")

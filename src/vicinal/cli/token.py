@@ -13,6 +13,7 @@ import click
 from vicinal.cli import show
 from vicinal.cli.serve import config_option
 from vicinal.settings import TOKENS_FILE, load
+from vicinal.storage import private
 from vicinal.tokens import Permission, Tokens
 
 _DATA = click.option("--data", type=click.Path(path_type=Path), help="The server's data folder.")
@@ -34,7 +35,7 @@ def create(
 ) -> None:
     """Make a token; NAME says what it is for. It is shown once and cannot be had again."""
     permission = Permission.READ if read_only else Permission.WRITE
-    with _tokens(data, config) as tokens:
+    with _tokens(data, config, renews=True) as tokens:
         token, secret = tokens.create(name, permission, account)
     click.echo(secret)
     show.note(f"{token.permission} token {token.id} ({token.name}). It is not shown again.")
@@ -70,18 +71,38 @@ def list_(data: Path | None, config: Path | None) -> None:
 @_DATA
 @config_option
 def revoke(token_id: str, data: Path | None, config: Path | None) -> None:
-    """Make the token with this ID worthless at once."""
+    """Make the token with this ID worthless at once.
+
+    After the last one nobody is let in, until there is another or `vicinal token disable`.
+    """
     with _tokens(data, config) as tokens:
         tokens.revoke(token_id)
+        is_last = not tokens.any()
     click.echo(f"revoked {token_id}")
+    if is_last:
+        show.note(
+            "It was the last one. Requests still need a token: `vicinal token create` makes one, "
+            "`vicinal token disable` lets them in without."
+        )
+
+
+@group.command("disable")
+@_DATA
+@config_option
+def disable(data: Path | None, config: Path | None) -> None:
+    """Revoke all tokens; from its next start a server on loopback needs none."""
+    with _tokens(data, config, renews=True) as tokens:
+        tokens.disable()
+    click.echo("no token is needed any more")
+    show.note("A server that runs goes on needing one until it is started again.")
 
 
 @contextmanager
-def _tokens(data: Path | None, config: Path | None) -> Iterator[Tokens]:
+def _tokens(data: Path | None, config: Path | None, *, renews: bool = False) -> Iterator[Tokens]:
     settings = load({"data": None if data is None else str(data)}, os.environ, config).settings
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        private.make_data_folder(settings.data)
     except OSError as error:
         raise click.ClickException(f"{settings.data}: {error.strerror}") from error
-    with closing(Tokens(settings.data / TOKENS_FILE)) as tokens:
+    with closing(Tokens(settings.data / TOKENS_FILE, renews=renews)) as tokens:
         yield tokens

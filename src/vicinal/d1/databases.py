@@ -17,6 +17,7 @@ from vicinal.d1.messages import Call, Statement, frame
 from vicinal.d1.process import Process
 from vicinal.errors import BadStatement, DatabaseNotFound, LimitExceeded, Unavailable
 from vicinal.model import SqlDatabase, SqlResult, SqlStatement
+from vicinal.storage import private
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SUFFIX = ".sqlite"
@@ -198,7 +199,7 @@ class Databases:
     def _make_room(self, path: Path) -> None:
         """Make the folder of a database; refuse one more than an account may have."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private.make_folders(path.parent)
             if path.exists():
                 return
             count = sum(each.name.endswith(_SUFFIX) for each in path.parent.iterdir())

@@ -22,6 +22,7 @@ from vicinal.d1 import bounds
 from vicinal.d1.messages import Call, Result, Results, Statement, Value
 from vicinal.d1.permissions import Permissions, bare, restrict
 from vicinal.errors import BadStatement, Corruption, Unavailable
+from vicinal.storage import private
 
 _OPCODES = 1_000  # between two looks at the clock: about a hundredth of a millisecond
 _ROWS_HEAD = struct.Struct(">BI")
@@ -48,7 +49,7 @@ def run(folder: Path, call: Call, before_commit: Callable[[Results], None]) -> N
     path = folder / call.account / f"{call.database}.sqlite"
     try:
         single = list(_split(call.statements))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folders(path.parent)
         with closing(_open(path)) as connection:
             before_commit(_results(connection, path, call, single, end_s))
             connection.execute("COMMIT")
@@ -64,6 +65,7 @@ def run(folder: Path, call: Call, before_commit: Callable[[Results], None]) -> N
 
 def _open(path: Path) -> sqlite3.Connection:
     is_new = not path.exists()
+    private.make_file(path)
     connection = sqlite3.connect(
         path, bounds.LOCK_TIMEOUT_S, isolation_level=None, cached_statements=0
     )

@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
@@ -49,6 +50,7 @@ from vicinal.model import (
     Vector,
 )
 from vicinal.steps import Steps, done_here
+from vicinal.storage import private
 from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
 
@@ -127,10 +129,11 @@ class EmbeddedEngine:
             Corruption: the catalog is damaged, or missing while there are indexes.
         """
         with translating(folder):
-            _make_folder(folder)
-            _make_folder(folder / "indexes")
+            _make_folder(folder, private.make_data_folder)
+            _make_folder(folder / "indexes", private.make_folder)
             lock = _lock(folder)
             try:
+                _close_to_others(folder)
                 return cls(folder, options or EngineOptions(), lock)
             except BaseException:
                 os.close(lock)
@@ -146,7 +149,8 @@ class EmbeddedEngine:
         folder = self._indexes / str(uuid.uuid4())
         try:
             with translating(folder):
-                (folder / SEGMENTS).mkdir(parents=True)
+                private.make_folder(folder)
+                private.make_folder(folder / SEGMENTS)
                 Log.create(folder)
                 sync_directory(folder)
                 sync_directory(self._indexes)
@@ -349,13 +353,24 @@ def _close(opened: OpenIndex, reason: Error) -> None:
         logger.exception("index %r was not closed cleanly", opened.index.name)
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, make: Callable[[Path], None]) -> None:
     """Make a folder, and those above it, durably."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    _make_folder(folder.parent, Path.mkdir)
+    with suppress(FileExistsError):
+        make(folder)
     sync_directory(folder.parent)
+
+
+def _close_to_others(folder: Path) -> None:
+    try:
+        is_private = private.close_to_others(folder)
+    except PermissionError as error:
+        logger.warning("%s is another user's, and can be read by others: %s", folder, error)
+        return
+    if not is_private:
+        logger.warning("%s holds other files, too, so others can still see into it", folder)
 
 
 def _lock(folder: Path) -> int:

@@ -23,6 +23,7 @@ from vicinal.engine.records import VALUES_DTYPE, Payload
 from vicinal.engine.spooling import ALIGNMENT, BLOCK_BYTES, KIND, Spool
 from vicinal.errors import Corruption
 from vicinal.model import Seqno
+from vicinal.storage import private
 from vicinal.storage.files import ComponentFile, ComponentWriter, Extent, Seal, sync_directory
 
 FOLDER = "payloads"
@@ -43,7 +44,7 @@ class Payloads:
     @classmethod
     def create(cls, folder: Path) -> None:
         """Make the folder for them in that of an index."""
-        (folder / FOLDER).mkdir()
+        private.make_folder(folder / FOLDER)
 
     def write(self, seqno: Seqno, payload: Payload) -> Seal:
         """Write a payload and fsync it; its name is durable after `sync`.

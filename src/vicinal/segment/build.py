@@ -28,7 +28,7 @@ from vicinal.segment.columns import Column, merged
 from vicinal.segment.ids import IdTable
 from vicinal.segment.segment import SegmentView
 from vicinal.segment.tail import TailView
-from vicinal.storage import files
+from vicinal.storage import files, private
 from vicinal.storage.files import ComponentFile, ComponentWriter, Seal
 
 CHUNK_ROWS = 4_096
@@ -175,7 +175,7 @@ def _write(
     final = layout.folder(segments, number)
     folder = _unfinished(final)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    private.make_folder(folder)
     row_count = len(metadata_offsets) - 1
     components = {
         layout.VALUES: _write_values(folder / layout.VALUES, values, row_count),

@@ -35,6 +35,11 @@ def secret_in(headers: Headers) -> str | None:
     return key.decode("latin-1")
 
 
+def needs_token(tokens: Tokens, config: ServerConfig) -> bool:
+    """Tell whether requests need a token."""
+    return config.require_token or tokens.are_needed()
+
+
 def authorize(
     headers: Headers,
     account: str,
@@ -57,9 +62,9 @@ def authorize(
         Forbidden: the token lacks the permission, or is for another account.
     """
     secret = secret_in(headers)
-    token, is_any = tokens.look(secret)
+    token, is_needed = tokens.look(secret)
     if token is None:
-        if not config.require_token and not is_any:
+        if not config.require_token and not is_needed:
             return None
         if secret is None:
             raise Unauthenticated(f"no token was sent; {_WAYS_IN}")

@@ -39,6 +39,7 @@ from numpy.typing import DTypeLike, NDArray
 from zlib_ng.zlib_ng import crc32
 
 from vicinal.errors import Corruption
+from vicinal.storage import private
 
 FORMAT_VERSION = 1
 BLOCK_BYTES = 1 << 14  # as each row that a cold query reads costs it a block or two
@@ -131,7 +132,8 @@ class ComponentWriter:
 
     def open(self) -> None:
         """Make the file."""
-        self._file: BinaryIO = self._path.open("x+b")
+        # Closed by `finish` or `abandon`.
+        self._file: BinaryIO = open(self._path, "x+b", opener=private.opener)  # noqa: SIM115
         try:
             self._write(_MAGIC)
         except OSError:

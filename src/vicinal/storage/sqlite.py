@@ -21,7 +21,7 @@ from pathlib import Path
 from zlib_ng.zlib_ng import crc32
 
 from vicinal.errors import Corruption, Unavailable
-from vicinal.storage import wal
+from vicinal.storage import private, wal
 
 Field = int | str | bytes | None
 
@@ -55,6 +55,7 @@ def open_database(path: Path, schema: str, *, create: bool = True) -> sqlite3.Co
         if not create and not (path.exists() and path.stat().st_size):
             raise Corruption(f"{path} is missing or empty")
         wal.check(path.with_name(path.name + "-wal"))
+        private.make_file(path)
         # A statement that is kept keeps the last values it was given, megabytes of vectors.
         connection = sqlite3.connect(
             path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=0

@@ -85,3 +85,39 @@ def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:
         assert "account id" in commands.fails("token", "create", "a", "--account", "a b")
         assert "no token has the id 'x'" in commands.fails("token", "revoke", "x")
         assert "Error: file" in commands.fails("token", "list", "--data", "file")
+
+
+def test_the_last_revocation_opens_nothing_and_disable_does_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    data = ("--data", str(tmp_path))
+    with in_thread(application(tmp_path), token="any") as server:
+        commands = Commands(server)
+        commands.ok("token", "create", "only", *data)
+        token_id = commands.ok("token", "list", *data).splitlines()[1].split()[0]
+
+        revoked = commands.run("token", "revoke", token_id, *data)
+
+        assert "Requests still need a token" in revoked.stderr
+        assert "vicinal token disable" in revoked.stderr
+        assert "the token is not known" in commands.fails("index", "list")
+        assert "until it is started again" in commands.run("token", "disable", *data).stderr
+        assert "the token is not known" in commands.fails("index", "list")
+
+    with in_thread(application(tmp_path), token="any") as server:
+        assert Commands(server).ok("index", "list") == ""
+
+
+def test_a_lost_database_is_named_and_can_be_made_again(tmp_path: Path) -> None:
+    data = ("--data", str(tmp_path))
+    with in_thread(application(tmp_path), token="any") as server:
+        commands = Commands(server)
+        commands.ok("token", "create", "old", *data)
+        for path in tmp_path.glob("tokens.db*"):
+            path.unlink()
+
+        assert "there have been tokens" in commands.fails("index", "list")
+        assert "there have been tokens" in commands.fails("token", "list", *data)
+        secret = commands.ok("token", "create", "new", *data).strip()
+
+        assert Commands(server, {"VICINAL_TOKEN": secret}).ok("index", "list") == ""
