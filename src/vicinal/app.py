@@ -235,6 +235,8 @@ def _server_config(settings: Settings) -> ServerConfig:
         version=importlib.metadata.version("vicinal"),
         limits=settings.wire_limits,
         require_token=settings.require_token or not settings.is_loopback,
+        allowed_origins=settings.allowed_origins,
+        allowed_hosts=(*settings.allowed_hosts, settings.host.lower()),
         account=settings.account,
         requests_max=settings.requests_max,
         body_bytes_in_flight_max=settings.body_bytes_in_flight_max,

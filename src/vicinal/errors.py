@@ -30,7 +30,8 @@
     │   ├── Unauthenticated       no token, or one that is not known
     │   │   ├── InvalidToken      the same, where tokens are asked about
     │   │   └── UnknownUser       the same, where users are
-    │   └── Forbidden             a token without the permission
+    │   ├── Forbidden             a token without the permission
+    │   └── ForeignHost, ForeignOrigin    a web page of another site, where no token is needed
     ├── Unavailable             try again later (overload, a locked directory, a poisoned index)
     │   └── Overloaded            too much work is queued already
     └── Corruption              bytes on disk are not what we wrote; stop, never guess
@@ -203,6 +204,14 @@ class UnknownUser(Unauthenticated):
 
 class Forbidden(Denied):
     """The token is known but lacks the permission."""
+
+
+class ForeignHost(Denied):
+    """The request calls the server by a name that is not known to be its own."""
+
+
+class ForeignOrigin(Denied):
+    """A web page of another site has sent the request, and that site is not allowed to."""
 
 
 class Unavailable(Error):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from vicinal import sites
 from vicinal.errors import InvalidInput
 from vicinal.limits import PROFILES, Limits
 
@@ -45,6 +46,7 @@ class _Rule:
     most: float
     choices: Names
     is_secret: bool
+    form: str
 
 
 def _rule(
@@ -54,8 +56,10 @@ def _rule(
     most: float = math.inf,
     choices: Sequence[str] = (),
     is_secret: bool = False,
+    form: str = "",
 ) -> dict[str, _Rule]:
-    return {"rule": _Rule(description, least, most, tuple(choices), is_secret)}
+    """Return a field's metadata; `form` is for one that its type does not tell."""
+    return {"rule": _Rule(description, least, most, tuple(choices), is_secret, form)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,17 @@ class Settings:
     require_token: bool = field(
         default=False,
         metadata=_rule("Ask for a known token on loopback too, even when none has been created."),
+    )
+    allowed_origins: Names = field(
+        default=(),
+        metadata=_rule("Web pages that may use the server: SCHEME://HOST[:PORT].", form="origins"),
+    )
+    allowed_hosts: Names = field(
+        default=(),
+        metadata=_rule(
+            "Names, beside those of loopback, that a server without tokens may be called by.",
+            form="hosts",
+        ),
     )
     account: str = field(
         default="local",
@@ -404,6 +419,14 @@ def _names(raw: object) -> Names:
     return tuple(_text(part) for part in parts)
 
 
+def _origins(raw: object) -> Names:
+    return tuple(sites.origin(each) for each in _names(raw))
+
+
+def _hosts(raw: object) -> Names:
+    return tuple(sites.host(each) for each in _names(raw))
+
+
 def _pairs(raw: object) -> Pairs:
     if isinstance(raw, dict):
         return tuple((_text(key), _text(each)) for key, each in raw.items())
@@ -421,6 +444,8 @@ _FORMS: dict[str, Callable[[object], object]] = {
     "folder": _folder,
     "list": _names,
     "mapping": _pairs,
+    "origins": _origins,
+    "hosts": _hosts,
 }
 
 _FORM_OF_TYPE: dict[object, str] = {
@@ -444,7 +469,7 @@ def _table() -> tuple[Setting, ...]:
         rows.append(
             Setting(
                 name=each.name,
-                form=_FORM_OF_TYPE[types[each.name]],
+                form=rule.form or _FORM_OF_TYPE[types[each.name]],
                 default=each.default,
                 description=rule.description,
                 least=rule.least,

@@ -100,6 +100,22 @@ def test_a_server_whose_last_token_is_revoked_starts_and_lets_nobody_in(tmp_path
         create(Settings(data=tmp_path, host="0.0.0.0"))
 
 
+def test_the_address_and_the_settings_say_which_names_and_pages_are_known(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, allowed_hosts=("box",), allowed_origins=("http://a",))
+    application = create(settings)
+    try:
+        for headers, status in (
+            ({"host": "box:1"}, 200),
+            ({"host": "127.0.0.1:1"}, 200),
+            ({"host": "other"}, 403),
+            ({"host": "box", "origin": "http://a"}, 200),
+            ({"host": "box", "origin": "http://b"}, 403),
+        ):
+            assert call(application.asgi, "GET", INDEXES, headers=headers).status == status
+    finally:
+        application.close()
+
+
 @pytest.mark.parametrize(
     ("host", "origin"),
     [

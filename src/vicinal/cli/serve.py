@@ -35,7 +35,7 @@ def _flag(row: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
         row.flag,
         row.name,
-        multiple=row.form in ("list", "mapping"),
+        multiple=row.form in ("list", "mapping", "origins", "hosts"),
         metavar="|".join(row.choices) or row.form.upper(),
         help=row.description + (f"  [default: {shown}]" if shown else ""),
     )

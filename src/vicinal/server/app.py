@@ -1,9 +1,9 @@
 """The ASGI application: every request's way in and out.
 
-    unwrapped? → route → caller let in → body read, bounded → handler → reply
-         │         │          │              │                 │          │
-         └─────────┴──────────┴── errors ────┴─────────────────┘          │
-                                     └──→ the form that the route's clients read
+    unwrapped? → route → site and caller let in → body read, bounded → handler → reply
+         │         │              │                  │                 │          │
+         └─────────┴──────────────┴──── errors ──────┴─────────────────┘          │
+                                           └──→ the form that the route's clients read
 
 Requests of remote bindings come wrapped in others, and are unwrapped before all else. One
 exit for answers, one for errors. A request that the client has abandoned gets neither and
@@ -12,6 +12,7 @@ leaves no trace: handlers change nothing before the whole body is there.
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from time import perf_counter
 
@@ -30,6 +31,7 @@ from vicinal.server.asgi import Receive, Scope, Send
 from vicinal.server.calls import Call, Exchange, Reply, Route, ServerConfig, Services
 from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
+from vicinal.server.origins import Origins
 from vicinal.server.paths import query_parameters
 from vicinal.server.routes import all_routes
 from vicinal.server.routing import Router
@@ -99,6 +101,7 @@ class App:
         self.routes = all_routes(services.config.version)
         self._router = Router(self.routes)
         self._meter = bodies.Meter(services.config.body_bytes_in_flight_max)
+        self._origins = Origins(services.config.allowed_origins, services.config.allowed_hosts)
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,6 +141,8 @@ class App:
         limit = self.services.limits.body_bytes_max
         if not exchange.is_body_read and bodies.must_close(exchange.headers, limit):
             reply = replace(reply, headers=(*reply.headers, _CLOSE))
+        if readable := self._origins.headers(scope["headers"]):
+            reply = replace(reply, headers=(*reply.headers, *readable))
         await respond.send(send, reply, with_body=exchange.method != "HEAD")
         self._done(exchange, reply.status, len(reply.body))
 
@@ -147,25 +152,22 @@ class App:
         logs.access(exchange, status, bytes_out, seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
-        path, query_string = self._asked(scope, exchange)
-        place = self._router.find(path)
-        exchange.allowed = place.allowed
-        route = place.routes.get("GET" if exchange.method == "HEAD" else exchange.method)
-        parameters = place.parameters
-        if route is not None:
-            exchange.route, exchange.form = route, route.form
-            if route.addressed is not None:
-                parameters = route.addressed(exchange.headers, self.services.config)
-        account = parameters.get("account_id", "")
-        if "account_id" in parameters and not _ACCOUNT.fullmatch(account):
-            raise RouteNotFound(path.decode("latin-1"))
+        preflight = self._origins.preflight(exchange.method, scope["headers"])
+        if preflight is not None:
+            self._check_origin(scope, exchange)
+            return Reply(b"", 204, preflight)
+        try:
+            route, parameters, query_string = self._placed(scope, exchange)
+        finally:
+            # Before any other problem, and in the form that is known by now.
+            self._check_origin(scope, exchange)
         if exchange.method == "OPTIONS":
-            return Reply(b"", 204, ((b"allow", place.allowed.encode()),))
+            return Reply(b"", 204, ((b"allow", exchange.allowed.encode()),))
         if route is None:
             raise MethodNotAllowed(exchange.method)
         call = Call(
             services=self.services,
-            account=account,
+            account=parameters.get("account_id", ""),
             parameters=parameters,
             query=query_parameters(query_string),
             headers=exchange.headers,
@@ -175,6 +177,31 @@ class App:
         if route.permission is None:
             return respond.wrapped(await route.handler(call), route.form)
         return await self._admitted(route, route.permission, call, exchange)
+
+    def _check_origin(self, scope: Scope, exchange: Exchange) -> None:
+        is_binding = exchange.form in (envelope.BINDING, envelope.BINDING_MODELS)
+        problem = self._origins.problem(scope, is_binding=is_binding)
+        services = self.services
+        if problem is not None and not auth.needs_token(services.tokens, services.config):
+            raise problem
+
+    def _placed(
+        self, scope: Scope, exchange: Exchange
+    ) -> tuple[Route | None, Mapping[str, str], bytes]:
+        """Return the route, None when the method is wrong, its parameters and the query string."""
+        path, query_string = self._asked(scope, exchange)
+        place = self._router.find(path)
+        exchange.allowed = place.allowed
+        exchange.form = next(iter(place.routes.values())).form
+        route = place.routes.get("GET" if exchange.method == "HEAD" else exchange.method)
+        parameters = place.parameters
+        if route is not None:
+            exchange.route, exchange.form = route, route.form
+            if route.addressed is not None:
+                parameters = route.addressed(exchange.headers, self.services.config)
+        if not _ACCOUNT.fullmatch(parameters.get("account_id", "none")):
+            raise RouteNotFound(path.decode("latin-1"))
+        return route, parameters, query_string
 
     def _asked(self, scope: Scope, exchange: Exchange) -> tuple[bytes, bytes]:
         """Return path and query string, those of the inner request when one is wrapped."""

@@ -36,6 +36,9 @@ class ServerConfig:
         version: Shown in the OpenAPI document.
         limits: Bounds on requests.
         require_token: Refuse requests without a token even when there are no tokens.
+        allowed_origins: Of web pages that may use the server, as browsers write them.
+        allowed_hosts: Names and addresses that the server may be called by beside those of
+            loopback, as `origins.name_in` returns them.
         account: The account that the account routes show to a token good for all.
         requests_max: Requests that may be under way; one more is answered 429.
         body_bytes_in_flight_max: Bytes of bodies that may be held at once, over all requests.
@@ -51,6 +54,8 @@ class ServerConfig:
     version: str = "0"
     limits: Limits = field(default_factory=Limits)
     require_token: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     account: str = "local"
     requests_max: int = 1_024
     body_bytes_in_flight_max: int = 512 * 1024 * 1024

@@ -84,6 +84,8 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
         errors.InvalidToken: Row(401, 1000, "Invalid API Token: %s"),
         errors.UnknownUser: Row(401, 9109, "Invalid access token: %s"),
         errors.Forbidden: Row(403, 10000, "Authentication error: %s"),
+        errors.ForeignHost: Row(403, 40087),  # ours
+        errors.ForeignOrigin: Row(403, 40088),  # ours
         errors.Unavailable: Row(503, 40097),  # ours
         errors.Overloaded: Row(429, 40041, "Too Many Requests: %s"),
         errors.Corruption: Row(500, 40098),  # ours

@@ -234,7 +234,7 @@ def test_a_request_under_way_is_finished_after_the_signal(tmp_path: Path) -> Non
         port = int(server.origin.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             connection.sendall(
-                b"POST /client/v4/accounts/local/vectorize/v2/indexes HTTP/1.1\r\nHost: x\r\n"
+                b"POST /client/v4/accounts/local/vectorize/v2/indexes HTTP/1.1\r\nHost: [::1]\r\n"
                 b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
             )
             assert connection.recv(1000).startswith(b"HTTP/1.1 100")  # it is being read

@@ -1,0 +1,39 @@
+"""One headless Chromium for the whole test session, which shows the pages of attackers."""
+
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+REBOUND = "evil.example"
+"""A name whose address is this machine's, as after DNS rebinding."""
+
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs PyPI's playwright, which is not installed"
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("needs chromium, which is not on the PATH")
+    with playwright.sync_playwright() as running:
+        launched: Browser = running.chromium.launch(
+            executable_path=chromium, headless=True, args=_ARGUMENTS
+        )
+        yield launched
+        launched.close()
