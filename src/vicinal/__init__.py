@@ -13,10 +13,8 @@ process:
 """
 
 import os
-from pathlib import Path
 
-from vicinal.binding import Columns, Database, Match, Matches, Vector, Vectorize
-from vicinal.errors import InvalidInput
+from vicinal.binding import Columns, Database, Match, Matches, Vector, Vectorize, arguments
 from vicinal.limits import PROFILES
 
 __all__ = ["open", "Database", "Vectorize", "Vector", "Columns", "Match", "Matches"]
@@ -27,21 +25,19 @@ def open(path: str | os.PathLike[str], *, account: str = "local", limits: str = 
 
     Args:
         path: The folder; the one of ``vicinal serve --data`` while no server has it open.
-        account: Whose indexes.
+        account: Whose indexes: 1 to 32 letters, digits, dashes and underscores.
         limits: The profile that calls are held to; ``cloudflare`` refuses what the hosted
             service refuses.
 
     Raises:
         Unavailable: another process has it open.
         Corruption: its catalog is damaged.
-        InvalidInput: there is no such profile.
+        InvalidInput: there is no such profile, or path or account cannot be.
     """
     # Imported here: the command line, which imports this package, seldom needs an engine.
     from vicinal.engine.embedded import EmbeddedEngine
     from vicinal.engine.options import EngineOptions
 
-    if limits not in PROFILES:
-        raise InvalidInput(f"limits {limits!r} is none of {', '.join(PROFILES)}")
-    bounds = PROFILES[limits]
-    engine = EmbeddedEngine.open(Path(path), EngineOptions(limits=bounds))
-    return Database(engine, account, bounds)
+    bounds, owner = PROFILES[arguments.profile(limits)], arguments.account(account)
+    engine = EmbeddedEngine.open(arguments.folder(path), EngineOptions(limits=bounds))
+    return Database(engine, owner, bounds)

@@ -6,7 +6,10 @@ A profile is chosen by a setting and printed by ``vicinal limits``. Nothing else
 package writes one of these numbers down.
 """
 
+import re
 from dataclasses import dataclass, fields, replace
+
+ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")  # API schema: at most 32 characters; the rest ours
 
 
 @dataclass(frozen=True, slots=True)

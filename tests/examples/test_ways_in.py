@@ -183,6 +183,12 @@ def test_a_second_worker(reader: Reader) -> None:
     assert node_20.asks(f"{command.strip()} --ip 127.0.0.1 --port {port}", port) == "a"
 
 
+def test_python_without_a_server(reader: Reader) -> None:
+    reader.copies("Python, without a server")
+
+    assert reader.runs("python load.py") == "7 250000"
+
+
 def test_the_fixture_of_pytest(reader: Reader) -> None:
     reader.copies("pytest")
 

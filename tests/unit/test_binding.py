@@ -1,6 +1,7 @@
 """The binding in Python does what the binding in a Worker does, and is held to its rules."""
 
 import doctest
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import vicinal
 from tests.support.model_engine import ModelEngine
 from vicinal import binding
 from vicinal.binding import Columns, Database, Vector, Vectorize
+from vicinal.engine.embedded import EmbeddedEngine
+from vicinal.engine.options import EngineOptions
 from vicinal.errors import (
     BadBody,
     BadFilter,
@@ -28,6 +31,7 @@ from vicinal.errors import (
     InvalidInput,
     MetadataIndexNotFound,
     MetadataTooLarge,
+    Overloaded,
     TooManyIds,
     TooManyVectors,
     Unavailable,
@@ -38,6 +42,7 @@ from vicinal.model import Metric
 
 X, Y, Z = [1, 0, 0], [0, 1, 0], [0, 0, 1]
 ONE = np.int8(1)
+RECORDS = importlib.import_module("vicinal.binding.records")  # the package has a function so named
 
 
 @pytest.fixture(params=["model", "embedded"])
@@ -154,7 +159,7 @@ def test_a_deleted_vector_is_gone_and_unknown_ids_are_ignored(docs: Vectorize) -
     assert docs.get_by_ids(["a"]) == []
 
 
-def test_query_by_id_finds_the_vector_itself_first_and_nothing_for_an_unknown_id(
+def test_query_by_id_finds_the_vector_itself_and_its_neighbours_and_nothing_for_an_unknown_id(
     docs: Vectorize,
 ) -> None:
     docs.upsert([record("a", X), record("b", [1, 1, 0]), record("c", Y)], wait=True)
@@ -401,7 +406,7 @@ def test_the_examples_in_docstrings_run(
 def test_the_examples_in_docstrings_are_well_typed(tmp_path: Path) -> None:
     examples = [
         example.source
-        for module in (vicinal, binding)
+        for module in (vicinal, binding, RECORDS)
         for test in doctest.DocTestFinder().find(module)
         for example in test.examples
     ]
@@ -416,3 +421,48 @@ def test_the_examples_in_docstrings_are_well_typed(tmp_path: Path) -> None:
     )
 
     assert checked.returncode == 0, checked.stdout
+
+
+def test_query_by_id_gives_the_vector_no_place_that_its_score_does_not(database: Database) -> None:
+    same = database.create_index("same", dimensions=3, metric="cosine")
+    same.upsert([record(id_) for id_ in "cab"], wait=True)
+    longer = database.create_index("longer", dimensions=3, metric="dot-product")
+    longer.upsert([record("a", X), record("b", [2, 0, 0])], wait=True)
+
+    assert [match.id for match in same.query_by_id("b").matches] == ["a", "b", "c"]
+    assert [match.id for match in longer.query_by_id("a").matches] == ["b", "a"]
+
+
+def test_loading_faster_than_tails_are_sealed_waits_instead_of_raising(tmp_path: Path) -> None:
+    limits = PROFILES["open"]
+    options = EngineOptions(limits, tail_rows_max=50, tails_max=1, queue_bytes_max=4_000)
+    with Database(EmbeddedEngine.open(tmp_path / "data", options), "local", limits) as database:
+        docs = database.create_index("docs", dimensions=3, metric="cosine")
+
+        for start in range(0, 3_000, 100):
+            ids = [str(number) for number in range(start, start + 100)]
+            docs.upsert(Columns(ids, np.ones((100, 3))), wait=True)
+
+        assert docs.describe().vector_count == 3_000
+
+
+def test_a_write_that_may_not_wait_is_refused_when_there_is_no_room(tmp_path: Path) -> None:
+    limits = PROFILES["open"]
+    options = EngineOptions(limits, queue_bytes_max=1_000, visibility_delay_s=1000.0)
+    with Database(EmbeddedEngine.open(tmp_path / "data", options), "local", limits) as database:
+        docs = database.create_index("docs", dimensions=3, metric="cosine")
+        docs.delete_by_ids(["x" * 900])
+
+        with pytest.raises(Overloaded, match="1000 are allowed"):
+            docs.delete_by_ids(["y" * 900], timeout_s=0.01)
+        with pytest.raises(Overloaded):
+            docs.upsert([record("y" * 64)] * 20, timeout_s=0)
+
+
+def test_the_examples_of_columns_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    result = doctest.testmod(RECORDS)
+
+    assert result.attempted >= 5
+    assert result.failed == 0

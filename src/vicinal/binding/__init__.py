@@ -2,22 +2,23 @@
 
 `Vectorize` has the methods that ``env.VECTORIZE`` has in a Worker, under Python names;
 `Database` is what holds indexes. What is refused is what the server refuses, in the same
-words, because the same rules are asked (`wire.requests`, `wire.vectors`); `records` turns
-Python objects into what those read. Nothing here knows which engine it drives.
+words, because the same rules are asked (`wire.requests`, `wire.vectors`); `arguments` and
+`records` turn Python objects into what those take, or refuse them. Nothing here knows which
+engine it drives.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
 from vicinal import metadata
+from vicinal.binding import arguments
 from vicinal.binding.records import Columns, Vector, Vectors, numbers, plain, records
 from vicinal.engine.base import Engine
-from vicinal.errors import BadBody, BadFilter, InvalidInput, Unavailable
+from vicinal.errors import BadBody, BadFilter, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -44,8 +45,6 @@ from vicinal.wire.vectors import batch
 __all__ = ["Columns", "Database", "Match", "Matches", "Vector", "Vectorize", "Vectors"]
 
 VISIBLE_WITHIN_S = 60.0
-
-_E = TypeVar("_E", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,14 @@ class Vectorize:
     """One index. Got from `Database.index` or `Database.create_index`.
 
     Writes return when they are durable; queries see them a few milliseconds later, or,
-    with ``wait=True``, as soon as the write returns. All methods may be called from any
-    thread. Besides what each names, all raise `IndexNotFound` when the index has been
-    deleted, and `Unavailable` or `Corruption` when its files fail.
+    with ``wait=True``, as soon as the write returns. A write for which there is no room yet,
+    because others came faster than they can be stored for good, waits for it: up to
+    `timeout_s` seconds and then raises `Overloaded`, with nothing written; without a
+    `timeout_s` as long as it takes. All methods may be called from any thread.
+
+    Besides what each names, all raise `InvalidInput` for an argument of a wrong type (NumPy's
+    integers, floats, booleans and strings are taken for Python's), `IndexNotFound` when the
+    index has been deleted, and `Unavailable` or `Corruption` when its files fail.
 
     >>> import numpy as np
     >>> import vicinal
@@ -116,32 +120,41 @@ class Vectorize:
         """Return what queries see: how many vectors, and up to which mutation."""
         return self._engine.status(self._address)
 
-    def insert(self, vectors: Vectors, *, wait: bool = False) -> Accepted:
+    def insert(
+        self, vectors: Vectors, *, wait: bool = False, timeout_s: float | None = None
+    ) -> Accepted:
         """Add vectors whose id is new; the first of a repeated id wins.
 
         Raises:
             InvalidInput: a vector breaks a rule (`BadRecord`, `WrongDimensions`, ...). The
                 message names the first that does; nothing is stored.
-            Overloaded: too much is queued.
+            TooManyVectors: there are more than one call may bring, 100,000 under the limits
+                ``open``.
+            Overloaded: there was no room for `timeout_s` seconds.
         """
-        return self._write(Insert(self._batch(vectors)), wait=wait)
+        return self._write(Insert(self._batch(vectors)), wait, timeout_s)
 
-    def upsert(self, vectors: Vectors, *, wait: bool = False) -> Accepted:
+    def upsert(
+        self, vectors: Vectors, *, wait: bool = False, timeout_s: float | None = None
+    ) -> Accepted:
         """Add vectors, replacing those whose id is there; the last of a repeated id wins.
 
         Raises:
-            InvalidInput, Overloaded: as `insert`.
+            InvalidInput, TooManyVectors, Overloaded: as `insert`.
         """
-        return self._write(Upsert(self._batch(vectors)), wait=wait)
+        return self._write(Upsert(self._batch(vectors)), wait, timeout_s)
 
-    def delete_by_ids(self, ids: Sequence[str], *, wait: bool = False) -> Accepted:
+    def delete_by_ids(
+        self, ids: Sequence[str], *, wait: bool = False, timeout_s: float | None = None
+    ) -> Accepted:
         """Remove vectors; unknown ids are ignored.
 
         Raises:
             TooManyIds: there are more than one call may name.
             BadBody: they are not a sequence of strings.
         """
-        return self._write(Delete(_ids(ids, self._limits.delete_ids_max)), wait=wait)
+        named = arguments.ids(ids, self._limits.delete_ids_max)
+        return self._write(Delete(named), wait, timeout_s)
 
     def query(
         self,
@@ -169,7 +182,7 @@ class Vectorize:
             InvalidInput: the vector, `top_k`, the filter or another argument cannot be.
         """
         asked = _request(top_k, None, namespace, filter, return_values, return_metadata)
-        return self._matches(asked, numbers(vector), effort)
+        return self._matches(asked, numbers(vector, "vector", BadBody), effort)
 
     def query_by_id(
         self,
@@ -182,10 +195,13 @@ class Vectorize:
         return_metadata: str | bool = "none",
         effort: Effort | str | None = None,
     ) -> Matches:
-        """Return the vectors nearest to a stored one, itself first; none if it is unknown.
+        """Return the vectors nearest to a stored one; none if it is unknown.
 
+        The vector itself is one of them. Those that score the same are in the order of their
+        ids, and by dot-product longer ones score more, so it need not be the first.
         Arguments and errors are those of `query`.
         """
+        vector_id = arguments.text(vector_id, "vector_id")
         asked = _request(top_k, vector_id, namespace, filter, return_values, return_metadata)
         return self._matches(asked, None, effort)
 
@@ -196,7 +212,7 @@ class Vectorize:
             TooManyIds: there are more than one call may name.
             BadBody: they are not a sequence of strings.
         """
-        asked = _ids(ids, self._limits.get_ids_max)
+        asked = arguments.ids(ids, self._limits.get_ids_max)
         return [
             Vector(each.id, each.values, each.namespace, _document(each.metadata))
             for each in self._engine.get(self._address, asked)
@@ -211,9 +227,11 @@ class Vectorize:
         Raises:
             BadParameter: `count` is out of range.
             BadCursor: the cursor is unknown, of another index, or expired.
+            Overloaded: listings that nobody has finished hold as much memory as they may.
         """
-        text = None if count is None else str(count)
-        asked = requests.list_parameters(text, cursor, self._limits)
+        number = arguments.optional_integer(count, "count")
+        text = None if number is None else str(number)
+        asked = requests.list_parameters(text, arguments.cursor(cursor), self._limits)
         return self._engine.list(self._address, asked.count, asked.cursor)
 
     def create_metadata_index(
@@ -223,6 +241,7 @@ class Vectorize:
         *,
         backfill: bool = False,
         wait: bool = False,
+        timeout_s: float | None = None,
     ) -> Accepted:
         """Let filters name a property, of vectors written from now on.
 
@@ -231,34 +250,45 @@ class Vectorize:
             index_type: ``string``, ``number`` or ``boolean``.
             backfill: Index the vectors already stored, too.
             wait: Return when it is visible.
+            timeout_s: As for all writes.
 
         Raises:
             InvalidInput: no filter could name the property, or the type is unknown.
             LimitExceeded: there are as many as there may be.
         """
         request = shapes.CreateMetadataIndexRequest(
-            property_name, _member(IndexType, index_type, "index_type"), backfill
+            arguments.text(property_name, "property_name"),
+            arguments.member(IndexType, index_type, "index_type"),
+            arguments.boolean(backfill, "backfill"),
         )
-        return self._write(requests.checked_metadata_index(request, self._limits), wait=wait)
+        mutation = requests.checked_metadata_index(request, self._limits)
+        return self._write(mutation, wait, timeout_s)
 
     def list_metadata_indexes(self) -> Sequence[MetadataIndex]:
         """Return the metadata indexes, oldest first."""
         return self._engine.list_metadata_indexes(self._address)
 
-    def delete_metadata_index(self, property_name: str, *, wait: bool = False) -> Accepted:
+    def delete_metadata_index(
+        self, property_name: str, *, wait: bool = False, timeout_s: float | None = None
+    ) -> Accepted:
         """Forget a metadata index.
 
         Raises:
             MetadataIndexNotFound: there is none on this property.
         """
-        return self._write(DropMetadataIndex(property_name), wait=wait)
+        mutation = DropMetadataIndex(arguments.text(property_name, "property_name"))
+        return self._write(mutation, wait, timeout_s)
 
     def _batch(self, vectors: Vectors) -> VectorBatch:
         return batch(records(vectors), self._dimensions, self._limits)
 
-    def _write(self, mutation: Mutation, *, wait: bool) -> Accepted:
-        accepted = self._engine.append(self._address, mutation).result()
-        if wait and not self._engine.wait_applied(self._address, accepted.seqno, VISIBLE_WITHIN_S):
+    def _write(self, mutation: Mutation, wait: bool, timeout_s: float | None) -> Accepted:
+        is_to_wait = arguments.boolean(wait, "wait")
+        wait_s = arguments.seconds(timeout_s, "timeout_s")
+        accepted = self._engine.append(self._address, mutation, wait_s=wait_s).result()
+        if is_to_wait and not self._engine.wait_applied(
+            self._address, accepted.seqno, VISIBLE_WITHIN_S
+        ):
             raise Unavailable(
                 f"mutation {accepted.mutation_id} is durable but not visible after "
                 f"{VISIBLE_WITHIN_S:g} seconds"
@@ -269,8 +299,7 @@ class Vectorize:
         self, request: shapes.QueryRequest, vector: object, effort: Effort | str | None
     ) -> Matches:
         asked = requests.checked_query(request, vector, self._dimensions, self._limits)
-        if effort is not None:
-            asked = replace(asked, effort=_member(Effort, effort, "effort"))
+        asked = replace(asked, effort=arguments.optional_member(Effort, effort, "effort"))
         result = self._engine.query(self._address, asked)
         has_metadata = asked.return_metadata is not MetadataLevel.NONE
         return Matches(
@@ -313,15 +342,20 @@ class Database:
         Raises:
             IndexExists: the name is taken.
             BadIndexConfig: name, dimensions, metric or preset that cannot be.
+            InvalidInput: an argument is of a wrong type.
             LimitExceeded: there are as many indexes as there may be.
         """
         config = shapes.IndexConfigRequest(
-            dimensions,
-            None if metric is None else _member(Metric, metric, "metric"),
-            preset,
-            None if effort is None else _member(Effort, effort, "effort"),
+            arguments.optional_integer(dimensions, "dimensions"),
+            arguments.optional_member(Metric, metric, "metric"),
+            arguments.optional_text(preset, "preset"),
+            arguments.optional_member(Effort, effort, "effort"),
         )
-        request = shapes.CreateIndexRequest(name, config, description)
+        request = shapes.CreateIndexRequest(
+            arguments.text(name, "name"),
+            config,
+            arguments.optional_text(description, "description"),
+        )
         made = requests.checked_index(request, self._limits)
         self._engine.create_index(self._address(made.name), made.config, made.description)
         return self.index(made.name)
@@ -362,7 +396,7 @@ class Database:
         self.close()
 
     def _address(self, name: str) -> IndexAddress:
-        return IndexAddress(self._account, name)
+        return IndexAddress(self._account, arguments.text(name, "name"))
 
 
 def _request(
@@ -373,40 +407,14 @@ def _request(
     return_values: bool,
     return_metadata: str | bool,
 ) -> shapes.QueryRequest:
-    levels = {False: MetadataLevel.NONE, True: MetadataLevel.ALL}
-    level = (
-        levels[return_metadata]
-        if isinstance(return_metadata, bool)
-        else _member(MetadataLevel, return_metadata, "return_metadata")
-    )
     return shapes.QueryRequest(
         vector_id=vector_id,
-        top_k=top_k,
-        return_values=return_values,
-        return_metadata=level.value,
-        namespace=namespace,
+        top_k=None if top_k is None else arguments.number(top_k, "top_k"),
+        return_values=arguments.boolean(return_values, "return_values"),
+        return_metadata=arguments.level(return_metadata).value,
+        namespace=arguments.optional_text(namespace, "namespace"),
         filter=None if filter_ is None else plain(filter_, "filter", BadFilter),
     )
-
-
-def _ids(ids: Sequence[str], ids_max: int) -> list[str]:
-    if isinstance(ids, str):
-        raise BadBody(f"ids: expected a sequence of strings, got the string {ids!r}")
-    found: list[str] = plain(list(ids), "ids", BadBody)
-    for place, each in enumerate(found):
-        if not isinstance(each, str):
-            raise BadBody(f"ids[{place}]: expected a string, got {metadata.kind(each)}")
-    requests.check_count(found, ids_max)
-    return found
-
-
-def _member(kind: type[_E], value: str, name: str) -> _E:
-    """Return the member of an enumeration that `value` spells."""
-    try:
-        return kind(value)
-    except ValueError:
-        choices = ", ".join(each.value for each in kind)
-        raise InvalidInput(f"{name} {value!r} is none of {choices}") from None
 
 
 def _document(blob: bytes | None) -> dict[str, Any] | None:

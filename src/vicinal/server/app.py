@@ -11,7 +11,6 @@ leaves no trace: handlers change nothing before the whole body is there.
 """
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from time import perf_counter
@@ -26,6 +25,7 @@ from vicinal.errors import (
     RouteNotFound,
     Unavailable,
 )
+from vicinal.limits import ACCOUNT_ID
 from vicinal.server import auth, bodies, logs, remote_proxy, remote_session, respond
 from vicinal.server.asgi import Receive, Scope, Send
 from vicinal.server.calls import Call, Exchange, Reply, Route, ServerConfig, Services
@@ -44,8 +44,6 @@ from vicinal.tokens import Permission, Tokens
 from vicinal.wire import codes, envelope
 
 _log = logging.getLogger("vicinal.server")
-
-_ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 _CLOSE = (b"connection", b"close")
 _CLIENT_CLOSED = 499  # nginx's; for the log only, nothing is sent
@@ -199,7 +197,7 @@ class App:
             exchange.route, exchange.form = route, route.form
             if route.addressed is not None:
                 parameters = route.addressed(exchange.headers, self.services.config)
-        if not _ACCOUNT.fullmatch(parameters.get("account_id", "none")):
+        if not ACCOUNT_ID.fullmatch(parameters.get("account_id", "none")):
             raise RouteNotFound(path.decode("latin-1"))
         return route, parameters, query_string
 
