@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "binding": BASE | {"engine.base", "wire"},
     "app": BASE | {"settings", "tokens", "d1", "engine", "storage", "embeddings", "wire",
                    "server", "ann.pool", "open_files"},
-    "cli": BASE | {"settings", "tokens", "embeddings", "wire", "app", "binding", "storage",
+    "cli": BASE | {"settings", "tokens", "d1", "embeddings", "wire", "app", "binding", "storage",
                    "segment", "engine", "ann.library", "open_files"},
 }  # fmt: skip
 """Package or module -> what it may import besides itself. Prefixes cover what is inside."""

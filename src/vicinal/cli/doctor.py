@@ -10,6 +10,7 @@ import platform
 import shutil
 import socket
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from vicinal.ann.library import library
 from vicinal.cli import show
 from vicinal.cli.demo import MODEL
 from vicinal.cli.serve import config_option
+from vicinal.d1 import Databases
+from vicinal.model import SqlStatement
 from vicinal.open_files import connections_max, most_files
 from vicinal.settings import TOKENS_FILE, Settings, load
 from vicinal.tokens import MARK, Tokens
@@ -76,6 +79,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     )
     yield _compiled("search", is_built=library() is not None, cost="queries take twice as long")
     yield _compiled("reading", is_built=lines.is_built(), cost="many vectors are taken in slower")
+    yield _sql()
     yield _data_folder(settings.data)
     yield _disk(settings.data)
     yield _port(settings)
@@ -89,6 +93,19 @@ def _compiled(what: str, *, is_built: bool, cost: str) -> Finding:
         return Finding(f"compiled {what}", Verdict.OK, "built")
     advice = f"not built, so {cost}; install a C compiler, then vicinal again"
     return Finding(f"compiled {what}", Verdict.WARNING, advice)
+
+
+def _sql() -> Finding:
+    """Run a statement as the server would, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        databases = Databases(Path(folder))
+        try:
+            databases.run("a", "b", [SqlStatement("CREATE VIRTUAL TABLE t USING fts5(x)")])
+        except errors.Error as error:
+            return Finding("sql databases", Verdict.WARNING, f"do not work here: {error}")
+        finally:
+            databases.stop()
+    return Finding("sql databases", Verdict.OK, "a process runs statements, FTS5 is there")
 
 
 def _data_folder(folder: Path) -> Finding:

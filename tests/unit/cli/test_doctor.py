@@ -1,6 +1,7 @@
 """``vicinal doctor`` finds what would keep a server from working, and changes nothing."""
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,12 @@ def test_a_damaged_token_database_is_a_problem() -> None:
 
     assert result.exit_code == 1
     assert "tokens.db is damaged" in verdict(result, "tokens")
+
+
+def test_whether_sql_databases_work_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        verdict(examine(), "sql databases") == "ok       a process runs statements, FTS5 is there"
+    )
+
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert verdict(examine(), "sql databases").startswith("warning  do not work here: a process")
