@@ -414,6 +414,33 @@ def with_client(served: Served, work: Callable[[AsyncCloudflare], Awaitable[None
     asyncio.run(main())
 
 
+def test_sql_databases_are_used_listed_and_told_of(
+    client: Cloudflare, account: str, name: str
+) -> None:
+    databases = client.d1.database
+    with pytest.raises(cloudflare.NotFoundError):
+        databases.get(name, account_id=account)
+
+    (made,) = databases.query(
+        name,
+        account_id=account,
+        sql="create virtual table texts using fts5(text); insert into texts values ('hello')",
+    ).result[:1]
+    assert made.success is True
+    (found,) = databases.raw(
+        name, account_id=account, sql="select text from texts where texts match ?", params=["hello"]
+    ).result
+    assert found.results is not None
+    assert (found.results.columns, found.results.rows) == (["text"], [["hello"]])
+
+    (listed,) = databases.list(account_id=account, name=name)
+    told = databases.get(name, account_id=account)
+    assert (listed.uuid, listed.name, listed.version) == (name, name, "production")
+    assert (told.uuid, told.created_at) == (name, listed.created_at)
+    assert isinstance(told.created_at, datetime)
+    assert told.file_size
+
+
 def test_the_async_client_does_the_same(served: Served, account: str, name: str) -> None:
     async def work(client: AsyncCloudflare) -> None:
         indexes: Indexes = client.vectorize.indexes

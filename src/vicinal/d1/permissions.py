@@ -58,7 +58,7 @@ FUNCTIONS = frozenset(
 MODULES = frozenset(("fts5", "fts5vocab"))
 """Virtual tables that can be made."""
 
-TABLE_FUNCTIONS = frozenset(("json_each", "json_tree"))
+TABLE_FUNCTIONS = frozenset(("json_each", "json_tree", "jsonb_each", "jsonb_tree"))
 """Virtual tables that are there without being made, beside those of allowed pragmas."""
 
 PRAGMAS = frozenset(

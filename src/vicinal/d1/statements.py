@@ -30,6 +30,7 @@ _ARRAY32 = 0xDD  # MessagePack's array with a length of 32 bits
 _ROW_BYTES = 5  # what a row and a value take beside their contents, at most
 _VALUE_BYTES = 9
 _encode = msgspec.msgpack.Encoder().encode
+_json = msgspec.json.Encoder().encode
 
 
 def run(folder: Path, call: Call, before_commit: Callable[[Results], None]) -> None:
@@ -121,7 +122,7 @@ def _result(
     except OverflowError:
         raise BadStatement("an integer parameter has more than 64 bits") from None
     columns = [column[0] for column in cursor.description or ()]
-    names = sum(len(name.encode()) + _VALUE_BYTES for name in columns)
+    names = sum(map(_size, columns))
     rows, count, size = bytearray(), 0, names
     for row in cursor:
         count += 1
@@ -146,7 +147,11 @@ def _result(
 
 
 def _size(value: Value) -> int:
-    return len(value) + _VALUE_BYTES if isinstance(value, str | bytes) else _VALUE_BYTES
+    """Return what a value takes in the answer; a blob as it is, though each byte is a number."""
+    if isinstance(value, str):
+        # Control characters take six bytes each there.
+        return len(_json(value)) + _VALUE_BYTES
+    return len(value) + _VALUE_BYTES if isinstance(value, bytes) else _VALUE_BYTES
 
 
 def _split(statements: list[Statement]) -> Iterator[Statement]:

@@ -266,6 +266,15 @@ def test_what_is_at_the_bounds_is_run(databases: Databases) -> None:
     assert [len(each) for each in large.rows[0] if isinstance(each, bytes)] == [2_000_000] * 16
 
 
+def test_a_text_counts_as_long_as_it_is_in_the_answer(databases: Databases) -> None:
+    # A megabyte of a control character is six in JSON.
+    control = "select replace(hex(zeroblob(500000)), '0', char(1)) from r"
+
+    assert len(run(databases, ROWS.format(count=5) + control)[0].rows) == 5
+    with pytest.raises(BadStatement, match="more than 33554432 bytes"):
+        run(databases, ROWS.format(count=6) + control)
+
+
 def test_parameters_of_a_call_are_bounded(databases: Databases) -> None:
     one = SqlStatement("select length(?)", ["x" * 2_000_000])
 
