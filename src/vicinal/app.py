@@ -33,10 +33,12 @@ from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput, Unavailable
+from vicinal.generation.base import Names
 from vicinal.open_files import connections_max, raise_limit
 from vicinal.server import logs, websocket
 from vicinal.server.app import App, build
 from vicinal.server.calls import ServerConfig
+from vicinal.server.generation import GenerationConfig, Generator
 from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.storage import private
 from vicinal.tokens import Tokens
@@ -120,13 +122,14 @@ def _create(settings: Settings) -> Application:
         opened.callback(tokens.close)
         engine = EmbeddedEngine.open(settings.data, _engine_options(settings))
         opened.callback(engine.close)
+        generator = _generator(settings)
         embedder = open_embedder(settings)
         opened.callback(embedder.close)
         databases = Databases(settings.data / "d1")
         pool = SearchPool.of_this_machine()
         if pool is not None:
             opened.callback(pool.close)
-        asgi = build(engine, embedder, tokens, databases, _server_config(settings), pool)
+        asgi = build(engine, embedder, tokens, databases, _server_config(settings), pool, generator)
         opened.pop_all()
     return Application(asgi, engine, embedder, tokens, pool, own_token, needs_token)
 
@@ -242,6 +245,22 @@ def _server_config(settings: Settings) -> ServerConfig:
         body_bytes_in_flight_max=settings.body_bytes_in_flight_max,
         threads=settings.query_threads or _cores(),
         embedding_queue_max=settings.embedding_queue_max,
+    )
+
+
+def _generator(settings: Settings) -> Generator | None:
+    """Return who passes requests for text on, None when nobody does; nothing is asked yet."""
+    if settings.generation_url is None:
+        return None
+    return Generator(
+        GenerationConfig(
+            url=settings.generation_url,
+            key=settings.generation_key,
+            names=Names(dict(settings.generation_models)),
+            requests_max=settings.generation_requests_max,
+            idle_s=settings.generation_idle_s,
+            whole_s=settings.generation_timeout_s,
+        )
     )
 
 

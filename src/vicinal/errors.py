@@ -20,7 +20,9 @@
     │   ├── BadStatement          SQL that SQLite refuses, or beyond a bound
     │   ├── UnknownSession        a remote session that is over, or was before a restart
     │   ├── BadEmbeddingInput     an embedding request outside what the models take
-    │   └── BadEmbeddingBody      the body of one that is not JSON at all
+    │   ├── BadEmbeddingBody      the body of one that is not JSON at all
+    │   ├── BadGenerationInput    a request for text outside what can be passed on
+    │   └── BadGenerationBody     the body of one that is not JSON at all
     ├── NotFound                a named thing does not exist
     │   ├── IndexNotFound, MetadataIndexNotFound, ModelNotFound, DatabaseNotFound
     │   └── RouteNotFound, MethodNotAllowed
@@ -33,7 +35,8 @@
     │   ├── Forbidden             a token without the permission
     │   └── ForeignHost, ForeignOrigin    a web page of another site, where no token is needed
     ├── Unavailable             try again later (overload, a locked directory, a poisoned index)
-    │   └── Overloaded            too much work is queued already
+    │   ├── Overloaded            too much work is queued already
+    │   └── GenerationFailed      the service that generates text fails
     └── Corruption              bytes on disk are not what we wrote; stop, never guess
 
 Errors say what happened, with the value, the bound and the place; never which HTTP
@@ -139,6 +142,14 @@ class BadEmbeddingBody(InvalidInput):
     """The body of an embedding request does not parse as JSON."""
 
 
+class BadGenerationInput(InvalidInput):
+    """A request for text does not match what can be passed on, or the service refuses it."""
+
+
+class BadGenerationBody(InvalidInput):
+    """The body of a request for text does not parse as JSON."""
+
+
 class NotFound(Error):
     """A named thing does not exist."""
 
@@ -229,6 +240,10 @@ class Unavailable(Error):
 
 class Overloaded(Unavailable):
     """More work is queued than memory is reserved for."""
+
+
+class GenerationFailed(Unavailable):
+    """The service that generates text cannot be reached, fails, or answers with nonsense."""
 
 
 class Corruption(Error):

@@ -47,6 +47,7 @@ class Limits:
     namespaces_per_index_max: int | None = 50_000
     vectors_per_index_max: int | None = 20_000_000  # since 2026-08-04
     texts_per_embedding_max: int = 100  # model pages
+    generation_body_bytes_max: int = 16 * 1024 * 1024  # ours: the longest contexts, and pictures
 
 
 _CLOUDFLARE = Limits()

@@ -151,6 +151,31 @@ class Settings:
     embedding_models: Pairs = field(
         default=(), metadata=_rule("Names that models have at `embedding_url`, as MODEL=NAME.")
     )
+    generation_url: str | None = field(
+        default=None,
+        metadata=_rule("Base URL of an OpenAI-compatible service that generates text."),
+    )
+    generation_key: str | None = field(
+        default=None, metadata=_rule("Bearer token for `generation_url`.", is_secret=True)
+    )
+    generation_models: Pairs = field(
+        default=(),
+        metadata=_rule("Names of models at `generation_url`, as MODEL=NAME; `*` is every other."),
+    )
+    generation_requests_max: int = field(
+        default=32,
+        metadata=_rule(
+            "Requests for text under way; more are answered 429.", least=1, most=100_000
+        ),
+    )
+    generation_idle_s: float = field(
+        default=120.0,
+        metadata=_rule("Seconds that `generation_url` may be silent.", least=0.1, most=86_400),
+    )
+    generation_timeout_s: float = field(
+        default=600.0,
+        metadata=_rule("Seconds that one generated text may take.", least=0.1, most=86_400),
+    )
     visibility_delay_s: float = field(
         default=0.0,
         metadata=_rule(

@@ -16,6 +16,7 @@ from vicinal.engine.base import Engine
 from vicinal.server.app import App, build
 from vicinal.server.asgi import Event
 from vicinal.server.calls import ServerConfig
+from vicinal.server.generation import Generator
 from vicinal.tokens import Tokens
 
 INDEXES = "/client/v4/accounts/acme/vectorize/v2/indexes"
@@ -91,6 +92,7 @@ def application(
     embedder: Embedder | None = None,
     config: ServerConfig | None = None,
     tokens: Iterable[str] = (),
+    generator: Generator | None = None,
 ) -> App:
     """Build the server on a dict, with a token database in `folder`."""
     return build(
@@ -99,6 +101,7 @@ def application(
         Tokens(folder / "tokens.db", fixed=tokens),
         Databases(folder / "d1"),
         config or ServerConfig(),
+        generator=generator,
     )
 
 

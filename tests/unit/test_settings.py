@@ -186,7 +186,11 @@ def test_a_secret_is_never_shown() -> None:
         if row.is_secret:
             assert "hush" not in row.shown(("hush",))
 
-    assert {row.name for row in TABLE if row.is_secret} == {"token", "embedding_key"}
+    assert {row.name for row in TABLE if row.is_secret} == {
+        "token",
+        "embedding_key",
+        "generation_key",
+    }
 
 
 def test_a_bad_secret_is_not_repeated_in_the_message() -> None:

@@ -1,49 +1,64 @@
-"""Text embeddings: Workers AI's own form and OpenAI's, and what models there are."""
+"""Running models: text embeddings in Workers AI's form and OpenAI's, and what models there are.
+
+Other models are passed on, if anybody generates text (`chat`).
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from vicinal.embeddings.base import Embedding, Pooling
 from vicinal.errors import (
     BadEmbeddingBody,
     BadEmbeddingInput,
+    BadGenerationBody,
+    BadGenerationInput,
     BadParameter,
     BodyTooLarge,
+    GenerationFailed,
     ModelNotFound,
     Overloaded,
     Unavailable,
 )
 from vicinal.limits import Limits
+from vicinal.server import chat
 from vicinal.server.accounts import PAGING, page_of
 from vicinal.server.calls import Call, Reply, Route, large_body
 from vicinal.server.paths import AI
 from vicinal.server.work import unless_gone
 from vicinal.tokens import Permission
-from vicinal.wire import accounts, envelope, requests, responses, shapes
+from vicinal.wire import accounts, envelope, generation, requests, responses, shapes
 from vicinal.wire.openapi import Operation, Parameter
-
-_NAME_CHARS_MAX = 100  # of a name in a message
 
 EmbeddingReader = Callable[[bytes | bytearray, Limits], requests.EmbeddingRequest]
 
 
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """How bodies are read on a way to run models, by what the model does."""
+
+    embedding: EmbeddingReader
+    generation: chat.RequestReader
+
+
+_REST = Readers(requests.embedding, generation.request)
+
+
 async def run(call: Call) -> Reply:
     """Run the model that the path names."""
-    return await run_model(call, requests.embedding)
+    return await run_model(call, _REST)
 
 
-async def run_model(call: Call, read: EmbeddingReader) -> Reply:
+async def run_model(call: Call, readers: Readers) -> Reply:
     """Run the model that the call's parameters name.
 
     The model comes first: what a body must be depends on it.
-
-    Args:
-        call: The request.
-        read: Reads a body that is for an embedding model.
     """
-    check_model(call, call.parameters["model_name"])
-    asked = read(call.body, call.services.limits)
+    name = call.parameters["model_name"]
+    if name not in call.services.embedder.names():
+        return await chat.generate(call, name, readers.generation)
+    asked = readers.embedding(call.body, call.services.limits)
     pooling = Pooling(asked.pooling) if asked.pooling is not None else None
-    made = await embed(call, call.parameters["model_name"], asked.texts, pooling)
+    made = await embed(call, name, asked.texts, pooling)
     return Reply(responses.embedding(made.values, made.pooling))
 
 
@@ -72,40 +87,27 @@ async def embed(call: Call, model: str, texts: Sequence[str], pooling: Pooling |
     return made
 
 
-def check_model(call: Call, name: str) -> None:
-    """Refuse a model that is not run here.
-
-    Raises:
-        ModelNotFound: no model has this name; the message says which there are.
-    """
-    names = call.services.embedder.names()
-    if name not in names:
-        raise ModelNotFound(
-            f"no model is named {name[:_NAME_CHARS_MAX]!r} here: "
-            f"Vicinal runs text embeddings, with {', '.join(names)}"
-        )
-
-
 async def openai_models(call: Call) -> Reply:
     """Return the models that can be run, as OpenAI lists them."""
-    return Reply(accounts.openai_models(call.services.embedder.names()))
+    return Reply(accounts.openai_models(_names(call)))
 
 
 async def openai_model(call: Call) -> Reply:
     """Return one of them."""
     name = call.parameters["model_name"]
-    check_model(call, name)
+    if name not in _names(call):
+        raise chat.not_found(call, name)
     return Reply(accounts.openai_model(name))
 
 
 async def search_models(call: Call) -> Reply:
     """Return the models that can be run, by name; ``search`` and ``task`` narrow it down."""
     wanted = call.query.get("search", "").lower()
-    task = call.query.get("task", accounts.TASK)
+    task = call.query.get("task", "").lower()
     found = [
         each
         for each in await _models(call)
-        if wanted in each.name.lower() and task.lower() == accounts.TASK.lower()
+        if wanted in each.name.lower() and task in ("", each.task.name.lower())
     ]
     return Reply(accounts.models(page_of(call, found)))
 
@@ -116,12 +118,24 @@ async def model_schema(call: Call) -> Reply:
     for each in await _models(call):
         if each.name == name:
             return Reply(accounts.model_schema(each))
-    raise ModelNotFound(f"no model is named {name!r}")
+    raise chat.not_found(call, name)
+
+
+def _names(call: Call) -> list[str]:
+    return [*call.services.embedder.names(), *_generating(call)]
+
+
+def _generating(call: Call) -> Sequence[str]:
+    generator = call.services.generator
+    return () if generator is None else generator.config.names.listed()
 
 
 async def _models(call: Call) -> list[accounts.Model]:
     infos = await call.services.workers.run(call.services.embedder.models)
-    return [accounts.Model(each.name, each.dimensions, each.max_tokens) for each in infos]
+    return [
+        *(accounts.Model(each.name, each.dimensions, each.max_tokens) for each in infos),
+        *(accounts.Model(name, None, None, accounts.TEXT_GENERATION) for name in _generating(call)),
+    ]
 
 
 _ERRORS = (
@@ -139,10 +153,10 @@ ROUTES = (
             method="POST",
             path=f"{AI}/run/{{model_name}}",
             operation_id="run_model",
-            summary="Embed texts",
-            request=shapes.EmbeddingRequest,
-            response=shapes.Embedding,
-            errors=_ERRORS,
+            summary="Embed texts, or generate text",
+            request=shapes.EmbeddingRequest | generation.GenerationRequest,
+            response=shapes.Embedding | generation.Generated,
+            errors=(*_ERRORS, BadGenerationBody, BadGenerationInput, GenerationFailed),
         ),
         run,
         Permission.READ,
@@ -198,12 +212,12 @@ ROUTES = (
             method="GET",
             path=f"{AI}/models/search",
             operation_id="search_models",
-            summary="List the embedding models",
+            summary="List the models",
             response=list[accounts.ListedModel],
             errors=(BadParameter,),
             parameters=(
                 Parameter("search", str, "Part of a model's name."),
-                Parameter("task", str, f"Only `{accounts.TASK}` has models."),
+                Parameter("task", str, "What the models are to do, such as `Text Embeddings`."),
                 *PAGING,
             ),
         ),

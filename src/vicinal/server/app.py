@@ -28,7 +28,8 @@ from vicinal.errors import (
 from vicinal.limits import ACCOUNT_ID
 from vicinal.server import auth, bodies, logs, remote_proxy, remote_session, respond
 from vicinal.server.asgi import Receive, Scope, Send
-from vicinal.server.calls import Call, Exchange, Reply, Route, ServerConfig, Services
+from vicinal.server.calls import Call, Exchange, Reply, Route, ServerConfig, Services, Stream
+from vicinal.server.generation import Generator
 from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
 from vicinal.server.origins import Origins
@@ -56,10 +57,11 @@ def build(
     databases: Databases,
     config: ServerConfig,
     pool: Pool | None = None,
+    generator: Generator | None = None,
 ) -> "App":
     """Put the application together; it closes none of what it is given, but stops `databases`.
 
-    Without `pool` all searches run in Python's threads.
+    Without `pool` all searches run in Python's threads, without `generator` no text is generated.
     """
     return App(
         Services(
@@ -87,6 +89,7 @@ def build(
             company=Company(),
             sessions=Sessions(),
             metrics=Metrics(engine),
+            generator=generator,
         )
     )
 
@@ -117,6 +120,8 @@ class App:
         assert (await receive())["type"] == "lifespan.startup"
         await send({"type": "lifespan.startup.complete"})
         assert (await receive())["type"] == "lifespan.shutdown"
+        if self.services.generator is not None:
+            await self.services.generator.close()
         self.services.handover.close()
         self.services.workers.close()
         self.services.embedding_workers.close()
@@ -131,6 +136,9 @@ class App:
             if lent is not None:
                 receive = lent["receive"]
             reply = await self._answer(scope, receive, exchange)
+            if reply.stream is not None:
+                await self._stream(exchange, reply, reply.stream, receive, send)
+                return
         except CallerGone:
             self._done(exchange, _CLIENT_CLOSED, 0)
             return
@@ -143,6 +151,18 @@ class App:
             reply = replace(reply, headers=(*reply.headers, *readable))
         await respond.send(send, reply, with_body=exchange.method != "HEAD")
         self._done(exchange, reply.status, len(reply.body))
+
+    async def _stream(
+        self, exchange: Exchange, reply: Reply, stream: Stream, receive: Receive, send: Send
+    ) -> None:
+        """Send a reply that is still being made; one that fails is left without its end."""
+        status, sent = reply.status, 0
+        try:
+            sent = await respond.send_stream(send, receive, reply, stream)
+        except Error as error:
+            _log.warning("%s: %s", exchange.template, error)
+            status = codes.answer_for(error).status
+        self._done(exchange, status, sent)
 
     def _done(self, exchange: Exchange, status: int, bytes_out: int) -> None:
         seconds = perf_counter() - exchange.start_s

@@ -20,16 +20,19 @@ from vicinal.errors import BadParameter
 from vicinal.server import ai, indexes, vectors
 from vicinal.server.asgi import Headers
 from vicinal.server.calls import Call, Reply, Route, ServerConfig
-from vicinal.wire import envelope, requests, shapes
+from vicinal.wire import envelope, generation, requests, shapes
 
 ACCOUNT_HEADER = b"x-vectorize-account"
 INDEX_HEADER = b"x-vectorize-index"
 MODEL_HEADER = b"cf-consn-model-id"
 
 
+_READERS = ai.Readers(requests.binding_embedding, generation.binding_request)
+
+
 async def run(call: Call) -> Reply:
     """Run the model that a header names."""
-    return await ai.run_model(call, requests.binding_embedding)
+    return await ai.run_model(call, _READERS)
 
 
 def index_address(headers: Headers, config: ServerConfig) -> Mapping[str, str]:

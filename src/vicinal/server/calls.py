@@ -5,7 +5,7 @@ let in and the body has been read, or the first part of a long one, and raises t
 ``errors``; status codes, envelopes and headers are put around it by `app`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -17,6 +17,7 @@ from vicinal.limits import Limits
 from vicinal.model import IndexAddress
 from vicinal.server.asgi import Headers, Receive
 from vicinal.server.bodies import Body
+from vicinal.server.generation import Generator
 from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
 from vicinal.server.sessions import Sessions
@@ -24,7 +25,7 @@ from vicinal.server.turns import Turns
 from vicinal.server.work import Pace, Workers
 from vicinal.tokens import Permission, Token, Tokens
 from vicinal.wire import envelope
-from vicinal.wire.codes import Message
+from vicinal.wire.codes import Answer, Message
 from vicinal.wire.openapi import Operation
 
 
@@ -86,6 +87,7 @@ class Services:
     company: Company
     sessions: Sessions
     metrics: Metrics
+    generator: Generator | None
 
     @property
     def limits(self) -> Limits:
@@ -128,11 +130,26 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """The rest of an answer that is sent while it is made.
+
+    Attributes:
+        parts: What to send, in pieces. Closed when the client has gone.
+        whole_s: Seconds that all of it may take, the client's reading included.
+        failure: Writes what is sent, before the connection breaks off, when `parts` fails.
+    """
+
+    parts: AsyncGenerator[bytes, None]
+    whole_s: float
+    failure: Callable[[Answer], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """An answer, complete but for ``Content-Length``.
 
     `body` is a bare result until the application has put the route's form around it, with
-    `messages` for those clients that read them.
+    `messages` for those clients that read them. Where there is a `stream`, it is the body.
     """
 
     body: bytes
@@ -140,6 +157,7 @@ class Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     messages: Sequence[Message] = ()
     content_type: bytes = b"application/json"
+    stream: Stream | None = None
 
 
 Handler = Callable[[Call], Awaitable[Reply]]

@@ -4,17 +4,24 @@ The ``Content-Type`` of JSON is exactly ``application/json``: the AI binding of 
 out a stream instead of an object when a charset follows.
 """
 
+import asyncio
 import math
+from contextlib import aclosing
 from dataclasses import replace
 
-from vicinal.server.asgi import Send
-from vicinal.server.calls import Reply
+from vicinal.errors import Error, Unavailable
+from vicinal.server.asgi import Receive, Send
+from vicinal.server.calls import Reply, Stream
+from vicinal.server.work import unless_gone
+from vicinal.wire import codes
 from vicinal.wire.codes import Answer
 from vicinal.wire.envelope import Form
 
 
 def wrapped(reply: Reply, form: Form) -> Reply:
-    """Put the form that a route's clients read around a handler's reply."""
+    """Put the form that a route's clients read around a handler's reply; a stream has its own."""
+    if reply.stream is not None:
+        return reply
     return replace(reply, body=form.success(reply.body, reply.messages))
 
 
@@ -58,3 +65,41 @@ async def send(send: Send, reply: Reply, *, with_body: bool = True) -> None:
         }
     )
     await send({"type": "http.response.body", "body": reply.body if with_body else b""})
+
+
+async def send_stream(send: Send, receive: Receive, reply: Reply, stream: Stream) -> int:
+    """Send a reply while it is made, no faster than its client reads; return its bytes.
+
+    When making it fails the client is told and the answer is left without its end, so that
+    nobody takes a part for the whole.
+
+    Raises:
+        CallerGone: the client went; nothing is made any more.
+        Error: what failed.
+    """
+    sent = 0
+
+    async def deliver(part: bytes) -> None:
+        nonlocal sent
+        sent += len(part)
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def pump() -> None:
+        try:
+            async for part in stream.parts:
+                if part:
+                    await deliver(part)
+        except Error as error:
+            await deliver(stream.failure(codes.answer_for(error)))
+            raise
+        await send({"type": "http.response.body", "body": b""})
+
+    async with aclosing(stream.parts):
+        headers = [(b"content-type", reply.content_type), *reply.headers]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        try:
+            async with asyncio.timeout(stream.whole_s):
+                await unless_gone(receive, pump())
+        except TimeoutError:
+            raise Unavailable(f"an answer took more than {stream.whole_s:g} seconds") from None
+    return sent

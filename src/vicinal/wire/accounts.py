@@ -13,16 +13,10 @@ import msgspec
 
 _encode = msgspec.json.Encoder().encode
 
-TASK = "Text Embeddings"
 
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What the list of models tells of one; None is not known."""
-
-    name: str
-    dimensions: int | None
-    max_tokens: int | None
+def _uuid(name: str) -> str:
+    """Return an id that is the same for the same thing on every machine."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vicinal/{name}"))
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -62,6 +56,24 @@ class Task(msgspec.Struct, frozen=True):
     id: str
     name: str
     description: str
+
+
+def _task(name: str, description: str) -> Task:
+    return Task(_uuid(f"task/{name}"), name, description)
+
+
+TEXT_EMBEDDINGS = _task("Text Embeddings", "Turns texts into vectors.")
+TEXT_GENERATION = _task("Text Generation", "Continues texts.")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the list of models tells of one; None is not known."""
+
+    name: str
+    dimensions: int | None
+    max_tokens: int | None
+    task: Task = TEXT_EMBEDDINGS
 
 
 class Property(msgspec.Struct, frozen=True):
@@ -121,7 +133,6 @@ def verification(token_id: str) -> bytes:
 
 def models(models: Sequence[Model]) -> bytes:
     """Write the list of models."""
-    task = Task(_uuid(f"task/{TASK}"), TASK, "Turns texts into vectors.")
     return _encode(
         [
             ListedModel(
@@ -129,7 +140,7 @@ def models(models: Sequence[Model]) -> bytes:
                 source=1,
                 name=each.name,
                 description=_description(each),
-                task=task,
+                task=each.task,
                 tags=(),
                 properties=_properties(each),
             )
@@ -148,8 +159,37 @@ def openai_model(name: str) -> bytes:
     return _encode(OpenAIModel(name))
 
 
+_GENERATION: dict[str, Any] = {
+    "input": {
+        "type": "object",
+        "oneOf": [{"required": ["messages"]}, {"required": ["prompt"]}],
+        "properties": {
+            "messages": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "properties": {"role": {"type": "string"}, "content": {}},
+                    "required": ["role"],
+                },
+            },
+            "prompt": {"type": "string"},
+            "stream": {"type": "boolean"},
+            "max_tokens": {"type": "integer", "minimum": 1},
+        },
+    },
+    "output": {
+        "type": "object",
+        "properties": {"response": {}, "tool_calls": {"type": "array"}, "usage": {}},
+        "required": ["response", "tool_calls"],
+    },
+}
+
+
 def model_schema(model: Model) -> bytes:
     """Write what a model takes and gives, as JSON Schema."""
+    if model.task == TEXT_GENERATION:
+        return _encode(_GENERATION)
     text = {"type": "string"}
     vector: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
     if model.dimensions is not None:
@@ -179,6 +219,8 @@ def model_schema(model: Model) -> bytes:
 
 
 def _description(model: Model) -> str:
+    if model.task == TEXT_GENERATION:
+        return "Generates text, at another service."
     if model.dimensions is None:
         return "Embeds texts."
     return f"Embeds texts as vectors of {model.dimensions} dimensions."
@@ -187,8 +229,3 @@ def _description(model: Model) -> str:
 def _properties(model: Model) -> tuple[Property, ...]:
     facts = (("context_window", model.max_tokens), ("output_dimensions", model.dimensions))
     return tuple(Property(name, str(value)) for name, value in facts if value is not None)
-
-
-def _uuid(name: str) -> str:
-    """Return an id that is the same for the same thing on every machine."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vicinal/{name}"))

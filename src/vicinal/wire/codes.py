@@ -67,6 +67,8 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
         errors.UnknownSession: Row(400, 10049, "Invalid Workers Preview configuration: %s"),
         errors.BadEmbeddingInput: Row(400, 5006, "AiError: Bad input: %s"),
         errors.BadEmbeddingBody: Row(400, 5004, "AiError: Invalid data: %s"),
+        errors.BadGenerationInput: Row(400, 5006, "AiError: Bad input: %s"),
+        errors.BadGenerationBody: Row(400, 5004, "AiError: Invalid data: %s"),
         errors.NotFound: Row(404, 7003),
         errors.IndexNotFound: Row(404, 3000, 'vectorize.index.not_found - Index name "%s"'),
         errors.MetadataIndexNotFound: Row(400, 40005),
@@ -88,6 +90,7 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
         errors.ForeignOrigin: Row(403, 40088),  # ours
         errors.Unavailable: Row(503, 40097),  # ours
         errors.Overloaded: Row(429, 40041, "Too Many Requests: %s"),
+        errors.GenerationFailed: Row(502, 3043, "AiError: %s"),  # the platform's status is 500
         errors.Corruption: Row(500, 40098),  # ours
     }
 )

@@ -1,0 +1,251 @@
+"""Asking the service that generates text, without ever waiting for it with a thread.
+
+Whatever the service does, a request ends: connecting, silence, the whole and every length are
+bounded, and so is how many requests are under way. A redirect is not followed, as the key would
+go elsewhere; the key is in no message. A request that nobody waits for any more is cancelled by
+closing its connection. Nothing is asked twice: who generates may have been paid.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from vicinal.errors import (
+    BadGenerationInput,
+    GenerationFailed,
+    InvalidInput,
+    ModelNotFound,
+    Overloaded,
+)
+from vicinal.generation import openai
+from vicinal.generation.base import Names
+from vicinal.generation.events import EventReader
+
+CONNECT_S = 10.0  # ours
+ANSWER_BYTES_MAX = 4 * 1024 * 1024  # ours: a million tokens in one answer
+STREAM_BYTES_MAX = 64 * 1024 * 1024  # ours: an event of a token takes some hundred bytes
+_REASON_BYTES_MAX = 64 * 1024
+_HIDDEN = "(hidden)"
+
+_REFUSED = (
+    httpx.codes.BAD_REQUEST,
+    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
+    httpx.codes.UNPROCESSABLE_ENTITY,
+)
+_KEY_IS_WRONG = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationConfig:
+    """Where text is generated, and how long that may take.
+
+    Attributes:
+        url: Up to and without ``/chat/completions``, such as ``http://127.0.0.1:11434/v1``.
+        key: Sent as a bearer token; None sends none.
+        names: What models are called there.
+        requests_max: Requests that may be under way; one more is `Overloaded`.
+        idle_s: Seconds that the service may be silent.
+        whole_s: Seconds that one answer may take, and its client to read it.
+    """
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+    names: Names = field(default_factory=Names)
+    requests_max: int = 32
+    idle_s: float = 120.0
+    whole_s: float = 600.0
+
+
+class Generator:
+    """Asks the service. For one event loop.
+
+    Raises:
+        InvalidInput: the URL is none that can be asked.
+    """
+
+    def __init__(self, config: GenerationConfig) -> None:
+        self.config = config
+        try:
+            url = httpx.URL(config.url.rstrip("/").removesuffix(openai.CHAT))
+        except httpx.InvalidURL as error:
+            raise InvalidInput(f"generation_url cannot be asked: {error}") from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise InvalidInput("generation_url must begin with http:// or https:// and a host")
+        self._url = str(url).rstrip("/")
+        self._shown = str(url.copy_with(userinfo=b"")).rstrip("/")
+        self._under_way = 0
+        self._client: httpx.AsyncClient | None = None
+
+    @asynccontextmanager
+    async def asked(self, path: str, body: bytes, model: str) -> AsyncIterator["Exchange"]:
+        """Send a request and wait until its answer begins; leaving ends it, wherever it is.
+
+        Args:
+            path: The operation, after the URL.
+            body: The request.
+            model: What the model is called at the service, for messages.
+
+        Raises:
+            Overloaded: too many requests are under way, here or there.
+            ModelNotFound, BadGenerationInput: the service refuses the request.
+            GenerationFailed: it cannot be reached, is silent, or answers otherwise.
+        """
+        if self._under_way >= self.config.requests_max:
+            raise Overloaded(
+                f"{self._under_way} requests for text are under way, the most there may be",
+                retry_after=1.0,
+            )
+        self._under_way += 1
+        try:
+            with self.failures():
+                request = self._opened().build_request("POST", self._url + path, content=body)
+                response = await self._opened().send(request, stream=True)
+            async with _closing(response):
+                if response.status_code != httpx.codes.OK:
+                    await self._refuse(response, model)
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise GenerationFailed(f"{self._shown} compresses, which it was not asked to")
+                yield Exchange(self, response)
+        finally:
+            self._under_way -= 1
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Hold what is done to the time that an answer may take.
+
+        Raises:
+            GenerationFailed: it takes longer.
+        """
+        try:
+            async with asyncio.timeout(self.config.whole_s):
+                yield
+        except TimeoutError:
+            raise GenerationFailed(
+                f"{self._shown} takes more than {self.config.whole_s:g} seconds"
+            ) from None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def read(self, response: httpx.Response, bytes_max: int) -> AsyncGenerator[bytes, None]:
+        """Yield an answer's parts as they come.
+
+        Raises:
+            GenerationFailed: it is longer than `bytes_max`, or ends before its end.
+        """
+        length = 0
+        with self.failures():
+            async for part in response.aiter_raw():
+                length += len(part)
+                if length > bytes_max:
+                    raise GenerationFailed(
+                        f"{self._shown} answers with more than {bytes_max} bytes"
+                    )
+                yield part
+
+    def _opened(self) -> httpx.AsyncClient:
+        if self._client is None:
+            key, idle_s = self.config.key, self.config.idle_s
+            self._client = httpx.AsyncClient(
+                headers={
+                    "Content-Type": "application/json",
+                    "Accept-Encoding": "identity",  # a compressed answer is of any length
+                    **({"Authorization": f"Bearer {key}"} if key else {}),
+                },
+                timeout=httpx.Timeout(idle_s, connect=CONNECT_S),
+                # A connection that was kept may be closed by the time it is used, and nothing
+                # is asked twice.
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+                follow_redirects=False,
+            )
+        return self._client
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Tell what goes wrong on the way to the service and back, without the key."""
+        try:
+            yield
+        except GenerationFailed as error:
+            raise GenerationFailed(self.hidden(str(error)), retry_after=error.retry_after) from None
+        except httpx.ConnectTimeout:
+            raise GenerationFailed(f"{self._shown} cannot be reached in time") from None
+        except httpx.ConnectError as error:
+            raise GenerationFailed(f"{self._shown} cannot be reached: {error}") from None
+        except httpx.TimeoutException:
+            raise GenerationFailed(
+                f"{self._shown} is silent for {self.config.idle_s:g} seconds"
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            raise GenerationFailed(
+                self.hidden(f"{self._shown} breaks off: {error or type(error).__name__}")
+            ) from None
+
+    def hidden(self, text: str) -> str:
+        """Return what the service says without the key, which it may repeat."""
+        return text.replace(self.config.key, _HIDDEN) if self.config.key else text
+
+    async def _refuse(self, response: httpx.Response, model: str) -> None:
+        """Raise what the status of an answer means."""
+        status = response.status_code
+        said = f"{self._shown} answers {status} for {model[:100]}"
+        if status in _KEY_IS_WRONG:  # the operator's to know, and it may repeat the key
+            raise GenerationFailed(f"{said}: generation_key is missing or wrong")
+        content = bytearray()
+        async with aclosing(self.read(response, _REASON_BYTES_MAX)) as parts:
+            async for part in parts:
+                content += part
+        said = f"{said}: {self.hidden(openai.reason(bytes(content)))}"
+        if status in _REFUSED:
+            raise BadGenerationInput(said)
+        if status == httpx.codes.NOT_FOUND:
+            raise ModelNotFound(said)
+        retry_after = response.headers.get("Retry-After", "")
+        seconds = float(retry_after[:9]) if retry_after.isdecimal() else None
+        if status == httpx.codes.TOO_MANY_REQUESTS:
+            raise Overloaded(said, retry_after=seconds or 1.0)
+        raise GenerationFailed(said, retry_after=seconds)
+
+
+class Exchange:
+    """An answer that has begun with status 200. Made by `Generator.asked`."""
+
+    def __init__(self, generator: Generator, response: httpx.Response) -> None:
+        self._generator = generator
+        self._response = response
+
+    async def content(self) -> bytes:
+        """Return the whole answer.
+
+        Raises:
+            GenerationFailed: as `Generator.read`.
+        """
+        content = bytearray()
+        async with aclosing(self._generator.read(self._response, ANSWER_BYTES_MAX)) as parts:
+            async for part in parts:
+                content += part
+        return bytes(content)
+
+    async def events(self) -> AsyncGenerator[list[bytes], None]:
+        """Yield the data of events, those together that came together.
+
+        Raises:
+            GenerationFailed: as `Generator.read`, or an event is too long.
+        """
+        reader = EventReader()
+        async with aclosing(self._generator.read(self._response, STREAM_BYTES_MAX)) as parts:
+            async for part in parts:
+                if events := reader.feed(part):
+                    yield events
+
+
+@asynccontextmanager
+async def _closing(response: httpx.Response) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await response.aclose()

@@ -1,0 +1,378 @@
+"""Text generation as Workers AI spells it: requests read, answers and events written.
+
+    {"messages": [{"role", "content"}], "max_tokens"?, "stream"?, "tools"?, ...}
+    or {"prompt", "raw"?, ...}
+    → {"response": text, "tool_calls": [{"name", "arguments"}], "usage"?}
+    → data: {"response": piece, "p": padding} ..., data: [DONE]
+
+OpenAI's form differs in some members: tools may be without the object around a function here,
+calls of tools too, and the schema of a response format is without a name. Requests that are in
+OpenAI's form already are only told their model and whether they want a stream.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from vicinal.errors import BadGenerationBody, BadGenerationInput, GenerationFailed
+from vicinal.generation.base import Answer, Options, Request, ToolCall, Usage
+
+Body = bytes | bytearray
+_T = TypeVar("_T")
+_encode = msgspec.json.Encoder().encode
+
+MAX_TOKENS_DEFAULT = 256
+"""Source: the platform's model pages."""
+
+_PADDING = "abcdefghijklmnopqrstuvwxyz0123456789"
+_NOT_MET = "JSON Mode couldn't be met"
+
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what can be written again
+_Tokens = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+
+class _Function(msgspec.Struct):
+    name: str
+    description: str | UnsetType | None = UNSET
+    parameters: Raw | UnsetType = UNSET
+    strict: bool | UnsetType | None = UNSET
+
+
+class _Tool(msgspec.Struct):
+    function: _Function | None = None
+    name: str | None = None
+    description: str | UnsetType | None = UNSET
+    parameters: Raw | UnsetType = UNSET
+
+
+class _CalledFunction(msgspec.Struct):
+    name: str
+    arguments: Raw = Raw(b'"{}"')
+
+
+class _Called(msgspec.Struct):
+    id: str | None = None
+    function: _CalledFunction | None = None
+    name: str | None = None
+    arguments: Raw = Raw(b"{}")
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: Raw | UnsetType = UNSET
+    name: str | UnsetType | None = UNSET
+    tool_calls: list[_Called] | None = None
+    tool_call_id: str | None = None
+
+
+class _Format(msgspec.Struct):
+    type: Literal["json_object", "json_schema", "text"]
+    json_schema: Raw | UnsetType = UNSET
+
+
+class GenerationRequest(msgspec.Struct):
+    """What to generate: messages, or a prompt."""
+
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)] | None = None
+    prompt: str | None = None
+    raw: bool | None = None
+    stream: bool | None = None
+    max_tokens: _Tokens | None = None
+    max_completion_tokens: _Tokens | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: _Integer | None = None
+    seed: _Integer | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    stop: str | list[str] | None = None
+    response_format: _Format | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: Raw | UnsetType = UNSET
+
+
+class _Bound(msgspec.Struct):
+    inputs: GenerationRequest
+
+
+class OpenAIGenerationRequest(msgspec.Struct):
+    """A request in OpenAI's form; other members are passed on as they are."""
+
+    model: str
+    stream: bool | None = None
+
+
+class _SentFunction(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class _SentCall(msgspec.Struct):
+    id: str
+    function: _SentFunction
+    type: Literal["function"] = "function"
+
+
+class _SentMessage(msgspec.Struct):
+    role: str
+    content: Raw | UnsetType
+    name: str | UnsetType
+    tool_calls: list[_SentCall] | UnsetType
+    tool_call_id: str | UnsetType
+
+
+class _SentTool(msgspec.Struct):
+    function: _Function
+    type: Literal["function"] = "function"
+
+
+class _Schema(msgspec.Struct):
+    name: str
+    schema: Raw
+
+
+class _SentFormat(msgspec.Struct):
+    type: str
+    json_schema: _Schema | Raw | UnsetType = UNSET
+
+
+class WrittenCall(msgspec.Struct):
+    """A function that the model wants to be called."""
+
+    name: str
+    arguments: Raw
+    id: str
+
+
+class WrittenUsage(msgspec.Struct):
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Generated(msgspec.Struct):
+    """What was generated; in JSON mode `response` is an object."""
+
+    response: Raw
+    tool_calls: list[WrittenCall]
+    usage: WrittenUsage | UnsetType = UNSET
+
+
+class _Piece(msgspec.Struct):
+    response: str
+    p: str | UnsetType = UNSET
+    tool_calls: list[WrittenCall] | UnsetType = UNSET
+    usage: WrittenUsage | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIRequest:
+    """A request in OpenAI's form, of which only this has been read."""
+
+    model: str
+    is_streamed: bool
+
+
+def request(body: Body) -> Request:
+    """Read a request for text.
+
+    Raises:
+        BadGenerationBody: the body is not JSON.
+        BadGenerationInput: it is not of this shape.
+    """
+    return _request(_decode(body, GenerationRequest))
+
+
+def binding_request(body: Body) -> Request:
+    """Read a request for text of the AI binding: ``{"inputs": as `request`, "options"?}``.
+
+    Raises:
+        BadGenerationBody, BadGenerationInput: as `request`.
+    """
+    return _request(_decode(body, _Bound).inputs)
+
+
+def openai_request(body: Body) -> OpenAIRequest:
+    """Read which model a request in OpenAI's form is for.
+
+    Raises:
+        BadGenerationBody, BadGenerationInput: as `request`.
+    """
+    asked = _decode(body, OpenAIGenerationRequest)
+    return OpenAIRequest(asked.model, bool(asked.stream))
+
+
+def renamed(body: Body, model: str) -> bytes:
+    """Return a request in OpenAI's form, which has been read before, for another model."""
+    members = msgspec.json.decode(body, type=dict[str, Raw])
+    return _encode({**members, "model": model})
+
+
+def generated(answer: Answer, *, wants_json: bool) -> bytes:
+    """Write a whole answer.
+
+    Raises:
+        GenerationFailed: the text was to be JSON and is not.
+    """
+    return _encode(
+        Generated(
+            _response(answer, wants_json=wants_json),
+            [_call(each) for each in answer.tool_calls],
+            _usage(answer.usage),
+        )
+    )
+
+
+def piece(text: str) -> bytes:
+    """Write the data of an event; the padding hides how long the text is."""
+    padding = _PADDING[: 1 + secrets.randbelow(len(_PADDING))]
+    return _encode(_Piece(text, padding))
+
+
+def last_piece(tool_calls: Sequence[ToolCall], usage: Usage | None) -> bytes:
+    """Write the data of the event after the last text."""
+    calls = [_call(each) for each in tool_calls]
+    return _encode(_Piece("", tool_calls=calls or UNSET, usage=_usage(usage)))
+
+
+def _decode(body: Body, shape: type[_T]) -> _T:
+    try:
+        body.decode()  # what is skipped is not looked at otherwise
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise BadGenerationInput(f"Error: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        said = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadGenerationBody(said) from None
+
+
+def _request(asked: GenerationRequest) -> Request:
+    if asked.messages is None and asked.prompt is None:
+        raise BadGenerationInput("Error: Object missing required field `messages` or `prompt`")
+    if asked.raw and asked.messages is not None:
+        raise BadGenerationInput("Error: `raw` is for a `prompt`, and there are `messages`")
+    wants_json = asked.response_format is not None and asked.response_format.type != "text"
+    if wants_json and asked.stream:
+        raise BadGenerationInput("Error: a `response_format` of JSON cannot be streamed")
+    messages = asked.messages
+    if messages is None and not asked.raw:
+        messages = [_Message("user", Raw(_encode(asked.prompt)))]
+    return Request(
+        messages=None if messages is None else Raw(_encode(_sent_messages(messages))),
+        prompt=asked.prompt if messages is None else None,
+        options=_options(asked),
+        is_streamed=bool(asked.stream),
+        wants_json=wants_json,
+    )
+
+
+def _options(asked: GenerationRequest) -> Options:
+    return Options(
+        max_tokens=asked.max_tokens or asked.max_completion_tokens or MAX_TOKENS_DEFAULT,
+        temperature=_or_unset(asked.temperature),
+        top_p=_or_unset(asked.top_p),
+        top_k=_or_unset(asked.top_k),
+        seed=_or_unset(asked.seed),
+        frequency_penalty=_or_unset(asked.frequency_penalty),
+        presence_penalty=_or_unset(asked.presence_penalty),
+        repetition_penalty=_or_unset(asked.repetition_penalty),
+        stop=UNSET if asked.stop is None else Raw(_encode(asked.stop)),
+        response_format=UNSET
+        if asked.response_format is None
+        else Raw(_encode(_sent_format(asked.response_format))),
+        tools=Raw(_encode([_sent_tool(each) for each in asked.tools])) if asked.tools else UNSET,
+        tool_choice=asked.tool_choice if asked.tools else UNSET,
+    )
+
+
+def _sent_messages(messages: Sequence[_Message]) -> list[_SentMessage]:
+    """Return messages in OpenAI's form: calls and their results have ids, given in order."""
+    sent = []
+    open_ids: list[str] = []
+    count = 0
+    for message in messages:
+        calls = []
+        for each in message.tool_calls or []:
+            call_id = each.id or f"call_{count}"
+            count += 1
+            open_ids.append(call_id)
+            calls.append(_SentCall(call_id, _sent_call(each)))
+        answered = message.tool_call_id
+        if answered is None and message.role == "tool" and open_ids:
+            answered = open_ids[0]
+        if answered in open_ids:
+            open_ids.remove(answered)
+        sent.append(
+            _SentMessage(
+                message.role,
+                message.content,
+                message.name or UNSET,
+                calls or UNSET,
+                UNSET if answered is None else answered,
+            )
+        )
+    return sent
+
+
+def _sent_call(call: _Called) -> _SentFunction:
+    name = call.function.name if call.function is not None else call.name
+    raw = bytes(call.function.arguments if call.function is not None else call.arguments)
+    if name is None:
+        raise BadGenerationInput("Error: an item of `tool_calls` names no function")
+    is_text = raw.startswith(b'"')
+    return _SentFunction(name, msgspec.json.decode(raw, type=str) if is_text else raw.decode())
+
+
+def _sent_tool(tool: _Tool) -> _SentTool:
+    if tool.function is not None:
+        return _SentTool(tool.function)
+    if tool.name is None:
+        raise BadGenerationInput("Error: an item of `tools` names no function")
+    return _SentTool(_Function(tool.name, tool.description, tool.parameters))
+
+
+def _sent_format(form: _Format) -> _SentFormat:
+    if form.type != "json_schema":
+        return _SentFormat(form.type)
+    try:
+        members = msgspec.json.decode(form.json_schema or b"", type=dict[str, Raw])
+    except msgspec.MsgspecError:
+        raise BadGenerationInput("Error: response_format.json_schema is not an object") from None
+    if "schema" in members:  # OpenAI's form already
+        return _SentFormat(form.type, form.json_schema)
+    return _SentFormat(form.type, _Schema("response", Raw(_encode(members))))
+
+
+def _response(answer: Answer, *, wants_json: bool) -> Raw:
+    if not wants_json or answer.text is None:
+        return Raw(_encode(answer.text))
+    try:
+        return Raw(_encode(msgspec.json.decode(answer.text.strip())))
+    except (msgspec.MsgspecError, RecursionError):
+        raise GenerationFailed(_NOT_MET) from None
+
+
+def _call(call: ToolCall) -> WrittenCall:
+    try:
+        arguments = _encode(msgspec.json.decode(call.arguments or "{}"))
+    except (msgspec.MsgspecError, RecursionError):
+        arguments = _encode(call.arguments)  # who asked for the call can see what is amiss
+    return WrittenCall(call.name, Raw(arguments), call.id)
+
+
+def _usage(usage: Usage | None) -> WrittenUsage | UnsetType:
+    if usage is None:
+        return UNSET
+    read, written = usage.prompt_tokens, usage.completion_tokens
+    return WrittenUsage(read, written, read + written)
+
+
+def _or_unset(value: _T | None) -> _T | UnsetType:
+    return UNSET if value is None else value
