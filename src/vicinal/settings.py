@@ -14,14 +14,13 @@ and the bound. Nothing here opens a folder or a socket: what a setting leads to 
 import ipaddress
 import math
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from vicinal import sites
 from vicinal.errors import InvalidInput
+from vicinal.forms import FORM_OF_TYPE, FORMS, Names, Pairs
 from vicinal.limits import PROFILES, Limits
 
 CONFIG_FILE = "vicinal.toml"
@@ -33,10 +32,6 @@ ENVIRONMENT_PREFIX = "VICINAL_"
 CLIENT_VARIABLES = frozenset({"VICINAL_URL", "VICINAL_CONFIG"})
 """Read by commands, not by the server. ``VICINAL_TOKEN`` and ``VICINAL_ACCOUNT`` are both:
 the token that a server accepts is the token that a client sends."""
-
-Names = tuple[str, ...]
-Pairs = tuple[tuple[str, str], ...]
-"""A mapping, as pairs in the order given, so that settings stay hashable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +382,7 @@ def _did_you_mean(name: str) -> str:
 def _read(row: Setting, raw: object, source: str) -> object:
     """Return the value that `raw` stands for, checked against the row's bounds."""
     try:
-        value = _FORMS[row.form](raw)
+        value = FORMS[row.form](raw)
     except ValueError as error:
         given = "the value" if row.is_secret else repr(raw)
         raise InvalidInput(f"{source}: {given} {error}") from None
@@ -399,93 +394,6 @@ def _read(row: Setting, raw: object, source: str) -> object:
     return value
 
 
-# The readers raise ValueError with the end of a sentence that begins with the raw value.
-
-
-def _text(raw: object) -> str:
-    if not isinstance(raw, str) or not raw.strip():
-        raise ValueError("is not a text with at least one character")
-    return raw.strip()
-
-
-def _integer(raw: object) -> int:
-    if isinstance(raw, str | int) and not isinstance(raw, bool):
-        with suppress(ValueError):
-            return int(raw)
-    raise ValueError("is not a whole number")
-
-
-def _number(raw: object) -> float:
-    if isinstance(raw, str | int | float) and not isinstance(raw, bool):
-        with suppress(ValueError):
-            value = float(raw)
-            if math.isfinite(value):
-                return value
-    raise ValueError("is not a number")
-
-
-def _boolean(raw: object) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if isinstance(raw, str) and raw.strip().lower() in known:
-        return known[raw.strip().lower()]
-    raise ValueError("is neither true nor false")
-
-
-def _folder(raw: object) -> Path:
-    return Path(_text(raw)).expanduser()
-
-
-def _names(raw: object) -> Names:
-    parts = raw.split(",") if isinstance(raw, str) else raw
-    if not isinstance(parts, list | tuple):
-        raise ValueError("is not a list of texts")
-    return tuple(_text(part) for part in parts)
-
-
-def _origins(raw: object) -> Names:
-    return tuple(sites.origin(each) for each in _names(raw))
-
-
-def _hosts(raw: object) -> Names:
-    return tuple(sites.host(each) for each in _names(raw))
-
-
-def _pairs(raw: object) -> Pairs:
-    if isinstance(raw, dict):
-        return tuple((_text(key), _text(each)) for key, each in raw.items())
-    pairs = [part.partition("=") for part in _names(raw)]
-    if not all(key.strip() and each.strip() for key, _, each in pairs):
-        raise ValueError("is not a list of name=value")
-    return tuple((key.strip(), each.strip()) for key, _, each in pairs)
-
-
-_FORMS: dict[str, Callable[[object], object]] = {
-    "text": _text,
-    "integer": _integer,
-    "number": _number,
-    "boolean": _boolean,
-    "folder": _folder,
-    "list": _names,
-    "mapping": _pairs,
-    "origins": _origins,
-    "hosts": _hosts,
-}
-
-_FORM_OF_TYPE: dict[object, str] = {
-    str: "text",
-    str | None: "text",
-    int: "integer",
-    float: "number",
-    bool: "boolean",
-    Path: "folder",
-    Path | None: "folder",
-    Names: "list",
-    Pairs: "mapping",
-}
-
-
 def _table() -> tuple[Setting, ...]:
     types = get_type_hints(Settings)
     rows = []
@@ -494,7 +402,7 @@ def _table() -> tuple[Setting, ...]:
         rows.append(
             Setting(
                 name=each.name,
-                form=rule.form or _FORM_OF_TYPE[types[each.name]],
+                form=rule.form or FORM_OF_TYPE[types[each.name]],
                 default=each.default,
                 description=rule.description,
                 least=rule.least,
