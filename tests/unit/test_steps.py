@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from vicinal import steps
 from vicinal.steps import Steps, Task, done_here, timed, together
 
 
@@ -59,11 +60,32 @@ def test_no_works_have_no_results() -> None:
     assert done_here(together([])) == []
 
 
-def test_time_is_that_of_the_tasks_and_not_of_waiting_for_them() -> None:
-    result, seconds = done_here(timed(work("a", 2, [])))
+def test_time_is_that_of_the_tasks_and_not_of_waiting_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 100.0
 
-    assert result == "a"
-    assert 0.5 <= seconds < 0.7
+    def busy() -> Steps[str]:
+        nonlocal now_s
+        for _ in range(2):
+            now_s += 1.0
+            yield [Noted("a", [])]
+        return "a"
+
+    monkeypatch.setattr(steps, "perf_counter", lambda: now_s)
+
+    def waited_for() -> Steps[tuple[str, float]]:
+        nonlocal now_s
+        running = timed(busy())
+        try:
+            while True:
+                yield next(running)
+                now_s += 10.0
+        except StopIteration as end:
+            found: tuple[str, float] = end.value
+            return found
+
+    assert done_here(waited_for()) == ("a", 2 * 1.0 + 2 * 0.25)
 
 
 def test_an_error_ends_all_of_it() -> None:

@@ -7,14 +7,16 @@ import struct
 import time
 import weakref
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engines import DOCS, Record, batch, create, upsert
+from vicinal.engine import cursors as cursors_module
 from vicinal.engine.cursors import SHORTEST_PART, Cursors
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.snapshot import Snapshot
@@ -161,9 +163,16 @@ def test_a_listing_of_one_page_is_not_kept() -> None:
 def test_promises_get_shorter_as_memory_runs_out_and_all_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each promise is held against the clock on which it was given."""
-    now = 1000.0
+    """Each promise is held against the clock on which it was given; neither clock runs here."""
+    now, moment = 1000.0, datetime(2026, 1, 1, tzinfo=UTC)
+
+    class Still(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(moment.timestamp(), tz)
+
     monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(cursors_module, "datetime", Still)
     cursors = Cursors(900.0, bytes_max=100_000)
     promised: list[tuple[str, float]] = []
 
@@ -172,7 +181,7 @@ def test_promises_get_shorter_as_memory_runs_out_and_all_are_kept(
             page = cursors.page("docs", numbered(9), 2, None)
             assert page.next_cursor is not None
             assert page.expires_at is not None
-            left = page.expires_at - datetime.now(UTC)
+            left = page.expires_at - moment
             promised.append((page.next_cursor, left.total_seconds()))
 
     with pytest.raises(Overloaded, match=r"have not been finished .* 100000 are allowed") as full:

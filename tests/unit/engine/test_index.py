@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.engines import (
@@ -278,7 +279,10 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def many() -> VectorBatch:
-    return batch(*(Record(f"v{number}", [number, 1]) for number in range(150_000)))
+    count = 150_000
+    values = np.column_stack([np.arange(count), np.ones(count)]).astype(np.float32)
+    ids = [f"v{number}" for number in range(count)]
+    return VectorBatch(ids, values, [""] * count, [b""] * count)
 
 
 def test_a_mutation_that_is_refused_leaves_no_file_of_what_was_received(
