@@ -10,18 +10,28 @@
 
 const Module = require("node:module");
 const { connectionString, target } = require("./connection.cjs");
+const report = require("./report.cjs");
+const wrangler = require("./wrangler.cjs");
 
 const MINIFLARE = /[\\/]miniflare[\\/]dist[\\/]src[\\/]index\.js$/;
 const PROBE_MS = 5_000;
 
-// An import of a CommonJS file comes through here too.
-const load = Module._extensions[".js"];
-Module._extensions[".js"] = function (module, filename) {
-  load.call(this, module, filename);
-  if (MINIFLARE.test(filename) && typeof module.exports.Miniflare === "function") {
-    module.exports = withPointedBindings(module.exports);
+// Every way to load a CommonJS file ends here, an import included. The handlers of
+// `Module._extensions` do not see all of them: tsx puts its own in their place.
+const compile = Module.prototype._compile;
+Module.prototype._compile = function (content, filename, ...others) {
+  const result = compile.call(this, content, filename, ...others);
+  // tsx adds a query to what it has imported.
+  const [file] = String(filename).split("?", 1);
+  if (MINIFLARE.test(file) && typeof this.exports.Miniflare === "function") {
+    this.exports = withPointedBindings(this.exports);
+    report.loaded();
+  } else if (wrangler.MODULE.test(file)) {
+    wrangler.watch(this.exports);
   }
+  return result;
 };
+report.begin();
 
 /** Return Miniflare's exports with its class replaced. The originals are read-only getters. */
 function withPointedBindings(exports) {
@@ -47,7 +57,31 @@ function pointed(options, convert) {
     worker.config === undefined ? pointedV4(worker) : pointedV5(worker, convert),
   );
   if (changed.some((worker, position) => worker !== workers[position])) sayIfUnreachable();
+  else report.nothingToPoint(workers);
   return options.workers === undefined ? changed[0] : { ...options, workers: changed };
+}
+
+let isTold = false;
+
+/**
+ * Return the server, and the account that bindings are to be in.
+ *
+ * VICINAL_ACCOUNT says it; `vicinal run` sets that too, to what it has found in the folder,
+ * and then the configuration that this process really reads is the better source.
+ */
+function here() {
+  const { VICINAL_ACCOUNT, VECTORIZE_ACCOUNT, _VICINAL_ACCOUNT_FOUND } = process.env;
+  const given = VICINAL_ACCOUNT || VECTORIZE_ACCOUNT;
+  if (given && given !== _VICINAL_ACCOUNT_FOUND) return target();
+  const accounts = wrangler.namedAccounts();
+  if (accounts.length > 1 && !isTold) {
+    isTold = true;
+    console.warn(
+      `[vicinal] The configurations of these Workers name several accounts (${accounts.join(", ")}). ` +
+        `All bindings use ${accounts[0]}; VICINAL_ACCOUNT names another.`,
+    );
+  }
+  return accounts.length > 0 ? { ...target(), account: accounts[0] } : target();
 }
 
 /** Miniflare 4: each binding has a connection of its own. */
@@ -58,13 +92,13 @@ function pointedV4(worker) {
   if (vectorize !== undefined) {
     changed.vectorize = Object.fromEntries(
       Object.entries(vectorize).map(([name, binding]) => {
-        const remoteProxyConnectionString = connectionString({ [name]: binding.index_name });
+        const remoteProxyConnectionString = connectionString({ [name]: binding.index_name }, here());
         return [name, { ...binding, remoteProxyConnectionString }];
       }),
     );
   }
   if (ai !== undefined) {
-    changed.ai = { ...ai, remoteProxyConnectionString: connectionString() };
+    changed.ai = { ...ai, remoteProxyConnectionString: connectionString({}, here()) };
   }
   return changed;
 }
@@ -83,7 +117,7 @@ function pointedV5(worker, convert) {
   return {
     ...worker,
     config: { ...worker.config, env: { ...worker.config.env, ...pointedEnv } },
-    dev: { ...worker.dev, remoteProxyConnectionString: connectionString(indexes) },
+    dev: { ...worker.dev, remoteProxyConnectionString: connectionString(indexes, here()) },
   };
 }
 

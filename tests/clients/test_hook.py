@@ -151,3 +151,76 @@ def test_where_the_server_is_can_be_said_in_two_spellings(
     )
 
     assert ran.stdout.strip() == expected, ran.stderr
+
+
+UNUSED = "[vicinal] No Worker was run in Miniflare here, so nothing has used Vicinal.\n"
+UNBOUND = "[vicinal] No Worker here has a Vectorize or AI binding, so none uses Vicinal."
+
+
+def hooked(*command: str, folder: Path) -> str:
+    """Run a command with the hook alone; return what was complained of."""
+    outer = {name: each for name, each in os.environ.items() if not name.startswith("_VICINAL")}
+    ran = subprocess.run(
+        command,
+        cwd=folder,
+        env={**outer, "NODE_OPTIONS": f'--require "{HOOK}"', "TMPDIR": str(folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=ENDS_WITHIN_S,
+    )
+    return ran.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("node", "-e", "1"),
+        ("node", "program.cjs"),
+        ("node", "-e", "process.exit(3)"),
+        # npm, a shell, and a process that starts another: each of them loads the hook.
+        ("npm", "exec", "--call", "node program.cjs"),
+        ("npm", "run", "start"),
+        ("node", "-e", "new (require('worker_threads').Worker)('1', { eval: true })"),
+    ],
+)
+def test_a_hook_that_finds_no_miniflare_says_so_once_for_all_processes(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    node()
+    (tmp_path / "package.json").write_text('{"scripts": {"start": "node program.cjs"}}')
+    (tmp_path / "program.cjs").write_text(
+        "require('child_process').execFileSync('node', ['-e', '1'], { stdio: 'inherit' });"
+    )
+
+    complaint = hooked(*command, folder=tmp_path)
+
+    assert complaint.count("[vicinal]") == 1
+    assert UNUSED in complaint
+    assert list(tmp_path.glob("vicinal-hook-*")) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("npm", "--version"), ("npm", "ls"), ("npm", "pkg", "get", "name"), ("node", "--version")],
+)
+def test_a_command_that_cannot_run_a_worker_is_not_complained_of(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    node()
+    (tmp_path / "package.json").write_text('{"name": "x"}')
+
+    assert "[vicinal]" not in hooked(*command, folder=tmp_path)
+
+
+def test_workers_without_a_binding_to_point_are_told_of_once(
+    served: Served, tmp_path: Path
+) -> None:
+    server = served.running
+    target = Target(server.origin, server.token, server.account)
+
+    _, unbound = told(tmp_path, target, {"kvNamespaces": {"SHELF": "1"}})
+    _, bound = told(tmp_path, target)
+
+    assert unbound.count("[vicinal]") == unbound.count(UNBOUND) == 1
+    assert "[vicinal]" not in bound

@@ -140,6 +140,17 @@ def test_wrangler_dev(reader: Reader) -> None:
     assert node_20.asks(f"{command.strip()} --ip 127.0.0.1 --port {port}", port) == "a"
 
 
+def test_any_tool_by_its_npm_script(reader: Reader) -> None:
+    node_20 = reader.installs(node_package("wrangler", "4.86.0"))
+    (command,) = reader.copies("Workers: any tool")
+    port = free_port()
+    script = f"wrangler dev --ip 127.0.0.1 --port {port}"
+    manifest = reader.folder / "package.json"
+    manifest.write_text(json.dumps({"private": True, "scripts": {"dev": script}}))
+
+    assert node_20.asks(command, port) == "a"
+
+
 def test_vite(reader: Reader) -> None:
     newest = reader.installs(node_project(ENVIRONMENTS / "vite" / "package.json"))
     (command,) = reader.copies("Vite")
@@ -152,7 +163,33 @@ def test_the_platform_proxy(reader: Reader) -> None:
     node_20 = reader.installs(node_package("wrangler", "4.86.0"))
     (command,) = reader.copies("getPlatformProxy")
 
-    assert node_20.runs(command) == "a"
+    assert node_20.runs(command).splitlines()[-1] == "a"
+
+
+def test_the_hook_alone(reader: Reader) -> None:
+    node_20 = reader.installs(node_package("wrangler", "4.86.0"))
+    reader.copies("getPlatformProxy")
+    (command,) = reader.copies("The hook alone")
+
+    assert node_20.runs(command).splitlines()[-1] == "a"
+
+
+def test_the_npm_package_in_a_team(reader: Reader, tmp_path: Path) -> None:
+    project = tmp_path / "a project"
+    project.mkdir()
+    (project / "package.json").write_text('{"private": true}')
+    own = Reader(reader.port, project, reader.environment)
+    (command,) = own.copies("The npm package in a team")
+
+    own.runs(command)
+
+    (named,) = json.loads((project / "package.json").read_text())["devDependencies"].items()
+    (packed,) = project.glob("*.tgz")
+    assert named == ("vicinal", f"file:{packed.name}")
+    assert own.runs("node -p 'require(\"vicinal\").target().account'") == "local"
+    assert "[vicinal]" in shell.run(
+        "node -e 'require(\"vicinal/hook\")' 2>&1", project, own.environment
+    )
 
 
 def test_miniflare(reader: Reader) -> None:

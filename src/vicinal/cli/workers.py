@@ -101,10 +101,11 @@ def _in_project(folder: Path, name: str) -> str | None:
 
 
 def require_server(target: Target) -> None:
-    """Return when a Vicinal server answers.
+    """Return when a Vicinal server answers, and takes the token.
 
     Raises:
-        click.ClickException: none does within `ANSWERS_WITHIN_S`, however slowly it sends.
+        click.ClickException: it does not take it, or none answers within `ANSWERS_WITHIN_S`,
+            however slowly it sends.
     """
     answers: list[str | None] = []
     # The bound holds for the whole answer, and a socket's is for each of its parts.
@@ -126,9 +127,13 @@ class _Health(msgspec.Struct):
     status: str
 
 
+class _Problem(msgspec.Struct):
+    message: str
+
+
 class _Envelope(msgspec.Struct):
     success: bool
-    errors: list[msgspec.Raw]
+    errors: list[_Problem]
 
 
 def _problem_with(target: Target) -> str | None:
@@ -137,7 +142,7 @@ def _problem_with(target: Target) -> str | None:
         with target.http(httpx.Timeout(ANSWERS_WITHIN_S)) as http:
             health = http.get(f"{target.origin}/healthz")
             # Other servers have such a page, too, but not this API.
-            envelope = http.get("/user/tokens/verify")
+            verified = http.get("/user/tokens/verify")
     except click.ClickException as error:
         return error.message
     except (httpx.TransportError, httpx.DecodingError) as error:
@@ -145,11 +150,15 @@ def _problem_with(target: Target) -> str | None:
         return f"no server answers at {target.origin} ({reason}). {_WHAT_TO_DO}"
     try:
         is_ours = msgspec.json.decode(health.content, type=_Health).status == "ok"
-        msgspec.json.decode(envelope.content, type=_Envelope)
+        envelope = msgspec.json.decode(verified.content, type=_Envelope)
     except msgspec.MsgspecError:
-        is_ours = False
+        is_ours, envelope = False, _Envelope(success=False, errors=[])
     if is_ours and health.is_success:
-        return None
+        # wrangler says this, too, but beside the traces of what it tries then.
+        if verified.status_code not in (401, 403):
+            return None
+        reasons = "; ".join(problem.message for problem in envelope.errors)
+        return f"{target.origin} refuses the token: {reasons}. Give one by --token or VICINAL_TOKEN"
     return f"what answers at {target.origin} is not a Vicinal server. {_WHAT_TO_DO}"
 
 

@@ -170,10 +170,10 @@ def serving(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
 
 
 def like_vicinal(path: str) -> tuple[int, bytes]:
-    """What a Vicinal server answers that wants another token: it is one all the same."""
+    """What a Vicinal server answers."""
     if path == "/healthz":
         return 200, b'{"status":"ok"}'
-    return 401, b'{"success":false,"errors":[{"code":1000,"message":"x"}],"result":null}'
+    return 200, b'{"success":true,"errors":[],"messages":[],"result":{"id":"any"}}'
 
 
 @pytest.fixture
@@ -320,6 +320,33 @@ def test_what_is_no_vicinal_server_is_not_taken_for_one(
     assert run.returncode == 1
     assert run.stdout == ""
     assert f"what answers at {url} is not a Vicinal server" in run.stderr
+
+
+def test_a_token_that_the_server_refuses_is_told_before_anything_is_run(project: Path) -> None:
+    def answer(path: str) -> tuple[int, bytes]:
+        if path == "/healthz":
+            return like_vicinal(path)
+        return 401, (
+            b'{"success":false,"errors":[{"code":1000,"message":"Invalid API Token: no"}],'
+            b'"result":null}'
+        )
+
+    with serving(answer) as url:
+        run = ran(project, "wrangler", "--", "dev", VICINAL_URL=url, VICINAL_TOKEN="hush")
+
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr == (
+        f"Error: {url} refuses the token: Invalid API Token: no. "
+        "Give one by --token or VICINAL_TOKEN\n"
+    )
+
+
+def test_a_server_that_is_only_busy_is_there(project: Path) -> None:
+    busy = b'{"success":false,"errors":[{"code":40041,"message":"busy"}],"result":null}'
+
+    with serving(lambda path: like_vicinal(path) if path == "/healthz" else (429, busy)) as url:
+        told(ran(project, "run", "--", "wrangler", VICINAL_URL=url))
 
 
 @pytest.mark.parametrize("sends", [b"", b"HTTP/1.1 200 OK\r\nx: "])
