@@ -97,8 +97,8 @@ class Databases:
             for each in results
         ]
 
-    def known(self, account: str) -> Sequence[SqlDatabase]:
-        """Return the databases of an account, by their ids.
+    def ids(self, account: str) -> Sequence[str]:
+        """Return the ids of the databases of an account, in order.
 
         Raises:
             Unavailable: the folder cannot be read.
@@ -109,9 +109,8 @@ class Databases:
             return []
         except OSError as error:
             raise Unavailable(f"{self._folder / account}: {error.strerror}") from error
-        ids = sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
-        found = (self._find(account, each) for each in ids if _DATABASE.fullmatch(each))
-        return [each for each in found if each is not None]
+        ids = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+        return sorted(each for each in ids if _DATABASE.fullmatch(each))
 
     def find(self, account: str, database: str) -> SqlDatabase:
         """Return what is known of a database.
@@ -120,10 +119,20 @@ class Databases:
             DatabaseNotFound: there is none.
             Unavailable: its file cannot be read.
         """
-        found = self._find(account, database)
-        if found is None:
-            raise DatabaseNotFound(database)
-        return found
+        path = self._path(account, database)
+        try:
+            status = path.stat()
+            with path.open("rb") as file:
+                head = file.read(_USER_VERSION.size)
+        except FileNotFoundError:
+            raise DatabaseNotFound(database) from None
+        except OSError as error:
+            raise Unavailable(f"{path}: {error.strerror}") from error
+        made_s = status.st_mtime
+        if len(head) == _USER_VERSION.size and head.startswith(_MAGIC):
+            (noted,) = _USER_VERSION.unpack(head)
+            made_s = noted if noted >= _FIRST_S else made_s
+        return SqlDatabase(database, datetime.fromtimestamp(made_s, UTC), status.st_size)
 
     def stop(self) -> None:
         """End every process, whatever it does, and refuse further calls."""
@@ -209,22 +218,6 @@ class Databases:
             raise LimitExceeded(
                 f"the account has {count} databases, the limit is {self.bounds.databases_max}"
             )
-
-    def _find(self, account: str, database: str) -> SqlDatabase | None:
-        path = self._path(account, database)
-        try:
-            status = path.stat()
-            with path.open("rb") as file:
-                head = file.read(_USER_VERSION.size)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise Unavailable(f"{path}: {error.strerror}") from error
-        made_s = status.st_mtime
-        if len(head) == _USER_VERSION.size and head.startswith(_MAGIC):
-            (noted,) = _USER_VERSION.unpack(head)
-            made_s = noted if noted >= _FIRST_S else made_s
-        return SqlDatabase(database, datetime.fromtimestamp(made_s, UTC), status.st_size)
 
 
 def _frame(call: Call) -> bytes:

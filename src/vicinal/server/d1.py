@@ -40,13 +40,13 @@ async def query(call: Call) -> Reply:
 
 async def list_databases(call: Call) -> Reply:
     """Return the databases of the account, or those whose name has a text in it."""
-    services, account, part = call.services, call.account, call.query.get("name", "")
+    databases, account, part = call.services.databases, call.account, call.query.get("name", "")
 
     def work() -> bytes:
-        known = services.databases.known(account)
-        return d1.databases(page_of(call, [each for each in known if part in each.id]))
+        page = page_of(call, [each for each in databases.ids(account) if part in each])
+        return d1.databases([databases.find(account, each) for each in page])
 
-    return Reply(await services.workers.run(work))
+    return Reply(await call.services.workers.run(work))
 
 
 async def info(call: Call) -> Reply:

@@ -14,7 +14,6 @@ from vicinal.wire.members import Text
 from vicinal.wire.responses import timestamp
 
 _encode = msgspec.json.Encoder().encode
-_NUMBERS = tuple(b"%d" % number for number in range(256))
 _BLOB_PART = 65_536
 
 _Parameter = bool | int | float | str | None
@@ -138,11 +137,11 @@ def _shown(row: Sequence[SqlValue]) -> list[Any]:
 def _numbers(blob: bytes) -> msgspec.Raw:
     """Write a blob as an array of numbers.
 
-    A list of them would take eight bytes for each byte, and megabytes of blobs come at once.
+    A list of all of them would take eight bytes for each byte, and megabytes of blobs come at
+    once.
     """
     parts = (blob[start : start + _BLOB_PART] for start in range(0, len(blob), _BLOB_PART))
-    written = b",".join([b",".join([_NUMBERS[byte] for byte in part]) for part in parts])
-    return msgspec.Raw(b"[" + written + b"]")
+    return msgspec.Raw(b"[%b]" % b",".join([_encode(list(part))[1:-1] for part in parts]))
 
 
 def _meta(result: SqlResult) -> Meta:

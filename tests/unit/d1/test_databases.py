@@ -1,14 +1,17 @@
 """A database runs the statements it is sent, all or none, and nothing that leads out of it."""
 
+import os
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from time import time
 
 import pytest
 
 from vicinal.d1 import Bounds, Databases, bounds
-from vicinal.errors import BadStatement, Corruption, Error, NotFound, Unavailable
+from vicinal.errors import BadStatement, Corruption, DatabaseNotFound, Error, NotFound, Unavailable
 from vicinal.model import SqlResult, SqlStatement, SqlValue
 
 
@@ -236,3 +239,24 @@ def test_writers_of_one_database_wait_for_each_other(databases: Databases) -> No
 
     assert not failed
     assert rows(databases, "SELECT a FROM t") == [(40,)]
+
+
+def test_a_file_from_elsewhere_is_told_of_by_its_own_time(
+    databases: Databases, tmp_path: Path
+) -> None:
+    run(databases, "CREATE TABLE t (a)")
+    folder = tmp_path / "d1" / "acme"
+    with closing(sqlite3.connect(folder / "copied.sqlite")) as copied:
+        copied.execute("PRAGMA user_version=5")
+    (folder / "empty.sqlite").touch()
+    (folder / "not a database.sqlite").touch()
+    for name in ("copied", "empty"):
+        os.utime(folder / f"{name}.sqlite", (1_700_000_000, 1_700_000_000))
+
+    assert databases.ids("acme") == ["copied", "empty", "texts"]
+    assert databases.ids("nobody") == []
+    for name in ("copied", "empty"):
+        assert databases.find("acme", name).created_at.timestamp() == 1_700_000_000
+    assert databases.find("acme", "texts").created_at.timestamp() == pytest.approx(time(), abs=60)
+    with pytest.raises(DatabaseNotFound, match="'other'"):
+        databases.find("acme", "other")
