@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.generation_service import generation_service, streaming
 from tests.support.model_files import TINY, tiny_folder
 from tests.support.server import Running, in_process
 from vicinal.tokens import Permission, Tokens
 
 MODEL = "@cf/test/tiny"
+CHAT_MODEL = "@cf/meta/llama-3.1-8b-instruct"
+SAID = ("An orange", " cloud", ".")
+"""What the model for text says, in pieces, whatever it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     dimensions = json.loads((TINY / "config.json").read_text())["hidden_size"]
     models = f"{MODEL}={tiny_folder(folder / 'model')}"
-    with in_process(folder, arguments=("--model-folders", models)) as running:
+    with (
+        generation_service(streaming(SAID)) as service,
+        in_process(
+            folder,
+            arguments=(
+                *("--model-folders", models),
+                *("--generation-url", service.url, "--generation-models", f"{CHAT_MODEL}=tiny"),
+            ),
+        ) as running,
+    ):
         with closing(Tokens(folder / "data" / "tokens.db")) as tokens:
             _, reader = tokens.create("reader", Permission.READ)
         yield Served(running, reader, MODEL, dimensions)

@@ -4,6 +4,7 @@ The modules behind them are the runtime's own; nothing stands in between but wha
 `tests.support.workers` tells of each runtime. What they throw is what a Worker's author reads.
 """
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.clients.conftest import Served
+from tests.clients.conftest import CHAT_MODEL, SAID, Served
 from tests.support.embedded_texts import ROUNDING
 from tests.support.server import free_port
 from tests.support.workers import PARAMETERS, CallError, Project, Runtime, Worker, running
@@ -223,9 +224,42 @@ def test_an_embedding_is_searched_for(worker: Worker, served: Served) -> None:
     assert found["matches"][0]["id"] == "x"
 
 
+def test_a_worker_retrieves_and_chats_with_what_it_has_found(
+    worker: Worker, served: Served
+) -> None:
+    texts = ["an orange cloud", "a llama"]
+    made = worker.call("AI", "run", served.model, {"text": texts})["data"]
+    vectors = [
+        {"id": text, "values": row[:3], "metadata": {"text": text}}
+        for text, row in zip(texts, made, strict=True)
+    ]
+    settled(worker, worker.call("VECTORIZE", "upsert", vectors))
+    asked = {"topK": 1, "returnMetadata": "all"}
+    (match,) = worker.call("VECTORIZE", "query", made[0][:3], asked)["matches"]
+    messages = [
+        {"role": "system", "content": f"Answer with: {match['metadata']['text']}"},
+        {"role": "user", "content": "what is it?"},
+    ]
+
+    said = worker.call("AI", "run", CHAT_MODEL, {"messages": messages})
+    gateway = worker.call("AI", "run", CHAT_MODEL, {"messages": messages}, {"gateway": {"id": "g"}})
+    streamed = worker.call("AI", "run", CHAT_MODEL, {"messages": messages, "stream": True})
+
+    assert match["id"] == texts[0]
+    assert said["response"] == gateway["response"] == "".join(SAID)
+    assert said["usage"]["total_tokens"] == 5
+    *events, end, rest = streamed["stream"].split("\n\n")
+    assert (end, rest) == ("data: [DONE]", "")
+    read = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert [each["response"] for each in read if "p" in each] == list(SAID)
+    assert read[-1]["usage"] == said["usage"]
+
+
 @pytest.mark.parametrize(
     ("model", "inputs", "message"),
     [
+        ("@cf/none/such", {"messages": [{"role": "user", "content": "a"}]}, "5007: "),
+        (CHAT_MODEL, {"text": "a"}, "5006: AiError: Bad input: "),
         ("@cf/none/such", {"text": "a"}, "5007: "),
         (None, {"prompt": "a"}, "5006: AiError: Bad input: "),
         (None, {"text": [["a"]]}, "5006: AiError: Bad input: "),

@@ -61,12 +61,13 @@ export class VectorizeIndex extends WorkerEntrypoint {
   }
 }
 
-/** `env.AI`, for text embeddings. */
+/** `env.AI`: what the server runs, and what it passes on. */
 export class WorkersAI extends WorkerEntrypoint {
   async run(model, inputs, options = {}) {
     const headers = { "cf-consn-model-id": model };
     const answer = await send(this.env, "POST", "/run?version=3", { inputs, options }, headers);
     if (options.returnRawResponse) return answer;
+    if (answer.headers.get("content-type") !== "application/json") return answer.body;
     const result = await answer.json();
     if (answer.ok) return result;
     throw new Error(`${result.code}: ${result.error}`);

@@ -105,6 +105,7 @@ class RemoteEmbedder:
         }
         self._chars = {model.name: model.max_tokens * SQUEEZED_CHARS_PER_TOKEN for model in KNOWN}
         self._pause_s = pause_s
+        self._key = key
         self._timeout_s = timeout_s
         self._client = httpx.Client(
             headers={
@@ -211,7 +212,10 @@ class RemoteEmbedder:
 
     def _raise_for(self, answer: _Said, model: str) -> NoReturn:
         status, retry_after = answer.status, answer.retry_after
-        said = f"{self._url} answers {status} for {self._names[model]}: {_reason(answer)}"
+        reason = _reason(answer)
+        if self._key:  # the service may repeat it
+            reason = reason.replace(self._key, "(hidden)")
+        said = f"{self._url} answers {status} for {self._names[model]}: {reason}"
         if status == httpx.codes.TOO_MANY_REQUESTS:
             raise Overloaded(said, retry_after=retry_after or 1.0)
         if status == httpx.codes.NOT_FOUND:
@@ -263,7 +267,7 @@ class RemoteEmbedder:
 def _retry_after(response: httpx.Response) -> float | None:
     """Return the header in seconds; its other form, a date, is not used by such services."""
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() else None
+    return float(text[:9]) if text.isdecimal() else None  # of more digits it is infinite
 
 
 def _reason(answer: _Said) -> str:

@@ -24,7 +24,7 @@ function revived(value) {
 }
 
 async function plain(value) {
-  if (value instanceof ReadableStream) return { stream: true };
+  if (value instanceof ReadableStream) return { stream: await new Response(value).text() };
   // A proxy for Node has a Response class of its own.
   if (typeof value?.json === "function") return { status: value.status, json: await value.json() };
   return value;

@@ -261,3 +261,21 @@ def test_a_compressed_answer_is_not_unpacked() -> None:
         remote(service.url).embed(MODEL, ["one"])
 
     assert service.asked[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
+def test_the_key_is_in_no_message_though_the_service_repeats_it(status: int) -> None:
+    told = Answer({"error": {"message": "no such key: the-key"}}, status)
+    with embedding_service(always(told)) as service, pytest.raises(Error) as caught:
+        remote(service.url).embed(MODEL, ["one"])
+
+    assert "the-key" not in str(caught.value)
+    assert "no such key: (hidden)" in str(caught.value)
+
+
+def test_a_pause_of_any_length_is_a_number() -> None:
+    busy = Answer({}, 429, {"Retry-After": "9" * 400})
+    with embedding_service(always(busy)) as service, pytest.raises(Overloaded) as caught:
+        remote(service.url).embed(MODEL, ["one"])
+
+    assert caught.value.retry_after == 999_999_999

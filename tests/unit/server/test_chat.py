@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from tests.support.generation_service import (
     piece,
     streaming,
 )
-from tests.support.server import free_port, in_thread
+from tests.support.server import free_port, in_process, in_thread
 from vicinal.errors import InvalidInput
 from vicinal.generation import events
 from vicinal.generation.base import EVERY_OTHER, Names
@@ -692,3 +693,28 @@ def test_the_place_of_a_request_that_fails_is_free_again() -> None:
         await asking.close()
 
     asyncio.run(twice())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM is a signal of Unix")
+def test_a_server_that_stops_leaves_the_service(tmp_path: Path) -> None:
+    is_left = threading.Event()
+
+    def script(asked: Asked) -> None:
+        asked.streams()
+        asked.says(piece("Hel"))
+        if asked.is_left():
+            is_left.set()
+
+    with generation_service(script) as service:
+        settings = ("--generation-url", service.url, "--shutdown-timeout-s", "1")
+        with in_process(tmp_path, arguments=settings) as running:
+            assert running.process is not None
+            headers = {"Authorization": f"Bearer {running.token}"}
+            url = f"{running.origin}{RUN}"
+            with httpx.stream("POST", url, json=STREAM, headers=headers) as answered:
+                parts = answered.iter_raw()
+                assert texts_of(next(parts)) == ["Hel"]
+                running.process.terminate()
+
+                assert is_left.wait(ENDED_WITHIN_S)
+            assert running.process.wait(ENDED_WITHIN_S) == 0
