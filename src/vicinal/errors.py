@@ -6,6 +6,7 @@
     │   ├── WrongDimensions       a vector's length is not the index's
     │   ├── BadQueryVector        the same, for the vector of a query
     │   ├── IdTooLong, NamespaceTooLong, MetadataTooLarge     bytes over their limit
+    │   ├── BadMetadataKey        a key of a vector's metadata that no filter could name
     │   ├── TooManyIds            more ids in one call than the limit
     │   ├── BadTopK               topK over what its options allow
     │   ├── TooManyVectors        more vectors in one batch than the limit
@@ -15,6 +16,7 @@
     │   ├── BodyTooLarge          more bytes than one request may carry
     │   ├── BadIndexConfig        dimensions, metric or preset that cannot be
     │   ├── BadFilter             a filter outside the grammar
+    │   │   └── EmptyFilterValue    a key of it without a value
     │   ├── BadCursor             a cursor that is unknown, foreign or expired
     │   ├── LimitExceeded         one more of something than an index or account may hold
     │   ├── BadStatement          SQL that SQLite refuses, or beyond a bound
@@ -82,6 +84,10 @@ class MetadataTooLarge(InvalidInput):
     """A vector's metadata is larger than the limit, in bytes of compact JSON."""
 
 
+class BadMetadataKey(InvalidInput):
+    """A key in a vector's metadata is empty, or has characters that paths of filters need."""
+
+
 class TooManyIds(InvalidInput):
     """One call names more ids than the limit."""
 
@@ -116,6 +122,10 @@ class BadIndexConfig(InvalidInput):
 
 class BadFilter(InvalidInput):
     """A filter is outside the grammar; the message names the key and the rule."""
+
+
+class EmptyFilterValue(BadFilter):
+    """A key of a filter has no value: an empty object or array stands where one should."""
 
 
 class BadCursor(InvalidInput):

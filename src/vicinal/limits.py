@@ -25,6 +25,7 @@ class Limits:
     namespace_bytes_max: int = 64
     metadata_bytes_max: int = 10_240  # of compact JSON, as the live error text says
     metadata_depth_max: int = 100  # ours: parsers of the live service's kind stop at 128
+    multipart_parts_max: int = 100  # ours: clients send one or two
     record_bytes_max: int = 1024 * 1024  # ours: of one vector's JSON, spaces included
     index_name_bytes_max: int = 64
     description_bytes_max: int = 1_024  # ours: the API gives none
@@ -58,6 +59,7 @@ PROFILES: dict[str, Limits] = {
     "open": replace(
         _CLOUDFLARE,
         dimensions_max=4_096,
+        id_bytes_max=512,
         top_k_max=1_000,
         top_k_full_max=1_000,
         batch_vectors_max=100_000,

@@ -17,6 +17,11 @@ from vicinal.model import IndexType, MetadataIndex
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
+BEYOND = "a number is beyond float64"
+"""What is said of a number that no finite float64 is near."""
+
+_BEYOND_FROM = 2**1024 - 2**970  # the least integer that no finite float64 is nearest to
+_SHOWN_BITS_MAX = 14_000  # 4,215 digits
 _INTEGRAL_MAX = 2.0**53  # beyond it float64 does not tell neighbouring integers apart
 
 
@@ -50,6 +55,21 @@ def kind(value: object) -> str:
 def shown(text: str) -> str:
     """Return a string for a message: quoted, and shortened where it is absurdly long."""
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def shown_number(number: float) -> str:
+    """Return a number for a message: shortened where it is absurdly long."""
+    if isinstance(number, int) and number.bit_length() > _SHOWN_BITS_MAX:  # Python writes no more
+        return f"an integer of about {number.bit_length() * 3 // 10} digits"
+    text = str(number)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def is_float64(number: float) -> bool:
+    """Tell whether a finite float64 is near a number."""
+    if isinstance(number, int):
+        return -_BEYOND_FROM < number < _BEYOND_FROM
+    return number - number == 0.0
 
 
 def cut(text: str, bytes_max: int) -> str:

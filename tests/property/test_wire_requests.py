@@ -42,7 +42,7 @@ floats32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
     "read",
     [
         lambda body: requests.create_index(body, LIMITS),
-        lambda body: requests.ids(body, 3),
+        lambda body: requests.ids(body, 3, LIMITS),
         lambda body: requests.create_metadata_index(body, LIMITS),
         requests.drop_metadata_index,
         lambda body: requests.embedding(body, LIMITS),

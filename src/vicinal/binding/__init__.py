@@ -151,9 +151,10 @@ class Vectorize:
 
         Raises:
             TooManyIds: there are more than one call may name.
+            IdTooLong: one is longer than a vector's may be.
             BadBody: they are not a sequence of strings.
         """
-        named = arguments.ids(ids, self._limits.delete_ids_max)
+        named = arguments.ids(ids, self._limits.delete_ids_max, self._limits)
         return self._write(Delete(named), wait, timeout_s)
 
     def query(
@@ -210,9 +211,10 @@ class Vectorize:
 
         Raises:
             TooManyIds: there are more than one call may name.
+            IdTooLong: one is longer than a vector's may be.
             BadBody: they are not a sequence of strings.
         """
-        asked = arguments.ids(ids, self._limits.get_ids_max)
+        asked = arguments.ids(ids, self._limits.get_ids_max, self._limits)
         return [
             Vector(each.id, each.values, each.namespace, _document(each.metadata))
             for each in self._engine.get(self._address, asked)

@@ -18,7 +18,7 @@ import numpy as np
 
 from vicinal import metadata
 from vicinal.errors import BadBody, BadCursor, InvalidInput
-from vicinal.limits import ACCOUNT_ID, PROFILES
+from vicinal.limits import ACCOUNT_ID, PROFILES, Limits
 from vicinal.model import MetadataLevel
 from vicinal.wire import requests
 
@@ -104,11 +104,12 @@ def level(value: object) -> MetadataLevel:
     return member(MetadataLevel, value, "return_metadata")
 
 
-def ids(value: object, ids_max: int) -> list[str]:
+def ids(value: object, ids_max: int, limits: Limits) -> list[str]:
     """Return ids in their order; `ids_max` is inclusive.
 
     Raises:
         TooManyIds: there are more.
+        IdTooLong: one is longer than a vector's may be.
         BadBody: they are not a sequence of strings.
     """
     if isinstance(value, str):
@@ -119,8 +120,7 @@ def ids(value: object, ids_max: int) -> list[str]:
     # One more than may be, where it is not known how many there are: some never end.
     items = given if isinstance(value, Sized) else islice(given, ids_max + 1)
     found = [text(each, f"ids[{place}]", BadBody) for place, each in enumerate(items)]
-    requests.check_count(found, ids_max)
-    return found
+    return requests.check_ids(found, ids_max, limits)
 
 
 def cursor(value: object) -> str | None:

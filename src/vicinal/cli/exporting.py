@@ -33,7 +33,7 @@ PATIENCE_S = 120.0
 
 _PAGE_IDS = 1_000
 _TOO_MANY_IDS = 40007
-_BAD_CURSOR = 40095
+_BAD_CURSOR = 40052
 _BOUND = re.compile(r"max id count is (\d+)")
 
 

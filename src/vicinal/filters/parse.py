@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vicinal import metadata
-from vicinal.errors import BadFilter
+from vicinal.errors import BadFilter, EmptyFilterValue
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.limits import Limits
 
@@ -41,6 +41,7 @@ def parse(document: object, limits: Limits) -> Filter:
 
     Raises:
         BadFilter: the document is outside the grammar; the message names key and rule.
+        EmptyFilterValue: the same, where a key has an empty object or array.
     """
     if not isinstance(document, dict):
         raise BadFilter(f"filter must be an object, got {metadata.kind(document)}")
@@ -72,7 +73,8 @@ def broken_key_rule(key: str, chars_max: int) -> str | None:
 
 def _predicates(key: str, condition: object, limits: Limits) -> list[Predicate]:
     if isinstance(condition, list):
-        raise BadFilter(f"filter on {metadata.shown(key)}: an array needs an operator, $in or $nin")
+        error = BadFilter if condition else EmptyFilterValue
+        raise error(f"filter on {metadata.shown(key)}: an array needs an operator, $in or $nin")
     if not isinstance(condition, dict):
         return [Predicate(key, Operator.EQ, (_equality(key, Operator.EQ, condition, limits),))]
     operators = _operators(key, condition)
@@ -84,7 +86,7 @@ def _predicates(key: str, condition: object, limits: Limits) -> list[Predicate]:
 
 def _operators(key: str, condition: dict[str, Any]) -> list[Operator]:
     if not condition:
-        raise BadFilter(
+        raise EmptyFilterValue(
             f"filter on {metadata.shown(key)}: an object of operators must not be empty"
         )
     operators: list[Operator] = []
@@ -141,13 +143,9 @@ def _equality(key: str, operator: Operator, operand: object, limits: Limits) -> 
 
 
 def _number(key: str, operand: Any) -> float:
-    try:
-        number = float(operand)
-    except OverflowError:
-        number = float("inf")
-    if number - number != 0.0:
-        raise BadFilter(f"filter on {metadata.shown(key)}: a number is beyond float64")
-    return number
+    if not metadata.is_float64(operand):
+        raise BadFilter(f"filter on {metadata.shown(key)}: {metadata.BEYOND}")
+    return float(operand)
 
 
 def _check_size(document: dict[str, Any], limits: Limits) -> None:
@@ -157,6 +155,8 @@ def _check_size(document: dict[str, Any], limits: Limits) -> None:
         raise BadFilter("filter is nested too deeply") from None
     except UnicodeEncodeError:
         raise BadFilter("filter holds half of a surrogate pair, which is no character") from None
+    except ValueError:  # an integer of more digits than Python writes
+        raise BadFilter(f"filter: {metadata.BEYOND}") from None
     if size > limits.filter_bytes_max:
         raise BadFilter(
             f"filter must be shorter than {limits.filter_bytes_max + 1} bytes of compact JSON, "

@@ -44,7 +44,7 @@ async def upload(call: Call) -> Reply:
     bindings = Bindings(
         call.account,
         None if secret is None else b"Bearer " + secret.encode("latin-1"),
-        remote.index_bindings(call.body),
+        remote.index_bindings(call.body, call.services.limits),
     )
     return Reply(remote.preview(call.services.sessions.add(bindings)))
 

@@ -11,11 +11,13 @@ from vicinal.errors import (
     BadContentType,
     BadCursor,
     BadFilter,
+    BadMetadataKey,
     BadParameter,
     BadQueryVector,
     BadRecord,
     BadTopK,
     BodyTooLarge,
+    EmptyFilterValue,
     IdTooLong,
     IndexNotFound,
     LimitExceeded,
@@ -143,7 +145,7 @@ async def get_by_ids(call: Call) -> Reply:
     services, address = call.services, call.address
 
     def read() -> bytes:
-        ids = requests.ids(call.body, services.limits.get_ids_max)
+        ids = requests.ids(call.body, services.limits.get_ids_max, services.limits)
         return responses.vectors(services.engine.get(address, ids))
 
     return Reply(await services.workers.run(read))
@@ -154,7 +156,7 @@ async def delete_by_ids(call: Call) -> Reply:
     services, address = call.services, call.address
 
     def log() -> Future[Accepted]:
-        ids = requests.ids(call.body, services.limits.delete_ids_max)
+        ids = requests.ids(call.body, services.limits.delete_ids_max, services.limits)
         return services.engine.append(address, Delete(ids))
 
     return await acknowledge(call, address, await services.workers.run(log))
@@ -178,6 +180,7 @@ _WRITE_ERRORS = (
     WrongDimensions,
     IdTooLong,
     NamespaceTooLong,
+    BadMetadataKey,
     MetadataTooLarge,
     TooManyVectors,
     BadContentType,
@@ -205,7 +208,17 @@ ROUTES = (
             summary="Find the vectors nearest to a vector",
             request=shapes.QueryRequest,
             response=shapes.QueryResult,
-            errors=(BadBody, BadQueryVector, BadTopK, BadFilter, BodyTooLarge, IndexNotFound),
+            errors=(
+                BadBody,
+                BadQueryVector,
+                BadTopK,
+                IdTooLong,
+                NamespaceTooLong,
+                BadFilter,
+                EmptyFilterValue,
+                BodyTooLarge,
+                IndexNotFound,
+            ),
         ),
         query,
         Permission.READ,
@@ -253,7 +266,7 @@ ROUTES = (
             summary="Return stored vectors; unknown ids are left out",
             request=shapes.IdsRequest,
             response=list[shapes.Vector],
-            errors=(BadBody, TooManyIds, BodyTooLarge, IndexNotFound),
+            errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound),
         ),
         get_by_ids,
         Permission.READ,
@@ -267,7 +280,7 @@ ROUTES = (
             summary="Remove vectors; unknown ids are ignored",
             request=shapes.IdsRequest,
             response=shapes.Mutation,
-            errors=(BadBody, TooManyIds, BodyTooLarge, IndexNotFound, Overloaded),
+            errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound, Overloaded),
         ),
         delete_by_ids,
         Permission.WRITE,

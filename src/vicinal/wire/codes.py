@@ -51,6 +51,7 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
         errors.IdTooLong: Row(400, 40008),
         errors.NamespaceTooLong: Row(400, 40009),
         errors.MetadataTooLarge: Row(400, 40016),
+        errors.BadMetadataKey: Row(400, 40018),
         errors.TooManyIds: Row(400, 40007),
         errors.TooManyVectors: Row(400, 40091),  # ours
         errors.BadTopK: Row(400, 40025),
@@ -60,7 +61,9 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
         errors.BodyTooLarge: Row(413, 40093),  # ours
         errors.BadIndexConfig: Row(400, 40090, "vectorize.index.invalid_config - %s"),  # ours
         errors.BadFilter: Row(400, 40094),  # ours
-        errors.BadCursor: Row(400, 40095),  # ours
+        errors.EmptyFilterValue: Row(400, 40030),
+        # Clients list again when they read these words.
+        errors.BadCursor: Row(400, 40052, "List vectors cursor appears to be corrupted - %s"),
         errors.LimitExceeded: Row(400, 40096),  # ours
         errors.BadStatement: Row(400, 7500),
         # wrangler begins a new session when it reads these words.

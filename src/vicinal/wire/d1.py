@@ -16,6 +16,8 @@ from vicinal.wire.responses import timestamp
 _encode = msgspec.json.Encoder().encode
 _BLOB_PART = 65_536
 
+_FAILED = "Failed to parse the request body as JSON: "
+
 _Parameter = bool | int | float | str | None
 
 
@@ -85,10 +87,14 @@ def statements(body: Text) -> list[SqlStatement]:
     """
     try:
         request = msgspec.json.decode(body, type=StatementsRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadBody(f"Failed to parse the request body as JSON: {error}") from None
+    except UnicodeDecodeError as error:
+        raise BadBody(f"{_FAILED}not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise BadBody(f"{_FAILED}nested too deeply") from None
+    except msgspec.DecodeError as error:
+        raise BadBody(f"{_FAILED}{error}") from None
     if (request.sql is None) == (request.batch is None):
-        raise BadBody("Failed to parse the request body as JSON: expected one of sql and batch")
+        raise BadBody(f"{_FAILED}expected one of sql and batch")
     if request.batch is not None:
         return [SqlStatement(each.sql, each.params or ()) for each in request.batch]
     assert request.sql is not None

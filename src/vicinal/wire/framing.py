@@ -23,8 +23,9 @@ from enum import StrEnum
 import msgspec
 
 from vicinal.errors import BadContentType
+from vicinal.limits import Limits
 from vicinal.wire import multipart
-from vicinal.wire.members import Malformed, Text
+from vicinal.wire.members import Malformed, Text, unmarked
 
 
 class Form(StrEnum):
@@ -71,7 +72,7 @@ class Lines:
         return self
 
     def __next__(self) -> tuple[int, Text]:
-        start = min(_first(self.text, self.position), self.end)
+        start = _first(self.text, self.position, self.end)
         self.ends += self.text.count(b"\n", self.position, start)
         if start == self.end:
             self.position = start
@@ -81,7 +82,6 @@ class Lines:
         return start, self.text[start : self.position]
 
 
-_BOM = b"\xef\xbb\xbf"
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _SOLID = re.compile(rb"[^ \t\r\n]")
 _TOKEN = re.compile(rb'[^"{}\[\]]*+(?:' + _STRING + rb"|[{}\[\]])", re.DOTALL)
@@ -103,18 +103,18 @@ _KNOWN_TYPES = frozenset(
 )
 
 
-def split(body: Text, content_type: str | None, *, record_bytes_max: int) -> Records:
-    """Find the form of a body and its records.
+def split(body: Text, content_type: str | None, limits: Limits) -> Records:
+    """Find the form of a body and its records, of which none is longer than may be.
 
     Raises:
         Malformed: a multipart body or JSON string that cannot be opened.
         BadContentType: the bytes look like no known form and the header names no known type.
     """
-    text = _without_mark(body)
+    text = unmarked(body)
     start = _first(text)
     media_type = (content_type or "").split(";")[0].strip().lower()
     if multipart.looks_like_multipart(text[start : start + 1024]):
-        text = _without_mark(multipart.part(text[start:] if start else text, "vectors"))
+        text = unmarked(_vectors_part(text[start:] if start else text, limits))
         start = _first(text)
     elif text[start : start + 1] not in (b"", b"{", b"[", b'"'):
         if media_type == "multipart/form-data":
@@ -124,7 +124,11 @@ def split(body: Text, content_type: str | None, *, record_bytes_max: int) -> Rec
     if text[start : start + 1] == b'"':
         text = _opened(text[start:])
         start = _first(text)
-    return _records(text, start, record_bytes_max)
+    return _records(text, start, limits.record_bytes_max)
+
+
+def _vectors_part(body: Text, limits: Limits) -> Text:
+    return multipart.part(body, "vectors", limits.multipart_parts_max)
 
 
 def _records(text: Text, start: int, record_bytes_max: int) -> Records:
@@ -250,18 +254,14 @@ def _opened(text: Text) -> Text:
     """Return what a JSON string holds, as UTF-8."""
     try:
         return msgspec.json.decode(text, type=str).encode()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise Malformed(f"a JSON string that is not UTF-8 at byte {error.start}") from None
+    except msgspec.DecodeError as error:
         raise Malformed(f"a JSON string that cannot be read: {error}") from None
 
 
-def _without_mark(text: Text) -> Text:
-    """Return the text without a byte order mark; it is copied only when there is one."""
-    if not text.startswith(_BOM):
-        return text
-    return text[len(_BOM) :]
-
-
-def _first(text: Text, position: int = 0) -> int:
+def _first(text: Text, position: int = 0, end: int | None = None) -> int:
     """Return where the next character that is no space is, or the end of the text."""
-    solid = _SOLID.search(text, position)
-    return len(text) if solid is None else solid.start()
+    stop = len(text) if end is None else end
+    solid = _SOLID.search(text, position, stop)
+    return stop if solid is None else solid.start()

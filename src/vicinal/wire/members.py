@@ -13,7 +13,8 @@ up to 4,300 digits, other numbers as float64, strings as Unicode, members in the
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +34,7 @@ Members = dict[str, Any]
 """The members of an object. The one asked for as numbers is an array when `quick` read it."""
 
 
+_MARK = b"\xef\xbb\xbf"
 _SCALARS_THEN_ARRAY = re.compile(
     rb'\s*\{\s*(?:"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[^\s"{}\[\],]+)\s*,\s*)*"([^"\\]*)"\s*:\s*\['
 )
@@ -41,6 +43,13 @@ _FEW = 16  # members of a usual object; looking for each name takes time in prop
 
 class Malformed(Exception):
     """The text is not a JSON object; the message says why, without the place."""
+
+
+class TooDeep(Malformed):
+    """The text is nested deeper than it can be read; what is in it is not known."""
+
+    def __init__(self) -> None:
+        super().__init__("nested too deeply")
 
 
 class NotANumber(Exception):
@@ -62,10 +71,9 @@ class _Token:
         self.name = name
 
 
-class _Repeated(dict[str, Any]):
-    """An object in which a member is given more than once; the last one counts."""
-
-    name: str
+_TOKENS: Mapping[str, _Token] = MappingProxyType(
+    {name: _Token(name) for name in ("NaN", "Infinity", "-Infinity")}
+)
 
 
 class _Thread(threading.local):
@@ -77,6 +85,11 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
+def unmarked(text: Text) -> Text:
+    """Return a text without the byte order mark it begins with; copied only if there is one."""
+    return text.removeprefix(_MARK) if text.startswith(_MARK) else text
+
+
 def careful(text: Text, array: str, *, unique: bool) -> Members:
     """Return the members of the object that `text` holds, `array` still to be looked at.
 
@@ -84,19 +97,22 @@ def careful(text: Text, array: str, *, unique: bool) -> Members:
     counts, as inside the members in any case.
     """
     try:
-        document = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_Token)
+        decoded = text.decode()
+        # Nothing of ours is called back, for each object or constant: a text can hold a million.
+        document = json.loads(decoded, parse_constant=_TOKENS.__getitem__)
     except UnicodeDecodeError as error:
         raise Malformed(f"not UTF-8 at byte {error.start}") from None
     except RecursionError:
-        raise Malformed("nested too deeply") from None
+        raise TooDeep from None
     except json.JSONDecodeError as error:
-        raise Malformed(f"not JSON: {error.msg} at column {error.pos + 1}") from None
-    except ValueError as error:
-        raise Malformed(f"not JSON: {error}") from None
+        raise Malformed(f"not JSON: {_reason(error)}") from None
+    except ValueError:  # an integer of more digits than Python reads
+        raise Malformed(metadata.BEYOND) from None
     if not isinstance(document, dict):
         raise Malformed(f"expected an object, got {metadata.kind(document)}")
-    if unique and isinstance(document, _Repeated):
-        raise Malformed(f"member {metadata.shown(document.name)} is given twice")
+    repeated = _repeated(decoded, document) if unique else None
+    if repeated is not None:
+        raise Malformed(f"member {metadata.shown(repeated)} is given twice")
     _check({name: value for name, value in document.items() if name != array})
     return document
 
@@ -127,7 +143,9 @@ def quick_with_msgspec(text: Text, array: str) -> Members | None:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
     # A member given twice is hidden by its last value; an escape may hide its name as well.
-    if not isinstance(members, dict) or len(members) > _FEW or b"\\u" in text:
+    if not isinstance(members, dict) or len(members) > _FEW:
+        return None
+    if b"\\u" in text or b"\\/" in text:
         return None
     if any(text.count(b'"%b"' % name.encode()) != 1 for name in members):
         return None
@@ -141,14 +159,17 @@ def quick_with_msgspec(text: Text, array: str) -> Members | None:
 
 def quick_with_simdjson(text: Text, array: str) -> Members | None:
     """Return the members of the object, `array` as numbers; None when anything is unclear."""
+    if text.startswith(_MARK):  # it would pass over it
+        return None
     try:
         # A parser serves one document at a time: nothing of it may outlive this call.
         document = _parser().parse(text)
         if type(document) is not simdjson.Object:
             return None
         names = list(document)
-        # It looks a name up as far as its first NUL.
-        if len(set(names)) != len(names) or "\0" in "".join(names):
+        if len(names) > _FEW or len(set(names)) != len(names):
+            return None
+        if "\0" in "".join(names):  # it looks a name up as far as that
             return None
         members: Members = {}
         for name in names:
@@ -200,17 +221,23 @@ def _is_flat(text: Text, array: str) -> bool:
     return b"[" not in bytes(_decode_raw(text)[array])[1:]
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Members:
-    members = dict(pairs)
-    if len(members) == len(pairs):
-        return members
-    repeated = _Repeated(members)
+def _repeated(text: str, document: Members) -> str | None:
+    """Return the first member that the object in `text` gives a second time, if any."""
+    has_one_spelling = len(document) <= _FEW and "\\" not in text
+    if has_one_spelling and all(text.count(f'"{name}"') == 1 for name in document):
+        return None
     seen: set[str] = set()
-    for name, _ in pairs:
+    for name, _ in json.loads(text, object_pairs_hook=list):
         if name in seen:
-            repeated.name = name
+            return str(name)
         seen.add(name)
-    return repeated
+    return None
+
+
+def _reason(error: json.JSONDecodeError) -> str:
+    if error.doc.startswith("\ufeff"):
+        return "it begins with a byte order mark"
+    return f"{error.msg} at column {error.pos + 1}"
 
 
 def _check(document: Members) -> None:
@@ -220,7 +247,7 @@ def _check(document: Members) -> None:
     except UnicodeEncodeError:
         raise Malformed("half of a surrogate pair, which is no character") from None
     except RecursionError:
-        raise Malformed("nested too deeply") from None
+        raise TooDeep from None
     except TypeError:
         raise Malformed("not JSON: NaN and Infinity are no numbers there") from None
 

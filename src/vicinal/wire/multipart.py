@@ -1,7 +1,8 @@
 """The one thing needed of ``multipart/form-data``: the content of a named part.
 
 The boundary is taken from the body's first line, so a header that lost or mangled it does no
-harm. Parts stay where they are in the body until the wanted one is sliced out.
+harm. Parts stay where they are in the body until the wanted one is sliced out. They are all
+looked at, as a name may be given twice, and so their number is bounded.
 """
 
 import re
@@ -26,15 +27,18 @@ def looks_like_multipart(text: Text) -> bool:
     return _START.match(text) is not None
 
 
-def part(body: Text, name: str) -> Text:
+def part(body: Text, name: str, parts_max: int) -> Text:
     """Return the content of the only part called `name`.
 
     Raises:
-        Malformed: the body is cut off, or has no such part, or several, or an encoded one.
+        Malformed: the body is cut off, or has no such part, or several, or an encoded one, or
+            more than `parts_max` of any name.
     """
     names: list[str] = []
     found: Text | None = None
     for head, start, end in _parts(body):
+        if len(names) == parts_max:
+            raise Malformed(f"multipart body of more than {parts_max} parts")
         match = _NAME.search(head)
         names.append(
             "" if match is None else (match[1] or match[2] or b"").decode(errors="replace")

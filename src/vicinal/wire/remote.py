@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from vicinal.errors import BadBody
+from vicinal.limits import Limits
 from vicinal.wire import multipart
 from vicinal.wire.members import Malformed, Text
 
@@ -44,7 +45,7 @@ class Preview(msgspec.Struct):
     preview_token: str
 
 
-def index_bindings(body: Text) -> Mapping[str, str]:
+def index_bindings(body: Text, limits: Limits) -> Mapping[str, str]:
     """Return the index that each binding of an uploaded Worker is bound to.
 
     Bindings of other types are left out.
@@ -53,14 +54,24 @@ def index_bindings(body: Text) -> Mapping[str, str]:
         BadBody: there is no metadata of the expected shape in the body.
     """
     try:
-        metadata = msgspec.json.decode(multipart.part(body, "metadata"), type=_Metadata)
-    except (Malformed, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        metadata = msgspec.json.decode(_metadata_part(body, limits), type=_Metadata)
+    except UnicodeDecodeError as error:
+        raise BadBody(
+            f"the uploaded Worker's metadata is not UTF-8 at byte {error.start}"
+        ) from None
+    except RecursionError:
+        raise BadBody("the uploaded Worker's metadata is nested too deeply") from None
+    except (Malformed, msgspec.DecodeError) as error:
         raise BadBody(f"the uploaded Worker's metadata cannot be read: {error}") from None
     return {
         each.name: each.index_name
         for each in metadata.bindings
         if each.type == "vectorize" and each.index_name
     }
+
+
+def _metadata_part(body: Text, limits: Limits) -> Text:
+    return multipart.part(body, "metadata", limits.multipart_parts_max)
 
 
 def session(token: str) -> bytes:

@@ -6,7 +6,6 @@ was expected; they begin as the live service's do where its text is known.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -123,9 +122,10 @@ def query(body: Body, dimensions: int, limits: Limits) -> Query:
         BadBody: the body is not JSON of this shape, or does not say what to search for.
         BadQueryVector: the vector is not a flat array of `dimensions` numbers.
         BadTopK: topK is not an integer, or not in the range that the options allow.
-        NamespaceTooLong: the namespace is one that no vector can have.
+        IdTooLong, NamespaceTooLong: the id or namespace is one that no vector can have.
         BadFilter: the filter is outside the grammar.
     """
+    body = members.unmarked(body)
     document = members.quick(body, "vector")
     if document is None:
         try:
@@ -152,12 +152,13 @@ def checked_query(
         limits: Bounds on topK, the namespace and the filter.
 
     Raises:
-        BadBody, BadQueryVector, BadTopK, NamespaceTooLong, BadFilter: as `query`.
+        BadBody, BadQueryVector, BadTopK, IdTooLong, NamespaceTooLong, BadFilter: as `query`.
     """
     if vector is None and request.vector_id is None:
         raise errors.BadBody(f"{_FAILED}expected one of vector and vectorId, got neither")
     if request.vector_id == "":
         raise errors.BadBody(f"{_FAILED}vectorId: must not be empty")
+    _check_id(request.vector_id or "", "vectorId", limits)
     return_metadata = _LEVELS[request.return_metadata]
     is_full = bool(request.return_values) or return_metadata is MetadataLevel.ALL
     return Query(
@@ -172,27 +173,37 @@ def checked_query(
     )
 
 
-def ids(body: Body, ids_max: int) -> list[str]:
+def ids(body: Body, ids_max: int, limits: Limits) -> list[str]:
     """Read the body of a get or delete by ids; `ids_max` is inclusive.
 
     Raises:
         BadBody: the body is not ``{"ids": [strings]}``.
-        TooManyIds: there are more than `ids_max`.
+        TooManyIds, IdTooLong: as `check_ids`.
     """
-    found = _decode(body, shapes.IdsRequest).ids
-    check_count(found, ids_max)
-    return found
+    return check_ids(_decode(body, shapes.IdsRequest).ids, ids_max, limits)
 
 
-def check_count(ids: Sequence[str], ids_max: int) -> None:
-    """Refuse more ids than one call may name; `ids_max` is inclusive.
+def check_ids(ids: list[str], ids_max: int, limits: Limits) -> list[str]:
+    """Return ids; refuse more ids than one call may name, and ids that no vector can have.
 
     Raises:
-        TooManyIds: there are more.
+        TooManyIds: there are more than `ids_max`.
+        IdTooLong: one has more bytes than a vector's may have.
     """
     if len(ids) > ids_max:
         raise errors.TooManyIds(
             f"too many ids in payload; max id count is {ids_max}, got {len(ids)}"
+        )
+    for position, each in enumerate(ids):
+        _check_id(each, f"ids[{position}]", limits)
+    return ids
+
+
+def _check_id(vector_id: str, place: str, limits: Limits) -> None:
+    size = len(vector_id.encode())
+    if size > limits.id_bytes_max:
+        raise errors.IdTooLong(
+            f"id too long; max is {limits.id_bytes_max} bytes, got {size} bytes ({place})"
         )
 
 
@@ -334,7 +345,7 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingRequest:
 def _decode(body: Body, shape: type[_T]) -> _T:
     try:
         body.decode()  # what is skipped is not looked at otherwise
-        return msgspec.json.decode(body, type=shape)
+        return msgspec.json.decode(members.unmarked(body), type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.BadBody(_FAILED + _reason(error, shape)) from None
 
@@ -342,7 +353,7 @@ def _decode(body: Body, shape: type[_T]) -> _T:
 def _decode_embedding(body: Body, shape: type[_T]) -> _T:
     try:
         body.decode()  # what is skipped is not looked at otherwise
-        return msgspec.json.decode(body, type=shape)
+        return msgspec.json.decode(members.unmarked(body), type=shape)
     except msgspec.ValidationError as error:
         raise errors.BadEmbeddingInput(f"Error: {_reason(error, shape)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -401,7 +412,7 @@ def _index_config(config: shapes.IndexConfigRequest | None, limits: Limits) -> I
     if not limits.dimensions_min <= config.dimensions <= limits.dimensions_max:
         raise errors.BadIndexConfig(
             f"Dimensions must be in range: [{limits.dimensions_min}, {limits.dimensions_max}], "
-            f"got {config.dimensions}"
+            f"got {metadata.shown_number(config.dimensions)}"
         )
     return IndexConfig(config.dimensions, config.metric, effort=effort)
 
@@ -427,7 +438,7 @@ def _preset_config(config: shapes.IndexConfigRequest) -> IndexConfig:
 def _top_k(top_k: float | None, is_full: bool, limits: Limits) -> int:
     if top_k is None:
         return limits.top_k_default
-    shown = str(top_k)[:40]
+    shown = metadata.shown_number(top_k)
     if not top_k >= 1 or top_k % 1 != 0:  # a literal beyond float64 is infinite
         raise errors.BadTopK(
             f"top K must be an integer from 1 to {limits.top_k_max}, but got {shown}"

@@ -14,7 +14,6 @@ not needed, how a fraction was spelled (1e2 is 100.0) and all but the last of a 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from vicinal import errors, metadata
 from vicinal.limits import Limits
 from vicinal.model import Rows, VectorBatch
 from vicinal.wire import framing, lines, members
+from vicinal.wire.documents import NESTED_TOO_DEEPLY, Refused, blob
 from vicinal.wire.rows import HeldRows
 
 _LINES_AT_ONCE = 500  # ours: 5 ms of reading without the interpreter's lock
@@ -48,6 +48,7 @@ def read(
     Raises:
         BadRecord: a record does not parse as a vector; the message names line, id and rule.
         WrongDimensions, IdTooLong, NamespaceTooLong, MetadataTooLarge: a record breaks a bound.
+        BadMetadataKey: a key that no filter could name.
         TooManyVectors: there are more records than the limit.
         BadContentType: the body is in no known form.
     """
@@ -113,9 +114,7 @@ class Reader:
             self._read_lines(self._kept, 0, len(self._kept))
         else:
             try:
-                records = framing.split(
-                    self._kept, self._content_type, record_bytes_max=self._limits.record_bytes_max
-                )
+                records = framing.split(self._kept, self._content_type, self._limits)
             except members.Malformed as error:
                 raise errors.BadRecord(f"failed to parse upsert vectors request: {error}") from None
             self._collector.collect(records)
@@ -152,7 +151,7 @@ def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -
 
     Raises:
         BadRecord, WrongDimensions, IdTooLong, NamespaceTooLong, MetadataTooLarge,
-        TooManyVectors: as `read`; the place is the position, from 0.
+        BadMetadataKey, TooManyVectors: as `read`; the place is the position, from 0.
     """
     checked: list[_Record] = []
     for ordinal, record in enumerate(records):
@@ -160,7 +159,7 @@ def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -
             raise _too_many(ordinal)
         try:
             checked.append(_checked(record, dimensions, limits))
-        except _Refused as refused:
+        except Refused as refused:
             raise _placed(refused, f"vectors[{ordinal}]") from None
     values = np.empty((len(checked), dimensions), dtype=np.float32)
     with np.errstate(over="ignore"):
@@ -170,7 +169,7 @@ def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -
     if not finite.all():
         row, position = (int(place) for place in np.argwhere(~finite)[0])
         rule = f"values[{position}]: {checked[row].values[position]} is no finite float32"
-        broken = _Refused(errors.BadRecord, rule, checked[row].id)
+        broken = Refused(errors.BadRecord, rule, checked[row].id)
         raise _placed(broken, f"vectors[{row}]")
     return VectorBatch(
         [each.id for each in checked],
@@ -186,16 +185,6 @@ class _Record:
     values: members.Numbers
     namespace: str
     metadata: bytes
-
-
-class _Refused(Exception):
-    """A record breaks a rule. For `BadRecord`, `rule` is what the message says of it."""
-
-    def __init__(self, error: type[errors.InvalidInput], rule: str, vector_id: str | None) -> None:
-        super().__init__(rule)
-        self.error = error
-        self.rule = rule
-        self.vector_id = vector_id
 
 
 class _Collector:
@@ -252,7 +241,7 @@ class _Collector:
             finite = np.isfinite(row)
             if not finite.all():
                 raise _beyond_float32(text, int(np.argmin(finite)))
-        except _Refused as refused:
+        except Refused as refused:
             self._refuse(records, start, refused)
             return
         self._rows.take(1)
@@ -271,7 +260,7 @@ class _Collector:
                 self._count += 1
                 try:
                     self._add(*self._named(frames.text, span))
-                except _Refused as refused:
+                except Refused as refused:
                     self._refuse(records, span[0], refused)
                     self._holes.append(len(self._ids))
                     self._add("", "", b"")
@@ -298,16 +287,16 @@ class _Collector:
                 member = b'{"metadata":%b}' % bytes(text[metadata_start:metadata_end])
                 found = members.quick(member, "values")
                 if found is not None:
-                    return vector_id, namespace, _blob(found["metadata"], vector_id, limits)
+                    return vector_id, namespace, blob(found["metadata"], vector_id, limits)
         record = _record(text[start:end], self.dimensions, limits)
         return record.id, record.namespace, record.metadata
 
-    def _add(self, vector_id: str, namespace: str, blob: bytes) -> None:
+    def _add(self, vector_id: str, namespace: str, document: bytes) -> None:
         self._ids.append(vector_id)
         self._namespaces.append(namespace)
-        self._metadata.append(blob)
+        self._metadata.append(document)
 
-    def _refuse(self, records: framing.Records, start: int, refused: _Refused) -> None:
+    def _refuse(self, records: framing.Records, start: int, refused: Refused) -> None:
         if not (self._discard and refused.error is errors.BadRecord):
             raise _complaint(records, self._count - 1, start, refused) from None
 
@@ -316,13 +305,15 @@ def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:
     """Read one record and hold it to every rule but that its values are finite."""
     if len(text) > limits.record_bytes_max:
         rule = f"a record of {len(text)} bytes, max is {limits.record_bytes_max}"
-        raise _Refused(errors.BadRecord, rule, None)
+        raise Refused(errors.BadRecord, rule, None)
     record = members.quick(text, "values")
     if record is None:
         try:
             record = members.careful(text, "values", unique=True)
+        except members.TooDeep:
+            raise Refused(errors.BadRecord, NESTED_TOO_DEEPLY, None) from None
         except members.Malformed as error:
-            raise _Refused(errors.BadRecord, str(error), None) from None
+            raise Refused(errors.BadRecord, str(error), None) from None
     return _checked(record, dimensions, limits)
 
 
@@ -331,20 +322,20 @@ def _checked(record: members.Members, dimensions: int, limits: Limits) -> _Recor
     try:
         values = members.numbers(_member(record, "values", vector_id))
     except members.NotANumber as error:
-        raise _Refused(errors.BadRecord, f"values{error}", vector_id) from None
+        raise Refused(errors.BadRecord, f"values{error}", vector_id) from None
     if len(values) != dimensions:
         rule = (
             f'invalid vector for id="{vector_id}", expected {dimensions} dimensions, '
             f"and got {len(values)} dimensions"
         )
-        raise _Refused(errors.WrongDimensions, rule, vector_id)
+        raise Refused(errors.WrongDimensions, rule, vector_id)
     namespace = _namespace(record.get("namespace"), vector_id, limits)
-    return _Record(vector_id, values, namespace, _blob(record.get("metadata"), vector_id, limits))
+    return _Record(vector_id, values, namespace, blob(record.get("metadata"), vector_id, limits))
 
 
 def _member(record: members.Members, name: str, vector_id: str | None) -> object:
     if name not in record:
-        raise _Refused(errors.BadRecord, f"has no member {name!r}", vector_id)
+        raise Refused(errors.BadRecord, f"has no member {name!r}", vector_id)
     return record[name]
 
 
@@ -352,13 +343,13 @@ def _vector_id(record: members.Members, limits: Limits) -> str:
     vector_id = _member(record, "id", None)
     if not isinstance(vector_id, str):
         rule = f"id: expected a string, got {metadata.kind(vector_id)}"
-        raise _Refused(errors.BadRecord, rule, None)
+        raise Refused(errors.BadRecord, rule, None)
     if not vector_id:
-        raise _Refused(errors.BadRecord, "id: must not be empty", None)
+        raise Refused(errors.BadRecord, "id: must not be empty", None)
     size = len(vector_id.encode())
     if size > limits.id_bytes_max:
         rule = f"id too long; max is {limits.id_bytes_max} bytes, got {size} bytes"
-        raise _Refused(errors.IdTooLong, rule, vector_id)
+        raise Refused(errors.IdTooLong, rule, vector_id)
     return vector_id
 
 
@@ -367,64 +358,15 @@ def _namespace(namespace: object, vector_id: str, limits: Limits) -> str:
         return ""
     if not isinstance(namespace, str):
         rule = f"namespace: expected a string or null, got {metadata.kind(namespace)}"
-        raise _Refused(errors.BadRecord, rule, vector_id)
+        raise Refused(errors.BadRecord, rule, vector_id)
     size = len(namespace.encode())
     if size > limits.namespace_bytes_max:
         rule = (
             f'namespace too long for vector id="{vector_id}"; '
             f"max is {limits.namespace_bytes_max} bytes, got {size} bytes"
         )
-        raise _Refused(errors.NamespaceTooLong, rule, vector_id)
+        raise Refused(errors.NamespaceTooLong, rule, vector_id)
     return namespace
-
-
-def _blob(document: object, vector_id: str, limits: Limits) -> bytes:
-    if document is None:
-        return b""
-    if not isinstance(document, dict):
-        rule = f"metadata: expected an object or null, got {metadata.kind(document)}"
-        raise _Refused(errors.BadRecord, rule, vector_id)
-    broken = _broken_rule(document, limits.metadata_depth_max)
-    if broken is not None:
-        raise _Refused(errors.BadRecord, f"metadata: {broken}", vector_id)
-    blob = metadata.encode(document)
-    if len(blob) > limits.metadata_bytes_max:
-        rule = (
-            f'oversized metadata for vector id="{vector_id}"; the compact JSON representation '
-            f"of the metadata must not exceed {limits.metadata_bytes_max} bytes, "
-            f"got {len(blob)} bytes"
-        )
-        raise _Refused(errors.MetadataTooLarge, rule, vector_id)
-    return blob
-
-
-def _broken_rule(value: Any, depth_max: int) -> str | None:
-    """Return which rule of metadata is broken somewhere in an object or array, if any."""
-    if depth_max == 0:
-        return "nested too deeply"
-    if isinstance(value, dict):
-        for key in value:
-            if not key:
-                return "a key must not be empty"
-            if key[0] == "$":
-                return f"key {metadata.shown(key)} must not start with '$'"
-            if "." in key:
-                return f"key {metadata.shown(key)} must not contain '.'"
-            if '"' in key:
-                return f"key {metadata.shown(key)} must not contain '\"'"
-        items = value.values()
-    else:
-        items = value
-    for item in items:
-        kind = type(item)
-        if kind is float:
-            if item - item != 0.0:
-                return "a number is beyond float64"
-        elif kind is not str and isinstance(item, dict | list):
-            rule = _broken_rule(item, depth_max - 1)
-            if rule is not None:
-                return rule
-    return None
 
 
 def _only(batch: VectorBatch, rows: list[int]) -> VectorBatch:
@@ -437,7 +379,7 @@ def _only(batch: VectorBatch, rows: list[int]) -> VectorBatch:
 
 
 def _complaint(
-    records: framing.Records, ordinal: int, start: int, refused: _Refused
+    records: framing.Records, ordinal: int, start: int, refused: Refused
 ) -> errors.InvalidInput:
     """Return the error for a record, with its place."""
     if records.form is framing.Form.NDJSON:
@@ -455,7 +397,7 @@ def _complaint(
     )
 
 
-def _placed(refused: _Refused, place: str) -> errors.InvalidInput:
+def _placed(refused: Refused, place: str) -> errors.InvalidInput:
     if refused.error is errors.BadRecord and refused.vector_id is not None:
         place += f', id "{refused.vector_id}"'
     return refused.error(f"{refused.rule} ({place})")
@@ -468,9 +410,7 @@ def _too_many(count_max: int) -> errors.TooManyVectors:
     )
 
 
-def _beyond_float32(text: members.Text, position: int) -> _Refused:
+def _beyond_float32(text: members.Text, position: int) -> Refused:
     record = members.careful(text, "values", unique=True)
-    shown = str(record["values"][position])[:40]
-    return _Refused(
-        errors.BadRecord, f"values[{position}]: {shown} is beyond float32", record["id"]
-    )
+    shown = metadata.shown_number(record["values"][position])
+    return Refused(errors.BadRecord, f"values[{position}]: {shown} is beyond float32", record["id"])

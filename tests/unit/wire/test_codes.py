@@ -7,7 +7,7 @@ import pytest
 
 from vicinal import errors
 from vicinal.errors import Error
-from vicinal.limits import Limits
+from vicinal.limits import PROFILES, Limits
 from vicinal.model import QueryResult
 from vicinal.wire import codes, envelope, requests, vectors
 from vicinal.wire.codes import Answer
@@ -15,8 +15,8 @@ from vicinal.wire.codes import Answer
 LIMITS = Limits()
 LIVE_CODES = {
     1000, 1005, 3000, 3002, 3043, 5004, 5006, 5007, 7001, 7003, 7404, 7500, 9106, 9109, 10000,
-    10049, 40005,
-    40006, 40007, 40008, 40009, 40012, 40016, 40023, 40025, 40026, 40041,
+    10049, 40005, 40006, 40007, 40008, 40009, 40012, 40016, 40018, 40023, 40025, 40026, 40030, 40041,
+    40052,
 }  # fmt: skip
 
 NOT_FOUND = 'vectorize.index.not_found - Index name "%s"'
@@ -98,7 +98,7 @@ def test_texts_of_refused_queries_are_the_live_ones(body: str, code: int, text: 
 
 def test_texts_of_refused_ids_are_the_live_ones() -> None:
     with pytest.raises(Error) as caught:
-        requests.ids(json.dumps({"ids": ["x"] * 34}).encode(), 20)
+        requests.ids(json.dumps({"ids": ["x"] * 34}).encode(), 20, LIMITS)
 
     text = "too many ids in payload; max id count is 20, got 34"
     assert codes.answer_for(caught.value) == Answer(400, 40007, text)
@@ -111,6 +111,7 @@ def test_texts_of_refused_ids_are_the_live_ones() -> None:
         ({"id": "x" * 74}, 40008, "id too long; max is 64 bytes, got 74 bytes"),
         ({"namespace": "x" * 65}, 40009, "namespace too long"),
         ({"metadata": {"k": "x" * 21318}}, 40016, LARGE_METADATA),
+        ({"metadata": {"a.b": 1}}, 40018, 'invalid metadata key for vector id="X": '),
         ({"values": None}, 40023, UNPARSABLE % ("ndjson", "Some(0)")),
     ],
 )
@@ -132,6 +133,43 @@ def test_the_text_of_a_refused_document_begins_as_the_live_one() -> None:
     answer = codes.answer_for(caught.value)
     assert (answer.status, answer.code) == (400, 40023)
     assert answer.message.startswith(UNPARSABLE % ("json", "None"))
+
+
+def test_a_cursor_that_cannot_be_used_is_told_of_in_the_live_words_first() -> None:
+    answer = codes.answer_for(errors.BadCursor("it has expired"))
+
+    text = "List vectors cursor appears to be corrupted - it has expired"
+    assert answer == Answer(400, 40052, text)
+
+
+@pytest.mark.parametrize("condition", [{}, []])
+def test_a_filter_without_a_value_has_its_live_code(condition: object) -> None:
+    body = json.dumps({"vector": [1, 2], "filter": {"k": condition}}).encode()
+    with pytest.raises(errors.EmptyFilterValue) as caught:
+        requests.query(body, 2, LIMITS)
+
+    answer = codes.answer_for(caught.value)
+    assert (answer.status, answer.code) == (400, 40030)
+
+
+@pytest.mark.parametrize("limits", PROFILES.values(), ids=PROFILES)
+def test_ids_that_no_vector_can_have_are_refused_by_all_that_takes_ids(limits: Limits) -> None:
+    bound = limits.id_bytes_max
+    longest, longer = "é" * (bound // 2), "é" * (bound // 2) + "x"
+
+    def ids(vector_id: str) -> list[str]:
+        return requests.ids(json.dumps({"ids": ["a", vector_id]}).encode(), 20, limits)
+
+    def by_id(vector_id: str) -> str | None:
+        body = json.dumps({"vectorId": vector_id}).encode()
+        return requests.query(body, 2, limits).vector_id
+
+    assert (ids(longest), by_id(longest)) == (["a", longest], longest)
+    for read, place in ((ids, "ids[1]"), (by_id, "vectorId")):
+        with pytest.raises(errors.IdTooLong) as caught:
+            read(longer)
+        text = f"id too long; max is {bound} bytes, got {bound + 1} bytes ({place})"
+        assert codes.answer_for(caught.value) == Answer(400, 40008, text)
 
 
 def test_an_unknown_content_type_has_its_live_code_and_text() -> None:

@@ -111,7 +111,7 @@ def test_a_syntax_error_names_its_column() -> None:
 
 
 def test_integers_with_too_many_digits_are_refused() -> None:
-    with pytest.raises(Malformed, match="4300 digits"):
+    with pytest.raises(Malformed, match=r"^a number is beyond float64$"):
         members.careful(b'{"a":' + b"1" * 4301 + b"}", "x", unique=True)
 
 

@@ -15,12 +15,12 @@ HEAD = b'Content-Disposition: form-data; name="vectors"\r\n'
 def test_content_is_returned_byte_for_byte(content: bytes) -> None:
     body = b"--b\r\n" + HEAD + b"\r\n" + content + b"\r\n--b--\r\n"
 
-    assert multipart.part(body, "vectors") == content
+    assert multipart.part(body, "vectors", 10) == content
 
 
 @pytest.mark.parametrize("end", [b"\r\n--b--", b"\r\n--b--\r\n", b"\r\n--b--\r\nafterword"])
 def test_what_follows_the_last_boundary_is_ignored(end: bytes) -> None:
-    assert multipart.part(b"--b\r\n" + HEAD + b"\r\nx" + end, "vectors") == b"x"
+    assert multipart.part(b"--b\r\n" + HEAD + b"\r\nx" + end, "vectors", 10) == b"x"
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,23 @@ def test_what_follows_the_last_boundary_is_ignored(end: bytes) -> None:
     ],
 )
 def test_a_name_is_found_in_any_order_and_case(head: bytes) -> None:
-    assert multipart.part(b"--b\r\n" + head + b"\r\n\r\nx\r\n--b--", "vectors") == b"x"
+    assert multipart.part(b"--b\r\n" + head + b"\r\n\r\nx\r\n--b--", "vectors", 10) == b"x"
 
 
 def test_a_name_is_not_looked_for_in_the_content() -> None:
     body = b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\n' + HEAD + b"\r\n--b--"
 
     with pytest.raises(Malformed, match="without a part named 'vectors'; it has \\['other'\\]"):
-        multipart.part(body, "vectors")
+        multipart.part(body, "vectors", 10)
+
+
+def test_no_more_parts_are_looked_at_than_there_may_be() -> None:
+    other = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n'
+    wanted = b"--b\r\n" + HEAD + b"\r\nx\r\n--b--"
+
+    assert multipart.part(other * 9 + wanted, "vectors", 10) == b"x"
+    with pytest.raises(Malformed, match=r"^multipart body of more than 10 parts$"):
+        multipart.part(other * 10 + wanted, "vectors", 10)
 
 
 @pytest.mark.parametrize("cut", range(1, 70))
@@ -48,4 +57,4 @@ def test_a_body_cut_anywhere_before_its_last_boundary_is_refused(cut: int) -> No
     body = b"--b\r\n" + HEAD + b"\r\n" + b"content\r\n--b--"
 
     with pytest.raises(Malformed):
-        multipart.part(body[: max(1, len(body) - cut)], "vectors")
+        multipart.part(body[: max(1, len(body) - cut)], "vectors", 10)

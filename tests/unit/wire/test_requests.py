@@ -382,7 +382,7 @@ class TestQuery:
 def test_a_body_that_is_not_json_is_refused_by_every_operation(body: bytes) -> None:
     for error, read, arguments in (
         (BadBody, requests.create_index, (LIMITS,)),
-        (BadBody, requests.ids, (20,)),
+        (BadBody, requests.ids, (20, LIMITS)),
         (BadBody, requests.create_metadata_index, (LIMITS,)),
         (BadBody, requests.drop_metadata_index, ()),
     ):
@@ -391,7 +391,7 @@ def test_a_body_that_is_not_json_is_refused_by_every_operation(body: bytes) -> N
 
 
 def test_malformed_utf8_is_refused_even_in_what_is_ignored() -> None:
-    message = refusal(BadBody, requests.ids, b'{"ids":["a"],"x":"\xff"}', 20)
+    message = refusal(BadBody, requests.ids, b'{"ids":["a"],"x":"\xff"}', 20, LIMITS)
 
     assert message == "Failed to parse the request body as JSON: not UTF-8 at byte 18"
 
@@ -399,7 +399,7 @@ def test_malformed_utf8_is_refused_even_in_what_is_ignored() -> None:
 @pytest.mark.parametrize("bound", [20, 100])
 def test_ids_at_and_above_the_limit(bound: int) -> None:
     def read(count: int) -> list[str]:
-        return requests.ids(raw({"ids": [str(i) for i in range(count)]}), bound)
+        return requests.ids(raw({"ids": [str(i) for i in range(count)]}), bound, LIMITS)
 
     for inside in (0, 1, bound - 1, bound):
         assert len(read(inside)) == inside
@@ -420,7 +420,7 @@ def test_ids_at_and_above_the_limit(bound: int) -> None:
     ],
 )
 def test_ids_that_are_none_are_refused(body: object, rule: str) -> None:
-    assert rule in refusal(BadBody, requests.ids, raw(body), 20)
+    assert rule in refusal(BadBody, requests.ids, raw(body), 20, LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["string", "number", "boolean"])
