@@ -21,10 +21,12 @@ from vicinal.errors import (
     BadBody,
     BadFilter,
     BadIndexConfig,
+    BadMetadataKey,
     BadParameter,
     BadQueryVector,
     BadRecord,
     BadTopK,
+    EmptyFilterValue,
     IdTooLong,
     IndexExists,
     IndexNotFound,
@@ -270,6 +272,11 @@ def test_indexes_are_created_listed_and_deleted(database: Database) -> None:
         ([record("a", metadata={"k": object()})], BadRecord, r"metadata.k: object has no form"),
         ([record("a", metadata={1: 2})], BadRecord, r"key 1 is int, not a string"),
         ([record("a", metadata={"k": float("nan")})], BadRecord, "beyond float64"),
+        ([record("a", metadata={"k": [10**400]})], BadRecord, "a number is beyond float64"),
+        ([record("a", metadata={"k": -(10**5_000)})], BadRecord, "a number is beyond float64"),
+        ([record("a", metadata={"k": 2**1024})], BadRecord, "key 'k': a number is beyond float64"),
+        ([record("a", [10**5_000, 0, 0])], BadRecord, r"values\[0\]"),
+        ([record("a"), record("b", metadata={"a.b": 1})], BadMetadataKey, r"'a.b'.*vectors\[1\]"),
         ([record("a", metadata={"k": "\ud800"})], BadRecord, "surrogate"),
         ([record("\ud800")], BadRecord, "surrogate"),
         ([record("a", metadata={"k": "x" * 10_240})], MetadataTooLarge, "10240 bytes"),
@@ -308,6 +315,14 @@ def test_metadata_that_holds_itself_is_refused(docs: Vectorize) -> None:
         ({"vector": "123"}, BadBody, "got a string"),
         ({"vector": X, "top_k": 101}, BadTopK, "max top K is 100"),
         ({"vector": X, "top_k": 0}, BadTopK, "from 1 to 100"),
+        ({"vector": X, "top_k": 10**5_000}, BadTopK, "got an integer of about 4983 digits"),
+        ({"vector": X, "top_k": -(10**400)}, BadTopK, r"but got -1000\d+\.\.\.$"),
+        ({"vector": X, "filter": {"k": 10**5_000}}, BadFilter, "a number is beyond float64"),
+        ({"vector": X, "filter": {"k": {"$lt": 10**400}}}, BadFilter, "beyond float64"),
+        ({"vector": X, "filter": {"k": {}}}, EmptyFilterValue, "filter on 'k'"),
+        ({"vector": [10**5_000, 0, 0]}, BadBody, r"vector\[0\]"),
+        ({"vector": X, "namespace": "\ud800"}, BadBody, "namespace: half of a surrogate pair"),
+        ({"vector": X, "namespace": 5}, BadBody, "namespace: expected a string, got a number"),
         ({"vector": X, "top_k": 51, "return_values": True}, BadTopK, "max top K is 50"),
         ({"vector": X, "filter": {"k": {"$near": 1}}}, BadFilter, r"\$near"),
         ({"vector": X, "filter": {"k": object()}}, BadFilter, "filter.k: object has no form"),
@@ -330,8 +345,39 @@ def test_ids_that_are_none_are_refused(docs: Vectorize) -> None:
         docs.get_by_ids([str(number) for number in range(21)])
     with pytest.raises(TooManyIds, match="max id count is 100, got 101"):
         docs.delete_by_ids([str(number) for number in range(101)])
-    with pytest.raises(BadParameter):
-        docs.list_vectors(1_001)
+    for count in (1_001, 10**5_000):
+        with pytest.raises(BadParameter):
+            docs.list_vectors(count)
+    for too_long in (docs.get_by_ids, docs.delete_by_ids):
+        with pytest.raises(IdTooLong, match=r"max is 64 bytes, got 65 bytes \(ids\[1\]\)"):
+            too_long(["é" * 32, "é" * 32 + "x"])
+    with pytest.raises(IdTooLong, match=r"max is 64 bytes, got 65 bytes \(vectorId\)"):
+        docs.query_by_id("x" * 65)
+    with pytest.raises(BadBody, match="half of a surrogate pair"):
+        docs.query_by_id("\ud800")
+
+
+def test_in_the_open_profile_paths_are_ids(tmp_path: Path) -> None:
+    paths = [f"{'folder/' * depth}é {depth}.md" for depth in range(60)]
+    longest = "é" * 256
+    with vicinal.open(tmp_path / "data") as opened:
+        docs = opened.create_index("docs", dimensions=3, metric="cosine")
+        docs.upsert([record(each, Y) for each in paths] + [record(longest)], wait=True)
+        with pytest.raises(IdTooLong, match="max is 512 bytes, got 513 bytes"):
+            docs.upsert([record(longest + "x")])
+    with vicinal.open(tmp_path / "data") as opened:  # from its log
+        docs = opened.index("docs")
+        listed: list[str] = []
+        page = docs.list_vectors(7)
+        while page.next_cursor:
+            listed += page.ids
+            page = docs.list_vectors(7, page.next_cursor)
+
+        assert [*listed, *page.ids] == [*paths, longest]
+        assert [each.id for each in docs.get_by_ids([longest, paths[59]])] == [longest, paths[59]]
+        assert docs.query_by_id(longest, top_k=1).matches[0].id == longest
+        docs.delete_by_ids([longest], wait=True)
+        assert docs.get_by_ids([longest]) == []
 
 
 def test_an_index_that_cannot_be_is_refused(database: Database, docs: Vectorize) -> None:
