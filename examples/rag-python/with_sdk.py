@@ -6,7 +6,6 @@ CLOUDFLARE_ACCOUNT_ID; without the first the same program uses Cloudflare.
 
 import json
 import os
-import time
 
 from cloudflare import Cloudflare
 from notes import NOTES, QUESTION
@@ -24,12 +23,6 @@ def embed(texts: list[str]) -> list[list[float]]:
     return client.ai.run(MODEL, account_id=ACCOUNT, text=texts)["data"]
 
 
-def settled(mutation_id: str) -> None:
-    """Wait until queries see a write."""
-    while indexes.info(INDEX, account_id=ACCOUNT).processed_up_to_mutation != mutation_id:
-        time.sleep(0.05)
-
-
 vectors = embed(NOTES)
 if INDEX not in [index.name for index in indexes.list(account_id=ACCOUNT)]:
     config = {"dimensions": len(vectors[0]), "metric": "cosine"}
@@ -38,7 +31,10 @@ lines = [
     json.dumps({"id": str(number), "values": values, "metadata": {"text": text}})
     for number, (text, values) in enumerate(zip(NOTES, vectors, strict=True))
 ]
-settled(indexes.upsert(INDEX, account_id=ACCOUNT, body="\n".join(lines)).mutation_id)
+# Vicinal answers when queries see the write. Cloudflare does not know the header: wait there.
+indexes.upsert(
+    INDEX, account_id=ACCOUNT, body="\n".join(lines), extra_headers={"Prefer": "wait=30"}
+)
 
 found = indexes.query(
     INDEX, account_id=ACCOUNT, vector=embed([QUESTION])[0], top_k=2, return_metadata="all"

@@ -24,6 +24,7 @@ from vicinal.cli import (
     token,
     workers,
 )
+from vicinal.settings import TABLE
 
 __all__ = ["main"]
 
@@ -34,6 +35,11 @@ class _Main(click.Group):
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
+        except errors.InvalidInput as error:
+            # Settings say where a value is from; one of the command line is read after click.
+            if any(str(error).startswith(f"{row.flag}: ") for row in TABLE):
+                raise click.UsageError(str(error)) from error
+            raise click.ClickException(str(error)) from error
         except errors.Error as error:
             raise click.ClickException(str(error)) from error
 

@@ -42,6 +42,7 @@ class Config(msgspec.Struct):
     dimensions: int
     metric: str
     preset: str | None = None
+    effort: str = "standard"
 
 
 class Index(msgspec.Struct):

@@ -38,7 +38,8 @@ and values out of bounds are refused.
 |---|---|---|---|---|
 """
 
-_SHARED = {"--url", "--token", "--account", "--help", "-h"}
+_HELP = {"--help", "-h"}
+_TARGET = {"--url", "--token", "--account"}  # the head says what they are, where all three are
 
 
 def markdown() -> str:
@@ -64,11 +65,13 @@ def _section(path: tuple[str, ...], command: click.Command) -> str:
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     lines = [f"\n## {name}\n", f"\n    {usage}\n", f"\n{inspect.cleandoc(command.help or '')}\n"]
     settings = {row.flag for row in TABLE} if name == "vicinal serve" else set()
+    named = {name for parameter in command.params for name in parameter.opts}
+    left_out = _HELP | settings | (_TARGET if named >= _TARGET else set())
     options = [
         f"| `{_cell(record[0])}` | {_cell(record[1])} |\n"
         for parameter in command.params
         if isinstance(parameter, click.Option)
-        and not (_SHARED | settings) & set(parameter.opts)
+        and not left_out & set(parameter.opts)
         and (record := parameter.get_help_record(context)) is not None
     ]
     if options:

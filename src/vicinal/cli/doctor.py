@@ -1,9 +1,12 @@
 """``vicinal doctor``: is there what a server needs on this machine?
 
-Looks, and changes nothing. Each finding is ok, a warning or a problem; a problem is what
-keeps ``vicinal serve`` with the same settings from starting or answering.
+Looks, and changes nothing; where the server of the data folder runs already, it is asked.
+Each finding is ok, a warning or a problem; a problem is what keeps ``vicinal serve`` with the
+same settings from starting or answering.
 """
 
+import errno
+import fcntl
 import importlib.metadata
 import os
 import platform
@@ -18,6 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import click
+import httpx
 
 from vicinal import errors
 from vicinal.ann.library import library
@@ -33,6 +37,7 @@ from vicinal.wire import lines
 
 OPEN_FILES_MIN = 4_096  # a server raises its soft limit to the hard one itself
 DISK_BYTES_MIN = 1 << 30
+ANSWER_S = 5.0  # within which a server is to say that it is ready
 
 _PACKAGES = ("vicinal", "faiss-cpu", "numpy", "onnxruntime", "msgspec", "uvicorn")
 
@@ -132,8 +137,52 @@ def _port(settings: Settings) -> Finding:
         family = socket.getaddrinfo(settings.host, settings.port)[0][0]
         socket.create_server((settings.host, settings.port), family=family).close()
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return _taken(settings, place)
         return Finding("port", Verdict.PROBLEM, f"{place}: {error.strerror}")
+    if _is_open(settings.data):
+        seen = f"{place} is free, but another process has {settings.data} open"
+        return Finding("port", Verdict.PROBLEM, seen)
     return Finding("port", Verdict.OK, f"{place} is free")
+
+
+def _taken(settings: Settings, place: str) -> Finding:
+    """Tell whether it is the server of these settings that listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    origin = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    try:
+        with httpx.Client(base_url=origin, timeout=ANSWER_S, trust_env=False) as http:
+            ready = http.get("/readyz")
+            version = http.get("/openapi.json").json()["info"]["version"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return Finding("port", Verdict.PROBLEM, f"{place} is in use by something else")
+    if ready.status_code != httpx.codes.OK:
+        seen = f"{place}: the server there is not ready (HTTP {ready.status_code})"
+        return Finding("port", Verdict.PROBLEM, seen)
+    if not _is_open(settings.data):
+        seen = f"{place}: a server answers there, but not one of {settings.data}"
+        return Finding("port", Verdict.PROBLEM, seen)
+    installed = importlib.metadata.version("vicinal")
+    if version != installed:
+        seen = f"{place}: the server there is version {version}; start it again for {installed}"
+        return Finding("port", Verdict.WARNING, seen)
+    return Finding("port", Verdict.OK, f"{place}: the server of {settings.data} answers, {version}")
+
+
+def _is_open(folder: Path) -> bool:
+    """Return whether a process has the data folder open."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # Shared, and for an instant: nothing of the folder changes.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _tokens(settings: Settings) -> Finding:

@@ -192,6 +192,8 @@ def _recipe(client: Client, about: Index) -> str:
         parts += ["--preset", config.preset]
     else:
         parts += ["--dimensions", str(config.dimensions), "--metric", config.metric]
+    if config.effort != "standard":
+        parts += ["--effort", config.effort]
     if about.description:
         parts += ["--description", about.description]
     listed = client.get(client.indexes(about.name, "metadata_index", "list")).read(MetadataIndexes)

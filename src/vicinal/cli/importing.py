@@ -183,6 +183,8 @@ def batches(source: BinaryIO, start: Checkpoint, lines_max: int) -> Iterator[Bat
             raise click.ClickException(
                 f"line {number + 1} is longer than {BATCH_BYTES_MAX:,} bytes; is this NDJSON?"
             )
+        if not lines:
+            _check_line(number + 1, line)
         if lines and (len(lines) == lines_max or size + len(line) > BATCH_BYTES_MAX):
             yield Batch(tuple(lines), offset, number)
             lines, size = [], 0
@@ -193,6 +195,24 @@ def batches(source: BinaryIO, start: Checkpoint, lines_max: int) -> Iterator[Bat
             size += len(line)
     if lines:
         yield Batch(tuple(lines), offset, number)
+
+
+def _check_line(number: int, line: bytes) -> None:
+    """Refuse what a server would take for one document of JSON rather than for lines.
+
+    It looks at how a body begins, and a part of a document is none.
+    """
+    text = line.removeprefix(b"\xef\xbb\xbf").strip()
+    is_document = text[:1] in (b"[", b'"') or text == b"{"
+    if not is_document and b'"vectors"' in text:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+            is_document = "vectors" in members and "id" not in members
+    if is_document:
+        raise click.ClickException(
+            f"line {number} begins a document of JSON, and import reads NDJSON: one vector a line. "
+            "`jq -c '.[]'` makes lines of an array, `jq -c '.vectors[]'` of an object of vectors"
+        )
 
 
 def _with_last(found: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:

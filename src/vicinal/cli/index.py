@@ -145,6 +145,7 @@ def info(target: Target, name: str, as_json: bool) -> None:
             ("dimensions", str(index.config.dimensions)),
             ("metric", index.config.metric),
             ("preset", index.config.preset or ""),
+            ("effort", index.config.effort),
             ("created", index.created_on),
             ("vectors", f"{state.vector_count:,}"),
             ("metadata indexes", ", ".join(filters)),
@@ -177,11 +178,20 @@ def add(target: Target, name: str, property_name: str, index_type: str, backfill
     """Let filters on the index NAME use PROPERTY, which holds values of TYPE.
 
     TYPE is string, number or boolean; dots in PROPERTY reach into nested objects. Without
-    --backfill only vectors written from now on can be found by it.
+    --backfill only vectors written from now on can be found by it. An index that is there
+    already stays as it is, with --backfill too: delete it first to have it cover all vectors.
     """
     with target.connect() as client:
+        path = client.indexes(name, "metadata_index", "list")
+        listed = client.get(path).read(MetadataIndexes).metadata_indexes
         mutation_id = add_metadata_index(client, name, property_name, index_type, backfill=backfill)
     click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
+    if any(each.property_name == property_name for each in listed):
+        remedy = f"vicinal index delete-metadata-index {name} {property_name}"
+        show.note(
+            "note: it was there already and has not changed: vectors written before it are "
+            + (f"still not in it. For those, first: {remedy}" if backfill else "not in it")
+        )
 
 
 @group.command("delete-metadata-index")

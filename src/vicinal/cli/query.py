@@ -82,12 +82,20 @@ def command(
             body["vectorId"] = vector_id
         headers = {"vicinal-effort": effort} if effort else {}
         answer = client.post(client.indexes(index, "query"), body, headers)
+        matches = answer.read(Matches).matches
+        if vector_id is not None and not matches and not _is_there(client, index, vector_id):
+            raise click.ClickException(f"no vector of {index} has the id {vector_id!r}")
     for remark in answer.remarks:
         show.note(f"note: {remark}")
     if as_json:
         show.json(answer.result)
     else:
-        print_matches(answer.read(Matches).matches)
+        print_matches(matches)
+
+
+def _is_there(client: Client, index: str, vector_id: str) -> bool:
+    answer = client.post(client.indexes(index, "get_by_ids"), {"ids": [vector_id]})
+    return bool(answer.read(list[msgspec.Raw]))
 
 
 def embed(client: Client, model: str, texts: list[str]) -> list[list[float]]:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.model_files import tiny_folder
-from tests.support.server import free_port
+from tests.support.server import free_port, in_process
 from vicinal.cli import doctor, main
 from vicinal.tokens import Permission, Tokens
 from vicinal.wire import lines
@@ -127,3 +127,24 @@ def test_whether_sql_databases_work_is_tried(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert verdict(examine(), "sql databases").startswith("warning  do not work here: a process")
+
+
+def test_a_running_installation_is_whole_and_its_server_is_known_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with in_process(tmp_path) as server:
+        arguments = ["doctor", "--port", str(server.port)]
+        own = CliRunner().invoke(main, [*arguments, "--data", str(tmp_path / "data")])
+        other = CliRunner().invoke(main, [*arguments, "--data", str(tmp_path / "other")])
+        elsewhere = examine("--data", str(tmp_path / "data"))
+        monkeypatch.setattr("importlib.metadata.version", lambda _name: "99.0")
+        older = CliRunner().invoke(main, [*arguments, "--data", str(tmp_path / "data")])
+
+    assert own.exit_code == 0, own.output
+    assert verdict(own, "port").startswith("ok")
+    assert "answers" in verdict(own, "port")
+    assert other.exit_code == 1
+    assert "not one of" in " ".join(other.stdout.split())
+    assert elsewhere.exit_code == 1
+    assert "another process has" in " ".join(elsewhere.stdout.split())
+    assert verdict(older, "port").startswith("warning")

@@ -217,3 +217,14 @@ def test_an_older_export_stays_until_the_new_one_is_whole(docs: Commands, engine
 def test_what_cannot_be_written_or_found_is_one_sentence(docs: Commands) -> None:
     assert "cannot be written" in docs.fails("export", "docs", "no/such/folder/out.ndjson")
     assert "[code: 3000]" in docs.fails("export", "absent", "out.ndjson")
+
+
+def test_the_command_that_makes_the_index_again_has_its_effort(docs: Commands) -> None:
+    docs.ok("index", "create", "hi", "--dimensions", "3", "--metric", "cosine", "--effort", "high")
+
+    recipe = docs.run("export", "hi", "-").stderr.splitlines()[-1]
+
+    docs.ok("index", "delete", "hi", "-y")
+    docs.ok(*recipe.split()[1:])
+    assert "high" in docs.ok("index", "info", "hi")
+    assert "--effort" not in docs.run("export", "docs", "-").stderr

@@ -271,3 +271,24 @@ def test_nothing_but_the_summary_is_printed_when_it_is_no_terminal(docs: Command
 
     assert result.stderr == ""
     assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("form", ["array", "object", "string"])
+def test_a_document_of_json_is_refused_rather_than_counted_by_its_lines(
+    docs: Commands, form: str, indent: int | None
+) -> None:
+    vectors = [{"id": name, "values": [1, 0]} for name in "abc"]
+    document: object = {"array": vectors, "object": {"vectors": vectors}}.get(form, "[]")
+    Path("in.json").write_text("\n\n" + json.dumps(document, indent=indent))
+
+    error = docs.fails("import", "in.json", "docs")
+
+    assert "line 3 begins a document of JSON, and import reads NDJSON" in error
+    assert json.loads(docs.ok("index", "info", "docs", "--json"))["vectorCount"] == 0
+
+
+def test_a_vector_whose_metadata_speaks_of_vectors_is_a_line(docs: Commands) -> None:
+    line = json.dumps({"id": "a", "values": [1, 0], "metadata": {"vectors": [1]}})
+
+    assert docs.ok("import", "-", "docs", stdin=line).startswith("1 vectors")

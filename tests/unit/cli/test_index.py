@@ -105,3 +105,14 @@ def test_metadata_indexes_are_added_backfilled_listed_and_removed(vicinal: Comma
     assert json.loads(vicinal.ok("index", "list-metadata-indexes", "docs", "--json")) == {
         "metadataIndexes": []
     }
+
+
+def test_a_metadata_index_that_is_there_already_is_said_to_be_as_it_was(vicinal: Commands) -> None:
+    vicinal.ok("index", "create", "docs", "--dimensions", "3", "--metric", "cosine")
+    new = vicinal.run("index", "add-metadata-index", "docs", "k", "string")
+    again = vicinal.run("index", "add-metadata-index", "docs", "k", "string")
+    backfill = vicinal.run("index", "add-metadata-index", "docs", "k", "string", "--backfill")
+
+    assert "already" not in new.stderr
+    assert "was there already and has not changed" in again.stderr
+    assert "vicinal index delete-metadata-index docs k" in " ".join(backfill.stderr.split())

@@ -116,3 +116,14 @@ def test_without_a_model_the_one_that_fits_the_index_is_asked(
 
     # The tiny embedder has none of them and says which one was asked for.
     assert model in vicinal.fails("query", "docs", "--text", "a")
+
+
+def test_an_unknown_id_is_an_error_and_one_that_finds_nothing_is_not(docs: Commands) -> None:
+    unknown = docs.run("query", "docs", "--id", "nope")
+    nothing = docs.run("query", "docs", "--id", "one", "--namespace", "empty")
+
+    assert unknown.exit_code == 1
+    assert "no vector of docs has the id 'nope'" in unknown.stderr
+    assert docs.run("query", "docs", "--id", "nope", "--json").exit_code == 1
+    assert nothing.exit_code == 0
+    assert "nothing matches" in nothing.stderr

@@ -347,3 +347,14 @@ def test_a_public_address_with_a_token_is_served(tmp_path: Path) -> None:
 
         assert httpx.get(url).status_code == 401
         assert httpx.get(url, headers={"authorization": "Bearer hush"}).status_code == 200
+
+
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_a_flag_that_cannot_be_is_a_command_line_that_cannot_be_understood(command: str) -> None:
+    flag = CliRunner().invoke(main, [command, "--port", "many"])
+    variable = CliRunner().invoke(main, [command], env={"VICINAL_LIMITS": "huge"})
+
+    assert flag.exit_code == 2, flag.output
+    assert "--port: 'many' is not a whole number" in flag.stderr
+    assert variable.exit_code == 1
+    assert "VICINAL_LIMITS" in variable.stderr
