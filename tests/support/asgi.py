@@ -94,13 +94,16 @@ def application(
     tokens: Iterable[str] = (),
     generator: Generator | None = None,
 ) -> App:
-    """Build the server on a dict, with a token database in `folder`."""
+    """Build the server on a dict, with a token database in `folder`.
+
+    Requests that are written out byte by byte call it ``x``.
+    """
     return build(
         engine or ModelEngine(),
         embedder or TinyEmbedder(),
         Tokens(folder / "tokens.db", fixed=tokens),
         Databases(folder / "d1"),
-        config or ServerConfig(),
+        config or ServerConfig(allowed_hosts=("x",)),
         generator=generator,
     )
 

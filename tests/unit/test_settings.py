@@ -1,5 +1,6 @@
 """A setting comes from the strongest source that has it, and a bad one is named exactly."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,39 @@ def test_a_bad_secret_is_not_repeated_in_the_message() -> None:
         load({}, {}, None)
 
     assert "hush" not in str(caught.value)
+
+
+def test_origins_and_hosts_are_written_as_browsers_write_them_from_every_source() -> None:
+    file_with('allowed_origins = ["https://App.example:443"]\nallowed_hosts = ["Box.Example."]')
+
+    from_file = load({}, {}, None).settings
+    from_environment = load(
+        {},
+        {
+            "VICINAL_ALLOWED_ORIGINS": "http://a:80, http://b:1",
+            "VICINAL_ALLOWED_HOSTS": "a,[::1]",
+        },
+        None,
+    ).settings
+    from_flags = load(
+        {"allowed_origins": ("http://c",), "allowed_hosts": ("c",)}, {}, None
+    ).settings
+
+    assert from_file.allowed_origins == ("https://app.example",)
+    assert from_file.allowed_hosts == ("box.example",)
+    assert from_environment.allowed_origins == ("http://a", "http://b:1")
+    assert from_environment.allowed_hosts == ("a", "::1")
+    assert (from_flags.allowed_origins, from_flags.allowed_hosts) == (("http://c",), ("c",))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("allowed_origins", value) for value in ("*", "null", "a.example", "http://a/")),
+        *(("allowed_hosts", value) for value in ("*", "a:80", "http://a", "*.a")),
+    ],
+)
+def test_what_would_let_everybody_in_or_is_never_sent_is_refused(name: str, value: str) -> None:
+    flag, said = f"--{name.replace('_', '-')}", re.escape(repr(value))
+    with pytest.raises(InvalidInput, match=f"{flag}: .* holds {said}"):
+        load({name: (value,)}, {}, None)

@@ -192,17 +192,18 @@ def _tokens(settings: Settings) -> Finding:
         try:
             with closing(Tokens(path)) as tokens:
                 count += len(tokens.list())
-                are_needed = tokens.are_needed()
+                are_needed = are_needed or tokens.are_needed()
         except errors.Error as error:
             return Finding("tokens", Verdict.PROBLEM, str(error))
     if count:
         return Finding("tokens", Verdict.OK, f"{count}; every request needs one")
+    if not settings.is_loopback:
+        advice = f"none, but {settings.host} can be reached by others"
+        return Finding("tokens", Verdict.PROBLEM, advice)
     if are_needed:
         advice = "none, but requests need one; vicinal token create NAME makes one"
         return Finding("tokens", Verdict.WARNING, advice)
-    if settings.is_loopback:
-        return Finding("tokens", Verdict.OK, "none; any will do, only this machine can connect")
-    return Finding("tokens", Verdict.PROBLEM, f"none, but {settings.host} can be reached by others")
+    return Finding("tokens", Verdict.OK, "none; any will do, only this machine can connect")
 
 
 def _open_files(settings: Settings) -> Finding:

@@ -110,6 +110,22 @@ def test_a_public_address_needs_a_token() -> None:
     assert "hush" not in given.stdout
 
 
+def test_that_requests_need_a_token_which_nobody_has_is_said() -> None:
+    Path("data").mkdir()
+    tokens = Tokens(Path("data/tokens.db"))
+    tokens.revoke(tokens.create("a", Permission.READ)[0].id)
+    tokens.close()
+    revoked = examine("--data", "data")
+    elsewhere = examine("--data", "data", VICINAL_HOST="0.0.0.0")
+    Path("data/tokens.db").unlink()
+    lost = examine("--data", "data")
+
+    assert verdict(revoked, "tokens").startswith("warning  none, but requests need one")
+    assert verdict(elsewhere, "tokens").startswith("problem")
+    assert "there have been tokens" in verdict(lost, "tokens")
+    assert not Path("data/tokens.db").exists()
+
+
 def test_a_damaged_token_database_is_a_problem() -> None:
     Path("data").mkdir()
     Path("data/tokens.db").write_text("no database, not at all " * 10)
