@@ -1,4 +1,4 @@
-"""The AI binding of wrangler before 4.37: its requests, wrapped into one of REST.
+"""The AI binding of wrangler up to 4.36: its requests, wrapped into one of REST.
 
     POST /accounts/ACCOUNT/ai/run/proxy
     X-Forwarded: http://workers-binding.ai/run?version=3
