@@ -12,7 +12,7 @@ QUICK := -m 'not slow and not clients'
 # The order of files is that of tests/conftest.py: the longest first, so that none is last.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test unit long test-clients check lint format types bench crash clean
+.PHONY: run test unit long test-clients check lint format types bench crash fuzz clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard src/vicinal/*/*.c src/vicinal/*/*.h)
 	@test -n "$(PYTHON)" || { echo "Vicinal needs Python 3.11 or newer on the PATH"; exit 1; }
@@ -55,6 +55,9 @@ format: $(STAMP)
 
 crash: $(STAMP) ## the long crash run: a real server killed 200 times
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/crash
+
+fuzz: $(STAMP) ## random input for the readers of bodies, for FUZZ_SECONDS
+	$(BIN)/python -m tests.fuzz.run
 
 bench: $(STAMP) ## measure beside the peers: hours, on a quiet machine; prints tables, writes JSON
 	$(BIN)/vicinal model pull $(MODEL)

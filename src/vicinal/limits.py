@@ -27,6 +27,7 @@ class Limits:
     metadata_depth_max: int = 100  # ours: parsers of the live service's kind stop at 128
     multipart_parts_max: int = 100  # ours: clients send one or two
     record_bytes_max: int = 1024 * 1024  # ours: of one vector's JSON, spaces included
+    record_nodes_max: int = 50_000  # ours: its members, arrays and objects; each takes time
     index_name_bytes_max: int = 64
     description_bytes_max: int = 1_024  # ours: the API gives none
     top_k_default: int = 5

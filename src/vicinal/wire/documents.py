@@ -72,7 +72,7 @@ def _check(value: Any, vector_id: str, depth_max: int) -> None:
             if not metadata.is_float64(item):
                 rule = f"metadata: {_named(value, item)}{metadata.BEYOND}"
                 raise Refused(errors.BadRecord, rule, vector_id)
-        elif kind is not str and isinstance(item, dict | list):
+        elif kind is not str and isinstance(item, dict | list) and (item or depth_max == 1):
             _check(item, vector_id, depth_max - 1)
 
 

@@ -67,10 +67,10 @@ def read(
     library = _library()
     if library is None or not len(values):
         return [], position, 0
-    read_text, powers = np.frombuffer(text, np.uint8), _powers()
+    read_text, table = np.frombuffer(text, np.uint8), powers()
     found = np.empty((len(values), _SPAN_LENGTH), np.int64)
     lines = _Lines(
-        read_text.ctypes.data, powers.ctypes.data, len(text) if end is None else end,
+        read_text.ctypes.data, table.ctypes.data, len(text) if end is None else end,
         values.shape[1], len(values), values.ctypes.data, found.ctypes.data, position,
     )  # fmt: skip
     library.vicinal_read_lines(ctypes.byref(lines))
@@ -89,9 +89,9 @@ def _library() -> ctypes.CDLL | None:
 
 
 @cache
-def _powers() -> NDArray[np.uint64]:
+def powers() -> NDArray[np.uint64]:
     """Return the first 128 bits of each power of ten, ``(n, 2)``; a fraction is rounded up."""
-    powers = []
+    found = []
     for exponent in range(EXPONENT_MIN, EXPONENT_MAX + 1):
         if exponent >= 0:
             power = 10**exponent
@@ -100,5 +100,5 @@ def _powers() -> NDArray[np.uint64]:
         else:
             divisor = 10**-exponent
             power = (1 << (127 + divisor.bit_length())) // divisor + 1
-        powers.append((power >> 64, power & (2**64 - 1)))
-    return np.array(powers, np.uint64)
+        found.append((power >> 64, power & (2**64 - 1)))
+    return np.array(found, np.uint64)

@@ -306,6 +306,14 @@ def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:
     if len(text) > limits.record_bytes_max:
         rule = f"a record of {len(text)} bytes, max is {limits.record_bytes_max}"
         raise Refused(errors.BadRecord, rule, None)
+    if len(text) > limits.record_nodes_max:  # else there cannot be more
+        count = text.count(b"[") + text.count(b"{") + text.count(b":")
+        if count > limits.record_nodes_max:
+            rule = (
+                f"a record of {count} members, arrays and objects, by their colons and brackets, "
+                f"max is {limits.record_nodes_max}"
+            )
+            raise Refused(errors.BadRecord, rule, None)
     record = members.quick(text, "values")
     if record is None:
         try:
