@@ -1,0 +1,104 @@
+"""The commands of docs/operations.md do what the page says, on one server in its order.
+
+Only ports and folders are others. Blocks that need a machine of one's own are checked as far as
+they can be here: a block that nothing here names fails the last test.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import shell
+from tests.support.documents import Block, blocks
+from tests.support.server import free_port
+
+BLOCKS = blocks(shell.ROOT / "docs" / "operations.md")
+
+
+def block(beginning: str) -> Block:
+    """Return the block that begins so."""
+    (found,) = [each for each in BLOCKS if each.text.startswith(beginning)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Path]:
+    """Where somebody works who has a server."""
+    folder = tmp_path_factory.mktemp("operations")
+    serve = block("vicinal model pull").text.splitlines()[-1].replace("/srv/vicinal", "srv")
+    ready = f"http://127.0.0.1:{port}/readyz"
+    command = f"{serve} --port {port}"
+    with shell.running(command, folder, shell.environment(), ready):
+        yield folder
+
+
+def run(text: str, folder: Path, port: int) -> str:
+    text = text.replace("/srv/vicinal", "srv").replace("127.0.0.1:8790", f"127.0.0.1:{port}")
+    return shell.run(text, folder, shell.environment(VICINAL_URL=f"http://127.0.0.1:{port}"))
+
+
+def test_an_index_is_exported_made_again_imported_and_explained(folder: Path, port: int) -> None:
+    lines = [
+        json.dumps({"id": "a", "values": [0.1, 0.2, 0.3], "metadata": {"topic": "music"}}),
+        json.dumps({"id": "b", "values": [1, 0, 0]}),
+    ]
+    (folder / "in.ndjson").write_text("\n".join(lines))
+    create = "vicinal index create docs --dimensions 3 --metric cosine"
+    run(f"{create} --metadata-index topic:string", folder, port)
+    run("vicinal import in.ndjson docs --wait", folder, port)
+
+    run(block("vicinal export").text, folder, port)
+    answer = json.loads(run(block("curl -H").text, folder, port))
+
+    info = json.loads(run("vicinal index info copy --json", folder, port))
+    assert info["vectorCount"] == 2
+    assert [match["id"] for match in answer["result"]["matches"]] == ["a"]
+    assert answer["result"]["explain"]
+
+
+def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
+    text = block("vicinal token create laptop").text.replace("/srv/vicinal", "tokens")
+    *others, revoke = text.splitlines()
+    (tmp_path / "tokens").mkdir(mode=0o700)
+    listed = shell.run("\n".join(others), tmp_path, shell.environment())
+    (token_id,) = re.findall(r"^([0-9a-f]{16}) +dashboard", listed, re.MULTILINE)
+
+    revoke = re.sub(r"revoke [0-9a-f]+", f"revoke {token_id}", revoke)
+    shell.run(revoke, tmp_path, shell.environment())
+
+    left = shell.run("vicinal token list --data tokens", tmp_path, shell.environment())
+    assert "laptop" in left
+    assert "dashboard" not in left
+    disable = block("vicinal token disable").text.replace("/srv/vicinal", "tokens")
+    revoke_last = f"vicinal token revoke {re.findall('[0-9a-f]{16}', left)[0]} --data tokens"
+    shell.run(f"{revoke_last}\n{disable}", tmp_path, shell.environment())
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+def test_the_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
+    text = block("[Unit]").text
+    vicinal = Path(sys.executable).with_name("vicinal")
+    unit = tmp_path / "vicinal.service"
+    unit.write_text(text.replace("/opt/vicinal/bin/vicinal", str(vicinal)))
+
+    shell.run(f"systemd-analyze verify {unit}", tmp_path, shell.environment())
+    assert "DynamicUser=yes" in text
+
+
+def test_every_block_of_commands_is_run_or_marked_as_one_that_cannot_be() -> None:
+    source = Path(__file__).read_text()
+
+    for each in BLOCKS:
+        if each.language == "sh" and each.name != "install":
+            words = each.text.split()
+            assert any(f'"{" ".join(words[:count])}' in source for count in (2, 3, 4)), each.text
