@@ -1,4 +1,8 @@
-"""One headless Chromium for the whole test session, which shows the pages of attackers."""
+"""One headless Chromium for a module of tests, which shows the pages of attackers.
+
+Not for the session: Playwright leaves its event loop running in this thread until it ends, and
+other tests run loops of their own.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -23,7 +27,7 @@ _ARGUMENTS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="needs PyPI's playwright, which is not installed"

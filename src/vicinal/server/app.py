@@ -135,7 +135,7 @@ class App:
             lent = scope.get("extensions", {}).get(LENT_BODY)
             if lent is not None:
                 receive = lent["receive"]
-            reply = await self._answer(scope, receive, exchange)
+            reply = self._readable(scope, await self._answer(scope, receive, exchange))
             if reply.stream is not None:
                 await self._stream(exchange, reply, reply.stream, receive, send)
                 return
@@ -143,14 +143,17 @@ class App:
             self._done(exchange, _CLIENT_CLOSED, 0)
             return
         except Exception as error:
-            reply = _refused(error, exchange)
+            reply = self._readable(scope, _refused(error, exchange))
         limit = self.services.limits.body_bytes_max
         if not exchange.is_body_read and bodies.must_close(exchange.headers, limit):
             reply = replace(reply, headers=(*reply.headers, _CLOSE))
-        if readable := self._origins.headers(scope["headers"]):
-            reply = replace(reply, headers=(*reply.headers, *readable))
         await respond.send(send, reply, with_body=exchange.method != "HEAD")
         self._done(exchange, reply.status, len(reply.body))
+
+    def _readable(self, scope: Scope, reply: Reply) -> Reply:
+        """Let pages of allowed origins read a reply."""
+        headers = self._origins.headers(scope["headers"])
+        return replace(reply, headers=(*reply.headers, *headers)) if headers else reply
 
     async def _stream(
         self, exchange: Exchange, reply: Reply, stream: Stream, receive: Receive, send: Send

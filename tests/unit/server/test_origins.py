@@ -4,15 +4,19 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support import sockets
 from tests.support.asgi import INDEXES, Received, application, call
 from tests.support.engines import create
+from tests.support.generation_service import generation_service, streaming
 from tests.support.model_engine import ModelEngine
 from tests.support.server import in_thread
+from vicinal.generation.base import Names
 from vicinal.server.app import App
 from vicinal.server.calls import ServerConfig
+from vicinal.server.generation import GenerationConfig, Generator
 from vicinal.tokens import Permission, Tokens
 
 ALLOWED = "https://app.example"
@@ -331,3 +335,21 @@ def test_a_websocket_of_another_site_is_refused_as_every_websocket(tmp_path: Pat
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         assert sockets.answer(connection)[0] == 426
+
+
+def test_a_page_of_an_allowed_origin_can_read_a_stream_too(tmp_path: Path) -> None:
+    model = "@cf/meta/llama-3.1-8b-instruct"
+    path = f"/client/v4/accounts/acme/ai/run/{model}"
+    asked = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    with generation_service(streaming(["a", "b"])) as service:
+        generator = Generator(GenerationConfig(service.url, "key", Names({model: "llama"})))
+        config = ServerConfig(allowed_origins=(ALLOWED,))
+        with in_thread(application(tmp_path, config=config, generator=generator)) as running:
+            url = f"{running.origin}{path}"
+            answered = httpx.post(url, json=asked, headers={"origin": ALLOWED})
+            foreign = httpx.post(url, json=asked, headers={"origin": "https://a.example"})
+
+    assert answered.headers["content-type"].startswith("text/event-stream")
+    assert answered.headers["access-control-allow-origin"] == ALLOWED
+    assert foreign.status_code == 403
+    assert len(service.asked) == 1
