@@ -117,6 +117,17 @@ def careful(text: Text, array: str, *, unique: bool) -> Members:
     return document
 
 
+def is_deep(text: Text) -> bool:
+    """Tell whether a text is nested deeper than it can be read; nothing is made of it."""
+    try:
+        _pass_over(text)
+    except RecursionError:
+        return True
+    except msgspec.MsgspecError:
+        pass
+    return False
+
+
 def numbers(value: object) -> Numbers:
     """Return a member as numbers; those beyond float64 become infinite.
 
@@ -196,6 +207,7 @@ quick: Final[Callable[[Text, str], Members | None]] = (
 """The faster of the two that can run here."""
 
 _decode_any = msgspec.json.Decoder().decode
+_pass_over = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 

@@ -309,6 +309,8 @@ def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:
     if len(text) > limits.record_nodes_max:  # else there cannot be more
         count = text.count(b"[") + text.count(b"{") + text.count(b":")
         if count > limits.record_nodes_max:
+            if members.is_deep(text):
+                raise Refused(errors.BadRecord, NESTED_TOO_DEEPLY, None)
             rule = (
                 f"a record of {count} members, arrays and objects, by their colons and brackets, "
                 f"max is {limits.record_nodes_max}"
