@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
@@ -179,3 +179,76 @@ def test_a_path_made_of_anything_is_answered(path: bytes, method: str) -> None:
 def _quoted(text: str) -> str:
     """Encode just what a request line cannot have, so that the rest is what was drawn."""
     return "".join(each if each > " " and each != "#" else f"%{ord(each):02X}" for each in text)
+
+
+HEADER_NAMES = st.sampled_from(
+    [
+        *("authorization", "x-auth-key", "x-auth-email", "content-type", "content-length"),
+        *("content-encoding", "transfer-encoding", "expect", "prefer", "vicinal-effort", "cookie"),
+        *("vicinal-explain", "mf-url", "mf-binding", "mf-header-prefer", "mf-header-content-type"),
+        *("mf-header-x-vectorize-account", "cf-workers-preview-token", "host", "origin"),
+        *("x-vectorize-account", "x-vectorize-index", "cf-consn-model-id"),
+    ]
+)
+
+HEADER_VALUES = st.one_of(
+    st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=40),
+    st.sampled_from(
+        [
+            *("http://[", "http://[::1/query", "http://x/query?a=%ff%00", "//[x]/query", "/query"),
+            *(
+                "http://x/query",
+                "http://x/insert",
+                "http://x/ai/run",
+                "VECTORIZE",
+                "\xb2",
+                "1" * 5_000,
+            ),
+            *("wait=" + "9" * 5_000, "wait=5", "wait=-1", "wait=1e9", "respond-async, wait=\xb2"),
+            *(
+                "Bearer x",
+                "Bearer \xff",
+                "Basic eDp4",
+                "0" * 5_000 + "1",
+                "multipart/form-data; boundary=",
+            ),
+        ]
+    ),
+)
+
+QUERIES = st.one_of(
+    st.text(string.printable, max_size=60).map(_quoted),
+    st.sampled_from(
+        [
+            *("page=" + "1" * 5_000, "per_page=%ED%A0%80", "count=" + "0" * 5_000, "cursor=%ff%fe"),
+            *("&" * 10_000, "a=1&" * 5_000, "%", "%zz=%", "token=%ff&index.V=%ed%a0%80", ";;==&&"),
+        ]
+    ),
+)
+
+
+@BOUNDED
+@given(
+    headers=st.dictionaries(HEADER_NAMES, HEADER_VALUES, max_size=5),
+    query=QUERIES,
+    route=st.sampled_from(ROUTES),
+    prefix=st.sampled_from(["", "", "/miniflare/acme", "/miniflare/%ff", "/miniflare/%ed%a0%80"]),
+)
+@example({"mf-url": "http://["}, "", ROUTES[0], "/miniflare/x")
+@example({"content-length": "0" * 5_000 + "1"}, "", ROUTES[1], "")
+@example({"content-length": "1" * 5_000}, "", ROUTES[1], "")
+@example(
+    {"mf-url": "http://x/query", "mf-binding": "V"}, "index.V=%ed%a0%80", ROUTES[0], "/miniflare/x"
+)
+def test_headers_and_query_strings_made_of_anything_are_answered(
+    headers: dict[str, str], query: str, route: Route, prefix: str
+) -> None:
+    target = prefix or route.operation.path.format_map(NAMES)
+
+    answer = call(APP, route.operation.method, f"{target}?{query}", b"{}", headers=headers)
+
+    note(f"{answer.status}: {answer.body[:300]!r}")
+    assert answer.status is not None
+    assert answer.status < 500
+    if route.operation.operation_id == "delete_index" and answer.status == 200:
+        create(APP.services.engine)

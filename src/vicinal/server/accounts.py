@@ -4,6 +4,7 @@ There is one account to show: the token's own, or the configured one for a token
 good for all. Every other well-formed account id works too, it is just not listed.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from vicinal.wire import accounts
 from vicinal.wire.openapi import Operation, Parameter
 
 T = TypeVar("T")
+
+_NUMBER = re.compile(r"[0-9]{1,10}")
 
 PER_PAGE = 50
 PER_PAGE_MAX = 1_000
@@ -42,7 +45,7 @@ def _integer(call: Call, name: str, default: int, most: int) -> int:
     text = call.query.get(name, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= most):
+    if _NUMBER.fullmatch(text) is None or not 1 <= int(text) <= most:
         raise BadParameter(f"{name} is {text[:40]!r}, not an integer from 1 to {most}")
     return int(text)
 

@@ -10,6 +10,7 @@ exit for answers, one for errors. A request that the client has abandoned gets n
 leaves no trace: handlers change nothing before the whole body is there.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -142,6 +143,9 @@ class App:
         except CallerGone:
             self._done(exchange, _CLIENT_CLOSED, 0)
             return
+        except asyncio.CancelledError:  # by uvicorn, when `shutdown_timeout_s` is over
+            reply = _refused(Unavailable("the server is being stopped", retry_after=1), exchange)
+            reply = replace(reply, headers=(*reply.headers, _CLOSE))
         except Exception as error:
             reply = self._readable(scope, _refused(error, exchange))
         limit = self.services.limits.body_bytes_max

@@ -85,7 +85,10 @@ def unwrap(headers: Headers, bindings: Bindings) -> Unwrapped:
             "this is a URL for the remote bindings of Miniflare, which send the header MF-URL; "
             "it is not in this request"
         )
-    target = urlsplit(url)
+    try:
+        target = urlsplit(url)
+    except ValueError as error:
+        raise BadParameter(f"the header MF-URL, {url[:100]!r}, is no URL: {error}") from None
     name = headers.get(b"mf-binding", b"").decode("latin-1")
     if target.path not in _INDEX_PATHS | _AI_PATHS:
         raise RouteNotFound(f"{target.path}, asked for by the binding {name!r}")

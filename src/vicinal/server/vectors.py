@@ -33,7 +33,7 @@ from vicinal.server import uploads
 from vicinal.server.bodies import Body
 from vicinal.server.calls import Call, Reply, Route, json_body, large_body
 from vicinal.server.paths import INDEX
-from vicinal.server.work import Workers, paced
+from vicinal.server.work import SMALL_BODY_BYTES, Workers, paced
 from vicinal.server.writes import acknowledge
 from vicinal.steps import Steps, done_here
 from vicinal.tokens import Permission
@@ -41,11 +41,12 @@ from vicinal.wire import codes, requests, responses, shapes, vectors
 from vicinal.wire.codes import Message
 from vicinal.wire.openapi import Operation, Parameter
 
-SMALL_BODY_BYTES = 64 * 1024
-"""Vectors bodies up to this length may be read in the event loop, in well under a millisecond."""
-
 PART_BYTES = uploads.PART_BYTES
 """Vectors bodies longer than this are read part by part, each in a few milliseconds at most."""
+
+_PARTS_HELD = (
+    4  # the one that is read, the one that waits, the one that is filled, and what was copied
+)
 
 
 EFFORT_HEADER = b"vicinal-effort"
@@ -56,10 +57,13 @@ EXPLAIN_HEADER = b"vicinal-explain"
 async def query(call: Call) -> Reply:
     """Find the nearest vectors."""
     services, address, pace = call.services, call.address, call.services.query_pace
-    has_company = services.company.joins(call.client)
+    is_long = len(call.body) > SMALL_BODY_BYTES
+    has_company = not is_long and services.company.joins(call.client)
     if has_company and services.handover.is_possible and pace.is_cheap(address):
         answered, seconds = await services.handover.timed(answer(call, address))
         pace.note(address, seconds)
+    elif is_long:
+        answered = await services.workers.run(lambda: done_here(answer(call, address)))
     else:
         answered = await paced(
             pace, services.workers, address, lambda: done_here(answer(call, address))
@@ -138,6 +142,8 @@ async def _feed(
             part = await arriving.take(PART_BYTES)
         finally:
             await feeding  # in any case, and what it raises is what is answered
+        if reading.kept_bytes is not None:
+            arriving.hold(reading.kept_bytes + _PARTS_HELD * PART_BYTES)
 
 
 async def get_by_ids(call: Call) -> Reply:

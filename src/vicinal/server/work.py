@@ -16,6 +16,9 @@ from vicinal.model import IndexAddress
 
 T = TypeVar("T")
 
+SMALL_BODY_BYTES = 64 * 1024
+"""Bodies up to this length may be read in the event loop, in well under a millisecond."""
+
 INLINE_S_MAX = 0.002  # ours: how long other requests may be held up for one
 _REMEMBERED = 0.8  # the share of an average that is history, the rest is the newest
 _INDEXES_MAX = 10_000
@@ -94,6 +97,11 @@ async def paced(pace: Pace, workers: Workers, address: IndexAddress, work: Calla
         result, seconds = await workers.run(lambda: timed(work))
     pace.note(address, seconds)
     return result
+
+
+async def off_loop(size: int, workers: Workers, work: Callable[[], T]) -> T:
+    """Read a body in the event loop while it is short, in a thread otherwise."""
+    return work() if size <= SMALL_BODY_BYTES else await workers.run(work)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:

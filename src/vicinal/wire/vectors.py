@@ -81,6 +81,11 @@ class Reader:
         self._kept: members.Text = b""  # what has arrived and is not read; of lines, one at most
         self._lines_before = 0  # what is kept, or the next part
 
+    @property
+    def kept_bytes(self) -> int | None:
+        """How much of what was fed is kept to be read; None for all, whatever comes."""
+        return len(self._kept) if self._are_lines else None
+
     def feed(self, part: members.Text) -> None:
         """Take the next part of the body; nothing of it is needed afterwards.
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.asgi import Conversation
 from vicinal.errors import BadBody, BadContentType, BodyTooLarge, Overloaded
+from vicinal.server import bodies
 from vicinal.server.asgi import Headers
 from vicinal.server.bodies import Body, Meter, must_close
 from vicinal.server.work import CallerGone
@@ -77,7 +78,7 @@ def test_a_body_that_breaks_off_is_no_body() -> None:
     with pytest.raises(CallerGone):
         read_all(Conversation([b"01234", b"56789"], breaks_off=True), meter=meter)
 
-    meter.take(20, 0)
+    meter.take(20, "all of it")
 
 
 class Stalled(Conversation):
@@ -111,16 +112,141 @@ def test_a_compressed_body_is_refused() -> None:
     assert read_all(Conversation([b"0"]), headers={b"content-encoding": b"Identity"}) == b"0"
 
 
-def test_bodies_together_are_bounded_and_what_is_given_back_counts_no_more() -> None:
+def test_bodies_together_are_bounded_but_for_one_of_unknown_length() -> None:
     meter = Meter(15)
     read_all(Conversation([b"0123456789"]), meter=meter)
+    over = Body(Conversation([b"01", b"2345"]).receive, {}, 10, meter, 30.0)
 
-    with pytest.raises(Overloaded, match=r"10 bytes of other requests.*15"):
-        read_all(Conversation([b"012345"]), meter=meter)
+    async def read() -> None:
+        assert await over.take() == b"012345"
+
+    asyncio.run(read())
+    for _ in range(3):
+        with pytest.raises(Overloaded, match=r"16 bytes of other requests.*15"):
+            read_all(Conversation([b"0"]), meter=meter)
+
+    over.release()  # then another may
     assert read_all(Conversation([b"01234"]), meter=meter) == b"01234"
-
-    meter.give_back(15)
     assert read_all(Conversation([b"0123456789"]), meter=meter)
+    with pytest.raises(Overloaded):
+        read_all(Conversation([b"0"]), meter=meter)
+
+
+def length(size: int) -> Headers:
+    return {b"content-length": b"%d" % size}
+
+
+def test_bodies_wait_for_memory_in_the_order_in_which_they_came() -> None:
+    async def read_many() -> None:
+        meter = Meter(15)
+        done: list[int] = []
+
+        async def read(number: int, size: int) -> None:
+            talk = Conversation([b"x" * size])
+            body = Body(talk.receive, length(size), 20, meter, 30.0)
+            await body.take()
+            done.append(number)
+            for _ in range(3):
+                await asyncio.sleep(0)  # others have their turn meanwhile
+            body.release()
+
+        first = Body(Conversation([b"x" * 10]).receive, length(10), 20, meter, 30.0)
+        await first.take()
+        readers = [asyncio.create_task(read(number, 8 + number)) for number in range(8)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert done == []  # none has room beside the first
+        first.release()
+        await asyncio.wait_for(asyncio.gather(*readers), 30)
+        assert done == sorted(done)
+        assert meter._held == 0  # noqa: SLF001  # nothing is left counted
+
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(bodies, "SMALL_BYTES", 0)
+        asyncio.run(read_many())
+
+
+def test_a_body_that_waited_long_is_refused_and_those_behind_it_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bodies, "WAIT_S_MAX", 0.05)
+    monkeypatch.setattr(bodies, "SMALL_BYTES", 0)
+
+    async def read() -> None:
+        meter = Meter(15)
+        first = Body(Conversation([b"x" * 10]).receive, length(10), 20, meter, 30.0)
+        await first.take()
+        talk = Conversation([b"x" * 12])
+        long = Body(talk.receive, length(12), 20, meter, 30.0)
+        short = Body(Conversation([b"x" * 5]).receive, length(5), 20, meter, 30.0)
+        waiting = asyncio.create_task(long.take())
+        await asyncio.sleep(0)
+        monkeypatch.setattr(bodies, "WAIT_S_MAX", 30.0)
+        behind = asyncio.create_task(short.take())
+        with pytest.raises(Overloaded) as refused:
+            await waiting
+        assert refused.value.retry_after == 1.0
+        assert (await talk.receive())["body"] == b"x" * 12  # nothing was read of it
+        assert await behind == b"x" * 5
+        gone = asyncio.create_task(Meter.reserve(meter, 9))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        for body in (first, long, short):
+            body.release()
+        assert meter._held == 0  # noqa: SLF001  # nothing is left counted
+
+    asyncio.run(read())
+
+
+def test_a_short_body_does_not_wait_behind_long_ones() -> None:
+    async def read() -> None:
+        meter = Meter(100_000)
+        first = Body(Conversation([b"x" * 90_000]).receive, length(90_000), 10**6, meter, 30.0)
+        await first.take()
+        waiting = asyncio.create_task(meter.reserve(90_000))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(meter.reserve(1_000), 5)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(read())
+
+
+def test_what_is_held_of_a_body_may_be_less_than_all_of_it() -> None:
+    async def read() -> None:
+        meter = Meter(15)
+        body = Body(Conversation([b"x" * 5, b"x" * 5]).receive, length(10), 10, meter, 30.0)
+        await body.take(5)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(meter.reserve(10), 0.01)
+        body.hold(3)
+        await asyncio.wait_for(meter.reserve(10), 5)
+        await body.take()
+        body.hold(100)  # never more than there is
+        meter.give_back(10)
+        body.release()
+        assert meter._held == 0  # noqa: SLF001  # nothing is left counted
+
+    asyncio.run(read())
+
+
+def test_a_body_that_drips_is_refused_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BYTES_PER_S_MIN", 1_000_000)
+
+    class Dripping(Conversation):
+        async def receive(self) -> dict[str, object]:
+            await asyncio.sleep(0.01)
+            return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def read() -> None:
+        body = Body(Dripping().receive, {}, 10**9, Meter(10**9), 0.1)
+        await body.take(1)
+        with pytest.raises(BadBody, match="at less than 1000000 bytes a second"):
+            await body.take(10**9)
+
+    asyncio.run(asyncio.wait_for(read(), 30))
 
 
 def test_one_body_alone_may_be_longer_than_all_together() -> None:
@@ -137,7 +263,7 @@ def test_a_refused_body_holds_nothing() -> None:
             read_all(Conversation([b"0123456789", b"0"]), meter=meter)
 
     assert read_all(Conversation([b"0"]), meter=meter)
-    meter.take(14, 1)
+    meter.take(14, "the rest")
 
 
 @pytest.mark.parametrize(

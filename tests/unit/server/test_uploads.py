@@ -259,6 +259,8 @@ def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
         with in_thread(app) as server, server.connect() as connection:
             connection.sendall(head("POST", UPSERT, Content_Length=len(text)) + text[:-100])
             if ending == "gone":
+                while not files_of(tmp_path):  # it may be read later than it is sent
+                    assert not closed.is_set()
                 connection.close()
             else:
                 connection.sendall(b"{".ljust(100) if ending == "refused" else text[-100:])
@@ -288,3 +290,52 @@ def test_a_client_that_asks_before_it_sends_much_is_told_to_go_on(
         assert answer(connection)[0] == 200
 
     assert engine.status(DOCS).vector_count == 50_000
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "chunked lines", "chunked array"])
+def test_large_uploads_at_once_are_all_stored_when_clients_come_back_as_told(
+    tmp_path: Path, form: str
+) -> None:
+    text = lines(20_000)  # of which five have room together, and eight are sent
+    if "array" in form:
+        text = b"[" + text.strip().replace(b"\n", b",") + b"]"
+    config = ServerConfig(
+        limits=Limits(batch_vectors_max=200_000), body_bytes_in_flight_max=5 * len(text) + 1
+    )
+    limits = EngineOptions(config.limits)
+    stored: list[int] = []
+
+    def upload(server: Running, number: int) -> None:
+        while True:
+            with server.connect() as connection:
+                start = head("POST", UPSERT, Content_Length=len(text))
+                if "chunked" in form:
+                    start = head("POST", UPSERT, Transfer_Encoding="chunked")
+                try:
+                    connection.sendall(start)
+                    for at in range(0, len(text), 500_000):
+                        part = text[at : at + 500_000]
+                        if "chunked" in form:
+                            part = b"%x\r\n%b\r\n" % (len(part), part)
+                        connection.sendall(part)
+                    if "chunked" in form:
+                        connection.sendall(b"0\r\n\r\n")
+                except ConnectionError:
+                    continue  # refused in the middle of it
+                status, headers, _ = answer(connection)
+            if status == 200:
+                stored.append(number)
+                return
+            assert (status, headers["retry-after"]) == (429, "1")
+
+    with closing(EmbeddedEngine.open(tmp_path / "data", limits)) as engine:
+        create(engine)
+        with in_thread(application(tmp_path, engine=engine, config=config)) as server:
+            clients = [threading.Thread(target=upload, args=(server, n)) for n in range(8)]
+            for each in clients:
+                each.start()
+            for each in clients:
+                each.join(120)
+        assert sorted(stored) == list(range(8))
+        assert engine.wait_applied(DOCS, Seqno(8), 60)
+        assert engine.status(DOCS).vector_count == 20_000

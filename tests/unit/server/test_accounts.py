@@ -1,0 +1,33 @@
+"""Pages are asked for by numbers with a bound, however they are written."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.asgi import application, call
+
+ROUTES = ("accounts", "memberships", "accounts/acme/ai/models/search")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(("name", "most"), [("page", 1_000_000), ("per_page", 1_000)])
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "1.5", "x", "\u0663", "1" * 5_000, "0" * 5_000 + "1", "1001001"]
+)
+def test_a_page_that_cannot_be_is_a_400_that_names_the_bound(
+    tmp_path: Path, route: str, name: str, most: int, value: str
+) -> None:
+    from urllib.parse import quote
+
+    answer = call(application(tmp_path), "GET", f"/client/v4/{route}?{name}={quote(value)}")
+
+    assert answer.error[0] == 400
+    assert f"{name} is" in answer.error[2]
+    assert f"from 1 to {most}" in answer.error[2]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_pages_up_to_the_bound_are_answered(tmp_path: Path, route: str) -> None:
+    target = f"/client/v4/{route}?page=1000000&per_page=1000"
+
+    assert call(application(tmp_path), "GET", target).result == []
