@@ -36,6 +36,7 @@ class Limits:
     batch_vectors_max: int = 5_000
     body_bytes_max: int = 100 * 1024 * 1024
     json_body_bytes_max: int = 1024 * 1024  # ours: bodies that are not vectors or texts
+    worker_body_bytes_max: int = 16 * 1024 * 1024  # ours: a Worker may have 10 MB, compressed
     list_count_default: int = 100  # API schema
     list_count_max: int = 1_000  # API schema
     get_ids_max: int = 20  # seen in live errors

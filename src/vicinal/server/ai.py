@@ -5,6 +5,7 @@ Other models are passed on, if anybody generates text (`chat`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vicinal.embeddings.base import Embedding, Pooling
 from vicinal.errors import (
@@ -24,10 +25,12 @@ from vicinal.server import chat
 from vicinal.server.accounts import PAGING, page_of
 from vicinal.server.calls import Call, Reply, Route, large_body
 from vicinal.server.paths import AI
-from vicinal.server.work import unless_gone
+from vicinal.server.work import off_loop, unless_gone
 from vicinal.tokens import Permission
 from vicinal.wire import accounts, envelope, generation, requests, responses, shapes
 from vicinal.wire.openapi import Operation, Parameter
+
+T = TypeVar("T")
 
 EmbeddingReader = Callable[[bytes | bytearray, Limits], requests.EmbeddingRequest]
 
@@ -56,7 +59,7 @@ async def run_model(call: Call, readers: Readers) -> Reply:
     name = call.parameters["model_name"]
     if name not in call.services.embedder.names():
         return await chat.generate(call, name, readers.generation)
-    asked = readers.embedding(call.body, call.services.limits)
+    asked = await _read(call, readers.embedding)
     pooling = Pooling(asked.pooling) if asked.pooling is not None else None
     made = await embed(call, name, asked.texts, pooling)
     return Reply(responses.embedding(made.values, made.pooling))
@@ -64,7 +67,7 @@ async def run_model(call: Call, readers: Readers) -> Reply:
 
 async def openai_embeddings(call: Call) -> Reply:
     """Embed texts with the model that the body names."""
-    asked = requests.openai_embedding(call.body, call.services.limits)
+    asked = await _read(call, requests.openai_embedding)
     made = await embed(call, asked.model, asked.texts, None)
     dimensions = made.values.shape[1]
     if asked.dimensions not in (None, dimensions):
@@ -75,6 +78,12 @@ async def openai_embeddings(call: Call) -> Reply:
         responses.openai_embedding(
             made.values, model=asked.model, encoding=asked.encoding, token_count=made.token_count
         )
+    )
+
+
+async def _read(call: Call, read: Callable[[bytes | bytearray, Limits], T]) -> T:
+    return await off_loop(
+        len(call.body), call.services.workers, lambda: read(call.body, call.services.limits)
     )
 
 

@@ -224,3 +224,8 @@ def json_body(limits: Limits) -> int:
 def large_body(limits: Limits) -> int:
     """The limit of bodies of vectors and texts."""
     return limits.body_bytes_max
+
+
+def worker_body(limits: Limits) -> int:
+    """The limit of uploaded Workers, whose code comes with their metadata."""
+    return limits.worker_body_bytes_max

@@ -12,9 +12,10 @@ import secrets
 
 from vicinal.errors import BadBody
 from vicinal.server import auth
-from vicinal.server.calls import Call, Handler, Reply, Route, large_body
+from vicinal.server.calls import Call, Handler, Reply, Route, worker_body
 from vicinal.server.paths import ACCOUNT
 from vicinal.server.sessions import Bindings
+from vicinal.server.work import off_loop
 from vicinal.tokens import Permission
 from vicinal.wire import remote
 from vicinal.wire.openapi import Operation
@@ -41,16 +42,19 @@ async def subdomain(call: Call) -> Reply:
 async def upload(call: Call) -> Reply:
     """Begin a session with the bindings of an uploaded Worker, whose code is not looked at."""
     secret = auth.secret_in(call.headers)
+    indexes = await off_loop(
+        len(call.body),
+        call.services.workers,
+        lambda: remote.index_bindings(call.body, call.services.limits),
+    )
     bindings = Bindings(
-        call.account,
-        None if secret is None else b"Bearer " + secret.encode("latin-1"),
-        remote.index_bindings(call.body, call.services.limits),
+        call.account, None if secret is None else b"Bearer " + secret.encode("latin-1"), indexes
     )
     return Reply(remote.preview(call.services.sessions.add(bindings)))
 
 
 def _route(operation: Operation, handler: Handler) -> Route:
-    limit = large_body if operation.method == "POST" else None
+    limit = worker_body if operation.method == "POST" else None
     return Route(operation, handler, Permission.READ, limit)
 
 

@@ -206,3 +206,15 @@ def test_the_oldest_session_ends_when_there_are_too_many() -> None:
         kept.find(tokens[0])
     assert kept.find(tokens[1]).account == "1"
     assert kept.find(tokens[-1]).account == str(sessions.SESSIONS_MAX)
+
+
+def test_the_upload_of_a_worker_is_bounded(app: App) -> None:
+    path = "/client/v4/accounts/acme/workers/scripts/x/edge-preview"
+    part = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=b", **BY_TOKEN}
+
+    many = call(app, "POST", path, 200_000 * part + b"--b--", headers=headers)
+    assert many.error[0] == 400
+    assert "parts" in many.error[2]
+    size = app.services.limits.worker_body_bytes_max + 1
+    assert call(app, "POST", path, b"x" * size, headers=headers).error[0] == 413
