@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.ma import MaskedArray  # at the start: loaded later it would hold memory for good
 from numpy.typing import ArrayLike, NDArray
 
 from vicinal.binding.arguments import iterated, kind
@@ -155,7 +156,7 @@ def array(value: object, where: str, error: type[InvalidInput]) -> NDArray[Any]:
     for each in (value, *parts):
         if isinstance(each, bytes | bytearray | str | Mapping | AbstractSet):
             raise error(f"{where}: expected an array of numbers, got {kind(each)}")
-        if isinstance(each, np.ma.MaskedArray):
+        if isinstance(each, MaskedArray):
             raise error(f"{where}: a masked array; fill it first")
     try:
         found = np.asarray(value)
