@@ -38,7 +38,8 @@
     │   └── ForeignHost, ForeignOrigin    a web page of another site, where no token is needed
     ├── Unavailable             try again later (overload, a locked directory, a poisoned index)
     │   ├── Overloaded            too much work is queued already
-    │   └── GenerationFailed      the service that generates text fails
+    │   ├── GenerationFailed      the service that generates text fails
+    │   └── ResourceExhausted     disk space or file handles have run out for now
     └── Corruption              bytes on disk are not what we wrote; stop, never guess
 
 Errors say what happened, with the value, the bound and the place; never which HTTP
@@ -254,6 +255,10 @@ class Overloaded(Unavailable):
 
 class GenerationFailed(Unavailable):
     """The service that generates text cannot be reached, fails, or answers with nonsense."""
+
+
+class ResourceExhausted(Unavailable):
+    """Disk space or file handles have run out; when there are some again, it goes on by itself."""
 
 
 class Corruption(Error):

@@ -69,10 +69,19 @@ class Effort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexAddress:
-    """Where an index is found: every account is a world of its own."""
+    """Where an index is found: every account is a world of its own.
+
+    With an `id` it means that index alone: once it is dropped, another of its name is not
+    found here. Without one it means the index that has the name at the moment of the call.
+    """
 
     account: str
     name: str
+    id: str | None = None
+
+    def of(self, index: "Index") -> "IndexAddress":
+        """Return the address of `index` alone, which was found at this one."""
+        return IndexAddress(self.account, self.name, index.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +96,12 @@ class IndexConfig:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index as the catalog knows it. `created_at` is in UTC."""
+    """An index as the catalog knows it. `created_at` is in UTC.
 
+    `id` tells it from every other index, those of the same name before and after it included.
+    """
+
+    id: str
     name: str
     description: str | None
     config: IndexConfig

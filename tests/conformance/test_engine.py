@@ -32,11 +32,13 @@ from vicinal.engine.base import Engine
 from vicinal.errors import (
     AlreadyExists,
     BadCursor,
+    BadQueryVector,
     Corruption,
     IndexExists,
     IndexNotFound,
     LimitExceeded,
     MetadataIndexNotFound,
+    WrongDimensions,
 )
 from vicinal.filters.nodes import Operator, Predicate
 from vicinal.limits import Limits
@@ -52,6 +54,7 @@ from vicinal.model import (
     MetadataLevel,
     Metric,
     Query,
+    Seqno,
     Upsert,
     VectorBatch,
 )
@@ -941,3 +944,103 @@ def test_a_broken_index_leaves_the_others_serving(
     with pytest.raises(Corruption):
         again.query(broken, near(0, 0))
     assert [each.name for each in again.list_indexes("acme")] == ["docs", "broken"]
+
+
+# Identity
+
+
+def written_to(engine: Engine, address: IndexAddress, kind: str) -> None:
+    """Do one of the things that an address is for."""
+    match kind:
+        case "insert":
+            insert(engine, Record("x", [1, 1]), address=address)
+        case "upsert":
+            upsert(engine, Record("x", [1, 1]), address=address)
+        case "delete":
+            apply(engine, Delete(["a"]), address)
+        case "create a metadata index":
+            apply(engine, CreateMetadataIndex(COLOR), address)
+        case "drop a metadata index":
+            apply(engine, DropMetadataIndex("size"), address)
+        case "spool":
+            engine.spool(address).close()
+        case "query":
+            engine.query(address, near(1, 1))
+        case "get":
+            engine.get(address, ["a"])
+        case "list":
+            engine.list(address, 10, None)
+        case "status":
+            engine.status(address)
+        case "list metadata indexes":
+            engine.list_metadata_indexes(address)
+        case "wait":
+            engine.wait_applied(address, Seqno(1), 0)
+        case "maintain":
+            engine.maintain(address)
+        case "get the index":
+            engine.get_index(address)
+        case "drop":
+            engine.drop_index(address)
+
+
+KINDS = [
+    "insert", "upsert", "delete", "create a metadata index", "drop a metadata index", "spool",
+    "query", "get", "list", "status", "list metadata indexes", "wait", "maintain",
+    "get the index", "drop",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_meant_for_a_dropped_index_never_reaches_one_that_took_its_name(
+    engine: Engine, kind: str, dimensions: int
+) -> None:
+    address = DOCS.of(engine.get_index(DOCS))
+    apply(engine, CreateMetadataIndex(SIZE), address)
+    insert(engine, Record("a", [1, 2]), address=address)
+    engine.drop_index(address)
+    create(engine, dimensions=dimensions)
+    apply(engine, CreateMetadataIndex(SIZE))
+    insert(engine, Record("a", [1.0] * dimensions))
+    before = engine.status(DOCS)
+
+    with pytest.raises(IndexNotFound, match="'docs'"):
+        written_to(engine, address, kind)
+
+    assert engine.status(DOCS) == before
+    assert list(engine.list_metadata_indexes(DOCS)) == [SIZE]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_address_with_the_id_of_its_index_finds_it(engine: Engine, kind: str) -> None:
+    address = DOCS.of(engine.get_index(DOCS))
+    apply(engine, CreateMetadataIndex(SIZE), address)
+
+    written_to(engine, address, kind)
+
+
+def test_a_cursor_of_a_dropped_index_is_not_one_of_its_successor(engine: Engine) -> None:
+    insert(engine, Record("a", [1, 1]), Record("b", [1, 2]))
+    cursor = engine.list(DOCS, 1, None).next_cursor
+    engine.drop_index(DOCS)
+    create(engine)
+    insert(engine, Record("a", [1, 1]), Record("b", [1, 2]))
+
+    with pytest.raises(BadCursor):
+        engine.list(DOCS, 1, cursor)
+
+
+@pytest.mark.parametrize("kind", [Insert, Upsert])
+@pytest.mark.parametrize("length", [1, 3, 768])
+def test_vectors_of_other_dimensions_are_refused_and_not_logged(
+    engine: Engine, kind: type[Insert | Upsert], length: int
+) -> None:
+    before = engine.status(DOCS)
+
+    with pytest.raises(WrongDimensions):
+        engine.append(DOCS, kind(batch(Record("a", [1.0] * length)))).result(APPLIED_WITHIN_S)
+    with pytest.raises(BadQueryVector):
+        engine.query(DOCS, near(*[1.0] * length))
+
+    assert engine.status(DOCS) == before

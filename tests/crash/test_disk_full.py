@@ -1,12 +1,15 @@
-"""A disk that fails at any moment stops at most one index, and loses nothing acknowledged.
+"""A disk that is full or fails at any moment stops the writing of one index at most, and loses
+nothing acknowledged.
 
 The n-th commit, sync, rename, write or the like fails, for every n. Whatever was being done
-ends with success or `Unavailable`, never with another error; the index then works on, or
-says the same to everyone until it is opened again; the other index serves all the while.
+ends with success or `Unavailable`, never with another error. The index is read as before, and
+so is the other one, which serves all the while. Where the disk was full it is written to as soon
+as there is room; where it failed otherwise, perhaps not until it is opened again.
 """
 
 import errno
 import io
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -27,10 +30,16 @@ from vicinal.model import Delete
 
 
 class Fault:
-    """Fails the n-th time, and with `for_good` ever after."""
+    """Fails the n-th time, and with `for_good` ever after.
 
-    def __init__(self, at: int, *, for_good: bool) -> None:
-        self._at, self._for_good = at, for_good
+    Args:
+        at: Which call fails.
+        for_good: Whether those after it do, too.
+        is_full: Whether it is for want of space; else the disk does not answer.
+    """
+
+    def __init__(self, at: int, *, for_good: bool, is_full: bool) -> None:
+        self._at, self._for_good, self._is_full = at, for_good, is_full
         self.count = 0
         self.is_over = False
 
@@ -40,8 +49,12 @@ class Fault:
         self.count += 1
         if self.count == self._at or (self._for_good and self.count > self._at):
             if "commit" in name:
-                raise sqlite3.OperationalError("database or disk is full")
-            raise OSError(errno.ENOSPC, "No space left on device")
+                error = sqlite3.OperationalError("failed")
+                code = sqlite3.SQLITE_FULL if self._is_full else sqlite3.SQLITE_IOERR
+                error.sqlite_errorcode = code
+                raise error
+            code = errno.ENOSPC if self._is_full else errno.EIO
+            raise OSError(code, os.strerror(code))
 
     @property
     def has_struck(self) -> bool:
@@ -98,18 +111,25 @@ def outcome(act: Callable[[], object]) -> Error | None:
     return None
 
 
-def check_stopped_or_working(engine: Engine) -> None:
-    """An index says one thing to everyone: it works, or why it does not."""
+def check_it_is_read_and_written(engine: Engine, *, is_full: bool) -> None:
+    """Readers are answered; writers are too, or all are told why not."""
     readers = [
         lambda: engine.get(DOCS, ["v1"]),
         lambda: engine.list(DOCS, 5, None),
         lambda: read_all(engine, DOCS, PROBES),
-        lambda: engine.append(DOCS, Delete(["never"])).result(30),
         lambda: engine.status(DOCS),
+    ]
+    writers = [
+        lambda: engine.append(DOCS, Delete(["never"])).result(30),
         lambda: engine.maintain(DOCS),
     ]
-    kinds = {type(outcome(reader)) for reader in readers}
-    assert kinds in ({type(None)}, {Unavailable}, {IndexNotFound})
+    told = {type(outcome(reader)) for reader in readers}
+    refused = {type(outcome(writer)) for writer in writers}
+    assert (told, refused) in (
+        ({type(None)}, {type(None)}),
+        ({IndexNotFound}, {IndexNotFound}),
+        *(() if is_full else [({type(None)}, {Unavailable}), ({Unavailable}, {Unavailable})]),
+    )
 
 
 def check_other_index_serves(engine: Engine) -> None:
@@ -119,10 +139,15 @@ def check_other_index_serves(engine: Engine) -> None:
     engine.maintain(OTHER)
 
 
+@pytest.mark.parametrize("is_full", [True, False], ids=["full", "failing"])
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda each: each.name)
 def test_work_that_fails_at_any_moment_stops_one_index_at_most(
-    memory_path: Path, monkeypatch: pytest.MonkeyPatch, work: Work, for_good: bool
+    memory_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    work: Work,
+    for_good: bool,
+    is_full: bool,
 ) -> None:
     for name in ("FILE_BYTES_MIN", "CHUNK_BYTES"):
         monkeypatch.setattr(spooling, name, 300)  # so that vectors are in files
@@ -132,12 +157,12 @@ def test_work_that_fails_at_any_moment_stops_one_index_at_most(
         folder = memory_path / str(at)
         engine = open_inline(folder, work.options)
         work.prepare(engine)
-        fault = Fault(at, for_good=for_good)
+        fault = Fault(at, for_good=for_good, is_full=is_full)
         with failing(folder, fault):
             error = outcome(lambda: work.act(engine))  # noqa: B023 called at once
         assert error is None or isinstance(error, Unavailable), f"failure {at}"
         if not is_about_engine:
-            check_stopped_or_working(engine)
+            check_it_is_read_and_written(engine, is_full=is_full)
             check_other_index_serves(engine)
         engine.close()
 
@@ -162,7 +187,7 @@ def test_opening_that_fails_at_any_moment_harms_nothing(memory_path: Path) -> No
     with closing(open_inline(memory_path, work.options)) as engine:
         work.prepare(engine)
     for at in range(1, 1000):
-        fault = Fault(at, for_good=False)
+        fault = Fault(at, for_good=False, is_full=False)
         engines: list[InlineEngine] = []
         with failing(memory_path, fault):
             error = outcome(lambda: engines.append(open_inline(memory_path)))  # noqa: B023 called at once

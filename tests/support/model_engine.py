@@ -27,10 +27,12 @@ from vicinal.engine.base import Spool
 from vicinal.errors import (
     AlreadyExists,
     BadCursor,
+    BadQueryVector,
     IndexExists,
     IndexNotFound,
     LimitExceeded,
     MetadataIndexNotFound,
+    WrongDimensions,
 )
 from vicinal.filters.evaluate import matches
 from vicinal.filters.nodes import Scalar
@@ -140,18 +142,18 @@ class ModelEngine:
         self, address: IndexAddress, config: IndexConfig, description: str | None
     ) -> Index:
         with self._lock:
-            if address in self._shelves:
+            if _key(address) in self._shelves:
                 raise IndexExists(address.name)
             bound = self._limits.indexes_per_account_max
             _hold(len(self.list_indexes(address.account)) + 1, bound, "indexes in an account")
-            index = Index(address.name, description, config, self._clock())
-            self._shelves[address] = Shelf(index)
+            index = Index(str(uuid.uuid4()), address.name, description, config, self._clock())
+            self._shelves[_key(address)] = Shelf(index)
             return index
 
     def drop_index(self, address: IndexAddress) -> None:
         with self._lock:
             self._shelf(address)
-            del self._shelves[address]
+            del self._shelves[_key(address)]
 
     def get_index(self, address: IndexAddress) -> Index:
         with self._lock:
@@ -178,6 +180,10 @@ class ModelEngine:
     ) -> Future[Accepted]:
         with self._lock:
             shelf = self._shelf(address)
+            if isinstance(mutation, Insert | Upsert):
+                length = mutation.batch.values.shape[1]
+                if length != shelf.index.config.dimensions:
+                    raise WrongDimensions(f"the vectors have {length} dimensions")
             after = applied(shelf.state, mutation, self._limits)
             self._check(after)
             shelf.state = after
@@ -216,6 +222,8 @@ class ModelEngine:
     def query(self, address: IndexAddress, query: Query) -> QueryResult:
         with self._lock:
             shelf = self._shelf(address)
+            if query.vector is not None and len(query.vector) != shelf.index.config.dimensions:
+                raise BadQueryVector(f"the vector has {len(query.vector)} dimensions")
             return answer(shelf.state, shelf.index.config, query)
 
     def querying(self, address: IndexAddress, query: Query) -> Steps[QueryResult]:
@@ -257,10 +265,10 @@ class ModelEngine:
         return other
 
     def _shelf(self, address: IndexAddress) -> Shelf:
-        try:
-            return self._shelves[address]
-        except KeyError:
-            raise IndexNotFound(address.name) from None
+        shelf = self._shelves.get(_key(address))
+        if shelf is None or address.id not in (None, shelf.index.id):
+            raise IndexNotFound(address.name)
+        return shelf
 
     def _place(self, shelf: Shelf, cursor: str) -> Cursor:
         place = self._cursors.get(cursor)
@@ -276,6 +284,10 @@ class ModelEngine:
         _hold(len(state.vectors), limits.vectors_per_index_max, "vectors in an index")
         _hold(len(namespaces), limits.namespaces_per_index_max, "namespaces in an index")
         _hold(len(state.metadata_indexes), limits.metadata_indexes_max, "metadata indexes")
+
+
+def _key(address: IndexAddress) -> IndexAddress:
+    return replace(address, id=None)
 
 
 def applied(state: State, mutation: Mutation, limits: Limits) -> State:

@@ -85,7 +85,8 @@ class Vectorize:
 
     Besides what each names, all raise `InvalidInput` for an argument of a wrong type (NumPy's
     integers, floats, booleans and strings are taken for Python's), `IndexNotFound` when the
-    index has been deleted, and `Unavailable` or `Corruption` when its files fail.
+    index has been deleted, whether or not another has its name by now, and `Unavailable` or
+    `Corruption` when its files fail.
 
     >>> import numpy as np
     >>> import vicinal
@@ -106,10 +107,11 @@ class Vectorize:
     """
 
     def __init__(self, engine: Engine, address: IndexAddress, limits: Limits) -> None:
+        index = engine.get_index(address)
         self._engine = engine
-        self._address = address
+        self._address = address.of(index)
         self._limits = limits
-        self._dimensions = engine.get_index(address).config.dimensions
+        self._dimensions = index.config.dimensions
 
     @property
     def name(self) -> str:
@@ -359,8 +361,9 @@ class Database:
             arguments.optional_text(description, "description"),
         )
         made = requests.checked_index(request, self._limits)
-        self._engine.create_index(self._address(made.name), made.config, made.description)
-        return self.index(made.name)
+        address = self._address(made.name)
+        created = self._engine.create_index(address, made.config, made.description)
+        return Vectorize(self._engine, address.of(created), self._limits)
 
     def index(self, name: str) -> Vectorize:
         """Return an index.

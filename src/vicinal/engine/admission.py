@@ -11,17 +11,37 @@ come about.
 from collections.abc import Callable
 
 from vicinal.engine.snapshot import Snapshot
-from vicinal.errors import AlreadyExists, LimitExceeded, MetadataIndexNotFound
+from vicinal.errors import (
+    AlreadyExists,
+    LimitExceeded,
+    MetadataIndexNotFound,
+    WrongDimensions,
+)
 from vicinal.limits import Limits
 from vicinal.model import (
     CreateMetadataIndex,
     DropMetadataIndex,
+    Index,
     IndexType,
     Insert,
     Mutation,
     Upsert,
     VectorBatch,
 )
+
+
+def check_dimensions(mutation: Mutation, index: Index) -> None:
+    """Refuse vectors that were made for another index.
+
+    Raises:
+        WrongDimensions: they are not of this one's dimensions.
+    """
+    if isinstance(mutation, Insert | Upsert):
+        length, dimensions = mutation.batch.values.shape[1], index.config.dimensions
+        if length != dimensions:
+            raise WrongDimensions(
+                f"the vectors have {length} dimensions, index {index.name!r} has {dimensions}"
+            )
 
 
 class Admission:

@@ -132,6 +132,12 @@ class State:
             self._applied_at,
         )
 
+    def let_go(self) -> None:
+        """Drop everything: the index is closed."""
+        self._segments.clear()
+        self._sealing = None
+        self.tail = self._new_tail()
+
     def freeze(self) -> tuple[TailView, Sealed]:
         """Begin a new tail; return the old one, to be sealed, and all else as it is now."""
         assert self._sealing is None

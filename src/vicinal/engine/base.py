@@ -53,7 +53,8 @@ class Spool(Rows, Protocol):
 
 
 class Engine(Protocol):
-    """Keeps indexes. Any method that takes an address may raise `IndexNotFound`,
+    """Keeps indexes. Any method that takes an address may raise `IndexNotFound`, and all but
+    `create_index` mean the one index that an address with an id is of. They may raise
     `Unavailable` (the index is poisoned or still opening) or `Corruption`."""
 
     def create_index(
@@ -72,7 +73,7 @@ class Engine(Protocol):
         ...
 
     def get_index(self, address: IndexAddress) -> Index:
-        """Return what was fixed at creation."""
+        """Return what was fixed at creation; from memory, so that it may be asked in passing."""
         ...
 
     def list_indexes(self, account: str) -> Sequence[Index]:
@@ -108,11 +109,14 @@ class Engine(Protocol):
             wait_s: How long to wait for room instead of raising `Overloaded`; may be infinite.
 
         Raises:
-            MetadataIndexNotFound: a metadata index to drop does not exist.
+            WrongDimensions: the vectors are not of the index's dimensions.
             AlreadyExists: the property has a metadata index of another type.
+            MetadataIndexNotFound: a metadata index to drop does not exist.
             LimitExceeded: the index would hold too many vectors, namespaces or metadata
                 indexes. Nothing is logged.
             Overloaded: too much is queued, still after `wait_s`. Nothing is logged.
+            ResourceExhausted: the disk is full, or too many files are open; also from the
+                future. Nothing is logged.
         """
         ...
 
@@ -130,6 +134,9 @@ class Engine(Protocol):
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:
         """Return the nearest vectors that pass namespace and filter.
+
+        Raises:
+            BadQueryVector: the vector is not of the index's dimensions.
 
         An unknown ``vector_id`` gives no matches.
         """
@@ -156,7 +163,11 @@ class Engine(Protocol):
         ...
 
     def maintain(self, address: IndexAddress) -> None:
-        """Do now what is otherwise done in the background: seal the tail and merge."""
+        """Do now what is otherwise done in the background: seal the tail and merge.
+
+        Raises:
+            ResourceExhausted: the disk is full; it is done once there is room.
+        """
         ...
 
     def close(self) -> None:

@@ -1,19 +1,26 @@
 """The catalog: which indexes there are, whose they are and what is fixed about them.
 
 One SQLite file for the whole data folder. An index exists from the commit of its row to
-the commit that removes it; its folder, named by a UUID, is made before and removed after,
-so a crash leaves at most a folder that no row names, which the next start sweeps.
+the commit that removes it; its folder, named by the index's id, is made before and removed
+after, so a crash leaves at most a folder that no row names, which the next start sweeps.
 
 Because of that sweep nothing may pass for "no row" but its absence: a catalog is made only
-when asked to, and every commit is folded into the database at once, where damage is noticed
-(`storage.wal` says what is not noticed in a write-ahead log).
+when asked to, every commit is folded into the database at once, where damage is noticed
+(`storage.wal` says what is not noticed in a write-ahead log), and a row that cannot be read
+costs the index it is of, and keeps every folder from being swept.
+
+So that an index can be dropped when the disk is full, which makes room, a small file is kept in
+reserve and given up first.
 """
 
+import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -24,9 +31,12 @@ from vicinal.errors import (
     IndexExists,
     IndexNotFound,
     LimitExceeded,
+    ResourceExhausted,
     Unavailable,
 )
-from vicinal.model import Index, IndexAddress
+from vicinal.model import Index, IndexAddress, IndexConfig
+from vicinal.storage import private
+from vicinal.storage.files import sync
 from vicinal.storage.sqlite import (
     Field,
     checksum,
@@ -37,7 +47,12 @@ from vicinal.storage.sqlite import (
     translating,
 )
 
+logger = logging.getLogger(__name__)
+
 FILE_NAME = "catalog.db"
+RESERVE_NAME = "reserve"
+RESERVE_BYTES = 256 << 10  # ours: a few times what one commit and its folding take
+
 _SCHEMA = """
 CREATE TABLE "index" (
   place INTEGER PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL, folder TEXT NOT NULL,
@@ -47,40 +62,70 @@ CREATE TABLE "index" (
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """An index and the name of its folder."""
+    """An index and whose it is."""
+
+    account: str
+    index: Index
+
+    @property
+    def address(self) -> IndexAddress:
+        """The address of this index alone."""
+        return IndexAddress(self.account, self.index.name, self.index.id)
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder."""
+        return self.index.id
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that cannot be read: of which index, in which folder, and what is wrong with it.
+
+    `folder` is None where the row fails its checksum, so that it may be that of another.
+    """
 
     address: IndexAddress
-    folder: str
-    index: Index
+    folder: str | None
+    damage: str
+
+
+class _Document(msgspec.Struct, frozen=True):
+    """What a row holds of an index, beside its name and its id."""
+
+    name: str
+    description: str | None
+    config: IndexConfig
+    created_at: datetime
+
+
+_Key = tuple[str, str]
 
 
 class Catalog:
     """The open catalog; all of it is in memory, every change is durable first.
 
-    A change that fails leaves unknown what is on disk, so all changes after it are refused
-    until the catalog is opened again. Reading goes on.
+    A change that fails leaves unknown what is on disk. Where the disk was full it is opened again
+    to see; after any other failure all changes are refused until the process does that. Reading
+    goes on.
 
     Args:
         folder: Where the file is.
         create: Whether to make it when there is none.
 
     Raises:
-        Corruption: on opening, when the file or a row is damaged or missing.
+        Corruption: on opening, when the file is damaged or missing.
         Unavailable: on opening, when another process has the file.
     """
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self.path = folder / FILE_NAME
+        self._reserve = folder / RESERVE_NAME
         self._lock = threading.Lock()
         self._failure: Error | None = None
-        self._connection = open_database(self.path, _SCHEMA, create=create)
-        try:
-            with translating(self.path):
-                fold(self._connection)
-                self._entries = {each.address: each for each in self._read()}
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = self._open(create=create)
+        with suppress(OSError):  # the disk is full already; it is made when there is room
+            self._make_reserve()
 
     def check_new(self, address: IndexAddress, count_max: int | None) -> None:
         """Refuse what `add` would refuse.
@@ -89,7 +134,7 @@ class Catalog:
             IndexExists: the account has an index of this name.
             LimitExceeded: the account has `count_max` indexes.
         """
-        if address in self._entries:
+        if self._is_known(_key(address)):
             raise IndexExists(address.name)
         count = len(self.of_account(address.account))
         if count_max is not None and count >= count_max:
@@ -103,82 +148,186 @@ class Catalog:
         Raises:
             IndexExists: the account has one of this name.
             LimitExceeded: the account has `count_max` indexes.
+            ResourceExhausted: the disk is full; it does not exist.
             Unavailable: whether it exists is known when the catalog is opened again.
         """
         with self._lock:
             self.check_new(entry.address, count_max)
-            account, name = entry.address.account, entry.address.name
-            document = msgspec.json.encode(entry.index)
-            expected = checksum(account, name, entry.folder, document)
-            self._commit(
-                'INSERT INTO "index" (account, name, folder, document, checksum)'
-                " VALUES (?, ?, ?, ?, ?)",
-                (account, name, entry.folder, document, expected),
+            index = entry.index
+            document = msgspec.json.encode(
+                _Document(index.name, index.description, index.config, index.created_at)
             )
-            self._entries[entry.address] = entry
+            expected = checksum(entry.account, index.name, index.id, document)
+            try:
+                self._commit(
+                    'INSERT INTO "index" (account, name, folder, document, checksum)'
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (entry.account, index.name, index.id, document, expected),
+                )
+            except ResourceExhausted:
+                if _key(entry.address) not in self._entries:
+                    raise
+            self._entries[_key(entry.address)] = entry
 
-    def remove(self, address: IndexAddress) -> CatalogEntry:
-        """Make an index not exist; return what it was.
+    def remove(self, address: IndexAddress) -> str | None:
+        """Make an index not exist; return the name of its folder, None if that is not known.
 
         Raises:
             IndexNotFound: there is none.
+            ResourceExhausted: the disk is full; it exists still.
             Unavailable: whether it exists is known when the catalog is opened again.
         """
         with self._lock:
-            entry = self.get(address)
-            self._commit(
-                'DELETE FROM "index" WHERE account = ? AND name = ?',
-                (address.account, address.name),
-            )
-            del self._entries[address]
-            return entry
+            key = _key(address)
+            unreadable = self._unreadable.get(key)
+            folder = self.get(address).index.id if unreadable is None else unreadable.folder
+            try:
+                self._delete(key)
+            except ResourceExhausted:
+                with suppress(OSError):
+                    self._reserve.unlink(missing_ok=True)
+                if self._is_known(key):
+                    self._delete(key)
+            self._entries.pop(key, None)
+            self._unreadable.pop(key, None)
+            return folder
+
+    def make_reserve(self) -> None:
+        """Make the reserve again if it was given up and there is room."""
+        with self._lock, suppress(OSError):
+            self._make_reserve()
 
     def get(self, address: IndexAddress) -> CatalogEntry:
         """Return the entry of an index.
 
         Raises:
-            IndexNotFound: there is none.
+            IndexNotFound: there is none, or the one of this name is not the one meant.
+            Corruption: its row cannot be read.
         """
-        entry = self._entries.get(address)
+        entry = self._entries.get(_key(address))
         if entry is None:
+            unreadable = self._unreadable.get(_key(address))
+            if unreadable is not None:
+                raise Corruption(unreadable.damage)
+            raise IndexNotFound(address.name)
+        if address.id is not None and address.id != entry.index.id:
             raise IndexNotFound(address.name)
         return entry
 
     def of_account(self, account: str) -> Sequence[CatalogEntry]:
         """Return an account's indexes, oldest first."""
-        return [each for each in self.all() if each.address.account == account]
+        return [each for each in self.all() if each.account == account]
 
     def all(self) -> Sequence[CatalogEntry]:
-        """Return every index, oldest first."""
+        """Return every index that can be read, oldest first."""
         return list(self._entries.values())
+
+    def unreadable(self) -> Sequence[Unreadable]:
+        """Return the rows that cannot be read."""
+        return list(self._unreadable.values())
 
     def close(self) -> None:
         """Close the file; changes are refused from now on."""
         with self._lock:
-            self._failure = Unavailable("the engine is closed")
+            self._failure = self._failure or Unavailable("the engine is closed")
             with suppress(sqlite3.Error):  # every commit was folded in as it was made
                 close_database(self._connection)
 
+    def _open(self, *, create: bool) -> sqlite3.Connection:
+        connection = open_database(self.path, _SCHEMA, create=create)
+        try:
+            with translating(self.path):
+                with suppress(ResourceExhausted), translating(self.path):
+                    fold(connection)
+                self._read(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _is_known(self, key: _Key) -> bool:
+        return key in self._entries or key in self._unreadable
+
+    def _delete(self, key: _Key) -> None:
+        self._commit('DELETE FROM "index" WHERE account = ? AND name = ?', key)
+
     def _commit(self, statement: str, fields: Sequence[Field]) -> None:
+        """Make one change durable; refuse it where an earlier one has failed.
+
+        Raises:
+            ResourceExhausted: what is there now has been read again.
+            Unavailable: something may have changed.
+        """
         if self._failure is not None:
             raise self._failure.with_traceback(None)
         try:
             with translating(self.path), transaction(self._connection):
                 self._connection.execute(statement, fields)
+        except ResourceExhausted as error:
+            self._open_again(error)
+            raise
         except Error as error:
             self._failure = error
             raise
         with suppress(sqlite3.Error):  # the next commit or opening folds this one in
             fold(self._connection)
 
-    def _read(self) -> Sequence[CatalogEntry]:
-        entries = []
-        rows: Sequence[tuple[str, str, str, bytes, int]] = self._connection.execute(
+    def _open_again(self, error: ResourceExhausted) -> None:
+        """See what the file holds after a full disk has left that unknown."""
+        try:
+            self._connection.close()
+            self._connection = self._open(create=False)
+        except (Error, sqlite3.Error) as cause:
+            self._failure = cause if isinstance(cause, Error) else error
+            raise self._failure from cause
+
+    def _make_reserve(self) -> None:
+        if self._reserve.exists():
+            return
+        try:
+            with open(self._reserve, "xb", opener=private.opener) as file:
+                file.write(os.urandom(RESERVE_BYTES))  # nothing that a file system could shrink
+                file.flush()
+                sync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                self._reserve.unlink(missing_ok=True)
+            raise
+
+    def _read(self, connection: sqlite3.Connection) -> None:
+        # Readers take no lock: what they see is replaced once all of it is read.
+        entries: dict[_Key, CatalogEntry] = {}
+        unreadable: dict[_Key, Unreadable] = {}
+        rows: Sequence[tuple[str, str, str, bytes, int]] = connection.execute(
             'SELECT account, name, folder, document, checksum FROM "index" ORDER BY place'
         ).fetchall()
         for account, name, folder, document, expected in rows:
-            if checksum(account, name, folder, document) != expected:
-                raise Corruption(f"the entry of index {name!r} in {self.path} fails its checksum")
-            index = msgspec.json.decode(document, type=Index)
-            entries.append(CatalogEntry(IndexAddress(account, name), folder, index))
-        return entries
+            address = IndexAddress(str(account), str(name))
+            is_whole = checksum(account, name, folder, document) == expected
+            damage = "fails its checksum"
+            if is_whole:
+                try:
+                    entries[_key(address)] = CatalogEntry(account, _index(folder, document))
+                    continue
+                except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+                    damage = f"cannot be read: {error}"
+            damage = f"the entry of index {name!r} in {self.path} {damage}"
+            logger.error("%s", damage)
+            unreadable[_key(address)] = Unreadable(address, folder if is_whole else None, damage)
+        self._entries, self._unreadable = entries, unreadable
+
+
+def _key(address: IndexAddress) -> _Key:
+    return address.account, address.name
+
+
+def _index(folder: str, document: bytes) -> Index:
+    """Read the document of a row.
+
+    Raises:
+        MsgspecError, UnicodeDecodeError, ValueError: it is not that of an index.
+    """
+    found = msgspec.json.decode(document, type=_Document)
+    if found.config.dimensions < 1:
+        raise ValueError(f"{found.config.dimensions} is no number of dimensions")
+    return Index(folder, found.name, found.description, found.config, found.created_at)

@@ -7,10 +7,14 @@
 Indexes open on first use, and the one unused longest is closed for a new one when more
 than ``EngineOptions.open_indexes_max`` are open, so that thousands of small indexes need few
 file handles. One that cannot be opened says why whenever it is asked for; the others serve.
+
+An address with an id is looked up anew in every call, so that nothing reaches an index that has
+taken another's name: `Catalog.get` compares.
 """
 
 import fcntl
 import logging
+import math
 import os
 import shutil
 import sqlite3
@@ -32,7 +36,15 @@ from vicinal.engine.log import Log
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.recovery import SEGMENTS
 from vicinal.engine.resources import Resources
-from vicinal.errors import Error, IndexExists, IndexNotFound, LimitExceeded, Unavailable
+from vicinal.errors import (
+    Corruption,
+    Error,
+    IndexExists,
+    IndexNotFound,
+    LimitExceeded,
+    ResourceExhausted,
+    Unavailable,
+)
 from vicinal.model import (
     Accepted,
     Index,
@@ -58,6 +70,7 @@ __all__ = ["EmbeddedEngine", "EngineOptions"]
 
 logger = logging.getLogger(__name__)
 
+AGAIN_S = 1.0  # ours: before an index is opened again that could not be for want of resources
 
 T = TypeVar("T")
 
@@ -69,13 +82,14 @@ class Retired(Unavailable):
 class _Slot:
     """Where an index is opened once, however many threads ask for it.
 
-    `opened` and `failure` are set under the lock; once there is a failure it stays.
+    `opened` and `failure` are set under the lock. A failure stays, unless it passes by itself.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.opened: OpenIndex | None = None
         self.failure: Error | None = None
+        self.again_at = math.inf  # monotonic seconds: when a failure is looked at again
         self.used_at = 0.0  # monotonic seconds
 
     def retire(self) -> bool:
@@ -92,12 +106,13 @@ class _Slot:
         finally:
             self.lock.release()
 
-    def shut(self, reason: Error) -> None:
+    def shut(self, reason: Error, *, is_kept: bool = True) -> None:
         """Answer with `reason` from now on; called under the lock."""
-        self.failure = self.failure or reason
+        if self.failure is None or self.again_at < math.inf:
+            self.failure, self.again_at = reason, math.inf
         opened, self.opened = self.opened, None
         if opened is not None:
-            _close(opened, reason)
+            _close(opened, reason, is_kept=is_kept)
 
 
 class EmbeddedEngine:
@@ -145,41 +160,50 @@ class EmbeddedEngine:
         """See `engine.base.Engine`."""
         count_max = self._options.limits.indexes_per_account_max
         self._catalog.check_new(address, count_max)
-        index = Index(address.name, description, config, datetime.now(UTC))
-        folder = self._indexes / str(uuid.uuid4())
+        now = datetime.now(UTC)
+        index = Index(str(uuid.uuid4()), address.name, description, config, now)
+        folder = self._indexes / index.id
         try:
             with translating(folder):
-                private.make_folder(folder)
-                private.make_folder(folder / SEGMENTS)
-                Log.create(folder)
-                sync_directory(folder)
-                sync_directory(self._indexes)
-            self._catalog.add(CatalogEntry(address, folder.name, index), count_max)
-        except (IndexExists, LimitExceeded):
-            # Somebody was faster. After any other error the catalog may name the folder.
+                self._make_index_folder(folder)
+            self._catalog.add(CatalogEntry(address.account, index), count_max)
+        except (IndexExists, LimitExceeded, ResourceExhausted):
+            # Somebody was faster, or the disk is full. After any other error the catalog may
+            # name the folder.
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return index
 
     def drop_index(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`."""
-        entry = self._catalog.get(address)
+        try:
+            entry = self._catalog.get(address)
+        except Corruption:
+            # Its row cannot be read. Where its folder is may not be known: then it stays.
+            folder = self._catalog.remove(address)
+        else:
+            folder = self._drop(entry)
+        if folder is not None:
+            # What cannot be removed now, the next start sweeps.
+            shutil.rmtree(self._indexes / folder, ignore_errors=True)
+            with self._slots_lock:
+                self._slots.pop(folder, None)
+        self._catalog.make_reserve()
+
+    def _drop(self, entry: CatalogEntry) -> str | None:
         slot = self._slot(entry)
         with slot.lock:
             try:
-                self._catalog.remove(address)
-            except IndexNotFound:
+                folder = self._catalog.remove(entry.address)
+            except (IndexNotFound, ResourceExhausted):
                 raise
             except Error as error:
                 # It may be gone the next time, so nothing more may be acknowledged.
                 slot.shut(error)
                 raise
-            slot.shut(IndexNotFound(address.name))
-        self._cursors.forget(entry.folder)
-        # What cannot be removed now, the next start sweeps.
-        shutil.rmtree(self._indexes / entry.folder, ignore_errors=True)
-        with self._slots_lock:
-            self._slots.pop(entry.folder, None)
+            slot.shut(IndexNotFound(entry.index.name), is_kept=False)
+            self._cursors.forget(entry.folder)
+            return folder
 
     def get_index(self, address: IndexAddress) -> Index:
         """See `engine.base.Engine`."""
@@ -230,7 +254,10 @@ class EmbeddedEngine:
     def usage(self) -> Usage:
         """See `engine.base.Engine`."""
         entries = self._catalog.all()
-        slots = [(each.address, self._slots.get(each.folder)) for each in entries]
+        slots = [
+            (IndexAddress(each.account, each.index.name), self._slots.get(each.folder))
+            for each in entries
+        ]
         opened = [(address, slot.opened) for address, slot in slots if slot is not None]
         return Usage(
             len(entries),
@@ -303,6 +330,8 @@ class EmbeddedEngine:
             return opened
         self._make_room()
         with slot.lock:
+            if slot.opened is None and time.monotonic() >= slot.again_at:
+                slot.failure, slot.again_at = None, math.inf
             if slot.failure is None and slot.opened is None:
                 if self._catalog.get(address) != entry:
                     raise IndexNotFound(address.name)  # dropped meanwhile
@@ -314,6 +343,8 @@ class EmbeddedEngine:
                         )
                 except Error as error:
                     slot.failure = error
+                    if isinstance(error, ResourceExhausted):
+                        slot.again_at = time.monotonic() + AGAIN_S
             if slot.opened is None:
                 assert slot.failure is not None
                 # Each raising adds to a traceback, and this one is raised again and again.
@@ -333,22 +364,37 @@ class EmbeddedEngine:
     def _tend(self) -> None:
         """Tidy idle indexes, time and again, until the engine is closed."""
         while not self._closing.wait(self._options.idle_s / 2):
-            for slot in list(self._slots.values()):
-                opened = slot.opened
-                if opened is not None:
-                    opened.tend()
+            for folder in list(self._slots):
+                self._tend_one(folder)
+
+    def _tend_one(self, folder: str) -> None:
+        # A function of its own, as what it has at hand while the tender sleeps would stay open.
+        slot = self._slots.get(folder)
+        opened = slot.opened if slot is not None else None
+        if opened is not None:
+            opened.tend()
+
+    @staticmethod
+    def _make_index_folder(folder: Path) -> None:
+        private.make_folder(folder)
+        private.make_folder(folder / SEGMENTS)
+        Log.create(folder)
+        sync_directory(folder)
+        sync_directory(folder.parent)
 
     def _sweep(self) -> None:
         """Remove folders of indexes that a crash left without an entry in the catalog."""
+        if self._catalog.unreadable():
+            return  # one of them may be that of a row that cannot be read
         named = {each.folder for each in self._catalog.all()}
         for path in self._indexes.iterdir():
             if path.is_dir() and path.name not in named:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _close(opened: OpenIndex, reason: Error) -> None:
+def _close(opened: OpenIndex, reason: Error, *, is_kept: bool = True) -> None:
     try:
-        opened.close(reason)
+        opened.close(reason, is_kept=is_kept)
     except (sqlite3.Error, OSError):
         logger.exception("index %r was not closed cleanly", opened.index.name)
 

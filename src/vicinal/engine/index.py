@@ -2,7 +2,7 @@
 
     append -> commit lane: one transaction for all that waits -> acknowledged
                 -> apply lane: fold into the tail, publish one new snapshot -> visible
-                             -> a full tail: seal lane -> merge lane
+                             -> a full tail: sealed and merged (`compactor`)
 
 Locks, in the order they may be taken:
 
@@ -12,9 +12,11 @@ Locks, in the order they may be taken:
 
 Reads take none: they use the newest snapshot, which is replaced, never changed.
 
-A write to the log that fails leaves unknown what is on disk. So it poisons the index:
-all is refused with `Unavailable` until it is opened again, and then its log says what was
-kept. Damage that is found stops it the same way, with `Corruption`.
+A write for which the disk is too full, or that finds too many files open, is refused, and the
+next one is tried as if nothing had been. Any other write to the log that fails leaves unknown
+what is on disk. So it stops the index's writing: all is refused with `Unavailable` until it is
+opened again, and then its log says what was kept; reading goes on from the newest snapshot.
+Damage that is found stops reading, too, with `Corruption`.
 """
 
 import logging
@@ -32,7 +34,8 @@ from pathlib import Path
 import faiss
 
 from vicinal.engine import base, records, recovery, search
-from vicinal.engine.admission import Admission
+from vicinal.engine.admission import Admission, check_dimensions
+from vicinal.engine.compactor import Compactor
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.lanes import Lane
 from vicinal.engine.log import Entry, Log
@@ -40,13 +43,15 @@ from vicinal.engine.maintenance import Maintenance
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.records import Payload
 from vicinal.engine.resources import Resources
-from vicinal.engine.snapshot import Snapshot
+from vicinal.engine.snapshot import EMPTY, Snapshot
 from vicinal.engine.spooling import Spool
 from vicinal.errors import (
+    BadQueryVector,
     BodyTooLarge,
     Corruption,
     Error,
     Overloaded,
+    ResourceExhausted,
     Unavailable,
 )
 from vicinal.model import (
@@ -66,7 +71,6 @@ from vicinal.steps import Steps
 logger = logging.getLogger(__name__)
 
 PAYLOAD_BYTES_MAX = 900_000_000  # SQLite stops at 10**9 for a row, all columns together
-VERIFIED_AT_ONCE_BYTES_MAX = 512 << 20  # ours: half a second of reading
 TIDY_ROWS_MIN = 1_000  # fewer rows are scanned as fast as a segment of them; ours
 
 
@@ -127,10 +131,10 @@ class OpenIndex:
         self.snapshot = state.snapshot()
         self._applied = threading.Condition()
         self._order = threading.Lock()
-        self._admission = Admission(
-            index.name, options.limits, self.snapshot, self._settled_snapshot
-        )
+        self._admission = self._new_admission()
+        self._is_admission_stale = False
         self._appended_vectors = 0  # changes under _order
+        self._refused_vectors = 0  # changes in the commit lane
         self._applied_vectors = 0  # changes under _state_lock
         self._spools: set[Spool] = set()  # being filled
         self._delayed: deque[_Logged] = deque()
@@ -139,15 +143,19 @@ class OpenIndex:
         self._maintenance = Maintenance(
             folder, self._log, index.config, state, self._state_lock, self._publish
         )
+        self._compactor = Compactor(
+            index.name,
+            self._maintenance,
+            resources,
+            merges=options.merges,
+            is_seal_due=self._is_seal_due,
+            fail=self._stop,
+        )
         self._commit_lane = Lane(resources.writers, self._commit)
         self._apply_lane = Lane(resources.writers, self._apply)
-        self._seal_lane: Lane[bool] = Lane(resources.sealer, self._seal)
-        self._merge_lane: Lane[bool] = Lane(resources.merger, self._merge)
         self._appended_at = time.monotonic()
         self._is_tidy = False
-        if self._maintenance.unverified_bytes <= VERIFIED_AT_ONCE_BYTES_MAX:
-            self._merge_lane.put([False])
-        self._seal_lane.put([False])
+        self._compactor.start()
 
     def spool(self) -> Spool:
         """See `engine.base.Engine`."""
@@ -161,6 +169,7 @@ class OpenIndex:
         self, mutation: Mutation, spool: base.Spool | None = None, *, wait_until: float = 0.0
     ) -> Future[Accepted]:
         """See `engine.base.Engine`. Waits for room until a moment in monotonic seconds."""
+        check_dimensions(mutation, self.index)
         payload = records.encode(mutation)
         if payload.size > PAYLOAD_BYTES_MAX:
             raise BodyTooLarge(
@@ -196,6 +205,9 @@ class OpenIndex:
             self._check_failure()
             self._appended_at, self._is_tidy = time.monotonic(), False
             self._check_room()
+            if self._is_admission_stale:
+                self._catch_up()
+                self._is_admission_stale, self._admission = False, self._new_admission()
             # In this order: what is applied meanwhile may count twice, but never not at all.
             vectors_at_most = self.pending_count + self.snapshot.vector_count
             self._admission.check(mutation, vectors_at_most)
@@ -220,55 +232,64 @@ class OpenIndex:
 
     def querying(self, query: Query) -> Steps[QueryResult]:
         """See `engine.base.Engine`."""
-        self._check_failure()
+        snapshot = self.readable()
+        if query.vector is not None and len(query.vector) != self.index.config.dimensions:
+            raise BadQueryVector(
+                f"the vector has {len(query.vector)} dimensions, index {self.index.name!r} "
+                f"has {self.index.config.dimensions}"
+            )
         # The setting is a thread's own, and this is a thread of the caller's: left alone, one
         # query takes every core, and waiting for them costs more than the search.
         faiss.omp_set_num_threads(1)
         try:
-            return (yield from search.querying(self.snapshot, self.index.config, query))
+            return (yield from search.querying(snapshot, self.index.config, query))
         except Corruption as error:
             self._fail(error)
             raise
 
     def get(self, ids: Sequence[str]) -> list[Vector]:
         """See `engine.base.Engine`."""
-        self._check_failure()
+        snapshot = self.readable()
         try:
-            return self.snapshot.get(ids)
+            return snapshot.get(ids)
         except Corruption as error:
             self._fail(error)
             raise
 
     def list(self, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
-        self._check_failure()
-        return self._cursors.page(self._owner, self.snapshot, count, cursor)
+        return self._cursors.page(self._owner, self.readable(), count, cursor)
 
     def readable(self) -> Snapshot:
         """Return the newest snapshot."""
-        self._check_failure()
-        return self.snapshot
+        # In this order: a closed index lets go of its snapshot.
+        snapshot = self.snapshot
+        reason = self._closed or self._failure
+        if reason is not None and (self._closed or isinstance(reason, Corruption)):
+            raise reason.with_traceback(None)
+        return snapshot
 
     @property
     def pending_count(self) -> int:
         """How many vectors are acknowledged, or about to be, and not applied."""
-        return max(0, self._appended_vectors - self._applied_vectors)
+        return max(0, self._appended_vectors - self._applied_vectors - self._refused_vectors)
 
     def maintain(self) -> None:
         """See `engine.base.Engine`."""
         with self._order:
             self._check_failure()
             self._catch_up()
-            self._seal_lane.put([True])  # which wakes the merge lane
-        self._seal_lane.join()
-        self._merge_lane.join()
-        self._check_failure()
+            self._compactor.seal(is_forced=True)
+        try:
+            self._compactor.join()
+        finally:
+            self._check_failure()
 
     @property
     def is_quiet(self) -> bool:
         """Whether no work is queued or under way."""
-        lanes = (self._commit_lane, self._apply_lane, self._seal_lane, self._merge_lane)
-        return not self._delayed and all(each.is_idle for each in lanes)
+        workers = (self._commit_lane, self._apply_lane, self._compactor)
+        return not self._delayed and all(each.is_idle for each in workers)
 
     def tend(self) -> None:
         """Tidy the index when nothing has been written to it for a while."""
@@ -277,24 +298,36 @@ class OpenIndex:
             if is_idle and not self._is_tidy and not self._is_stopped:
                 self._is_tidy = True
                 if self._state.tail.row_count >= TIDY_ROWS_MIN:
-                    self._seal_lane.put([True])
-                self._merge_lane.put([True])
+                    self._compactor.seal(is_forced=True)
+                self._compactor.tidy()
+        try:
+            self._maintenance.check_sizes()
+        except Corruption as error:
+            self._fail(error)
 
-    def close(self, reason: Error) -> None:
+    def close(self, reason: Error, *, is_kept: bool = True) -> None:
         """Let what is under way finish, refuse what comes later with `reason`, close the log.
+
+        Args:
+            reason: Why.
+            is_kept: Whether the index will be opened again; else nothing more is written.
 
         Raises:
             sqlite3.Error: the log was not closed cleanly; it has what it acknowledged.
         """
         with self._order:
             self._closed = reason
-        for lane in (self._commit_lane, self._apply_lane, self._seal_lane, self._merge_lane):
-            lane.join()
+        self._compactor.interrupt()
+        self._commit_lane.join()
+        self._apply_lane.join()
+        self._compactor.stop()
         with self._applied:
             self._applied.notify_all()
         # Which also wakes those who wait for room in this index.
         self._resources.queue.give(sum(each.entry.payload.size for each in self._delayed))
-        if self._failure is None:
+        self._delayed.clear()
+        self._let_go()
+        if self._failure is None and is_kept:
             self._log.close()
         else:
             self._log.abandon()
@@ -310,12 +343,14 @@ class OpenIndex:
         try:
             if self._failure is None:
                 self._log.append(entries)
+        except ResourceExhausted as error:
+            logger.warning("a write to index %r was refused: %s", self.index.name, error)
+            self._refuse(pending, error)
+            return
         except Exception as error:
-            self._fail(_as_failure(error, self.index.name))
+            self._stop(error)
         if self._failure is not None:
-            self._resources.queue.give(sum(each.payload.size for each in pending))
-            for each in pending:
-                each.accepted.set_exception(self._failure)
+            self._refuse(pending, self._failure)
             return
         for entry, each in zip(entries, pending, strict=True):
             each.accepted.set_result(Accepted(each.mutation_id, entry.seqno))
@@ -330,6 +365,14 @@ class OpenIndex:
             timer.start()
         else:
             self._apply_lane.put(logged)
+
+    def _refuse(self, pending: Sequence[_Pending], error: Error) -> None:
+        """Take mutations back that were queued and are not in the log."""
+        self._is_admission_stale = True
+        self._refused_vectors += sum(_vector_count(each.mutation) for each in pending)
+        self._resources.queue.give(sum(each.payload.size for each in pending))
+        for each in pending:
+            each.accepted.set_exception(error)
 
     def _release(self) -> None:
         """Pass on the delayed mutations that are due; a timer for each batch calls this."""
@@ -358,12 +401,12 @@ class OpenIndex:
                     self._publish()
                     is_full = self._is_seal_due()
         except Exception as error:
-            self._fail(_as_failure(error, self.index.name))
+            self._stop(error)
         self._resources.queue.give(sum(each.entry.payload.size for each in logged))
         with self._applied:
             self._applied.notify_all()
         if is_full:
-            self._seal_lane.put([False])
+            self._compactor.seal()
 
     def _publish(self) -> None:
         self.snapshot = self._state.snapshot()
@@ -384,33 +427,6 @@ class OpenIndex:
             or tail.nbytes >= times * self._options.tail_bytes_max
         )
 
-    # What the seal and merge lanes do.
-
-    def _seal(self, forced: Sequence[bool]) -> None:
-        if self._is_stopped:
-            return
-        try:
-            if any(forced) or self._is_seal_due():
-                self._maintenance.seal()
-                self._merge_lane.put(forced)
-        except Exception as error:
-            self._fail(_as_failure(error, self.index.name))
-
-    def _merge(self, is_idle: Sequence[bool]) -> None:
-        try:
-            while not self._is_stopped:
-                # Again after a merge: its files have not been read back yet.
-                self._maintenance.verify(lambda: self._is_stopped)
-                if not self._options.merges:
-                    return
-                if not self._maintenance.merge_once(is_idle=any(is_idle)):
-                    return
-        except OSError:
-            # Nothing has changed, and all works without the merge, if more slowly.
-            logger.exception("segments of index %r were not merged", self.index.name)
-        except Exception as error:
-            self._fail(_as_failure(error, self.index.name))
-
     # What `append` checks, in the order of calls.
 
     @property
@@ -430,6 +446,18 @@ class OpenIndex:
                 retry_after=1.0,
             )
 
+    def _new_admission(self) -> Admission:
+        return Admission(
+            self.index.name, self._options.limits, self.snapshot, self._settled_snapshot
+        )
+
+    def _let_go(self) -> None:
+        """Drop what keeps files open: lanes point back here, so that this may be a while."""
+        self.snapshot = EMPTY
+        self._state.let_go()
+        self._maintenance.let_go()
+        self._admission = self._new_admission()
+
     def _settled_snapshot(self) -> Snapshot:
         self._catch_up()
         return self.snapshot
@@ -443,19 +471,21 @@ class OpenIndex:
         self._apply_lane.put(self._take_delayed(math.inf))
         self._apply_lane.join()
 
+    def _stop(self, error: Exception) -> None:
+        """Refuse all writes from now on, as one could not be gone on with."""
+        if not isinstance(error, Error):
+            logger.error("index %r stopped", self.index.name, exc_info=error)
+            error = Unavailable(
+                f"index {self.index.name!r} has stopped, as it could not go on: {error}"
+            )
+        self._fail(error)
+
     def _fail(self, error: Error) -> None:
         if self._failure is None:
             self._failure = error
         with self._applied:
             self._applied.notify_all()
         self._resources.queue.give(0)  # nobody has to wait for room any more
-
-
-def _as_failure(error: Exception, name: str) -> Error:
-    if isinstance(error, Error):
-        return error
-    logger.error("index %r stopped", name, exc_info=error)
-    return Unavailable(f"index {name!r} has stopped, as it could not go on: {error}")
 
 
 def _vector_count(mutation: Mutation) -> int:

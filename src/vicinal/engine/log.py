@@ -36,7 +36,7 @@ from vicinal.engine import records, spooling
 from vicinal.engine.payloads import Payloads
 from vicinal.engine.records import Payload
 from vicinal.engine.spooling import Spool
-from vicinal.errors import Corruption
+from vicinal.errors import Corruption, ResourceExhausted, Unavailable
 from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
@@ -107,8 +107,15 @@ class Entry:
 
     @property
     def mutation(self) -> Mutation:
-        """The mutation, decoded."""
-        return records.decode(self.payload)
+        """The mutation, decoded.
+
+        Raises:
+            Corruption: the payload holds none.
+        """
+        try:
+            return records.decode(self.payload)
+        except Corruption as error:
+            raise Corruption(f"mutation {self.seqno} {error}") from error
 
 
 class Log:
@@ -118,6 +125,8 @@ class Log:
 
     Raises:
         Corruption: rows are damaged or missing.
+        ResourceExhausted: the disk is full, or too many files are open. What was to be written
+            is not, and the log goes on.
         Unavailable: another process has the file, or the disk does not answer. After a
             write nothing can be said of what it wrote until the log is opened again.
     """
@@ -132,7 +141,7 @@ class Log:
             opened.callback(self._mark.close)
             self._payloads = Payloads(folder)
             self.manifest = self._read_manifest()
-            self.last_seqno = self._check_seqnos()
+            self.last_seqno = self._check_seqnos(self.manifest)
             opened.pop_all()
 
     @classmethod
@@ -151,22 +160,21 @@ class Log:
     def append(self, entries: Sequence[Entry]) -> None:
         """Make entries durable in one transaction; seqnos continue the log without gaps."""
         assert entries[0].seqno == self.last_seqno + 1
-        with self._lock, translating(self.path):
-            seals = {
-                each.seqno: self._payloads.adopt(each.seqno, each.spool)
-                if each.spool is not None
-                else self._payloads.write(each.seqno, each.payload)
-                for each in entries
-                if each.payload.size >= spooling.FILE_BYTES_MIN
-            }
-            if seals:
-                self._payloads.sync()
-            with transaction(self._connection):
-                self._connection.executemany(
-                    "INSERT INTO mutation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (_row(each, seals.get(each.seqno)) for each in entries),
-                )
-        self.last_seqno = entries[-1].seqno
+        last = entries[-1].seqno
+        with self._lock:
+            try:
+                with translating(self.path):
+                    seals = self._write_payloads(entries)
+                with self._settling(self.manifest, last), transaction(self._connection):
+                    self._connection.executemany(
+                        "INSERT INTO mutation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        (_row(each, seals.get(each.seqno)) for each in entries),
+                    )
+            except ResourceExhausted:
+                with suppress(OSError):  # a file in the way of the next is written over
+                    self._payloads.drop(each.seqno for each in entries)
+                raise
+            self.last_seqno = last
         with suppress(OSError):  # an older mark is one as well
             self._mark.write(self.last_seqno)
 
@@ -187,7 +195,7 @@ class Log:
                     accepted_at,
                     self._payloads.read(seqno, Seal(file_size, file_checksum))
                     if payload is None
-                    else Payload.of(payload),
+                    else self._payload_of(seqno, payload),
                 )
 
     def values_of(self, entry: Entry) -> Extent | None:
@@ -220,24 +228,18 @@ class Log:
         dead_counts = {
             number: int(len(mask) - np.count_nonzero(mask)) for number, mask in live.items()
         }
-        with self._writing():
+        with self._lock:
             manifest = replace(
                 manifest,
                 dead_counts={n: count for n, count in dead_counts.items() if count},
                 logged_seqno=self.last_seqno,
             )
-            self._connection.execute("DELETE FROM tombstone")
-            for number, mask in live.items():
-                if dead_counts[number]:
-                    bitmap = np.packbits(~mask, bitorder="little").tobytes()
-                    self._connection.execute(
-                        "INSERT INTO tombstone VALUES (?, ?, ?)",
-                        (number, bitmap, checksum(number, bitmap)),
-                    )
-            _write_manifest(self._connection, manifest)
-        with self._lock, translating(self.path):
-            fold(self._connection)
-        self.manifest = manifest
+            with self._settling(manifest, self.last_seqno), transaction(self._connection):
+                _write_tombstones(self._connection, live)
+                _write_manifest(self._connection, manifest)
+            self.manifest = manifest
+        with self._lock, suppress(ResourceExhausted), translating(self.path):
+            fold(self._connection)  # on a full disk with the next commit
 
     def live_rows(self, segment: SegmentRecord) -> Mask:
         """Return which rows of a segment were alive at `Manifest.sealed_seqno`."""
@@ -260,7 +262,7 @@ class Log:
     def trim(self) -> None:
         """Remove the mutations that segments hold, a few at a time, and then their files."""
         while True:
-            with self._writing():
+            with self._lock, translating(self.path), transaction(self._connection):
                 rows = self._connection.execute(
                     "SELECT seqno, size FROM mutation WHERE seqno <= ? ORDER BY seqno LIMIT 1000",
                     (self.manifest.sealed_seqno,),
@@ -301,16 +303,63 @@ class Log:
             self._mark.close()
             self._connection.close()
 
+    def _payload_of(self, seqno: Seqno, raw: bytes) -> Payload:
+        try:
+            return Payload.of(raw)
+        except Corruption as error:
+            raise Corruption(f"mutation {seqno} in {self.path} {error}") from error
+
+    def _write_payloads(self, entries: Sequence[Entry]) -> dict[Seqno, Seal]:
+        """Make the payloads durable that have files of their own; return the seals of these."""
+        seals = {
+            each.seqno: self._payloads.adopt(each.seqno, each.spool)
+            if each.spool is not None
+            else self._payloads.write(each.seqno, each.payload)
+            for each in entries
+            if each.payload.size >= spooling.FILE_BYTES_MIN
+        }
+        if seals:
+            self._payloads.sync()
+        return seals
+
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._lock, translating(self.path), transaction(self._connection):
-            yield
+    def _settling(self, manifest: Manifest, last: Seqno) -> Iterator[None]:
+        """Find out whether a transaction is on disk for which the disk was too full.
+
+        Args:
+            manifest: What there is after it.
+            last: The last seqno after it.
+
+        Raises:
+            ResourceExhausted: it is not. If it is, nothing is raised.
+            Unavailable: what is there is known when the log is opened again.
+        """
+        try:
+            with translating(self.path):
+                yield
+        except ResourceExhausted as error:
+            try:
+                self._connection.close()
+                self._connection = open_database(self.path, _SCHEMA, create=False)
+                found = self._read_manifest()
+                found_last = self._check_seqnos(found)
+                if (found, found_last) == (manifest, last):
+                    fold(self._connection)  # which syncs it
+                    return
+            except (Unavailable, sqlite3.Error) as cause:
+                raise Unavailable(f"{error}; and then: {cause}") from cause
+            if (found, found_last) != (self.manifest, self.last_seqno):
+                raise Unavailable(f"{error}; part of what was refused was kept") from error
+            raise
 
     def _read_manifest(self) -> Manifest:
         row = self._connection.execute("SELECT document, checksum FROM manifest").fetchone()
         if row is None or checksum(row[0]) != row[1]:
             raise Corruption(f"the manifest in {self.path} is missing or damaged")
-        manifest = msgspec.json.decode(row[0], type=Manifest)
+        try:
+            manifest = msgspec.json.decode(row[0], type=Manifest)
+        except msgspec.MsgspecError as error:
+            raise Corruption(f"the manifest in {self.path} cannot be read: {error}") from error
         if manifest.format_version != FORMAT_VERSION:
             raise Corruption(
                 f"{self.path} is of format {manifest.format_version}, "
@@ -318,22 +367,33 @@ class Log:
             )
         return manifest
 
-    def _check_seqnos(self) -> Seqno:
+    def _check_seqnos(self, manifest: Manifest) -> Seqno:
         first, last, count = self._connection.execute(
             "SELECT min(seqno), max(seqno), count(*) FROM mutation WHERE seqno > ?",
-            (self.manifest.sealed_seqno,),
+            (manifest.sealed_seqno,),
         ).fetchone()
-        last = last or self.manifest.sealed_seqno
-        is_gapless = count == last - self.manifest.sealed_seqno and (
-            not count or first == self.manifest.sealed_seqno + 1
+        last = last or manifest.sealed_seqno
+        is_gapless = count == last - manifest.sealed_seqno and (
+            not count or first == manifest.sealed_seqno + 1
         )
-        known = max(self.manifest.logged_seqno, self._mark.read())
+        known = max(manifest.logged_seqno, self._mark.read())
         if not is_gapless or last < known:
             raise Corruption(
                 f"{self.path} lacks mutations: it has {count} from {first} to {last}, "
-                f"after {self.manifest.sealed_seqno} and to {known} or more"
+                f"after {manifest.sealed_seqno} and to {known} or more"
             )
         return Seqno(last)
+
+
+def _write_tombstones(connection: sqlite3.Connection, live: Mapping[int, Mask]) -> None:
+    connection.execute("DELETE FROM tombstone")
+    for number, mask in live.items():
+        if not mask.all():
+            bitmap = np.packbits(~mask, bitorder="little").tobytes()
+            connection.execute(
+                "INSERT INTO tombstone VALUES (?, ?, ?)",
+                (number, bitmap, checksum(number, bitmap)),
+            )
 
 
 def _write_manifest(connection: sqlite3.Connection, manifest: Manifest) -> None:

@@ -27,6 +27,7 @@ A merge's long part runs beside seals; both commit under the manifest lock.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,12 +37,14 @@ from vicinal.engine import memory, merge
 from vicinal.engine.apply import Sealed, State
 from vicinal.engine.log import Log, Manifest
 from vicinal.engine.recovery import SEGMENTS, microseconds
+from vicinal.errors import Corruption, ResourceExhausted
 from vicinal.model import IndexConfig, Mask, Ordinals
 from vicinal.segment import build
 from vicinal.segment import format as layout
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.columns import Column
 from vicinal.segment.segment import Segment
+from vicinal.segment.tail import TailView
 
 
 class Maintenance:
@@ -71,36 +74,72 @@ class Maintenance:
         self._publish = publish
         self._manifest_lock = threading.Lock()
         self._next_segment = log.manifest.next_segment
+        self._frozen: tuple[TailView, Sealed] | None = None
+        """What is being sealed, or could not be yet."""
         self._sealed_live = {each.number: log.live_rows(each) for each in log.manifest.segments}
         """For each segment of the manifest the rows alive as of its sealed_seqno."""
 
     def seal(self) -> None:
-        """Turn the tail into a segment; with an empty tail, bring the manifest up to date."""
+        """Turn the tail into a segment; with an empty tail, bring the manifest up to date.
+
+        Raises:
+            OSError, ResourceExhausted: it could not be written. The tail stays frozen, and is
+                what the next call seals; nothing is merged until then.
+        """
         with self._manifest_lock:
-            number = self._take_number()
+            if self._frozen is None:
+                with self._state_lock:
+                    self._frozen = self._state.freeze()
+                    self._publish()
+            tail, sealed = self._frozen
+            segment, rows, columns = self._sealed(tail, sealed)
             with self._state_lock:
-                tail, sealed = self._state.freeze()
+                self._state.replace_sealing(segment, rows)
                 self._publish()
-            segment, rows = None, np.empty(0, np.int64)
+            self._frozen = None
+        with suppress(ResourceExhausted):  # mutations that stay are trimmed with the next
+            self._log.trim()
+        del tail, sealed, columns
+        memory.give_back()
+
+    def _sealed(
+        self, tail: TailView, sealed: Sealed
+    ) -> tuple[Segment | None, Ordinals, Sequence[Column]]:
+        """Write a frozen tail as a segment and commit it.
+
+        Returns:
+            The segment, the tail row of each of its rows, and its columns, to be held on to until
+            they are in use, so that their files are open then.
+
+        Raises:
+            OSError, ResourceExhausted: it could not be written. Nothing is left of it.
+        """
+        number = self._take_number()
+        segment, rows = None, np.empty(0, np.int64)
+        columns: list[Column] = []
+        try:
             if tail.live_count:
                 self._log.verify_values(sealed.seqno)
                 record, rows = build.seal_tail(
                     self._segments, number, tail, sealed.metadata_indexes, self._config.metric
                 )
                 segment = Segment(self._segments, record, self._config.metric)
+                columns = [
+                    segment.column(layout.column_name(each.number), each.metadata_index.index_type)
+                    for each in sealed.metadata_indexes
+                ]
             self._commit_seal(sealed, segment)
-            with self._state_lock:
-                self._state.replace_sealing(segment, rows)
-                self._publish()
-        self._log.trim()
-        del tail, sealed
-        memory.give_back()
+        except (OSError, ResourceExhausted):
+            build.discard(self._segments, number)
+            raise
+        return segment, rows, columns
 
     def merge_once(self, *, is_idle: bool) -> bool:
         """Merge what the policy chooses; return whether there was anything to merge.
 
         Raises:
-            OSError: files could not be written. They are removed; nothing has changed.
+            OSError, ResourceExhausted: files could not be written. They are removed; nothing has
+                changed.
         """
         with self._state_lock:
             views = {each.segment.record.number: each for each in self._state.segments}
@@ -115,6 +154,8 @@ class Maintenance:
         if not chosen:
             return False
         with self._manifest_lock:
+            if self._frozen is not None:
+                return False  # what will be sealed is as of the segments there are
             number = self._take_number()
         merged = [views[each] for each in chosen]
         segment, kept = None, [np.empty(0, np.int64) for _ in chosen]
@@ -125,11 +166,16 @@ class Maintenance:
                 )
                 segment = Segment(self._segments, record, self._config.metric)
             with self._manifest_lock:
-                self._commit_merge(chosen, segment, kept)
+                if self._frozen is not None:
+                    build.discard(self._segments, number)
+                    return False
+                # Held on to, so that their files are open once they are needed.
+                columns = self._commit_merge(chosen, segment, kept)
                 with self._state_lock:
                     self._state.replace_segments(chosen, segment, kept)
                     self._publish()
-        except OSError:
+                del columns
+        except (OSError, ResourceExhausted):
             build.discard(self._segments, number)
             raise
         for each in chosen:
@@ -157,6 +203,31 @@ class Maintenance:
             for file in view.segment.files:
                 file.verify_all(should_stop)
 
+    def check_sizes(self) -> None:
+        """Look whether the files of segments still have the lengths that they are mapped with.
+
+        Touching a page behind the end of a file would end the process.
+
+        Raises:
+            Corruption: one is shorter, or gone.
+        """
+        with self._state_lock:
+            views = self._state.segments
+        for view in views:
+            try:
+                for file in view.segment.files:
+                    file.check_size()
+            except Corruption:
+                with self._state_lock:
+                    is_used = any(each.segment is view.segment for each in self._state.segments)
+                if is_used:  # else it was merged, and its files removed
+                    raise
+
+    def let_go(self) -> None:
+        """Drop what was kept of segments: the index is closed."""
+        self._sealed_live.clear()
+        self._frozen = None
+
     def _commit_seal(self, sealed: Sealed, segment: Segment | None) -> None:
         manifest = self._log.manifest
         views = {each.segment.record.number: each for each in sealed.segments}
@@ -183,7 +254,9 @@ class Maintenance:
 
     def _commit_merge(
         self, chosen: Sequence[int], segment: Segment | None, kept: Sequence[Ordinals]
-    ) -> None:
+    ) -> Mapping[str, Column | None]:
+        """Commit a merge; return the columns of its segment."""
+        columns: Mapping[str, Column | None] = {}
         manifest = self._log.manifest
         live = dict(self._sealed_live)
         masks = [live.pop(number)[rows] for number, rows in zip(chosen, kept, strict=True)]
@@ -195,6 +268,7 @@ class Maintenance:
             records.append(self._with_columns(segment.record, columns, indexes))
             live[segment.record.number] = np.concatenate(masks)
         self._commit(replace(manifest, segments=tuple(records)), live)
+        return columns
 
     def _commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
         self._log.commit(replace(manifest, next_segment=self._next_segment), live)

@@ -14,7 +14,7 @@ A crash after 1 or between the two removals of 3 leaves a file that no row names
 opening removes. A row whose file is missing is damage.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,9 @@ class Payloads:
         Raises:
             OSError: it could not be written.
         """
-        with ComponentWriter(self._path(seqno), KIND, BLOCK_BYTES, ALIGNMENT) as writer:
+        path = self._path(seqno)
+        path.unlink(missing_ok=True)  # of a mutation that was not logged
+        with ComponentWriter(path, KIND, BLOCK_BYTES, ALIGNMENT) as writer:
             writer.add("values", payload.values)
             writer.add("header", np.frombuffer(payload.header, np.uint8))
         return writer.seal
@@ -85,12 +87,23 @@ class Payloads:
             Corruption: the file is missing or damaged.
         """
         file = ComponentFile(self._path(seqno), KIND, seal)
-        values = file.array("values").view(VALUES_DTYPE)
-        return Payload(file.array("header").tobytes(), values)
+        values, header = file.array("values"), file.array("header")
+        if values.dtype != VALUES_DTYPE or values.ndim != 1 or header.dtype != np.uint8:
+            raise Corruption(f"{file.path} holds no mutation")
+        return Payload(header.tobytes(), values)
 
     def values_of(self, seqno: Seqno) -> Extent:
         """Return where the values of a payload are that was written."""
         return Extent(self._path(seqno), ALIGNMENT)
+
+    def drop(self, seqnos: Iterable[Seqno]) -> None:
+        """Remove the files of mutations that were not logged, as far as there are any.
+
+        Raises:
+            OSError: one could not be removed.
+        """
+        for each in seqnos:
+            self._path(each).unlink(missing_ok=True)
 
     def forget(self, last: Seqno) -> None:
         """Remove the files of mutations up to `last`; newer ones may be there, or on their way.

@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 import numpy as np
 
+from vicinal.errors import Corruption
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
@@ -42,9 +43,17 @@ class Payload:
 
     @classmethod
     def of(cls, raw: bytes) -> Self:
-        """Take apart what `__bytes__` returned; values lie where `raw` does."""
+        """Take apart what `__bytes__` returned; values lie where `raw` does.
+
+        Raises:
+            Corruption: it was not returned by that; the message does not say where.
+        """
+        if len(raw) < _LENGTH.size:
+            raise Corruption(f"is of {len(raw)} bytes")
         (length,) = _LENGTH.unpack_from(raw)
         end = _LENGTH.size + length
+        if len(raw) < end or (len(raw) - end) % VALUES_DTYPE.itemsize:
+            raise Corruption(f"is of {len(raw)} bytes, {end} of which should be its header")
         return cls(raw[_LENGTH.size : end], np.frombuffer(raw, VALUES_DTYPE, offset=end))
 
     @property
@@ -112,10 +121,25 @@ def encode(mutation: Mutation) -> Payload:
 
 
 def decode(payload: Payload) -> Mutation:
-    """Return the mutation of a payload whose checksum has been verified; values are not copied."""
-    match _decoder.decode(payload.header):
-        case _Vectors() as header:
-            values = payload.values.reshape(-1, header.dimensions)
+    """Return the mutation of a payload whose checksum has been verified; values are not copied.
+
+    Raises:
+        Corruption: it holds no mutation, whoever wrote it; the message does not say where.
+    """
+    try:
+        header = _decoder.decode(payload.header)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Corruption(f"is no mutation: {error}") from error
+    match header:
+        case _Vectors():
+            count, dimensions = len(header.ids), header.dimensions
+            lengths = {count, len(header.namespaces), len(header.metadata)}
+            if dimensions < 1 or len(lengths) > 1 or payload.values.size != count * dimensions:
+                raise Corruption(
+                    f"has {count} vectors of {dimensions} dimensions "
+                    f"and {payload.values.size} values for them"
+                )
+            values = payload.values.reshape(count, dimensions)
             batch = VectorBatch(header.ids, values, header.namespaces, header.metadata)
             return Upsert(batch) if header.is_upsert else Insert(batch)
         case _Delete(ids):

@@ -13,13 +13,16 @@ damaged.
 """
 
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from vicinal.engine.apply import Sealed, State
-from vicinal.engine.log import Log, Manifest
-from vicinal.errors import Corruption
-from vicinal.model import IndexConfig
+from vicinal.engine.log import Entry, Log, Manifest
+from vicinal.errors import Corruption, ResourceExhausted
+from vicinal.model import IndexConfig, Insert, Mutation, Upsert
 from vicinal.segment import format as layout
 from vicinal.segment.segment import Segment, SegmentView
 
@@ -44,9 +47,11 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
     )
     state = State(config, sealed, string_bytes_max=string_bytes_max)
     for entry in log.entries():
-        state.apply(entry, entry.mutation, moment(entry.accepted_at), log.values_of(entry))
+        mutation = _checked(entry, log, config)
+        state.apply(entry, mutation, moment(entry.accepted_at), log.values_of(entry))
     sweep(folder / SEGMENTS, manifest)
-    log.trim()
+    with suppress(ResourceExhausted):  # what stays is trimmed after the next seal
+        log.trim()
     log.sweep()
     return state
 
@@ -83,10 +88,36 @@ def microseconds(at: datetime) -> int:
     return round(at.timestamp() * 1e6)
 
 
+def _checked(entry: Entry, log: Log, config: IndexConfig) -> Mutation:
+    """Return the mutation of an entry, if it can be one of this index.
+
+    Its checksum says that it is what was written, not that it was written where it belongs.
+    """
+    try:
+        mutation = entry.mutation
+    except Corruption as error:
+        raise Corruption(f"{log.path}: {error}") from error
+    if isinstance(mutation, Insert | Upsert):
+        values = mutation.batch.values
+        if values.shape[1] != config.dimensions:
+            raise Corruption(
+                f"mutation {entry.seqno} in {log.path} is of {values.shape[1]} dimensions, "
+                f"the index has {config.dimensions}"
+            )
+        if not np.isfinite(values).all():
+            raise Corruption(f"mutation {entry.seqno} in {log.path} has values that are no numbers")
+    return mutation
+
+
 def _view(
     folder: Path, log: Log, manifest: Manifest, record: layout.SegmentRecord, config: IndexConfig
 ) -> SegmentView:
     segment = Segment(folder / SEGMENTS, record, config.metric)
+    if segment.dimensions != config.dimensions:
+        raise Corruption(
+            f"segment {record.number} in {folder} is of {segment.dimensions} dimensions, "
+            f"the index has {config.dimensions}"
+        )
     live = log.live_rows(record)
     columns = {
         each.metadata_index.property_name: segment.column(

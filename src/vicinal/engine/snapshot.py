@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vicinal.model import MetadataIndex, Ordinals, Seqno, Vector
+from vicinal.model import BEFORE_ANY, MetadataIndex, Ordinals, Seqno, Vector
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
 
@@ -54,6 +54,9 @@ class Snapshot:
         """Return how many of these distinct ids exist."""
         id_hashes = hashes(ids)
         return sum(int((view.find(ids, id_hashes) >= 0).sum()) for view in self.views)
+
+
+EMPTY = Snapshot((), (), BEFORE_ANY, None, None)
 
 
 def _vectors(view: View, rows: Ordinals) -> list[Vector]:

@@ -70,6 +70,8 @@ class Room:
         except OSError:  # too many are open
             return None
         try:
+            if os.fstat(descriptor).st_size < extent.offset + count * row_bytes:
+                return None  # touching a page behind the end of a file would end the process
             address = self.values.ctypes.data + first * row_bytes
             access = mmap.PROT_READ | mmap.PROT_WRITE  # what is written here the file does not get
             flags = mmap.MAP_PRIVATE | _MAP_FIXED

@@ -56,10 +56,20 @@ class Segment:
         # Weakly: the file of a column that was dropped may go.
         self._files: WeakValueDictionary[str, ComponentFile] = WeakValueDictionary()
         self._folder = layout.folder(segments, record.number)
+        row_count = record.row_count
         self._values_file = self._open(layout.VALUES)
+        self._values_file.expect("values", "<f4", row_count, None)
+        self._values_file.expect("norms", "<f4", row_count)
         self._values: Floats = self._values_file.unverified_array("values")
         self._metadata_file = self._open(layout.METADATA)
-        self.ids = IdTable(self._open(layout.IDS).arrays)
+        self._metadata_file.expect("offsets", "<u8", row_count + 1)
+        self._metadata_file.expect("bytes", "u1", None)
+        ids = self._open(layout.IDS)
+        ids.expect("offsets", "<u8", row_count + 1)
+        ids.expect("bytes", "u1", None)
+        ids.expect("hashes", "<u8", row_count)
+        ids.expect("rows", "<u4", row_count)
+        self.ids = IdTable(ids.arrays)
         self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
         # Nothing here may point back to the segment: its files are unmapped when it is let go
         # of, not when cycles are next looked for.
@@ -76,7 +86,7 @@ class Segment:
         self.lacks_codes = False
         if layout.CODES in record.components:
             try:
-                codes = SignCodes.of(self._open(layout.CODES).arrays)
+                codes = self._read_codes()
                 self._signs = SignIndex(codes, self._exact)
                 self.recipe = codes.recipe
             except Corruption as error:
@@ -97,7 +107,11 @@ class Segment:
 
     def column(self, name: str, index_type: IndexType) -> Column:
         """Open a column component."""
-        return Column(index_type, self._open(name).arrays)
+        file = self._open(name)
+        file.expect("codes", "<i4", self.record.row_count)
+        file.expect("order", "<u4", None)
+        file.expect("starts", "<u4", None)
+        return Column(index_type, file.arrays)
 
     def values(self, rows: Ordinals) -> Floats:
         """Return a copy of these rows' values."""
@@ -144,6 +158,21 @@ class Segment:
         return Blobs(
             self._metadata_file.array("offsets"), self._metadata_file.unverified_array("bytes")
         )
+
+    def _read_codes(self) -> SignCodes:
+        file = self._open(layout.CODES)
+        for name, dtype, shape in (
+            ("codes", "u1", (self.record.row_count, None)),
+            ("offset", "<f4", (None,)),
+            ("scale", "<f8", (1,)),
+            ("slack", "<i8", (3, 2)),
+            ("scored", "<i8", (2,)),
+        ):
+            file.expect(name, dtype, *shape)
+        codes = SignCodes.of(file.arrays)
+        if 8 * codes.codes.shape[1] != len(codes.offset):
+            raise Corruption(f"the codes of {file.path} are not of as many bits as their offset")
+        return codes
 
     def _open(self, name: str) -> ComponentFile:
         file = self._files.get(name)

@@ -266,6 +266,7 @@ class App:
                 services.config,
                 route.unknown_token,
             )
+            call.look_up()
             if route.body_bytes_max is not None:
                 body = bodies.Body(
                     call.receive,

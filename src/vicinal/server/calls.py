@@ -14,7 +14,7 @@ from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.errors import Unauthenticated
 from vicinal.limits import Limits
-from vicinal.model import IndexAddress
+from vicinal.model import Index, IndexAddress
 from vicinal.server.asgi import Headers, Receive
 from vicinal.server.bodies import Body
 from vicinal.server.generation import Generator
@@ -27,6 +27,9 @@ from vicinal.tokens import Permission, Token, Tokens
 from vicinal.wire import envelope
 from vicinal.wire.codes import Answer, Message
 from vicinal.wire.openapi import Operation
+
+INDEX_NAME = "index_name"
+"""The parameter of a path that names an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,8 @@ class Call:
         token: Who is calling, None when nobody has to say.
         body: The whole of it, empty when the route reads none.
         arriving: What follows `body`, when the route wants long bodies in parts and this is one.
+        index: The index that the path names, looked up before the body was read; None on routes
+            that name none. The call is for this one, whatever takes its name meanwhile.
     """
 
     services: Services
@@ -122,11 +127,28 @@ class Call:
     token: Token | None = None
     body: bytes | bytearray = b""
     arriving: Body | None = None
+    index: Index | None = None
+
+    def look_up(self) -> None:
+        """Set `index`, where the path names one.
+
+        Raises:
+            IndexNotFound: there is none of this name.
+        """
+        name = self.parameters.get(INDEX_NAME)
+        if name is not None:
+            self.index = self.services.engine.get_index(IndexAddress(self.account, name))
+
+    @property
+    def found(self) -> Index:
+        """The index, on a route that names one."""
+        assert self.index is not None
+        return self.index
 
     @property
     def address(self) -> IndexAddress:
-        """The index that the path names."""
-        return IndexAddress(self.account, self.parameters["index_name"])
+        """The address of this index alone."""
+        return IndexAddress(self.account, self.found.name, self.found.id)
 
 
 @dataclass(frozen=True, slots=True)

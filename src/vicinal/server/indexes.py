@@ -28,9 +28,7 @@ async def create_index(call: Call) -> Reply:
 
 async def get_index(call: Call) -> Reply:
     """Return what was fixed when an index was created."""
-    engine, address = call.services.engine, call.address
-    found = await call.services.workers.run(lambda: engine.get_index(address))
-    return Reply(responses.index(found))
+    return Reply(responses.index(call.found))
 
 
 async def drop_index(call: Call) -> Reply:

@@ -75,7 +75,7 @@ async def query(call: Call) -> Reply:
 def answer(call: Call, address: IndexAddress) -> Steps[tuple[bytes, tuple[Message, ...]]]:
     """Return the result of a query as JSON, and what its caller should be told."""
     services = call.services
-    dimensions = services.engine.get_index(address).config.dimensions
+    dimensions = call.found.config.dimensions
     asked = requests.query(call.body, dimensions, services.limits)
     if EFFORT_HEADER in call.headers or EXPLAIN_HEADER in call.headers:
         asked = replace(
@@ -106,20 +106,17 @@ async def _write(call: Call, kind: Callable[[VectorBatch], Insert | Upsert]) -> 
     discard = requests.discards_unparsable(call.query.get("unparsable-behavior"))
     content_type = call.headers.get(b"content-type", b"").decode("latin-1") or None
 
-    def dimensions() -> int:
-        return services.engine.get_index(address).config.dimensions
+    dimensions = call.found.config.dimensions
 
     def read_and_log() -> Future[Accepted]:
-        batch = vectors.read(
-            call.body, content_type, dimensions(), services.limits, discard=discard
-        )
+        batch = vectors.read(call.body, content_type, dimensions, services.limits, discard=discard)
         return services.engine.append(address, kind(batch))
 
     if call.arriving is not None:
         workers = services.workers
         with closing(await workers.run(lambda: services.engine.spool(address))) as spool:
             reading = vectors.Reader(
-                content_type, dimensions(), services.limits, spool, discard=discard
+                content_type, dimensions, services.limits, spool, discard=discard
             )
             await _feed(reading, call.body, call.arriving, workers)
             logged = await workers.run(

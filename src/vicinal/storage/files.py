@@ -250,6 +250,7 @@ class ComponentFile:
                 f"{path} holds {trailer.kind!r} in format {trailer.version}, "
                 f"not {kind!r} in format {FORMAT_VERSION}"
             )
+        self._check_places(trailer)
         self._entries = {entry.name: entry for entry in trailer.arrays}
         self._checksums = np.array(trailer.blocks, np.uint32)
         self._block_bytes = trailer.block_bytes
@@ -270,6 +271,26 @@ class ComponentFile:
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
+
+    def expect(self, name: str, dtype: DTypeLike, *shape: int | None) -> None:
+        """Look whether an array is there in this form; a length of None may be any.
+
+        Its checksums say that it is what was written, not that it is what belongs here.
+
+        Raises:
+            Corruption: it is not.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            raise Corruption(f"{self.path} has no array {name!r}")
+        is_alike = len(entry.shape) == len(shape) and all(
+            wanted in (None, found) for wanted, found in zip(shape, entry.shape, strict=True)
+        )
+        if np.dtype(entry.dtype) != np.dtype(dtype) or not is_alike:
+            raise Corruption(
+                f"array {name!r} of {self.path} is {entry.shape} of {np.dtype(entry.dtype)}, "
+                f"not {shape} of {np.dtype(dtype)}"
+            )
 
     def array(self, name: str) -> NDArray[Any]:
         """Return an array whose every block has been verified."""
@@ -359,6 +380,19 @@ class ComponentFile:
         if option is not None and size > 0:
             self._map.madvise(option, start, size)
 
+    def check_size(self) -> None:
+        """Look whether the file still has its length.
+
+        Raises:
+            Corruption: it has another, or is gone.
+        """
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError as error:
+            raise Corruption(f"{self.path} is missing") from error
+        if size != len(self._map):
+            raise Corruption(f"{self.path} has {size} bytes, but {len(self._map)} were written")
+
     @property
     def unverified_bytes(self) -> int:
         """About how many bytes have not been verified yet."""
@@ -389,7 +423,27 @@ class ComponentFile:
         if crc32(raw) != checksum:
             raise Corruption(f"the trailer of {self.path} is damaged")
         self._trailer_size = length
-        return msgspec.json.decode(raw, type=_Trailer)
+        try:
+            return msgspec.json.decode(raw, type=_Trailer)
+        except msgspec.MsgspecError as error:
+            raise Corruption(f"the trailer of {self.path} cannot be read: {error}") from error
+
+    def _check_places(self, trailer: _Trailer) -> None:
+        """Look whether every array lies within the file: what lies behind cannot be touched."""
+        size = self._body_size
+        try:
+            lie_within = all(
+                each.offset >= 0
+                and min(each.shape, default=0) >= 0
+                and each.offset + self._nbytes(each) <= size
+                for each in trailer.arrays
+            )
+        except TypeError as error:  # NumPy's, of a type that it does not know
+            raise Corruption(f"the trailer of {self.path} cannot be read: {error}") from error
+        if trailer.block_bytes < 1 or len(trailer.blocks) != -(-size // trailer.block_bytes):
+            raise Corruption(f"{self.path} has {len(trailer.blocks)} checksums for {size} bytes")
+        if not lie_within:
+            raise Corruption(f"an array of {self.path} lies outside of it")
 
     @staticmethod
     def _nbytes(entry: _ArrayEntry) -> int:

@@ -13,6 +13,8 @@ what follows. `wal.py` looks first: damage with commits behind it is refused ins
 This module knows rows, not what they mean.
 """
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +22,13 @@ from pathlib import Path
 
 from zlib_ng.zlib_ng import crc32
 
-from vicinal.errors import Corruption, Unavailable
+from vicinal.errors import Corruption, ResourceExhausted, Unavailable
 from vicinal.storage import private, wal
 
 Field = int | str | bytes | None
+
+_RETRY_S = 1.0  # ours: how soon a caller may ask again when resources have run out
+_EXHAUSTED = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
 
 
 def checksum(*fields: Field) -> int:
@@ -82,15 +87,42 @@ def translating(path: Path) -> Iterator[None]:
 
     Raises:
         Corruption: SQLite finds it malformed.
-        Unavailable: it cannot be read or written: locked, not permitted, disk full.
+        ResourceExhausted: the disk is full, or too many files are open.
+        Unavailable: it cannot be read or written for another reason: locked, not permitted.
     """
     try:
         yield
     except (sqlite3.OperationalError, OSError) as error:
+        if is_exhausted(error) or _is_unopened(error, path):
+            raise ResourceExhausted(f"cannot use {path}: {error}", retry_after=_RETRY_S) from error
         raise Unavailable(f"cannot use {path}: {error}") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         # The latter is raised in place of an error that quotes damaged text.
         raise Corruption(f"{path} is damaged: {error}") from error
+
+
+def is_exhausted(error: Exception) -> bool:
+    """Tell whether disk space or file handles have run out, which passes."""
+    if isinstance(error, sqlite3.Error):
+        return _code(error) == sqlite3.SQLITE_FULL
+    return isinstance(error, ResourceExhausted) or (
+        isinstance(error, OSError) and error.errno in _EXHAUSTED
+    )
+
+
+def _is_unopened(error: Exception, path: Path) -> bool:
+    """Tell whether SQLite could not open a file for want of a handle, of which it says nothing."""
+    if not isinstance(error, sqlite3.Error) or _code(error) != sqlite3.SQLITE_CANTOPEN:
+        return False
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except OSError as refused:
+        return is_exhausted(refused)
+    return True  # there is one by now
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
 @contextmanager

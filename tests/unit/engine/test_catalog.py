@@ -1,15 +1,25 @@
 """The catalog is durable before it says so, and what it cannot read it does not forget."""
 
+import re
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from vicinal.engine import catalog as catalog_module
 from vicinal.engine.catalog import Catalog, CatalogEntry
-from vicinal.errors import Corruption, IndexExists, IndexNotFound, LimitExceeded, Unavailable
+from vicinal.errors import (
+    Corruption,
+    IndexExists,
+    IndexNotFound,
+    LimitExceeded,
+    ResourceExhausted,
+    Unavailable,
+)
 from vicinal.model import Index, IndexAddress, IndexConfig, Metric
 from vicinal.storage import sqlite as storage
 
@@ -18,8 +28,8 @@ MADE_AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 def entry(name: str, account: str = "acme") -> CatalogEntry:
     config = IndexConfig(3, Metric.COSINE, preset="a preset")
-    index = Index(name, f"the {name} of Zoë", config, MADE_AT)
-    return CatalogEntry(IndexAddress(account, name), f"folder-of-{account}-{name}", index)
+    folder = f"folder-of-{account}-{name}"
+    return CatalogEntry(account, Index(folder, name, f"the {name} of Zoë", config, MADE_AT))
 
 
 def reopened(catalog: Catalog, folder: Path) -> Catalog:
@@ -46,7 +56,7 @@ def test_a_removed_entry_stays_removed_and_its_name_is_free(tmp_path: Path) -> N
     catalog.add(entry("a"), None)
     catalog.add(entry("b"), None)
 
-    assert catalog.remove(entry("a").address) == entry("a")
+    assert catalog.remove(entry("a").address) == entry("a").folder
     with pytest.raises(IndexNotFound, match="'a'"):
         catalog.remove(entry("a").address)
 
@@ -102,29 +112,109 @@ def columns() -> list[str]:
 
 
 @pytest.mark.parametrize("column", columns())
-def test_a_changed_field_of_a_row_is_noticed(tmp_path: Path, column: str) -> None:
+def test_a_changed_field_of_a_row_costs_the_index_of_that_row(tmp_path: Path, column: str) -> None:
     catalog = Catalog(tmp_path, create=True)
     catalog.add(entry("a"), None)
+    catalog.add(entry("c", "other"), None)
     catalog.close()
-    with sqlite3.connect(tmp_path / "catalog.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection, connection:
         connection.execute(f"UPDATE \"index\" SET {column} = CAST(replace({column}, 'a', 'b') AS"
-                           f" {'BLOB' if column == 'document' else 'TEXT'})")  # fmt: skip
-    connection.close()
+                           f" {'BLOB' if column == 'document' else 'TEXT'})"
+                           " WHERE account = 'acme'")  # fmt: skip
 
-    with pytest.raises(Corruption, match=r"index 'a?b?' in .*catalog\.db fails its checksum"):
-        Catalog(tmp_path)
+    catalog = Catalog(tmp_path)
+
+    (unreadable,) = catalog.unreadable()
+    assert re.search(r"index '[ab]' in .*catalog\.db fails its checksum", unreadable.damage)
+    assert unreadable.folder is None  # which may be that of another
+    with pytest.raises(Corruption, match="fails its checksum"):
+        catalog.get(unreadable.address)
+    assert list(catalog.all()) == [entry("c", "other")]
+    catalog.close()
+
+
+def document(**members: object) -> bytes:
+    config = {"dimensions": 3, "metric": "cosine"}
+    created_at = "2026-01-02T03:04:05Z"
+    return msgspec.json.encode(
+        {"name": "a", "description": None, "config": config, "created_at": created_at, **members}
+    )
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        document(config={"dimensions": 3.5, "metric": "cosine"}),
+        document(config={"dimensions": 0, "metric": "cosine"}),
+        document(config={"dimensions": 3, "metric": "taxi"}),
+        document(description=7),
+        document(created_at="yesterday"),
+        b"[]",
+        b"\xff",
+        b"",
+    ],
+)
+def test_a_row_that_is_whole_and_not_of_an_index_costs_that_index_until_it_is_removed(
+    tmp_path: Path, written: bytes
+) -> None:
+    catalog = Catalog(tmp_path, create=True)
+    catalog.add(entry("a"), None)
+    catalog.add(entry("b"), None)
+    catalog.close()
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection, connection:
+        whole = storage.checksum("acme", "a", entry("a").folder, written)
+        connection.execute(
+            "UPDATE \"index\" SET document = ?, checksum = ? WHERE name = 'a'", (written, whole)
+        )
+
+    catalog = Catalog(tmp_path)
+
+    with pytest.raises(Corruption, match=r"the entry of index 'a' in .* cannot be read"):
+        catalog.get(IndexAddress("acme", "a"))
+    with pytest.raises(IndexExists):
+        catalog.check_new(IndexAddress("acme", "a"), None)
+    assert list(catalog.all()) == [entry("b")]
+    assert catalog.remove(IndexAddress("acme", "a")) == entry("a").folder
+    catalog.add(entry("a"), None)
+    catalog = reopened(catalog, tmp_path)
+    assert list(catalog.all()) == [entry("b"), entry("a")]
+    assert not catalog.unreadable()
+    catalog.close()
+
+
+def test_an_address_with_an_id_is_that_index_alone(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path, create=True)
+    catalog.add(entry("a"), None)
+    another = IndexAddress("acme", "a", "another")
+
+    for act in (catalog.get, catalog.remove):
+        with pytest.raises(IndexNotFound, match="'a'"):
+            act(another)
+
+    assert catalog.get(entry("a").address) == catalog.get(IndexAddress("acme", "a")) == entry("a")
+    assert catalog.remove(entry("a").address) == entry("a").folder
+    catalog.close()
 
 
 class Fault:
-    """Makes the n-th call of a function from now on fail."""
+    """Makes the n-th call of a function from now on fail, and with `for_good` all after it."""
 
-    def __init__(self, real: Callable[..., object], at: int) -> None:
-        self._real, self._left = real, at
+    def __init__(
+        self,
+        real: Callable[..., object],
+        at: int,
+        code: int = sqlite3.SQLITE_IOERR,
+        *,
+        for_good: bool = False,
+    ) -> None:
+        self._real, self._left, self._code, self._for_good = real, at, code, for_good
 
     def __call__(self, *args: object) -> object:
         self._left -= 1
-        if not self._left:
-            raise sqlite3.OperationalError("database or disk is full")
+        if not self._left or (self._left < 0 and self._for_good):
+            error = sqlite3.OperationalError("it failed")
+            error.sqlite_errorcode = self._code
+            raise error
         return self._real(*args)
 
 
@@ -136,17 +226,61 @@ def test_a_change_that_fails_stops_all_changes_until_the_catalog_is_opened_again
     catalog.add(entry("a"), None)
     with monkeypatch.context() as patch:
         patch.setattr(catalog_module, "transaction", Fault(storage.transaction, 1))
-        with pytest.raises(Unavailable, match=r"catalog\.db.*full"):
+        with pytest.raises(Unavailable, match=r"catalog\.db.*failed"):
             catalog.remove(entry("a").address) if act == "remove" else catalog.add(entry("b"), None)
 
-    with pytest.raises(Unavailable, match="full"):
+    with pytest.raises(Unavailable, match="failed"):
         catalog.add(entry("c"), None)
-    with pytest.raises(Unavailable, match="full"):
+    with pytest.raises(Unavailable, match="failed"):
         catalog.remove(entry("a").address)
     assert catalog.get(entry("a").address) == entry("a")
 
     catalog = reopened(catalog, tmp_path)
     catalog.add(entry("c"), None)
+    catalog.close()
+
+
+@pytest.mark.parametrize("act", ["add", "remove"])
+def test_a_change_that_a_full_disk_refuses_has_not_happened_and_the_next_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    catalog = Catalog(tmp_path, create=True)
+    catalog.add(entry("a"), None)
+    full = Fault(storage.transaction, 1, sqlite3.SQLITE_FULL, for_good=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog_module, "transaction", full)
+        with pytest.raises(ResourceExhausted, match=r"catalog\.db"):
+            catalog.remove(entry("a").address) if act == "remove" else catalog.add(entry("b"), None)
+
+    assert list(catalog.all()) == [entry("a")]
+    catalog.add(entry("c"), None)
+    catalog.remove(entry("a").address)
+    catalog = reopened(catalog, tmp_path)
+    assert list(catalog.all()) == [entry("c")]
+    catalog.close()
+
+
+def test_an_index_is_removed_with_the_reserve_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = Catalog(tmp_path, create=True)
+    catalog.add(entry("a"), None)
+    reserve = tmp_path / "reserve"
+    assert reserve.stat().st_blocks * 512 >= catalog_module.RESERVE_BYTES
+
+    def transaction(connection: sqlite3.Connection) -> object:
+        left = 1 if reserve.exists() else 9
+        return Fault(storage.transaction, left, sqlite3.SQLITE_FULL)(connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog_module, "transaction", transaction)
+        catalog.remove(entry("a").address)
+
+    assert not reserve.exists()
+    catalog.make_reserve()
+    assert reserve.exists()
+    catalog = reopened(catalog, tmp_path)
+    assert list(catalog.all()) == []
     catalog.close()
 
 

@@ -1,5 +1,7 @@
 """An open index acknowledges what is durable, never stands still, and stops when it must."""
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,18 +28,28 @@ from tests.support.engines import (
     vector,
 )
 from tests.support.inline import open_inline
+from vicinal.engine import compactor
 from vicinal.engine import index as index_module
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.log import Entry, Log
 from vicinal.engine.maintenance import Maintenance
 from vicinal.engine.records import Payload
-from vicinal.engine.spooling import Spool
-from vicinal.errors import BodyTooLarge, Corruption, LimitExceeded, Overloaded, Unavailable
+from vicinal.engine.spooling import FILE_BYTES_MIN, Spool
+from vicinal.errors import (
+    BodyTooLarge,
+    Corruption,
+    LimitExceeded,
+    MetadataIndexNotFound,
+    Overloaded,
+    ResourceExhausted,
+    Unavailable,
+)
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
     CreateMetadataIndex,
     Delete,
+    DropMetadataIndex,
     IndexAddress,
     IndexType,
     Insert,
@@ -45,6 +58,7 @@ from vicinal.model import (
     Upsert,
     VectorBatch,
 )
+from vicinal.segment import build
 from vicinal.storage import files
 
 OTHER = IndexAddress("acme", "other")
@@ -75,7 +89,7 @@ def test_much_that_is_not_verified_waits_until_nothing_is_written(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr(files, "VERIFIED_AT_OPEN_BYTES_MAX", 0)
-    monkeypatch.setattr(index_module, "VERIFIED_AT_ONCE_BYTES_MAX", at_once)
+    monkeypatch.setattr(compactor, "VERIFIED_AT_ONCE_BYTES_MAX", at_once)
     engine = open_engine(inline=True)
     upsert(engine, Record("a", [1, 0]))
     engine.maintain(DOCS)
@@ -427,7 +441,7 @@ ERRORS: list[Exception] = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda each: type(each).__name__)
 @pytest.mark.parametrize("place", ["log", "state"])
-def test_an_index_that_cannot_go_on_says_so_to_everyone_and_leaves_the_others_alone(
+def test_an_index_that_cannot_go_on_says_so_to_writers_is_read_and_leaves_the_others_alone(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
 ) -> None:
     engine = open_engine(EngineOptions(queue_bytes_max=500))
@@ -450,17 +464,18 @@ def test_an_index_that_cannot_go_on_says_so_to_everyone_and_leaves_the_others_al
             with pytest.raises(Unavailable):
                 engine.wait_applied(DOCS, future.result().seqno, 30)
 
-    calls: list[Callable[[], object]] = [
+    writers: list[Callable[[], object]] = [
         lambda: engine.append(DOCS, one("a")),
-        lambda: engine.query(DOCS, Query(top_k=1, vector=vector(1, 1))),
-        lambda: engine.get(DOCS, ["kept"]),
-        lambda: engine.list(DOCS, 1, None),
-        lambda: engine.status(DOCS),
+        lambda: engine.spool(DOCS),
         lambda: engine.maintain(DOCS),
     ]
-    for call in calls:
+    for write in writers:
         with pytest.raises(Unavailable, match=str(error.args[-1])):
-            call()
+            write()
+    assert found(engine, Query(top_k=1, vector=vector(1, 1))) == ["kept"]
+    assert [each.id for each in engine.get(DOCS, ["kept"])] == ["kept"]
+    assert list(engine.list(DOCS, 1, None).ids) == ["kept"]
+    assert engine.status(DOCS).vector_count == 1
     # Its place in the queue is free again.
     apply(engine, Delete(["y" * 400]), OTHER)
 
@@ -468,6 +483,142 @@ def test_an_index_that_cannot_go_on_says_so_to_everyone_and_leaves_the_others_al
     assert again.status(DOCS).vector_count == 1
     upsert(again, Record("b", [1, 1]))
     assert again.status(DOCS).applied_seqno == (2 if place == "log" else 3)
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "place", ["log.transaction", "payloads.sync_directory", "payloads.Payloads.write"]
+)
+def test_a_write_that_a_full_disk_refuses_leaves_nothing_and_the_next_is_taken(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    engine = open_engine()
+    upsert(engine, Record("kept", [1, 1]))
+    long = Upsert(batch(*(Record(f"v{n}", [n, 1]) for n in range(FILE_BYTES_MIN // 8))))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"vicinal.engine.{place}", full)
+        with pytest.raises(ResourceExhausted, match="No space left"):
+            engine.append(DOCS, long).result(30)
+
+    assert list(tmp_path.glob("indexes/*/payloads/*")) == []
+    apply(engine, long)
+    assert engine.status(DOCS).applied_seqno == 2
+    assert open_engine().status(DOCS).vector_count == len(long.batch) + 1
+
+
+def test_a_metadata_index_that_a_full_disk_refused_is_not_remembered(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(EngineOptions(Limits(metadata_indexes_max=1, vectors_per_index_max=2)))
+    color = MetadataIndex("color", IndexType.STRING)
+    assert engine.status(DOCS).vector_count == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("vicinal.engine.log.transaction", full)
+        for refused in (CreateMetadataIndex(color), one("a"), one("b"), one("c")):
+            with pytest.raises(ResourceExhausted):
+                engine.append(DOCS, refused).result(30)
+
+    with pytest.raises(MetadataIndexNotFound):
+        engine.append(DOCS, DropMetadataIndex("color"))
+    apply(engine, CreateMetadataIndex(MetadataIndex("size", IndexType.NUMBER)))
+    apply(engine, one("d"))
+    apply(engine, one("e"))
+    with pytest.raises(LimitExceeded):
+        engine.append(DOCS, one("f"))
+
+
+EXHAUSTED = [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE]
+
+
+@pytest.mark.parametrize("code", EXHAUSTED, ids=errno.errorcode.get)
+@pytest.mark.parametrize("place", ["build.seal_tail", "maintenance.Segment", "log.transaction"])
+def test_a_tail_that_cannot_be_sealed_for_want_of_room_or_files_is_sealed_later(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, place: str
+) -> None:
+    monkeypatch.setattr(compactor, "AGAIN_S", 0.01)
+    engine = open_engine(EngineOptions(tail_rows_max=1_000))
+    records = [Record(f"v{n}", [n, 1]) for n in range(20)]
+    upsert(engine, *records)
+    sealed = tmp_path.glob("indexes/*/segments/*")
+
+    def fail(*_: object) -> None:
+        raise OSError(code, "it has run out")
+
+    where = f"vicinal.{'segment' if place.startswith('build') else 'engine'}.{place}"
+    with monkeypatch.context() as patch:
+        patch.setattr(where, fail)
+        with pytest.raises(ResourceExhausted, match="it has run out"):
+            engine.maintain(DOCS)
+        assert list(sealed) == []
+        assert len(found(engine, Query(top_k=100, vector=vector(0, 0)))) == 20
+        if place != "log.transaction":
+            upsert(engine, Record("v3", [3, 7]), Record("late", [9, 9]))
+            apply(engine, Delete(["v4"]))
+            with pytest.raises(ResourceExhausted):
+                engine.maintain(DOCS)
+
+    engine.maintain(DOCS)  # also where the timer was faster
+    upsert(engine, Record("v3", [3, 7]), Record("late", [9, 9]))
+    apply(engine, Delete(["v4"]))
+    engine.maintain(DOCS)
+
+    expected = {each.id for each in records} - {"v4"} | {"late"}
+    for _ in range(2):
+        assert set(found(engine, Query(top_k=100, vector=vector(0, 0)))) == expected
+        (moved,) = engine.get(DOCS, ["v3"])
+        assert moved.values.tolist() == [3, 7]
+        engine = open_engine()
+
+
+def test_a_tail_that_could_not_be_sealed_is_tried_again_without_being_asked(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compactor, "AGAIN_S", 0.01)
+    engine = open_engine(EngineOptions(tail_rows_max=10, merges=False))
+    real, calls, is_sealed = build.seal_tail, [0], threading.Event()
+
+    def seal_tail(*args: Any) -> object:
+        calls[0] += 1
+        if calls[0] < 4:
+            raise OSError(errno.EMFILE, "Too many open files")
+        result = real(*args)
+        is_sealed.set()
+        return result
+
+    monkeypatch.setattr(build, "seal_tail", seal_tail)
+    upsert(engine, *(Record(f"v{n}", [n, 1]) for n in range(20)))
+
+    assert is_sealed.wait(30)
+    assert len(found(engine, Query(top_k=100, vector=vector(0, 0)))) == 20
+
+
+def test_a_file_that_is_cut_short_while_it_is_mapped_stops_its_index_and_not_the_process(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    is_noticed, real = threading.Event(), index_module.OpenIndex.tend
+
+    def tend(opened: index_module.OpenIndex) -> None:
+        real(opened)
+        if values.stat().st_size == 4096:
+            is_noticed.set()
+
+    engine = open_engine(EngineOptions(idle_s=0.02))
+    create(engine, OTHER)
+    upsert(engine, Record("o", [1, 1]), address=OTHER)
+    upsert(engine, *(Record(f"v{n}", [n, 1]) for n in range(2_000)))
+    engine.maintain(DOCS)
+    (values,) = tmp_path.glob("indexes/*/segments/*/values")
+    os.truncate(values, 4096)
+    monkeypatch.setattr(index_module.OpenIndex, "tend", tend)
+
+    assert is_noticed.wait(30)
+    with pytest.raises(Corruption, match=f"{values} has 4096 bytes"):
+        engine.status(DOCS)
+    assert [each.id for each in engine.get(OTHER, ["o"])] == ["o"]
 
 
 def test_damage_found_by_a_query_stops_the_index(
@@ -499,7 +650,7 @@ def test_the_error_of_a_stopped_index_does_not_grow_with_every_request(
     depths = []
     for _ in range(5):
         with pytest.raises(Unavailable) as caught:
-            engine.status(DOCS)
+            engine.append(DOCS, one("a"))
         depths.append(len(caught.traceback))
 
     assert len(set(depths)) == 1

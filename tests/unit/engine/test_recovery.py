@@ -1,17 +1,35 @@
 """Opening brings back the last state, removes only what is known to be a stray, or says why not."""
 
+import json
+import math
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.support.engines import DOCS, Record, apply, create, found, upsert, vector
 from tests.support.inline import open_inline
 from vicinal.engine.embedded import EngineOptions
+from vicinal.engine.records import Payload
 from vicinal.engine.recovery import microseconds, moment
 from vicinal.errors import Corruption
-from vicinal.model import CreateMetadataIndex, Delete, IndexType, MetadataIndex, Query
+from vicinal.model import (
+    CreateMetadataIndex,
+    Delete,
+    IndexAddress,
+    IndexType,
+    MetadataIndex,
+    Query,
+)
+from vicinal.storage.files import write
+from vicinal.storage.sqlite import checksum
 
+OTHER = IndexAddress("acme", "other")
 COLOR = MetadataIndex("color", IndexType.STRING)
 
 
@@ -78,6 +96,127 @@ def test_nothing_is_removed_while_anything_is_damaged(tmp_path: Path) -> None:
     connection = sqlite3.connect(index / "index.db")
     assert connection.execute("SELECT count(*) FROM mutation").fetchone() == before
     connection.close()
+
+
+# What is whole and does not belong here
+
+
+def logged(index: Path, header: object, values: list[float]) -> None:
+    """Write a mutation into the log of a closed index, with the checksum that it should have."""
+    payload = bytes(Payload(msgspec.msgpack.encode(header), np.array(values, "<f4")))
+    with closing(sqlite3.connect(index / "index.db")) as connection, connection:
+        (last,) = connection.execute("SELECT max(seqno) FROM mutation").fetchone()
+        fields = (last + 1, "an id", 0, len(payload), payload, None, None)
+        connection.execute(
+            "INSERT INTO mutation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*fields, checksum(*fields))
+        )
+
+
+def vectors(dimensions: int, ids: list[str], **members: list[object]) -> list[object]:
+    namespaces = members.get("namespaces", [""] * len(ids))
+    return ["vectors", True, dimensions, ids, namespaces, members.get("metadata", [b""] * len(ids))]
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [
+        (vectors(3, ["x"]), [1, 2, 3]),
+        (vectors(1, ["x"]), [1]),
+        (vectors(768, ["x"]), [0.5] * 768),
+        (vectors(2, ["x"]), [1, 2, 3]),
+        (vectors(2, ["x", "y"]), [1, 2]),
+        (vectors(2, ["x"]), []),
+        (vectors(0, ["x"]), []),
+        (vectors(-2, ["x"]), [1, 2]),
+        (vectors(2, ["x"], namespaces=[]), [1, 2]),
+        (vectors(2, ["x"], metadata=[b"", b""]), [1, 2]),
+        (vectors(2, ["x"], metadata=["a text"]), [1, 2]),
+        (vectors(2, ["x"]), [1, math.nan]),
+        (vectors(2, ["x"]), [math.inf, 1]),
+        (["unheard of", 1], []),
+        ({"a": "map"}, []),
+        (7, []),
+    ],
+)
+def test_a_mutation_that_passes_its_checksum_and_is_none_of_this_index_costs_this_index(
+    tmp_path: Path, header: object, values: list[float]
+) -> None:
+    index = left_closed(tmp_path)
+    logged(index, header, values)
+    engine = open_inline(tmp_path, EngineOptions(merges=False))
+    create(engine, OTHER)
+
+    for _ in range(2):
+        with pytest.raises(Corruption, match=r"mutation 5 .*"):
+            found(engine, Query(top_k=100, vector=vector(0, 0)))
+    upsert(engine, Record("a", [1, 2]), address=OTHER)
+
+    assert found(engine, Query(top_k=1, vector=vector(0, 0)), OTHER) == ["a"]
+    engine.close()
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x01", b"\xff\xff\xff\xff", b"\x01\0\0\0\x07\0"])
+def test_a_payload_that_passes_its_checksum_and_is_none_costs_this_index(
+    tmp_path: Path, raw: bytes
+) -> None:
+    index = left_closed(tmp_path)
+    with closing(sqlite3.connect(index / "index.db")) as connection, connection:
+        fields = (5, "an id", 0, len(raw), raw, None, None)
+        connection.execute(
+            "INSERT INTO mutation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*fields, checksum(*fields))
+        )
+
+    with pytest.raises(Corruption, match="mutation 5"):
+        nearest(tmp_path)
+
+
+def rewritten(index: Path, component: str, arrays: dict[str, NDArray[Any]]) -> None:
+    """Put other arrays into a component of a closed index's segment, and into its manifest."""
+    (segment,) = (index / "segments").iterdir()
+    (segment / component).unlink()
+    seal = write(segment / component, component, arrays)
+    with closing(sqlite3.connect(index / "index.db")) as connection, connection:
+        (document,) = connection.execute("SELECT document FROM manifest").fetchone()
+        manifest = json.loads(document)
+        manifest["segments"][0]["components"][component] = {
+            "size": seal.size,
+            "checksum": seal.checksum,
+        }
+        document = json.dumps(manifest).encode()
+        connection.execute(
+            "UPDATE manifest SET document = ?, checksum = ?", (document, checksum(document))
+        )
+
+
+def floats(*shape: int) -> NDArray[np.float32]:
+    return np.ones(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("component", "arrays"),
+    [
+        ("values", {"values": floats(4, 768), "norms": floats(4)}),
+        ("values", {"values": floats(4, 1), "norms": floats(4)}),
+        ("values", {"values": floats(3, 2), "norms": floats(3)}),
+        ("values", {"values": floats(4, 2), "norms": floats(3)}),
+        ("values", {"values": floats(8), "norms": floats(4)}),
+        ("values", {"values": np.ones((4, 2)), "norms": floats(4)}),
+        ("values", {"norms": floats(4)}),
+        ("ids", {"offsets": np.zeros(3, np.uint64), "bytes": np.zeros(0, np.uint8)}),
+        ("metadata", {"offsets": np.zeros(4, np.uint64), "bytes": np.zeros(0, np.uint8)}),
+        ("metadata", {"offsets": np.zeros(5, np.int32), "bytes": np.zeros(0, np.uint8)}),
+        ("namespaces", {"codes": np.zeros(3, np.int32)}),
+        ("column-1", {"codes": np.zeros(5, np.int32)}),
+    ],
+)
+def test_a_component_that_is_whole_and_none_of_this_segment_costs_this_index(
+    tmp_path: Path, component: str, arrays: dict[str, NDArray[Any]]
+) -> None:
+    index = left_closed(tmp_path)
+    rewritten(index, component, arrays)
+
+    with pytest.raises(Corruption, match="segment"):
+        nearest(tmp_path)
 
 
 def test_a_crash_before_trimming_leaves_mutations_that_are_not_applied_twice(

@@ -35,6 +35,7 @@ def floats(*values: float) -> Floats:
 def index(**members: Any) -> Index:
     return Index(
         **{
+            "id": "7b3c",
             "name": "docs",
             "description": None,
             "config": IndexConfig(3, Metric.DOT_PRODUCT),

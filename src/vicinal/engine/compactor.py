@@ -1,0 +1,136 @@
+"""When an index is sealed and merged: in the background, one of each at a time.
+
+A seal that finds too little disk space, or too many files open, is tried again after a while: the
+log has what is in the tail. A merge that does is given up, as all works without it.
+
+This knows when; how is known by `maintenance`, and what is due by the index.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from vicinal.engine.lanes import Lane
+from vicinal.engine.maintenance import Maintenance
+from vicinal.engine.resources import Resources
+from vicinal.errors import ResourceExhausted
+from vicinal.storage.sqlite import is_exhausted
+
+logger = logging.getLogger(__name__)
+
+AGAIN_S = 1.0  # ours: between two attempts to seal while the disk is full
+VERIFIED_AT_ONCE_BYTES_MAX = 512 << 20  # ours: half a second of reading
+
+
+class Compactor:
+    """Seals and merges one index. Thread-safe.
+
+    Args:
+        name: Of the index.
+        maintenance: Does it.
+        resources: Have the threads.
+        merges: Whether segments are merged.
+        is_seal_due: Tells whether the tail is full.
+        fail: Takes what cannot be gone on with.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        maintenance: Maintenance,
+        resources: Resources,
+        *,
+        merges: bool,
+        is_seal_due: Callable[[], bool],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self._name = name
+        self._maintenance = maintenance
+        self._merges = merges
+        self._is_seal_due = is_seal_due
+        self._fail = fail
+        self._lock = threading.Lock()  # of stopping
+        self._is_stopped = False
+        self._unsealed: ResourceExhausted | None = None  # why the tail is not in a segment yet
+        self._seal_lane: Lane[bool] = Lane(resources.sealer, self._seal)
+        self._merge_lane: Lane[bool] = Lane(resources.merger, self._merge)
+
+    def start(self) -> None:
+        """Begin with what opening has left to do."""
+        if self._maintenance.unverified_bytes <= VERIFIED_AT_ONCE_BYTES_MAX:
+            self._merge_lane.put([False])
+        self._seal_lane.put([False])
+
+    def seal(self, *, is_forced: bool = False) -> None:
+        """Have the tail sealed if that is due or forced, and segments merged after it."""
+        with self._lock:
+            if not self._is_stopped:
+                self._seal_lane.put([is_forced])
+
+    def tidy(self) -> None:
+        """Have segments verified, and merged as for an index that nothing is written to."""
+        with self._lock:
+            if not self._is_stopped:
+                self._merge_lane.put([True])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or is under way."""
+        return self._seal_lane.is_idle and self._merge_lane.is_idle
+
+    def join(self) -> None:
+        """Wait until all that was asked for before has been done.
+
+        Raises:
+            ResourceExhausted: the tail could not be sealed, and will be later.
+        """
+        self._wait()
+        if self._unsealed is not None:
+            raise self._unsealed.with_traceback(None)
+
+    def stop(self) -> None:
+        """Begin nothing more, and wait for what is under way; it ends as soon as it can."""
+        with self._lock:
+            self._is_stopped = True
+        self._wait()
+
+    def interrupt(self) -> None:
+        """Begin nothing more; for a thread that may not wait."""
+        self._is_stopped = True
+
+    def _wait(self) -> None:
+        self._seal_lane.join()
+        self._merge_lane.join()
+
+    def _seal(self, forced: Sequence[bool]) -> None:
+        if self._is_stopped:
+            return
+        try:
+            if any(forced) or self._is_seal_due():
+                self._maintenance.seal()
+                self._unsealed = None
+                self._merge_lane.put(forced)
+        except Exception as error:
+            if not is_exhausted(error):
+                self._fail(error)
+                return
+            logger.warning("index %r is sealed later: %s", self._name, error)
+            self._unsealed = ResourceExhausted(str(error), retry_after=AGAIN_S)
+            again = threading.Timer(AGAIN_S, self.seal, kwargs={"is_forced": True})
+            again.daemon = True
+            again.start()
+
+    def _merge(self, is_idle: Sequence[bool]) -> None:
+        try:
+            while not self._is_stopped:
+                # Again after a merge: its files have not been read back yet.
+                self._maintenance.verify(lambda: self._is_stopped)
+                if not self._merges:
+                    return
+                if not self._maintenance.merge_once(is_idle=any(is_idle)):
+                    return
+        except (OSError, ResourceExhausted):
+            # Nothing has changed, and all works without the merge, if more slowly.
+            logger.exception("segments of index %r were not merged", self._name)
+        except Exception as error:
+            self._fail(error)
