@@ -49,9 +49,10 @@ class Compactor:
         self._merges = merges
         self._is_seal_due = is_seal_due
         self._fail = fail
+        self._queue = resources.queue
         self._lock = threading.Lock()  # of stopping
         self._is_stopped = False
-        self._unsealed: ResourceExhausted | None = None  # why the tail is not in a segment yet
+        self._unsealed: ResourceExhausted | None = None
         self._seal_lane: Lane[bool] = Lane(resources.sealer, self._seal)
         self._merge_lane: Lane[bool] = Lane(resources.merger, self._merge)
 
@@ -85,6 +86,14 @@ class Compactor:
             ResourceExhausted: the tail could not be sealed, and will be later.
         """
         self._wait()
+        self.check()
+
+    def check(self) -> None:
+        """Tell whether the tail could be sealed when that was tried last.
+
+        Raises:
+            ResourceExhausted: it could not.
+        """
         if self._unsealed is not None:
             raise self._unsealed.with_traceback(None)
 
@@ -115,7 +124,10 @@ class Compactor:
                 self._fail(error)
                 return
             logger.warning("index %r is sealed later: %s", self._name, error)
-            self._unsealed = ResourceExhausted(str(error), retry_after=AGAIN_S)
+            self._unsealed = ResourceExhausted(
+                f"index {self._name!r} cannot be sealed: {error}", retry_after=AGAIN_S
+            )
+            self._queue.give(0)  # who waits for room is told
             again = threading.Timer(AGAIN_S, self.seal, kwargs={"is_forced": True})
             again.daemon = True
             again.start()

@@ -441,6 +441,7 @@ class OpenIndex:
 
     def _check_room(self) -> None:
         if self._tail_is_full(self._options.tails_max):
+            self._compactor.check()
             raise Overloaded(
                 f"index {self.index.name!r} takes vectors faster than it can seal them",
                 retry_after=1.0,

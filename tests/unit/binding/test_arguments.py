@@ -162,7 +162,7 @@ def by_columns(upsert: Callable[..., object]) -> Callable[..., object]:
 
 MEMBERS: Mapping[str, list[Any]] = MappingProxyType(
     {
-        "id": [*NOT_TEXT, None, "", "i" * 65],
+        "id": [*NOT_TEXT, None, "", "i" * 513],
         "values": NOT_VECTOR,
         "namespace": [*NOT_TEXT, "n" * 65],
         "metadata": [*NOT_DOCUMENT, {"k": "x" * 10_240}],
