@@ -29,6 +29,7 @@ from vicinal.cli import show
 from vicinal.cli.demo import MODEL
 from vicinal.cli.serve import config_option
 from vicinal.d1 import Databases
+from vicinal.engine import catalog
 from vicinal.model import SqlStatement
 from vicinal.open_files import connections_max, most_files
 from vicinal.settings import TOKENS_FILE, Settings, load
@@ -86,6 +87,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _compiled("reading", is_built=lines.is_built(), cost="many vectors are taken in slower")
     yield _sql()
     yield _data_folder(settings.data)
+    yield from _catalog(settings.data)
     yield _disk(settings.data)
     yield _port(settings)
     yield _tokens(settings)
@@ -122,6 +124,20 @@ def _data_folder(folder: Path) -> Finding:
     if nearest != folder:
         return Finding("data folder", Verdict.OK, f"{folder} will be made")
     return Finding("data folder", Verdict.OK, f"{folder} is there")
+
+
+def _catalog(folder: Path) -> Iterator[Finding]:
+    """Yield a finding for each index whose entry cannot be read."""
+    if not (folder / catalog.FILE_NAME).exists() or _is_open(folder):
+        return  # a server that has it open says in its log what it cannot read
+    try:
+        unreadable = catalog.unreadable_rows(folder)
+    except errors.Error as error:
+        yield Finding("catalog", Verdict.PROBLEM, str(error))
+        return
+    for each in unreadable:
+        seen = f"{each.damage}; the other indexes are served"
+        yield Finding(f"index {each.address.account}/{each.address.name}", Verdict.WARNING, seen)
 
 
 def _disk(folder: Path) -> Finding:

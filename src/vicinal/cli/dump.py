@@ -71,7 +71,7 @@ def command(path: Path, rows: int) -> None:
 
 def _dump_catalog(folder: Path) -> None:
     with closing(Catalog(folder)) as opened:
-        entries = opened.all()
+        entries, unreadable = opened.all(), opened.unreadable()
     show.table(
         ("account", "index", "dimensions", "metric", "preset", "created", "folder"),
         [
@@ -88,6 +88,8 @@ def _dump_catalog(folder: Path) -> None:
         ],
         right=("dimensions",),
     )
+    for each in unreadable:
+        show.note(each.damage)
 
 
 def _dump_index(folder: Path, rows: int) -> None:

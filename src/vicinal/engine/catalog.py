@@ -18,7 +18,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -239,7 +239,10 @@ class Catalog:
             with translating(self.path):
                 with suppress(ResourceExhausted), translating(self.path):
                     fold(connection)
-                self._read(connection)
+                # Readers take no lock: what they see is replaced once all of it is read.
+                self._entries, self._unreadable = _rows(connection, self.path)
+            for each in self._unreadable.values():
+                logger.error("%s", each.damage)
         except BaseException:
             connection.close()
             raise
@@ -294,27 +297,45 @@ class Catalog:
                 self._reserve.unlink(missing_ok=True)
             raise
 
-    def _read(self, connection: sqlite3.Connection) -> None:
-        # Readers take no lock: what they see is replaced once all of it is read.
-        entries: dict[_Key, CatalogEntry] = {}
-        unreadable: dict[_Key, Unreadable] = {}
-        rows: Sequence[tuple[str, str, str, bytes, int]] = connection.execute(
-            'SELECT account, name, folder, document, checksum FROM "index" ORDER BY place'
-        ).fetchall()
-        for account, name, folder, document, expected in rows:
-            address = IndexAddress(str(account), str(name))
-            is_whole = checksum(account, name, folder, document) == expected
-            damage = "fails its checksum"
-            if is_whole:
-                try:
-                    entries[_key(address)] = CatalogEntry(account, _index(folder, document))
-                    continue
-                except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-                    damage = f"cannot be read: {error}"
-            damage = f"the entry of index {name!r} in {self.path} {damage}"
-            logger.error("%s", damage)
-            unreadable[_key(address)] = Unreadable(address, folder if is_whole else None, damage)
-        self._entries, self._unreadable = entries, unreadable
+
+def unreadable_rows(folder: Path) -> Sequence[Unreadable]:
+    """Return the rows that cannot be read of the catalog in a folder, changing nothing.
+
+    Raises:
+        Corruption: the file is damaged or missing.
+        Unavailable: it cannot be read.
+    """
+    path = (folder / FILE_NAME).absolute()
+    with translating(path):
+        if not path.exists():
+            raise Corruption(f"{path} is missing")
+        # Without what a crash left in the write-ahead log: every commit is folded in as it is made.
+        with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
+            return list(_rows(connection, path)[1].values())
+
+
+def _rows(
+    connection: sqlite3.Connection, path: Path
+) -> tuple[dict[_Key, CatalogEntry], dict[_Key, Unreadable]]:
+    """Return the entries, oldest first, and the rows that are none."""
+    entries: dict[_Key, CatalogEntry] = {}
+    unreadable: dict[_Key, Unreadable] = {}
+    rows: Sequence[tuple[str, str, str, bytes, int]] = connection.execute(
+        'SELECT account, name, folder, document, checksum FROM "index" ORDER BY place'
+    ).fetchall()
+    for account, name, folder, document, expected in rows:
+        address = IndexAddress(str(account), str(name))
+        is_whole = checksum(account, name, folder, document) == expected
+        damage = "fails its checksum"
+        if is_whole:
+            try:
+                entries[_key(address)] = CatalogEntry(account, _index(folder, document))
+                continue
+            except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+                damage = f"cannot be read: {error}"
+        damage = f"the entry of index {name!r} in {path} {damage}"
+        unreadable[_key(address)] = Unreadable(address, folder if is_whole else None, damage)
+    return entries, unreadable
 
 
 def _key(address: IndexAddress) -> _Key:

@@ -1,15 +1,19 @@
 """``vicinal doctor`` finds what would keep a server from working, and changes nothing."""
 
 import socket
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+import vicinal
 from tests.support.model_files import tiny_folder
 from tests.support.server import free_port, in_process
 from vicinal.cli import doctor, main
+from vicinal.errors import Corruption
 from vicinal.tokens import Permission, Tokens
 from vicinal.wire import lines
 
@@ -44,6 +48,32 @@ def test_an_empty_machine_can_serve_and_nothing_is_made() -> None:
     assert verdict(result, "port").endswith("is free")
     assert verdict(result, "tokens").startswith("ok       none")
     assert list(Path().iterdir()) == []
+
+
+def test_an_index_whose_entry_cannot_be_read_is_named_and_nothing_is_changed(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    with vicinal.open(data) as database:
+        for name in ("docs", "faq"):
+            database.create_index(name, dimensions=2, metric="cosine")
+    with closing(sqlite3.connect(data / "catalog.db")) as connection, connection:
+        connection.execute("UPDATE \"index\" SET document = x'7b7d' WHERE name = 'faq'")
+    before = (data / "catalog.db").read_bytes()
+
+    result = examine("--data", str(data))
+
+    assert result.exit_code == 0
+    assert "fails its checksum; the other indexes are served" in verdict(result, "index local/faq")
+    assert "local/docs" not in result.stdout
+    assert (data / "catalog.db").read_bytes() == before
+    with vicinal.open(data) as database:
+        assert database.index("docs").describe().vector_count == 0
+        with pytest.raises(Corruption, match="entry of index 'faq'"):
+            database.index("faq")
+        database.delete_index("faq")
+        database.create_index("faq", dimensions=3, metric="cosine")
+    assert "index local" not in examine("--data", str(data)).stdout
 
 
 def test_what_is_compiled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
