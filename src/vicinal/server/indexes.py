@@ -1,7 +1,7 @@
 """The operations on whole indexes."""
 
 from vicinal.errors import BadBody, BadIndexConfig, IndexExists, IndexNotFound, LimitExceeded
-from vicinal.model import IndexAddress
+from vicinal.model import Index, IndexAddress
 from vicinal.server.calls import Call, Reply, Route, json_body
 from vicinal.server.paths import INDEX, INDEXES
 from vicinal.tokens import Permission
@@ -18,12 +18,14 @@ async def list_indexes(call: Call) -> Reply:
 
 async def create_index(call: Call) -> Reply:
     """Create an empty index."""
-    asked = requests.create_index(call.body, call.services.limits)
-    engine, address = call.services.engine, IndexAddress(call.account, asked.name)
-    made = await call.services.workers.run(
-        lambda: engine.create_index(address, asked.config, asked.description)
-    )
-    return Reply(responses.index(made))
+    services, account = call.services, call.account
+
+    def create() -> Index:
+        asked = requests.create_index(call.body, services.limits)
+        address = IndexAddress(account, asked.name)
+        return services.engine.create_index(address, asked.config, asked.description)
+
+    return Reply(responses.index(await services.workers.run(create)))
 
 
 async def get_index(call: Call) -> Reply:

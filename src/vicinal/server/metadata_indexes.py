@@ -1,5 +1,6 @@
 """The operations on metadata indexes."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from vicinal.errors import (
@@ -20,19 +21,20 @@ from vicinal.wire.openapi import Operation
 
 async def create(call: Call) -> Reply:
     """Make a property filterable."""
-    return await _write(call, requests.create_metadata_index(call.body, call.services.limits))
+    limits = call.services.limits
+    return await _write(call, lambda: requests.create_metadata_index(call.body, limits))
 
 
 async def drop(call: Call) -> Reply:
     """Forget a metadata index."""
-    return await _write(call, requests.drop_metadata_index(call.body))
+    return await _write(call, lambda: requests.drop_metadata_index(call.body))
 
 
-async def _write(call: Call, mutation: CreateMetadataIndex | DropMetadataIndex) -> Reply:
+async def _write(call: Call, read: Callable[[], CreateMetadataIndex | DropMetadataIndex]) -> Reply:
     engine, address = call.services.engine, call.address
 
     def log() -> Future[Accepted]:
-        return engine.append(address, mutation)
+        return engine.append(address, read())
 
     return await acknowledge(call, address, await call.services.workers.run(log))
 

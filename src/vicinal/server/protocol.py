@@ -54,6 +54,10 @@ WRITE_S_MAX = 30.0
 WRITE_BYTES_PER_S_MIN = 64 * 1024
 """Ours: how fast a client has to read what it asked for, beside `WRITE_S_MAX`."""
 
+UNSENT_BYTES_MAX = 512 << 20
+"""Ours: what may wait to be sent on all connections together, before those that have waited longest
+are reset. One may always hold the whole of its own answer."""
+
 PIPELINED_MAX = 256
 """Ours: requests that may wait behind the one that is being answered. With their 64 KiB of
 bytes many more could come at once, each of which takes kilobytes here."""
@@ -110,7 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._upload: Upload | None = None
         self._timer: asyncio.TimerHandle | None = None  # for what is awaited from the client
         self._write_timer: asyncio.TimerHandle | None = None
-        self._write_end_s = 0.0
+        self._write_begin_s = self._write_end_s = 0.0
 
     # The connection
 
@@ -382,8 +386,28 @@ class BoundedProtocol(HttpToolsProtocol):
     def _watch_writing(self) -> None:
         size = self.transport.get_write_buffer_size()
         if size and self._write_timer is None:
+            self._write_begin_s = self.loop.time()
+            self._bound_unsent()
             self._write_end_s = self.loop.time() + WRITE_S_MAX + size / WRITE_BYTES_PER_S_MIN
             self._write_timer = self.loop.call_later(WRITE_S_MAX, self._check_writing, size)
+
+    def _bound_unsent(self) -> None:
+        waiting = sorted(
+            (
+                (each._write_begin_s, each.transport.get_write_buffer_size(), each)  # noqa: SLF001 its own kind
+                for each in self.connections
+                if isinstance(each, BoundedProtocol)
+            ),
+            key=lambda each: each[0],
+        )
+        unsent = sum(size for _, size, _ in waiting)
+        for _, size, each in waiting:
+            if unsent <= UNSENT_BYTES_MAX or each is self:
+                return
+            if size:
+                unsent -= size
+                self.logger.warning("Reset a connection with %d bytes that nobody reads", size)
+                each._abort()  # noqa: SLF001 its own kind
 
     def _check_writing(self, size_before: int) -> None:
         self._write_timer = None

@@ -292,6 +292,23 @@ def test_a_client_that_reads_a_byte_now_and_then_is_cut_off(
                 is_reset = True
 
 
+def test_what_waits_to_be_sent_is_bounded_over_all_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNSENT_BYTES_MAX", 50_000_000)
+    with in_thread(large(30_000_000)) as server, ExitStack() as opened:
+        idle = [opened.enter_context(server.connect()) for _ in range(4)]
+        end = time.monotonic() + SOON_S
+        for position, each in enumerate(idle):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            each.sendall(b"GET /keep-alive HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert each.recv(1) == b"H"  # its answer is on its way
+            while position and not is_cut_off(idle[position - 1]):
+                assert time.monotonic() < end
+
+        assert not is_cut_off(idle[-1])  # the newest one may have all that it asked for
+
+
 def test_what_is_refused_is_said_once_and_shortly(
     server: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
