@@ -10,7 +10,9 @@ as there is room; where it failed otherwise, perhaps not until it is opened agai
 import errno
 import io
 import os
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,13 +22,14 @@ from unittest.mock import patch
 import pytest
 
 from tests.support.crash import Disk, applied_seqno, read_all, watching
-from tests.support.engines import DOCS, Record, apply, upsert
+from tests.support.engines import DOCS, Record, apply, batch, create, found, upsert, vector
 from tests.support.inline import InlineEngine, open_inline
 from tests.support.works import OTHER, PROBES, WORKS, Work, modelled, state_of, works_on
 from vicinal.engine import spooling
 from vicinal.engine.base import Engine
-from vicinal.errors import Error, IndexNotFound, Unavailable
-from vicinal.model import Delete
+from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
+from vicinal.errors import Error, IndexNotFound, ResourceExhausted, Unavailable
+from vicinal.model import Delete, IndexAddress, Query, Upsert
 
 
 class Fault:
@@ -171,6 +174,60 @@ def test_work_that_fails_at_any_moment_stops_one_index_at_most(
             assert error is None
             break
     assert at > 1, "nothing ever failed"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    made = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if not made or made.returncode:
+        pytest.skip("NO DISK CAN BE MOUNTED HERE, WHICH TAKES LINUX AND ITS ROOT USER")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_disk_that_is_full_is_read_from_and_written_to_again_once_there_is_room(
+    small_disk: Path,
+) -> None:
+    options = EngineOptions(tail_rows_max=2_000)
+    data = small_disk / "data"
+
+    def write(address: IndexAddress) -> None:
+        first = kept[address]
+        rows = [Record(f"v{n}", range(n, n + 64)) for n in range(first, first + 500)]
+        accepted = engine.append(address, Upsert(batch(*rows)), wait_s=60).result(60)
+        kept[address] += 500
+        assert engine.wait_applied(address, accepted.seqno, 60)
+
+    kept: dict[IndexAddress, int] = {DOCS: 0, OTHER: 0}
+    with closing(EmbeddedEngine.open(data, options)) as engine:
+        for address in kept:
+            create(engine, address, dimensions=64)
+        refused = None
+        while refused is None:
+            for address in kept:
+                try:
+                    write(address)
+                except ResourceExhausted as error:
+                    refused = error
+
+        for address, count in kept.items():  # reading goes on
+            assert engine.status(address).vector_count == count
+            assert [each.id for each in engine.get(address, ["v7"])] == ["v7"]
+            nearest = Query(top_k=1, vector=vector(*range(9, 73)))
+            assert found(engine, nearest, address) == ["v9"]
+
+        engine.drop_index(OTHER)  # which makes room
+        for _ in range(4):
+            write(DOCS)
+    with closing(EmbeddedEngine.open(data, options)) as engine:
+        assert [each.name for each in engine.list_indexes(DOCS.account)] == [DOCS.name]
+        assert engine.status(DOCS).vector_count == kept[DOCS]
 
 
 def check_after_opening(folder: Path, allowed: list[Any], at: int) -> None:

@@ -1,10 +1,11 @@
 """A data folder opens for one process, loses no index, and closes whatever goes wrong."""
 
+import gc
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -467,3 +468,47 @@ def test_the_config_of_an_index_is_kept(tmp_path: Path) -> None:
     with opened(tmp_path) as engine:
         assert engine.get_index(DOCS) == made
         assert engine.status(DOCS).dimensions == 7
+
+
+# What a dropped index leaves
+
+
+def held(folder: Path) -> list[str]:
+    """Return the files of a folder that this process has open or mapped, removed ones too."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    mapped = [line.split(maxsplit=5)[-1] for line in maps]
+    handles = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists them
+            handles.append(str(each.readlink()))
+    return [each for each in (*mapped, *handles) if each.startswith(str(folder))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+def test_a_dropped_index_holds_no_file_of_it_so_that_the_disk_has_its_space_back(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, EngineOptions(idle_s=0.02)) as engine:
+        create(engine, OTHER)
+        insert(engine, Record("kept", [1, 1]), address=OTHER)
+        gc.collect()
+        gc.disable()  # what only a collection frees may stay for hours
+        try:
+            for kind in ("sealed", "in the tail", "both"):
+                create(engine)
+                many = [Record(f"v{n}", [n, 1]) for n in range(40_000)]
+                insert(engine, *many[:20_000])
+                if kind != "in the tail":
+                    engine.maintain(DOCS)
+                if kind != "sealed":
+                    insert(engine, *many)
+                assert found(engine, Query(top_k=1, vector=vector(7, 1))) == ["v7"]
+                assert engine.list(DOCS, 10, None).next_cursor is not None
+                folder = tmp_path / "indexes" / engine.get_index(DOCS).id
+                assert held(folder)
+
+                engine.drop_index(DOCS)
+
+                assert held(folder) == [], kind
+        finally:
+            gc.enable()
