@@ -1,6 +1,7 @@
 """The pages in docs/ do not drift from the program: what they name is there."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from vicinal.cli import docs, main
 from vicinal.settings import TABLE
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+DECISIONS = ROOT / "docs" / "decisions.md"
 
 _COMMAND = re.compile(r"(?:^|`|\$ |&& )vicinal ((?:[a-z][a-z-]*|-[-a-z]+)[^`\n]*)", re.MULTILINE)
 
@@ -73,3 +75,100 @@ def test_every_setting_that_operations_names_exists() -> None:
     assert words - {"bytes_in", "bytes_out"} <= {row.name for row in TABLE}
     assert variables <= {row.variable for row in TABLE}
     assert {"tail_rows_max", "queue_bytes_max", "requests_max"} <= words
+
+
+def entries(page: str) -> list[list[str]]:
+    """Return the lines of each decision, its heading first, without empty ones."""
+    found: list[list[str]] = []
+    is_in_entry = False
+    for line in page.splitlines():
+        if line.startswith("#"):
+            is_in_entry = line.startswith("### ")
+            if is_in_entry:
+                found.append([])
+        if is_in_entry and line.strip():
+            found[-1].append(line)
+    return found
+
+
+def test_a_decision_is_eight_lines_and_says_what_would_change_it() -> None:
+    decisions = entries(DECISIONS.read_text())
+
+    assert len(decisions) > 50
+    assert [each[0] for each in decisions if not is_short_and_open(each)] == []
+
+
+def is_short_and_open(lines: list[str]) -> bool:
+    endings = [line for line in lines if re.match(r"Would change our mind: \S", line)]
+    return len(lines) <= 8 and max(map(len, lines)) <= 100 and len(endings) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["### A", "Why.", "Would change our mind: this."], True),
+        (["### A", "Why."], False),
+        (["### A", "Why.", "Would change our mind:"], False),
+        (["### A", *["Why."] * 7, "Would change our mind: this."], False),
+        (["### A", "Why. " * 30, "Would change our mind: this."], False),
+    ],
+)
+def test_the_check_of_decisions_can_fail(lines: list[str], expected: bool) -> None:
+    [entry] = entries("\n\n".join(["# Decisions", "## Search", *lines, "## Ingest", "More."]))
+
+    assert is_short_and_open(entry) is expected
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[^a-z0-9-]", each)[0] for each in project["dependencies"]}
+    rows = re.findall(
+        r"^\| ([a-z0-9, -]+) \| [^|]+ \| [^|]+ \|$", DECISIONS.read_text(), re.MULTILINE
+    )
+
+    assert {name for row in rows for name in row.split(", ")} == needed
+
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    assert [link for link in links(page) if not leads_somewhere(page, link)] == []
+
+
+def links(page: Path) -> Iterator[str]:
+    for link in _LINK.findall(_CODE.sub("", page.read_text())):
+        if "://" not in link:
+            yield link
+
+
+def leads_somewhere(page: Path, link: str) -> bool:
+    path, _, heading = link.partition("#")
+    target = page.parent / path if path else page
+    if not target.resolve().is_relative_to(ROOT) or not target.exists():
+        return False
+    return not heading or heading in headings(target)
+
+
+def headings(page: Path) -> set[str]:
+    """Return what a code host makes of a page's headings for links."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in found}
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("docs/architecture.md", True),
+        ("docs/ways-in.md#python-without-a-server", True),
+        ("docs/history", True),
+        ("docs/no-such-page.md", False),
+        ("docs/ways-in.md#no-such-heading", False),
+        ("../outside.md", False),
+    ],
+)
+def test_the_check_of_links_can_fail(link: str, expected: bool) -> None:
+    assert leads_somewhere(ROOT / "README.md", link) is expected

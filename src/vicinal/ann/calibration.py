@@ -62,7 +62,7 @@ _THINNED_ROWS_MAX = 20_000
 _SEED = 20_240_521
 _NEVER = 1 << 20  # bits of slack that no search has
 # What comparing 512 bits, and projecting a dimension of the query on a direction, cost in
-# dimensions of a row that are measured: of the search in Python (why: docs/decisions.md).
+# dimensions of a row that are measured: of the search in Python (why: docs/history/calibration.md).
 _COST_OF_512_BITS = 5.1
 _COST_OF_PROJECTING = 0.2
 

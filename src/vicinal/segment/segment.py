@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 LISTED_ROWS_MAX = 20_000
 LISTED_ROWS_MIN = 4_000
 LISTED_SHARE_MAX = 0.02
-"""Below these many rows scoring just them beats a scan under a mask (docs/decisions.md)."""
+"""Below these many rows scoring just them beats a scan under a mask (docs/history/search.md)."""
 
 
 _MANY_ROWS = 64  # side by side are read ahead, as merges ask for them
