@@ -302,6 +302,7 @@ class OpenIndex:
                 self._compactor.tidy()
         try:
             self._maintenance.check_sizes()
+            self._log.check_sizes()
         except Corruption as error:
             self._fail(error)
 

@@ -203,6 +203,10 @@ class Log:
         is_long = entry.payload.size >= spooling.FILE_BYTES_MIN and entry.payload.values.size
         return self._payloads.values_of(entry.seqno) if is_long else None
 
+    def check_sizes(self) -> None:
+        """Look whether payload files still have the lengths that they are mapped with."""
+        self._payloads.check_sizes()
+
     def verify_values(self, last: Seqno) -> None:
         """Verify the files of mutations up to `last` that no segment holds.
 

@@ -24,7 +24,14 @@ from vicinal.engine.spooling import ALIGNMENT, BLOCK_BYTES, KIND, Spool
 from vicinal.errors import Corruption
 from vicinal.model import Seqno
 from vicinal.storage import private
-from vicinal.storage.files import ComponentFile, ComponentWriter, Extent, Seal, sync_directory
+from vicinal.storage.files import (
+    ComponentFile,
+    ComponentWriter,
+    Extent,
+    Seal,
+    check_size,
+    sync_directory,
+)
 
 FOLDER = "payloads"
 
@@ -38,6 +45,7 @@ class Payloads:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
+        self._sizes: dict[Seqno, int] = {}  # of files that the tail may show
         if not self._folder.is_dir():
             raise Corruption(f"{self._folder} is missing")
 
@@ -57,6 +65,7 @@ class Payloads:
         with ComponentWriter(path, KIND, BLOCK_BYTES, ALIGNMENT) as writer:
             writer.add("values", payload.values)
             writer.add("header", np.frombuffer(payload.header, np.uint8))
+        self._sizes[seqno] = writer.seal.size
         return writer.seal
 
     def spool(self, dimensions: int, closed: Callable[[Spool], None]) -> Spool:
@@ -70,6 +79,7 @@ class Payloads:
             OSError: it could not be renamed.
         """
         spool.path.rename(self._path(seqno))
+        self._sizes[seqno] = spool.seal.size
         return spool.seal
 
     def sync(self) -> None:
@@ -90,6 +100,7 @@ class Payloads:
         values, header = file.array("values"), file.array("header")
         if values.dtype != VALUES_DTYPE or values.ndim != 1 or header.dtype != np.uint8:
             raise Corruption(f"{file.path} holds no mutation")
+        self._sizes[seqno] = seal.size
         return Payload(header.tobytes(), values)
 
     def values_of(self, seqno: Seqno) -> Extent:
@@ -103,6 +114,7 @@ class Payloads:
             OSError: one could not be removed.
         """
         for each in seqnos:
+            self._sizes.pop(each, None)
             self._path(each).unlink(missing_ok=True)
 
     def forget(self, last: Seqno) -> None:
@@ -113,7 +125,21 @@ class Payloads:
         """
         for path in self._folder.iterdir():
             if path.name.isdigit() and int(path.name) <= last:
+                self._sizes.pop(Seqno(int(path.name)), None)
                 path.unlink()
+
+    def check_sizes(self) -> None:
+        """Look whether the files are as long as they were written; any thread may.
+
+        Raises:
+            Corruption: one is not, or is gone.
+        """
+        for seqno, size in list(self._sizes.items()):
+            try:
+                check_size(self._path(seqno), size)
+            except Corruption:
+                if seqno in self._sizes:  # else it was removed
+                    raise
 
     def sweep(self, after: Seqno, last: Seqno) -> None:
         """Remove all but the files of mutations after `after` up to `last`: what a crash left.

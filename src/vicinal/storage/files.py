@@ -386,12 +386,7 @@ class ComponentFile:
         Raises:
             Corruption: it has another, or is gone.
         """
-        try:
-            size = self.path.stat().st_size
-        except FileNotFoundError as error:
-            raise Corruption(f"{self.path} is missing") from error
-        if size != len(self._map):
-            raise Corruption(f"{self.path} has {size} bytes, but {len(self._map)} were written")
+        check_size(self.path, len(self._map))
 
     @property
     def unverified_bytes(self) -> int:
@@ -462,6 +457,20 @@ class _Arrays(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._file.names)
+
+
+def check_size(path: Path, size: int) -> None:
+    """Look whether a file still has the length that it was written with.
+
+    Raises:
+        Corruption: it has another, or is gone.
+    """
+    try:
+        found = path.stat().st_size
+    except FileNotFoundError as error:
+        raise Corruption(f"{path} is missing") from error
+    if found != size:
+        raise Corruption(f"{path} has {found} bytes, but {size} were written")
 
 
 def sync(descriptor: int) -> None:
