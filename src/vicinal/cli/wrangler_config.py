@@ -100,18 +100,24 @@ def _account_in(config: object, environment: str, file: Path) -> str:
 
 
 def _read(file: Path) -> object:
+    # wrangler takes the format from the end of the name, and an unknown one for no settings.
+    is_toml = file.name.endswith("toml")
     try:
         with file.open("rb") as opened:
             raw = opened.read(CONFIG_BYTES_MAX + 1)
+        if not is_toml and not file.name.endswith(("json", "jsonc")):
+            return {}
         if len(raw) > CONFIG_BYTES_MAX:
             raise click.ClickException(
                 f"{file} is longer than {CONFIG_BYTES_MAX:,} bytes; --account says what is "
                 "looked for there"
             )
         text = raw.decode("utf-8-sig")
-        return tomllib.loads(text) if file.suffix == ".toml" else read_jsonc(text)
+        return tomllib.loads(text) if is_toml else read_jsonc(text)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
+        if isinstance(error, tomllib.TOMLDecodeError):
+            reason = f"{reason}; it is read as TOML 1.0, where a table in braces is on one line"
         raise click.ClickException(
             f"{file} cannot be read: {reason}. Its account_id says which account the project is in"
         ) from error

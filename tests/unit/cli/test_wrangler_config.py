@@ -122,6 +122,7 @@ def test_files_that_are_given_are_read_instead_and_have_to_agree(tmp_path: Path)
         ("wrangler.json", b'["account_id"]', "no members"),
         ("wrangler.json", b'{"account_id": 7}', "account_id is 7"),
         ("wrangler.toml", b'account_id = "x', "Unterminated string"),
+        ("wrangler.toml", b"vars = {\n  x = 1,\n}\n", "TOML 1.0"),
         ("wrangler.json", b" " * (CONFIG_BYTES_MAX + 1), "1,048,576"),
     ],
 )
@@ -135,6 +136,21 @@ def test_a_configuration_that_cannot_be_read_is_named_with_the_reason(
 
     assert str(tmp_path / name) in refused.value.message
     assert reason in refused.value.message
+
+
+@pytest.mark.parametrize("name", ["settings", "wrangler.json5", "wrangler.TOML", "wrangler.yaml"])
+def test_a_file_whose_name_wrangler_does_not_know_names_no_account(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text(f'{{"account_id": "{A}"}}')
+
+    assert account(tmp_path, tmp_path / name) is None
+
+
+def test_a_file_is_read_as_what_its_name_ends_with(tmp_path: Path) -> None:
+    (tmp_path / "mytoml").write_text(f'account_id = "{A}"')
+
+    assert account(tmp_path, tmp_path / "mytoml") == A
 
 
 def test_a_file_that_is_given_and_not_there_is_named(tmp_path: Path) -> None:
