@@ -147,7 +147,7 @@ class ExactIndex:
                 width += _absolute_error(len(query)) / row_norms.min()
                 bound = np.partition(estimates, k - 1)[k - 1] + _TWO * width
                 is_sound = np.isfinite(estimates.max() + row_norms.max() + bound)
-            if is_sound:
+            if is_sound and row_norms.min() >= _TINY:
                 return cast(Ordinals, rows[estimates <= bound])
         lower, upper = self._intervals(products, row_norms, query)
         bound = np.partition(upper, k - 1)[k - 1]
@@ -156,7 +156,7 @@ class ExactIndex:
     def _intervals(
         self, products: Floats, row_norms: Floats, query: Floats
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return bounds of the distances; products that overflowed get the whole line."""
+        """Return bounds of the distances; the whole line where nothing bounds them."""
         relative = _relative_error(len(query))
         absolute = _absolute_error(len(query))
         with np.errstate(all="ignore"):
@@ -175,6 +175,8 @@ class ExactIndex:
                     distances, slack = distances * scale, slack * scale
             lower, upper = distances - slack, distances + slack
         unknown = ~(np.isfinite(lower) & np.isfinite(upper))
+        if self.metric is Metric.COSINE:
+            unknown |= (row_norms > 0) & (row_norms < _TINY)  # rounded by up to a half
         if unknown.any():
             lower[unknown], upper[unknown] = -np.inf, np.inf
         return lower, upper

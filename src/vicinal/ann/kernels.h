@@ -24,18 +24,27 @@ enum {
 /* ---- Hadamard transform ------------------------------------------------------------------ */
 
 typedef float Lanes __attribute__((vector_size(64), aligned(4)));
-typedef int32_t Places __attribute__((vector_size(64)));
 
-/* Four stages within 16 numbers: each is added to its partner or taken from it. */
-INLINE Lanes sixteen(Lanes x) {
-    x = __builtin_shuffle(x, (Places){1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14}) +
+/* The numbers of a vector at such places; each compiler has one of these, and not all the other. */
+#if defined(__clang__)
+#define PLACED(X, ...) __builtin_shufflevector(X, X, __VA_ARGS__)
+#else
+typedef int32_t Places __attribute__((vector_size(64)));
+#define PLACED(X, ...) __builtin_shuffle(X, (Places){__VA_ARGS__})
+#endif
+
+/* Four stages within 16 numbers: each is added to its partner or taken from it. By a pointer, as
+   vectors are passed in other ways where processors have no registers for them. */
+INLINE void sixteen(Lanes *numbers) {
+    Lanes x = *numbers;
+    x = PLACED(x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14) +
         x * (Lanes){1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
-    x = __builtin_shuffle(x, (Places){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13}) +
+    x = PLACED(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13) +
         x * (Lanes){1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
-    x = __builtin_shuffle(x, (Places){4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11}) +
+    x = PLACED(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11) +
         x * (Lanes){1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
-    return __builtin_shuffle(x, (Places){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7}) +
-           x * (Lanes){1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
+    *numbers = PLACED(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7) +
+               x * (Lanes){1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
 }
 
 /* One stage, of partners that are `half` apart. */
@@ -70,9 +79,10 @@ INLINE void two_stages(float *numbers, int64_t length, int64_t half) {
                             int64_t length) {                                                  \
         int64_t half = length < LANES ? 1 : LANES;                                             \
         for (int64_t at = 0; at < length % LANES; at++) numbers[at] *= signs[at] * scale;      \
-        for (int64_t at = 0; at + LANES <= length; at += LANES)                                \
-            *(Lanes *)(numbers + at) = sixteen(*(const Lanes *)(numbers + at) *                \
-                                               (*(const Lanes *)(signs + at) * scale));        \
+        for (int64_t at = 0; at + LANES <= length; at += LANES) {                              \
+            *(Lanes *)(numbers + at) *= *(const Lanes *)(signs + at) * scale;                  \
+            sixteen((Lanes *)(numbers + at));                                                  \
+        }                                                                                      \
         for (; half >= LANES && 4 * half <= length; half *= 4)                                 \
             two_stages(numbers, length, half);                                                 \
         for (; half < length; half *= 2) stage(numbers, length, half);                         \

@@ -9,6 +9,7 @@
    so any number of threads may call it. The hot loops are in `kernels.h`.
 */
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -193,20 +194,24 @@ void vicinal_products(const float *rows, int64_t count, const float *others, int
 }
 
 /* Write distances that order rows as the metric does; return whether all are finite, and so are
-   the norms that they and their errors follow from. */
+   the norms that they and their errors follow from. Norms that are divided by must not have been
+   rounded by more than others are. */
 static int estimate(const Segment *segment, const Search *search, const uint32_t *rows,
                     int64_t count, float *found) {
     const Projection *by = &segment->projection;
     products(segment->values, by->dimensions, search->query, rows, count,
              by->metric == EUCLIDEAN, found);
-    int is_finite = 1;
+    int is_sound = 1;
     for (int64_t place = 0; place < count; place++) {
-        if (by->metric == COSINE) found[place] /= -segment->norms[rows[place]];
+        if (by->metric == COSINE) {
+            found[place] /= -segment->norms[rows[place]];
+            is_sound &= segment->norms[rows[place]] >= FLT_MIN;
+        }
         if (by->metric == DOT_PRODUCT) found[place] = -found[place];
-        is_finite &= isfinite(found[place]) != 0;
-        if (by->metric != EUCLIDEAN) is_finite &= isfinite(segment->norms[rows[place]]) != 0;
+        is_sound &= isfinite(found[place]) != 0;
+        if (by->metric != EUCLIDEAN) is_sound &= isfinite(segment->norms[rows[place]]) != 0;
     }
-    return is_finite;
+    return is_sound;
 }
 
 /* How far the estimate of a row may be off. */

@@ -148,6 +148,16 @@ def test_rows_whose_norm_is_infinite_are_left_to_python(metric: Metric, size: fl
     assert set(found.tolist()) == set(python.candidates(query, 10, None).rows.tolist())
 
 
+def test_rows_whose_norm_float32_cannot_tell_are_left_to_python() -> None:
+    values = clustered(3_000, 40)
+    query = values[7] * np.float32(1e20)
+    values[::500] = np.sign(values[7]) * np.float32(1e-45)
+    search, index = searched(values, Metric.COSINE)
+
+    assert proposed(search, query, PLAN, 3_000) is None
+    assert 7 in index.candidates(query, 1, None).rows
+
+
 def test_more_rows_than_may_be_opened_are_left_to_python() -> None:
     values = np.repeat(clustered(200, 32)[:2], 10_000, axis=0)
     search, _ = searched(values, Metric.COSINE)

@@ -115,6 +115,18 @@ def test_products_that_vanish_in_float32_do_not_decide() -> None:
     assert 1 in exact_index(rows, Metric.DOT_PRODUCT).candidates(query, 1, None).rows
 
 
+@pytest.mark.parametrize("count", [2, 50])
+def test_rows_whose_norm_float32_cannot_tell_do_not_push_others_out(count: int) -> None:
+    """A norm of 2 ** -148.5 is rounded to 2 ** -149, so that its row seems 1.4 times as near."""
+    rows = np.full((count, 2), 2**-149, np.float32)
+    rows[1] = [2.0, 1.0]
+    query = np.array([1e20, 5e19], np.float32)
+    index = exact_index(rows, Metric.COSINE)
+
+    assert 1 in index.candidates(query, 1, None).rows
+    assert 1 in index.candidates_among(query, 1, np.array([1, 0])).rows
+
+
 def test_a_row_whose_norm_is_beyond_float32_is_measured() -> None:
     rows = np.array([[0, 25e18, 25e18], [0, 3.4e38, 3.4e38]], np.float32)
     assert np.isinf(exact.norms(rows)[1])

@@ -1,5 +1,9 @@
 """What the compiled library computes is what numpy and faiss compute."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -74,3 +78,27 @@ def test_arrays_need_not_lie_side_by_side_nor_hold_anything() -> None:
         built.products(rows[::2, ::2].copy(), rows[:, ::2].copy()),
     )
     assert built.products(rows[:0], rows).shape == (0, 40)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_the_compilers_that_a_package_is_built_with_take_it_without_a_warning(
+    compiler: str, tmp_path: Path
+) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler.upper()} IS NOT INSTALLED")
+    sources = [each for each in library.SOURCES if each.suffix == ".c"]
+    built = tmp_path / "built.so"
+
+    done = subprocess.run(
+        [
+            *(compiler, "-std=gnu11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"),
+            *("-pthread", "-o", str(built), *map(str, sources), "-lm"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    values = clustered(300, 40)
+    assert np.allclose(library.Library(built).norms(values), np.linalg.norm(values, axis=1))
