@@ -56,7 +56,7 @@ format: $(STAMP)
 crash: $(STAMP) ## the long crash run: a real server killed 200 times
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/crash
 
-fuzz: $(STAMP) ## random input for the readers of bodies, for FUZZ_SECONDS
+fuzz: $(STAMP) ## random input for what reads bytes of others, for FUZZ_SECONDS
 	$(BIN)/python -m tests.fuzz.run
 
 bench: $(STAMP) ## measure beside the peers: hours, on a quiet machine; prints tables, writes JSON

@@ -1,152 +1,57 @@
-"""``make fuzz``: random input for the readers of bodies, for a set time.
+"""``make fuzz``: random input for what reads bytes of others, for a set time.
 
-``FUZZ_SECONDS`` is how long, in all; half is for what is compiled, on libFuzzer with the address
-and undefined behaviour sanitizers, half for comparing it to Python's reader. ``FUZZ_SEED`` repeats
-a run of the second; an input that breaks the first is kept, and the command to repeat it printed.
+``FUZZ_SECONDS`` is how long, in all. ``FUZZ_SEED`` repeats a run, and ``FUZZ_ONLY`` names the one
+part that is run, for all of the time. Each part prints its seed; one that finds a fault prints the
+command to find it again, and ends everything.
 """
 
-import json
 import os
-import random
 import secrets
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from tests.support.bodies import READERS, reading
-from vicinal.errors import Error
-from vicinal.limits import Limits
-from vicinal.wire import lines, vectors
-from vicinal.wire.rows import HeldRows
-
-DIMENSIONS = 3
-LIMITS = Limits(batch_vectors_max=8)
-HERE = Path(__file__).parent
-SEEDS = (
-    b'{"id":"a","values":[1,2.5,-3e2]}\n',
-    b'{"id":"b","values":[0.12345678,-0.9876543210123456,3.4028235e38]}\r\n',
-    b'{"id":"\xc3\xa9","namespace":"n","metadata":{"k":["v\\"",{}],"n":null},"values":[1,2,3]}\n',
-    b' {"metadata" : null , "values":[ 1 ,\t2 , 3 ],"namespace":null,"id":"c" } \n\n',
-)
-PIECES = (
-    *(
-        b'"',
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b",",
-        b":",
-        b"\n",
-        b"\\",
-        b" ",
-        b"0",
-        b"-",
-        b".",
-        b"e",
-        b"\xff",
-    ),
-    *(b"null", b"NaN", b"1e400", b'"id":', b'"values":[', b'"metadata":{', b"1" * 20, b"\\u0041"),
-    *(b"\xef\xbb\xbf", b"[" * 120, b"9" * 4_400, b'{"a.b":1}', b"\\/", b"\x00", b"--b\r\n"),
-)
+from tests.fuzz import compiled, readers
 
 
-def libfuzzer(seconds: int) -> None:
-    """Fuzz lines.c."""
-    clang = shutil.which("clang")
-    if clang is None:
-        print("SKIPPED: THE COMPILED READER IS NOT FUZZED, AS THERE IS NO CLANG", flush=True)
-        return
-    folder = Path(tempfile.mkdtemp(prefix="vicinal-fuzz-"))
-    rows = ",".join(f"{{{high:#x}u, {low:#x}u}}" for high, low in lines.powers().tolist())
-    (folder / "powers.h").write_text(f"static const Power POWERS[] = {{{rows}}};\n")
-    corpus = folder / "corpus"
-    corpus.mkdir()
-    for place, seed in enumerate(SEEDS):
-        (corpus / str(place)).write_bytes(bytes([DIMENSIONS - 1]) + seed * 2)
-    program = folder / "lines"
-    command = [
-        clang, "-std=gnu11", "-g", "-O1", "-fsanitize=fuzzer,address,undefined",
-        "-fno-sanitize-recover=all", f"-I{folder}", f"-I{lines.SOURCES[0].parent}",
-        "-o", str(program), str(HERE / "lines_fuzzer.c"),
-    ]  # fmt: skip
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    if built.returncode and "clang_rt" in built.stderr:
-        print("SKIPPED: THE COMPILED READER IS NOT FUZZED, AS CLANG HAS NO SANITIZERS", flush=True)
-        return
-    if built.returncode:
-        sys.exit(built.stderr)
-    run = [
-        str(program), f"-max_total_time={seconds}", "-max_len=2000", "-timeout=10",
-        f"-artifact_prefix={folder}/", str(corpus),
-    ]  # fmt: skip
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(done.stderr[-5_000:])
-        found = [each for each in folder.iterdir() if each.name.startswith(("crash-", "timeout-"))]
-        sys.exit("\n".join(f"again with: {program} {each}" for each in found))
-    print(f"lines.c: {done.stderr.strip().splitlines()[-1]}", flush=True)
-    shutil.rmtree(folder)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One kind of fuzzing.
+
+    Attributes:
+        share: Of the time, beside those of the others.
+        run: Does it for so many seconds, by a seed.
+    """
+
+    share: float
+    run: Callable[[float, int], None]
 
 
-def body(source: random.Random) -> bytes:
-    """Return lines, most of them good, some of them damaged, in some form."""
-    text = bytearray(b"".join(source.choices(SEEDS, k=source.randrange(1, 6))))
-    for _ in range(source.choice((0, 0, 1, 1, 2, 4))):
-        start = source.randrange(len(text) + 1)
-        text[start : start + source.choice((0, 0, 1, 3, 20))] = source.choice(PIECES)
-    if source.random() < 0.3:
-        del text[source.randrange(len(text) + 1) :]
-    match source.randrange(8):
-        case 0:
-            return json.dumps(text.decode("latin-1")).encode()
-        case 1:
-            return b"[" + bytes(text).strip().replace(b"\n", b",") + b"]"
-        case 2:
-            return b'{"vectors":[' + bytes(text).strip().replace(b"\n", b",") + b"]}"
-        case _:
-            return bytes(text)
+def _lines(seconds: float, seed: int) -> None:
+    compiled.fuzz_lines(seconds, seed, readers.DIMENSIONS, readers.SEEDS)
 
 
-def outcome(given: bytes, way: int, cuts: list[int], *, compiled: bool, discard: bool) -> object:
-    """Return all that a reading gives: the batch, or the error's class and text."""
-    with reading(READERS[way], compiled=compiled):
-        try:
-            rows = HeldRows(DIMENSIONS, 0, LIMITS.batch_vectors_max)
-            reader = vectors.Reader(None, DIMENSIONS, LIMITS, rows, discard=discard)
-            for start, end in zip([0, *cuts], [*cuts, len(given)], strict=True):
-                reader.feed(given[start:end])
-            batch = reader.finish()
-        except Error as error:
-            return type(error).__name__, str(error)
-        return batch.ids, batch.values.tobytes(), batch.namespaces, batch.metadata
+PARTS = {
+    "lines": Part(3, _lines),
+    "signs": Part(4, compiled.fuzz_signs),
+    "pool": Part(1, compiled.share_pool),
+    "readers": Part(3, readers.differential),
+}
 
 
-def differential(seconds: float, seed: int) -> None:
-    """Compare what is compiled to what Python reads, whole and in parts."""
-    source, count, accepted = random.Random(seed), 0, 0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        given, discard = body(source), source.random() < 0.5
-        cuts = sorted(source.choices(range(len(given) + 1), k=source.randrange(4)))
-        wanted = outcome(given, 2, [], compiled=False, discard=discard)
-        for way in range(len(READERS)):
-            for compiled in (False, True):
-                for parts in ([], cuts):
-                    found = outcome(given, way, parts, compiled=compiled, discard=discard)
-                    if found != wanted:
-                        print(f"{given!r}\nin parts {parts}, reader {way}, {compiled=}, {discard=}")
-                        print(f"{found}\ninstead of\n{wanted}")
-                        sys.exit(f"again with: FUZZ_SEED={seed} make fuzz")
-        count += 1
-        accepted += len(wanted) == 4  # type: ignore[arg-type]  # a tuple either way
-    print(f"readers: seed {seed}: {count} bodies, {accepted} of them accepted, no difference")
+def main(seconds: float, seed: int, only: str) -> None:
+    """Run all parts, or one."""
+    if only and only not in PARTS:
+        sys.exit(f"FUZZ_ONLY is {only!r}, which is none of {', '.join(PARTS)}")
+    parts = {name: part for name, part in PARTS.items() if only in ("", name)}
+    shares = sum(part.share for part in parts.values())
+    for part in parts.values():
+        part.run(seconds * part.share / shares, seed)
 
 
 if __name__ == "__main__":
-    total = float(os.environ.get("FUZZ_SECONDS", "60"))
-    libfuzzer(max(1, int(total / 2)))
-    differential(total / 2, int(os.environ.get("FUZZ_SEED") or secrets.randbits(32)))
+    main(
+        float(os.environ.get("FUZZ_SECONDS", "60")),
+        int(os.environ.get("FUZZ_SEED") or secrets.randbits(31)),
+        os.environ.get("FUZZ_ONLY", ""),
+    )

@@ -1,0 +1,293 @@
+/* libFuzzer's entry to signs.c: searches and encodings of all shapes, in memory of exactly the
+   length they need, on each kind of processor that this one can stand for.
+
+   An input is a list of numbers: the shape of a search, and the seed of its rows. What is found
+   is held against rows measured in double precision: whoever is nearer than the k-th of all that
+   were opened must be among them. */
+
+#include <float.h>
+
+static int is_pretended(const char *feature);
+static int has_avx512f(void) { return __builtin_cpu_supports("avx512f") != 0; }
+static int has_avx512vpopcntdq(void) { return __builtin_cpu_supports("avx512vpopcntdq") != 0; }
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") != 0; }
+static int has_fma(void) { return __builtin_cpu_supports("fma") != 0; }
+static int has_popcnt(void) { return __builtin_cpu_supports("popcnt") != 0; }
+#define __builtin_cpu_supports is_pretended
+
+#include "signs.c"
+
+enum { NUMBERS_MAX = 40000, ROWS_MAX = 3000, K_MAX = 200, FOUND_MAX = 4096, ROUNDS = 3, ENCODED_MAX = 60 };
+
+static int processor; /* 0 is the plainest */
+
+static int is_pretended(const char *feature) {
+    if (strcmp(feature, "popcnt") == 0) return processor >= 1 && has_popcnt();
+    if (strcmp(feature, "avx2") == 0) return processor >= 2 && has_avx2();
+    if (strcmp(feature, "fma") == 0) return processor >= 2 && has_fma();
+    if (strcmp(feature, "avx512f") == 0) return processor >= 3 && has_avx512f();
+    if (strcmp(feature, "avx512vpopcntdq") == 0) return processor >= 3 && has_avx512vpopcntdq();
+    abort();
+}
+
+/* ---- what is made of an input ------------------------------------------------------------ */
+
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+    uint64_t state;
+} Source;
+
+/* Return a number from `low` to `high` of the input's next two bytes. */
+static int64_t chosen(Source *source, int64_t low, int64_t high) {
+    unsigned value = 0;
+    for (int byte = 0; byte < 2 && source->size; byte++, source->size--)
+        value = value << 8 | *source->data++;
+    return low + value % (high - low + 1);
+}
+
+static uint64_t any(Source *source) { /* splitmix64 */
+    uint64_t z = source->state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static const float UNUSUAL[] = {0,     -0.0f, 1e38f, -1e38f,  3.4e38f,          -3.4e38f, 1e-38f,
+                                1e-45f, -1e-45f, 1e20f, -1e20f, FLT_MIN, 1.8e19f, -1.9e19f};
+
+enum { USUAL, FEW, COPIES, NEAR_COPIES, SMALL, LARGE, SUBNORMAL, MIXED, KINDS };
+
+static float number(Source *source, int kind) {
+    const float usual = (float)((double)(any(source) >> 11) * 0x1p-52 - 1);
+    switch (kind) {
+    case FEW: return (float)(any(source) % 3) - 1;
+    case SMALL: return usual * 1e-20f;
+    case LARGE: return usual * 1e17f;
+    case SUBNORMAL: return (float)(any(source) % 5) * 1.4e-45f;
+    case MIXED:
+        return any(source) % 50 ? usual : UNUSUAL[any(source) % (sizeof UNUSUAL / sizeof *UNUSUAL)];
+    default: return usual;
+    }
+}
+
+static void fill(Source *source, float *numbers, int64_t count, int kind) {
+    for (int64_t at = 0; at < count; at++) numbers[at] = number(source, kind);
+}
+
+/* Memory whose last byte is the last there is; its start is as aligned as `unit` bytes. */
+typedef struct {
+    char *all;
+    void *start;
+} Memory;
+
+static Memory memory(Source *source, int64_t count, int64_t size, int64_t unit) {
+    const int64_t before = (int64_t)(any(source) % 64) / unit * unit;
+    char *all = malloc((size_t)(before + count * size) + 1);
+    if (!all) abort();
+    char *exact = realloc(all, (size_t)(before + count * size) + (before + count * size == 0));
+    if (!exact) abort();
+    return (Memory){exact, exact + before};
+}
+
+/* ---- a search ---------------------------------------------------------------------------- */
+
+/* Return whether a row is meant, from a search's mask or list. */
+static uint8_t *meant(const Search *search, int64_t rows) {
+    uint8_t *is_meant = calloc((size_t)rows, 1);
+    if (!is_meant) abort();
+    for (int64_t row = 0; row < rows; row++)
+        is_meant[row] = search->listed ? 0 : search->allowed ? search->allowed[row] != 0 : 1;
+    for (int64_t place = 0; place < search->listed_count; place++)
+        is_meant[search->listed[place]] = 1;
+    return is_meant;
+}
+
+static double distance(const Segment *segment, const float *query, int64_t row) {
+    const int64_t dimensions = segment->projection.dimensions;
+    const float *values = segment->values + row * dimensions;
+    double sum = 0, square = 0;
+    for (int64_t at = 0; at < dimensions; at++) {
+        const double value = values[at], difference = value - query[at];
+        square += value * value;
+        sum += segment->projection.metric == EUCLIDEAN ? difference * difference
+                                                       : -value * query[at];
+    }
+    return segment->projection.metric == COSINE && square > 0 ? sum / sqrt(square) : sum;
+}
+
+static int ascending(const void *one, const void *other) {
+    const double a = *(const double *)one, b = *(const double *)other;
+    return (a > b) - (a < b);
+}
+
+/* Hold the proposed rows against what they promise. */
+static void check(const Segment *segment, const Search *search, int64_t status) {
+    if (status == UNSETTLED || status == NO_MEMORY) return;
+    const int64_t rows = segment->row_count;
+    if (status < 0 || status > search->capacity || status > search->opened_count) abort();
+    uint8_t *is_meant = meant(search, rows);
+    uint8_t *is_found = calloc((size_t)rows, 1);
+    double *distances = malloc((size_t)search->count * sizeof *distances);
+    if (!is_found || !distances) abort();
+    for (int64_t at = 0; at < status; at++) {
+        const int64_t row = search->found[at];
+        if (row < 0 || row >= rows || !is_meant[row] || is_found[row]) abort();
+        is_found[row] = 1;
+    }
+    const int64_t least = search->at_least < search->count ? search->at_least : search->count;
+    if (search->opened_count < least || search->opened_count > search->count) abort();
+    if (status < (search->k < least ? search->k : least)) abort();
+    if (search->opened_count == search->count) { /* so all were measured */
+        int64_t count = 0;
+        for (int64_t row = 0; row < rows; row++)
+            if (is_meant[row]) distances[count++] = distance(segment, search->query, row);
+        qsort(distances, (size_t)count, sizeof *distances, ascending);
+        const double farthest = search->k < count ? distances[search->k - 1] : INFINITY;
+        for (int64_t row = 0; row < rows; row++)
+            if (is_meant[row] && !is_found[row] &&
+                distance(segment, search->query, row) < farthest)
+                abort();
+    }
+    free(is_meant);
+    free(is_found);
+    free(distances);
+}
+
+static void search_once(Source *source, const Segment *segment) {
+    const int64_t rows = segment->row_count, dimensions = segment->projection.dimensions;
+    const Memory query = memory(source, dimensions, sizeof(float), sizeof(float));
+    if (chosen(source, 0, 2))
+        fill(source, query.start, dimensions, (int)chosen(source, 0, KINDS - 1));
+    else
+        memcpy(query.start, segment->values + chosen(source, 0, rows - 1) * dimensions,
+               (size_t)dimensions * sizeof(float));
+    Search search = {.query = query.start, .count = rows, .k = chosen(source, 1, K_MAX)};
+    const int64_t way = chosen(source, 0, 2), share = chosen(source, 1, 1000);
+    const Memory mask = memory(source, rows, 1, 1);
+    const Memory list = memory(source, rows, sizeof(int64_t), sizeof(int64_t));
+    int64_t *listed = list.start, count = 0;
+    if (way) {
+        memset(mask.start, 0, (size_t)rows);
+        const int64_t sure = (int64_t)(any(source) % (uint64_t)rows);
+        for (int64_t row = 0; row < rows; row++)
+            if (row == sure || (int64_t)(any(source) % 1000) < share) {
+                ((uint8_t *)mask.start)[row] = 1;
+                listed[count++] = row;
+            }
+        search.count = count;
+    }
+    const Memory exact = memory(source, count, sizeof(int64_t), sizeof(int64_t));
+    if (way == 1) search.allowed = mask.start;
+    if (way == 2) { /* in any order */
+        for (int64_t place = count - 1; place > 0 && chosen(source, 0, 1); place--) {
+            const int64_t other = (int64_t)(any(source) % (uint64_t)(place + 1)), row = listed[place];
+            listed[place] = listed[other];
+            listed[other] = row;
+        }
+        memcpy(exact.start, listed, (size_t)count * sizeof *listed);
+        search.listed = exact.start;
+        search.listed_count = count;
+    }
+    search.slack = chosen(source, 0, 8 * CODE_BYTES_MAX + 2);
+    search.at_least = chosen(source, 1, 2 * K_MAX);
+    search.wanted = search.at_least + chosen(source, 0, ROWS_MAX);
+    search.most = chosen(source, 1, ROWS_MAX);
+    search.capacity = chosen(source, 1, FOUND_MAX);
+    if (chosen(source, 0, 1)) { /* so that all are opened, and so can be compared */
+        search.slack = 8 * CODE_BYTES_MAX;
+        search.most = ROWS_MAX;
+        search.capacity = FOUND_MAX;
+    }
+    const Memory found = memory(source, search.capacity, sizeof(int64_t), sizeof(int64_t));
+    search.found = found.start;
+    check(segment, &search, vicinal_search(segment, &search));
+    free(query.all);
+    free(mask.all);
+    free(list.all);
+    free(exact.all);
+    free(found.all);
+}
+
+/* ---- rows, and all that is known of them -------------------------------------------------- */
+
+static void multiply(Source *source, const float *values, int64_t rows, int64_t dimensions) {
+    const int64_t count = chosen(source, 0, rows < 9 ? rows : 9);
+    const int64_t others = chosen(source, 0, rows < 13 ? rows : 13);
+    const Memory found = memory(source, count * others, sizeof(float), sizeof(float));
+    vicinal_products(values, count, values + (rows - others) * dimensions, others, dimensions,
+                     found.start);
+    free(found.all);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    Source source = {data, size, 0};
+    processor = (int)chosen(&source, 0, 3);
+    const int64_t metric = chosen(&source, 0, 2), kind = chosen(&source, 0, KINDS - 1);
+    int64_t dimensions = chosen(&source, 1, chosen(&source, 0, 2) ? 1537 : 8);
+    if (dimensions == 1537) dimensions = 4096;
+    int64_t rows_max = NUMBERS_MAX / dimensions;
+    const int64_t rows = chosen(&source, 1, rows_max < ROWS_MAX ? rows_max : ROWS_MAX);
+    const int64_t code_bytes = LINE * chosen(&source, 1, CODE_BYTES_MAX / LINE);
+    const int is_encoded = (int)chosen(&source, 0, 1);
+    source.state = (uint64_t)chosen(&source, 0, 65535);
+
+    Projection by = {.rounds = ROUNDS, .length = 2, .code_bytes = code_bytes,
+                     .dimensions = dimensions, .metric = metric, .scale = 1};
+    while (by.length < dimensions + (metric == DOT_PRODUCT)) by.length *= 2;
+    by.blocks = (8 * code_bytes + by.length - 1) / by.length;
+    const int64_t sign_count = by.rounds * by.blocks * by.length;
+    const Memory signs = memory(&source, sign_count, sizeof(float), sizeof(float));
+    for (int64_t at = 0; at < sign_count; at++)
+        ((float *)signs.start)[at] = any(&source) % 2 ? 1 : -1;
+    const Memory offset = memory(&source, 8 * code_bytes, sizeof(float), sizeof(float));
+    fill(&source, offset.start, 8 * code_bytes, SMALL);
+    by.signs = signs.start;
+    by.offset = offset.start;
+
+    const Memory values = memory(&source, rows * dimensions, sizeof(float), sizeof(float));
+    fill(&source, values.start, rows * dimensions, (int)kind);
+    for (int64_t row = 1; (kind == COPIES || kind == NEAR_COPIES) && row < rows; row++) {
+        float *copy = (float *)values.start + row * dimensions;
+        if (any(&source) % 4) memcpy(copy, values.start, (size_t)dimensions * sizeof(float));
+        for (int64_t at = 0; kind == NEAR_COPIES && at < dimensions; at++)
+            if (any(&source) % 2) copy[at] = nextafterf(copy[at], 2); /* rounding decides */
+    }
+    const Memory norms = memory(&source, rows, sizeof(float), sizeof(float));
+    vicinal_norms(values.start, rows, dimensions, norms.start);
+    for (int64_t row = 0; row < rows; row++)
+        if (((float *)norms.start)[row] > by.scale) by.scale = ((float *)norms.start)[row];
+
+    const Memory codes = memory(&source, rows * code_bytes, 1, 1);
+    const int64_t encoded = is_encoded ? (rows < ENCODED_MAX ? rows : ENCODED_MAX) : 0;
+    if (vicinal_encode(&by, values.start, encoded, codes.start) < 0) abort();
+    for (int64_t row = encoded; row < rows; row++) { /* like one of them, or like none */
+        uint8_t *code = (uint8_t *)codes.start + row * code_bytes;
+        for (int64_t at = 0; at < code_bytes; at++)
+            code[at] = encoded ? ((uint8_t *)codes.start)[row % encoded * code_bytes + at]
+                               : (uint8_t)any(&source);
+        if (any(&source) % 2) code[any(&source) % (uint64_t)code_bytes] ^= (uint8_t)any(&source);
+    }
+    Segment segment = {.projection = by, .codes = codes.start, .values = values.start,
+                       .norms = norms.start, .row_count = rows,
+                       .step = (rows + SAMPLED - 1) / SAMPLED};
+    segment.sample_count = (rows + segment.step - 1) / segment.step;
+    const Memory sample = memory(&source, segment.sample_count * code_bytes, 1, 1);
+    for (int64_t at = 0; at < segment.sample_count; at++)
+        memcpy((uint8_t *)sample.start + at * code_bytes,
+               segment.codes + at * segment.step * code_bytes, (size_t)code_bytes);
+    segment.sample = sample.start;
+    segment.relative = (float)(dimensions + 8) * 0x1p-23f; /* as `exact` has them */
+    segment.absolute = (float)dimensions * FLT_MIN;
+
+    for (int64_t left = chosen(&source, 1, 3); left; left--)
+        search_once(&source, &segment);
+    multiply(&source, values.start, rows, dimensions);
+    free(signs.all);
+    free(offset.all);
+    free(values.all);
+    free(norms.all);
+    free(codes.all);
+    free(sample.all);
+    return 0;
+}
