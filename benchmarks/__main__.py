@@ -2,7 +2,7 @@
 
 Each prints its report and writes it to ``benchmarks/results`` as JSON; at the end there is
 one table of everything that was to be reached. ``--document`` runs nothing: it puts the
-results that are there into ``docs/performance.md``.
+results that are there into ``docs/performance.md``. ``--show`` prints results that are there.
 """
 
 import argparse
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works")
     parser.add_argument("--document", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--show", action="store_true", help="print the last full runs")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(NAMES)
     if unknown:
@@ -34,11 +35,16 @@ def main() -> None:
     if arguments.document:
         document.update()
         return
+    if arguments.show:
+        for name, found in document.latest(RESULTS).items():
+            if name in (arguments.names or NAMES):
+                print(report.text(found))
+        return
     reports, failures = [], []
     for name in arguments.names or NAMES:
         start = time.monotonic()
         try:
-            found: Report = importlib.import_module(f"benchmarks.{name}").run(
+            ran: Report = importlib.import_module(f"benchmarks.{name}").run(
                 is_quick=arguments.quick
             )
         except Exception as error:  # the others may take hours, and are worth having
@@ -47,9 +53,9 @@ def main() -> None:
             failures.append(f"{name} could not be run: {error}")
             print(failures[-1], file=sys.stderr)
             continue
-        report.save(found)
-        reports.append(found)
-        print(report.text(found))
+        report.save(ran)
+        reports.append(ran)
+        print(report.text(ran))
         print(f"  {name} took {time.monotonic() - start:.0f} s\n", flush=True)
     marked = [each for each in reports if each.marks]
     print("\n".join([*(report.marks_text(marked) if marked else []), *failures]))

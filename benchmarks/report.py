@@ -1,4 +1,4 @@
-"""Results: what a benchmark hands back, as JSON, as text to read, as Markdown.
+"""Results: what a benchmark hands back, as JSON and as text to read.
 
 A `Report` is data only. It carries what is needed to judge it: the question, the machine
 and versions, the data and seed, and each mark that was set beside what was measured.
@@ -71,6 +71,50 @@ class Report(msgspec.Struct, frozen=True):
     tables: tuple[Table, ...]
     marks: tuple[Mark, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row of a table, whose cells are found by column."""
+
+    columns: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    def __getitem__(self, column: str) -> Cell:
+        """Return a cell.
+
+        Raises:
+            KeyError: there is no such column.
+        """
+        if column not in self.columns:
+            raise KeyError(f"{column!r} is not among the columns {', '.join(self.columns)}")
+        return self.cells[self.columns.index(column)]
+
+    def number(self, column: str) -> float:
+        """Return a cell that holds a number.
+
+        Raises:
+            TypeError: it does not.
+        """
+        cell = self[column]
+        if not isinstance(cell, int | float):
+            raise TypeError(f"{column!r} of {self.cells[0]!r} is {cell!r}, not a number")
+        return float(cell)
+
+    def text(self, column: str) -> str:
+        """Return a cell as a reader wants it (`shown`)."""
+        return shown(self[column])
+
+
+def rows_of(report: Report, title: str) -> tuple[Row, ...]:
+    """Return the rows of one of a report's tables.
+
+    Raises:
+        KeyError: it has no table of that title.
+    """
+    for table in report.tables:
+        if table.title == title:
+            return tuple(Row(table.columns, cells) for cells in table.rows)
+    raise KeyError(f"{report.name} has no table {title!r}")
 
 
 def at_most(claim: str, measured: float | None, bound: float) -> Mark:
@@ -162,27 +206,6 @@ def marks_text(reports: Sequence[Report]) -> list[str]:
     return _aligned(_MARK_COLUMNS, _mark_rows(reports))
 
 
-def markdown(report: Report) -> str:
-    """Return a report as a section of a page."""
-    lines = [f"## {report.name}", "", report.question, ""]
-    if report.is_quick:
-        lines += ["**A quick run at small sizes: it shows that the benchmark works.**", ""]
-    for table in report.tables:
-        lines += [f"**{table.title}**", "", *_piped(table.columns, table.rows), ""]
-    lines += [f"- {note}" for note in report.notes]
-    if report.notes:
-        lines.append("")
-    if report.marks:
-        lines += [*_piped(_MARK_COLUMNS, _mark_rows([report])), ""]
-    setup_text = "; ".join(f"{name}: {value}" for name, value in report.setup.items())
-    return "\n".join([*lines, f"<sub>{setup_text}</sub>", ""])
-
-
-def marks_markdown(reports: Sequence[Report]) -> str:
-    """Return everything that was to be reached, as one table."""
-    return "\n".join(_piped(_MARK_COLUMNS, _mark_rows(reports))) + "\n"
-
-
 def shown(cell: Cell) -> str:
     """Return a cell as a reader wants it: four digits are enough."""
     if cell is None:
@@ -226,12 +249,6 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str
         ).rstrip()
         for row in texts
     ]
-
-
-def _piped(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
-    lines = [list(columns), ["---"] * len(columns)]
-    lines += [[shown(cell).replace("|", "\\|") for cell in row] for row in rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def options_text(options: Mapping[str, object]) -> str:

@@ -10,8 +10,8 @@ from benchmarks import document, report
 from benchmarks.__main__ import NAMES
 
 SHARED = {
-    "__init__", "__main__", "contender", "data", "document", "floor", "measure", "report",
-    "serving", "side", "texts",
+    "__init__", "__main__", "contender", "data", "document", "floor", "markdown", "measure",
+    "plots", "report", "serving", "side", "texts", "worse",
 }  # fmt: skip
 
 

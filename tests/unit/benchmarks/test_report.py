@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import document, report
+from benchmarks import report
 from benchmarks.report import Cell, Report, Table, at_least, at_most
 
 TABLE = Table("sizes", ("name", "count", "ms"), (("a|b", 12_345, 0.123456), ("c", None, 2.0)))
@@ -76,15 +76,17 @@ def test_columns_of_text_stand_under_each_other() -> None:
     assert header.index("count") + len("count") == row.index("12,345") + len("12,345")
 
 
-def test_a_bar_in_a_cell_does_not_split_a_markdown_table() -> None:
-    markdown = report.markdown(made())
+def test_a_cell_of_a_row_is_found_by_its_column() -> None:
+    first, second = report.rows_of(made(), "sizes")
 
-    assert "| a\\|b | 12,345 | 0.1235 |" in markdown
-
-
-def test_a_quick_report_says_so_in_markdown() -> None:
-    assert "quick run" in report.markdown(made(is_quick=True))
-    assert "quick run" not in report.markdown(made())
+    assert (first["name"], first.number("count"), first.text("ms")) == ("a|b", 12_345, "0.1235")
+    assert second["count"] is None
+    with pytest.raises(TypeError, match="'count' of 'c' is None"):
+        second.number("count")
+    with pytest.raises(KeyError, match="'seconds' is not among"):
+        first["seconds"]
+    with pytest.raises(KeyError, match="no table 'weights'"):
+        report.rows_of(made(), "weights")
 
 
 def test_the_question_is_the_first_paragraph_of_a_docstring_on_one_line() -> None:
@@ -97,45 +99,3 @@ def test_circumstances_name_machine_versions_and_what_is_added() -> None:
     assert found["seed"] == "7"
     assert "numpy" in found["versions"]
     assert "cores" in found["machine"]
-
-
-def test_results_replace_what_lies_between_the_marks_and_nothing_else() -> None:
-    page = f"# Title\n\n{document.BEGIN}\nold\n{document.END}\nafter\n"
-
-    once = document.with_results(page, [made()])
-    twice = document.with_results(once, [made()])
-
-    assert once.startswith("# Title\n")
-    assert once.endswith(f"{document.END}\nafter\n")
-    assert "old" not in once
-    assert "How fast?" in once
-    assert once == twice
-
-
-def test_a_page_without_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match="end of results"):
-        document.with_results(f"# Title\n{document.BEGIN}\n", [made()])
-
-
-def test_the_page_of_results_has_its_marks() -> None:
-    assert document.with_results(document.PAGE.read_text(encoding="utf-8"), [])
-
-
-def test_a_full_run_is_preferred_to_a_quick_one(tmp_path: Path) -> None:
-    report.save(made(is_quick=True), tmp_path)
-    report.save(made("filters", is_quick=True), tmp_path)
-    report.save(made(), tmp_path)
-
-    found = document.latest(tmp_path)
-
-    assert [(each.name, each.is_quick) for each in found] == [("filters", True), ("query", False)]
-
-
-def test_the_page_is_rewritten_from_files(tmp_path: Path) -> None:
-    page = tmp_path / "performance.md"
-    page.write_text(f"{document.BEGIN}\n{document.END}\n", encoding="utf-8")
-    report.save(made(), tmp_path / "results")
-
-    document.update(page, tmp_path / "results")
-
-    assert "| query | ratio | 0.5 | ≤ 0.7 | yes |" in page.read_text(encoding="utf-8")
