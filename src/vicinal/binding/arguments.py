@@ -7,8 +7,9 @@ argument. So what goes further, and what is stored, is what a JSON body could ha
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,8 @@ def text(value: object, name: str, error: type[InvalidInput] = InvalidInput) -> 
     """Return a string that UTF-8 can write."""
     if not isinstance(value, str):
         raise error(f"{name}: expected a string, got {kind(value)}")
-    found = str.__str__(value)
+    with asking(name, error):
+        found = str.__str__(value)
     try:
         found.encode()
     except UnicodeEncodeError:
@@ -66,7 +68,8 @@ def optional_integer(value: object, name: str) -> int | None:
 def number(value: object, name: str) -> int | float:
     """Return a number of any kind but a boolean; not a number is one."""
     if isinstance(value, float | np.floating):
-        return float(value)
+        with asking(name, InvalidInput):
+            return float(value)
     if not _is_integer(value):
         raise InvalidInput(f"{name}: expected a number, got {kind(value)}")
     return _bounded(value, name)
@@ -113,14 +116,16 @@ def ids(value: object, ids_max: int, limits: Limits) -> list[str]:
         BadBody: they are not a sequence of strings.
     """
     if isinstance(value, str):
-        raise BadBody(f"ids: expected a sequence of strings, got the string {value[:80]!r}")
+        found = metadata.shown(text(value, "ids", BadBody))
+        raise BadBody(f"ids: expected a sequence of strings, got the string {found}")
     if isinstance(value, bytes | bytearray | Mapping | AbstractSet):
         raise BadBody(f"ids: expected a sequence of strings, got {kind(value)}")
-    given = iterated(value, "ids", BadBody)
-    # One more than may be, where it is not known how many there are: some never end.
-    items = given if isinstance(value, Sized) else islice(given, ids_max + 1)
-    found = [text(each, f"ids[{place}]", BadBody) for place, each in enumerate(items)]
-    return requests.check_ids(found, ids_max, limits)
+    with asking("ids", BadBody):
+        # No more than it says that there are, or than tell that there are too many: some never end.
+        count_max = max(len(value) if isinstance(value, Sized) else 0, ids_max + 1)
+        items = islice(iterated(value, "ids", BadBody), count_max)
+        asked = [text(each, f"ids[{place}]", BadBody) for place, each in enumerate(items)]
+    return requests.check_ids(asked, ids_max, limits)
 
 
 def cursor(value: object) -> str | None:
@@ -151,10 +156,8 @@ def folder(value: object) -> Path:
     """Return the path of a folder, which may hold whatever a path of the system's can."""
     if not isinstance(value, str | os.PathLike):
         raise InvalidInput(f"path: expected a string or a path, got {kind(value)}")
-    try:
+    with asking("path", InvalidInput):
         found = os.fspath(value)
-    except TypeError as error:
-        raise InvalidInput(f"path: {error}") from None
     if not isinstance(found, str):
         raise InvalidInput(f"path: expected a string or a path, got a path of {kind(found)}")
     try:
@@ -175,6 +178,21 @@ def iterated(value: object, name: str, error: type[InvalidInput]) -> Iterable[ob
         raise error(f"{name}: expected a sequence, got {kind(value)}") from None
 
 
+@contextmanager
+def asking(name: str, error: type[InvalidInput]) -> Iterator[None]:
+    """Refuse an argument that raises something when it is asked for what it holds.
+
+    Raises:
+        InvalidInput: an `error`, with what was raised as its cause.
+    """
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except Exception as raised:  # an object's methods may raise whatever they like
+        raise error(f"{name}: cannot be read, it raises {type(raised).__name__[:80]}") from raised
+
+
 def kind(value: object) -> str:
     """Return what to call a value in a message: as JSON does, else by its type."""
     if value is None or isinstance(value, bool | str | int | float | dict | list | tuple):
@@ -188,7 +206,8 @@ def _is_integer(value: object) -> TypeGuard[int | np.integer]:
 
 
 def _bounded(value: int | np.integer, name: str) -> int:
-    found = int.__index__(value) if isinstance(value, int) else int(value)
+    with asking(name, InvalidInput):
+        found = int.__index__(value) if isinstance(value, int) else int(value)
     if abs(found) > _INTEGER_MAX:
         raise InvalidInput(f"{name}: an integer of {found.bit_length()} bits is too large")
     return found

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.ma import MaskedArray  # at the start: loaded later it would hold memory for good
 from numpy.typing import ArrayLike, NDArray
 
-from vicinal.binding.arguments import iterated, kind
+from vicinal.binding.arguments import asking, iterated, kind
 from vicinal.errors import BadRecord, InvalidInput
 from vicinal.model import Floats
 
@@ -84,14 +85,18 @@ def records(vectors: object) -> Iterator[dict[str, Any]]:
         raise BadRecord(f"vectors: expected a sequence of records, got {kind(vectors)}")
     rows = _rows(vectors) if isinstance(vectors, Columns) else vectors
     for place, record in enumerate(iterated(rows, "vectors", BadRecord)):
-        where = f"vectors[{place}]"
+        yield _record(record, f"vectors[{place}]")
+
+
+def _record(record: object, where: str) -> dict[str, Any]:
+    with asking(where, BadRecord):
         if isinstance(record, Vector):
             given: Mapping[str, Any] = {name: getattr(record, name) for name in _MEMBERS}
         elif isinstance(record, Mapping):
             given = record
         else:
             raise BadRecord(f"{where}: expected a record or Vector, got {type(record).__name__}")
-        yield {
+        return {
             name: numbers(given[name], f"{where}.{name}", BadRecord)
             if name == "values"
             else plain(given[name], f"{where}.{name}", BadRecord)
@@ -102,32 +107,43 @@ def records(vectors: object) -> Iterator[dict[str, Any]]:
 
 def _rows(columns: Columns) -> Iterator[Mapping[str, Any]]:
     values = array(columns.values, "columns: values", BadRecord)
-    ids = _column(columns.ids, "ids")
-    nothing = [None] * len(ids)
-    namespaces = (
-        nothing if columns.namespaces is None else _column(columns.namespaces, "namespaces")
-    )
-    documents = nothing if columns.metadata is None else _column(columns.metadata, "metadata")
-    lengths = (len(values) if values.ndim else 0, len(namespaces), len(documents))
-    if any(length != len(ids) for length in lengths):
-        raise BadRecord(
-            f"columns differ in length: {len(ids)} ids, {lengths[0]} rows of values, "
-            f"{lengths[1]} namespaces, {lengths[2]} metadata"
-        )
+    given = {"ids": columns.ids, "namespaces": columns.namespaces, "metadata": columns.metadata}
+    lengths = {
+        name: _length(column, name)
+        for name, column in given.items()
+        if column is not None or name == "ids"
+    }
+    count = len(values) if values.ndim else 0
+    if any(length != count for length in lengths.values()):  # before they are read: some never end
+        said = [f"{lengths.pop('ids')} ids", f"{count} rows of values"]
+        said += [f"{length} {name}" for name, length in lengths.items()]
+        raise BadRecord(f"columns differ in length: {', '.join(said)}")
     if values.ndim != 2 and values.shape != (0,):
         raise BadRecord(
             f"columns: values: expected an array of two dimensions, got one of {values.ndim}"
         )
+    ids, namespaces, documents = (_column(given[name], name, count) for name in given)
     for id_, row, namespace, document in zip(ids, values, namespaces, documents, strict=True):
         yield {"id": id_, "values": row, "namespace": namespace, "metadata": document}
 
 
-def _column(value: object, name: str) -> list[object]:
+def _length(value: object, name: str) -> int:
     if isinstance(value, str | bytes | bytearray | Mapping | AbstractSet) or not isinstance(
         value, Sized
     ):
         raise BadRecord(f"columns: {name}: expected a sequence, got {kind(value)}")
-    return list(iterated(value, f"columns: {name}", BadRecord))
+    with asking(f"columns: {name}", BadRecord):
+        return len(value)
+
+
+def _column(value: object, name: str, count: int) -> list[object]:
+    if value is None:
+        return [None] * count
+    with asking(f"columns: {name}", BadRecord):
+        found = list(islice(iterated(value, f"columns: {name}", BadRecord), count + 1))
+    if len(found) != count:
+        raise BadRecord(f"columns: {name}: says that it has {count} items, and has not")
+    return found
 
 
 def numbers(value: object, where: str, error: type[InvalidInput]) -> object:
@@ -141,7 +157,8 @@ def numbers(value: object, where: str, error: type[InvalidInput]) -> object:
     if value is None or isinstance(value, bool | int | float | str | Mapping):
         return value if not isinstance(value, Mapping) else {}
     if isinstance(value, list | tuple):
-        return [_python(each) for each in value]
+        with asking(where, error):
+            return [_python(each) for each in value]
     found = array(value, where, error)
     return found if found.ndim == 1 and found.dtype.kind in "fiu" else found.tolist()
 
@@ -152,7 +169,8 @@ def array(value: object, where: str, error: type[InvalidInput]) -> NDArray[Any]:
     Raises:
         InvalidInput: an `error`: it has not, or its items have no form in JSON.
     """
-    parts = value if isinstance(value, list | tuple) else ()
+    with asking(where, error):
+        parts = list(value) if isinstance(value, list | tuple) else []
     for each in (value, *parts):
         if isinstance(each, bytes | bytearray | str | Mapping | AbstractSet):
             raise error(f"{where}: expected an array of numbers, got {kind(each)}")
@@ -175,7 +193,8 @@ def plain(value: object, where: str, error: type[InvalidInput]) -> Any:
     Raises:
         InvalidInput: an `error`: it holds something that JSON does not have.
     """
-    return _Copier(error).copy(value, where, _DEPTH_MAX)
+    with asking(where, error):
+        return _Copier(error).copy(value, where, _DEPTH_MAX)
 
 
 def _python(value: object) -> object:

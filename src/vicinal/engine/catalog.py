@@ -17,11 +17,13 @@ import logging
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
 
@@ -82,7 +84,8 @@ class CatalogEntry:
 class Unreadable:
     """A row that cannot be read: of which index, in which folder, and what is wrong with it.
 
-    `folder` is None where the row fails its checksum, so that it may be that of another.
+    `folder` is None where it may be that of another, or none: the row fails its checksum, or two
+    rows name it.
     """
 
     address: IndexAddress
@@ -320,21 +323,25 @@ def _rows(
     """Return the entries, oldest first, and the rows that are none."""
     entries: dict[_Key, CatalogEntry] = {}
     unreadable: dict[_Key, Unreadable] = {}
-    rows: Sequence[tuple[str, str, str, bytes, int]] = connection.execute(
+    rows: Sequence[tuple[Field, Field, Field, Field, Field]] = connection.execute(
         'SELECT account, name, folder, document, checksum FROM "index" ORDER BY place'
     ).fetchall()
-    for account, name, folder, document, expected in rows:
+    owners = Counter(folder for _, _, folder, _, _ in rows)
+    for *fields, expected in rows:
+        account, name, folder, document = fields
         address = IndexAddress(str(account), str(name))
-        is_whole = checksum(account, name, folder, document) == expected
         damage = "fails its checksum"
+        is_whole = checksum(*fields) == expected
+        # A folder that two rows name may be the other's.
+        owned = folder if is_whole and _is_folder(folder) and owners[folder] == 1 else None
         if is_whole:
             try:
-                entries[_key(address)] = CatalogEntry(account, _index(folder, document))
+                entries[_key(address)] = _entry(account, name, owned, document)
                 continue
-            except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+            except (msgspec.MsgspecError, OverflowError, RecursionError, ValueError) as error:
                 damage = f"cannot be read: {error}"
-        damage = f"the entry of index {name!r} in {path} {damage}"
-        unreadable[_key(address)] = Unreadable(address, folder if is_whole else None, damage)
+        damage = f"the entry of index {name!r:.200} in {path} {damage}"
+        unreadable[_key(address)] = Unreadable(address, owned, damage)
     return entries, unreadable
 
 
@@ -342,13 +349,28 @@ def _key(address: IndexAddress) -> _Key:
     return address.account, address.name
 
 
-def _index(folder: str, document: bytes) -> Index:
-    """Read the document of a row.
+def _is_folder(value: Field) -> TypeGuard[str]:
+    """Tell whether this can be the name of an index's folder: what it names may be removed."""
+    if not isinstance(value, str) or value in ("", "..") or "\0" in value:
+        return False
+    return Path(value).name == value
+
+
+def _entry(account: Field, name: Field, folder: str | None, document: Field) -> CatalogEntry:
+    """Read the fields of a row; `folder` is None where it is none of this row's own.
 
     Raises:
-        MsgspecError, UnicodeDecodeError, ValueError: it is not that of an index.
+        MsgspecError, OverflowError, RecursionError, ValueError: they are not those of an index.
     """
+    if not isinstance(account, str) or not isinstance(document, bytes):
+        raise ValueError("its fields are of wrong types")
     found = msgspec.json.decode(document, type=_Document)
+    if found.name != name:
+        raise ValueError(f"it holds index {found.name!r:.200}")
+    if folder is None:
+        raise ValueError("it names no folder, or one that another names")
     if found.config.dimensions < 1:
         raise ValueError(f"{found.config.dimensions} is no number of dimensions")
-    return Index(folder, found.name, found.description, found.config, found.created_at)
+    created_at = found.created_at.astimezone(UTC)
+    index = Index(folder, found.name, found.description, found.config, created_at)
+    return CatalogEntry(account, index)

@@ -72,6 +72,9 @@ logger = logging.getLogger(__name__)
 
 AGAIN_S = 1.0  # ours: before an index is opened again that could not be for want of resources
 
+_NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""Raised by fields that pass their checksum and are of wrong types or beyond any bound."""
+
 T = TypeVar("T")
 
 
@@ -345,6 +348,11 @@ class EmbeddedEngine:
                     slot.failure = error
                     if isinstance(error, ResourceExhausted):
                         slot.again_at = time.monotonic() + AGAIN_S
+                except _NONSENSE as error:
+                    logger.error("index %r cannot be opened", address.name, exc_info=error)
+                    slot.failure = Corruption(
+                        f"{folder} holds what no index can: {type(error).__name__}: {error}"
+                    )
             if slot.opened is None:
                 assert slot.failure is not None
                 # Each raising adds to a traceback, and this one is raised again and again.

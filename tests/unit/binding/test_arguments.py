@@ -40,6 +40,44 @@ class Ones:
         return iter([1])
 
 
+class Posing:
+    """Says that it is of a class, as mocks do, and is not."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    @property  # type: ignore[misc]  # as mocks have it
+    def __class__(self) -> Any:
+        return self.kind
+
+
+class Endless(list[Any]):
+    """A list that does not end where it says that it does."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.repeat("a")
+
+
+class Refusing(dict[str, Any]):
+    """A dictionary that raises when it is read."""
+
+    def items(self) -> Any:
+        raise TypeError("no")
+
+
+class RefusingList(list[Any]):
+    """A list that raises when it is read."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("no")
+
+    def __len__(self) -> int:
+        raise TypeError("no")
+
+
 def holding_itself() -> list[Any]:
     found: list[Any] = []
     found.append(found)
@@ -60,17 +98,19 @@ def masked() -> Any:
 
 NOT_TEXT = [5, 5.0, True, b"docs", bytearray(b"docs"), ["docs"], {"a": 1}, {"a"}, object(),
             Stubborn(), SURROGATE, np.int64(3), np.bytes_(b"docs"), math.nan, Decimal(1), HUGE,
-            itertools.repeat("a"), np.array(["docs"]), holding_itself()]  # fmt: skip
+            itertools.repeat("a"), np.array(["docs"]), holding_itself(), Posing(str),
+            RefusingList(["docs"])]  # fmt: skip
 NOT_BOOLEAN = [1, 0, "yes", "", 1.0, None, [], [True], np.int64(1), np.float32(0), object(),
                np.array([True, False]), b"", HUGE, Stubborn()]  # fmt: skip
 NOT_INTEGER = [3.0, 3.5, True, False, "3", b"3", Decimal(3), Fraction(3), [3], {3}, object(), HUGE,
                -HUGE, 2**64, math.nan, math.inf, 3j, np.float64(3), np.bool_(True), np.str_("3"),
                np.array([3]), np.array(3), np.datetime64(3, "D"), np.timedelta64(3, "D"),
-               Stubborn(),
+               Stubborn(), Posing(int),
                holding_itself()]  # fmt: skip
 NOT_NUMBER = [True, "5", b"5", Decimal(5), Fraction(5), [5], {5}, object(), HUGE, -HUGE, 2**64, 5j,
               math.nan, np.bool_(True), np.str_("5"), np.array([5]), np.complex64(5),
-              np.timedelta64(3, "D"), Stubborn(), holding_itself()]  # fmt: skip
+              np.timedelta64(3, "D"), Stubborn(), holding_itself(), Posing(int),
+              Posing(float)]  # fmt: skip
 NOT_VECTOR = [None, 5, 1.5, True, "123", b"123", bytearray(b"123"), SURROGATE, {1, 2, 3},
               {"a": 1}, object(), Stubborn(), [], [1, 2], [1, 2, 3, 4], [X], np.array([X]),
               np.ones(4),
@@ -83,17 +123,21 @@ NOT_VECTOR = [None, 5, 1.5, True, "123", b"123", bytearray(b"123"), SURROGATE, {
               [Decimal(1), 0, 0], [Fraction(1), 0, 0], masked(), [np.ma.masked, 0, 0],
               np.ma.masked_array(X), np.array([1, 2, 3], "M8[s]"), np.zeros(3, "i4,f4"),
               np.array([b"a", b"b", b"c"]), holding_itself(), iter(X), (each for each in X),
-              np.float32(1), np.array(1.0), [[1], [2], [3]], [SURROGATE, 0, 0]]  # fmt: skip
+              np.float32(1), np.array(1.0), [[1], [2], [3]], [SURROGATE, 0, 0],
+              RefusingList(X), [RefusingList(X)]]  # fmt: skip
 NOT_DOCUMENT = [[], [1], (), 5, "a", True, b"a", {"a"}, object(), Stubborn(), {1: 2}, {None: 1},
                 {b"a": 1}, {SURROGATE: 1}, {"k": SURROGATE}, {"k": object()}, {"k": b"a"},
                 {"k": {1, 2}}, {"k": math.nan}, {"k": math.inf}, {"k": np.float32("nan")},
                 {"k": HUGE}, {"k": Decimal(1)}, {"k": 1j}, {"k": np.ones(3)}, {"k": [SURROGATE]},
                 {"k": holding_itself()}, unfolding(), {"k": {"k": Stubborn()}}, {"$k": 1}, {"": 1},
-                {"k": np.datetime64(1, "s")}, {"k": np.longdouble(1)}]  # fmt: skip
+                {"k": np.datetime64(1, "s")}, {"k": np.longdouble(1)}, {HUGE: 1}, {Stubborn(): 1},
+                Refusing(k=1), {"k": Refusing(k=1)}, {"k": RefusingList()}, {"k": Posing(str)},
+                {"k": Posing(int)}, {"k": Posing(float)}]  # fmt: skip
 NOT_IDS = [None, 5, 1.5, True, "a", b"a", {"a"}, {"a": 1}, object(), Stubborn(), [5], [None],
            [b"a"], [SURROGATE], ["a", True], [["a"]], np.array([1, 2]), np.array("a"),
            np.array([["a"]]), itertools.repeat("a"), itertools.count(), holding_itself(),
-           Ones(), ["a"] * 10_001, frozenset(["a"])]  # fmt: skip
+           Ones(), ["a"] * 10_001, frozenset(["a"]), Endless(["a"]), RefusingList(["a"]),
+           Posing(str), [Posing(str)]]  # fmt: skip
 NOT_MEMBER = [5, True, "most", "", SURROGATE, b"exact", ["exact"], {"exact"}, object(), Stubborn(),
               HUGE, np.int64(1), Metric, "EXACT", "exact\0"]  # fmt: skip
 NOT_VECTORS = [None, 5, True, "abc", b"abc", {"id": "a", "values": X}, object(), Stubborn(), [5],
@@ -101,7 +145,8 @@ NOT_VECTORS = [None, 5, True, "abc", b"abc", {"id": "a", "values": X}, object(),
                np.ones((2, 3)), np.array(5), itertools.count(), holding_itself(), [Vector], Columns,
                {1: 2}]  # fmt: skip
 NOT_COLUMN = [5, "a", b"a", {"a": 1}, {"a"}, object(), Stubborn(), (each for each in ["a"]), [5],
-              [SURROGATE], [b"a"], [], ["a", "b"], np.array(5), [[]]]  # fmt: skip
+              [SURROGATE], [b"a"], [], ["a", "b"], np.array(5), [[]], Endless(["a"]),
+              RefusingList(["a"]), range(10**12)]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +179,7 @@ def is_row_in_one(value: object) -> bool:
     """Return whether something that is no vector is one row of them."""
     if isinstance(value, np.ndarray):
         return bool(value.shape == (1, 3))
-    return isinstance(value, list) and len(value) == 1 and value == [X]
+    return type(value) is list and len(value) == 1 and value == [X]
 
 
 def record(**members: Any) -> dict[str, Any]:

@@ -149,7 +149,10 @@ def document(**members: object) -> bytes:
         document(config={"dimensions": 3, "metric": "taxi"}),
         document(description=7),
         document(created_at="yesterday"),
+        document(created_at="0001-01-01T00:00:00+14:00"),
+        document(name="b"),
         b"[]",
+        b"[" * 100_000,
         b"\xff",
         b"",
     ],
@@ -180,6 +183,69 @@ def test_a_row_that_is_whole_and_not_of_an_index_costs_that_index_until_it_is_re
     assert list(catalog.all()) == [entry("b"), entry("a")]
     assert not catalog.unreadable()
     catalog.close()
+
+
+FIELDS: list[tuple[str, object]] = [
+    ("account", b"acme"),
+    ("folder", b"folder-of-acme-a"),
+    ("folder", ""),
+    ("folder", ".."),
+    ("folder", "../folder-of-acme-b"),
+    ("folder", "folder-of-acme-b/"),
+    ("folder", "/tmp"),
+    ("folder", "a\0b"),
+    ("document", 7),
+    ("document", 7.5),
+    ("document", "{}"),
+]
+
+
+@pytest.mark.parametrize(("column", "written"), FIELDS)
+def test_a_row_with_a_field_that_cannot_be_costs_its_index_and_names_no_folder(
+    tmp_path: Path, column: str, written: object
+) -> None:
+    catalog = Catalog(tmp_path, create=True)
+    catalog.add(entry("a"), None)
+    catalog.add(entry("b"), None)
+    catalog.close()
+    set_field(tmp_path, column, written)
+
+    catalog = Catalog(tmp_path)
+
+    (unreadable,) = catalog.unreadable()
+    assert "the entry of index 'a' in" in unreadable.damage
+    assert unreadable.folder in (None, entry("a").folder)
+    assert list(catalog.all()) == [entry("b")]
+    catalog.close()
+
+
+def test_no_index_has_a_folder_that_two_rows_name(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path, create=True)
+    for name in "abc":
+        catalog.add(entry(name), None)
+    catalog.close()
+    set_field(tmp_path, "folder", entry("b").folder)
+
+    catalog = Catalog(tmp_path)
+
+    assert [each.folder for each in catalog.unreadable()] == [None, None]
+    assert list(catalog.all()) == [entry("c")]
+    assert catalog.remove(IndexAddress("acme", "a")) is None
+    catalog = reopened(catalog, tmp_path)
+    assert list(catalog.all()) == [entry("b"), entry("c")]
+    catalog.close()
+
+
+def set_field(folder: Path, column: str, written: object) -> None:
+    """Replace a field of the row of index a, and make its checksum right."""
+    with closing(sqlite3.connect(folder / "catalog.db")) as connection, connection:
+        connection.execute(f"UPDATE \"index\" SET {column} = ? WHERE name = 'a'", (written,))
+        fields = connection.execute(
+            "SELECT account, name, folder, document FROM \"index\" WHERE name = 'a'"
+        ).fetchone()
+        connection.execute(
+            "UPDATE \"index\" SET checksum = ? WHERE name = 'a'", (storage.checksum(*fields),)
+        )
 
 
 def test_an_address_with_an_id_is_that_index_alone(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """A data folder opens for one process, loses no index, and closes whatever goes wrong."""
 
 import gc
+import json
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +24,7 @@ from vicinal.limits import Limits
 from vicinal.model import Delete, IndexAddress, IndexConfig, Metric, Query, Seqno
 from vicinal.steps import done_here
 from vicinal.storage import files
+from vicinal.storage.sqlite import checksum
 
 OTHER = IndexAddress("acme", "other")
 
@@ -137,6 +141,65 @@ def test_an_index_of_which_a_part_is_missing_stops_alone_and_can_be_dropped(
         engine.drop_index(DOCS)
         create(engine)
         assert engine.status(DOCS).vector_count == 0
+
+
+MANIFESTS: list[Callable[[dict[str, Any]], object]] = [
+    lambda manifest: manifest.update(sealed_seqno=10**30),
+    lambda manifest: manifest.update(sealed_at=10**30),
+    lambda manifest: manifest.update(sealed_at=-(10**18)),
+    lambda manifest: manifest["segments"][0].update(components={}),
+]
+
+
+@pytest.mark.parametrize("change", MANIFESTS)
+def test_a_manifest_that_passes_its_checksum_and_cannot_be_costs_its_index_alone(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    with_a_vector(tmp_path, DOCS, OTHER)
+    with opened(tmp_path) as engine:
+        engine.maintain(DOCS)
+    with closing(sqlite3.connect(folder_of(tmp_path, DOCS) / "index.db")) as connection, connection:
+        manifest = json.loads(connection.execute("SELECT document FROM manifest").fetchone()[0])
+        change(manifest)
+        written = json.dumps(manifest).encode()
+        connection.execute(
+            "UPDATE manifest SET document = ?, checksum = ?", (written, checksum(written))
+        )
+
+    with opened(tmp_path) as engine:
+        for _ in range(2):
+            with pytest.raises(Corruption, match=r"index\.db|holds what no index can"):
+                engine.status(DOCS)
+        assert engine.status(OTHER).vector_count == 1
+        engine.drop_index(DOCS)
+
+
+FIELDS: list[tuple[str, object]] = [
+    ("accepted_at", 2**62),
+    ("accepted_at", -(2**62)),
+    ("accepted_at", "now"),
+    ("accepted_at", b"now"),
+    ("payload", 1.5),
+    ("payload", "text"),
+]
+
+
+@pytest.mark.parametrize(("column", "written"), FIELDS)
+def test_a_logged_mutation_that_passes_its_checksum_and_cannot_be_costs_its_index_alone(
+    tmp_path: Path, column: str, written: object
+) -> None:
+    with_a_vector(tmp_path, DOCS, OTHER)
+    with closing(sqlite3.connect(folder_of(tmp_path, DOCS) / "index.db")) as connection, connection:
+        connection.execute(f"UPDATE mutation SET {column} = ?", (written,))
+        *fields, _ = connection.execute("SELECT * FROM mutation").fetchone()
+        connection.execute("UPDATE mutation SET checksum = ?", (checksum(*fields),))
+
+    with opened(tmp_path) as engine:
+        for _ in range(2):
+            with pytest.raises(Corruption, match=r"index\.db|holds what no index can"):
+                engine.status(DOCS)
+        assert engine.status(OTHER).vector_count == 1
+        engine.drop_index(DOCS)
 
 
 def test_an_index_whose_files_cannot_be_read_is_unavailable(
