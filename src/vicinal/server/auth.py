@@ -11,6 +11,9 @@ from vicinal.server.asgi import Headers
 from vicinal.server.calls import ServerConfig
 from vicinal.tokens import Permission, Token, Tokens
 
+HEADERS = (b"authorization", b"x-auth-key", b"x-auth-email")
+"""All that a token travels in."""
+
 _WAYS_IN = "send 'Authorization: Bearer TOKEN', or 'X-Auth-Email' and 'X-Auth-Key'"
 
 

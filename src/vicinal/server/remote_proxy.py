@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from vicinal.errors import BadParameter, RouteNotFound
-from vicinal.server import binding
+from vicinal.server import auth, binding
 from vicinal.server.asgi import Headers
 from vicinal.server.sessions import Bindings
 
@@ -98,13 +98,14 @@ def unwrap(headers: Headers, bindings: Bindings) -> Unwrapped:
         if header.startswith(_WRAPPED)
     }
     # How the body is sent is said by the outer request, and who may send it by us.
-    for header in (*_FRAMING, b"authorization", binding.INDEX_HEADER):
+    for header in (*_FRAMING, *auth.HEADERS, binding.INDEX_HEADER):
         inner.pop(header, None)
     inner |= {header: headers[header] for header in _FRAMING if header in headers}
     inner[binding.ACCOUNT_HEADER] = bindings.account.encode()
-    authorization = bindings.authorization or headers.get(b"authorization")
-    if authorization is not None:
-        inner[b"authorization"] = authorization
+    if bindings.authorization is not None:
+        inner[b"authorization"] = bindings.authorization
+    else:
+        inner |= {header: headers[header] for header in auth.HEADERS if header in headers}
     if target.path in _INDEX_PATHS:
         inner[binding.INDEX_HEADER] = _index_of(name, bindings.indexes).encode()
     return Unwrapped(target.path.encode(), target.query.encode(), inner)
