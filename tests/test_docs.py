@@ -77,6 +77,14 @@ def test_every_setting_that_operations_names_exists() -> None:
     assert {"tail_rows_max", "queue_bytes_max", "requests_max"} <= words
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_setting_without_its_unit(page: Path) -> None:
+    names = {row.name for row in TABLE}
+    words = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", page.read_text())) - names
+
+    assert [word for word in words if any(name.startswith(f"{word}_") for name in names)] == []
+
+
 def entries(page: str) -> list[list[str]]:
     """Return the lines of each decision, its heading first, without empty ones."""
     found: list[list[str]] = []

@@ -2,7 +2,9 @@
 
     lock             held while the folder is open
     catalog.db       which indexes there are (`catalog.py`)
-    indexes/<uuid>/  index.db, acknowledged and segments/ of each (`log.py`, `segment/`)
+    reserve          room that is given up to drop an index when the disk is full (`catalog.py`)
+    indexes/<uuid>/  of each: index.db and acknowledged (`log.py`), payloads/ (`payloads.py`) and
+                     segments/ (`segment/`)
 
 Indexes open on first use, and the one unused longest is closed for a new one when more
 than ``EngineOptions.open_indexes_max`` are open, so that thousands of small indexes need few

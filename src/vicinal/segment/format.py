@@ -4,7 +4,7 @@
     ids          `offsets` `bytes` of the ids in row order; `hashes` sorted, `rows` of each
     metadata     `offsets` `bytes` of the compact JSON of each row
     namespaces   a column of strings
-    codes        `codes` `offset` `scale` `candidates` of `ann.signs`, when it has an index
+    codes        `codes` `offset` `scale` `slack` `scored` (ann.signs), where codes serve the rows
     column-G     a column; G is the number of the metadata index it belongs to
 
 A column is `codes` (n,) int32, `order` and `starts` uint32, and its keys: `keys`, or
