@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import click
 import httpx
@@ -285,6 +285,15 @@ class Target:
         """One token: a server's VICINAL_TOKEN may list several, and any of them will do here."""
         return self.token.split(",")[0].strip()
 
+    def _host(self) -> str:
+        try:
+            parts = urlsplit(self.origin)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise httpx.InvalidURL(f"it is not a URL like {DEFAULT_URL}")
+        return parts.hostname
+
     def command(self, *words: str) -> str:
         """Return a line for a shell that reaches the same place, without the token."""
         line = [show.program(), *words]
@@ -306,7 +315,7 @@ class Target:
         base = f"{self.origin}/client/v4"
         try:
             # A proxy is for what is far away.
-            is_near = httpx.URL(base).host in ("127.0.0.1", "::1", "localhost")
+            is_near = self._host() in ("127.0.0.1", "::1", "localhost")
             with httpx.Client(
                 base_url=base,
                 headers={"authorization": f"Bearer {self.secret}"},

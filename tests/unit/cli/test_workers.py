@@ -388,7 +388,9 @@ def test_a_url_that_is_none_is_told(project: Path) -> None:
 
         assert run.returncode == 1, url
         assert run.stdout == ""
-        assert url.rstrip("/") in run.stderr
+        assert f"--url {url}: " in run.stderr
+        assert "like http://127.0.0.1:8790" in run.stderr
+        assert "no server answers" not in run.stderr
         assert "Traceback" not in run.stderr
 
 
