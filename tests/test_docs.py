@@ -1,5 +1,6 @@
 """The pages in docs/ do not drift from the program: what they name is there."""
 
+import importlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -180,3 +181,71 @@ def headings(page: Path) -> set[str]:
 )
 def test_the_check_of_links_can_fail(link: str, expected: bool) -> None:
     assert leads_somewhere(ROOT / "README.md", link) is expected
+
+
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PACKAGE = ROOT / "src" / "vicinal"
+_NAME = re.compile(r"\b[a-z][a-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
+_FILE_ENDINGS = (".py", ".c", ".h", ".md", ".db")
+
+
+def parts_named(text: str) -> Iterator[str]:
+    """Yield dotted names that begin with a module or package of ours, such as `engine.log`."""
+    for name in _NAME.findall(text):
+        first = name.partition(".")[0]
+        is_ours = (PACKAGE / first).is_dir() or (PACKAGE / f"{first}.py").exists()
+        if is_ours and not name.endswith(_FILE_ENDINGS):
+            yield name
+
+
+def part_exists(name: str) -> bool:
+    module, *rest = name.split(".")
+    found: object = importlib.import_module(f"vicinal.{module}")
+    path = f"vicinal.{module}"
+    for each in rest:
+        path = f"{path}.{each}"
+        try:
+            found = getattr(found, each) if hasattr(found, each) else importlib.import_module(path)
+        except ModuleNotFoundError:
+            return False
+    return True
+
+
+def test_every_part_that_architecture_names_or_draws_exists() -> None:
+    names = set(parts_named(ARCHITECTURE.read_text()))
+
+    assert {"engine.index.OpenIndex.querying", "segment.build", "ann.signs"} <= names
+    assert [name for name in names if not part_exists(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("engine.index.OpenIndex.querying", True),
+        ("engine.memtable", False),
+        ("wire.codes.x", False),
+    ],
+)
+def test_the_check_of_parts_can_fail(name: str, expected: bool) -> None:
+    assert part_exists(name) is expected
+
+
+def test_every_file_and_part_that_architecture_names_is_a_link() -> None:
+    text = re.sub(r"^```.*?^```", "", ARCHITECTURE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    linked = set(re.findall(r"\[`([^`]+)`\]\(", text))
+
+    quoted = set(re.findall(r"`([^`\s]+)`", text))
+    files = {each for each in quoted if each.endswith((".py", ".c", ".h"))}
+    named = files | {each for each in quoted if each in set(parts_named(each))}
+
+    assert named - linked == set()
+
+
+def test_each_row_of_the_glossary_has_a_word_its_meaning_and_the_fields_words() -> None:
+    [section] = re.findall(r"^## Glossary$(.*)", ARCHITECTURE.read_text(), re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section, re.MULTILINE)[1:]
+    elsewhere = " ".join(theirs for _, _, theirs in rows)
+
+    assert len(rows) > 30
+    for engine in ("Lucene", "Milvus", "RocksDB", "PostgreSQL", "Qdrant"):
+        assert engine in elsewhere
