@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from os.path import isfile
 from pathlib import Path
 
-from vicinal.cli.wrangler_config import Selection
+from vicinal.cli.wrangler_config import VARIABLE_FILES, Selection
 
 _VALUED = {
     "-c": "config",
@@ -128,7 +128,9 @@ class Asked:
             # Path.is_file raises where a word is too long to be a name.
             scripts = [folder / word for word in self.words[1:] if isfile(folder / word)]  # noqa: PTH113
             start = scripts[0].parent if scripts else folder
-        return Selection(start, files, environments[-1] if environments else None)
+        named = self.values.get("env-file", VARIABLE_FILES)
+        variable_files = tuple(folder / file for file in named)
+        return Selection(start, files, environments[-1] if environments else None, variable_files)
 
     def _named(self, commands: frozenset[str]) -> str | None:
         """Return the one of `commands` that this is, or is a part of."""

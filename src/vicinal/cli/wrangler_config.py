@@ -20,6 +20,9 @@ FILE_NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
 
 ENVIRONMENT_VARIABLE = "CLOUDFLARE_ENV"
 
+VARIABLE_FILES = (".env", ".env.local")
+"""wrangler reads these where it is run, for variables that the process has not."""
+
 CONFIG_BYTES_MAX = 1 << 20
 """Ours; a configuration is a few kilobytes."""
 
@@ -33,11 +36,14 @@ class Selection:
         files: Those it is given, none if it is to find one.
         environment: The name of a section of ``env``; ``""`` for none, None for what
             ``CLOUDFLARE_ENV`` says.
+        variable_files: Those that ``CLOUDFLARE_ENV`` may stand in, of which later ones win; none
+            for `VARIABLE_FILES` in the folder.
     """
 
     folder: Path
     files: tuple[Path, ...] = ()
     environment: str | None = None
+    variable_files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,9 @@ def named_account(selection: Selection, variables: Mapping[str, str]) -> NamedAc
     """
     environment = selection.environment
     if environment is None:
-        environment = variables.get(ENVIRONMENT_VARIABLE, "")
+        environment = variables.get(ENVIRONMENT_VARIABLE)
+    if environment is None:
+        environment = _environment_in(selection)
     found = _found(selection.folder)
     files: Sequence[Path] = selection.files or ((found,) if found is not None else ())
     named = [
@@ -74,6 +82,32 @@ def named_account(selection: Selection, variables: Mapping[str, str]) -> NamedAc
                 "Give both files the same account_id, or run them apart"
             )
     return first
+
+
+# As npm's dotenv has it, for one variable.
+_ENVIRONMENT_LINE = re.compile(
+    r"^[^\S\r\n]*(?:export[^\S\r\n]+)?"
+    + ENVIRONMENT_VARIABLE
+    + r"""(?:[^\S\r\n]*=|:[^\S\r\n]+)[^\S\r\n]*(?:'([^']*)'|"([^"]*)"|`([^`]*)`|([^#\r\n]*))""",
+    re.MULTILINE,
+)
+
+
+def _environment_in(selection: Selection) -> str:
+    """Return what the files of variables say; what cannot be read says nothing, as for wrangler."""
+    files = selection.variable_files or tuple(selection.folder / name for name in VARIABLE_FILES)
+    environment = ""
+    for file in files:
+        if not file.is_file():  # A pipe would be waited for.
+            continue
+        try:
+            with file.open("rb") as opened:
+                text = opened.read(CONFIG_BYTES_MAX).decode(errors="replace")
+        except OSError:
+            continue
+        for single, double, back, bare in _ENVIRONMENT_LINE.findall(text):
+            environment = single or double or back or bare.strip()
+    return environment
 
 
 def _found(folder: Path) -> Path | None:

@@ -108,6 +108,13 @@ def test_the_configuration_is_the_one_that_wrangler_would_read(tmp_path: Path) -
     assert chosen(f"dev {'x' * 5000}")[0] == tmp_path
     assert chosen("dev -- -e prod") == (tmp_path, (), None)
 
+    # Variables are read where wrangler is run, wherever the script is.
+    files = asked(["dev", "src/index.ts"]).selection(tmp_path).variable_files
+    assert files == (tmp_path / ".env", tmp_path / ".env.local")
+    line = ["dev", "--cwd", "src", "--env-file", "a", "--env-file=../b"]
+    files = asked(line).selection(tmp_path).variable_files
+    assert files == (tmp_path / "src" / "a", tmp_path / "src" / ".." / "b")
+
 
 @pytest.mark.parametrize(
     ("line", "arguments"),

@@ -87,6 +87,55 @@ def test_an_environment_has_its_own_or_the_one_at_the_top(tmp_path: Path) -> Non
         assert account(tmp_path, environment=each) == A
 
 
+@pytest.mark.parametrize(
+    ("text", "is_prod"),
+    [
+        ("CLOUDFLARE_ENV=prod", True),
+        ("A=1\r\n export CLOUDFLARE_ENV = 'prod' # why\r\nB=2", True),
+        ('CLOUDFLARE_ENV="prod"\n', True),
+        ("CLOUDFLARE_ENV: prod\n", True),
+        ("CLOUDFLARE_ENV=prod # why\n", True),
+        ("CLOUDFLARE_ENV=test\nCLOUDFLARE_ENV=`prod`\n", True),
+        ("CLOUDFLARE_ENV=prod\nCLOUDFLARE_ENV=\n", False),
+        ("#CLOUDFLARE_ENV=prod\nMY_CLOUDFLARE_ENV=prod\nCLOUDFLARE_ENVS=prod", False),
+        ("A=CLOUDFLARE_ENV=prod", False),
+    ],
+)
+def test_the_environment_may_stand_in_a_file_of_variables(
+    tmp_path: Path, text: str, is_prod: bool
+) -> None:
+    (tmp_path / "wrangler.json").write_text(
+        json.dumps({"account_id": A, "env": {"prod": {"account_id": B}}})
+    )
+    (tmp_path / ".env").write_bytes(text.encode())
+
+    assert account(tmp_path) == (B if is_prod else A)
+    assert account(tmp_path, environment="") == A
+    assert account(tmp_path, variables={"CLOUDFLARE_ENV": ""}) == A
+
+
+def test_later_files_of_variables_win_and_those_that_are_given_stand_for_all(
+    tmp_path: Path,
+) -> None:
+    sections = {"prod": {"account_id": B}}
+    (tmp_path / "wrangler.json").write_text(json.dumps({"account_id": A, "env": sections}))
+    (tmp_path / ".env").write_text("CLOUDFLARE_ENV=prod")
+    (tmp_path / ".env.local").write_text("CLOUDFLARE_ENV=test")
+    (tmp_path / "other").write_text("CLOUDFLARE_ENV=prod")
+    below = tmp_path / "src"
+    below.mkdir()
+
+    def named(folder: Path, *files: Path) -> str | None:
+        found = named_account(Selection(folder, variable_files=files), {})
+        return found.account if found is not None else None
+
+    assert named(tmp_path) == A
+    assert named(tmp_path, tmp_path / ".env.local", tmp_path / "other") == B
+    assert named(tmp_path, tmp_path / "none", tmp_path) == A
+    # wrangler looks for them where it is run, and not above.
+    assert named(below) == A
+
+
 def test_a_toml_environment_has_its_own(tmp_path: Path) -> None:
     (tmp_path / "wrangler.toml").write_text(f'name = "x"\n[env.prod]\naccount_id = "{B}"\n')
 
