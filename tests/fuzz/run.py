@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.fuzz import compiled, readers
+from tests.fuzz import compiled, connections, readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ PARTS = {
     "signs": Part(4, compiled.fuzz_signs),
     "pool": Part(1, compiled.share_pool),
     "readers": Part(3, readers.differential),
+    "connections": Part(4, connections.connections),
 }
 
 
