@@ -220,6 +220,18 @@ def test_a_second_worker(reader: Reader) -> None:
     assert node_20.asks(f"{command.strip()} --ip 127.0.0.1 --port {port}", port) == "a"
 
 
+def test_sql_databases(reader: Reader) -> None:
+    node_20 = reader.installs(node_package("wrangler", "4.86.0"))
+    (command,) = node_20.copies("SQL databases (D1)")
+
+    printed = node_20.runs(command)
+
+    assert '"results":[{"found":"12"}]' in printed
+    listed, _, executed = printed.partition('"success":true}')[2].rpartition("└")
+    assert "│ notes │ notes │" in " ".join(listed.split())
+    assert '"found": 3' in executed
+
+
 def test_python_without_a_server(reader: Reader) -> None:
     reader.copies("Python, without a server")
 
