@@ -34,7 +34,7 @@ from uvicorn._types import (
     Scope,
 )
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from vicinal.errors import Unavailable
@@ -112,6 +112,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread_bytes = 0  # of the body, as far as its head says
         self._refusal: Refusal | None = None  # why the parser was stopped
         self._upload: Upload | None = None
+        self._answered: RequestResponseCycle | None = None  # the request whose turn it is
         self._timer: asyncio.TimerHandle | None = None  # for what is awaited from the client
         self._write_timer: asyncio.TimerHandle | None = None
         self._write_begin_s = self._write_end_s = 0.0
@@ -127,10 +128,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting, and tell whoever works on a request; uvicorn tells the newest alone."""
         self._end()
         if self._write_timer is not None:
             self._write_timer.cancel()
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -198,6 +202,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.scope["extensions"] = {LENT_BODY: {"receive": lent.receive}}
             super().on_headers_complete()
             lent.cycle = self.cycle
+        if not self.pipeline:
+            self._answered = self.cycle
         self._is_in_head = False
         self._is_in_body = True
         self._goes_further(0)
@@ -222,6 +228,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._upload is not None:
             self._upload.answered()
             self._upload = None
+        if self.pipeline:
+            self._answered = self.pipeline[-1][0]
         super().on_response_complete()
         self._unset_keepalive_if_required()  # any byte would stop it; ours goes on
         self._watch_writing()

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from uvicorn.config import LoopFactoryType
 
 from tests.support.asgi import INDEXES, application
 from tests.support.server import Running, in_process, in_thread
@@ -343,3 +345,28 @@ def test_a_request_that_is_cut_off_when_the_server_stops_is_answered_503(
         assert envelope["errors"][0]["message"] == "the server is being stopped"
         assert all(closes(each) for each in (cut_off, idle, half, silent))
     assert [each for each in caplog.records if each.exc_info] == []
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("behind", [0, 1, 5])
+def test_whoever_works_on_a_request_is_told_that_its_client_has_gone_whatever_is_behind_it(
+    behind: int, loop: LoopFactoryType
+) -> None:
+    begun, told = threading.Event(), threading.Event()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        if scope["path"] == "/waits":
+            begun.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            told.set()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with in_thread(waits, loop=loop) as running:  # type: ignore[arg-type]  # any application will do
+        with running.connect() as connection:
+            connection.sendall(head("GET", "/waits") + head("GET", "/") * behind)
+            assert begun.wait(SOON_S)
+        assert told.wait(SOON_S)
