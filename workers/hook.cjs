@@ -87,7 +87,8 @@ function here() {
 /** Miniflare 4: each binding has a connection of its own. */
 function pointedV4(worker) {
   const { vectorize, ai } = worker;
-  if (vectorize === undefined && ai === undefined) return worker;
+  // wrangler gives an empty object where a Worker has no index.
+  if (Object.keys(vectorize ?? {}).length === 0 && ai === undefined) return worker;
   const changed = { ...worker };
   if (vectorize !== undefined) {
     changed.vectorize = Object.fromEntries(

@@ -219,7 +219,9 @@ def test_workers_without_a_binding_to_point_are_told_of_once(
     server = served.running
     target = Target(server.origin, server.token, server.account)
 
-    _, unbound = told(tmp_path, target, {"kvNamespaces": {"SHELF": "1"}})
+    # wrangler dev gives the empty form of what a Worker has not.
+    without: dict[str, object] = {"vectorize": {}, "kvNamespaces": {"SHELF": "1"}}
+    _, unbound = told(tmp_path, target, without)
     _, bound = told(tmp_path, target)
 
     assert unbound.count("[vicinal]") == unbound.count(UNBOUND) == 1
