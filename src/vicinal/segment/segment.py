@@ -110,7 +110,13 @@ class Segment:
         file = self._open(name)
         file.expect("codes", "<i4", self.record.row_count)
         file.expect("order", "<u4", None)
-        file.expect("starts", "<u4", None)
+        (start_count,) = file.expect("starts", "<u4", None)  # one more than there are keys
+        if index_type is IndexType.STRING:
+            file.expect("key_offsets", "<u8", max(start_count, 1))
+            file.expect("key_bytes", "u1", None)
+        else:
+            dtype = "<f8" if index_type is IndexType.NUMBER else "?"
+            file.expect("keys", dtype, start_count - 1)
         return Column(index_type, file.arrays)
 
     def values(self, rows: Ordinals) -> Floats:
@@ -172,6 +178,8 @@ class Segment:
         codes = SignCodes.of(file.arrays)
         if 8 * codes.codes.shape[1] != len(codes.offset):
             raise Corruption(f"the codes of {file.path} are not of as many bits as their offset")
+        if codes.recipe.scored[0] < 1 or codes.recipe.scored[1] < 0:
+            raise Corruption(f"the codes of {file.path} say that searches estimate no rows")
         return codes
 
     def _open(self, name: str) -> ComponentFile:

@@ -272,8 +272,8 @@ class ComponentFile:
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
-    def expect(self, name: str, dtype: DTypeLike, *shape: int | None) -> None:
-        """Look whether an array is there in this form; a length of None may be any.
+    def expect(self, name: str, dtype: DTypeLike, *shape: int | None) -> tuple[int, ...]:
+        """Return the shape of an array that is there in this form; a length of None may be any.
 
         Its checksums say that it is what was written, not that it is what belongs here.
 
@@ -291,6 +291,7 @@ class ComponentFile:
                 f"array {name!r} of {self.path} is {entry.shape} of {np.dtype(entry.dtype)}, "
                 f"not {shape} of {np.dtype(dtype)}"
             )
+        return entry.shape
 
     def array(self, name: str) -> NDArray[Any]:
         """Return an array whose every block has been verified."""

@@ -192,6 +192,25 @@ def floats(*shape: int) -> NDArray[np.float32]:
     return np.ones(shape, np.float32)
 
 
+def strings(**changed: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a column of four rows that all have the string "red", but for some."""
+    return {
+        "codes": np.zeros(4, np.int32),
+        "order": np.arange(4, dtype=np.uint32),
+        "starts": np.array([0, 4], np.uint32),
+        "key_offsets": np.array([0, 3], np.uint64),
+        "key_bytes": np.frombuffer(b"red", np.uint8),
+        **changed,
+    }
+
+
+def test_a_component_that_is_written_again_as_it_was_is_taken(tmp_path: Path) -> None:
+    index = left_closed(tmp_path)
+    rewritten(index, "column-1", strings())
+
+    assert nearest(tmp_path) == ["v0", "v3", "v9", "v1"]
+
+
 @pytest.mark.parametrize(
     ("component", "arrays"),
     [
@@ -207,6 +226,14 @@ def floats(*shape: int) -> NDArray[np.float32]:
         ("metadata", {"offsets": np.zeros(5, np.int32), "bytes": np.zeros(0, np.uint8)}),
         ("namespaces", {"codes": np.zeros(3, np.int32)}),
         ("column-1", {"codes": np.zeros(5, np.int32)}),
+        ("column-1", strings(starts=np.zeros(0, np.uint32))),
+        ("column-1", strings(starts=np.zeros(1, np.uint32))),
+        ("column-1", strings(key_offsets=np.zeros(0, np.uint64))),
+        ("column-1", strings(key_offsets=np.zeros(2, np.float64))),
+        ("column-1", strings(key_offsets=np.zeros((1, 2), np.uint64))),
+        ("column-1", strings(key_bytes=np.zeros(3, np.float64))),
+        ("column-1", strings(keys=np.zeros(1)) | {"key_offsets": np.zeros(0, np.uint64)}),
+        ("namespaces", strings(starts=np.zeros(3, np.uint32))),
     ],
 )
 def test_a_component_that_is_whole_and_none_of_this_segment_costs_this_index(
