@@ -148,12 +148,12 @@ def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     logs.configure(settings.log_level, settings.log_format)
     files = raise_limit()
     connections = connections_max(settings.connections_max, files)
-    _log.info(
-        "At most %d connections are accepted, %s files may be open",
-        connections,
-        "any number of" if files is None else files,
-    )
     with closing(_listen(settings)) as listener, closing(create(settings)) as application:
+        _log.info(
+            "At most %d connections are accepted, %s files may be open",
+            connections,
+            "any number of" if files is None else files,
+        )
         # Without a handler of ours uvicorn would end the process by the signal it caught,
         # before anything is closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

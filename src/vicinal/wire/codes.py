@@ -92,6 +92,7 @@ ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
         errors.ForeignHost: Row(403, 40087),  # ours
         errors.ForeignOrigin: Row(403, 40088),  # ours
         errors.Unavailable: Row(503, 40097),  # ours
+        errors.ResourceExhausted: Row(503, 40089),  # ours
         errors.Overloaded: Row(429, 40041, "Too Many Requests: %s"),
         errors.GenerationFailed: Row(502, 3043, "AiError: %s"),  # the platform's status is 500
         errors.Corruption: Row(500, 40098),  # ours
