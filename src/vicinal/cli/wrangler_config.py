@@ -8,12 +8,12 @@ callers to say.
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import tomli
 
 FILE_NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
 """In wrangler's order: one of the first name anywhere above wins over one of the next name here."""
@@ -147,11 +147,9 @@ def _read(file: Path) -> object:
                 "looked for there"
             )
         text = raw.decode("utf-8-sig")
-        return tomllib.loads(text) if is_toml else read_jsonc(text)
+        return tomli.loads(text) if is_toml else read_jsonc(text)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        if isinstance(error, tomllib.TOMLDecodeError):
-            reason = f"{reason}; it is read as TOML 1.0, where a table in braces is on one line"
         raise click.ClickException(
             f"{file} cannot be read: {reason}. Its account_id says which account the project is in"
         ) from error
