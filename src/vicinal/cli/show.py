@@ -48,7 +48,9 @@ def program() -> str:
     """Return what starts this program in a shell: its path where the name alone would not do."""
     started_as = Path(sys.argv[0])
     is_named = started_as.name == "vicinal" and started_as.is_file()
-    return str(started_as) if is_named and shutil.which("vicinal") is None else "vicinal"
+    is_found = not is_named or shutil.which("vicinal") is not None
+    # In full, as a line is often copied to where a Worker's project is.
+    return "vicinal" if is_found else str(started_as.absolute())
 
 
 def note(text: str) -> None:

@@ -227,3 +227,8 @@ def test_a_line_to_copy_reaches_the_same_place(
     # What is not on the PATH has to be written out.
     monkeypatch.setenv("PATH", "")
     assert default.command("query") == f"{program} query"
+
+    # In full: it is copied to other folders.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bin/vicinal"])
+    assert default.command("query") == f"{program} query"
