@@ -25,13 +25,15 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import faiss
+import msgspec
 
 from vicinal.engine import base, records, recovery, search
 from vicinal.engine.admission import Admission, check_dimensions
@@ -46,7 +48,6 @@ from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import EMPTY, Snapshot
 from vicinal.engine.spooling import Spool
 from vicinal.errors import (
-    BadQueryVector,
     BodyTooLarge,
     Corruption,
     Error,
@@ -233,32 +234,37 @@ class OpenIndex:
     def querying(self, query: Query) -> Steps[QueryResult]:
         """See `engine.base.Engine`."""
         snapshot = self.readable()
-        if query.vector is not None and len(query.vector) != self.index.config.dimensions:
-            raise BadQueryVector(
-                f"the vector has {len(query.vector)} dimensions, index {self.index.name!r} "
-                f"has {self.index.config.dimensions}"
-            )
         # The setting is a thread's own, and this is a thread of the caller's: left alone, one
         # query takes every core, and waiting for them costs more than the search.
         faiss.omp_set_num_threads(1)
-        try:
+        with self._reading():
             return (yield from search.querying(snapshot, self.index.config, query))
-        except Corruption as error:
-            self._fail(error)
-            raise
 
     def get(self, ids: Sequence[str]) -> list[Vector]:
         """See `engine.base.Engine`."""
         snapshot = self.readable()
-        try:
+        with self._reading():
             return snapshot.get(ids)
-        except Corruption as error:
-            self._fail(error)
-            raise
 
     def list(self, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
-        return self._cursors.page(self._owner, self.readable(), count, cursor)
+        snapshot = self.readable()
+        with self._reading():
+            return self._cursors.page(self._owner, snapshot, count, cursor)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Stop the index when damage is found; name it when values are none that can be.
+
+        All checksums are right then, so it may be a mistake of ours: the index goes on."""
+        try:
+            yield
+        except Corruption as error:
+            self._fail(error)
+            raise
+        except (IndexError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            logger.exception("index %r cannot be read", self.index.name)
+            raise Corruption(f"index {self.index.name!r} cannot be read: {error}") from error
 
     def readable(self) -> Snapshot:
         """Return the newest snapshot."""

@@ -18,6 +18,7 @@ from vicinal import metadata
 from vicinal.ann.base import Proposal
 from vicinal.distance import distances, score
 from vicinal.engine.snapshot import Snapshot
+from vicinal.errors import BadQueryVector
 from vicinal.model import (
     Effort,
     Floats,
@@ -81,6 +82,10 @@ _NO_DISTANCES: Floats = np.empty(0, np.float32)
 
 def querying(snapshot: Snapshot, config: IndexConfig, query: Query) -> Steps[QueryResult]:
     """Return the nearest vectors of a snapshot (`engine.base.Engine.querying`)."""
+    if query.vector is not None and len(query.vector) != config.dimensions:
+        raise BadQueryVector(
+            f"the vector has {len(query.vector)} dimensions, the index has {config.dimensions}"
+        )
     vector = _vector(snapshot, query)
     unindexed = tuple(
         dict.fromkeys(

@@ -246,6 +246,28 @@ def test_a_component_that_is_whole_and_none_of_this_segment_costs_this_index(
         nearest(tmp_path)
 
 
+def test_values_that_no_segment_can_have_are_said_to_be_of_this_index(tmp_path: Path) -> None:
+    index = left_closed(tmp_path)
+    no_text: dict[str, NDArray[Any]] = {
+        "offsets": np.arange(5, dtype=np.uint64),
+        "bytes": np.full(4, 0xFF, np.uint8),
+        "hashes": np.zeros(4, np.uint64),
+        "rows": np.arange(4, dtype=np.uint32),
+    }
+    rewritten(index, "ids", no_text)
+    with closing(open_inline(tmp_path, EngineOptions(merges=False))) as engine:
+        create(engine, OTHER)
+        upsert(engine, Record("a", [1, 2]), address=OTHER)
+
+        for _ in range(2):
+            with pytest.raises(Corruption, match="index 'docs' cannot be read"):
+                engine.list(DOCS, 100, None)
+            with pytest.raises(Corruption, match="index 'docs' cannot be read"):
+                engine.query(DOCS, Query(top_k=9, vector=vector(0, 0)))
+
+        assert found(engine, Query(top_k=1, vector=vector(0, 0)), OTHER) == ["a"]
+
+
 def test_a_crash_before_trimming_leaves_mutations_that_are_not_applied_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
