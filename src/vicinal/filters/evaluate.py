@@ -14,6 +14,7 @@ Engines evaluate filters over columns, bitmaps or SQL; their tests compare with 
 """
 
 from collections.abc import Mapping
+from typing import assert_never
 
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 
@@ -35,11 +36,15 @@ def matches(filter_: Filter, values: Mapping[str, Scalar | None]) -> bool:
 def holds(predicate: Predicate, value: Scalar | None) -> bool:
     """Tell whether a predicate on an indexed property holds for one vector's value."""
     operator, operands = predicate.operator, predicate.operands
-    if operator in (Operator.EQ, Operator.IN):
-        return any(_same(value, operand) for operand in operands)
-    if operator in (Operator.NE, Operator.NIN):
-        return not any(_same(value, operand) for operand in operands)
-    return _in_order(value, operator, operands[0])
+    match operator:
+        case Operator.EQ | Operator.IN:
+            return any(_same(value, operand) for operand in operands)
+        case Operator.NE | Operator.NIN:
+            return not any(_same(value, operand) for operand in operands)
+        case Operator.LT | Operator.LTE | Operator.GT | Operator.GTE:
+            return _in_order(value, operator, operands[0])
+        case _:
+            assert_never(operator)
 
 
 def _same(value: Scalar | None, operand: Scalar | None) -> bool:

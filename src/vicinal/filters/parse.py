@@ -16,7 +16,7 @@ so that a long string still finds itself; operands of ranges are compared whole.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, assert_never
 
 from vicinal import metadata
 from vicinal.errors import BadFilter, EmptyFilterValue
@@ -109,23 +109,24 @@ def _operators(key: str, condition: dict[str, Any]) -> list[Operator]:
 def _operands(
     key: str, operator: Operator, operand: object, limits: Limits
 ) -> tuple[Scalar | None, ...]:
-    if operator in _LISTS:
-        if not isinstance(operand, list):
-            raise BadFilter(
-                f"filter on {metadata.shown(key)}: {operator} takes an array, "
-                f"got {metadata.kind(operand)}"
-            )
-        return tuple(_equality(key, operator, item, limits) for item in operand)
-    if operator in _LOWER or operator in _UPPER:
-        if isinstance(operand, str):
-            return (operand,)
-        if type(operand) in (int, float):
-            return (_number(key, operand),)
-        raise BadFilter(
-            f"filter on {metadata.shown(key)}: {operator} takes a string or a number, "
-            f"got {metadata.kind(operand)}"
-        )
-    return (_equality(key, operator, operand, limits),)
+    match operator:
+        case Operator.EQ | Operator.NE:
+            return (_equality(key, operator, operand, limits),)
+        case Operator.IN | Operator.NIN:
+            if isinstance(operand, list):
+                return tuple(_equality(key, operator, item, limits) for item in operand)
+            takes = "an array"
+        case Operator.LT | Operator.LTE | Operator.GT | Operator.GTE:
+            if isinstance(operand, str):
+                return (operand,)
+            if type(operand) in (int, float):
+                return (_number(key, operand),)
+            takes = "a string or a number"
+        case _:
+            assert_never(operator)
+    raise BadFilter(
+        f"filter on {metadata.shown(key)}: {operator} takes {takes}, got {metadata.kind(operand)}"
+    )
 
 
 def _equality(key: str, operator: Operator, operand: object, limits: Limits) -> Scalar | None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Self, cast, overload
+from typing import Any, Self, assert_never, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,20 +155,10 @@ class Column:
                 return self._equal_to(predicate.operands)
             case Operator.NE | Operator.NIN:
                 return self._equal_to(predicate.operands).complement(len(self.keys))
-        operand = predicate.operands[0]
-        start, stop = 0, len(self.keys)
-        if type(operand) is not _PYTHON_TYPES[self.index_type] or isinstance(operand, bool):
-            return CodeSet((), lacking=False)
-        match predicate.operator:
-            case Operator.LT:
-                stop = bisect_left(self.keys, operand)
-            case Operator.LTE:
-                stop = bisect_right(self.keys, operand)
-            case Operator.GT:
-                start = bisect_right(self.keys, operand)
-            case Operator.GTE:
-                start = bisect_left(self.keys, operand)
-        return CodeSet(((start, stop),) if start < stop else (), lacking=False)
+            case Operator.LT | Operator.LTE | Operator.GT | Operator.GTE:
+                return self._in_order(predicate.operator, predicate.operands[0])
+            case _:
+                assert_never(predicate.operator)
 
     def count(self, codes: CodeSet) -> int:
         """Return how many rows have one of these codes."""
@@ -195,6 +185,21 @@ class Column:
                 if code < len(self.keys) and self.keys[code] == operand:
                     codes.add(code)
         return CodeSet(tuple((code, code + 1) for code in sorted(codes)), None in operands)
+
+    def _in_order(self, operator: Operator, operand: Scalar | None) -> CodeSet:
+        start, stop = 0, len(self.keys)
+        if type(operand) is not _PYTHON_TYPES[self.index_type] or isinstance(operand, bool):
+            return CodeSet((), lacking=False)
+        match operator:
+            case Operator.LT:
+                stop = bisect_left(self.keys, operand)
+            case Operator.LTE:
+                stop = bisect_right(self.keys, operand)
+            case Operator.GT:
+                start = bisect_right(self.keys, operand)
+            case Operator.GTE:
+                start = bisect_left(self.keys, operand)
+        return CodeSet(((start, stop),) if start < stop else (), lacking=False)
 
 
 class GrowingColumn:
