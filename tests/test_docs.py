@@ -13,7 +13,7 @@ from vicinal.cli import docs, main
 from vicinal.settings import TABLE
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 DECISIONS = ROOT / "docs" / "decisions.md"
 
 _COMMAND = re.compile(r"(?:^|`|\$ |&& )vicinal ((?:[a-z][a-z-]*|-[-a-z]+)[^`\n]*)", re.MULTILINE)
@@ -249,3 +249,32 @@ def test_each_row_of_the_glossary_has_a_word_its_meaning_and_the_fields_words() 
     assert len(rows) > 30
     for engine in ("Lucene", "Milvus", "RocksDB", "PostgreSQL", "Qdrant"):
         assert engine in elsewhere
+
+
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+_TEST_FILE = re.compile(r"`(tests/[\w./-]+|benchmarks/[\w./]+\.py)`")
+
+
+def test_contributing_names_files_folders_and_targets_that_exist() -> None:
+    text = CONTRIBUTING.read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    files = set(_TEST_FILE.findall(text))
+    units = {f"tests/unit/{each}" for each in re.findall(r"`make unit P=([\w./]+)`", text)}
+    targets = {each for line in re.findall(r"\bmake ([a-z -]+)", text) for each in line.split()}
+
+    assert len(files) > 15
+    assert len(units) > 8
+    assert [each for each in files | units if not (ROOT / each).exists()] == []
+    assert {"unit", "lint", "types", "fuzz", "long"} <= targets
+    known = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    assert {
+        each for line in re.findall(r"`make ([a-z][a-z -]*)[`P]", text) for each in line.split()
+    } <= known
+
+
+def test_contributing_has_the_recipes() -> None:
+    recipes = re.findall(r"^### Add (.+)$", CONTRIBUTING.read_text(), re.MULTILINE)
+
+    assert recipes == [
+        "a route", "a filter operator", "a setting", "a distance metric", "an ANN index",
+    ]  # fmt: skip
