@@ -1,11 +1,15 @@
 """A setting comes from the strongest source that has it, and a bad one is named exactly."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import vicinal
+from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput
+from vicinal.server.calls import ServerConfig
 from vicinal.settings import TABLE, Settings, load
 
 
@@ -237,3 +241,30 @@ def test_what_would_let_everybody_in_or_is_never_sent_is_refused(name: str, valu
     flag, said = f"--{name.replace('_', '-')}", re.escape(repr(value))
     with pytest.raises(InvalidInput, match=f"{flag}: .* holds {said}"):
         load({name: (value,)}, {}, None)
+
+
+def test_every_setting_is_obeyed_by_something() -> None:
+    """One that is described and never read would be a promise that nothing keeps."""
+    package = Path(vicinal.__file__).parent
+    readers = [path for path in package.rglob("*.py") if path.name != "settings.py"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in readers)
+    read = set(re.findall(r"\bsettings\.([a-z_]+)\b", text))
+    read |= {"limits"} if "wire_limits" in read else set()
+    read |= {"host"} if "is_loopback" in read else set()
+
+    assert [row.name for row in TABLE if row.name not in read] == []
+
+
+# The name of a profile in one and its numbers in the other; threads that embed, that wait for it.
+OF_OTHER_MEANING = {"limits", "embedding_threads"}
+
+
+@pytest.mark.parametrize("options", [EngineOptions(), ServerConfig()])
+def test_a_setting_has_the_default_of_the_option_that_it_sets(
+    options: EngineOptions | ServerConfig,
+) -> None:
+    defaults = {row.name: row.default for row in TABLE}
+    names = {each.name for each in fields(options)} & defaults.keys() - OF_OTHER_MEANING
+
+    assert names
+    assert {name: getattr(options, name) for name in names} == {n: defaults[n] for n in names}
