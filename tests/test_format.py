@@ -83,10 +83,10 @@ def fill_index(folder: Path, opened: contextlib.ExitStack) -> None:
     for kind in IndexType:
         apply(engine, CreateMetadataIndex(MetadataIndex(kind.value, kind)))
     apply(engine, insert(0, ROWS))
-    wait_until(lambda: len(list(folder.glob("indexes/*/segments/0*"))) == 1)
+    wait_until(lambda: len(list(folder.glob("indexes/*/segments/[0-9]*[0-9]"))) == 1)
     apply(engine, Delete([f"v{n}" for n in range(10)]))
     apply(engine, insert(ROWS, ROWS))
-    wait_until(lambda: len(list(folder.glob("indexes/*/segments/0*"))) == 2)
+    wait_until(lambda: len(list(folder.glob("indexes/*/segments/[0-9]*[0-9]"))) == 2)
     wait_until(lambda: not list(folder.glob("indexes/*/payloads/*")))
     apply(engine, insert(2 * ROWS, 2_000))  # stays in the log, in a payload file
     spool = engine.spool(DOCS)
