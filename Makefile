@@ -9,8 +9,10 @@ MODEL := @hf/sentence-transformers/all-minilm-l6-v2
 STAMP := $(VENV)/.installed
 P ?= # what `make unit` runs, under tests/unit
 QUICK := -m 'not slow and not clients'
+# One more than there are cores, as tests also wait: for processes, disks and deadlines.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
 # The order of files is that of tests/conftest.py: the longest first, so that none is last.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test unit long test-clients check lint format types bench crash fuzz clean
 

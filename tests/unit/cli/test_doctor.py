@@ -107,7 +107,8 @@ def test_a_damaged_model_is_a_problem() -> None:
     assert verdict(result, f"model {MINILM}").startswith("problem")
 
 
-def test_a_port_in_use_is_a_problem() -> None:
+def test_a_port_in_use_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ANSWER_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
         result = CliRunner().invoke(main, ["doctor", "--port", str(other.getsockname()[1])])
 
