@@ -303,7 +303,8 @@ class Vectorize:
         self, request: shapes.QueryRequest, vector: object, effort: Effort | str | None
     ) -> Matches:
         asked = requests.checked_query(request, vector, self._dimensions, self._limits)
-        asked = replace(asked, effort=arguments.optional_member(Effort, effort, "effort"))
+        if effort is not None:
+            asked = replace(asked, effort=arguments.optional_member(Effort, effort, "effort"))
         result = self._engine.query(self._address, asked)
         has_metadata = asked.return_metadata is not MetadataLevel.NONE
         return Matches(

@@ -154,6 +154,8 @@ def numbers(value: object, where: str, error: type[InvalidInput]) -> object:
     Raises:
         InvalidInput: an `error`: no reader of JSON could have met it.
     """
+    if type(value) is np.ndarray and value.ndim == 1 and value.dtype.kind in "fiu":
+        return value  # what comes most often, without 20 microseconds of questions
     if value is None or isinstance(value, bool | int | float | str | Mapping):
         return value if not isinstance(value, Mapping) else {}
     if isinstance(value, list | tuple):
