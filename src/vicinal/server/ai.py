@@ -24,8 +24,8 @@ from vicinal.limits import Limits
 from vicinal.server import chat
 from vicinal.server.accounts import PAGING, page_of
 from vicinal.server.calls import Call, Reply, Route, large_body
+from vicinal.server.concurrency import off_loop, unless_disconnected
 from vicinal.server.paths import AI
-from vicinal.server.work import off_loop, unless_gone
 from vicinal.tokens import Permission
 from vicinal.wire import accounts, envelope, generation, requests, responses, shapes
 from vicinal.wire.openapi import Operation, Parameter
@@ -91,7 +91,7 @@ async def embed(call: Call, model: str, texts: Sequence[str], pooling: Pooling |
     """Embed texts off the event loop; a client that goes gives up its place in the queue."""
     embedder = call.services.embedder
     work = call.services.embedding_workers.run(lambda: embedder.embed(model, texts, pooling))
-    made = await unless_gone(call.receive, work)
+    made = await unless_disconnected(call.receive, work)
     call.services.metrics.embedded(model, len(texts), made.token_count)
     return made
 

@@ -30,9 +30,10 @@ from vicinal.limits import ACCOUNT_ID
 from vicinal.server import auth, bodies, logs, remote_proxy, remote_session, respond
 from vicinal.server.asgi import Receive, Scope, Send
 from vicinal.server.calls import Call, Exchange, Reply, Route, ServerConfig, Services, Stream
+from vicinal.server.concurrency import ClientDisconnected, CostEstimator, Workers
 from vicinal.server.generation import Generator
-from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
+from vicinal.server.offload import Client, ClientTracker, SearchOffload
 from vicinal.server.origins import Origins
 from vicinal.server.paths import query_parameters
 from vicinal.server.routes import all_routes
@@ -40,7 +41,6 @@ from vicinal.server.routing import Router
 from vicinal.server.sessions import Sessions
 from vicinal.server.turns import TurnBounds, Turns
 from vicinal.server.uploads import LENT_BODY
-from vicinal.server.work import CallerGone, Pace, Workers
 from vicinal.steps import Pool
 from vicinal.tokens import Permission, Tokens
 from vicinal.wire import codes, envelope
@@ -84,10 +84,10 @@ def build(
                     account_running_max=max(1, databases.bounds.processes_max // 2),
                 )
             ),
-            query_pace=Pace(),
-            write_pace=Pace(),
-            handover=Handover(pool),
-            company=Company(),
+            query_cost=CostEstimator(),
+            write_cost=CostEstimator(),
+            offload=SearchOffload(pool),
+            clients=ClientTracker(),
             sessions=Sessions(),
             metrics=Metrics(engine),
             generator=generator,
@@ -123,7 +123,7 @@ class App:
         assert (await receive())["type"] == "lifespan.shutdown"
         if self.services.generator is not None:
             await self.services.generator.close()
-        self.services.handover.close()
+        self.services.offload.close()
         self.services.workers.close()
         self.services.embedding_workers.close()
         self.services.databases.stop()  # or its threads would wait for the longest statement
@@ -140,7 +140,7 @@ class App:
             if reply.stream is not None:
                 await self._stream(exchange, reply, reply.stream, receive, send)
                 return
-        except CallerGone:
+        except ClientDisconnected:
             self._done(exchange, _CLIENT_CLOSED, 0)
             return
         except asyncio.CancelledError:  # by uvicorn, when `shutdown_timeout_s` is over

@@ -16,7 +16,7 @@ from typing import Any
 
 from vicinal.errors import BadBody, BadContentType, BodyTooLarge, Overloaded
 from vicinal.server.asgi import Headers, Receive
-from vicinal.server.work import CallerGone
+from vicinal.server.concurrency import ClientDisconnected
 
 _DIGITS_MAX = 100
 _SKIPPED_TIMES_MAX = 2  # of the limit: a body up to this long is read past rather than cut off
@@ -152,7 +152,7 @@ class Body:
             BodyTooLarge: it is longer than `bytes_max`.
             BadBody: it stopped arriving, or does so too slowly.
             Overloaded: too many bytes are held for other requests, and were for a while.
-            CallerGone: the client went before the end; there is nobody to answer.
+            ClientDisconnected: the client went before the end; there is nobody to answer.
         """
         if self.is_complete:
             return b""
@@ -212,7 +212,7 @@ class Body:
 
     def _next(self, event: Mapping[str, Any]) -> bytes:
         if event["type"] == "http.disconnect":
-            raise CallerGone
+            raise ClientDisconnected
         chunk: bytes = event.get("body", b"")
         if self.count + len(chunk) > self._bytes_max:
             raise BodyTooLarge(

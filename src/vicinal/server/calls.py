@@ -17,12 +17,12 @@ from vicinal.limits import Limits
 from vicinal.model import Index, IndexAddress
 from vicinal.server.asgi import Headers, Receive
 from vicinal.server.bodies import Body
+from vicinal.server.concurrency import CostEstimator, Workers
 from vicinal.server.generation import Generator
-from vicinal.server.handover import Client, Company, Handover
 from vicinal.server.metrics import Metrics
+from vicinal.server.offload import Client, ClientTracker, SearchOffload
 from vicinal.server.sessions import Sessions
 from vicinal.server.turns import Turns
-from vicinal.server.work import Pace, Workers
 from vicinal.tokens import Permission, Token, Tokens
 from vicinal.wire import envelope
 from vicinal.wire.codes import Answer, Message
@@ -72,8 +72,8 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What handlers work with. Thread-safe but for what is the loop's: paces, handover, company,
-    turns and sessions."""
+    """What handlers work with. Thread-safe, but for those of the event loop alone: cost estimators,
+    offload, clients, turns and sessions."""
 
     config: ServerConfig
     engine: Engine
@@ -84,10 +84,10 @@ class Services:
     databases: Databases
     database_workers: Workers
     database_turns: Turns
-    query_pace: Pace
-    write_pace: Pace
-    handover: Handover
-    company: Company
+    query_cost: CostEstimator
+    write_cost: CostEstimator
+    offload: SearchOffload
+    clients: ClientTracker
     sessions: Sessions
     metrics: Metrics
     generator: Generator | None

@@ -20,9 +20,9 @@ from vicinal.generation import events, openai
 from vicinal.generation.base import Piece, Request, ToolCall, ToolCallPart, Usage
 from vicinal.limits import Limits
 from vicinal.server.calls import Call, Handler, Reply, Route, Stream
+from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.generation import Exchange, Generator
 from vicinal.server.paths import AI
-from vicinal.server.work import unless_gone
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, generation
 from vicinal.wire.codes import Answer
@@ -75,7 +75,7 @@ async def generate(call: Call, name: str, read: RequestReader) -> Reply:
     if request.is_streamed:
         parts = _platform_parts(generator, path, body, there)
         return await _streamed(call, generator, parts, envelope.bare_failure)
-    content = await unless_gone(call.receive, _whole(generator, path, body, there))
+    content = await unless_disconnected(call.receive, _whole(generator, path, body, there))
     with generator.failures():
         answer = openai.read_answer(content)
     return Reply(generation.generated(answer, wants_json=request.wants_json))
@@ -101,7 +101,7 @@ async def _passed_on(call: Call, path: str) -> Reply:
     if asked.is_streamed:
         parts = _passed_parts(generator, path, body, there)
         return await _streamed(call, generator, parts, envelope.openai_failure)
-    content = await unless_gone(call.receive, _whole(generator, path, body, there))
+    content = await unless_disconnected(call.receive, _whole(generator, path, body, there))
     with generator.failures():
         openai.check(content)
     return Reply(content)
@@ -137,7 +137,7 @@ async def _streamed(
         return events.event(failure(answer))
 
     try:
-        await unless_gone(call.receive, anext(parts))
+        await unless_disconnected(call.receive, anext(parts))
     except BaseException:
         await parts.aclose()
         raise

@@ -13,9 +13,9 @@ import secrets
 from vicinal.errors import BadBody
 from vicinal.server import auth
 from vicinal.server.calls import Call, Handler, Reply, Route, worker_body
+from vicinal.server.concurrency import off_loop
 from vicinal.server.paths import ACCOUNT
 from vicinal.server.sessions import Bindings
-from vicinal.server.work import off_loop
 from vicinal.tokens import Permission
 from vicinal.wire import remote
 from vicinal.wire.openapi import Operation

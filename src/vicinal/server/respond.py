@@ -12,7 +12,7 @@ from dataclasses import replace
 from vicinal.errors import Error, Unavailable
 from vicinal.server.asgi import Receive, Send
 from vicinal.server.calls import Reply, Stream
-from vicinal.server.work import unless_gone
+from vicinal.server.concurrency import unless_disconnected
 from vicinal.wire import codes
 from vicinal.wire.codes import Answer
 from vicinal.wire.envelope import Form
@@ -74,7 +74,7 @@ async def send_stream(send: Send, receive: Receive, reply: Reply, stream: Stream
     nobody takes a part for the whole.
 
     Raises:
-        CallerGone: the client went; nothing is made any more.
+        ClientDisconnected: the client went; nothing is made any more.
         Error: what failed.
     """
     sent = 0
@@ -99,7 +99,7 @@ async def send_stream(send: Send, receive: Receive, reply: Reply, stream: Stream
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         try:
             async with asyncio.timeout(stream.whole_s):
-                await unless_gone(receive, pump())
+                await unless_disconnected(receive, pump())
         except TimeoutError:
             raise Unavailable(f"an answer took more than {stream.whole_s:g} seconds") from None
     return sent

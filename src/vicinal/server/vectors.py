@@ -32,8 +32,8 @@ from vicinal.model import Accepted, Delete, IndexAddress, Insert, Upsert, Vector
 from vicinal.server import uploads
 from vicinal.server.bodies import Body
 from vicinal.server.calls import Call, Reply, Route, json_body, large_body
+from vicinal.server.concurrency import SMALL_BODY_BYTES, Workers, run_by_cost
 from vicinal.server.paths import INDEX
-from vicinal.server.work import SMALL_BODY_BYTES, Workers, paced
 from vicinal.server.writes import acknowledge
 from vicinal.steps import Steps, done_here
 from vicinal.tokens import Permission
@@ -56,17 +56,17 @@ EXPLAIN_HEADER = b"vicinal-explain"
 
 async def query(call: Call) -> Reply:
     """Find the nearest vectors."""
-    services, address, pace = call.services, call.address, call.services.query_pace
+    services, address, estimator = call.services, call.address, call.services.query_cost
     is_long = len(call.body) > SMALL_BODY_BYTES
-    has_company = not is_long and services.company.joins(call.client)
-    if has_company and services.handover.is_possible and pace.is_cheap(address):
-        answered, seconds = await services.handover.timed(answer(call, address))
-        pace.note(address, seconds)
+    is_shared = not is_long and services.clients.has_concurrent_clients(call.client)
+    if is_shared and services.offload.is_possible and estimator.is_cheap(address):
+        answered, seconds = await services.offload.timed(answer(call, address))
+        estimator.note(address, seconds)
     elif is_long:
         answered = await services.workers.run(lambda: done_here(answer(call, address)))
     else:
-        answered = await paced(
-            pace, services.workers, address, lambda: done_here(answer(call, address))
+        answered = await run_by_cost(
+            estimator, services.workers, address, lambda: done_here(answer(call, address))
         )
     found, notices = answered
     return Reply(found, messages=notices)
@@ -125,7 +125,7 @@ async def _write(call: Call, kind: Callable[[VectorBatch], Insert | Upsert]) -> 
     elif len(call.body) > SMALL_BODY_BYTES:
         logged = await services.workers.run(read_and_log)
     else:
-        logged = await paced(services.write_pace, services.workers, address, read_and_log)
+        logged = await run_by_cost(services.write_cost, services.workers, address, read_and_log)
     return await acknowledge(call, address, logged)
 
 

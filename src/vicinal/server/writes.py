@@ -13,7 +13,7 @@ from dataclasses import replace
 from vicinal.model import Accepted, IndexAddress
 from vicinal.server.asgi import Headers
 from vicinal.server.calls import Call, Reply
-from vicinal.server.work import resolved, unless_gone
+from vicinal.server.concurrency import resolved, unless_disconnected
 from vicinal.wire import responses
 
 _WAIT = re.compile(rb"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.IGNORECASE)
@@ -28,7 +28,7 @@ async def acknowledge(call: Call, address: IndexAddress, logged: Future[Accepted
     wait_s = preferred_wait_s(call.headers, call.services.config.wait_s_max)
     if wait_s is None:
         return reply
-    is_visible = await unless_gone(call.receive, _visible(call, address, accepted, wait_s))
+    is_visible = await unless_disconnected(call.receive, _visible(call, address, accepted, wait_s))
     if not is_visible:
         return reply
     return replace(reply, headers=((b"preference-applied", b"wait=%d" % wait_s),))

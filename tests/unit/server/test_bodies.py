@@ -9,7 +9,7 @@ from vicinal.errors import BadBody, BadContentType, BodyTooLarge, Overloaded
 from vicinal.server import bodies
 from vicinal.server.asgi import Headers
 from vicinal.server.bodies import Body, Meter, must_close
-from vicinal.server.work import CallerGone
+from vicinal.server.concurrency import ClientDisconnected
 
 
 def read_all(
@@ -75,7 +75,7 @@ def test_a_body_that_says_it_is_too_long_is_refused_before_it_is_read() -> None:
 def test_a_body_that_breaks_off_is_no_body() -> None:
     meter = Meter(20)
 
-    with pytest.raises(CallerGone):
+    with pytest.raises(ClientDisconnected):
         read_all(Conversation([b"01234", b"56789"], breaks_off=True), meter=meter)
 
     meter.take(20, "all of it")

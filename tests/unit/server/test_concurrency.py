@@ -9,14 +9,14 @@ import pytest
 
 from vicinal.errors import BadBody, Overloaded
 from vicinal.model import IndexAddress
-from vicinal.server.work import (
+from vicinal.server.concurrency import (
     INLINE_S_MAX,
-    CallerGone,
-    Pace,
+    ClientDisconnected,
+    CostEstimator,
     Workers,
-    paced,
     resolved,
-    unless_gone,
+    run_by_cost,
+    unless_disconnected,
 )
 
 DOCS = IndexAddress("acme", "docs")
@@ -75,37 +75,37 @@ def test_work_given_up_before_it_began_never_begins(workers: Workers) -> None:
 
 
 def test_an_index_is_cheap_only_once_its_operations_were_seen_to_be() -> None:
-    pace = Pace()
-    assert not pace.is_cheap(DOCS)
+    estimator = CostEstimator()
+    assert not estimator.is_cheap(DOCS)
 
-    pace.note(DOCS, INLINE_S_MAX / 10)
-    assert pace.is_cheap(DOCS)
-    assert not pace.is_cheap(IndexAddress("acme", "other"))
+    estimator.note(DOCS, INLINE_S_MAX / 10)
+    assert estimator.is_cheap(DOCS)
+    assert not estimator.is_cheap(IndexAddress("acme", "other"))
 
 
 def test_one_slow_operation_is_forgiven_and_many_are_not() -> None:
-    pace = Pace()
-    pace.note(DOCS, 0.0)
+    estimator = CostEstimator()
+    estimator.note(DOCS, 0.0)
 
-    pace.note(DOCS, 3 * INLINE_S_MAX)
-    assert pace.is_cheap(DOCS)
+    estimator.note(DOCS, 3 * INLINE_S_MAX)
+    assert estimator.is_cheap(DOCS)
 
     for _ in range(10):
-        pace.note(DOCS, 3 * INLINE_S_MAX)
-    assert not pace.is_cheap(DOCS)
+        estimator.note(DOCS, 3 * INLINE_S_MAX)
+    assert not estimator.is_cheap(DOCS)
 
 
 def test_cheap_work_runs_in_the_event_loop_and_other_work_does_not(workers: Workers) -> None:
-    pace = Pace()
+    estimator = CostEstimator()
 
     async def thread() -> int:
-        return await paced(pace, workers, DOCS, threading.get_ident)
+        return await run_by_cost(estimator, workers, DOCS, threading.get_ident)
 
     assert asyncio.run(thread()) != threading.get_ident()
     assert asyncio.run(thread()) == threading.get_ident()
 
     for _ in range(50):
-        pace.note(DOCS, 1.0)
+        estimator.note(DOCS, 1.0)
     assert asyncio.run(thread()) != threading.get_ident()
 
 
@@ -130,7 +130,7 @@ def test_work_is_finished_for_a_client_that_stays() -> None:
     async def work() -> int:
         return 7
 
-    assert asyncio.run(unless_gone(stays, work())) == 7
+    assert asyncio.run(unless_disconnected(stays, work())) == 7
 
 
 def test_work_is_cancelled_when_its_client_goes() -> None:
@@ -147,8 +147,8 @@ def test_work_is_cancelled_when_its_client_goes() -> None:
                 cancelled.append(True)
                 raise
 
-        with pytest.raises(CallerGone):
-            await unless_gone(leave.wait, work())
+        with pytest.raises(ClientDisconnected):
+            await unless_disconnected(leave.wait, work())
 
     asyncio.run(main())
 
@@ -163,4 +163,4 @@ def test_an_error_of_the_work_reaches_its_caller() -> None:
         raise BadBody("no")
 
     with pytest.raises(BadBody, match="no"):
-        asyncio.run(unless_gone(stays, work()))
+        asyncio.run(unless_disconnected(stays, work()))

@@ -22,7 +22,7 @@ ALONE_S: Final = 0.02
 """Ours: a client is alone when no other has asked for so long."""
 
 
-class Company:
+class ClientTracker:
     """Tells whether several clients ask at once. Used from the event loop's thread alone.
 
     Requests that are answered in the loop never overlap, so that counting those under way
@@ -33,7 +33,7 @@ class Company:
         self._newest: Client = None
         self._newest_s = self._other_s = -ALONE_S
 
-    def joins(self, client: Client, now_s: float | None = None) -> bool:
+    def has_concurrent_clients(self, client: Client, now_s: float | None = None) -> bool:
         """Note a request, and tell whether another client has asked of late."""
         now_s = monotonic() if now_s is None else now_s
         if client is None or client != self._newest:
@@ -42,7 +42,7 @@ class Company:
         return now_s - self._other_s < ALONE_S
 
 
-class Handover:
+class SearchOffload:
     """Drives work in steps whose tasks a pool does.
 
     Args:

@@ -67,7 +67,7 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
 
 
-class Pace:
+class CostEstimator:
     """How long the operations on each index take, to tell cheap ones in advance.
 
     Used from the event loop's thread alone. An index that has not been worked on is not
@@ -89,13 +89,15 @@ class Pace:
             self._seconds.popitem(last=False)
 
 
-async def paced(pace: Pace, workers: Workers, address: IndexAddress, work: Callable[[], T]) -> T:
+async def run_by_cost(
+    estimator: CostEstimator, workers: Workers, address: IndexAddress, work: Callable[[], T]
+) -> T:
     """Run work on an index in the event loop when it is cheap, in a thread otherwise."""
-    if pace.is_cheap(address):
+    if estimator.is_cheap(address):
         result, seconds = timed(work)
     else:
         result, seconds = await workers.run(lambda: timed(work))
-    pace.note(address, seconds)
+    estimator.note(address, seconds)
     return result
 
 
@@ -118,11 +120,11 @@ async def resolved(future: Future[T]) -> T:
     return await asyncio.shield(asyncio.wrap_future(future))
 
 
-class CallerGone(Exception):
+class ClientDisconnected(Exception):
     """The client has closed the connection; nobody reads an answer."""
 
 
-async def unless_gone(receive: Callable[[], Awaitable[object]], work: Awaitable[T]) -> T:
+async def unless_disconnected(receive: Callable[[], Awaitable[object]], work: Awaitable[T]) -> T:
     """Wait for work, but give it up when the client goes.
 
     Args:
@@ -131,14 +133,14 @@ async def unless_gone(receive: Callable[[], Awaitable[object]], work: Awaitable[
         work: Cancelled when the client goes first.
 
     Raises:
-        CallerGone: it did.
+        ClientDisconnected: it did.
     """
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(receive())
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise CallerGone
+            raise ClientDisconnected
         return working.result()
     finally:
         for each in (working, gone):

@@ -22,7 +22,7 @@ from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.model import Floats, Upsert, VectorBatch
 from vicinal.server.app import App, build
 from vicinal.server.calls import ServerConfig
-from vicinal.server.handover import ALONE_S, Company, Handover
+from vicinal.server.offload import ALONE_S, ClientTracker, SearchOffload
 from vicinal.steps import Steps, Task
 from vicinal.tokens import Tokens
 
@@ -80,11 +80,11 @@ def work(tasks: list[Held]) -> Steps[str]:
     return "done"
 
 
-def watching(pool: HoldingPool) -> Handover:
-    """Return a handover that need not be told by a file descriptor."""
-    handover = Handover(pool)
-    handover._loop = asyncio.get_running_loop()  # noqa: SLF001
-    return handover
+def watching(pool: HoldingPool) -> SearchOffload:
+    """Return an offload that need not be told by a file descriptor."""
+    offload = SearchOffload(pool)
+    offload._loop = asyncio.get_running_loop()  # noqa: SLF001
+    return offload
 
 
 def test_the_loop_goes_on_while_tasks_are_done_and_does_what_the_pool_will_not_take() -> None:
@@ -121,21 +121,25 @@ def test_work_that_is_cancelled_is_given_up_and_its_tasks_are_still_done() -> No
 
 
 def test_a_client_is_alone_until_another_asks_within_a_short_time() -> None:
-    company, one, other = Company(), ("host", 1), ("host", 2)
+    clients, one, other = ClientTracker(), ("host", 1), ("host", 2)
 
-    assert not company.joins(one, 10.0)
-    assert not company.joins(one, 10.001)
-    assert company.joins(other, 10.002)
-    assert company.joins(one, 10.003)
-    assert company.joins(one, 10.004)
-    assert not company.joins(one, 10.004 + ALONE_S)
-    assert not company.joins(other, 11.0)
+    assert not clients.has_concurrent_clients(one, 10.0)
+    assert not clients.has_concurrent_clients(one, 10.001)
+    assert clients.has_concurrent_clients(other, 10.002)
+    assert clients.has_concurrent_clients(one, 10.003)
+    assert clients.has_concurrent_clients(one, 10.004)
+    assert not clients.has_concurrent_clients(one, 10.004 + ALONE_S)
+    assert not clients.has_concurrent_clients(other, 11.0)
 
 
 def test_clients_that_cannot_be_told_apart_are_not_alone_when_they_ask_often() -> None:
-    company = Company()
+    clients = ClientTracker()
 
-    assert [company.joins(None, at) for at in (1.0, 1.001, 2.0)] == [False, True, False]
+    assert [clients.has_concurrent_clients(None, at) for at in (1.0, 1.001, 2.0)] == [
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.fixture
