@@ -11,7 +11,7 @@ import vicinal
 ROOT = Path(vicinal.__file__).parent
 
 BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native",
-        "steps"}  # fmt: skip
+        "steps", "budget"}  # fmt: skip
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "distance": {"model"},
     "presets": {"model"},
     "steps": set(),
+    "budget": set(),
     "open_files": {"errors"},
     "sites": set(),
     "forms": {"sites"},

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 from unittest.mock import patch
 
+from vicinal.budget import Budget
 from vicinal.engine.base import Spool
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
-from vicinal.engine.resources import QueueBudget, Resources
+from vicinal.engine.resources import Resources
 from vicinal.model import Accepted, IndexAddress, Mutation
 
 P = ParamSpec("P")
@@ -77,7 +78,7 @@ def open_inline(folder: Path, options: EngineOptions | None = None) -> InlineEng
     executor = InlineExecutor()
 
     def start(queue_bytes_max: int) -> Resources:
-        return Resources(QueueBudget(queue_bytes_max), executor, executor, executor)
+        return Resources(Budget(queue_bytes_max), executor, executor, executor)
 
     with patch.object(Resources, "start", start):
         engine = InlineEngine.open(folder, replace(options or EngineOptions(), idle_s=1e6))

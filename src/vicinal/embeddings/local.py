@@ -12,14 +12,14 @@ the next call: the files may be there by then.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from vicinal.budget import Budget
 from vicinal.embeddings import encoder, models, pull
 from vicinal.embeddings.base import Embedding, ModelInfo, Pooling, check_texts
 from vicinal.embeddings.encoder import Encoder
@@ -55,7 +55,8 @@ class LocalEmbedder:
         self._places = places
         self._threads = threads or _cores()
         self._fetch = fetch
-        self._queue = _Queue(queue_max)
+        self._texts = Budget(queue_max)  # that wait or run
+        self._seconds_per_text = 0.01  # a moving average; set in the one thread that encodes
         self._runner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
         names = [*(model.name for model in models.KNOWN), *places.folders]
         self._slots = {name: _Slot() for name in names}
@@ -72,13 +73,17 @@ class LocalEmbedder:
         """See `base.Embedder.embed`."""
         slot = self._slot(model)
         check_texts(texts)
-        with self._queue.place_for(len(texts)):
+        if not self._texts.acquire(len(texts)):
+            raise self._overloaded(len(texts))
+        try:
             loaded = self._encoder(model, slot)
             tokens = loaded.tokenize(texts)
             values = np.empty((len(texts), loaded.dimensions), dtype=np.float32)
             used = pooling or DEFAULT_POOLING
             for batch in encoder.plan_batches([len(each) for each in tokens]):
                 values[batch] = self._run(loaded, [tokens[place] for place in batch], used)
+        finally:
+            self._texts.release(len(texts))
         return Embedding(values, used, sum(map(len, tokens)))
 
     def preload(self, model: str) -> None:
@@ -141,7 +146,8 @@ class LocalEmbedder:
         def timed() -> Floats:
             started = time.perf_counter()
             vectors = loaded.encode(batch, pooling)
-            self._queue.note((time.perf_counter() - started) / len(batch))
+            seconds = (time.perf_counter() - started) / len(batch)
+            self._seconds_per_text += 0.2 * (seconds - self._seconds_per_text)
             return vectors
 
         try:
@@ -150,35 +156,13 @@ class LocalEmbedder:
             raise Unavailable("the embedder is closed") from error
         return turn.result()
 
-
-class _Queue:
-    """Counts the texts that were let in and not let out, and knows how long one takes."""
-
-    def __init__(self, texts_max: int) -> None:
-        self._texts_max = texts_max
-        self._lock = threading.Lock()
-        self._waiting = 0
-        self._seconds_per_text = 0.01
-
-    @contextmanager
-    def place_for(self, texts: int) -> Iterator[None]:
-        with self._lock:
-            if self._waiting and self._waiting + texts > self._texts_max:
-                raise Overloaded(
-                    f"{self._waiting} texts wait to be embedded and {texts} more would be over "
-                    f"the bound of {self._texts_max}",
-                    retry_after=max(1.0, self._waiting * self._seconds_per_text),
-                )
-            self._waiting += texts
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting -= texts
-
-    def note(self, seconds_per_text: float) -> None:
-        with self._lock:
-            self._seconds_per_text += 0.2 * (seconds_per_text - self._seconds_per_text)
+    def _overloaded(self, count: int) -> Overloaded:
+        waiting = self._texts.used
+        return Overloaded(
+            f"{waiting} texts wait to be embedded and {count} more would be over "
+            f"the bound of {self._texts.bound}",
+            retry_after=max(1.0, waiting * self._seconds_per_text),
+        )
 
 
 def _cores() -> int:

@@ -127,7 +127,7 @@ class Compactor:
             self._unsealed = ResourceExhausted(
                 f"index {self._name!r} cannot be sealed: {error}", retry_after=AGAIN_S
             )
-            self._queue.give(0)  # who waits for room is told
+            self._queue.notify()  # who waits for room is told
             again = threading.Timer(AGAIN_S, self.seal, kwargs={"is_forced": True})
             again.daemon = True
             again.start()

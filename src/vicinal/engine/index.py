@@ -212,9 +212,9 @@ class OpenIndex:
             # In this order: what is applied meanwhile may count twice, but never not at all.
             vectors_at_most = self.pending_count + self.snapshot.vector_count
             self._admission.check(mutation, vectors_at_most)
-            self._resources.queue.take(payload.size)
+            self._resources.acquire(payload.size)
             if written is not None and not written.keep():
-                self._resources.queue.give(payload.size)
+                self._resources.queue.release(payload.size)
                 raise Unavailable("whoever sent this mutation has given it up")
             self._admission.declare(mutation)
             self._appended_vectors += _vector_count(mutation)
@@ -331,7 +331,7 @@ class OpenIndex:
         with self._applied:
             self._applied.notify_all()
         # Which also wakes those who wait for room in this index.
-        self._resources.queue.give(sum(each.entry.payload.size for each in self._delayed))
+        self._resources.queue.release(sum(each.entry.payload.size for each in self._delayed))
         self._delayed.clear()
         self._let_go()
         if self._failure is None and is_kept:
@@ -377,7 +377,7 @@ class OpenIndex:
         """Take mutations back that were queued and are not in the log."""
         self._is_admission_stale = True
         self._refused_vectors += sum(_vector_count(each.mutation) for each in pending)
-        self._resources.queue.give(sum(each.payload.size for each in pending))
+        self._resources.queue.release(sum(each.payload.size for each in pending))
         for each in pending:
             each.accepted.set_exception(error)
 
@@ -409,7 +409,7 @@ class OpenIndex:
                     is_full = self._is_seal_due()
         except Exception as error:
             self._stop(error)
-        self._resources.queue.give(sum(each.entry.payload.size for each in logged))
+        self._resources.queue.release(sum(each.entry.payload.size for each in logged))
         with self._applied:
             self._applied.notify_all()
         if is_full:
@@ -417,7 +417,7 @@ class OpenIndex:
 
     def _publish(self) -> None:
         self.snapshot = self._state.snapshot()
-        self._resources.queue.give(0)  # a tail that is being sealed leaves room for another
+        self._resources.queue.notify()  # a tail that is being sealed leaves room for another
 
     def _is_seal_due(self) -> bool:
         state, options = self._state, self._options
@@ -493,7 +493,7 @@ class OpenIndex:
             self._failure = error
         with self._applied:
             self._applied.notify_all()
-        self._resources.queue.give(0)  # nobody has to wait for room any more
+        self._resources.queue.notify()  # nobody has to wait for room any more
 
 
 def _vector_count(mutation: Mutation) -> int:

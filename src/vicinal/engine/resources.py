@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import faiss
 
+from vicinal.budget import Budget
 from vicinal.engine import memory
 from vicinal.errors import Overloaded
 
@@ -15,53 +16,14 @@ WRITER_THREADS = 4  # commits wait for the disk, so more than there are cores
 BACKGROUND_NICENESS = 10  # ours: a tenth of the time of a thread that answers, while there is one
 
 
-class QueueBudget:
-    """Bytes of mutations accepted but not yet applied, over all indexes. Thread-safe.
-
-    Whoever is refused for want of room, here or in an index, waits here until there may be some.
-    """
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._changed = threading.Condition()
-        self.changes = 0  # how often there has come to be room, as far as anybody knows
-
-    def take(self, size: int) -> None:
-        """Reserve bytes; one mutation larger than the bound may pass alone.
-
-        Raises:
-            Overloaded: too much is reserved already.
-        """
-        with self._changed:
-            if self._bytes and self._bytes + size > self._bytes_max:
-                raise Overloaded(
-                    f"{self._bytes} bytes of mutations are queued, {self._bytes_max} are allowed",
-                    retry_after=1.0,
-                )
-            self._bytes += size
-
-    def give(self, size: int) -> None:
-        """Return reserved bytes; 0 when an index has room now, or will never have."""
-        with self._changed:
-            self._bytes -= size
-            self.changes += 1
-            self._changed.notify_all()
-
-    def wait_for_change(self, seen: int, timeout_s: float) -> bool:
-        """Wait until `changes` is no longer what was seen; return whether it is by then."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: self.changes != seen, min(timeout_s, threading.TIMEOUT_MAX)
-            )
-
-
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Shared by all open indexes; background work gets one thread for each kind, which gives way
-    to those that answer."""
+    to those that answer. `queue` counts bytes of mutations accepted and not yet applied. A thread
+    that an index refuses for another reason waits on it, too, so all that may end such a refusal
+    notifies it."""
 
-    queue: QueueBudget
+    queue: Budget
     writers: Executor
     sealer: Executor
     merger: Executor
@@ -71,11 +33,23 @@ class Resources:
         """Start the thread pools; threads themselves start on first use."""
         memory.economise()
         return cls(
-            QueueBudget(queue_bytes_max),
+            Budget(queue_bytes_max),
             _pool("write", WRITER_THREADS, niceness=0),
             _pool("seal", 1, BACKGROUND_NICENESS),
             _pool("merge", 1, BACKGROUND_NICENESS),
         )
+
+    def acquire(self, size: int) -> None:
+        """Count `size` bytes as queued.
+
+        Raises:
+            Overloaded: that is too many.
+        """
+        if not self.queue.acquire(size):
+            raise Overloaded(
+                f"{self.queue.used} bytes of mutations are queued, {self.queue.bound} are allowed",
+                retry_after=1.0,
+            )
 
     def stop(self) -> None:
         """Wait for what runs and stop the threads."""

@@ -56,10 +56,9 @@ def test_the_bound_of_the_queue_is_passed_on(tmp_path: Path) -> None:
     built = build_embedder(models_folder=tmp_path, model_folders={BASE: TINY}, queue_max=1)
     assert isinstance(built, LocalEmbedder)
 
-    with (
-        built._queue.place_for(1),  # noqa: SLF001  # what a call under way holds
-        pytest.raises(Overloaded, match="bound of 1"),
-    ):
+    built._texts.acquire(1)  # noqa: SLF001  # what a call under way holds
+
+    with pytest.raises(Overloaded, match="bound of 1"):
         built.embed(BASE, ["a"])
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.engines import APPLIED_WITHIN_S, DOCS, Record, batch, create, upsert
+from vicinal.budget import Budget
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.maintenance import Maintenance
-from vicinal.engine.resources import QueueBudget
 from vicinal.errors import Error, IndexNotFound, Overloaded, Unavailable
 from vicinal.model import Accepted, Delete, IndexAddress, Upsert
 
@@ -59,14 +59,14 @@ class Waiters:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._begun = threading.Semaphore(0)
-        real = QueueBudget.wait_for_change
+        real = Budget.wait_for_change
 
-        def wait_for_change(budget: QueueBudget, seen: int, timeout_s: float) -> bool:
+        def wait_for_change(budget: Budget, seen: int, timeout_s: float) -> bool:
             if timeout_s > 0:
                 self._begun.release()
             return real(budget, seen, timeout_s)
 
-        monkeypatch.setattr(QueueBudget, "wait_for_change", wait_for_change)
+        monkeypatch.setattr(Budget, "wait_for_change", wait_for_change)
 
     def await_one(self) -> None:
         assert self._begun.acquire(timeout=APPLIED_WITHIN_S)
