@@ -39,7 +39,7 @@ LONGEST = (
     "crash/test_points.py",
     "crash/test_disk_full.py",
     "property/test_engine_machine.py",
-    "unit/server/test_uploads.py",
+    "unit/server/http/test_uploads.py",
     "unit/ann/test_compiled.py",
     "unit/engine/test_index.py",
     "unit/benchmarks/test_side.py",

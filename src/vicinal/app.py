@@ -35,10 +35,10 @@ from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput, Unavailable
 from vicinal.generation.base import Names
 from vicinal.open_files import connections_max, raise_limit
-from vicinal.server import logs, websocket
+from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.generation import GenerationConfig, Generator
 from vicinal.server.app import App, build
-from vicinal.server.calls import ServerConfig
-from vicinal.server.generation import GenerationConfig, Generator
+from vicinal.server.http import logs, websocket
 from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.storage import private
 from vicinal.tokens import Tokens
@@ -205,7 +205,7 @@ def origin(host: str, port: int) -> str:
 def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.Config:
     http: Any = "auto"
     if sys.platform != "win32":
-        from vicinal.server.protocol import BoundedProtocol  # needs httptools
+        from vicinal.server.http.connection import BoundedProtocol  # needs httptools
 
         http = functools.partial(BoundedProtocol, connections_max=connections)
     return uvicorn.Config(

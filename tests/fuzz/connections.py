@@ -24,9 +24,9 @@ from tests.support.sockets import head
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.limits import Limits
 from vicinal.model import Delete, IndexAddress
-from vicinal.server.calls import ServerConfig
-from vicinal.server.protocol import UPLOAD_BYTES_MIN
-from vicinal.server.uploads import PART_BYTES
+from vicinal.server.api.calls import ServerConfig
+from vicinal.server.http.connection import UPLOAD_BYTES_MIN
+from vicinal.server.http.uploads import PART_BYTES
 
 FIXED = IndexAddress(DOCS.account, "fixed")
 FIXED_COUNT = 40

@@ -28,8 +28,8 @@ from tests.support.embedder import TINY
 from tests.support.engines import DOCS, Record, create, insert
 from tests.support.model_engine import ModelEngine
 from vicinal.model import CreateMetadataIndex, IndexType, MetadataIndex
-from vicinal.server.asgi import Receive, Scope, Send
-from vicinal.server.calls import Route
+from vicinal.server.api.calls import Route
+from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.routes import API_ROUTES, BINDING_ROUTES
 
 BOUNDED = settings(

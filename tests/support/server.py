@@ -19,8 +19,8 @@ import uvicorn
 from uvicorn.config import LoopFactoryType
 
 from vicinal.server.app import App
-from vicinal.server.protocol import BoundedProtocol
-from vicinal.server.websocket import Refused
+from vicinal.server.http.connection import BoundedProtocol
+from vicinal.server.http.websocket import Refused
 
 READY_WITHIN_S = 180.0
 STOPPED_WITHIN_S = 120.0

@@ -9,7 +9,7 @@ import pytest
 import vicinal
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput
-from vicinal.server.calls import ServerConfig
+from vicinal.server.api.calls import ServerConfig
 from vicinal.settings import TABLE, Settings, load
 
 

@@ -32,8 +32,8 @@ from tests.support.embedder import TinyEmbedder
 from vicinal.d1 import Databases
 from vicinal.engine.base import Engine
 from vicinal.limits import PROFILES, Limits
+from vicinal.server.api.calls import ServerConfig
 from vicinal.server.app import App, build
-from vicinal.server.calls import ServerConfig
 from vicinal.tokens import Permission, Tokens
 
 FOLDER = Path(__file__).parent / "golden"

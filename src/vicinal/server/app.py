@@ -27,20 +27,24 @@ from vicinal.errors import (
     Unavailable,
 )
 from vicinal.limits import ACCOUNT_ID
-from vicinal.server import auth, bodies, logs, remote_proxy, remote_session, respond
-from vicinal.server.asgi import Receive, Scope, Send
-from vicinal.server.calls import Call, Exchange, Reply, Route, ServerConfig, Services, Stream
+from vicinal.server.api import auth
+from vicinal.server.api.calls import Call, Route, ServerConfig, Services
+from vicinal.server.api.generation import Generator
+from vicinal.server.api.metrics import Metrics
+from vicinal.server.api.paths import query_parameters
+from vicinal.server.api.routing import Router
+from vicinal.server.api.turns import TurnBounds, Turns
 from vicinal.server.concurrency import ClientDisconnected, CostEstimator, Workers
-from vicinal.server.generation import Generator
-from vicinal.server.metrics import Metrics
+from vicinal.server.http import bodies, logs, respond
+from vicinal.server.http.asgi import Receive, Scope, Send
+from vicinal.server.http.logs import Exchange
+from vicinal.server.http.origins import Origins
+from vicinal.server.http.response import Reply, Stream
+from vicinal.server.http.uploads import LENT_BODY
 from vicinal.server.offload import Client, ClientTracker, SearchOffload
-from vicinal.server.origins import Origins
-from vicinal.server.paths import query_parameters
 from vicinal.server.routes import all_routes
-from vicinal.server.routing import Router
-from vicinal.server.sessions import Sessions
-from vicinal.server.turns import TurnBounds, Turns
-from vicinal.server.uploads import LENT_BODY
+from vicinal.server.workers import remote_proxy, remote_session
+from vicinal.server.workers.sessions import Sessions
 from vicinal.steps import Pool
 from vicinal.tokens import Permission, Tokens
 from vicinal.wire import codes, envelope
@@ -173,7 +177,7 @@ class App:
 
     def _done(self, exchange: Exchange, status: int, bytes_out: int) -> None:
         seconds = perf_counter() - exchange.start_s
-        self.services.metrics.answered(exchange.operation, status, seconds)
+        self.services.metrics.answered(exchange.operation_id, status, seconds)
         logs.access(exchange, status, bytes_out, seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
@@ -221,7 +225,7 @@ class App:
         route = place.routes.get("GET" if exchange.method == "HEAD" else exchange.method)
         parameters = place.parameters
         if route is not None:
-            exchange.route, exchange.form = route, route.form
+            exchange.operation, exchange.form = route.operation, route.form
             if route.addressed is not None:
                 parameters = route.addressed(exchange.headers, self.services.config)
         if not ACCOUNT_ID.fullmatch(parameters.get("account_id", "none")):

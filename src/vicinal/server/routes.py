@@ -4,20 +4,9 @@ Routing, permissions, body limits and the OpenAPI document come from it, and the
 documentation read it.
 """
 
-from vicinal.server import (
-    accounts,
-    ai,
-    ai_proxy,
-    binding,
-    chat,
-    d1,
-    indexes,
-    metadata_indexes,
-    ops,
-    remote_session,
-    vectors,
-)
-from vicinal.server.calls import Route
+from vicinal.server.api import accounts, ai, chat, d1, indexes, metadata_indexes, ops, vectors
+from vicinal.server.api.calls import Route
+from vicinal.server.workers import ai_proxy, binding, remote_session
 
 API_ROUTES: tuple[Route, ...] = (
     *indexes.ROUTES,

@@ -18,8 +18,8 @@ from vicinal.engine.base import Spool
 from vicinal.errors import Corruption, Error, Overloaded, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import Accepted, Index, IndexAddress, Mutation, Seqno
+from vicinal.server.api.calls import ServerConfig
 from vicinal.server.app import App
-from vicinal.server.calls import ServerConfig
 from vicinal.server.routes import API_ROUTES
 
 VECTOR = b'{"id":"a","values":[1,0]}'

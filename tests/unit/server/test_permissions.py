@@ -1,7 +1,7 @@
 """Who is let in where: every route, by every way to it, with every kind of token.
 
-What is expected follows from the route table and the rules of `vicinal.server.auth` and
-`vicinal.server.origins`, written down once more in `expected`.
+What is expected follows from the route table and the rules of `vicinal.server.api.auth` and
+`vicinal.server.http.origins`, written down once more in `expected`.
 """
 
 from collections import defaultdict
@@ -16,10 +16,10 @@ from tests.support.asgi import application, call
 from tests.support.embedder import TINY
 from tests.support.engines import DOCS, create
 from tests.support.model_engine import ModelEngine
+from vicinal.server.api.calls import Route, ServerConfig
 from vicinal.server.app import App
-from vicinal.server.calls import Route, ServerConfig
 from vicinal.server.routes import API_ROUTES, BINDING_ROUTES, all_routes
-from vicinal.server.sessions import Bindings
+from vicinal.server.workers.sessions import Bindings
 from vicinal.tokens import Permission, Tokens
 from vicinal.wire import codes, envelope
 

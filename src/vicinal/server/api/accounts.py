@@ -1,0 +1,133 @@
+"""What tools ask before they begin: which accounts there are and who is calling.
+
+There is one account to show: the token's own, or the configured one for a token that is
+good for all. Every other well-formed account id works too, it is just not listed.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+from vicinal.errors import BadParameter, InvalidToken, UnknownUser
+from vicinal.server.api.calls import Call, Route
+from vicinal.server.api.paths import API
+from vicinal.server.http.response import Reply
+from vicinal.tokens import Permission
+from vicinal.wire import accounts
+from vicinal.wire.openapi import Operation, Parameter
+
+T = TypeVar("T")
+
+_NUMBER = re.compile(r"[0-9]{1,10}")
+
+PER_PAGE = 50
+PER_PAGE_MAX = 1_000
+
+PAGING = (
+    Parameter("page", int, "Which page, from 1."),
+    Parameter("per_page", int, f"How many a page has, {PER_PAGE} if not said."),
+)
+
+
+def page_of(call: Call, items: Sequence[T]) -> Sequence[T]:
+    """Return the page that is asked for; pages after the last are empty.
+
+    The SDKs go on asking for the next page until one is empty.
+
+    Raises:
+        BadParameter: ``page`` or ``per_page`` is not an integer in its range.
+    """
+    page = _integer(call, "page", 1, 1_000_000)
+    per_page = _integer(call, "per_page", PER_PAGE, PER_PAGE_MAX)
+    return items[(page - 1) * per_page : page * per_page]
+
+
+def _integer(call: Call, name: str, default: int, most: int) -> int:
+    text = call.query.get(name, "")
+    if not text:
+        return default
+    if _NUMBER.fullmatch(text) is None or not 1 <= int(text) <= most:
+        raise BadParameter(f"{name} is {text[:40]!r}, not an integer from 1 to {most}")
+    return int(text)
+
+
+async def list_accounts(call: Call) -> Reply:
+    """Return the accounts that the token is for."""
+    return Reply(accounts.accounts(page_of(call, _accounts(call))))
+
+
+async def list_memberships(call: Call) -> Reply:
+    """Return the caller's membership in each of them."""
+    return Reply(accounts.memberships(page_of(call, _accounts(call))))
+
+
+async def user(call: Call) -> Reply:
+    """Return who is calling."""
+    return Reply(accounts.user(call.services.config.account))
+
+
+async def verify_token(call: Call) -> Reply:
+    """Say that the token is good: with a bad one, nothing gets here."""
+    token_id = call.token.id if call.token is not None else "any"
+    return Reply(accounts.verification(token_id))
+
+
+def _accounts(call: Call) -> Sequence[str]:
+    own = call.token.account if call.token is not None else None
+    return (own or call.services.config.account,)
+
+
+ROUTES = (
+    Route(
+        Operation(
+            method="GET",
+            path=f"{API}/accounts",
+            operation_id="list_accounts",
+            summary="List the accounts a token is for",
+            response=list[accounts.Account],
+            errors=(BadParameter,),
+            parameters=PAGING,
+        ),
+        list_accounts,
+        Permission.READ,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{API}/memberships",
+            operation_id="list_memberships",
+            summary="List the caller's membership in each of them",
+            response=list[accounts.Membership],
+            errors=(BadParameter,),
+            parameters=PAGING,
+        ),
+        list_memberships,
+        Permission.READ,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{API}/user",
+            operation_id="user",
+            summary="Tell who is calling",
+            response=accounts.User,
+            errors=(UnknownUser,),
+        ),
+        user,
+        Permission.READ,
+        unknown_token=UnknownUser,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{API}/user/tokens/verify",
+            operation_id="verify_token",
+            summary="Tell whether a token is good",
+            response=accounts.Verification,
+            errors=(InvalidToken,),
+        ),
+        verify_token,
+        Permission.READ,
+        unknown_token=InvalidToken,
+    ),
+)

@@ -1,0 +1,79 @@
+"""Who is calling, and may they.
+
+A token travels as ``Authorization: Bearer TOKEN`` or as ``X-Auth-Key`` beside
+``X-Auth-Email``; which e-mail address is not looked at. As long as no token has been made
+and none is required, requests without one are let in, and so is any token; a header that
+holds no token is refused all the same, as its sender meant something else.
+"""
+
+from vicinal.errors import Forbidden, Unauthenticated
+from vicinal.server.api.calls import ServerConfig
+from vicinal.server.http.asgi import Headers
+from vicinal.tokens import Permission, Token, Tokens
+
+HEADERS = (b"authorization", b"x-auth-key", b"x-auth-email")
+"""All that a token travels in."""
+
+_WAYS_IN = "send 'Authorization: Bearer TOKEN', or 'X-Auth-Email' and 'X-Auth-Key'"
+
+
+def secret_in(headers: Headers) -> str | None:
+    """Return the token that a request carries, or None when it has no such header.
+
+    Raises:
+        Unauthenticated: there is a header, but no token in it.
+    """
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        scheme, _, secret = authorization.strip().partition(b" ")
+        if scheme.lower() != b"bearer" or not secret.strip():
+            raise Unauthenticated(f"the Authorization header holds no bearer token; {_WAYS_IN}")
+        return secret.strip().decode("latin-1")
+    key, email = headers.get(b"x-auth-key"), headers.get(b"x-auth-email")
+    if key is None and email is None:
+        return None
+    if not key or not email:
+        missing = "X-Auth-Email" if key else "X-Auth-Key"
+        raise Unauthenticated(f"the {missing} header is missing; {_WAYS_IN}")
+    return key.decode("latin-1")
+
+
+def needs_token(tokens: Tokens, config: ServerConfig) -> bool:
+    """Tell whether requests need a token."""
+    return config.require_token or tokens.are_needed()
+
+
+def authorize(
+    headers: Headers,
+    account: str,
+    permission: Permission,
+    tokens: Tokens,
+    config: ServerConfig,
+    unknown: type[Unauthenticated] = Unauthenticated,
+) -> Token | None:
+    """Let a request in, or raise.
+
+    Args:
+        account: The account of the path, ``""`` when it has none.
+        unknown: What is raised for a token that is not known.
+
+    Returns:
+        The token, None when none is needed.
+
+    Raises:
+        Unauthenticated: a token is needed, and there is none or it is not known.
+        Forbidden: the token lacks the permission, or is for another account.
+    """
+    secret = secret_in(headers)
+    token, is_needed = tokens.look(secret)
+    if token is None:
+        if not config.require_token and not is_needed:
+            return None
+        if secret is None:
+            raise Unauthenticated(f"no token was sent; {_WAYS_IN}")
+        raise unknown(f"the token is not known; {_WAYS_IN}")
+    if account and not token.reaches(account):
+        raise Forbidden(f"token {token.name!r} is not for account {account!r}")
+    if not token.allows(permission):
+        raise Forbidden(f"token {token.name!r} allows {token.permission}, not {permission}")
+    return token

@@ -1,0 +1,265 @@
+"""Text generation: what the platform's clients ask goes on to a service, and its answer back.
+
+OpenAI's own operations are passed on as they are, but for the model's name. A stream begins
+only when the service's has, so that what it refuses is refused with a status.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import TypeVar
+
+from vicinal.errors import (
+    BadGenerationBody,
+    BadGenerationInput,
+    BodyTooLarge,
+    GenerationFailed,
+    ModelNotFound,
+    Overloaded,
+)
+from vicinal.generation import events, openai
+from vicinal.generation.base import Piece, Request, ToolCall, ToolCallPart, Usage
+from vicinal.limits import Limits
+from vicinal.server.api.calls import Call, Handler, Route
+from vicinal.server.api.generation import Exchange, Generator
+from vicinal.server.api.paths import AI
+from vicinal.server.concurrency import unless_disconnected
+from vicinal.server.http.response import Reply, Stream
+from vicinal.tokens import Permission
+from vicinal.wire import envelope, generation
+from vicinal.wire.codes import Answer
+from vicinal.wire.openapi import Operation
+
+T = TypeVar("T")
+
+RequestReader = Callable[[bytes | bytearray], Request]
+
+_NAME_CHARS_MAX = 100  # of a name in a message
+_INLINE_BYTES_MAX = 64 * 1024  # ours: a longer body is read in a thread
+_EVENTS = b"text/event-stream"
+_HEADERS = ((b"cache-control", b"no-cache"),)
+
+
+def not_found(call: Call, name: str) -> ModelNotFound:
+    """Return the error of a model that is neither run here nor passed on."""
+    generator = call.services.generator
+    if generator is None:
+        elsewhere = "other models can be passed on to a service, see the setting generation_url"
+    else:
+        listed = ", ".join(generator.config.names.listed())
+        elsewhere = f"text generation is passed on for {listed}"
+    return ModelNotFound(
+        f"no model is named {name[:_NAME_CHARS_MAX]!r} here: Vicinal runs text embeddings, with "
+        f"{', '.join(call.services.embedder.names())}; {elsewhere}"
+    )
+
+
+def asked_of(call: Call, name: str) -> tuple[Generator, str]:
+    """Return who generates with a model, and what it is called there.
+
+    Raises:
+        ModelNotFound: nobody does.
+    """
+    generator = call.services.generator
+    there = None if generator is None else generator.config.names.at_service(name)
+    if generator is None or there is None:
+        raise not_found(call, name)
+    return generator, there
+
+
+async def generate(call: Call, name: str, read: RequestReader) -> Reply:
+    """Generate text with a model, in the platform's form."""
+    generator, there = asked_of(call, name)
+    _check_length(call)
+    request = await _read(call, lambda: read(call.body))
+    body = await _read(call, lambda: openai.body(request, there))
+    path = openai.path(request)
+    if request.is_streamed:
+        parts = _platform_parts(generator, path, body, there)
+        return await _streamed(call, generator, parts, envelope.bare_failure)
+    content = await unless_disconnected(call.receive, _whole(generator, path, body, there))
+    with generator.failures():
+        answer = openai.read_answer(content)
+    return Reply(generation.generated(answer, wants_json=request.wants_json))
+
+
+async def chat_completions(call: Call) -> Reply:
+    """Pass a conversation on."""
+    return await _passed_on(call, openai.CHAT)
+
+
+async def completions(call: Call) -> Reply:
+    """Pass on a text to be continued."""
+    return await _passed_on(call, openai.TEXT)
+
+
+async def _passed_on(call: Call, path: str) -> Reply:
+    _check_length(call)
+    asked = await _read(call, lambda: generation.openai_request(call.body))
+    if asked.model in call.services.embedder.names():
+        raise BadGenerationInput(f"{asked.model} makes embeddings, no text")
+    generator, there = asked_of(call, asked.model)
+    body = await _read(call, lambda: generation.renamed(call.body, there))
+    if asked.is_streamed:
+        parts = _passed_parts(generator, path, body, there)
+        return await _streamed(call, generator, parts, envelope.openai_failure)
+    content = await unless_disconnected(call.receive, _whole(generator, path, body, there))
+    with generator.failures():
+        openai.check(content)
+    return Reply(content)
+
+
+def _check_length(call: Call) -> None:
+    bytes_max = call.services.limits.generation_body_bytes_max
+    if len(call.body) > bytes_max:
+        raise BodyTooLarge(f"the body has {len(call.body)} bytes, the limit is {bytes_max}")
+
+
+async def _read(call: Call, work: Callable[[], T]) -> T:
+    """Read or write a body, off the event loop when it is long."""
+    if len(call.body) <= _INLINE_BYTES_MAX:
+        return work()
+    return await call.services.workers.run(work)
+
+
+async def _whole(generator: Generator, path: str, body: bytes, there: str) -> bytes:
+    async with generator.in_time(), generator.asked(path, body, there) as exchange:
+        return await exchange.content()
+
+
+async def _streamed(
+    call: Call,
+    generator: Generator,
+    parts: AsyncGenerator[bytes, None],
+    failure: Callable[[Answer], bytes],
+) -> Reply:
+    """Reply with events once the service has begun to send its own."""
+
+    def failed(answer: Answer) -> bytes:
+        return events.event(failure(answer))
+
+    try:
+        await unless_disconnected(call.receive, anext(parts))
+    except BaseException:
+        await parts.aclose()
+        raise
+    stream = Stream(parts, generator.config.whole_s, failed)
+    return Reply(b"", headers=_HEADERS, content_type=_EVENTS, stream=stream)
+
+
+async def _platform_parts(
+    generator: Generator, path: str, body: bytes, there: str
+) -> AsyncGenerator[bytes, None]:
+    """Yield events in the platform's form, after nothing once the service has begun."""
+    written = _Written()
+    async with generator.asked(path, body, there) as exchange:
+        yield b""
+        async with aclosing(_together(generator, exchange)) as all_events:
+            async for together in all_events:
+                if part := b"".join(written.event(piece) for _, piece in together):
+                    yield part
+    tool_calls = written.tool_calls()
+    if tool_calls or written.usage is not None:
+        yield events.event(generation.last_piece(tool_calls, written.usage))
+    yield events.event(events.END)
+
+
+async def _passed_parts(
+    generator: Generator, path: str, body: bytes, there: str
+) -> AsyncGenerator[bytes, None]:
+    """Yield events as the service sends them, after nothing once it has begun."""
+    async with generator.asked(path, body, there) as exchange:
+        yield b""
+        async with aclosing(_together(generator, exchange)) as all_events:
+            async for together in all_events:
+                if together:
+                    yield b"".join(events.event(data) for data, _ in together)
+    yield events.event(events.END)
+
+
+async def _together(
+    generator: Generator, exchange: Exchange
+) -> AsyncGenerator[list[tuple[bytes, Piece]], None]:
+    """Yield the data of events and what it says, up to the one that ends the stream.
+
+    Raises:
+        GenerationFailed: an event says nothing, or the stream ends before the model has stopped.
+    """
+    has_stopped = False
+    async with aclosing(exchange.events()) as all_events:
+        async for together in all_events:
+            is_end = events.END in together
+            before = together[: together.index(events.END)] if is_end else together
+            with generator.failures():
+                read = [(data, openai.read_piece(data)) for data in before]
+            has_stopped |= any(piece.is_last for _, piece in read)
+            yield read
+            if is_end:
+                return
+    if not has_stopped:
+        raise GenerationFailed("the service ends its stream before the text has ended")
+
+
+class _Written:
+    """What has come of an answer; texts are written on at once, calls when they are whole."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self._calls: dict[int, list[ToolCallPart]] = {}
+
+    def event(self, piece: Piece) -> bytes:
+        """Return what a piece is in the platform's form: one event, or nothing yet."""
+        self.usage = piece.usage or self.usage
+        for part in piece.tool_calls:
+            self._calls.setdefault(part.index, []).append(part)
+        return events.event(generation.piece(piece.text)) if piece.text else b""
+
+    def tool_calls(self) -> list[ToolCall]:
+        return [
+            ToolCall(
+                "".join(part.id for part in parts) or f"call_{index}",
+                "".join(part.name for part in parts),
+                "".join(part.arguments for part in parts),
+            )
+            for index, parts in sorted(self._calls.items())
+        ]
+
+
+def generation_body(limits: Limits) -> int:
+    """The limit of bodies that ask for text."""
+    return limits.generation_body_bytes_max
+
+
+def _route(name: str, path: str, summary: str, handler: Handler) -> Route:
+    operation = Operation(
+        method="POST",
+        path=f"{AI}/v1{path}",
+        operation_id=name,
+        summary=summary,
+        request=generation.OpenAIGenerationRequest,
+        errors=(
+            BadGenerationBody,
+            BadGenerationInput,
+            ModelNotFound,
+            BodyTooLarge,
+            Overloaded,
+            GenerationFailed,
+        ),
+        is_enveloped=False,
+    )
+    return Route(operation, handler, Permission.READ, generation_body, form=envelope.OPENAI)
+
+
+ROUTES = (
+    _route(
+        "openai_chat_completions",
+        openai.CHAT,
+        "Generate text, in OpenAI's form, by another service",
+        chat_completions,
+    ),
+    _route(
+        "openai_completions",
+        openai.TEXT,
+        "Continue a text, in OpenAI's form, by another service",
+        completions,
+    ),
+)

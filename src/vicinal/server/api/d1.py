@@ -1,0 +1,137 @@
+"""SQL databases beside the indexes: what libraries keep the texts of their vectors in.
+
+No route makes one: the first statement does. Reading about one that is not there is an error.
+"""
+
+from collections.abc import Callable, Sequence
+
+from vicinal.d1.bounds import CALL_BYTES_MAX
+from vicinal.errors import (
+    BadBody,
+    BadParameter,
+    BadStatement,
+    DatabaseNotFound,
+    LimitExceeded,
+    Overloaded,
+    Unavailable,
+)
+from vicinal.limits import Limits
+from vicinal.model import SqlResult
+from vicinal.server.api.accounts import PAGING, page_of
+from vicinal.server.api.calls import Call, Route, large_body
+from vicinal.server.api.paths import ACCOUNT
+from vicinal.server.http.response import Reply
+from vicinal.tokens import Permission
+from vicinal.wire import d1
+from vicinal.wire.openapi import Operation, Parameter
+
+DATABASES = f"{ACCOUNT}/d1/database"
+DATABASE = f"{DATABASES}/{{database_id}}"
+
+
+async def raw(call: Call) -> Reply:
+    """Run statements; rows come as arrays."""
+    return await _run(call, d1.raw, names_each_row=False)
+
+
+async def query(call: Call) -> Reply:
+    """Run statements; rows come as objects."""
+    return await _run(call, d1.objects, names_each_row=True)
+
+
+async def list_databases(call: Call) -> Reply:
+    """Return the databases of the account, or those whose name has a text in it."""
+    databases, account, part = call.services.databases, call.account, call.query.get("name", "")
+
+    def work() -> bytes:
+        page = page_of(call, [each for each in databases.ids(account) if part in each])
+        return d1.databases([databases.find(account, each) for each in page])
+
+    return Reply(await call.services.workers.run(work))
+
+
+async def info(call: Call) -> Reply:
+    """Return what is known of a database."""
+    services, account, database = call.services, call.account, call.parameters["database_id"]
+    return Reply(
+        await services.workers.run(lambda: d1.database(services.databases.find(account, database)))
+    )
+
+
+async def _run(
+    call: Call, write: Callable[[Sequence[SqlResult]], bytes], *, names_each_row: bool
+) -> Reply:
+    services, account, database = call.services, call.account, call.parameters["database_id"]
+
+    def work() -> bytes:
+        statements = d1.statements(call.body)
+        results = services.databases.run(
+            account, database, statements, names_each_row=names_each_row
+        )
+        return write(results)
+
+    async with services.database_turns.turn(account, database):
+        return Reply(await services.database_workers.run(work))
+
+
+def _body(limits: Limits) -> int:
+    return min(large_body(limits), CALL_BYTES_MAX)
+
+
+_ERRORS = (BadBody, BadStatement, DatabaseNotFound, LimitExceeded, Overloaded, Unavailable)
+
+ROUTES = (
+    Route(
+        Operation(
+            method="GET",
+            path=DATABASES,
+            operation_id="d1_list",
+            summary="List the SQL databases of the account",
+            response=list[d1.Database],
+            errors=(BadParameter,),
+            parameters=(Parameter("name", str, "Only those whose name has this in it."), *PAGING),
+        ),
+        list_databases,
+        Permission.READ,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=DATABASE,
+            operation_id="d1_info",
+            summary="Tell what is known of an SQL database",
+            response=d1.Database,
+            errors=(DatabaseNotFound,),
+        ),
+        info,
+        Permission.READ,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{DATABASE}/raw",
+            operation_id="d1_raw",
+            summary="Run SQL statements as one transaction; rows as arrays",
+            request=d1.StatementsRequest,
+            response=list[d1.RawResult],
+            errors=_ERRORS,
+        ),
+        raw,
+        Permission.WRITE,
+        _body,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{DATABASE}/query",
+            operation_id="d1_query",
+            summary="Run SQL statements as one transaction; rows as objects",
+            request=d1.StatementsRequest,
+            response=list[d1.ObjectsResult],
+            errors=_ERRORS,
+        ),
+        query,
+        Permission.WRITE,
+        _body,
+    ),
+)

@@ -1,0 +1,112 @@
+"""The operations on whole indexes."""
+
+from vicinal.errors import BadBody, BadIndexConfig, IndexExists, IndexNotFound, LimitExceeded
+from vicinal.model import Index, IndexAddress
+from vicinal.server.api.calls import Call, Route, json_body
+from vicinal.server.api.paths import INDEX, INDEXES
+from vicinal.server.http.response import Reply
+from vicinal.tokens import Permission
+from vicinal.wire import envelope, requests, responses, shapes
+from vicinal.wire.openapi import Operation
+
+
+async def list_indexes(call: Call) -> Reply:
+    """Return the indexes of an account."""
+    engine, account = call.services.engine, call.account
+    found = await call.services.workers.run(lambda: engine.list_indexes(account))
+    return Reply(responses.indexes(found))
+
+
+async def create_index(call: Call) -> Reply:
+    """Create an empty index."""
+    services, account = call.services, call.account
+
+    def create() -> Index:
+        asked = requests.create_index(call.body, services.limits)
+        address = IndexAddress(account, asked.name)
+        return services.engine.create_index(address, asked.config, asked.description)
+
+    return Reply(responses.index(await services.workers.run(create)))
+
+
+async def get_index(call: Call) -> Reply:
+    """Return what was fixed when an index was created."""
+    return Reply(responses.index(call.found))
+
+
+async def drop_index(call: Call) -> Reply:
+    """Remove an index and all it holds."""
+    engine, address = call.services.engine, call.address
+    await call.services.workers.run(lambda: engine.drop_index(address))
+    return Reply(envelope.NULL)
+
+
+async def info(call: Call) -> Reply:
+    """Return how far an index has come."""
+    engine, address = call.services.engine, call.address
+    status = await call.services.workers.run(lambda: engine.status(address))
+    return Reply(responses.status(status))
+
+
+ROUTES = (
+    Route(
+        Operation(
+            method="GET",
+            path=INDEXES,
+            operation_id="list_indexes",
+            summary="List the indexes of an account, oldest first",
+            response=list[shapes.Index],
+        ),
+        list_indexes,
+        Permission.READ,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=INDEXES,
+            operation_id="create_index",
+            summary="Create an index from dimensions and metric, or from a preset",
+            request=shapes.CreateIndexRequest,
+            response=shapes.Index,
+            errors=(BadBody, BadIndexConfig, IndexExists, LimitExceeded),
+        ),
+        create_index,
+        Permission.WRITE,
+        json_body,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=INDEX,
+            operation_id="get_index",
+            summary="Return an index",
+            response=shapes.Index,
+            errors=(IndexNotFound,),
+        ),
+        get_index,
+        Permission.READ,
+    ),
+    Route(
+        Operation(
+            method="DELETE",
+            path=INDEX,
+            operation_id="delete_index",
+            summary="Remove an index and all it holds; its name is free at once",
+            errors=(IndexNotFound,),
+        ),
+        drop_index,
+        Permission.WRITE,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{INDEX}/info",
+            operation_id="info",
+            summary="Count an index's vectors and name the last mutation that queries see",
+            response=shapes.IndexInfo,
+            errors=(IndexNotFound,),
+        ),
+        info,
+        Permission.READ,
+    ),
+)

@@ -1,0 +1,81 @@
+"""What operators ask: is it alive, is it ready, how is it doing, what does it answer."""
+
+from collections.abc import Sequence
+from functools import cache
+
+from vicinal.errors import Forbidden
+from vicinal.server.api import metrics
+from vicinal.server.api.calls import Call, Handler, Route
+from vicinal.server.http.response import Reply
+from vicinal.tokens import Permission
+from vicinal.wire import envelope, openapi
+from vicinal.wire.openapi import Operation
+
+_OK = b'{"status":"ok"}'
+
+
+async def healthz(call: Call) -> Reply:
+    """Say that the event loop turns."""
+    return Reply(_OK)
+
+
+async def readyz(call: Call) -> Reply:
+    """Say that the engine answers: its catalog is open and a thread is free to ask it."""
+    engine, account = call.services.engine, call.services.config.account
+    await call.services.workers.run(lambda: engine.list_indexes(account))
+    return Reply(_OK)
+
+
+async def show_metrics(call: Call) -> Reply:
+    """Return counts in Prometheus' text format; they name the indexes of every account."""
+    if call.token is not None and call.token.account is not None:
+        raise Forbidden(
+            f"token {call.token.name!r} is for account {call.token.account!r}, metrics are of all"
+        )
+    text = await call.services.workers.run(call.services.metrics.text)
+    return Reply(text, content_type=metrics.CONTENT_TYPE)
+
+
+def described(operations: Sequence[Operation], version: str) -> Handler:
+    """Return the handler that answers with the OpenAPI document of these operations."""
+
+    @cache
+    def document() -> bytes:
+        return openapi.document(operations, title="Vicinal", version=version, server_url="/")
+
+    async def openapi_json(call: Call) -> Reply:
+        return Reply(await call.services.workers.run(document))
+
+    return openapi_json
+
+
+def routes(operations: Sequence[Operation], version: str) -> tuple[Route, ...]:
+    """Return the routes of operators, the last of which describes `operations`."""
+    return (
+        Route(
+            _operation("/healthz", "Tell that the process lives"),
+            healthz,
+            None,
+            form=envelope.PLAIN,
+        ),
+        Route(
+            _operation("/readyz", "Tell that the engine answers"), readyz, None, form=envelope.PLAIN
+        ),
+        Route(
+            _operation("/metrics", "Count requests, indexes and embeddings, for Prometheus"),
+            show_metrics,
+            Permission.READ,
+            form=envelope.PLAIN,
+        ),
+        Route(
+            _operation("/openapi.json", "Describe the operations"),
+            described(operations, version),
+            None,
+            form=envelope.PLAIN,
+        ),
+    )
+
+
+def _operation(path: str, summary: str) -> Operation:
+    name = path.strip("/").partition(".")[0]
+    return Operation("GET", path, name, summary, is_enveloped=False)

@@ -1,0 +1,309 @@
+"""The operations on vectors: the hot paths, and the ones beside them."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+
+from vicinal.errors import (
+    BadBody,
+    BadContentType,
+    BadCursor,
+    BadFilter,
+    BadMetadataKey,
+    BadParameter,
+    BadQueryVector,
+    BadRecord,
+    BadTopK,
+    BodyTooLarge,
+    EmptyFilterValue,
+    IdTooLong,
+    IndexNotFound,
+    LimitExceeded,
+    MetadataTooLarge,
+    NamespaceTooLong,
+    Overloaded,
+    TooManyIds,
+    TooManyVectors,
+    WrongDimensions,
+)
+from vicinal.model import Accepted, Delete, IndexAddress, Insert, Upsert, VectorBatch
+from vicinal.server.api.calls import Call, Route, json_body, large_body
+from vicinal.server.api.paths import INDEX
+from vicinal.server.api.writes import acknowledge
+from vicinal.server.concurrency import SMALL_BODY_BYTES, Workers, run_by_cost
+from vicinal.server.http import uploads
+from vicinal.server.http.bodies import Body
+from vicinal.server.http.response import Reply
+from vicinal.steps import Steps, done_here
+from vicinal.tokens import Permission
+from vicinal.wire import codes, requests, responses, shapes, vectors
+from vicinal.wire.codes import Message
+from vicinal.wire.openapi import Operation, Parameter
+
+PART_BYTES = uploads.PART_BYTES
+"""Vectors bodies longer than this are read part by part, each in a few milliseconds at most."""
+
+_PARTS_HELD = (
+    4  # the one that is read, the one that waits, the one that is filled, and what was copied
+)
+
+
+EFFORT_HEADER = b"vicinal-effort"
+EXPLAIN_HEADER = b"vicinal-explain"
+"""Extensions: how hard to look, and whether the answer says how it was found."""
+
+
+async def query(call: Call) -> Reply:
+    """Find the nearest vectors."""
+    services, address, estimator = call.services, call.address, call.services.query_cost
+    is_long = len(call.body) > SMALL_BODY_BYTES
+    is_shared = not is_long and services.clients.has_concurrent_clients(call.client)
+    if is_shared and services.offload.is_possible and estimator.is_cheap(address):
+        answered, seconds = await services.offload.timed(answer(call, address))
+        estimator.note(address, seconds)
+    elif is_long:
+        answered = await services.workers.run(lambda: done_here(answer(call, address)))
+    else:
+        answered = await run_by_cost(
+            estimator, services.workers, address, lambda: done_here(answer(call, address))
+        )
+    found, notices = answered
+    return Reply(found, messages=notices)
+
+
+def answer(call: Call, address: IndexAddress) -> Steps[tuple[bytes, tuple[Message, ...]]]:
+    """Return the result of a query as JSON, and what its caller should be told."""
+    services = call.services
+    dimensions = call.found.config.dimensions
+    asked = requests.query(call.body, dimensions, services.limits)
+    if EFFORT_HEADER in call.headers or EXPLAIN_HEADER in call.headers:
+        asked = replace(
+            asked,
+            effort=requests.effort(_header(call, EFFORT_HEADER)),
+            explain=requests.explains(_header(call, EXPLAIN_HEADER)),
+        )
+    result = yield from services.engine.querying(address, asked)
+    return responses.query_result(result), codes.notices_for(result)
+
+
+def _header(call: Call, name: bytes) -> str | None:
+    return call.headers[name].decode("latin-1").lower() if name in call.headers else None
+
+
+async def insert(call: Call) -> Reply:
+    """Add vectors whose id is new."""
+    return await _write(call, Insert)
+
+
+async def upsert(call: Call) -> Reply:
+    """Add or replace vectors."""
+    return await _write(call, Upsert)
+
+
+async def _write(call: Call, kind: Callable[[VectorBatch], Insert | Upsert]) -> Reply:
+    services, address = call.services, call.address
+    discard = requests.discards_unparsable(call.query.get("unparsable-behavior"))
+    content_type = call.headers.get(b"content-type", b"").decode("latin-1") or None
+
+    dimensions = call.found.config.dimensions
+
+    def read_and_log() -> Future[Accepted]:
+        batch = vectors.read(call.body, content_type, dimensions, services.limits, discard=discard)
+        return services.engine.append(address, kind(batch))
+
+    if call.arriving is not None:
+        workers = services.workers
+        with closing(await workers.run(lambda: services.engine.spool(address))) as spool:
+            reading = vectors.Reader(
+                content_type, dimensions, services.limits, spool, discard=discard
+            )
+            await _feed(reading, call.body, call.arriving, workers)
+            logged = await workers.run(
+                lambda: services.engine.append(address, kind(reading.finish()), spool)
+            )
+    elif len(call.body) > SMALL_BODY_BYTES:
+        logged = await services.workers.run(read_and_log)
+    else:
+        logged = await run_by_cost(services.write_cost, services.workers, address, read_and_log)
+    return await acknowledge(call, address, logged)
+
+
+async def _feed(
+    reading: vectors.Reader, part: bytes | bytearray, arriving: Body, workers: Workers
+) -> None:
+    """Read a body while it arrives: one part in a thread, while the loop receives the next."""
+    while part:
+        feeding = workers.start(partial(reading.feed, part))
+        try:
+            part = await arriving.take(PART_BYTES)
+        finally:
+            await feeding  # in any case, and what it raises is what is answered
+        if reading.kept_bytes is not None:
+            arriving.hold(reading.kept_bytes + _PARTS_HELD * PART_BYTES)
+
+
+async def get_by_ids(call: Call) -> Reply:
+    """Return stored vectors."""
+    services, address = call.services, call.address
+
+    def read() -> bytes:
+        ids = requests.ids(call.body, services.limits.get_ids_max, services.limits)
+        return responses.vectors(services.engine.get(address, ids))
+
+    return Reply(await services.workers.run(read))
+
+
+async def delete_by_ids(call: Call) -> Reply:
+    """Remove vectors."""
+    services, address = call.services, call.address
+
+    def log() -> Future[Accepted]:
+        ids = requests.ids(call.body, services.limits.delete_ids_max, services.limits)
+        return services.engine.append(address, Delete(ids))
+
+    return await acknowledge(call, address, await services.workers.run(log))
+
+
+async def list_ids(call: Call) -> Reply:
+    """Return one page of ids."""
+    services, address = call.services, call.address
+    page = requests.list_parameters(
+        call.query.get("count"), call.query.get("cursor"), services.limits
+    )
+
+    def read() -> bytes:
+        return responses.page(services.engine.list(address, page.count, page.cursor))
+
+    return Reply(await services.workers.run(read))
+
+
+_WRITE_ERRORS = (
+    BadRecord,
+    WrongDimensions,
+    IdTooLong,
+    NamespaceTooLong,
+    BadMetadataKey,
+    MetadataTooLarge,
+    TooManyVectors,
+    BadContentType,
+    BadParameter,
+    LimitExceeded,
+    BodyTooLarge,
+    IndexNotFound,
+    Overloaded,
+)
+
+_VECTORS_TYPES = ("application/x-ndjson", "application/json", "multipart/form-data")
+
+_UNPARSABLE = Parameter(
+    "unparsable-behavior",
+    str,
+    "`error` refuses the batch for a record that does not parse, `discard` drops the record.",
+)
+
+ROUTES = (
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/query",
+            operation_id="query",
+            summary="Find the vectors nearest to a vector",
+            request=shapes.QueryRequest,
+            response=shapes.QueryResult,
+            errors=(
+                BadBody,
+                BadQueryVector,
+                BadTopK,
+                IdTooLong,
+                NamespaceTooLong,
+                BadFilter,
+                EmptyFilterValue,
+                BodyTooLarge,
+                IndexNotFound,
+            ),
+        ),
+        query,
+        Permission.READ,
+        json_body,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/insert",
+            operation_id="insert",
+            summary="Add vectors whose id is new; others are ignored",
+            request=shapes.VectorRecord,
+            response=shapes.Mutation,
+            errors=_WRITE_ERRORS,
+            parameters=(_UNPARSABLE,),
+            request_types=_VECTORS_TYPES,
+        ),
+        insert,
+        Permission.WRITE,
+        large_body,
+        PART_BYTES,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/upsert",
+            operation_id="upsert",
+            summary="Add vectors, replacing those whose id is there",
+            request=shapes.VectorRecord,
+            response=shapes.Mutation,
+            errors=_WRITE_ERRORS,
+            parameters=(_UNPARSABLE,),
+            request_types=_VECTORS_TYPES,
+        ),
+        upsert,
+        Permission.WRITE,
+        large_body,
+        PART_BYTES,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/get_by_ids",
+            operation_id="get_by_ids",
+            summary="Return stored vectors; unknown ids are left out",
+            request=shapes.IdsRequest,
+            response=list[shapes.Vector],
+            errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound),
+        ),
+        get_by_ids,
+        Permission.READ,
+        json_body,
+    ),
+    Route(
+        Operation(
+            method="POST",
+            path=f"{INDEX}/delete_by_ids",
+            operation_id="delete_by_ids",
+            summary="Remove vectors; unknown ids are ignored",
+            request=shapes.IdsRequest,
+            response=shapes.Mutation,
+            errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound, Overloaded),
+        ),
+        delete_by_ids,
+        Permission.WRITE,
+        json_body,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=f"{INDEX}/list",
+            operation_id="list_vectors",
+            summary="List the ids of an index, page by page, from one snapshot",
+            response=shapes.VectorList,
+            errors=(BadParameter, BadCursor, IndexNotFound),
+            parameters=(
+                Parameter("count", int, "How many ids a page has at most."),
+                Parameter("cursor", str, "`nextCursor` of the page before."),
+            ),
+        ),
+        list_ids,
+        Permission.READ,
+    ),
+)

@@ -1,0 +1,57 @@
+"""What all writes have in common: logging a mutation, answering, and waiting if asked to.
+
+The answer to a write means that it is durable. A client that wants it to be visible too
+says ``Prefer: wait=SECONDS`` (RFC 7240); ``Preference-Applied`` then tells it that it is.
+Without that header in the answer the time was up first: the write stands all the same.
+"""
+
+import asyncio
+import re
+from concurrent.futures import Future
+from dataclasses import replace
+
+from vicinal.model import Accepted, IndexAddress
+from vicinal.server.api.calls import Call
+from vicinal.server.concurrency import resolved, unless_disconnected
+from vicinal.server.http.asgi import Headers
+from vicinal.server.http.response import Reply
+from vicinal.wire import responses
+
+_WAIT = re.compile(rb"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.IGNORECASE)
+
+_PAUSE_S_MIN, _PAUSE_S_MAX = 0.001, 0.05
+
+
+async def acknowledge(call: Call, address: IndexAddress, logged: Future[Accepted]) -> Reply:
+    """Answer a write once it is durable, and visible if the client asked for that."""
+    accepted = await resolved(logged)
+    reply = Reply(responses.mutation(accepted))
+    wait_s = preferred_wait_s(call.headers, call.services.config.wait_s_max)
+    if wait_s is None:
+        return reply
+    is_visible = await unless_disconnected(call.receive, _visible(call, address, accepted, wait_s))
+    if not is_visible:
+        return reply
+    return replace(reply, headers=((b"preference-applied", b"wait=%d" % wait_s),))
+
+
+def preferred_wait_s(headers: Headers, wait_s_max: int) -> int | None:
+    """Return how long the client would wait, as far as we go along, None when it would not.
+
+    A preference that cannot be read is no preference (RFC 7240, section 2).
+    """
+    found = _WAIT.search(headers.get(b"prefer", b""))
+    return min(int(found[1]), wait_s_max) if found else None
+
+
+async def _visible(call: Call, address: IndexAddress, accepted: Accepted, wait_s: int) -> bool:
+    # Asking again and again holds no thread, however many clients wait.
+    loop = asyncio.get_running_loop()
+    end = loop.time() + wait_s
+    pause_s = _PAUSE_S_MIN
+    while not call.services.engine.wait_applied(address, accepted.seqno, 0.0):
+        if loop.time() >= end:
+            return False
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _PAUSE_S_MAX)
+    return True

@@ -1,0 +1,105 @@
+"""The log: one line an event, as text for people or JSON for machines.
+
+The access line of a request has its method, the template of its path, status, time and
+sizes. It never has what the caller sent: no token, no name, no vector.
+"""
+
+import json
+import logging
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import perf_counter
+
+from vicinal.server.http.asgi import Headers
+from vicinal.wire import envelope
+from vicinal.wire.openapi import Operation
+
+_access = logging.getLogger("vicinal.access")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of a request so far, for the form of an error and the access line."""
+
+    method: str
+    headers: Headers
+    operation: Operation | None = None
+    form: envelope.Form = envelope.REST
+    allowed: str = ""
+    body_bytes: int = 0
+    is_body_read: bool = False
+    start_s: float = field(default_factory=perf_counter)
+
+    @property
+    def template(self) -> str:
+        """The path without what the caller put into it."""
+        return "(no route)" if self.operation is None else self.operation.path
+
+    @property
+    def operation_id(self) -> str:
+        """What was asked for, by the name it has in the OpenAPI document."""
+        return "none" if self.operation is None else self.operation.operation_id
+
+
+def configure(level: str, form: str) -> None:
+    """Send the logs of this package and of the HTTP server to standard error.
+
+    Args:
+        level: The least level that is logged: ``debug``, ``info``, ``warning`` or ``error``.
+        form: ``text`` or ``json``.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter()
+        if form == "json"
+        else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
+    for name in ("vicinal", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level.upper())
+        logger.propagate = False
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; a record's `fields` become members."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one record."""
+        event: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        event.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            event["trace"] = self.formatException(record.exc_info)
+        return json.dumps(event, ensure_ascii=False, default=str)
+
+
+def access(exchange: Exchange, status: int, bytes_out: int, seconds: float) -> None:
+    """Write the access line of a request that has been answered."""
+    if not _access.isEnabledFor(logging.INFO):
+        return
+    milliseconds = seconds * 1000
+    _access.info(
+        "%s %s %d %.1f ms, %d bytes in, %d out",
+        exchange.method,
+        exchange.template,
+        status,
+        milliseconds,
+        exchange.body_bytes,
+        bytes_out,
+        extra={
+            "fields": {
+                "method": exchange.method,
+                "path": exchange.template,
+                "status": status,
+                "milliseconds": round(milliseconds, 3),
+                "bytes_in": exchange.body_bytes,
+                "bytes_out": bytes_out,
+            }
+        },
+    )

@@ -1,0 +1,105 @@
+"""Putting replies on the wire.
+
+The ``Content-Type`` of JSON is exactly ``application/json``: the AI binding of a Worker hands
+out a stream instead of an object when a charset follows.
+"""
+
+import asyncio
+import math
+from contextlib import aclosing
+from dataclasses import replace
+
+from vicinal.errors import Error, Unavailable
+from vicinal.server.concurrency import unless_disconnected
+from vicinal.server.http.asgi import Receive, Send
+from vicinal.server.http.response import Reply, Stream
+from vicinal.wire import codes
+from vicinal.wire.codes import Answer
+from vicinal.wire.envelope import Form
+
+
+def wrapped(reply: Reply, form: Form) -> Reply:
+    """Put the form that a route's clients read around a handler's reply; a stream has its own."""
+    if reply.stream is not None:
+        return reply
+    return replace(reply, body=form.success(reply.body, reply.messages))
+
+
+def refusal(body: bytes, answer: Answer, *, allowed: str = "", must_close: bool = False) -> Reply:
+    """Reply with an error that has been written already.
+
+    Args:
+        body: The error, as this route's clients read it.
+        answer: The same error, for the status and ``Retry-After``.
+        allowed: For ``Allow``, when the method was wrong.
+        must_close: Whether the connection cannot be used again.
+    """
+    headers: list[tuple[bytes, bytes]] = []
+    if answer.retry_after is not None:
+        # At least 1: clients take 0 for "at once", which is what put us here.
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(answer.retry_after))))
+    if answer.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if allowed:
+        headers.append((b"allow", allowed.encode()))
+    if must_close:
+        headers.append((b"connection", b"close"))
+    return Reply(body, answer.status, tuple(headers))
+
+
+async def send(send: Send, reply: Reply, *, with_body: bool = True) -> None:
+    """Send a reply; `with_body` is false for HEAD, whose headers are those of GET."""
+    content = (
+        ()
+        if reply.status == 204
+        else (
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+        )
+    )
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [*content, *reply.headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": reply.body if with_body else b""})
+
+
+async def send_stream(send: Send, receive: Receive, reply: Reply, stream: Stream) -> int:
+    """Send a reply while it is made, no faster than its client reads; return its bytes.
+
+    When making it fails the client is told and the answer is left without its end, so that
+    nobody takes a part for the whole.
+
+    Raises:
+        ClientDisconnected: the client went; nothing is made any more.
+        Error: what failed.
+    """
+    sent = 0
+
+    async def deliver(part: bytes) -> None:
+        nonlocal sent
+        sent += len(part)
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def pump() -> None:
+        try:
+            async for part in stream.parts:
+                if part:
+                    await deliver(part)
+        except Error as error:
+            await deliver(stream.failure(codes.answer_for(error)))
+            raise
+        await send({"type": "http.response.body", "body": b""})
+
+    async with aclosing(stream.parts):
+        headers = [(b"content-type", reply.content_type), *reply.headers]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        try:
+            async with asyncio.timeout(stream.whole_s):
+                await unless_disconnected(receive, pump())
+        except TimeoutError:
+            raise Unavailable(f"an answer took more than {stream.whole_s:g} seconds") from None
+    return sent

@@ -1,0 +1,93 @@
+"""The AI binding of wrangler up to 4.36: its requests, wrapped into one of REST.
+
+    POST /accounts/ACCOUNT/ai/run/proxy
+    X-Forwarded: http://workers-binding.ai/run?version=3
+    cf-consn-model-id: MODEL
+
+Method, body and headers are those of the binding's own request, and the answer goes back to it
+as it is. So it is answered as `binding` answers, for the account that the path names.
+"""
+
+from dataclasses import replace
+from urllib.parse import SplitResult, urlsplit
+
+from vicinal.errors import BadParameter, RouteNotFound
+from vicinal.server.api import ai
+from vicinal.server.api.calls import Call, Route, large_body
+from vicinal.server.api.paths import AI, query_parameters
+from vicinal.server.http.response import Reply
+from vicinal.server.workers import binding
+from vicinal.tokens import Permission
+from vicinal.wire import envelope
+from vicinal.wire.openapi import Operation
+
+FORWARDED_HEADER = b"x-forwarded"
+
+_PATH = f"{AI}/run/proxy"
+_PATHS = {
+    method: frozenset(
+        route.operation.path for route in binding.AI_ROUTES if route.operation.method == method
+    )
+    for method in ("GET", "POST")
+}
+
+
+async def run(call: Call) -> Reply:
+    """Run the model that a header names."""
+    _wrapped(call, "POST")
+    addressed = binding.model_address(call.headers, call.services.config)
+    parameters = {**addressed, "account_id": call.account}
+    return await binding.run(replace(call, parameters=parameters))
+
+
+async def models(call: Call) -> Reply:
+    """Return the models that can be run."""
+    wrapped = _wrapped(call, "GET")
+    return await ai.search_models(
+        replace(call, query=query_parameters(wrapped.query.encode("latin-1")))
+    )
+
+
+def _wrapped(call: Call, method: str) -> SplitResult:
+    """Return the URL that the binding asked for."""
+    url = call.headers.get(FORWARDED_HEADER)
+    if url is None:
+        raise BadParameter(
+            "the header X-Forwarded, which says what a binding of wrangler asked for, is missing"
+        )
+    try:
+        wrapped = urlsplit(url.decode("latin-1"))
+    except ValueError as error:
+        raise BadParameter(f"the header X-Forwarded is not a URL: {error}") from None
+    if wrapped.path not in _PATHS[method]:
+        raise RouteNotFound(f"{wrapped.path}, asked for by the AI binding")
+    return wrapped
+
+
+ROUTES = (
+    Route(
+        Operation(
+            method="POST",
+            path=_PATH,
+            operation_id="proxied_run",
+            summary="Run a model for an older wrangler's binding",
+            is_enveloped=False,
+        ),
+        run,
+        Permission.READ,
+        large_body,
+        form=envelope.BINDING,
+    ),
+    Route(
+        Operation(
+            method="GET",
+            path=_PATH,
+            operation_id="proxied_models",
+            summary="List the models for an older wrangler's binding",
+            is_enveloped=False,
+        ),
+        models,
+        Permission.READ,
+        form=envelope.BINDING_MODELS,
+    ),
+)

@@ -1,0 +1,128 @@
+"""A path leads to its route however it is encoded, and to nothing else."""
+
+import re
+
+import pytest
+
+from vicinal.errors import RouteNotFound
+from vicinal.server.api.calls import Route
+from vicinal.server.api.routing import Router
+from vicinal.server.routes import API_ROUTES, BINDING_ROUTES, all_routes
+
+INDEXES = "/client/v4/accounts/acme/vectorize/v2/indexes"
+
+
+ROUTES = all_routes("0")
+
+
+@pytest.fixture(scope="module")
+def router() -> Router:
+    return Router(ROUTES)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation.operation_id)
+def test_every_route_is_found_by_its_own_path(router: Router, route: Route) -> None:
+    path = re.sub(r"{\w+}", "a", route.operation.path)
+
+    assert router.find(path.encode()).routes[route.operation.method] is route
+
+
+def test_parameters_are_taken_from_the_path(router: Router) -> None:
+    place = router.find(f"{INDEXES}/docs/metadata_index/list".encode())
+
+    assert place.parameters == {"account_id": "acme", "index_name": "docs"}
+
+
+@pytest.mark.parametrize(
+    ("encoded", "name"),
+    [("a%20b", "a b"), ("a%2Fb", "a/b"), ("%C3%A9", "é"), ("%64ocs", "docs"), ("a+b", "a+b")],
+)
+def test_a_name_is_decoded_after_the_path_is_split(router: Router, encoded: str, name: str) -> None:
+    place = router.find(f"{INDEXES}/{encoded}/info".encode())
+
+    assert place.parameters["index_name"] == name
+    assert place.routes["GET"].operation.operation_id == "info"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "@cf/baai/bge-base-en-v1.5",
+        "@cf%2Fbaai%2Fbge-base-en-v1.5",
+        "%40cf%2Fbaai%2Fbge-base-en-v1.5",
+        "@cf%2fbaai/bge-base-en-v1.5/",
+    ],
+)
+def test_a_model_name_may_have_slashes_encoded_or_not(router: Router, rest: str) -> None:
+    place = router.find(f"/client/v4/accounts/acme/ai/run/{rest}".encode())
+
+    assert place.parameters["model_name"] == "@cf/baai/bge-base-en-v1.5"
+
+
+def test_a_slash_at_the_end_makes_no_difference(router: Router) -> None:
+    with_slash, without = router.find(f"{INDEXES}/".encode()), router.find(INDEXES.encode())
+
+    assert with_slash.routes == without.routes
+    assert set(without.routes) == {"GET", "POST"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "",
+        "/client/v4",
+        "/client/v4/accounts/acme",
+        f"{INDEXES}/docs/nope",
+        f"{INDEXES}/docs/metadata_index",
+        f"{INDEXES}/docs//info",
+        f"{INDEXES}//",
+        f"{INDEXES}/%FF/info",
+        f"/{INDEXES}",
+        "/client/v4/accounts/acme/ai/run",
+        "/client/v4/accounts/acme/ai/run/",
+        "/client/v4/accounts/acme/vectorize/indexes",
+    ],
+)
+def test_a_path_that_leads_nowhere_is_named(router: Router, path: str) -> None:
+    with pytest.raises(RouteNotFound) as caught:
+        router.find(path.encode())
+
+    assert str(caught.value) == path
+
+
+def test_a_place_tells_the_methods_it_answers(router: Router) -> None:
+    assert router.find(INDEXES.encode()).allowed == "GET, HEAD, OPTIONS, POST"
+    assert router.find(f"{INDEXES}/docs/query".encode()).allowed == "OPTIONS, POST"
+
+
+def test_operations_have_names_of_their_own_and_say_what_they_do() -> None:
+    operations = [route.operation for route in (*API_ROUTES, *BINDING_ROUTES)]
+
+    assert len({each.operation_id for each in operations}) == len(operations)
+    assert all(each.summary for each in operations)
+
+
+def test_what_changes_something_needs_a_token_that_may_write() -> None:
+    clients = (*API_ROUTES, *BINDING_ROUTES)
+    writes = {
+        route.operation.operation_id
+        for route in clients
+        if route.permission is not None and route.permission.value == "write"
+    }
+
+    assert writes == {
+        "create_index",
+        "delete_index",
+        "insert",
+        "upsert",
+        "delete_by_ids",
+        "create_metadata_index",
+        "delete_metadata_index",
+        "binding_insert",
+        "binding_upsert",
+        "binding_deleteByIds",
+        "d1_raw",
+        "d1_query",
+    }
+    assert all(route.permission is not None for route in clients)

@@ -1,0 +1,284 @@
+"""A body is read whole and bounded, or the request leaves no trace."""
+
+import asyncio
+
+import pytest
+
+from tests.support.asgi import Conversation
+from vicinal.errors import BadBody, BadContentType, BodyTooLarge, Overloaded
+from vicinal.server.concurrency import ClientDisconnected
+from vicinal.server.http import bodies
+from vicinal.server.http.asgi import Headers
+from vicinal.server.http.bodies import Body, Meter, must_close
+
+
+def read_all(
+    talk: Conversation,
+    *,
+    headers: Headers | None = None,
+    bytes_max: int = 10,
+    meter: Meter | None = None,
+    idle_s: float = 30.0,
+) -> bytes | bytearray:
+    body = Body(talk.receive, headers or {}, bytes_max, meter or Meter(1000), idle_s)
+    try:
+        return asyncio.run(body.take())
+    except BaseException:
+        body.release()
+        raise
+
+
+@pytest.mark.parametrize(
+    "chunks", [[b""], [b"0123456789"], [b"01234", b"56789"], [b"", b"0", b"", b"123456789", b""]]
+)
+def test_a_body_up_to_the_limit_is_read_however_it_is_cut(chunks: list[bytes]) -> None:
+    assert read_all(Conversation(chunks)) == b"".join(chunks)
+
+
+def test_a_body_in_parts_is_all_there() -> None:
+    async def parts() -> list[bytes]:
+        talk = Conversation([b"0", b"123", b"", b"4", b"56", b"789"])
+        body = Body(talk.receive, {}, 10, Meter(1000), 30.0)
+        found = []
+        while not body.is_complete:
+            found.append(bytes(await body.take(3)))
+        assert await body.take(3) == b""
+        assert body.count == 10
+        return found
+
+    assert asyncio.run(parts()) == [b"0123", b"456", b"789"]
+
+
+def test_what_is_put_together_changes_nothing_that_was_lent() -> None:
+    lent: list[bytes] = [bytearray(b"01"), bytearray(b"23"), bytearray(b"45")]  # type: ignore[list-item]  # as buffers are
+
+    assert read_all(Conversation(lent)) == b"012345"
+
+    assert lent == [b"01", b"23", b"45"]
+
+
+@pytest.mark.parametrize("chunks", [[b"0123456789a"], [b"0123456789", b"a"], [b"x"] * 11])
+def test_a_body_one_byte_over_the_limit_is_refused(chunks: list[bytes]) -> None:
+    with pytest.raises(BodyTooLarge, match="more than 10 bytes"):
+        read_all(Conversation(chunks))
+
+
+def test_a_body_that_says_it_is_too_long_is_refused_before_it_is_read() -> None:
+    talk = Conversation([b"x" * 11])
+
+    with pytest.raises(BodyTooLarge, match="has 11 bytes, the limit is 10"):
+        read_all(talk, headers={b"content-length": b"11"})
+
+    assert asyncio.run(talk.receive())["body"] == b"x" * 11
+
+
+def test_a_body_that_breaks_off_is_no_body() -> None:
+    meter = Meter(20)
+
+    with pytest.raises(ClientDisconnected):
+        read_all(Conversation([b"01234", b"56789"], breaks_off=True), meter=meter)
+
+    meter.take(20, "all of it")
+
+
+class Stalled(Conversation):
+    async def receive(self) -> dict[str, object]:
+        if self._sent:
+            await asyncio.Event().wait()
+        self._sent += 1
+        return {"type": "http.request", "body": b"0123", "more_body": True}
+
+
+def test_a_body_that_stops_arriving_is_refused() -> None:
+    with pytest.raises(BadBody, match=r"stopped after 4 bytes for 0\.01 seconds"):
+        read_all(Stalled(), idle_s=0.01)
+
+
+def test_a_body_that_stops_arriving_between_parts_is_refused() -> None:
+    async def parts() -> None:
+        talk = Stalled()
+        body = Body(talk.receive, {}, 10, Meter(1000), 0.01)
+        assert await body.take(4) == b"0123"
+        await body.take(4)
+
+    with pytest.raises(BadBody, match=r"stopped after 4 bytes for 0\.01 seconds"):
+        asyncio.run(asyncio.wait_for(parts(), 30))
+
+
+def test_a_compressed_body_is_refused() -> None:
+    with pytest.raises(BadContentType, match="'gzip'"):
+        read_all(Conversation([b"0"]), headers={b"content-encoding": b"gzip"})
+
+    assert read_all(Conversation([b"0"]), headers={b"content-encoding": b"Identity"}) == b"0"
+
+
+def test_bodies_together_are_bounded_but_for_one_of_unknown_length() -> None:
+    meter = Meter(15)
+    read_all(Conversation([b"0123456789"]), meter=meter)
+    over = Body(Conversation([b"01", b"2345"]).receive, {}, 10, meter, 30.0)
+
+    async def read() -> None:
+        assert await over.take() == b"012345"
+
+    asyncio.run(read())
+    for _ in range(3):
+        with pytest.raises(Overloaded, match=r"16 bytes of other requests.*15"):
+            read_all(Conversation([b"0"]), meter=meter)
+
+    over.release()  # then another may
+    assert read_all(Conversation([b"01234"]), meter=meter) == b"01234"
+    assert read_all(Conversation([b"0123456789"]), meter=meter)
+    with pytest.raises(Overloaded):
+        read_all(Conversation([b"0"]), meter=meter)
+
+
+def length(size: int) -> Headers:
+    return {b"content-length": b"%d" % size}
+
+
+def test_bodies_wait_for_memory_in_the_order_in_which_they_came() -> None:
+    async def read_many() -> None:
+        meter = Meter(15)
+        done: list[int] = []
+
+        async def read(number: int, size: int) -> None:
+            talk = Conversation([b"x" * size])
+            body = Body(talk.receive, length(size), 20, meter, 30.0)
+            await body.take()
+            done.append(number)
+            for _ in range(3):
+                await asyncio.sleep(0)  # others have their turn meanwhile
+            body.release()
+
+        first = Body(Conversation([b"x" * 10]).receive, length(10), 20, meter, 30.0)
+        await first.take()
+        readers = [asyncio.create_task(read(number, 8 + number)) for number in range(8)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert done == []  # none has room beside the first
+        first.release()
+        await asyncio.wait_for(asyncio.gather(*readers), 30)
+        assert done == sorted(done)
+        assert meter._held == 0  # noqa: SLF001  # nothing is left counted
+
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(bodies, "SMALL_BYTES", 0)
+        asyncio.run(read_many())
+
+
+def test_a_body_that_waited_long_is_refused_and_those_behind_it_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bodies, "WAIT_S_MAX", 0.05)
+    monkeypatch.setattr(bodies, "SMALL_BYTES", 0)
+
+    async def read() -> None:
+        meter = Meter(15)
+        first = Body(Conversation([b"x" * 10]).receive, length(10), 20, meter, 30.0)
+        await first.take()
+        talk = Conversation([b"x" * 12])
+        long = Body(talk.receive, length(12), 20, meter, 30.0)
+        short = Body(Conversation([b"x" * 5]).receive, length(5), 20, meter, 30.0)
+        waiting = asyncio.create_task(long.take())
+        await asyncio.sleep(0)
+        monkeypatch.setattr(bodies, "WAIT_S_MAX", 30.0)
+        behind = asyncio.create_task(short.take())
+        with pytest.raises(Overloaded) as refused:
+            await waiting
+        assert refused.value.retry_after == 1.0
+        assert (await talk.receive())["body"] == b"x" * 12  # nothing was read of it
+        assert await behind == b"x" * 5
+        gone = asyncio.create_task(Meter.reserve(meter, 9))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        for body in (first, long, short):
+            body.release()
+        assert meter._held == 0  # noqa: SLF001  # nothing is left counted
+
+    asyncio.run(read())
+
+
+def test_a_short_body_does_not_wait_behind_long_ones() -> None:
+    async def read() -> None:
+        meter = Meter(100_000)
+        first = Body(Conversation([b"x" * 90_000]).receive, length(90_000), 10**6, meter, 30.0)
+        await first.take()
+        waiting = asyncio.create_task(meter.reserve(90_000))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(meter.reserve(1_000), 5)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(read())
+
+
+def test_what_is_held_of_a_body_may_be_less_than_all_of_it() -> None:
+    async def read() -> None:
+        meter = Meter(15)
+        body = Body(Conversation([b"x" * 5, b"x" * 5]).receive, length(10), 10, meter, 30.0)
+        await body.take(5)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(meter.reserve(10), 0.01)
+        body.hold(3)
+        await asyncio.wait_for(meter.reserve(10), 5)
+        await body.take()
+        body.hold(100)  # never more than there is
+        meter.give_back(10)
+        body.release()
+        assert meter._held == 0  # noqa: SLF001  # nothing is left counted
+
+    asyncio.run(read())
+
+
+def test_a_body_that_drips_is_refused_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BYTES_PER_S_MIN", 1_000_000)
+
+    class Dripping(Conversation):
+        async def receive(self) -> dict[str, object]:
+            await asyncio.sleep(0.01)
+            return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def read() -> None:
+        body = Body(Dripping().receive, {}, 10**9, Meter(10**9), 0.1)
+        await body.take(1)
+        with pytest.raises(BadBody, match="at less than 1000000 bytes a second"):
+            await body.take(10**9)
+
+    asyncio.run(asyncio.wait_for(read(), 30))
+
+
+def test_one_body_alone_may_be_longer_than_all_together() -> None:
+    meter = Meter(5)
+
+    assert read_all(Conversation([b"01234", b"56789"]), meter=meter) == b"0123456789"
+
+
+def test_a_refused_body_holds_nothing() -> None:
+    meter = Meter(15)
+
+    for _ in range(3):
+        with pytest.raises(BodyTooLarge):
+            read_all(Conversation([b"0123456789", b"0"]), meter=meter)
+
+    assert read_all(Conversation([b"0"]), meter=meter)
+    meter.take(14, "the rest")
+
+
+@pytest.mark.parametrize(
+    ("headers", "closes"),
+    [
+        ({}, False),
+        ({b"content-length": b"11"}, False),
+        ({b"content-length": b"20"}, False),
+        ({b"content-length": b"21"}, True),
+        ({b"content-length": b"1", b"expect": b"100-continue"}, True),
+        ({b"transfer-encoding": b"chunked"}, True),
+        ({b"content-length": b"many"}, False),
+    ],
+)
+def test_a_connection_is_kept_only_when_the_rest_of_a_body_is_short(
+    headers: Headers, closes: bool
+) -> None:
+    assert must_close(headers, bytes_max=10) is closes

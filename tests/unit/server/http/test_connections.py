@@ -1,0 +1,373 @@
+"""Connections are bounded: in number, and each in time, whatever its client sends or does not."""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from uvicorn.config import LoopFactoryType
+
+from tests.support.asgi import INDEXES, application
+from tests.support.server import Running, in_process, in_thread
+from tests.support.sockets import answer, head, is_closed
+from vicinal.server.app import App
+from vicinal.server.http import connection as connections
+from vicinal.server.http import respond
+from vicinal.server.http.asgi import Receive, Scope, Send
+from vicinal.server.http.connection import UPLOAD_BYTES_MIN
+from vicinal.server.http.response import Reply
+
+SOON_S = 20.0
+
+
+def closes(connection: socket.socket) -> bool:
+    """Tell whether the server closes a connection soon; it may be about to answer something."""
+    connection.settimeout(SOON_S)
+    try:
+        while connection.recv(100_000):
+            pass
+    except ConnectionError:
+        pass  # closed with bytes unread
+    except TimeoutError:
+        return False
+    return True
+
+
+# How many.
+
+
+def test_one_connection_too_many_is_answered_503_and_leaves_room_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with in_thread(application(tmp_path), connections_max=3) as server, ExitStack() as opened:
+        kept = [opened.enter_context(server.connect()) for _ in range(3)]
+        for connection in kept:  # answered, so it is there
+            connection.sendall(head("GET", "/healthz"))
+            assert answer(connection)[0] == 200
+        for _ in range(5):
+            with server.connect() as one_more:
+                status, headers, envelope = answer(one_more)
+                assert (status, headers["connection"], headers["retry-after"]) == (
+                    503,
+                    "close",
+                    "1",
+                )
+                assert envelope["success"] is False
+                assert "3 connections are open" in envelope["errors"][0]["message"]
+                assert is_closed(one_more)
+        for connection in kept:
+            connection.sendall(head("GET", "/healthz"))
+            assert answer(connection)[0] == 200
+
+        kept[0].close()
+        end = time.monotonic() + SOON_S
+        while True:
+            with server.connect() as newcomer:
+                newcomer.sendall(head("GET", "/healthz"))
+                if answer(newcomer)[0] == 200:
+                    break
+            assert time.monotonic() < end
+    said = [each for each in caplog.records if "the most there may be" in each.getMessage()]
+    assert len(said) == 1  # not once for each
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc and prlimit")
+def test_a_server_without_files_left_goes_on_once_there_are_some(tmp_path: Path) -> None:
+    import resource
+
+    with in_process(tmp_path) as server, ExitStack() as opened:
+        assert server.process is not None
+        pid = server.process.pid
+        headers = {"Authorization": f"Bearer {server.token}"}
+        indexes = f"{server.base_url}/accounts/acme/vectorize/v2/indexes"
+        client = opened.enter_context(httpx.Client(headers=headers, trust_env=False, timeout=30))
+        body = {"name": "docs", "config": {"dimensions": 2, "metric": "cosine"}}
+        assert client.post(indexes, json=body).status_code == 200
+        assert client.get(f"{indexes}/docs/info").status_code == 200  # opens it
+        open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files + 5, hard))
+        idle = [opened.enter_context(server.connect()) for _ in range(50)]
+
+        def cpu_s() -> float:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        # A connection that was there is served meanwhile, and nothing spins.
+        before_s, start = cpu_s(), time.monotonic()
+        for _ in range(20):
+            assert client.get(f"{indexes}/docs/info").status_code == 200
+        spent_s, passed_s = cpu_s() - before_s, time.monotonic() - start
+        assert spent_s < 0.5 + passed_s / 2
+        for each in idle:
+            each.close()
+        end = time.monotonic() + SOON_S
+        while True:
+            try:
+                if httpx.get(f"{indexes}/docs", headers=headers, trust_env=False).is_success:
+                    break
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < end
+
+
+# How long: what is awaited from a client.
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """One that soon loses its patience, and that needs a token."""
+    monkeypatch.setattr(connections, "HEAD_S_MAX", 0.2)
+    with in_thread(application(tmp_path, tokens=["secret"]), keep_alive_s=1) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "more", [b"", b"\r\n", b"\r", b"\r\n" * 1_000, b"G", b"GET / HTTP/1.1\r\n"]
+)
+@pytest.mark.parametrize("before", [head("GET", "/healthz"), head("GET", INDEXES)])
+def test_a_connection_is_closed_after_its_answer_whatever_little_comes(
+    server: Running, before: bytes, more: bytes
+) -> None:
+    with server.connect() as connection:
+        connection.sendall(before)
+        assert answer(connection)[0] in (200, 401)
+        connection.sendall(more)
+
+        assert closes(connection)
+
+
+@pytest.mark.parametrize("before", [head("GET", "/healthz"), b""])
+def test_a_connection_is_closed_that_sends_an_empty_line_now_and_then(
+    server: Running, before: bytes
+) -> None:
+    with server.connect() as connection:
+        connection.sendall(before)
+        connection.settimeout(0.05)
+        end = time.monotonic() + SOON_S
+        received = b"?"
+        while received:
+            assert time.monotonic() < end
+            try:
+                connection.sendall(b"\r\n")
+                received = connection.recv(1_000)
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                received = b""
+
+
+@pytest.mark.parametrize("form", ["length", "chunked"])
+@pytest.mark.parametrize("size", [100, UPLOAD_BYTES_MIN - 1, UPLOAD_BYTES_MIN, 900_000])
+@pytest.mark.parametrize("sent", [0, 1, 99])
+def test_a_connection_is_closed_that_keeps_back_the_rest_of_a_refused_body(
+    server: Running, size: int, sent: int, form: str
+) -> None:
+    framing = {"Content_Length": size} if form == "length" else {"Transfer_Encoding": "chunked"}
+    first = b"%x\r\n" % size if form == "chunked" else b""
+    with server.connect() as connection:
+        connection.sendall(head("POST", f"{INDEXES}/docs/upsert", **framing) + first)
+        assert answer(connection)[0] == 401
+        if form == "length" or sent:
+            try:
+                connection.sendall(b"x" * (sent * size // 100))
+            except ConnectionError:
+                return
+
+        assert closes(connection)
+
+
+def test_a_connection_is_closed_that_sends_the_rest_of_a_refused_body_byte_by_byte(
+    server: Running,
+) -> None:
+    for size in (100_000, 900_000):
+        with server.connect() as connection:
+            connection.sendall(head("POST", f"{INDEXES}/docs/upsert", Content_Length=size))
+            assert answer(connection)[0] == 401
+            connection.settimeout(0.02)
+            end = time.monotonic() + SOON_S
+            received = b"?"
+            while received:
+                assert time.monotonic() < end
+                try:
+                    connection.sendall(b"x")
+                    received = connection.recv(1_000)
+                except TimeoutError:
+                    pass
+                except ConnectionError:
+                    received = b""
+
+
+def test_a_connection_goes_on_after_the_rest_of_a_refused_body(server: Running) -> None:
+    for size in (100, UPLOAD_BYTES_MIN, 900_000):
+        with server.connect() as connection:
+            connection.sendall(head("POST", f"{INDEXES}/docs/upsert", Content_Length=size))
+            assert answer(connection)[0] == 401
+            connection.sendall(b"x" * size + head("GET", "/healthz"))
+            assert answer(connection)[0] == 200
+
+            assert closes(connection)
+
+
+# How long: what a client does not read.
+
+
+def large(size: int) -> App:
+    """An application whose answers are long."""
+
+    async def answer_at_length(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for what in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{what}.complete"})
+            return
+        reply = Reply(b"x" * size, headers=((b"connection", scope["path"][1:].encode()),))
+        await respond.send(send, reply)
+
+    return answer_at_length  # type: ignore[return-value]  # an application all the same
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("size", [20_000_000, 60_000_000])
+@pytest.mark.parametrize("ending", ["close", "keep-alive"])
+def test_a_client_that_does_not_read_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, ending: str, loop: str
+) -> None:
+    monkeypatch.setattr(connections, "WRITE_S_MAX", 0.3)
+    with in_thread(large(size), loop=loop) as server, ExitStack() as opened:  # type: ignore[arg-type]
+        idle = [opened.enter_context(server.connect()) for _ in range(4)]
+        for each in idle:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            each.sendall(f"GET /{ending} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        end = time.monotonic() + SOON_S
+        while not all(is_cut_off(each) for each in idle):
+            assert time.monotonic() < end
+
+
+def is_cut_off(connection: socket.socket) -> bool:
+    """Tell whether the other side has aborted, without reading anything."""
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0 or not is_established(
+        connection
+    )
+
+
+def is_established(connection: socket.socket) -> bool:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 1
+
+
+def test_a_client_that_reads_slowly_all_the_time_gets_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "WRITE_S_MAX", 0.5)
+    size = 20_000_000
+    with in_thread(large(size)) as server, server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+        connection.sendall(b"GET /close HTTP/1.1\r\nHost: x\r\n\r\n")
+        received, start = 0, time.monotonic()
+        while part := connection.recv(200_000):
+            received += len(part)
+            while time.monotonic() < start + 2.0 * received / size:  # two seconds in all
+                pass
+        assert received > size
+
+
+def test_a_client_that_reads_a_byte_now_and_then_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "WRITE_S_MAX", 0.3)
+    monkeypatch.setattr(connections, "WRITE_BYTES_PER_S_MIN", 10_000_000)
+    with in_thread(large(60_000_000)) as server, server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.sendall(b"GET /keep-alive HTTP/1.1\r\nHost: x\r\n\r\n")
+        end = time.monotonic() + SOON_S
+        is_reset = False
+        while not is_reset:
+            assert time.monotonic() < end
+            try:
+                assert connection.recv(1_000)
+            except ConnectionResetError:
+                is_reset = True
+
+
+def test_what_waits_to_be_sent_is_bounded_over_all_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "UNSENT_BYTES_MAX", 50_000_000)
+    with in_thread(large(30_000_000)) as server, ExitStack() as opened:
+        idle = [opened.enter_context(server.connect()) for _ in range(4)]
+        end = time.monotonic() + SOON_S
+        for position, each in enumerate(idle):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            each.sendall(b"GET /keep-alive HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert each.recv(1) == b"H"  # its answer is on its way
+            while position and not is_cut_off(idle[position - 1]):
+                assert time.monotonic() < end
+
+        assert not is_cut_off(idle[-1])  # the newest one may have all that it asked for
+
+
+def test_what_is_refused_is_said_once_and_shortly(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with server.connect() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 400 ")
+
+    (record,) = caplog.records
+    assert record.getMessage() == "Refused a request: one Host header is needed, there are 0"
+    assert record.exc_info is None
+
+
+# How it ends.
+
+
+def test_a_request_that_is_cut_off_when_the_server_stops_is_answered_503(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = b'{"name":"docs"'
+    with ExitStack() as opened:
+        with in_thread(application(tmp_path), shutdown_timeout_s=1) as server:
+            cut_off = opened.enter_context(server.connect())
+            cut_off.sendall(head("POST", INDEXES, Content_Length=100) + body)
+            idle, half, silent = (opened.enter_context(server.connect()) for _ in range(3))
+            idle.sendall(head("GET", "/healthz"))
+            assert answer(idle)[0] == 200
+            half.sendall(b"GET /healthz HTTP/1.1\r\nHo")
+        # It has stopped, which `in_thread` sees to.
+        status, headers, envelope = answer(cut_off)
+        assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+        assert envelope["errors"][0]["message"] == "the server is being stopped"
+        assert all(closes(each) for each in (cut_off, idle, half, silent))
+    assert [each for each in caplog.records if each.exc_info] == []
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("behind", [0, 1, 5])
+def test_whoever_works_on_a_request_is_told_that_its_client_has_gone_whatever_is_behind_it(
+    behind: int, loop: LoopFactoryType
+) -> None:
+    begun, told = threading.Event(), threading.Event()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        if scope["path"] == "/waits":
+            begun.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            told.set()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with in_thread(waits, loop=loop) as running:  # type: ignore[arg-type]  # any application will do
+        with running.connect() as connection:
+            connection.sendall(head("GET", "/waits") + head("GET", "/") * behind)
+            assert begun.wait(SOON_S)
+        assert told.wait(SOON_S)
