@@ -75,7 +75,7 @@ def test_every_setting_that_operations_names_exists() -> None:
 
     assert words - {"bytes_in", "bytes_out"} <= {row.name for row in TABLE}
     assert variables <= {row.variable for row in TABLE}
-    assert {"tail_rows_max", "queue_bytes_max", "requests_max"} <= words
+    assert {"memtable_rows_max", "queue_bytes_max", "requests_max"} <= words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,18 +134,23 @@ def _create(settings: Settings) -> Application:
     return Application(asgi, engine, embedder, tokens, pool, own_token, needs_token)
 
 
-def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+def serve(
+    settings: Settings, on_ready: Callable[[Ready], None], warnings: Sequence[str] = ()
+) -> None:
     """Serve until SIGINT or SIGTERM, then finish running requests and close.
 
     Args:
         settings: What to serve, and where.
         on_ready: Called once, from another thread, when requests are answered.
+        warnings: Of the settings, for the log.
 
     Raises:
         InvalidInput, Unavailable, Corruption: as `create`; also when the address cannot be
             listened on, and when more connections are asked for than files may be open.
     """
     logs.configure(settings.log_level, settings.log_format)
+    for warning in warnings:
+        _log.warning(warning)
     files = raise_limit()
     connections = connections_max(settings.connections_max, files)
     with closing(_listen(settings)) as listener, closing(create(settings)) as application:
@@ -227,7 +232,7 @@ def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.
 def _engine_options(settings: Settings) -> EngineOptions:
     return EngineOptions(
         limits=settings.wire_limits,
-        tail_rows_max=settings.tail_rows_max,
+        tail_rows_max=settings.memtable_rows_max,
         queue_bytes_max=settings.queue_bytes_max,
         visibility_delay_s=settings.visibility_delay_s,
     )

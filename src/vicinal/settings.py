@@ -6,21 +6,24 @@ TOML file is the one named, or ``vicinal.toml`` in the working folder if there i
 relative folder in it is relative to the file. In flags and the environment a list is
 separated by commas and a mapping is ``name=value`` pairs separated by commas.
 
-An unknown key and a value that cannot be are refused with the source, the key, the value
-and the bound. Nothing here opens a folder or a socket: what a setting leads to is said in
-``app.py``.
+msgspec checks types and bounds. An unknown key and a bad value are refused with the source,
+the key, the value and the bound. Nothing here opens a folder or a socket: ``app.py`` does.
 """
 
 import ipaddress
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
+import msgspec
+from msgspec import Meta
+
+from vicinal import sites
 from vicinal.errors import InvalidInput
-from vicinal.forms import FORM_OF_TYPE, FORMS, Names, Pairs
 from vicinal.limits import PROFILES, Limits
 
 CONFIG_FILE = "vicinal.toml"
@@ -34,205 +37,136 @@ CLIENT_VARIABLES = frozenset({"VICINAL_URL", "VICINAL_CONFIG"})
 the token that a server accepts is the token that a client sends."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    description: str
-    least: float
-    most: float
-    choices: Names
-    is_secret: bool
-    form: str
+class BadFlag(InvalidInput):
+    """A flag gives a setting a bad value: the command line is wrong. Never on the wire."""
 
 
-def _rule(
-    description: str,
-    *,
-    least: float = -math.inf,
-    most: float = math.inf,
-    choices: Sequence[str] = (),
-    is_secret: bool = False,
-    form: str = "",
-) -> dict[str, _Rule]:
-    """Return a field's metadata; `form` is for one that its type does not tell."""
-    return {"rule": _Rule(description, least, most, tuple(choices), is_secret, form)}
+Text = Annotated[str, Meta(min_length=1)]
+Names = tuple[Text, ...]
+Pairs = tuple[tuple[Text, Text], ...]
+"""A mapping, as pairs in the order given, so that settings stay hashable."""
+
+Origins = Annotated[Names, Meta(extra={"form": "origins"})]
+Hosts = Annotated[Names, Meta(extra={"form": "hosts"})]
+
+_SECRET = Meta(extra={"is_secret": True})
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a server is started with. Folders are as given, not resolved."""
+    """The settings of a server. Folders are as given, not resolved.
 
-    host: str = field(
-        default="127.0.0.1",
-        metadata=_rule("Address to listen on. Beyond loopback every request must carry a token."),
+    A field's annotation is its type, bounds for msgspec and description; `Meta.extra` may have
+    ``is_secret``, ``deprecated_name``, or a ``form`` that the type does not tell.
+    """
+
+    host: Annotated[
+        Text, "Address to listen on. Beyond loopback every request must carry a token."
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535), "Port to listen on; 0 takes a free one."] = 8790
+    data: Annotated[Path, "Folder that holds the indexes and tokens."] = Path("vicinal-data")
+    limits: Annotated[
+        Literal["cloudflare", "cloudflare-2025", "open"], "Profile of limits; see `vicinal limits`."
+    ] = "cloudflare"
+    token: Annotated[
+        Names,
+        _SECRET,
+        "Token(s) that may read and write everything, beside those of `vicinal token create`.",
+    ] = ()
+    require_token: Annotated[
+        bool, "Ask for a known token on loopback too, even when none has been created."
+    ] = False
+    allowed_origins: Annotated[
+        Origins, "Web pages that may use the server: SCHEME://HOST[:PORT]."
+    ] = ()
+    allowed_hosts: Annotated[
+        Hosts, "Names, beside those of loopback, that a server without tokens may be called by."
+    ] = ()
+    account: Annotated[
+        Text, "Account shown to clients that ask for one, and that the demo goes to."
+    ] = "local"
+    log_format: Annotated[Literal["text", "json"], "Form of the log on standard error."] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], "Least level that is logged."
+    ] = "info"
+    models: Annotated[
+        Path | None,
+        "Folder that embedding models are kept in; the user's cache folder if not given.",
+    ] = None
+    model_folders: Annotated[
+        Pairs, "Folders that hold one model's files each, as MODEL=FOLDER."
+    ] = ()
+    allow_model_download: Annotated[
+        bool, "Fetch a known model when it is first asked for and not on disk."
+    ] = True
+    embedding_threads: Annotated[
+        int, Meta(ge=0, le=1_024), "Threads that embed text; 0 takes one per core."
+    ] = 0
+    embedding_queue_max: Annotated[
+        int, Meta(ge=1, le=100_000), "Embedding requests that may wait; more are answered 429."
+    ] = 256
+    embedding_url: Annotated[
+        Text | None, "Base URL of an OpenAI-compatible service that embeds instead of this process."
+    ] = None
+    embedding_key: Annotated[Text | None, _SECRET, "Bearer token for `embedding_url`."] = None
+    embedding_models: Annotated[
+        Pairs, "Names that models have at `embedding_url`, as MODEL=NAME."
+    ] = ()
+    generation_url: Annotated[
+        Text | None, "Base URL of an OpenAI-compatible service that generates text."
+    ] = None
+    generation_key: Annotated[Text | None, _SECRET, "Bearer token for `generation_url`."] = None
+    generation_models: Annotated[
+        Pairs, "Names of models at `generation_url`, as MODEL=NAME; `*` is every other."
+    ] = ()
+    generation_requests_max: Annotated[
+        int, Meta(ge=1, le=100_000), "Requests for text under way; more are answered 429."
+    ] = 32
+    generation_idle_s: Annotated[
+        float, Meta(ge=0.1, le=86_400), "Seconds that `generation_url` may be silent."
+    ] = 120.0
+    generation_timeout_s: Annotated[
+        float, Meta(ge=0.1, le=86_400), "Seconds that one generated text may take."
+    ] = 600.0
+    visibility_delay_s: Annotated[
+        float,
+        Meta(ge=0, le=3_600),
+        "Seconds that a write stays invisible, to imitate the hosted service in tests.",
+    ] = 0.0
+    memtable_rows_max: Annotated[
+        int,
+        Meta(ge=100, le=1_000_000, extra={"deprecated_name": "tail_rows_max"}),
+        "Newest vectors of an index that are kept in memory and scanned.",
+    ] = 20_000
+    queue_bytes_max: Annotated[
+        int,
+        Meta(ge=1 << 20),
+        "Bytes of writes that may be logged but not yet visible; more are answered 429.",
+    ] = 512 << 20
+    body_bytes_in_flight_max: Annotated[
+        int, Meta(ge=1 << 20), "Bytes of request bodies held at once; more are answered 429."
+    ] = 512 << 20
+    requests_max: Annotated[
+        int, Meta(ge=1, le=1_000_000), "Requests that may be under way; more are answered 429."
+    ] = 1_024
+    connections_max: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000),
+        "Connections that may be open; more are answered 503. 0 takes what the limit on open "
+        "files leaves beside the indexes, at most 8,192.",
+    ] = 0
+    query_threads: Annotated[
+        int, Meta(ge=0, le=1_024), "Threads that search; 0 takes one per core."
+    ] = 0
+    backlog: Annotated[int, Meta(ge=1, le=65_535), "Connections that may wait to be accepted."] = (
+        2_048
     )
-    port: int = field(
-        default=8790, metadata=_rule("Port to listen on; 0 takes a free one.", least=0, most=65_535)
-    )
-    data: Path = field(
-        default=Path("vicinal-data"), metadata=_rule("Folder that holds the indexes and tokens.")
-    )
-    limits: str = field(
-        default="cloudflare",
-        metadata=_rule("Profile of limits; see `vicinal limits`.", choices=tuple(PROFILES)),
-    )
-    token: Names = field(
-        default=(),
-        metadata=_rule(
-            "Token(s) that may read and write everything, beside those of `vicinal token create`.",
-            is_secret=True,
-        ),
-    )
-    require_token: bool = field(
-        default=False,
-        metadata=_rule("Ask for a known token on loopback too, even when none has been created."),
-    )
-    allowed_origins: Names = field(
-        default=(),
-        metadata=_rule("Web pages that may use the server: SCHEME://HOST[:PORT].", form="origins"),
-    )
-    allowed_hosts: Names = field(
-        default=(),
-        metadata=_rule(
-            "Names, beside those of loopback, that a server without tokens may be called by.",
-            form="hosts",
-        ),
-    )
-    account: str = field(
-        default="local",
-        metadata=_rule("Account shown to clients that ask for one, and that the demo goes to."),
-    )
-    log_format: str = field(
-        default="text",
-        metadata=_rule("Form of the log on standard error.", choices=("text", "json")),
-    )
-    log_level: str = field(
-        default="info",
-        metadata=_rule(
-            "Least level that is logged.", choices=("debug", "info", "warning", "error")
-        ),
-    )
-    models: Path | None = field(
-        default=None,
-        metadata=_rule(
-            "Folder that embedding models are kept in; the user's cache folder if not given."
-        ),
-    )
-    model_folders: Pairs = field(
-        default=(), metadata=_rule("Folders that hold one model's files each, as MODEL=FOLDER.")
-    )
-    allow_model_download: bool = field(
-        default=True,
-        metadata=_rule("Fetch a known model when it is first asked for and not on disk."),
-    )
-    embedding_threads: int = field(
-        default=0,
-        metadata=_rule("Threads that embed text; 0 takes one per core.", least=0, most=1_024),
-    )
-    embedding_queue_max: int = field(
-        default=256,
-        metadata=_rule(
-            "Embedding requests that may wait; more are answered 429.", least=1, most=100_000
-        ),
-    )
-    embedding_url: str | None = field(
-        default=None,
-        metadata=_rule(
-            "Base URL of an OpenAI-compatible service that embeds instead of this process."
-        ),
-    )
-    embedding_key: str | None = field(
-        default=None, metadata=_rule("Bearer token for `embedding_url`.", is_secret=True)
-    )
-    embedding_models: Pairs = field(
-        default=(), metadata=_rule("Names that models have at `embedding_url`, as MODEL=NAME.")
-    )
-    generation_url: str | None = field(
-        default=None,
-        metadata=_rule("Base URL of an OpenAI-compatible service that generates text."),
-    )
-    generation_key: str | None = field(
-        default=None, metadata=_rule("Bearer token for `generation_url`.", is_secret=True)
-    )
-    generation_models: Pairs = field(
-        default=(),
-        metadata=_rule("Names of models at `generation_url`, as MODEL=NAME; `*` is every other."),
-    )
-    generation_requests_max: int = field(
-        default=32,
-        metadata=_rule(
-            "Requests for text under way; more are answered 429.", least=1, most=100_000
-        ),
-    )
-    generation_idle_s: float = field(
-        default=120.0,
-        metadata=_rule("Seconds that `generation_url` may be silent.", least=0.1, most=86_400),
-    )
-    generation_timeout_s: float = field(
-        default=600.0,
-        metadata=_rule("Seconds that one generated text may take.", least=0.1, most=86_400),
-    )
-    visibility_delay_s: float = field(
-        default=0.0,
-        metadata=_rule(
-            "Seconds that a write stays invisible, to imitate the hosted service in tests.",
-            least=0,
-            most=3_600,
-        ),
-    )
-    tail_rows_max: int = field(
-        default=20_000,
-        metadata=_rule(
-            "Newest vectors of an index that are kept in memory and scanned.",
-            least=100,
-            most=1_000_000,
-        ),
-    )
-    queue_bytes_max: int = field(
-        default=512 << 20,
-        metadata=_rule(
-            "Bytes of writes that may be logged but not yet visible; more are answered 429.",
-            least=1 << 20,
-        ),
-    )
-    body_bytes_in_flight_max: int = field(
-        default=512 << 20,
-        metadata=_rule(
-            "Bytes of request bodies held at once; more are answered 429.", least=1 << 20
-        ),
-    )
-    requests_max: int = field(
-        default=1_024,
-        metadata=_rule(
-            "Requests that may be under way; more are answered 429.", least=1, most=1_000_000
-        ),
-    )
-    connections_max: int = field(
-        default=0,
-        metadata=_rule(
-            "Connections that may be open; more are answered 503. 0 takes what the limit on open "
-            "files leaves beside the indexes, at most 8,192.",
-            least=0,
-            most=1_000_000,
-        ),
-    )
-    query_threads: int = field(
-        default=0,
-        metadata=_rule("Threads that search; 0 takes one per core.", least=0, most=1_024),
-    )
-    backlog: int = field(
-        default=2_048,
-        metadata=_rule("Connections that may wait to be accepted.", least=1, most=65_535),
-    )
-    keep_alive_s: int = field(
-        default=75,
-        metadata=_rule("Seconds that an idle connection is kept open.", least=1, most=86_400),
-    )
-    shutdown_timeout_s: int = field(
-        default=10,
-        metadata=_rule(
-            "Seconds that running requests get when the server stops.", least=0, most=3_600
-        ),
-    )
+    keep_alive_s: Annotated[
+        int, Meta(ge=1, le=86_400), "Seconds that an idle connection is kept open."
+    ] = 75
+    shutdown_timeout_s: Annotated[
+        int, Meta(ge=0, le=3_600), "Seconds that running requests get when the server stops."
+    ] = 10
 
     @property
     def is_loopback(self) -> bool:
@@ -248,28 +182,51 @@ class Settings:
         return PROFILES[self.limits]
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _variable(name: str) -> str:
+    return f"{ENVIRONMENT_PREFIX}{name.upper()}"
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. `form` names the type for a reader."""
+    """One row of the table.
+
+    Attributes:
+        type: Annotated with the bounds.
+        form: Name of the type, for a reader.
+        least, most: Bounds of a number, both allowed; infinite if there is none.
+        choices: All values of a text; empty if any will do.
+        deprecated_name: Name that is still accepted; empty if there is none.
+    """
 
     name: str
+    type: Any
     form: str
     default: object
     description: str
     least: float
     most: float
-    choices: Names
+    choices: tuple[str, ...]
     is_secret: bool
+    deprecated_name: str
 
     @property
     def flag(self) -> str:
-        """How ``vicinal serve`` spells it."""
-        return f"--{self.name.replace('_', '-')}"
+        """Spelling for ``vicinal serve``."""
+        return _flag(self.name)
 
     @property
     def variable(self) -> str:
-        """How the environment spells it."""
-        return f"{ENVIRONMENT_PREFIX}{self.name.upper()}"
+        """Spelling in the environment."""
+        return _variable(self.name)
+
+    @property
+    def deprecated_flag(self) -> str:
+        """Spelling of the deprecated name for ``vicinal serve``."""
+        return _flag(self.deprecated_name)
 
     def shown(self, value: object) -> str:
         """Return `value` as a person may see it: never a secret."""
@@ -278,16 +235,94 @@ class Setting:
         if value is None or value == ():
             return ""
         if isinstance(value, tuple):
-            return ",".join("=".join(each) if isinstance(each, tuple) else each for each in value)
+            return ",".join("=".join(part) if isinstance(part, tuple) else part for part in value)
         return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_FORMS: dict[object, str] = {
+    str: "text",
+    str | None: "text",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    Path: "folder",
+    Path | None: "folder",
+    tuple[str, ...]: "list",
+    tuple[tuple[str, str], ...]: "mapping",
+}
+
+_MEMBER_READERS: dict[str, Callable[[str], str]] = {"origins": sites.origin, "hosts": sites.host}
+
+_FAULTS = {
+    "text": "is not a text with at least one character",
+    "integer": "is not a whole number",
+    "number": "is not a number",
+    "boolean": "is neither true nor false",
+    "folder": "is not a text with at least one character",
+    "list": "is not a list of texts",
+    "origins": "is not a list of texts",
+    "hosts": "is not a list of texts",
+    "mapping": "is not a list of name=value",
+}
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _table() -> Iterator[Setting]:
+    annotated, plain = get_type_hints(Settings, include_extras=True), get_type_hints(Settings)
+    for row in fields(Settings):
+        *metas, description = annotated[row.name].__metadata__
+        extra = {key: mark for meta in metas for key, mark in (meta.extra or {}).items()}
+        choices = get_args(plain[row.name]) if plain[row.name] not in _FORMS else ()
+        yield Setting(
+            name=row.name,
+            type=annotated[row.name],
+            form=extra.get("form") or ("text" if choices else _FORMS[plain[row.name]]),
+            default=row.default,
+            description=description,
+            least=max((meta.ge for meta in metas if meta.ge is not None), default=-math.inf),
+            most=min((meta.le for meta in metas if meta.le is not None), default=math.inf),
+            choices=choices,
+            is_secret=extra.get("is_secret", False),
+            deprecated_name=extra.get("deprecated_name", ""),
+        )
+
+
+TABLE = tuple(_table())
+"""Every setting, in the order of declaration."""
+
+_ROWS = {row.name: row for row in TABLE}
+_DEPRECATED = {row.deprecated_name: row for row in TABLE if row.deprecated_name}
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and for each of them where its value came from."""
+    """Settings and where each value came from.
+
+    Attributes:
+        origins: Source of the value, by name of setting.
+        warnings: One sentence for each deprecated name that was used.
+    """
 
     settings: Settings
     origins: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+class _Given(NamedTuple):
+    """A raw value of one source.
+
+    Attributes:
+        name: Name of a setting, or its deprecated name.
+        source: Place and spelling, for messages.
+        folder: What a relative folder is relative to.
+    """
+
+    name: str
+    raw: object
+    source: str
+    folder: Path = Path()
+    is_flag: bool = False
 
 
 def load(
@@ -301,74 +336,53 @@ def load(
         config: A TOML file to read instead of ``vicinal.toml`` in the working folder.
 
     Raises:
-        InvalidInput: a key is unknown, or a value cannot be; says which and where.
+        InvalidInput: a key is unknown, or a value is of the wrong type or out of bounds; says
+            which and where. `BadFlag` if a flag has it.
     """
     values: dict[str, Any] = {}
     origins = {row.name: "default" for row in TABLE}
-    # From the weakest source to the strongest.
-    for source, given in (
-        *_from_file(config),
-        *_from_environment(environment),
-        *_from_flags(flags),
-    ):
-        name, raw = given
-        values[name] = _read(_ROWS[name], raw, source)
-        origins[name] = source
-    return Loaded(Settings(**values), origins)
+    warnings = []
+    # From the weakest source to the strongest; in a source a name is stronger than its old one.
+    for source in (_from_file(config), _from_environment(environment), _from_flags(flags)):
+        for given in sorted(source, key=lambda given: given.name not in _DEPRECATED):
+            row = _DEPRECATED.get(given.name) or _ROWS[given.name]
+            values[row.name] = _read(row, given)
+            origins[row.name] = given.source
+            if row.name != given.name:
+                warnings.append(f"{given.source} is deprecated; the setting's name is {row.name}")
+    return Loaded(Settings(**values), origins, tuple(warnings))
 
 
-_Given = tuple[str, tuple[str, object]]
-"""A source as it is named in messages, and ``(name of setting, raw value)``."""
-
-
-def _from_file(config: Path | None) -> list[_Given]:
+def _from_file(config: Path | None) -> Iterator[_Given]:
     path = config if config is not None else Path(CONFIG_FILE)
     if config is None and not path.is_file():
-        return []
+        return
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also an integer of thousands of digits
         raise InvalidInput(f"{path}: is not TOML: {error}") from error
-    given: list[_Given] = []
     for key, raw in document.items():
-        if key not in _ROWS:
+        if key not in _ROWS and key not in _DEPRECATED:
             raise InvalidInput(f"{path}: unknown setting {key!r}; {_did_you_mean(key)}")
-        given.append((f"{path}: {key}", (key, _beside(path, _ROWS[key], raw))))
-    return given
+        yield _Given(key, raw, f"{path}: {key}", path.parent)
 
 
-def _beside(path: Path, row: Setting, raw: object) -> object:
-    """Return a raw value of a file with its folders made relative to the file."""
-    if row.form == "folder" and isinstance(raw, str):
-        return str(path.parent / raw)
-    if row.name == "model_folders" and isinstance(raw, dict):
-        return {
-            key: str(path.parent / each) if isinstance(each, str) else each
-            for key, each in raw.items()
-        }
-    return raw
-
-
-def _from_environment(environment: Mapping[str, str]) -> list[_Given]:
-    given: list[_Given] = []
+def _from_environment(environment: Mapping[str, str]) -> Iterator[_Given]:
     for variable in sorted(environment):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in CLIENT_VARIABLES:
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if name not in _ROWS or _ROWS[name].variable != variable:
+        if (name not in _ROWS and name not in _DEPRECATED) or _variable(name) != variable:
             raise InvalidInput(f"environment: unknown setting {variable}; {_did_you_mean(name)}")
-        given.append((variable, (name, environment[variable])))
-    return given
+        yield _Given(name, environment[variable], variable)
 
 
-def _from_flags(flags: Mapping[str, object]) -> list[_Given]:
-    return [
-        (_ROWS[name].flag, (name, raw))
-        for name, raw in flags.items()
-        if raw is not None and raw != ()
-    ]
+def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
+    for name, raw in flags.items():
+        if raw is not None and raw != ():
+            yield _Given(name, raw, _flag(name), is_flag=True)
 
 
 def _did_you_mean(name: str) -> str:
@@ -379,42 +393,59 @@ def _did_you_mean(name: str) -> str:
     return f"did you mean {close[0]!r}?" if close else "see `vicinal config show`"
 
 
-def _read(row: Setting, raw: object, source: str) -> object:
-    """Return the value that `raw` stands for, checked against the row's bounds."""
+def _read(row: Setting, given: _Given) -> object:
+    """Return the value that a raw value stands for, of the row's type and within its bounds."""
+    parsed = _parsed(row.form, given.raw)
+    error_class = BadFlag if given.is_flag else InvalidInput
     try:
-        value = FORMS[row.form](raw)
-    except ValueError as error:
-        given = "the value" if row.is_secret else repr(raw)
-        raise InvalidInput(f"{source}: {given} {error}") from None
-    if isinstance(value, int | float) and not row.least <= value <= row.most:
-        bound = f"less than {row.least:.10g}" if value < row.least else f"more than {row.most:.10g}"
-        raise InvalidInput(f"{source}: {value} is {bound}")
-    if row.choices and value not in row.choices:
-        raise InvalidInput(f"{source}: {value!r} is none of {', '.join(row.choices)}")
+        value = msgspec.convert(parsed, row.type)
+        if row.form in _MEMBER_READERS:
+            value = tuple(map(_MEMBER_READERS[row.form], value))
+    except msgspec.ValidationError:
+        raise error_class(f"{given.source}: {_fault(row, given.raw, parsed)}") from None
+    except ValueError as error:  # of `sites`: the end of a sentence that begins with the value
+        raise error_class(f"{given.source}: {given.raw!r} {error}") from None
+    if isinstance(value, Path):
+        return given.folder / value
+    if row.name == "model_folders":
+        return tuple((model, str(given.folder / folder)) for model, folder in value)
     return value
 
 
-def _table() -> tuple[Setting, ...]:
-    types = get_type_hints(Settings)
-    rows = []
-    for each in fields(Settings):
-        rule: _Rule = each.metadata["rule"]
-        rows.append(
-            Setting(
-                name=each.name,
-                form=rule.form or FORM_OF_TYPE[types[each.name]],
-                default=each.default,
-                description=rule.description,
-                least=rule.least,
-                most=rule.most,
-                choices=rule.choices,
-                is_secret=rule.is_secret,
-            )
-        )
-    return tuple(rows)
+def _parsed(form: str, raw: object) -> object:
+    """Return `raw` with texts replaced by what they stand for, and else as it is.
+
+    msgspec's own reading of text is not used: it takes ``1e2`` for an integer, not ``yes``.
+    """
+    match form, raw:
+        case "integer" | "number", str():
+            with suppress(ValueError):
+                return int(raw) if form == "integer" else float(raw)
+        case "boolean", str():
+            return _BOOLEANS.get(raw.strip().lower(), raw)
+        case "folder", str():
+            return Path(raw.strip()).expanduser() if raw.strip() else raw
+        case "list" | "origins" | "hosts" | "mapping", str():
+            return _parsed(form, raw.split(","))
+        case "list" | "origins" | "hosts", list() | tuple():
+            return [_parsed("text", part) for part in raw]
+        case "mapping", list() | tuple():
+            return [_parsed("list", str(part).partition("=")[::2]) for part in raw]
+        case "mapping", dict():
+            return [_parsed("list", pair) for pair in raw.items()]
+        case "text", str():
+            return raw.strip()
+    return raw
 
 
-TABLE = _table()
-"""Every setting, in the order of declaration."""
-
-_ROWS = {row.name: row for row in TABLE}
+def _fault(row: Setting, raw: object, parsed: Any) -> str:
+    """Say what is wrong with a value that msgspec refuses, without showing a secret."""
+    is_number = type(parsed) is int or (type(parsed) is float and math.isfinite(parsed))
+    if is_number and parsed < row.least:
+        return f"{parsed} is less than {row.least:.10g}"
+    if is_number and parsed > row.most:
+        return f"{parsed} is more than {row.most:.10g}"
+    shown = "the value" if row.is_secret else repr(raw)
+    if row.choices and isinstance(raw, str) and raw.strip():
+        return f"{shown} is none of {', '.join(row.choices)}"
+    return f"{shown} {_FAULTS[row.form]}"

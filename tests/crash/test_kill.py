@@ -238,7 +238,7 @@ def kill_servers(folder: Path, kills: int) -> None:
     ledger = Ledger(seed)
     heard: list[str] = []
     for life in range(kills + 1):
-        running = servers.start(folder, environment={"VICINAL_TAIL_ROWS_MAX": "100"})
+        running = servers.start(folder, environment={"VICINAL_MEMTABLE_ROWS_MAX": "100"})
         process = running.process
         assert process is not None
         client = Client(running)

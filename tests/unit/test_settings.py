@@ -9,8 +9,9 @@ import pytest
 import vicinal
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput
+from vicinal.limits import PROFILES
 from vicinal.server.api.calls import ServerConfig
-from vicinal.settings import TABLE, Settings, load
+from vicinal.settings import TABLE, BadFlag, Settings, load
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,22 @@ def test_folders_of_a_file_are_relative_to_the_file() -> None:
     assert load({"data": "d"}, {}, config).settings.data == Path("d")
 
 
+def test_a_file_that_is_nested_too_deeply_is_refused() -> None:
+    config = file_with("port = " + "[" * 100_000)
+
+    with pytest.raises(InvalidInput, match="is not TOML"):
+        load({}, {}, config)
+
+
+def test_a_mapping_may_be_written_as_text_in_a_file_and_folders_are_relative_all_the_same() -> None:
+    config = file_with('model_folders = ["a = m", "b=/n"]\ndata = "~/d"', "etc/v.toml")
+
+    settings = load({}, {}, config).settings
+
+    assert settings.model_folders == (("a", str(Path("etc/m"))), ("b", "/n"))
+    assert settings.data == Path("~/d").expanduser()
+
+
 def test_values_of_every_form_are_read_from_text() -> None:
     environment = {
         "VICINAL_TOKEN": "one, two",
@@ -140,6 +157,18 @@ def test_values_of_every_form_are_read_from_toml() -> None:
         ({}, {"VICINAL_PROT": "1"}, "", "unknown setting VICINAL_PROT; did you mean 'port'?"),
         ({}, {"VICINAL_port": "1"}, "", "unknown setting VICINAL_port"),
         ({}, {}, "port = ", "vicinal.toml: is not TOML"),
+        ({}, {}, f"port = {'9' * 5_000}", "vicinal.toml: is not TOML"),
+        ({}, {}, f"port = {'9' * 400}", "9 is more than 65535"),
+        ({}, {}, f"generation_idle_s = {'9' * 400}", "9 is more than 86400"),
+        ({}, {}, "visibility_delay_s = inf", "visibility_delay_s: inf is not a number"),
+        ({}, {}, "visibility_delay_s = nan", "visibility_delay_s: nan is not a number"),
+        ({}, {"VICINAL_PORT": "1e3"}, "", "VICINAL_PORT: '1e3' is not a whole number"),
+        ({}, {"VICINAL_PORT": "1.0"}, "", "VICINAL_PORT: '1.0' is not a whole number"),
+        ({}, {}, "port = 1.0", "vicinal.toml: port: 1.0 is not a whole number"),
+        ({}, {}, "require_token = 1", "vicinal.toml: require_token: 1 is neither true nor false"),
+        ({}, {}, "limits = 3", "vicinal.toml: limits: 3 is not a text"),
+        ({}, {}, 'embedding_models = ["a="]', "['a='] is not a list of name=value"),
+        ({}, {}, "allowed_hosts = [3]", "allowed_hosts: [3] is not a list of texts"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_refused_with_source_key_value_and_bound(
@@ -151,6 +180,67 @@ def test_a_bad_value_is_refused_with_source_key_value_and_bound(
         load(flags, environment, None)
 
     assert message in str(caught.value)
+
+
+BOUNDED = [(row.name, row.least, -1) for row in TABLE if row.least != float("-inf")]
+BOUNDED += [(row.name, row.most, +1) for row in TABLE if row.most != float("inf")]
+
+
+@pytest.mark.parametrize(("name", "bound", "beyond"), BOUNDED)
+def test_every_number_is_taken_at_its_bound_and_refused_beyond_it_from_every_source(
+    name: str, bound: float, beyond: int
+) -> None:
+    row = next(row for row in TABLE if row.name == name)
+
+    file_with(f"{name} = {bound}")
+    assert getattr(load({}, {}, None).settings, name) == bound
+    assert getattr(load({}, {row.variable: str(bound)}, None).settings, name) == bound
+    assert getattr(load({name: str(bound)}, {}, None).settings, name) == bound
+
+    refusal = f".* is {'less' if beyond < 0 else 'more'} than {bound:.10g}$"
+    file_with(f"{name} = {bound + beyond}")
+    with pytest.raises(InvalidInput, match=f"{name}: {refusal}"):
+        load({}, {}, None)
+    file_with("")
+    with pytest.raises(InvalidInput, match=f"{row.variable}: {refusal}"):
+        load({}, {row.variable: str(bound + beyond)}, None)
+    with pytest.raises(BadFlag, match=f"{row.flag}: {refusal}"):
+        load({name: str(bound + beyond)}, {}, None)
+
+
+def test_the_limits_to_choose_from_are_the_profiles() -> None:
+    [choices] = [row.choices for row in TABLE if row.name == "limits"]
+
+    assert choices == tuple(PROFILES)
+
+
+def test_a_deprecated_name_is_taken_from_every_source_with_a_warning() -> None:
+    config = file_with("tail_rows_max = 101")
+    from_file = load({}, {}, config)
+    from_environment = load({}, {"VICINAL_TAIL_ROWS_MAX": "102"}, config)
+    from_flag = load({"tail_rows_max": "103"}, {}, None)
+
+    assert from_file.settings.memtable_rows_max == 101
+    assert from_environment.settings.memtable_rows_max == 102
+    assert from_flag.settings.memtable_rows_max == 103
+    assert from_environment.warnings == (
+        "vicinal.toml: tail_rows_max is deprecated; the setting's name is memtable_rows_max",
+        "VICINAL_TAIL_ROWS_MAX is deprecated; the setting's name is memtable_rows_max",
+    )
+    assert "--tail-rows-max is deprecated" in from_flag.warnings[-1]
+    assert from_flag.origins["memtable_rows_max"] == "--tail-rows-max"
+
+
+def test_a_deprecated_name_has_the_bounds_of_the_setting_and_its_sources_strength() -> None:
+    with pytest.raises(InvalidInput, match="VICINAL_TAIL_ROWS_MAX: 99 is less than 100"):
+        load({}, {"VICINAL_TAIL_ROWS_MAX": "99"}, None)
+    with pytest.raises(InvalidInput, match="unknown setting VICINAL_tail_rows_max"):
+        load({}, {"VICINAL_tail_rows_max": "200"}, None)
+
+    both = {"VICINAL_MEMTABLE_ROWS_MAX": "200", "VICINAL_TAIL_ROWS_MAX": "300"}
+    assert load({}, both, None).settings.memtable_rows_max == 200
+    assert load({"tail_rows_max": "400"}, both, None).settings.memtable_rows_max == 400
+    assert load({}, {"VICINAL_MEMTABLE_ROWS_MAX": "200"}, None).warnings == ()
 
 
 def test_a_weaker_source_is_checked_even_when_a_stronger_one_wins() -> None:

@@ -24,7 +24,7 @@ from vicinal.cli import (
     token,
     workers,
 )
-from vicinal.settings import TABLE
+from vicinal.settings import BadFlag
 
 __all__ = ["main"]
 
@@ -35,11 +35,8 @@ class _Main(click.Group):
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
-        except errors.InvalidInput as error:
-            # Settings say where a value is from; one of the command line is read after click.
-            if any(str(error).startswith(f"{row.flag}: ") for row in TABLE):
-                raise click.UsageError(str(error)) from error
-            raise click.ClickException(str(error)) from error
+        except BadFlag as error:  # settings are read after click has done its checks
+            raise click.UsageError(str(error)) from error
         except errors.Error as error:
             raise click.ClickException(str(error)) from error
 

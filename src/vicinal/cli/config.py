@@ -1,14 +1,44 @@
-"""``vicinal config``: every setting, its value and where that came from."""
+"""``vicinal config``, and how all commands read the settings.
+
+Every command that needs settings calls `read`, which tells about deprecated names.
+"""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 import msgspec
 
 from vicinal.cli import show
-from vicinal.cli.serve import config_option
-from vicinal.settings import TABLE, load
+from vicinal.settings import TABLE, Loaded, Settings, load
+
+
+def config_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --config, the TOML file of settings."""
+    return click.option(
+        "--config",
+        envvar="VICINAL_CONFIG",
+        type=click.Path(path_type=Path),
+        help="TOML file of settings; vicinal.toml in the working folder if not given.",
+    )(command)
+
+
+def read(config: Path | None, flags: Mapping[str, object] = MappingProxyType({})) -> Settings:
+    """Return the settings of this command line, and warn about deprecated names.
+
+    Raises:
+        InvalidInput: as `settings.load`.
+    """
+    return _loaded(config, flags).settings
+
+
+def _loaded(config: Path | None, flags: Mapping[str, object]) -> Loaded:
+    loaded = load(flags, os.environ, config)
+    for warning in loaded.warnings:
+        show.note(f"warning: {warning}")
+    return loaded
 
 
 @click.group("config")
@@ -21,7 +51,7 @@ def group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_command(config: Path | None, as_json: bool) -> None:
     """Show what `vicinal serve` would be started with here, without its flags."""
-    loaded = load({}, os.environ, config)
+    loaded = _loaded(config, {})
     values = {row.name: row.shown(getattr(loaded.settings, row.name)) for row in TABLE}
     if as_json:
         rows = {

@@ -89,12 +89,13 @@ def _row(row: Setting) -> str:
 
 
 def _described(row: Setting) -> str:
-    bounds = [
+    notes = [
         f"at least {row.least:,.10g}" if math.isfinite(row.least) else "",
         f"at most {row.most:,.10g}" if math.isfinite(row.most) else "",
-        f"one of {', '.join(f'`{each}`' for each in row.choices)}" if row.choices else "",
+        f"one of {', '.join(f'`{choice}`' for choice in row.choices)}" if row.choices else "",
+        f"deprecated name: `{row.deprecated_name}`" if row.deprecated_name else "",
     ]
-    told = ", ".join(bound for bound in bounds if bound)
+    told = ", ".join(note for note in notes if note)
     return _cell(row.description + (f" ({told})" if told else ""))
 
 

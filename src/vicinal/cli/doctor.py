@@ -26,13 +26,13 @@ import httpx
 from vicinal import errors
 from vicinal.ann.library import library
 from vicinal.cli import show
+from vicinal.cli.config import config_option, read
 from vicinal.cli.demo import MODEL
-from vicinal.cli.serve import config_option
 from vicinal.d1 import Databases
 from vicinal.engine import catalog
 from vicinal.model import SqlStatement
 from vicinal.open_files import connections_max, most_files
-from vicinal.settings import TOKENS_FILE, Settings, load
+from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.tokens import MARK, Tokens
 from vicinal.wire import lines
 
@@ -66,7 +66,7 @@ class Finding:
 @config_option
 def command(data: str | None, port: str | None, config: Path | None) -> None:
     """Check versions, data folder, disk, port, tokens, open files and models."""
-    settings = load({"data": data, "port": port}, os.environ, config).settings
+    settings = read(config, {"data": data, "port": port})
     findings = list(examine(settings))
     show.table(
         ("what", "verdict", "seen"), [(each.subject, each.verdict, each.seen) for each in findings]

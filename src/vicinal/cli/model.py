@@ -3,18 +3,16 @@
 Folders are those that a server started with the same settings would use.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from vicinal.cli import progress, show
-from vicinal.cli.serve import config_option
+from vicinal.cli.config import config_option, read
 from vicinal.embeddings import encoder, models
 from vicinal.embeddings.pull import pull
 from vicinal.errors import Corruption, ModelNotFound
-from vicinal.settings import Settings, load
 
 _MODELS = click.option(
     "--models",
@@ -82,9 +80,7 @@ def _row(name: str, places: models.Places) -> tuple[str, str, str]:
 
 
 def _places(folder: Path | None, config: Path | None) -> models.Places:
-    settings: Settings = load(
-        {"models": None if folder is None else str(folder)}, os.environ, config
-    ).settings
+    settings = read(config, {"models": None if folder is None else str(folder)})
     named: Mapping[str, Path] = {name: Path(each) for name, each in settings.model_folders}
     return models.Places(settings.models or models.models_folder(), models.hub_folder(), named)
 

@@ -12,6 +12,7 @@ import click
 from vicinal import errors
 from vicinal.cli import demo, show
 from vicinal.cli.client import Target
+from vicinal.cli.config import config_option
 from vicinal.settings import TABLE, Setting, Settings, load
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ TOKEN_VARIABLE = "VICINAL_TOKEN"
 def _flags(command: Callable[..., None]) -> Callable[..., None]:
     """Add a flag for every setting; values are read by `settings.load`, not by click."""
     for row in reversed(TABLE):
+        if row.deprecated_name:
+            command = click.option(row.deprecated_flag, row.deprecated_name, hidden=True)(command)
         command = _flag(row)(command)
     return command
 
@@ -41,16 +44,6 @@ def _flag(row: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
     )
 
 
-def config_option(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --config, the TOML file of settings."""
-    return click.option(
-        "--config",
-        envvar="VICINAL_CONFIG",
-        type=click.Path(path_type=Path),
-        help="TOML file of settings; vicinal.toml in the working folder if not given.",
-    )(command)
-
-
 @click.command("serve")
 @config_option
 @_flags
@@ -62,7 +55,8 @@ def command(config: Path | None, with_demo: bool, quiet: bool, **flags: object) 
     Every setting can also be given in the environment (VICINAL_PORT for --port) or in a
     TOML file (port = 8790); flags are stronger than the environment, and that than the file.
     """
-    settings = load(flags, os.environ, config).settings
+    loaded = load(flags, os.environ, config)
+    settings = loaded.settings
     # Imported here: the engine and the HTTP server take a second to import, which the
     # other commands need not pay.
     from vicinal import app
@@ -73,7 +67,7 @@ def command(config: Path | None, with_demo: bool, quiet: bool, **flags: object) 
         if with_demo:
             _show_demo(ready, settings)
 
-    app.serve(settings, announce)
+    app.serve(settings, announce, loaded.warnings)
 
 
 def lines_to_copy(ready: "Ready", settings: Settings) -> str:

@@ -3,7 +3,6 @@
 A running server notices at once: no restart is needed.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import click
 
 from vicinal.cli import show
-from vicinal.cli.serve import config_option
-from vicinal.settings import TOKENS_FILE, load
+from vicinal.cli.config import config_option, read
+from vicinal.settings import TOKENS_FILE
 from vicinal.storage import private
 from vicinal.tokens import Permission, Tokens
 
@@ -99,7 +98,7 @@ def disable(data: Path | None, config: Path | None) -> None:
 
 @contextmanager
 def _tokens(data: Path | None, config: Path | None, *, renews: bool = False) -> Iterator[Tokens]:
-    settings = load({"data": None if data is None else str(data)}, os.environ, config).settings
+    settings = read(config, {"data": None if data is None else str(data)})
     try:
         private.make_data_folder(settings.data)
     except OSError as error:

@@ -45,6 +45,15 @@ def test_a_bad_setting_is_one_sentence() -> None:
     assert result.stderr == "Error: VICINAL_PORT: 'x' is not a whole number\n"
 
 
+def test_a_deprecated_name_is_told_to_the_person_and_not_to_the_pipe() -> None:
+    result = run("config", "show", "--json", VICINAL_TAIL_ROWS_MAX="200")
+
+    assert json.loads(result.stdout)["memtable_rows_max"]["value"] == "200"
+    assert result.stderr == (
+        "warning: VICINAL_TAIL_ROWS_MAX is deprecated; the setting's name is memtable_rows_max\n"
+    )
+
+
 def test_the_limits_of_all_profiles_stand_side_by_side() -> None:
     lines = [line.split() for line in run("limits").stdout.splitlines()]
 

@@ -268,6 +268,17 @@ def test_json_logs_are_one_object_a_line(tmp_path: Path) -> None:
     assert paths == ["/readyz", "/healthz"]
 
 
+def test_a_deprecated_flag_is_obeyed_and_warned_about_in_the_log(tmp_path: Path) -> None:
+    with served(tmp_path, "--log-format", "json", "--tail-rows-max", "200") as server:
+        assert server.stop() == 0
+        events = [json.loads(line) for line in server.errors.read_text().splitlines()]
+
+    assert [event["message"] for event in events if event["level"] == "warning"] == [
+        "--tail-rows-max is deprecated; the setting's name is memtable_rows_max"
+    ]
+    assert "tail-rows-max" not in CliRunner().invoke(main, ["serve", "--help"]).stdout
+
+
 def test_quiet_prints_nothing(tmp_path: Path) -> None:
     port = free_port()
     process = subprocess.Popen(
@@ -353,8 +364,10 @@ def test_a_public_address_with_a_token_is_served(tmp_path: Path) -> None:
 def test_a_flag_that_cannot_be_is_a_command_line_that_cannot_be_understood(command: str) -> None:
     flag = CliRunner().invoke(main, [command, "--port", "many"])
     variable = CliRunner().invoke(main, [command], env={"VICINAL_LIMITS": "huge"})
+    deprecated = CliRunner().invoke(main, ["serve", "--tail-rows-max", "1"])
 
     assert flag.exit_code == 2, flag.output
     assert "--port: 'many' is not a whole number" in flag.stderr
+    assert deprecated.exit_code == 2
     assert variable.exit_code == 1
     assert "VICINAL_LIMITS" in variable.stderr

@@ -43,7 +43,7 @@ def too_open(folder: Path, folders: int = 0o700, files: int = 0o600) -> dict[str
 
 def fill(folder: Path) -> None:
     """Make some of all that a data folder can hold: segments, payload files, D1, tokens."""
-    application = create(Settings(data=folder, tail_rows_max=100))
+    application = create(Settings(data=folder, memtable_rows_max=100))
     try:
         config = {"name": "docs", "config": {"dimensions": 1_000, "metric": "cosine"}}
         call(application.asgi, "POST", INDEXES, config)
