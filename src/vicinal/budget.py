@@ -1,7 +1,7 @@
 """A bound on what is held at one time: bytes of queued mutations, texts that wait for an encoder.
 
-A base module: it knows no unit and raises no error of its own, since only the caller can say of
-what there is too much.
+A base module: it knows no unit and raises no error of its own, since only the caller can name the
+thing there is too much of.
 """
 
 import threading

@@ -1,12 +1,12 @@
-"""The nouns that cross layers: what an index, a vector, a mutation and a query are.
+"""The nouns that cross layers: index, vector, mutation, query, result.
 
-Plain frozen data, no behaviour beyond small conveniences, no JSON and no files. Wire
-spellings live in `wire/`; a value here is already valid: whoever builds one has checked
-it against `limits.Limits`, so nothing below the wire refuses a request.
+Plain frozen data without behaviour, JSON or files. Wire spellings are in `wire/`. A value here is
+valid: the code that builds it has checked it against `limits.Limits`, so nothing below the wire
+refuses a request.
 
 Two conventions keep the hot paths simple: a vector without a namespace has the namespace
 ``""`` (the wire treats both alike), and metadata travels as the bytes of compact JSON,
-``b""`` when there is none (`metadata.py` reads and writes them).
+``b""`` for none (`metadata.py` reads and writes them).
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,14 @@ Ordinals = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 Seqno = NewType("Seqno", int)
-"""The place of a mutation in its index's log; the first is 1, 0 is before any."""
+"""The sequence number of a mutation in its index's log, from 1."""
 
 BEFORE_ANY = Seqno(0)
+"""Less than the number of every mutation."""
 
 
 class Metric(StrEnum):
-    """How the distance of two vectors is measured."""
+    """The distance function of an index."""
 
     COSINE = "cosine"
     EUCLIDEAN = "euclidean"
@@ -39,7 +40,7 @@ class Metric(StrEnum):
 
 
 class IndexType(StrEnum):
-    """Which JSON type a metadata index holds; values of other types are not indexed."""
+    """The JSON type that a metadata index holds; values of other types are not indexed."""
 
     STRING = "string"
     NUMBER = "number"
@@ -47,7 +48,7 @@ class IndexType(StrEnum):
 
 
 class MetadataLevel(StrEnum):
-    """How much of a match's metadata a query returns."""
+    """The part of a match's metadata that a query returns."""
 
     NONE = "none"
     INDEXED = "indexed"
@@ -55,10 +56,10 @@ class MetadataLevel(StrEnum):
 
 
 class Effort(StrEnum):
-    """How hard a query looks, where segments are searched by codes (an extension).
+    """The search effort of a query where segments are searched by binary codes (an extension).
 
-    Each but `EXACT`, which measures every vector, is a recall that segments have measured
-    what it takes for (`ann.calibration.RECALLS`).
+    `EXACT` measures every vector. The other levels are recalls for which a segment has found the
+    oversampling that reaches them (`ann.calibration.RECALLS`).
     """
 
     LOW = "low"
@@ -69,10 +70,10 @@ class Effort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexAddress:
-    """Where an index is found: every account is a world of its own.
+    """The account and the name of an index; accounts share nothing.
 
-    With an `id` it means that index alone: once it is dropped, another of its name is not
-    found here. Without one it means the index that has the name at the moment of the call.
+    With an `id` it means that index alone: after its deletion another index of the name is not
+    found here. Without an `id` it means the index that has the name at the moment of the call.
     """
 
     account: str
@@ -80,13 +81,13 @@ class IndexAddress:
     id: str | None = None
 
     def of(self, index: "Index") -> "IndexAddress":
-        """Return the address of `index` alone, which was found at this one."""
+        """Return the address of `index` alone; `index` is the one at this address."""
         return IndexAddress(self.account, self.name, index.id)
 
 
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
-    """What is fixed when an index is created. `effort` is that of queries that name none."""
+    """The settings of an index, fixed at its creation. `effort` is the default of its queries."""
 
     dimensions: int
     metric: Metric
@@ -96,9 +97,9 @@ class IndexConfig:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index as the catalog knows it. `created_at` is in UTC.
+    """An entry of the catalog. `created_at` is in UTC.
 
-    `id` tells it from every other index, those of the same name before and after it included.
+    `id` is unique, also among indexes that had or will have the same name.
     """
 
     id: str
@@ -133,31 +134,31 @@ class VectorBatch:
 
 
 class Rows(Protocol):
-    """Takes the values of a batch row by row, when it is not known how many there will be."""
+    """A sink for the values of a batch whose number of rows is not known beforehand."""
 
     def free(self) -> Floats:
-        """Return rows to write to, ``(n, d)`` float32, C-contiguous, n at least 1."""
+        """Return rows to write to: ``(n, d)`` float32, C-contiguous, n at least 1."""
         ...
 
     def take(self, count: int) -> None:
-        """Let the first `count` of the rows that `free` returned be the next ones of the batch."""
+        """Commit the first `count` rows of the last `free()` to the batch."""
         ...
 
     def values(self) -> Floats:
-        """Return all rows taken, ``(n, d)``; after that no more are."""
+        """Return all committed rows, ``(n, d)``; the batch is then complete."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Add vectors whose id is new; the first of a repeated id wins, others are ignored."""
+    """Add vectors whose id is new; of a repeated id the first vector counts."""
 
     batch: VectorBatch
 
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """Add or replace vectors whole; the last of a repeated id wins."""
+    """Add vectors or replace them whole; of a repeated id the last vector counts."""
 
     batch: VectorBatch
 
@@ -171,9 +172,9 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class CreateMetadataIndex:
-    """Index a property of vectors written from now on, and of older ones with `backfill`.
+    """Index a property of vectors written from now on, and of older vectors with `backfill`.
 
-    Creating one that exists with the same type changes nothing.
+    An index of the same property and type may exist: then nothing changes.
     """
 
     metadata_index: MetadataIndex
@@ -181,18 +182,18 @@ class CreateMetadataIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class DropMetadataIndex:
-    """Forget a metadata index; creating it again starts empty."""
+class DeleteMetadataIndex:
+    """Delete a metadata index; one that is created on the property again starts empty."""
 
     property_name: str
 
 
-Mutation = Insert | Upsert | Delete | CreateMetadataIndex | DropMetadataIndex
+Mutation = Insert | Upsert | Delete | CreateMetadataIndex | DeleteMetadataIndex
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Proof that a mutation is durable: it will be applied whatever happens."""
+    """The receipt for a durable mutation, which will be applied even after a crash."""
 
     mutation_id: str
     seqno: Seqno
@@ -200,10 +201,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search; exactly one of `vector` and `vector_id` is set.
+    """A search by `vector` or by `vector_id`: exactly one of the two is set.
 
-    `vector` is ``(dimensions,)`` float32 and finite. `namespace` ``""`` searches all. An
-    `effort` of None is the index's. With `explain` the result says how it was found.
+    `vector` is ``(dimensions,)`` float32 and finite. `namespace` ``""`` searches all namespaces.
+    An `effort` of None is the index's. With `explain` the result has `explanations`.
     """
 
     top_k: int
@@ -218,8 +219,8 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """One hit. `score` is the wire's; `values` and `metadata` are None unless asked for."""
+class ScoredVector:
+    """A match. `score` is the wire's; `values` and `metadata` are None if not asked for."""
 
     id: str
     score: float
@@ -229,19 +230,19 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchStep:
-    """How one part of an index was searched.
+class Explanation:
+    """The search of one part of an index: a segment or the memtable.
 
     Attributes:
-        part: Which, in the engine's words.
-        vector_count: How many vectors it holds.
-        selected_count: How many of them namespace and filter let pass.
-        method: How candidates were found, in the engine's words.
-        scored_count: How many vectors were scored to propose candidates.
-        measured_count: How many candidates were measured exactly.
+        part: Its name, in the engine's words.
+        vector_count: Vectors in it.
+        selected_count: Vectors that namespace and filter let pass.
+        method: The way candidates were found, in the engine's words.
+        scored_count: Vectors scored to find candidates.
+        rescored_count: Candidates whose distance was computed exactly.
         select_ms: Time for namespace and filter.
-        propose_ms: Time to find candidates.
-        measure_ms: Time to measure them exactly.
+        candidates_ms: Time to find candidates.
+        rescore_ms: Time for exact distances.
     """
 
     part: str
@@ -249,27 +250,27 @@ class SearchStep:
     selected_count: int
     method: str
     scored_count: int
-    measured_count: int
+    rescored_count: int
     select_ms: float
-    propose_ms: float
-    measure_ms: float
+    candidates_ms: float
+    rescore_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
     """Matches, best first, ties by id; and the filtered properties that have no index.
 
-    `steps` says how they were found, if the query asked.
+    `explanations` is empty unless the query wants them.
     """
 
-    matches: tuple[Match, ...]
+    matches: tuple[ScoredVector, ...]
     unindexed: tuple[str, ...] = ()
-    steps: tuple[SearchStep, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Vector:
-    """A stored vector; `values` is ``(dimensions,)`` float32 as it was given."""
+class StoredVector:
+    """A vector of an index; `values` is ``(dimensions,)`` float32 as it was written."""
 
     id: str
     values: Floats
@@ -279,10 +280,10 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the readable state of an index contains.
+    """The readable state of an index.
 
-    `applied_mutation` is the id of the newest mutation it contains and `applied_at` when
-    that became readable (UTC); both are None before the first.
+    `applied_mutation` is the id of the newest mutation in it and `applied_at` the time when that
+    mutation became readable (UTC); both are None before the first mutation.
     """
 
     dimensions: int
@@ -294,8 +295,8 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class IndexUsage:
-    """What an open index holds: vectors that queries see, and acknowledged ones that they do
-    not see yet."""
+    """Numbers of an open index: vectors that queries see, and vectors that are acknowledged but
+    not visible yet."""
 
     address: IndexAddress
     vector_count: int
@@ -303,8 +304,8 @@ class IndexUsage:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """How many indexes an engine has, over all accounts, and those that are open."""
+class EngineUsage:
+    """The number of an engine's indexes over all accounts, and the open indexes."""
 
     index_count: int
     open_indexes: Sequence[IndexUsage]

@@ -45,7 +45,7 @@ from vicinal.limits import Limits
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     IndexAddress,
     IndexConfig,
     IndexType,
@@ -162,7 +162,7 @@ def test_an_index_created_again_under_a_dropped_name_is_empty(engine: Engine) ->
     insert(engine, Record("a", [1, 1]))
     apply(engine, CreateMetadataIndex(COLOR))
 
-    engine.drop_index(DOCS)
+    engine.delete_index(DOCS)
     create(engine, dimensions=3)
 
     status = engine.status(DOCS)
@@ -314,7 +314,7 @@ def test_what_was_received_for_an_index_dropped_meanwhile_goes_to_its_successor(
 ) -> None:
     with closing(engine.spool(DOCS)) as spool:
         put(spool, LONG.values[:140_000])
-        engine.drop_index(DOCS)
+        engine.delete_index(DOCS)
         with pytest.raises(IndexNotFound):
             engine.spool(DOCS)
         create(engine)
@@ -423,7 +423,7 @@ def test_each_mutation_of_any_kind_takes_the_next_place_and_an_id_of_its_own(
         upsert(engine, Record("a", [1, 1])),
         apply(engine, CreateMetadataIndex(COLOR)),
         apply(engine, CreateMetadataIndex(COLOR)),
-        apply(engine, DropMetadataIndex("color")),
+        apply(engine, DeleteMetadataIndex("color")),
         apply(engine, Delete(["a"])),
     ]
 
@@ -610,7 +610,7 @@ def test_a_metadata_index_dropped_and_created_again_starts_empty(engine: Engine)
     apply(engine, CreateMetadataIndex(COLOR))
     insert(engine, Record("a", [1, 0], metadata={"color": "red"}))
 
-    apply(engine, DropMetadataIndex("color"))
+    apply(engine, DeleteMetadataIndex("color"))
     assert engine.query(DOCS, where(equals("color", "red"))).unindexed == ("color",)
     apply(engine, CreateMetadataIndex(COLOR))
 
@@ -823,7 +823,7 @@ def test_a_cursor_that_is_unknown_or_of_another_index_is_refused(engine: Engine)
 def test_every_method_names_an_index_that_does_not_exist(engine: Engine) -> None:
     absent = IndexAddress("acme", "absent")
     calls: list[Callable[[], object]] = [
-        lambda: engine.drop_index(absent),
+        lambda: engine.delete_index(absent),
         lambda: engine.get_index(absent),
         lambda: engine.list_metadata_indexes(absent),
         lambda: engine.append(absent, Delete(["a"])),
@@ -852,7 +852,7 @@ def test_a_name_that_is_taken_is_refused_and_the_index_stays(engine: Engine) -> 
 
 def test_dropping_a_metadata_index_that_does_not_exist_is_refused(engine: Engine) -> None:
     with pytest.raises(MetadataIndexNotFound, match="'color'"):
-        engine.append(DOCS, DropMetadataIndex("color"))
+        engine.append(DOCS, DeleteMetadataIndex("color"))
 
     assert engine.status(DOCS).applied_seqno == 0
 
@@ -875,7 +875,7 @@ def test_an_account_holds_as_many_indexes_as_its_limit_and_no_more(open_engine: 
     with pytest.raises(LimitExceeded, match="2"):
         create(engine, IndexAddress("acme", "three"))
 
-    engine.drop_index(IndexAddress("acme", "one"))
+    engine.delete_index(IndexAddress("acme", "one"))
     create(engine, IndexAddress("acme", "three"))
 
 
@@ -903,7 +903,7 @@ def test_an_index_holds_as_many_metadata_indexes_as_its_limit_and_no_more(
     with pytest.raises(LimitExceeded, match="1"):
         engine.append(DOCS, CreateMetadataIndex(SIZE))
 
-    apply(engine, DropMetadataIndex("color"))
+    apply(engine, DeleteMetadataIndex("color"))
     apply(engine, CreateMetadataIndex(SIZE))
     assert list(engine.list_metadata_indexes(DOCS)) == [SIZE]
 
@@ -961,7 +961,7 @@ def written_to(engine: Engine, address: IndexAddress, kind: str) -> None:
         case "create a metadata index":
             apply(engine, CreateMetadataIndex(COLOR), address)
         case "drop a metadata index":
-            apply(engine, DropMetadataIndex("size"), address)
+            apply(engine, DeleteMetadataIndex("size"), address)
         case "spool":
             engine.spool(address).close()
         case "query":
@@ -981,7 +981,7 @@ def written_to(engine: Engine, address: IndexAddress, kind: str) -> None:
         case "get the index":
             engine.get_index(address)
         case "drop":
-            engine.drop_index(address)
+            engine.delete_index(address)
 
 
 KINDS = [
@@ -999,7 +999,7 @@ def test_what_was_meant_for_a_dropped_index_never_reaches_one_that_took_its_name
     address = DOCS.of(engine.get_index(DOCS))
     apply(engine, CreateMetadataIndex(SIZE), address)
     insert(engine, Record("a", [1, 2]), address=address)
-    engine.drop_index(address)
+    engine.delete_index(address)
     create(engine, dimensions=dimensions)
     apply(engine, CreateMetadataIndex(SIZE))
     insert(engine, Record("a", [1.0] * dimensions))
@@ -1023,7 +1023,7 @@ def test_an_address_with_the_id_of_its_index_finds_it(engine: Engine, kind: str)
 def test_a_cursor_of_a_dropped_index_is_not_one_of_its_successor(engine: Engine) -> None:
     insert(engine, Record("a", [1, 1]), Record("b", [1, 2]))
     cursor = engine.list(DOCS, 1, None).next_cursor
-    engine.drop_index(DOCS)
+    engine.delete_index(DOCS)
     create(engine)
     insert(engine, Record("a", [1, 1]), Record("b", [1, 2]))
 

@@ -222,7 +222,7 @@ def test_a_disk_that_is_full_is_read_from_and_written_to_again_once_there_is_roo
             nearest = Query(top_k=1, vector=vector(*range(9, 73)))
             assert found(engine, nearest, address) == ["v9"]
 
-        engine.drop_index(OTHER)  # which makes room
+        engine.delete_index(OTHER)  # which makes room
         for _ in range(4):
             write(DOCS)
     with closing(EmbeddedEngine.open(data, options)) as engine:

@@ -133,7 +133,7 @@ def test_approximate_answers_are_exact_but_for_the_rarest_neighbour(
         namespace, filter_ = filters(random)[place % 6]
         query = Query(10, vector, None, namespace, filter_, explain=True)
         recalls.append(recall_of(engine, model, query, metric))
-        methods |= {step.method for step in engine.query(DOCS, query).steps}
+        methods |= {step.method for step in engine.query(DOCS, query).explanations}
     engine.close()
 
     assert {"codes", "codes of the selected rows"} & methods

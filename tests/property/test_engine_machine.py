@@ -40,7 +40,7 @@ from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     IndexAddress,
     IndexConfig,
     IndexType,
@@ -98,7 +98,7 @@ MUTATIONS: st.SearchStrategy[Mutation] = st.one_of(
     st.builds(Upsert, BATCHES),
     st.builds(Delete, st.lists(IDS, min_size=1, max_size=3)),
     st.builds(CreateMetadataIndex, METADATA_INDEXES, st.booleans()),
-    st.builds(DropMetadataIndex, PROPERTIES),
+    st.builds(DeleteMetadataIndex, PROPERTIES),
 )
 OPTIONS = st.builds(
     EngineOptions,
@@ -203,7 +203,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(address=ADDRESSES, metric=st.sampled_from(Metric))
     def replace_index(self, address: IndexAddress, metric: Metric) -> None:
         self.create_index(address, metric)  # which is refused
-        self.agree(lambda e: e.drop_index(address))
+        self.agree(lambda e: e.delete_index(address))
         self.get(address, ["a"])  # which finds no index
         self.create_index(address, metric)
         self.last_mutation.pop(address, None)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.bodies import READERS, metadata, numbers, scalars, short_text
 from vicinal.errors import Error
 from vicinal.limits import Limits
-from vicinal.model import Match, MetadataLevel, QueryResult, Vector
+from vicinal.model import MetadataLevel, QueryResult, ScoredVector, StoredVector
 from vicinal.wire import members, requests, responses
 
 LIMITS = Limits()
@@ -44,7 +44,7 @@ floats32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
         lambda body: requests.create_index(body, LIMITS),
         lambda body: requests.ids(body, 3, LIMITS),
         lambda body: requests.create_metadata_index(body, LIMITS),
-        requests.drop_metadata_index,
+        requests.delete_metadata_index,
         lambda body: requests.embedding(body, LIMITS),
         lambda body: requests.binding_embedding(body, LIMITS),
         lambda body: requests.openai_embedding(body, LIMITS),
@@ -139,7 +139,7 @@ def test_matches_read_back_as_they_are(
     rows: list[tuple[str, float, str, list[float] | None, dict[str, Any] | None]],
 ) -> None:
     matches = tuple(
-        Match(
+        ScoredVector(
             id,
             score,
             namespace,
@@ -166,7 +166,7 @@ def test_a_stored_vector_reads_back_as_it_is(
     blob = json.dumps(document).encode()
 
     (read,) = json.loads(
-        responses.vectors([Vector(id, np.array(values, dtype=np.float32), "n", blob)])
+        responses.vectors([StoredVector(id, np.array(values, dtype=np.float32), "n", blob)])
     )
 
     assert read == {"id": id, "values": values, "metadata": document, "namespace": "n"}

@@ -12,7 +12,7 @@ from tests.support.model_engine import ModelEngine
 from tests.support.server import Running
 from vicinal.cli import main
 from vicinal.engine.base import Spool
-from vicinal.model import IndexAddress, Mutation, Page, Vector
+from vicinal.model import IndexAddress, Mutation, Page, StoredVector
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Recorder(ModelEngine):
         self._fail_if_told()
         return super().list(address, count, cursor)
 
-    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:
+    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
         self.asked.append(ids)
         return super().get(address, ids)
 

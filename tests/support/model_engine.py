@@ -41,24 +41,24 @@ from vicinal.model import (
     Accepted,
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
+    EngineUsage,
     Index,
     IndexAddress,
     IndexConfig,
     IndexUsage,
     Insert,
-    Match,
     MetadataIndex,
     MetadataLevel,
     Mutation,
     Page,
     Query,
     QueryResult,
+    ScoredVector,
     Seqno,
     Status,
+    StoredVector,
     Upsert,
-    Usage,
-    Vector,
     VectorBatch,
 )
 from vicinal.steps import Steps
@@ -88,7 +88,7 @@ class Stored:
     written, or whose index was backfilled since.
     """
 
-    vector: Vector
+    vector: StoredVector
     indexed: dict[str, Scalar | None]
 
 
@@ -150,7 +150,7 @@ class ModelEngine:
             self._shelves[_key(address)] = Shelf(index)
             return index
 
-    def drop_index(self, address: IndexAddress) -> None:
+    def delete_index(self, address: IndexAddress) -> None:
         with self._lock:
             self._shelf(address)
             del self._shelves[_key(address)]
@@ -209,9 +209,9 @@ class ModelEngine:
                 applied_at=shelf.applied_at,
             )
 
-    def usage(self) -> Usage:
+    def usage(self) -> EngineUsage:
         with self._lock:
-            return Usage(
+            return EngineUsage(
                 len(self._shelves),
                 [
                     IndexUsage(address, len(shelf.state.vectors), 0)
@@ -230,7 +230,7 @@ class ModelEngine:
         yield from ()
         return self.query(address, query)
 
-    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:
+    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
         with self._lock:
             vectors = self._shelf(address).state.vectors
             return [vectors[id_].vector for id_ in dict.fromkeys(ids) if id_ in vectors]
@@ -309,7 +309,7 @@ def applied(state: State, mutation: Mutation, limits: Limits) -> State:
             return State(kept, state.metadata_indexes)
         case CreateMetadataIndex(metadata_index, backfill):
             return _with_metadata_index(state, metadata_index, backfill, limits)
-        case DropMetadataIndex(property_name):
+        case DeleteMetadataIndex(property_name):
             return _without_metadata_index(state, property_name)
 
 
@@ -337,7 +337,7 @@ def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
     ranked = sorted(zip(far, passing, strict=True))
     return QueryResult(
         tuple(
-            Match(
+            ScoredVector(
                 id=id_,
                 score=distance.score(near, config.metric),
                 namespace=state.vectors[id_].vector.namespace,
@@ -360,14 +360,14 @@ def _hold(count: int, bound: int | None, what: str) -> None:
         raise LimitExceeded(f"{count} {what} is more than the {bound} there may be")
 
 
-def _vectors(batch: VectorBatch) -> Iterable[Vector]:
+def _vectors(batch: VectorBatch) -> Iterable[StoredVector]:
     for id_, values, namespace, blob in zip(
         batch.ids, batch.values, batch.namespaces, batch.metadata, strict=True
     ):
-        yield Vector(id_, values.copy(), namespace, blob)
+        yield StoredVector(id_, values.copy(), namespace, blob)
 
 
-def _written(vectors: Iterable[Vector], state: State, limits: Limits) -> dict[str, Stored]:
+def _written(vectors: Iterable[StoredVector], state: State, limits: Limits) -> dict[str, Stored]:
     """Return the vectors as they are stored, the last of a repeated id."""
     return {
         vector.id: Stored(
@@ -381,7 +381,7 @@ def _written(vectors: Iterable[Vector], state: State, limits: Limits) -> dict[st
     }
 
 
-def _indexed(vector: Vector, metadata_index: MetadataIndex, limits: Limits) -> Scalar | None:
+def _indexed(vector: StoredVector, metadata_index: MetadataIndex, limits: Limits) -> Scalar | None:
     document = metadata.decode(vector.metadata)
     return metadata.indexed_value(
         document, metadata_index, string_bytes_max=limits.indexed_string_bytes_max

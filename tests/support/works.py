@@ -22,7 +22,7 @@ from vicinal.filters.nodes import Scalar
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     IndexAddress,
     IndexType,
     MetadataIndex,
@@ -73,9 +73,9 @@ def prepared_with_backfill(engine: Engine) -> None:
 def prepared_to_overtake(engine: Engine) -> None:
     """Metadata indexes come and go after the last seal."""
     prepared_with_backfill(engine)
-    apply(engine, DropMetadataIndex("color"))
+    apply(engine, DeleteMetadataIndex("color"))
     apply(engine, CreateMetadataIndex(MetadataIndex("color", IndexType.NUMBER)))
-    apply(engine, DropMetadataIndex("size"))
+    apply(engine, DeleteMetadataIndex("size"))
 
 
 def received(engine: Engine, *records: Record) -> None:
@@ -103,14 +103,14 @@ class Work:
 
 WORKS = [
     Work("create an index", lambda e: create(e, NEW)),
-    Work("drop an index", lambda e: e.drop_index(DOCS)),
+    Work("drop an index", lambda e: e.delete_index(DOCS)),
     Work("upsert", lambda e: upsert(e, *points(3, 30))),
     Work("upsert what came over time", lambda e: received(e, *points(3, 90))),
     Work("insert", lambda e: insert(e, *points(6, 9))),
     Work("delete", lambda e: apply(e, Delete(["v1", "v4", "never"]))),
     Work("create a metadata index", lambda e: apply(e, CreateMetadataIndex(SIZE))),
     Work("backfill", lambda e: apply(e, CreateMetadataIndex(SIZE, backfill=True))),
-    Work("drop a metadata index", lambda e: apply(e, DropMetadataIndex("color"))),
+    Work("drop a metadata index", lambda e: apply(e, DeleteMetadataIndex("color"))),
     Work("seal", lambda e: e.maintain(DOCS)),
     Work("seal what was backfilled", lambda e: e.maintain(DOCS), prepared_with_backfill),
     Work("seal what came and went", lambda e: e.maintain(DOCS), prepared_to_overtake),

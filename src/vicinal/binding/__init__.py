@@ -23,7 +23,7 @@ from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     Effort,
     Floats,
     Index,
@@ -280,7 +280,7 @@ class Vectorize:
         Raises:
             MetadataIndexNotFound: there is none on this property.
         """
-        mutation = DropMetadataIndex(arguments.text(property_name, "property_name"))
+        mutation = DeleteMetadataIndex(arguments.text(property_name, "property_name"))
         return self._write(mutation, wait, timeout_s)
 
     def _batch(self, vectors: Vectors) -> VectorBatch:
@@ -384,7 +384,7 @@ class Database:
         Raises:
             IndexNotFound: there is none of this name.
         """
-        self._engine.drop_index(self._address(name))
+        self._engine.delete_index(self._address(name))
 
     def close(self) -> None:
         """Release the data folder; what was acknowledged stays."""

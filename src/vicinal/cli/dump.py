@@ -25,7 +25,7 @@ from vicinal.errors import Unavailable
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     Insert,
     Metric,
     Mutation,
@@ -220,7 +220,7 @@ def _described(mutation: Mutation) -> str:
         case CreateMetadataIndex(index, backfill):
             filled = ", with backfill" if backfill else ""
             return f"create metadata index {index.property_name} ({index.index_type}){filled}"
-        case DropMetadataIndex(property_name):
+        case DeleteMetadataIndex(property_name):
             return f"drop metadata index {property_name}"
 
 

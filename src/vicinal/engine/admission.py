@@ -20,7 +20,7 @@ from vicinal.errors import (
 from vicinal.limits import Limits
 from vicinal.model import (
     CreateMetadataIndex,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     Index,
     IndexType,
     Insert,
@@ -95,7 +95,7 @@ class Admission:
                         f"index {self._name!r} has {len(self._declared)} metadata indexes, "
                         f"the maximum is {limits.metadata_indexes_max}"
                     )
-            case DropMetadataIndex(property_name):
+            case DeleteMetadataIndex(property_name):
                 if property_name not in self._declared:
                     raise MetadataIndexNotFound(
                         f"index {self._name!r} has no metadata index on {property_name!r}"
@@ -108,7 +108,7 @@ class Admission:
         match mutation:
             case CreateMetadataIndex(each):
                 self._declared[each.property_name] = each.index_type
-            case DropMetadataIndex(property_name):
+            case DeleteMetadataIndex(property_name):
                 del self._declared[property_name]
             case _:
                 pass

@@ -22,7 +22,7 @@ from vicinal.model import (
     BEFORE_ANY,
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     IndexConfig,
     Insert,
     Mask,
@@ -113,8 +113,8 @@ class State:
                 self._kill(list(dict.fromkeys(ids)))
             case CreateMetadataIndex(metadata_index, backfill):
                 self._create_metadata_index(metadata_index, backfill=backfill)
-            case DropMetadataIndex(property_name):
-                self._drop_metadata_index(property_name)
+            case DeleteMetadataIndex(property_name):
+                self._delete_metadata_index(property_name)
         self._applied_seqno, self._applied_mutation = entry.seqno, entry.mutation_id
         self._applied_at = at
         self.unsealed_count += 1
@@ -263,7 +263,7 @@ class State:
             )
             self._segments[number] = replace(view, columns={**view.columns, name: column})
 
-    def _drop_metadata_index(self, property_name: str) -> None:
+    def _delete_metadata_index(self, property_name: str) -> None:
         if self._metadata_indexes.pop(property_name, None) is None:
             return
         for tail in (self.tail, self._sealing):

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from vicinal.model import (
     Accepted,
+    EngineUsage,
     Index,
     IndexAddress,
     IndexConfig,
@@ -35,8 +36,7 @@ from vicinal.model import (
     Rows,
     Seqno,
     Status,
-    Usage,
-    Vector,
+    StoredVector,
 )
 from vicinal.steps import Steps
 
@@ -68,7 +68,7 @@ class Engine(Protocol):
         """
         ...
 
-    def drop_index(self, address: IndexAddress) -> None:
+    def delete_index(self, address: IndexAddress) -> None:
         """Remove an index and all it holds; its name is free at once."""
         ...
 
@@ -128,7 +128,7 @@ class Engine(Protocol):
         """Return what the readable state contains."""
         ...
 
-    def usage(self) -> Usage:
+    def usage(self) -> EngineUsage:
         """Return what there is over all accounts, without opening anything."""
         ...
 
@@ -146,7 +146,7 @@ class Engine(Protocol):
         """`query` in steps, all driven by one thread; it may be given up at any of them."""
         ...
 
-    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:
+    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
         """Return the stored vectors among `ids`, in the order asked, each once."""
         ...
 

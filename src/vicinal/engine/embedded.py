@@ -49,6 +49,7 @@ from vicinal.errors import (
 )
 from vicinal.model import (
     Accepted,
+    EngineUsage,
     Index,
     IndexAddress,
     IndexConfig,
@@ -60,8 +61,7 @@ from vicinal.model import (
     QueryResult,
     Seqno,
     Status,
-    Usage,
-    Vector,
+    StoredVector,
 )
 from vicinal.steps import Steps, done_here
 from vicinal.storage import private
@@ -179,7 +179,7 @@ class EmbeddedEngine:
             raise
         return index
 
-    def drop_index(self, address: IndexAddress) -> None:
+    def delete_index(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`."""
         try:
             entry = self._catalog.get(address)
@@ -256,7 +256,7 @@ class EmbeddedEngine:
             snapshot.applied_at,
         )
 
-    def usage(self) -> Usage:
+    def usage(self) -> EngineUsage:
         """See `engine.base.Engine`."""
         entries = self._catalog.all()
         slots = [
@@ -264,7 +264,7 @@ class EmbeddedEngine:
             for each in entries
         ]
         opened = [(address, slot.opened) for address, slot in slots if slot is not None]
-        return Usage(
+        return EngineUsage(
             len(entries),
             [
                 IndexUsage(address, each.snapshot.vector_count, each.pending_count)
@@ -285,7 +285,7 @@ class EmbeddedEngine:
             except Retired:
                 continue
 
-    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[Vector]:
+    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.get(ids))
 

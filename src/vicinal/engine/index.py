@@ -64,8 +64,8 @@ from vicinal.model import (
     Query,
     QueryResult,
     Seqno,
+    StoredVector,
     Upsert,
-    Vector,
 )
 from vicinal.steps import Steps
 
@@ -240,7 +240,7 @@ class OpenIndex:
         with self._reading():
             return (yield from search.querying(snapshot, self.index.config, query))
 
-    def get(self, ids: Sequence[str]) -> list[Vector]:
+    def get(self, ids: Sequence[str]) -> list[StoredVector]:
         """See `engine.base.Engine`."""
         snapshot = self.readable()
         with self._reading():

@@ -18,7 +18,7 @@ from vicinal.errors import Corruption
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     Floats,
     IndexType,
     Insert,
@@ -88,11 +88,11 @@ class _CreateMetadataIndex(msgspec.Struct, frozen=True, array_like=True, tag="in
     backfill: bool
 
 
-class _DropMetadataIndex(msgspec.Struct, frozen=True, array_like=True, tag="drop-index"):
+class _DeleteMetadataIndex(msgspec.Struct, frozen=True, array_like=True, tag="drop-index"):
     property_name: str
 
 
-_Header = _Vectors | _Delete | _CreateMetadataIndex | _DropMetadataIndex
+_Header = _Vectors | _Delete | _CreateMetadataIndex | _DeleteMetadataIndex
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[_Header] = msgspec.msgpack.Decoder(_Header)
 
@@ -115,8 +115,8 @@ def encode(mutation: Mutation) -> Payload:
             header = _Delete(list(ids))
         case CreateMetadataIndex(index, backfill):
             header = _CreateMetadataIndex(index.property_name, index.index_type, backfill)
-        case DropMetadataIndex(property_name):
-            header = _DropMetadataIndex(property_name)
+        case DeleteMetadataIndex(property_name):
+            header = _DeleteMetadataIndex(property_name)
     return Payload(_encoder.encode(header), values)
 
 
@@ -146,5 +146,5 @@ def decode(payload: Payload) -> Mutation:
             return Delete(ids)
         case _CreateMetadataIndex(property_name, index_type, backfill):
             return CreateMetadataIndex(MetadataIndex(property_name, index_type), backfill)
-        case _DropMetadataIndex(property_name):
-            return DropMetadataIndex(property_name)
+        case _DeleteMetadataIndex(property_name):
+            return DeleteMetadataIndex(property_name)

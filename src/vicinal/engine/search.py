@@ -21,15 +21,15 @@ from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadQueryVector
 from vicinal.model import (
     Effort,
+    Explanation,
     Floats,
     IndexConfig,
-    Match,
     MetadataLevel,
     Metric,
     Ordinals,
     Query,
     QueryResult,
-    SearchStep,
+    ScoredVector,
 )
 from vicinal.segment.base import Selection, View
 from vicinal.steps import Steps, timed, together
@@ -59,20 +59,20 @@ class _Measured:
     effort: Effort
     times: tuple[float, float, float]
 
-    def step(self) -> SearchStep:
+    def explanation(self) -> Explanation:
         """Say how the view was searched."""
         method = self.view.method(self.selection, self.effort)
         select, propose, measure = (1e3 * each for each in self.times)
-        return SearchStep(
+        return Explanation(
             part=self.view.name,
             vector_count=self.view.live_count,
             selected_count=self.selection.count,
             method=method.value if self.selection.count else "none selected",
             scored_count=self.scored_count,
-            measured_count=len(self.rows),
+            rescored_count=len(self.rows),
             select_ms=select,
-            propose_ms=propose,
-            measure_ms=measure,
+            candidates_ms=propose,
+            rescore_ms=measure,
         )
 
 
@@ -103,7 +103,7 @@ def querying(snapshot: Snapshot, config: IndexConfig, query: Query) -> Steps[Que
     hits = _nearest(measured, query.top_k)
     return QueryResult(
         _matches(snapshot, metric, query, hits),
-        steps=tuple(each.step() for each in measured) if query.explain else (),
+        explanations=tuple(each.explanation() for each in measured) if query.explain else (),
     )
 
 
@@ -164,9 +164,9 @@ def _bound(distances_: Sequence[Floats], top_k: int) -> float:
 
 def _matches(
     snapshot: Snapshot, metric: Metric, query: Query, hits: Sequence[_Hit]
-) -> tuple[Match, ...]:
+) -> tuple[ScoredVector, ...]:
     """Load what is wanted of each hit, view by view."""
-    matches: list[Match | None] = [None] * len(hits)
+    matches: list[ScoredVector | None] = [None] * len(hits)
     for part in {hit.part for hit in hits}:
         view = snapshot.views[part]
         places = [place for place, hit in enumerate(hits) if hit.part == part]
@@ -176,7 +176,9 @@ def _matches(
         loaded = zip(places, view.namespaces(rows), values, documents, strict=False)
         for place, namespace, vector, document in loaded:
             hit = hits[place]
-            matches[place] = Match(hit.id, score(hit.distance, metric), namespace, vector, document)
+            matches[place] = ScoredVector(
+                hit.id, score(hit.distance, metric), namespace, vector, document
+            )
     return tuple(each for each in matches if each is not None)
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vicinal.model import BEFORE_ANY, MetadataIndex, Ordinals, Seqno, Vector
+from vicinal.model import BEFORE_ANY, MetadataIndex, Ordinals, Seqno, StoredVector
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
 
@@ -39,11 +39,11 @@ class Snapshot:
         """The properties that have a metadata index."""
         return frozenset(each.property_name for each in self.metadata_indexes)
 
-    def get(self, ids: Sequence[str]) -> list[Vector]:
+    def get(self, ids: Sequence[str]) -> list[StoredVector]:
         """Return the vectors of these ids that exist, in the order asked, each once."""
         distinct = list(dict.fromkeys(ids))
         id_hashes = hashes(distinct)
-        found: dict[int, Vector] = {}
+        found: dict[int, StoredVector] = {}
         for view in self.views:
             rows = view.find(distinct, id_hashes)
             places = np.flatnonzero(rows >= 0)
@@ -59,9 +59,9 @@ class Snapshot:
 EMPTY = Snapshot((), (), BEFORE_ANY, None, None)
 
 
-def _vectors(view: View, rows: Ordinals) -> list[Vector]:
+def _vectors(view: View, rows: Ordinals) -> list[StoredVector]:
     return [
-        Vector(*each)
+        StoredVector(*each)
         for each in zip(
             view.ids(rows), view.values(rows), view.namespaces(rows), view.metadata(rows),
             strict=True,

@@ -18,7 +18,7 @@ from vicinal.filters.parse import broken_key_rule, parse
 from vicinal.limits import Limits
 from vicinal.model import (
     CreateMetadataIndex,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     Effort,
     Floats,
     IndexConfig,
@@ -234,7 +234,7 @@ def checked_metadata_index(
     )
 
 
-def drop_metadata_index(body: Body) -> DropMetadataIndex:
+def delete_metadata_index(body: Body) -> DeleteMetadataIndex:
     """Read the body of a metadata index deletion; ``property`` may stand for ``propertyName``.
 
     Raises:
@@ -244,7 +244,7 @@ def drop_metadata_index(body: Body) -> DropMetadataIndex:
     name = request.property if request.property_name is None else request.property_name
     if name is None:
         raise errors.BadBody(f"{_FAILED}Object missing required field `propertyName`")
-    return DropMetadataIndex(name)
+    return DeleteMetadataIndex(name)
 
 
 def list_parameters(count: str | None, cursor: str | None, limits: Limits) -> ListParameters:

@@ -58,17 +58,17 @@ def query_result(result: model.QueryResult) -> bytes:
             step.selected_count,
             step.method,
             step.scored_count,
-            step.measured_count,
+            step.rescored_count,
             round(step.select_ms, 3),
-            round(step.propose_ms, 3),
-            round(step.measure_ms, 3),
+            round(step.candidates_ms, 3),
+            round(step.rescore_ms, 3),
         )
-        for step in result.steps
+        for step in result.explanations
     ]
     return _encode(shapes.QueryResult(len(matches), matches, steps or UNSET))
 
 
-def vectors(vectors: Sequence[model.Vector]) -> bytes:
+def vectors(vectors: Sequence[model.StoredVector]) -> bytes:
     """Write whole vectors, in the order given."""
     return _encode(
         [

@@ -28,7 +28,7 @@ from vicinal.model import (
     Accepted,
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     IndexType,
     MetadataIndex,
     MetadataLevel,
@@ -216,7 +216,7 @@ def test_no_reader_sees_half_a_batch_while_batches_are_written_sealed_and_merged
                 engine.maintain(DOCS)
 
     assert engine.status(DOCS).vector_count == len(MARKED) + 51 * ADDED
-    steps = engine.query(DOCS, Query(ALL, vector=at(0, 0), explain=True)).steps
+    steps = engine.query(DOCS, Query(ALL, vector=at(0, 0), explain=True)).explanations
     numbers = [int(each.part.removeprefix("segment ")) for each in steps]
     assert max(numbers) >= 5, "a seal for each call of maintain"
     assert len(numbers) < max(numbers), "segments have been merged"
@@ -314,7 +314,7 @@ class Lives:
 
     def end(self) -> None:
         self.dropping += 1
-        self._engine.drop_index(DOCS)
+        self._engine.delete_index(DOCS)
 
     def check(self, read: Callable[[int], Sequence[str]]) -> None:
         """Check that the ids read are all of a life that was not over when reading began."""
@@ -352,7 +352,7 @@ def test_readers_of_an_index_dropped_and_created_again_see_one_of_the_two_or_tha
     def by_list(_created: int) -> Sequence[str]:
         return engine.list(DOCS, ALL, None).ids
 
-    engine.drop_index(DOCS)
+    engine.delete_index(DOCS)
     with crowd(*(partial(lives.check, each) for each in (by_query, by_get, by_list))) as readers:
         for life in range(1, 31):
             readers.urge(5)
@@ -489,7 +489,7 @@ def test_a_filter_finds_all_or_names_its_property_while_the_metadata_index_comes
             assert [each.id for each in ask(IS_RED).matches] == red
             if n % 8 == 0:
                 others.let_all_act()
-            apply(engine, DropMetadataIndex(COLOR.property_name))
+            apply(engine, DeleteMetadataIndex(COLOR.property_name))
             assert ask(IS_RED) == QueryResult((), ("color",))
             if n % 8 == 4:
                 others.let_all_act()

@@ -70,11 +70,11 @@ def test_exact_effort_scores_every_vector_and_the_others_ever_fewer(
 ) -> None:
     scored = []
     for effort in (Effort.LOW, Effort.STANDARD, Effort.HIGH, Effort.EXACT):
-        (step,) = engine.query(DOCS, ask(vectors()[ROWS], effort)).steps
+        (step,) = engine.query(DOCS, ask(vectors()[ROWS], effort)).explanations
         scored.append(step.scored_count)
         assert step.vector_count == step.selected_count == ROWS
         assert step.method == ("exact scan" if effort is Effort.EXACT else "codes")
-        assert step.measured_count >= 10
+        assert step.rescored_count >= 10
 
     assert scored == sorted(set(scored))
     assert scored[-1] == ROWS
@@ -105,14 +105,14 @@ def test_an_explanation_names_how_a_filter_was_used(
 ) -> None:
     wanted = Predicate("part", Operator.EQ, (part,))
 
-    (step,) = engine.query(DOCS, ask(vectors()[ROWS], Effort.STANDARD, wanted)).steps
+    (step,) = engine.query(DOCS, ask(vectors()[ROWS], Effort.STANDARD, wanted)).explanations
 
     assert step.part.startswith("segment ")
     assert step.selected_count == selected_count
     assert step.method == method
-    assert 10 <= step.measured_count <= step.scored_count <= selected_count
+    assert 10 <= step.rescored_count <= step.scored_count <= selected_count
     assert (step.scored_count == selected_count) == method.startswith("exact")
-    assert min(step.select_ms, step.propose_ms, step.measure_ms) >= 0
+    assert min(step.select_ms, step.candidates_ms, step.rescore_ms) >= 0
 
 
 def test_a_query_that_names_no_effort_has_the_index_s(tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_a_query_that_names_no_effort_has_the_index_s(tmp_path: Path) -> None:
     engine.close()
     engine = EmbeddedEngine.open(tmp_path, EngineOptions())
 
-    (unnamed,) = engine.query(DOCS, Query(10, values[ROWS], explain=True)).steps
-    (named,) = engine.query(DOCS, ask(values[ROWS], Effort.LOW)).steps
+    (unnamed,) = engine.query(DOCS, Query(10, values[ROWS], explain=True)).explanations
+    (named,) = engine.query(DOCS, ask(values[ROWS], Effort.LOW)).explanations
     engine.close()
 
     assert (unnamed.method, named.method) == ("exact scan", "codes")
@@ -137,4 +137,4 @@ def test_a_query_that_names_no_effort_has_the_index_s(tmp_path: Path) -> None:
 def test_nothing_is_explained_unless_asked(engine: EmbeddedEngine) -> None:
     query = replace(ask(vectors()[ROWS], Effort.STANDARD), explain=False)
 
-    assert engine.query(DOCS, query).steps == ()
+    assert engine.query(DOCS, query).explanations == ()

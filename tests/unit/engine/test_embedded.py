@@ -138,7 +138,7 @@ def test_an_index_of_which_a_part_is_missing_stops_alone_and_can_be_dropped(
                 engine.status(DOCS)
         assert engine.status(OTHER).vector_count == 1
         assert engine.get_index(DOCS).name == "docs"
-        engine.drop_index(DOCS)
+        engine.delete_index(DOCS)
         create(engine)
         assert engine.status(DOCS).vector_count == 0
 
@@ -171,7 +171,7 @@ def test_a_manifest_that_passes_its_checksum_and_cannot_be_costs_its_index_alone
             with pytest.raises(Corruption, match=r"index\.db|holds what no index can"):
                 engine.status(DOCS)
         assert engine.status(OTHER).vector_count == 1
-        engine.drop_index(DOCS)
+        engine.delete_index(DOCS)
 
 
 FIELDS: list[tuple[str, object]] = [
@@ -199,7 +199,7 @@ def test_a_logged_mutation_that_passes_its_checksum_and_cannot_be_costs_its_inde
             with pytest.raises(Corruption, match=r"index\.db|holds what no index can"):
                 engine.status(DOCS)
         assert engine.status(OTHER).vector_count == 1
-        engine.drop_index(DOCS)
+        engine.delete_index(DOCS)
 
 
 def test_an_index_whose_files_cannot_be_read_is_unavailable(
@@ -314,12 +314,12 @@ def test_dropping_removes_the_folder_and_what_cannot_be_removed_is_swept(
     with_a_vector(tmp_path, DOCS, OTHER)
     docs, other = folder_of(tmp_path, DOCS), folder_of(tmp_path, OTHER)
     with opened(tmp_path) as engine:
-        engine.drop_index(DOCS)
+        engine.delete_index(DOCS)
         assert not docs.exists()
 
         with monkeypatch.context() as patch:
             patch.setattr(shutil, "rmtree", lambda *_args, **_options: None)
-            engine.drop_index(OTHER)
+            engine.delete_index(OTHER)
         assert other.exists()
         with pytest.raises(IndexNotFound):
             engine.status(OTHER)
@@ -342,7 +342,7 @@ def test_an_index_that_may_or_may_not_be_dropped_acknowledges_nothing_more(
         with monkeypatch.context() as patch:
             patch.setattr(Catalog, "remove", failing)
             with pytest.raises(Unavailable, match="disk full"):
-                engine.drop_index(DOCS)
+                engine.delete_index(DOCS)
 
         with pytest.raises(Unavailable, match="disk full"):
             engine.append(DOCS, Delete(["a"]))
@@ -369,7 +369,7 @@ def test_an_index_dropped_while_it_is_looked_up_is_not_opened_again(
 ) -> None:
     with_a_vector(tmp_path, DOCS)
     with opened(tmp_path) as engine:
-        during_the_first_lookup(monkeypatch, lambda: engine.drop_index(DOCS))
+        during_the_first_lookup(monkeypatch, lambda: engine.delete_index(DOCS))
 
         with pytest.raises(IndexNotFound, match="'docs'"):
             engine.append(DOCS, Delete(["a"]))
@@ -384,7 +384,7 @@ def test_a_request_for_an_index_that_is_dropped_and_made_again_meanwhile_finds_n
     with opened(tmp_path) as engine:
 
         def replace() -> None:
-            engine.drop_index(DOCS)
+            engine.delete_index(DOCS)
             create(engine)
 
         during_the_first_lookup(monkeypatch, replace)
@@ -416,7 +416,7 @@ def test_an_index_is_dropped_after_it_has_been_opened_by_another_thread(
                 answers.append(type(error))
 
         asking = threading.Thread(target=ask)
-        dropping = threading.Thread(target=lambda: engine.drop_index(DOCS))
+        dropping = threading.Thread(target=lambda: engine.delete_index(DOCS))
         asking.start()
         assert opening.wait(30)
         dropping.start()
@@ -445,7 +445,7 @@ def test_whoever_holds_a_dropped_index_is_told_that_it_is_gone(
         engine.status(DOCS)
         (index,) = held
 
-        engine.drop_index(DOCS)
+        engine.delete_index(DOCS)
 
         calls: list[Callable[[], object]] = [
             lambda: index.append(Delete(["a"])),
@@ -474,7 +474,7 @@ def test_a_closed_engine_says_so_and_closing_again_does_nothing(tmp_path: Path) 
 
     calls: list[Callable[[], object]] = [
         lambda: create(engine, IndexAddress("acme", "new")),
-        lambda: engine.drop_index(DOCS),
+        lambda: engine.delete_index(DOCS),
         lambda: engine.append(DOCS, Delete(["a"])),
         lambda: engine.query(DOCS, Query(top_k=1, vector=vector(1, 1))),
         lambda: engine.status(OTHER),
@@ -570,7 +570,7 @@ def test_a_dropped_index_holds_no_file_of_it_so_that_the_disk_has_its_space_back
                 folder = tmp_path / "indexes" / engine.get_index(DOCS).id
                 assert held(folder)
 
-                engine.drop_index(DOCS)
+                engine.delete_index(DOCS)
 
                 assert held(folder) == [], kind
         finally:

@@ -49,7 +49,7 @@ from vicinal.model import (
     Accepted,
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     IndexAddress,
     IndexType,
     Insert,
@@ -523,7 +523,7 @@ def test_a_metadata_index_that_a_full_disk_refused_is_not_remembered(
                 engine.append(DOCS, refused).result(30)
 
     with pytest.raises(MetadataIndexNotFound):
-        engine.append(DOCS, DropMetadataIndex("color"))
+        engine.append(DOCS, DeleteMetadataIndex("color"))
     apply(engine, CreateMetadataIndex(MetadataIndex("size", IndexType.NUMBER)))
     apply(engine, one("d"))
     apply(engine, one("e"))
@@ -672,7 +672,7 @@ def test_waiting_for_a_mutation_ends_when_the_index_is_dropped(open_engine: Open
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    engine.drop_index(DOCS)
+    engine.delete_index(DOCS)
 
     waiting.join(30)
     assert ended.is_set()
@@ -708,7 +708,7 @@ def test_an_index_dropped_with_delayed_writes_gives_their_room_back(open_engine:
     with pytest.raises(Overloaded):
         engine.append(OTHER, Delete(["y" * 400]))
 
-    engine.drop_index(DOCS)
+    engine.delete_index(DOCS)
 
     engine.append(OTHER, Delete(["y" * 400])).result(30)
 

@@ -13,7 +13,7 @@ from vicinal.filters.nodes import Operator, Predicate
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     IndexType,
     MetadataIndex,
     Query,
@@ -107,7 +107,7 @@ def test_a_metadata_index_made_again_while_a_merge_runs_has_the_new_values_only(
     apply(engine, CreateMetadataIndex(COLOR))
 
     def meanwhile() -> None:
-        apply(engine, DropMetadataIndex("color"))
+        apply(engine, DeleteMetadataIndex("color"))
         apply(engine, CreateMetadataIndex(NUMBER, backfill=True))
         upsert(engine, *points(100, 104, color=7))
 

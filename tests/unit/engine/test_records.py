@@ -10,7 +10,7 @@ from vicinal.engine.records import Payload
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     IndexType,
     Insert,
     MetadataIndex,
@@ -43,7 +43,7 @@ def batches(draw: st.DrawFn) -> VectorBatch:
 SMALL = st.one_of(
     st.builds(Delete, st.lists(TEXT)),
     st.builds(CreateMetadataIndex, INDEXES, st.booleans()),
-    st.builds(DropMetadataIndex, TEXT),
+    st.builds(DeleteMetadataIndex, TEXT),
 )
 
 
@@ -91,7 +91,7 @@ def test_a_payload_is_laid_out_as_documented() -> None:
         ("0b00000092a664656c65746591a161", Delete(["a"])),
         ("1300000094a5696e646578a3612e62a66e756d626572c3", CreateMetadataIndex(
             MetadataIndex("a.b", IndexType.NUMBER), backfill=True)),
-        ("1000000092aa64726f702d696e646578a3612e62", DropMetadataIndex("a.b")),
+        ("1000000092aa64726f702d696e646578a3612e62", DeleteMetadataIndex("a.b")),
     ],
 )  # fmt: skip
 def test_what_version_1_wrote_is_read(payload: str, mutation: Mutation) -> None:

@@ -138,7 +138,7 @@ def give_up(engine: EmbeddedEngine) -> None:
 
 
 def drop(engine: EmbeddedEngine) -> None:
-    engine.drop_index(DOCS)
+    engine.delete_index(DOCS)
 
 
 @pytest.mark.parametrize(

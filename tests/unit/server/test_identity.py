@@ -67,7 +67,7 @@ def lines(size: int) -> bytes:
 
 def replaced(engine: Watched, dimensions: int) -> None:
     """Delete the index and make one of its name, with a vector in it."""
-    engine.drop_index(DOCS)
+    engine.delete_index(DOCS)
     create(engine, dimensions=dimensions)
     insert(engine, Record("new", [1.0] * dimensions))
 
@@ -143,7 +143,7 @@ def test_a_writer_that_waits_is_told_when_its_index_is_replaced(tmp_path: Path) 
     ):
         connection.sendall(waits + body)
         assert engine.waited.wait(30)
-        engine.drop_index(DOCS)
+        engine.delete_index(DOCS)
         create(engine, dimensions=DIMENSIONS)
         status, problem = refusal(connection)
 

@@ -309,7 +309,7 @@ def test_an_index_may_be_dropped_while_it_is_searched(
 
     async def main() -> None:
         tasks = await under_way(app, put)
-        engine.drop_index(DOCS)
+        engine.delete_index(DOCS)
         gc.collect()
         assert {each.status for each in await asyncio.gather(*tasks)} <= {200, 404}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vicinal import errors
-from vicinal.model import Match, QueryResult
+from vicinal.model import QueryResult, ScoredVector
 from vicinal.wire import codes, envelope, openapi, responses, shapes
 from vicinal.wire.openapi import Operation, Parameter
 
@@ -111,7 +111,7 @@ def test_parameters_come_from_the_path_and_the_operation(document: dict[str, Any
 
 
 def test_an_answer_that_is_written_fits_its_schema(document: dict[str, Any]) -> None:
-    match = Match("a", 0.5, "n", np.ones(2, np.float32), b'{"k":1}')
+    match = ScoredVector("a", 0.5, "n", np.ones(2, np.float32), b'{"k":1}')
     written = json.loads(envelope.success(responses.query_result(QueryResult((match,)))))
     described = schema(document, OPERATIONS[0].path, "post", "responses", "200")
 

@@ -26,7 +26,7 @@ from vicinal.filters.nodes import Operator, Predicate
 from vicinal.limits import PROFILES, Limits
 from vicinal.model import (
     CreateMetadataIndex,
-    DropMetadataIndex,
+    DeleteMetadataIndex,
     IndexConfig,
     IndexType,
     MetadataIndex,
@@ -384,7 +384,7 @@ def test_a_body_that_is_not_json_is_refused_by_every_operation(body: bytes) -> N
         (BadBody, requests.create_index, (LIMITS,)),
         (BadBody, requests.ids, (20, LIMITS)),
         (BadBody, requests.create_metadata_index, (LIMITS,)),
-        (BadBody, requests.drop_metadata_index, ()),
+        (BadBody, requests.delete_metadata_index, ()),
     ):
         message = refusal(error, read, body, *arguments)
         assert message.startswith("Failed to parse the request body as JSON: ")
@@ -472,12 +472,12 @@ def test_a_property_name_may_have_512_characters() -> None:
     "body", [{"propertyName": "k"}, {"property": "k"}, {"propertyName": "k", "property": "x"}]
 )
 def test_a_metadata_index_is_dropped_by_either_name_of_the_member(body: object) -> None:
-    assert requests.drop_metadata_index(raw(body)) == DropMetadataIndex("k")
+    assert requests.delete_metadata_index(raw(body)) == DeleteMetadataIndex("k")
 
 
 @pytest.mark.parametrize("body", [{}, {"propertyName": None}, {"propertyName": 5}, []])
 def test_dropping_a_metadata_index_needs_its_name(body: object) -> None:
-    refusal(BadBody, requests.drop_metadata_index, raw(body))
+    refusal(BadBody, requests.delete_metadata_index, raw(body))
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ from vicinal.model import (
     Index,
     IndexConfig,
     IndexType,
-    Match,
     MetadataIndex,
     Metric,
     Page,
     QueryResult,
+    ScoredVector,
     Seqno,
     Status,
-    Vector,
+    StoredVector,
 )
 from vicinal.wire import responses
 
@@ -89,7 +89,7 @@ def test_a_write_is_proved_by_its_id() -> None:
 
 
 def test_a_match_has_no_members_that_were_not_asked_for() -> None:
-    result = QueryResult((Match("1", float(np.float32(0.89693683)), ""),))
+    result = QueryResult((ScoredVector("1", float(np.float32(0.89693683)), ""),))
 
     assert responses.query_result(result) == (
         b'{"count":1,"matches":[{"id":"1","score":0.89693683}]}'
@@ -97,7 +97,7 @@ def test_a_match_has_no_members_that_were_not_asked_for() -> None:
 
 
 def test_a_match_has_what_was_asked_for() -> None:
-    match = Match("é", 1.0, "n", floats(58.8, -0.0, 3), b'{"b":1,"a":1.0}')
+    match = ScoredVector("é", 1.0, "n", floats(58.8, -0.0, 3), b'{"b":1,"a":1.0}')
 
     assert responses.query_result(QueryResult((match,))).decode() == (
         '{"count":1,"matches":[{"id":"é","score":1.0,"values":[58.79999923706055,-0.0,3.0],'
@@ -107,13 +107,17 @@ def test_a_match_has_what_was_asked_for() -> None:
 
 @pytest.mark.parametrize("metadata", [None, b""])
 def test_a_match_without_metadata_shows_none(metadata: bytes | None) -> None:
-    shown = json.loads(responses.query_result(QueryResult((Match("1", 1.0, "", None, metadata),))))
+    shown = json.loads(
+        responses.query_result(QueryResult((ScoredVector("1", 1.0, "", None, metadata),)))
+    )
 
     assert shown["matches"] == [{"id": "1", "score": 1.0}]
 
 
 def test_metadata_that_is_an_empty_object_is_shown() -> None:
-    shown = json.loads(responses.query_result(QueryResult((Match("1", 1.0, "", None, b"{}"),))))
+    shown = json.loads(
+        responses.query_result(QueryResult((ScoredVector("1", 1.0, "", None, b"{}"),)))
+    )
 
     assert shown["matches"][0]["metadata"] == {}
 
@@ -123,7 +127,9 @@ def test_no_matches_are_a_result_too() -> None:
 
 
 def test_matches_keep_their_order() -> None:
-    result = QueryResult((Match("b", 2.0, ""), Match("a", 1.0, ""), Match("c", 3.0, "")))
+    result = QueryResult(
+        (ScoredVector("b", 2.0, ""), ScoredVector("a", 1.0, ""), ScoredVector("c", 3.0, ""))
+    )
 
     shown = json.loads(responses.query_result(result))
 
@@ -148,7 +154,7 @@ def test_matches_keep_their_order() -> None:
 def test_a_score_has_the_fewest_digits_that_name_its_float32(score: float, digits: str) -> None:
     widened = float(np.float32(score))
 
-    body = responses.query_result(QueryResult((Match("a", widened, ""),)))
+    body = responses.query_result(QueryResult((ScoredVector("a", widened, ""),)))
 
     assert f'"score":{digits}}}'.encode() in body
     assert np.float32(json.loads(body)["matches"][0]["score"]) == np.float32(score)
@@ -156,8 +162,8 @@ def test_a_score_has_the_fewest_digits_that_name_its_float32(score: float, digit
 
 def test_vectors_are_a_bare_array_with_all_they_hold() -> None:
     stored = [
-        Vector("a", floats(58.8), "n", b'{"k":1}'),
-        Vector("b", floats(1e-45), "", b""),
+        StoredVector("a", floats(58.8), "n", b'{"k":1}'),
+        StoredVector("b", floats(1e-45), "", b""),
     ]
 
     assert responses.vectors([]) == b"[]"

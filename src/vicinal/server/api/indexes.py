@@ -34,10 +34,10 @@ async def get_index(call: Call) -> Reply:
     return Reply(responses.index(call.found))
 
 
-async def drop_index(call: Call) -> Reply:
+async def delete_index(call: Call) -> Reply:
     """Remove an index and all it holds."""
     engine, address = call.services.engine, call.address
-    await call.services.workers.run(lambda: engine.drop_index(address))
+    await call.services.workers.run(lambda: engine.delete_index(address))
     return Reply(envelope.NULL)
 
 
@@ -94,7 +94,7 @@ ROUTES = (
             summary="Remove an index and all it holds; its name is free at once",
             errors=(IndexNotFound,),
         ),
-        drop_index,
+        delete_index,
         Permission.WRITE,
     ),
     Route(

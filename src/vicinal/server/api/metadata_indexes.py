@@ -10,7 +10,7 @@ from vicinal.errors import (
     LimitExceeded,
     MetadataIndexNotFound,
 )
-from vicinal.model import Accepted, CreateMetadataIndex, DropMetadataIndex
+from vicinal.model import Accepted, CreateMetadataIndex, DeleteMetadataIndex
 from vicinal.server.api.calls import Call, Route, json_body
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.writes import acknowledge
@@ -28,10 +28,12 @@ async def create(call: Call) -> Reply:
 
 async def drop(call: Call) -> Reply:
     """Forget a metadata index."""
-    return await _write(call, lambda: requests.drop_metadata_index(call.body))
+    return await _write(call, lambda: requests.delete_metadata_index(call.body))
 
 
-async def _write(call: Call, read: Callable[[], CreateMetadataIndex | DropMetadataIndex]) -> Reply:
+async def _write(
+    call: Call, read: Callable[[], CreateMetadataIndex | DeleteMetadataIndex]
+) -> Reply:
     engine, address = call.services.engine, call.address
 
     def log() -> Future[Accepted]:

@@ -39,7 +39,7 @@ def docs(engine: ModelEngine) -> Iterator[None]:
     """An empty index for each test."""
     create(engine)
     yield
-    engine.drop_index(DOCS)
+    engine.delete_index(DOCS)
 
 
 def test_a_body_cut_off_half_way_leaves_nothing_behind(
