@@ -35,8 +35,8 @@ from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput, Unavailable
 from vicinal.generation.base import Names
 from vicinal.open_files import connections_max, raise_limit
-from vicinal.server.api.calls import ServerConfig
 from vicinal.server.api.generation import GenerationConfig, Generator
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.http import logs, websocket
 from vicinal.settings import TOKENS_FILE, Settings
@@ -173,7 +173,7 @@ def serve(
 
 
 def _watch(ready: Ready, on_ready: Callable[[Ready], None]) -> None:
-    """Call `on_ready` once the server answers.
+    """ApiRequest `on_ready` once the server answers.
 
     The socket is listening already, so one request is enough: it waits in the backlog
     until the server accepts it.

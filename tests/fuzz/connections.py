@@ -24,7 +24,7 @@ from tests.support.sockets import head
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.limits import Limits
 from vicinal.model import Delete, IndexAddress
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.connection import UPLOAD_BYTES_MIN
 from vicinal.server.http.uploads import PART_BYTES
 

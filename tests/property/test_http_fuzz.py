@@ -28,7 +28,7 @@ from tests.support.embedder import TINY
 from tests.support.engines import DOCS, Record, create, insert
 from tests.support.model_engine import ModelEngine
 from vicinal.model import CreateMetadataIndex, IndexType, MetadataIndex
-from vicinal.server.api.calls import Route
+from vicinal.server.api.routing import Route
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.routes import API_ROUTES, BINDING_ROUTES
 

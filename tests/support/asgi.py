@@ -13,8 +13,8 @@ from tests.support.model_engine import ModelEngine
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
-from vicinal.server.api.calls import ServerConfig
 from vicinal.server.api.generation import Generator
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.http.asgi import Event
 from vicinal.tokens import Tokens

@@ -10,7 +10,7 @@ import vicinal
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput
 from vicinal.limits import PROFILES
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.settings import TABLE, BadFlag, Settings, load
 
 

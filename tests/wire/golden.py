@@ -32,7 +32,7 @@ from tests.support.embedder import TinyEmbedder
 from vicinal.d1 import Databases
 from vicinal.engine.base import Engine
 from vicinal.limits import PROFILES, Limits
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.tokens import Permission, Tokens
 

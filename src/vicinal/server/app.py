@@ -1,6 +1,6 @@
 """The ASGI application: every request's way in and out.
 
-    unwrapped? → route → site and caller let in → body read, bounded → handler → reply
+    unwrapped? → route → site and caller let in → body read, bounded → handler → response
          │         │              │                  │                 │          │
          └─────────┴──────────────┴──── errors ──────┴─────────────────┘          │
                                            └──→ the form that the route's clients read
@@ -28,19 +28,20 @@ from vicinal.errors import (
 )
 from vicinal.limits import ACCOUNT_ID
 from vicinal.server.api import auth
-from vicinal.server.api.calls import Call, Route, ServerConfig, Services
 from vicinal.server.api.generation import Generator
 from vicinal.server.api.metrics import Metrics
 from vicinal.server.api.paths import query_parameters
-from vicinal.server.api.routing import Router
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route, Router
+from vicinal.server.api.services import ServerConfig, Services
 from vicinal.server.api.turns import TurnBounds, Turns
 from vicinal.server.concurrency import ClientDisconnected, CostEstimator, Workers
 from vicinal.server.http import bodies, logs, respond
 from vicinal.server.http.asgi import Receive, Scope, Send
-from vicinal.server.http.logs import Exchange
+from vicinal.server.http.logs import AccessRecord
 from vicinal.server.http.origins import Origins
-from vicinal.server.http.response import Reply, Stream
-from vicinal.server.http.uploads import LENT_BODY
+from vicinal.server.http.response import Response, Stream
+from vicinal.server.http.uploads import ZERO_COPY_BODY
 from vicinal.server.offload import Client, ClientTracker, SearchOffload
 from vicinal.server.routes import all_routes
 from vicinal.server.workers import remote_proxy, remote_session
@@ -106,7 +107,7 @@ class App:
         self.services = services
         self.routes = all_routes(services.config.version)
         self._router = Router(self.routes)
-        self._meter = bodies.Meter(services.config.body_bytes_in_flight_max)
+        self._meter = bodies.BodyBudget(services.config.body_bytes_in_flight_max)
         self._origins = Origins(services.config.allowed_origins, services.config.allowed_hosts)
         self._under_way = 0
 
@@ -135,122 +136,122 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope["method"], dict(scope["headers"]))
+        record = AccessRecord(scope["method"], dict(scope["headers"]))
         try:
-            lent = scope.get("extensions", {}).get(LENT_BODY)
+            lent = scope.get("extensions", {}).get(ZERO_COPY_BODY)
             if lent is not None:
                 receive = lent["receive"]
-            reply = self._readable(scope, await self._answer(scope, receive, exchange))
-            if reply.stream is not None:
-                await self._stream(exchange, reply, reply.stream, receive, send)
+            response = self._readable(scope, await self._answer(scope, receive, record))
+            if response.stream is not None:
+                await self._stream(record, response, response.stream, receive, send)
                 return
         except ClientDisconnected:
-            self._done(exchange, _CLIENT_CLOSED, 0)
+            self._done(record, _CLIENT_CLOSED, 0)
             return
         except asyncio.CancelledError:  # by uvicorn, when `shutdown_timeout_s` is over
-            reply = _refused(Unavailable("the server is being stopped", retry_after=1), exchange)
-            reply = replace(reply, headers=(*reply.headers, _CLOSE))
+            response = _refused(Unavailable("the server is being stopped", retry_after=1), record)
+            response = replace(response, headers=(*response.headers, _CLOSE))
         except Exception as error:
-            reply = self._readable(scope, _refused(error, exchange))
+            response = self._readable(scope, _refused(error, record))
         limit = self.services.limits.body_bytes_max
-        if not exchange.is_body_read and bodies.must_close(exchange.headers, limit):
-            reply = replace(reply, headers=(*reply.headers, _CLOSE))
-        await respond.send(send, reply, with_body=exchange.method != "HEAD")
-        self._done(exchange, reply.status, len(reply.body))
+        if not record.is_body_read and bodies.must_close(record.headers, limit):
+            response = replace(response, headers=(*response.headers, _CLOSE))
+        await respond.send(send, response, with_body=record.method != "HEAD")
+        self._done(record, response.status, len(response.body))
 
-    def _readable(self, scope: Scope, reply: Reply) -> Reply:
-        """Let pages of allowed origins read a reply."""
+    def _readable(self, scope: Scope, response: Response) -> Response:
+        """Let pages of allowed origins read a response."""
         headers = self._origins.headers(scope["headers"])
-        return replace(reply, headers=(*reply.headers, *headers)) if headers else reply
+        return replace(response, headers=(*response.headers, *headers)) if headers else response
 
     async def _stream(
-        self, exchange: Exchange, reply: Reply, stream: Stream, receive: Receive, send: Send
+        self, record: AccessRecord, response: Response, stream: Stream, receive: Receive, send: Send
     ) -> None:
-        """Send a reply that is still being made; one that fails is left without its end."""
-        status, sent = reply.status, 0
+        """Send a response that is still being made; one that fails is left without its end."""
+        status, sent = response.status, 0
         try:
-            sent = await respond.send_stream(send, receive, reply, stream)
+            sent = await respond.send_stream(send, receive, response, stream)
         except Error as error:
-            _log.warning("%s: %s", exchange.template, error)
+            _log.warning("%s: %s", record.template, error)
             status = codes.answer_for(error).status
-        self._done(exchange, status, sent)
+        self._done(record, status, sent)
 
-    def _done(self, exchange: Exchange, status: int, bytes_out: int) -> None:
-        seconds = perf_counter() - exchange.start_s
-        self.services.metrics.answered(exchange.operation_id, status, seconds)
-        logs.access(exchange, status, bytes_out, seconds)
+    def _done(self, record: AccessRecord, status: int, bytes_out: int) -> None:
+        seconds = perf_counter() - record.start_s
+        self.services.metrics.answered(record.operation_id, status, seconds)
+        logs.access(record, status, bytes_out, seconds)
 
-    async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> Reply:
-        preflight = self._origins.preflight(exchange.method, scope["headers"])
+    async def _answer(self, scope: Scope, receive: Receive, record: AccessRecord) -> Response:
+        preflight = self._origins.preflight(record.method, scope["headers"])
         if preflight is not None:
-            self._check_origin(scope, exchange)
-            return Reply(b"", 204, preflight)
+            self._check_origin(scope, record)
+            return Response(b"", 204, preflight)
         try:
-            route, parameters, query_string = self._placed(scope, exchange)
+            route, parameters, query_string = self._placed(scope, record)
         finally:
             # Before any other problem, and in the form that is known by now.
-            self._check_origin(scope, exchange)
-        if exchange.method == "OPTIONS":
-            return Reply(b"", 204, ((b"allow", exchange.allowed.encode()),))
+            self._check_origin(scope, record)
+        if record.method == "OPTIONS":
+            return Response(b"", 204, ((b"allow", record.allowed.encode()),))
         if route is None:
-            raise MethodNotAllowed(exchange.method)
-        call = Call(
+            raise MethodNotAllowed(record.method)
+        request = ApiRequest(
             services=self.services,
             account=parameters.get("account_id", ""),
             parameters=parameters,
             query=query_parameters(query_string),
-            headers=exchange.headers,
+            headers=record.headers,
             client=_client(scope),
             receive=receive,
         )
         if route.permission is None:
-            return respond.wrapped(await route.handler(call), route.form)
-        return await self._admitted(route, route.permission, call, exchange)
+            return respond.wrapped(await route.handler(request), route.form)
+        return await self._admitted(route, route.permission, request, record)
 
-    def _check_origin(self, scope: Scope, exchange: Exchange) -> None:
-        is_binding = exchange.form in (envelope.BINDING, envelope.BINDING_MODELS)
+    def _check_origin(self, scope: Scope, record: AccessRecord) -> None:
+        is_binding = record.form in (envelope.BINDING, envelope.BINDING_MODELS)
         problem = self._origins.problem(scope, is_binding=is_binding)
         services = self.services
         if problem is not None and not auth.needs_token(services.tokens, services.config):
             raise problem
 
     def _placed(
-        self, scope: Scope, exchange: Exchange
+        self, scope: Scope, record: AccessRecord
     ) -> tuple[Route | None, Mapping[str, str], bytes]:
         """Return the route, None when the method is wrong, its parameters and the query string."""
-        path, query_string = self._asked(scope, exchange)
+        path, query_string = self._asked(scope, record)
         place = self._router.find(path)
-        exchange.allowed = place.allowed
-        exchange.form = next(iter(place.routes.values())).form
-        route = place.routes.get("GET" if exchange.method == "HEAD" else exchange.method)
+        record.allowed = place.allowed
+        record.form = next(iter(place.routes.values())).form
+        route = place.routes.get("GET" if record.method == "HEAD" else record.method)
         parameters = place.parameters
         if route is not None:
-            exchange.operation, exchange.form = route.operation, route.form
+            record.operation, record.form = route.operation, route.form
             if route.addressed is not None:
-                parameters = route.addressed(exchange.headers, self.services.config)
+                parameters = route.addressed(record.headers, self.services.config)
         if not ACCOUNT_ID.fullmatch(parameters.get("account_id", "none")):
             raise RouteNotFound(path.decode("latin-1"))
         return route, parameters, query_string
 
-    def _asked(self, scope: Scope, exchange: Exchange) -> tuple[bytes, bytes]:
+    def _asked(self, scope: Scope, record: AccessRecord) -> tuple[bytes, bytes]:
         """Return path and query string, those of the inner request when one is wrapped."""
         path, query_string = scope["raw_path"], scope["query_string"]
         if remote_proxy.is_connection(path):
-            exchange.form = envelope.BINDING
+            record.form = envelope.BINDING
             bindings = remote_proxy.connection(path, query_string)
-        elif remote_session.TOKEN_HEADER in exchange.headers:
-            exchange.form = envelope.BINDING
-            token = exchange.headers[remote_session.TOKEN_HEADER]
+        elif remote_session.TOKEN_HEADER in record.headers:
+            record.form = envelope.BINDING
+            token = record.headers[remote_session.TOKEN_HEADER]
             bindings = self.services.sessions.find(token.decode("latin-1"))
         else:
             return path, query_string
-        inner = remote_proxy.unwrap(exchange.headers, bindings)
-        exchange.headers = inner.headers
+        inner = remote_proxy.unwrap(record.headers, bindings)
+        record.headers = inner.headers
         return inner.raw_path, inner.query_string
 
     async def _admitted(
-        self, route: Route, permission: Permission, call: Call, exchange: Exchange
-    ) -> Reply:
+        self, route: Route, permission: Permission, request: ApiRequest, record: AccessRecord
+    ) -> Response:
         """Answer a request that has to be let in, and counts while it is under way."""
         services = self.services
         bound = services.config.requests_max
@@ -262,43 +263,43 @@ class App:
         services.metrics.under_way(self._under_way)
         body: bodies.Body | None = None
         try:
-            call.token = auth.authorize(
-                call.headers,
-                call.account,
+            request.token = auth.authorize(
+                request.headers,
+                request.account,
                 permission,
                 services.tokens,
                 services.config,
                 route.unknown_token,
             )
-            call.look_up()
+            request.look_up()
             if route.body_bytes_max is not None:
                 body = bodies.Body(
-                    call.receive,
-                    call.headers,
+                    request.receive,
+                    request.headers,
                     route.body_bytes_max(services.limits),
                     self._meter,
                     services.config.body_idle_s,
                 )
-                call.body = await body.take(route.part_bytes)
-                call.arriving = None if body.is_complete else body
-            return respond.wrapped(await route.handler(call), route.form)
+                request.body = await body.take(route.part_bytes)
+                request.arriving = None if body.is_complete else body
+            return respond.wrapped(await route.handler(request), route.form)
         finally:
             self._under_way -= 1
             services.metrics.under_way(self._under_way)
             if body is not None:
-                exchange.body_bytes, exchange.is_body_read = body.count, body.is_complete
+                record.body_bytes, record.is_body_read = body.count, body.is_complete
                 body.release()
 
 
-def _refused(error: Exception, exchange: Exchange) -> Reply:
+def _refused(error: Exception, record: AccessRecord) -> Response:
     """Return the answer to an error, in the form that the route's clients read."""
     answer = codes.answer_for(error) if isinstance(error, Error) else codes.INTERNAL
     if isinstance(error, Unavailable):
-        _log.warning("%s: %s", exchange.template, error)
+        _log.warning("%s: %s", record.template, error)
     elif answer.status >= 500:
-        _log.error("%s failed", exchange.template, exc_info=error)
-    allowed = exchange.allowed if isinstance(error, MethodNotAllowed) else ""
-    return respond.refusal(exchange.form.failure(answer), answer, allowed=allowed)
+        _log.error("%s failed", record.template, exc_info=error)
+    allowed = record.allowed if isinstance(error, MethodNotAllowed) else ""
+    return respond.refusal(record.form.failure(answer), answer, allowed=allowed)
 
 
 def _client(scope: Scope) -> Client:

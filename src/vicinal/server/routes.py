@@ -5,7 +5,7 @@ documentation read it.
 """
 
 from vicinal.server.api import accounts, ai, chat, d1, indexes, metadata_indexes, ops, vectors
-from vicinal.server.api.calls import Route
+from vicinal.server.api.routing import Route
 from vicinal.server.workers import ai_proxy, binding, remote_session
 
 API_ROUTES: tuple[Route, ...] = (

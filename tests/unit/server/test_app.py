@@ -18,7 +18,7 @@ from vicinal.engine.base import Spool
 from vicinal.errors import Corruption, Error, Overloaded, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import Accepted, Index, IndexAddress, Mutation, Seqno
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App
 from vicinal.server.routes import API_ROUTES
 

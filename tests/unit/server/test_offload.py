@@ -20,7 +20,7 @@ from vicinal.ann.pool import SearchPool
 from vicinal.d1 import Databases
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.model import Floats, Upsert, VectorBatch
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.offload import ALONE_S, ClientTracker, SearchOffload
 from vicinal.steps import Steps, Task

@@ -16,7 +16,8 @@ from tests.support.asgi import application, call
 from tests.support.embedder import TINY
 from tests.support.engines import DOCS, create
 from tests.support.model_engine import ModelEngine
-from vicinal.server.api.calls import Route, ServerConfig
+from vicinal.server.api.routing import Route
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App
 from vicinal.server.routes import API_ROUTES, BINDING_ROUTES, all_routes
 from vicinal.server.workers.sessions import Bindings

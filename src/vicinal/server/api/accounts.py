@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from vicinal.errors import BadParameter, InvalidToken, UnknownUser
-from vicinal.server.api.calls import Call, Route
 from vicinal.server.api.paths import API
-from vicinal.server.http.response import Reply
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route
+from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import accounts
 from vicinal.wire.openapi import Operation, Parameter
@@ -29,7 +30,7 @@ PAGING = (
 )
 
 
-def page_of(call: Call, items: Sequence[T]) -> Sequence[T]:
+def page_of(request: ApiRequest, items: Sequence[T]) -> Sequence[T]:
     """Return the page that is asked for; pages after the last are empty.
 
     The SDKs go on asking for the next page until one is empty.
@@ -37,13 +38,13 @@ def page_of(call: Call, items: Sequence[T]) -> Sequence[T]:
     Raises:
         BadParameter: ``page`` or ``per_page`` is not an integer in its range.
     """
-    page = _integer(call, "page", 1, 1_000_000)
-    per_page = _integer(call, "per_page", PER_PAGE, PER_PAGE_MAX)
+    page = _integer(request, "page", 1, 1_000_000)
+    per_page = _integer(request, "per_page", PER_PAGE, PER_PAGE_MAX)
     return items[(page - 1) * per_page : page * per_page]
 
 
-def _integer(call: Call, name: str, default: int, most: int) -> int:
-    text = call.query.get(name, "")
+def _integer(request: ApiRequest, name: str, default: int, most: int) -> int:
+    text = request.query.get(name, "")
     if not text:
         return default
     if _NUMBER.fullmatch(text) is None or not 1 <= int(text) <= most:
@@ -51,30 +52,30 @@ def _integer(call: Call, name: str, default: int, most: int) -> int:
     return int(text)
 
 
-async def list_accounts(call: Call) -> Reply:
+async def list_accounts(request: ApiRequest) -> Response:
     """Return the accounts that the token is for."""
-    return Reply(accounts.accounts(page_of(call, _accounts(call))))
+    return Response(accounts.accounts(page_of(request, _accounts(request))))
 
 
-async def list_memberships(call: Call) -> Reply:
+async def list_memberships(request: ApiRequest) -> Response:
     """Return the caller's membership in each of them."""
-    return Reply(accounts.memberships(page_of(call, _accounts(call))))
+    return Response(accounts.memberships(page_of(request, _accounts(request))))
 
 
-async def user(call: Call) -> Reply:
+async def user(request: ApiRequest) -> Response:
     """Return who is calling."""
-    return Reply(accounts.user(call.services.config.account))
+    return Response(accounts.user(request.services.config.account))
 
 
-async def verify_token(call: Call) -> Reply:
+async def verify_token(request: ApiRequest) -> Response:
     """Say that the token is good: with a bad one, nothing gets here."""
-    token_id = call.token.id if call.token is not None else "any"
-    return Reply(accounts.verification(token_id))
+    token_id = request.token.id if request.token is not None else "any"
+    return Response(accounts.verification(token_id))
 
 
-def _accounts(call: Call) -> Sequence[str]:
-    own = call.token.account if call.token is not None else None
-    return (own or call.services.config.account,)
+def _accounts(request: ApiRequest) -> Sequence[str]:
+    own = request.token.account if request.token is not None else None
+    return (own or request.services.config.account,)
 
 
 ROUTES = (

@@ -23,10 +23,11 @@ from vicinal.errors import (
 from vicinal.limits import Limits
 from vicinal.server.api import chat
 from vicinal.server.api.accounts import PAGING, page_of
-from vicinal.server.api.calls import Call, Route, large_body
 from vicinal.server.api.paths import AI
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route, large_body
 from vicinal.server.concurrency import off_loop, unless_disconnected
-from vicinal.server.http.response import Reply
+from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import accounts, envelope, generation, requests, responses, shapes
 from vicinal.wire.openapi import Operation, Parameter
@@ -47,104 +48,111 @@ class Readers:
 _REST = Readers(requests.embedding, generation.request)
 
 
-async def run(call: Call) -> Reply:
+async def run(request: ApiRequest) -> Response:
     """Run the model that the path names."""
-    return await run_model(call, _REST)
+    return await run_model(request, _REST)
 
 
-async def run_model(call: Call, readers: Readers) -> Reply:
+async def run_model(request: ApiRequest, readers: Readers) -> Response:
     """Run the model that the call's parameters name.
 
     The model comes first: what a body must be depends on it.
     """
-    name = call.parameters["model_name"]
-    if name not in call.services.embedder.names():
-        return await chat.generate(call, name, readers.generation)
-    asked = await _read(call, readers.embedding)
+    name = request.parameters["model_name"]
+    if name not in request.services.embedder.names():
+        return await chat.generate(request, name, readers.generation)
+    asked = await _read(request, readers.embedding)
     pooling = Pooling(asked.pooling) if asked.pooling is not None else None
-    made = await embed(call, name, asked.texts, pooling)
-    return Reply(responses.embedding(made.values, made.pooling))
+    made = await embed(request, name, asked.texts, pooling)
+    return Response(responses.embedding(made.values, made.pooling))
 
 
-async def openai_embeddings(call: Call) -> Reply:
+async def openai_embeddings(request: ApiRequest) -> Response:
     """Embed texts with the model that the body names."""
-    asked = await _read(call, requests.openai_embedding)
-    made = await embed(call, asked.model, asked.texts, None)
+    asked = await _read(request, requests.openai_embedding)
+    made = await embed(request, asked.model, asked.texts, None)
     dimensions = made.values.shape[1]
     if asked.dimensions not in (None, dimensions):
         raise BadEmbeddingInput(
             f"{asked.model} makes vectors of {dimensions} dimensions, not {asked.dimensions}"
         )
-    return Reply(
+    return Response(
         responses.openai_embedding(
             made.values, model=asked.model, encoding=asked.encoding, token_count=made.token_count
         )
     )
 
 
-async def _read(call: Call, read: Callable[[bytes | bytearray, Limits], T]) -> T:
+async def _read(request: ApiRequest, read: Callable[[bytes | bytearray, Limits], T]) -> T:
     return await off_loop(
-        len(call.body), call.services.workers, lambda: read(call.body, call.services.limits)
+        len(request.body),
+        request.services.workers,
+        lambda: read(request.body, request.services.limits),
     )
 
 
-async def embed(call: Call, model: str, texts: Sequence[str], pooling: Pooling | None) -> Embedding:
+async def embed(
+    request: ApiRequest, model: str, texts: Sequence[str], pooling: Pooling | None
+) -> Embedding:
     """Embed texts off the event loop; a client that goes gives up its place in the queue."""
-    embedder = call.services.embedder
-    work = call.services.embedding_workers.run(lambda: embedder.embed(model, texts, pooling))
-    made = await unless_disconnected(call.receive, work)
-    call.services.metrics.embedded(model, len(texts), made.token_count)
+    embedder = request.services.embedder
+    work = request.services.embedding_workers.run(lambda: embedder.embed(model, texts, pooling))
+    made = await unless_disconnected(request.receive, work)
+    request.services.metrics.embedded(model, len(texts), made.token_count)
     return made
 
 
-async def openai_models(call: Call) -> Reply:
+async def openai_models(request: ApiRequest) -> Response:
     """Return the models that can be run, as OpenAI lists them."""
-    return Reply(accounts.openai_models(_names(call)))
+    return Response(accounts.openai_models(_names(request)))
 
 
-async def openai_model(call: Call) -> Reply:
+async def openai_model(request: ApiRequest) -> Response:
     """Return one of them."""
-    name = call.parameters["model_name"]
-    if name not in _names(call):
-        raise chat.not_found(call, name)
-    return Reply(accounts.openai_model(name))
+    name = request.parameters["model_name"]
+    if name not in _names(request):
+        raise chat.not_found(request, name)
+    return Response(accounts.openai_model(name))
 
 
-async def search_models(call: Call) -> Reply:
+async def search_models(request: ApiRequest) -> Response:
     """Return the models that can be run, by name; ``search`` and ``task`` narrow it down."""
-    wanted = call.query.get("search", "").lower()
-    task = call.query.get("task", "").lower()
+    wanted = request.query.get("search", "").lower()
+    task = request.query.get("task", "").lower()
     found = [
         each
-        for each in await _models(call)
+        for each in await _models(request)
         if wanted in each.name.lower() and task in ("", each.task.name.lower())
     ]
-    return Reply(accounts.models(page_of(call, found)))
+    return Response(accounts.models(page_of(request, found)))
 
 
-async def model_schema(call: Call) -> Reply:
+async def model_schema(request: ApiRequest) -> Response:
     """Return what a model takes and gives."""
-    name = call.query.get("model", "")
-    for each in await _models(call):
+    name = request.query.get("model", "")
+    for each in await _models(request):
         if each.name == name:
-            return Reply(accounts.model_schema(each))
-    raise chat.not_found(call, name)
+            return Response(accounts.model_schema(each))
+    raise chat.not_found(request, name)
 
 
-def _names(call: Call) -> list[str]:
-    return [*call.services.embedder.names(), *_generating(call)]
+def _names(request: ApiRequest) -> list[str]:
+    return [*request.services.embedder.names(), *_generating(request)]
 
 
-def _generating(call: Call) -> Sequence[str]:
-    generator = call.services.generator
+def _generating(request: ApiRequest) -> Sequence[str]:
+    generator = request.services.generator
     return () if generator is None else generator.config.names.listed()
 
 
-async def _models(call: Call) -> list[accounts.Model]:
-    infos = await call.services.workers.run(call.services.embedder.models)
+async def _models(request: ApiRequest) -> list[accounts.Model]:
+    infos = await request.services.workers.run(request.services.embedder.models)
     return [
         *(accounts.Model(each.name, each.dimensions, each.max_tokens) for each in infos),
-        *(accounts.Model(name, None, None, accounts.TEXT_GENERATION) for name in _generating(call)),
+        *(
+            accounts.Model(name, None, None, accounts.TEXT_GENERATION)
+            for name in _generating(request)
+        ),
     ]
 
 

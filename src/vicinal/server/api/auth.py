@@ -7,7 +7,7 @@ holds no token is refused all the same, as its sender meant something else.
 """
 
 from vicinal.errors import Forbidden, Unauthenticated
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.asgi import Headers
 from vicinal.tokens import Permission, Token, Tokens
 

@@ -19,11 +19,12 @@ from vicinal.errors import (
 from vicinal.generation import events, openai
 from vicinal.generation.base import Piece, Request, ToolCall, ToolCallPart, Usage
 from vicinal.limits import Limits
-from vicinal.server.api.calls import Call, Handler, Route
-from vicinal.server.api.generation import Exchange, Generator
+from vicinal.server.api.generation import Generator, ServiceResponse
 from vicinal.server.api.paths import AI
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Handler, Route
 from vicinal.server.concurrency import unless_disconnected
-from vicinal.server.http.response import Reply, Stream
+from vicinal.server.http.response import Response, Stream
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, generation
 from vicinal.wire.codes import Answer
@@ -39,9 +40,9 @@ _EVENTS = b"text/event-stream"
 _HEADERS = ((b"cache-control", b"no-cache"),)
 
 
-def not_found(call: Call, name: str) -> ModelNotFound:
+def not_found(request: ApiRequest, name: str) -> ModelNotFound:
     """Return the error of a model that is neither run here nor passed on."""
-    generator = call.services.generator
+    generator = request.services.generator
     if generator is None:
         elsewhere = "other models can be passed on to a service, see the setting generation_url"
     else:
@@ -49,101 +50,101 @@ def not_found(call: Call, name: str) -> ModelNotFound:
         elsewhere = f"text generation is passed on for {listed}"
     return ModelNotFound(
         f"no model is named {name[:_NAME_CHARS_MAX]!r} here: Vicinal runs text embeddings, with "
-        f"{', '.join(call.services.embedder.names())}; {elsewhere}"
+        f"{', '.join(request.services.embedder.names())}; {elsewhere}"
     )
 
 
-def asked_of(call: Call, name: str) -> tuple[Generator, str]:
+def asked_of(request: ApiRequest, name: str) -> tuple[Generator, str]:
     """Return who generates with a model, and what it is called there.
 
     Raises:
         ModelNotFound: nobody does.
     """
-    generator = call.services.generator
+    generator = request.services.generator
     there = None if generator is None else generator.config.names.at_service(name)
     if generator is None or there is None:
-        raise not_found(call, name)
+        raise not_found(request, name)
     return generator, there
 
 
-async def generate(call: Call, name: str, read: RequestReader) -> Reply:
+async def generate(request: ApiRequest, name: str, read: RequestReader) -> Response:
     """Generate text with a model, in the platform's form."""
-    generator, there = asked_of(call, name)
-    _check_length(call)
-    request = await _read(call, lambda: read(call.body))
-    body = await _read(call, lambda: openai.body(request, there))
-    path = openai.path(request)
-    if request.is_streamed:
+    generator, there = asked_of(request, name)
+    _check_length(request)
+    wanted = await _read(request, lambda: read(request.body))
+    body = await _read(request, lambda: openai.body(wanted, there))
+    path = openai.path(wanted)
+    if wanted.is_streamed:
         parts = _platform_parts(generator, path, body, there)
-        return await _streamed(call, generator, parts, envelope.bare_failure)
-    content = await unless_disconnected(call.receive, _whole(generator, path, body, there))
+        return await _streamed(request, generator, parts, envelope.bare_failure)
+    content = await unless_disconnected(request.receive, _whole(generator, path, body, there))
     with generator.failures():
         answer = openai.read_answer(content)
-    return Reply(generation.generated(answer, wants_json=request.wants_json))
+    return Response(generation.generated(answer, wants_json=wanted.wants_json))
 
 
-async def chat_completions(call: Call) -> Reply:
+async def chat_completions(request: ApiRequest) -> Response:
     """Pass a conversation on."""
-    return await _passed_on(call, openai.CHAT)
+    return await _passed_on(request, openai.CHAT)
 
 
-async def completions(call: Call) -> Reply:
+async def completions(request: ApiRequest) -> Response:
     """Pass on a text to be continued."""
-    return await _passed_on(call, openai.TEXT)
+    return await _passed_on(request, openai.TEXT)
 
 
-async def _passed_on(call: Call, path: str) -> Reply:
-    _check_length(call)
-    asked = await _read(call, lambda: generation.openai_request(call.body))
-    if asked.model in call.services.embedder.names():
+async def _passed_on(request: ApiRequest, path: str) -> Response:
+    _check_length(request)
+    asked = await _read(request, lambda: generation.openai_request(request.body))
+    if asked.model in request.services.embedder.names():
         raise BadGenerationInput(f"{asked.model} makes embeddings, no text")
-    generator, there = asked_of(call, asked.model)
-    body = await _read(call, lambda: generation.renamed(call.body, there))
+    generator, there = asked_of(request, asked.model)
+    body = await _read(request, lambda: generation.renamed(request.body, there))
     if asked.is_streamed:
         parts = _passed_parts(generator, path, body, there)
-        return await _streamed(call, generator, parts, envelope.openai_failure)
-    content = await unless_disconnected(call.receive, _whole(generator, path, body, there))
+        return await _streamed(request, generator, parts, envelope.openai_failure)
+    content = await unless_disconnected(request.receive, _whole(generator, path, body, there))
     with generator.failures():
         openai.check(content)
-    return Reply(content)
+    return Response(content)
 
 
-def _check_length(call: Call) -> None:
-    bytes_max = call.services.limits.generation_body_bytes_max
-    if len(call.body) > bytes_max:
-        raise BodyTooLarge(f"the body has {len(call.body)} bytes, the limit is {bytes_max}")
+def _check_length(request: ApiRequest) -> None:
+    bytes_max = request.services.limits.generation_body_bytes_max
+    if len(request.body) > bytes_max:
+        raise BodyTooLarge(f"the body has {len(request.body)} bytes, the limit is {bytes_max}")
 
 
-async def _read(call: Call, work: Callable[[], T]) -> T:
+async def _read(request: ApiRequest, work: Callable[[], T]) -> T:
     """Read or write a body, off the event loop when it is long."""
-    if len(call.body) <= _INLINE_BYTES_MAX:
+    if len(request.body) <= _INLINE_BYTES_MAX:
         return work()
-    return await call.services.workers.run(work)
+    return await request.services.workers.run(work)
 
 
 async def _whole(generator: Generator, path: str, body: bytes, there: str) -> bytes:
-    async with generator.in_time(), generator.asked(path, body, there) as exchange:
-        return await exchange.content()
+    async with generator.in_time(), generator.asked(path, body, there) as response:
+        return await response.content()
 
 
 async def _streamed(
-    call: Call,
+    request: ApiRequest,
     generator: Generator,
     parts: AsyncGenerator[bytes, None],
     failure: Callable[[Answer], bytes],
-) -> Reply:
-    """Reply with events once the service has begun to send its own."""
+) -> Response:
+    """Answer with events once the service has begun to send its own."""
 
     def failed(answer: Answer) -> bytes:
         return events.event(failure(answer))
 
     try:
-        await unless_disconnected(call.receive, anext(parts))
+        await unless_disconnected(request.receive, anext(parts))
     except BaseException:
         await parts.aclose()
         raise
     stream = Stream(parts, generator.config.whole_s, failed)
-    return Reply(b"", headers=_HEADERS, content_type=_EVENTS, stream=stream)
+    return Response(b"", headers=_HEADERS, content_type=_EVENTS, stream=stream)
 
 
 async def _platform_parts(
@@ -151,9 +152,9 @@ async def _platform_parts(
 ) -> AsyncGenerator[bytes, None]:
     """Yield events in the platform's form, after nothing once the service has begun."""
     written = _Written()
-    async with generator.asked(path, body, there) as exchange:
+    async with generator.asked(path, body, there) as response:
         yield b""
-        async with aclosing(_together(generator, exchange)) as all_events:
+        async with aclosing(_together(generator, response)) as all_events:
             async for together in all_events:
                 if part := b"".join(written.event(piece) for _, piece in together):
                     yield part
@@ -167,9 +168,9 @@ async def _passed_parts(
     generator: Generator, path: str, body: bytes, there: str
 ) -> AsyncGenerator[bytes, None]:
     """Yield events as the service sends them, after nothing once it has begun."""
-    async with generator.asked(path, body, there) as exchange:
+    async with generator.asked(path, body, there) as response:
         yield b""
-        async with aclosing(_together(generator, exchange)) as all_events:
+        async with aclosing(_together(generator, response)) as all_events:
             async for together in all_events:
                 if together:
                     yield b"".join(events.event(data) for data, _ in together)
@@ -177,7 +178,7 @@ async def _passed_parts(
 
 
 async def _together(
-    generator: Generator, exchange: Exchange
+    generator: Generator, response: ServiceResponse
 ) -> AsyncGenerator[list[tuple[bytes, Piece]], None]:
     """Yield the data of events and what it says, up to the one that ends the stream.
 
@@ -185,7 +186,7 @@ async def _together(
         GenerationFailed: an event says nothing, or the stream ends before the model has stopped.
     """
     has_stopped = False
-    async with aclosing(exchange.events()) as all_events:
+    async with aclosing(response.events()) as all_events:
         async for together in all_events:
             is_end = events.END in together
             before = together[: together.index(events.END)] if is_end else together

@@ -18,9 +18,10 @@ from vicinal.errors import (
 from vicinal.limits import Limits
 from vicinal.model import SqlResult
 from vicinal.server.api.accounts import PAGING, page_of
-from vicinal.server.api.calls import Call, Route, large_body
 from vicinal.server.api.paths import ACCOUNT
-from vicinal.server.http.response import Reply
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route, large_body
+from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import d1
 from vicinal.wire.openapi import Operation, Parameter
@@ -29,49 +30,61 @@ DATABASES = f"{ACCOUNT}/d1/database"
 DATABASE = f"{DATABASES}/{{database_id}}"
 
 
-async def raw(call: Call) -> Reply:
+async def raw(request: ApiRequest) -> Response:
     """Run statements; rows come as arrays."""
-    return await _run(call, d1.raw, names_each_row=False)
+    return await _run(request, d1.raw, names_each_row=False)
 
 
-async def query(call: Call) -> Reply:
+async def query(request: ApiRequest) -> Response:
     """Run statements; rows come as objects."""
-    return await _run(call, d1.objects, names_each_row=True)
+    return await _run(request, d1.objects, names_each_row=True)
 
 
-async def list_databases(call: Call) -> Reply:
+async def list_databases(request: ApiRequest) -> Response:
     """Return the databases of the account, or those whose name has a text in it."""
-    databases, account, part = call.services.databases, call.account, call.query.get("name", "")
+    databases, account, part = (
+        request.services.databases,
+        request.account,
+        request.query.get("name", ""),
+    )
 
     def work() -> bytes:
-        page = page_of(call, [each for each in databases.ids(account) if part in each])
+        page = page_of(request, [each for each in databases.ids(account) if part in each])
         return d1.databases([databases.find(account, each) for each in page])
 
-    return Reply(await call.services.workers.run(work))
+    return Response(await request.services.workers.run(work))
 
 
-async def info(call: Call) -> Reply:
+async def info(request: ApiRequest) -> Response:
     """Return what is known of a database."""
-    services, account, database = call.services, call.account, call.parameters["database_id"]
-    return Reply(
+    services, account, database = (
+        request.services,
+        request.account,
+        request.parameters["database_id"],
+    )
+    return Response(
         await services.workers.run(lambda: d1.database(services.databases.find(account, database)))
     )
 
 
 async def _run(
-    call: Call, write: Callable[[Sequence[SqlResult]], bytes], *, names_each_row: bool
-) -> Reply:
-    services, account, database = call.services, call.account, call.parameters["database_id"]
+    request: ApiRequest, write: Callable[[Sequence[SqlResult]], bytes], *, names_each_row: bool
+) -> Response:
+    services, account, database = (
+        request.services,
+        request.account,
+        request.parameters["database_id"],
+    )
 
     def work() -> bytes:
-        statements = d1.statements(call.body)
+        statements = d1.statements(request.body)
         results = services.databases.run(
             account, database, statements, names_each_row=names_each_row
         )
         return write(results)
 
     async with services.database_turns.turn(account, database):
-        return Reply(await services.database_workers.run(work))
+        return Response(await services.database_workers.run(work))
 
 
 def _body(limits: Limits) -> int:

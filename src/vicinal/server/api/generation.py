@@ -80,7 +80,7 @@ class Generator:
         self._client: httpx.AsyncClient | None = None
 
     @asynccontextmanager
-    async def asked(self, path: str, body: bytes, model: str) -> AsyncIterator["Exchange"]:
+    async def asked(self, path: str, body: bytes, model: str) -> AsyncIterator["ServiceResponse"]:
         """Send a request and wait until its answer begins; leaving ends it, wherever it is.
 
         Args:
@@ -108,7 +108,7 @@ class Generator:
                     await self._refuse(response, model)
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise GenerationFailed(f"{self._shown} compresses, which it was not asked to")
-                yield Exchange(self, response)
+                yield ServiceResponse(self, response)
         finally:
             self._under_way -= 1
 
@@ -211,7 +211,7 @@ class Generator:
         raise GenerationFailed(said, retry_after=seconds)
 
 
-class Exchange:
+class ServiceResponse:
     """An answer that has begun with status 200. Made by `Generator.asked`."""
 
     def __init__(self, generator: Generator, response: httpx.Response) -> None:

@@ -2,50 +2,51 @@
 
 from vicinal.errors import BadBody, BadIndexConfig, IndexExists, IndexNotFound, LimitExceeded
 from vicinal.model import Index, IndexAddress
-from vicinal.server.api.calls import Call, Route, json_body
 from vicinal.server.api.paths import INDEX, INDEXES
-from vicinal.server.http.response import Reply
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route, json_body
+from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, requests, responses, shapes
 from vicinal.wire.openapi import Operation
 
 
-async def list_indexes(call: Call) -> Reply:
+async def list_indexes(request: ApiRequest) -> Response:
     """Return the indexes of an account."""
-    engine, account = call.services.engine, call.account
-    found = await call.services.workers.run(lambda: engine.list_indexes(account))
-    return Reply(responses.indexes(found))
+    engine, account = request.services.engine, request.account
+    found = await request.services.workers.run(lambda: engine.list_indexes(account))
+    return Response(responses.indexes(found))
 
 
-async def create_index(call: Call) -> Reply:
+async def create_index(request: ApiRequest) -> Response:
     """Create an empty index."""
-    services, account = call.services, call.account
+    services, account = request.services, request.account
 
     def create() -> Index:
-        asked = requests.create_index(call.body, services.limits)
+        asked = requests.create_index(request.body, services.limits)
         address = IndexAddress(account, asked.name)
         return services.engine.create_index(address, asked.config, asked.description)
 
-    return Reply(responses.index(await services.workers.run(create)))
+    return Response(responses.index(await services.workers.run(create)))
 
 
-async def get_index(call: Call) -> Reply:
+async def get_index(request: ApiRequest) -> Response:
     """Return what was fixed when an index was created."""
-    return Reply(responses.index(call.found))
+    return Response(responses.index(request.named_index))
 
 
-async def delete_index(call: Call) -> Reply:
+async def delete_index(request: ApiRequest) -> Response:
     """Remove an index and all it holds."""
-    engine, address = call.services.engine, call.address
-    await call.services.workers.run(lambda: engine.delete_index(address))
-    return Reply(envelope.NULL)
+    engine, address = request.services.engine, request.address
+    await request.services.workers.run(lambda: engine.delete_index(address))
+    return Response(envelope.NULL)
 
 
-async def info(call: Call) -> Reply:
+async def info(request: ApiRequest) -> Response:
     """Return how far an index has come."""
-    engine, address = call.services.engine, call.address
-    status = await call.services.workers.run(lambda: engine.status(address))
-    return Reply(responses.status(status))
+    engine, address = request.services.engine, request.address
+    status = await request.services.workers.run(lambda: engine.status(address))
+    return Response(responses.status(status))
 
 
 ROUTES = (

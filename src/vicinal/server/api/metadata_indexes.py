@@ -11,42 +11,43 @@ from vicinal.errors import (
     MetadataIndexNotFound,
 )
 from vicinal.model import Accepted, CreateMetadataIndex, DeleteMetadataIndex
-from vicinal.server.api.calls import Call, Route, json_body
 from vicinal.server.api.paths import INDEX
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route, json_body
 from vicinal.server.api.writes import acknowledge
-from vicinal.server.http.response import Reply
+from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import requests, responses, shapes
 from vicinal.wire.openapi import Operation
 
 
-async def create(call: Call) -> Reply:
+async def create(request: ApiRequest) -> Response:
     """Make a property filterable."""
-    limits = call.services.limits
-    return await _write(call, lambda: requests.create_metadata_index(call.body, limits))
+    limits = request.services.limits
+    return await _write(request, lambda: requests.create_metadata_index(request.body, limits))
 
 
-async def drop(call: Call) -> Reply:
+async def drop(request: ApiRequest) -> Response:
     """Forget a metadata index."""
-    return await _write(call, lambda: requests.delete_metadata_index(call.body))
+    return await _write(request, lambda: requests.delete_metadata_index(request.body))
 
 
 async def _write(
-    call: Call, read: Callable[[], CreateMetadataIndex | DeleteMetadataIndex]
-) -> Reply:
-    engine, address = call.services.engine, call.address
+    request: ApiRequest, read: Callable[[], CreateMetadataIndex | DeleteMetadataIndex]
+) -> Response:
+    engine, address = request.services.engine, request.address
 
     def log() -> Future[Accepted]:
         return engine.append(address, read())
 
-    return await acknowledge(call, address, await call.services.workers.run(log))
+    return await acknowledge(request, address, await request.services.workers.run(log))
 
 
-async def list_(call: Call) -> Reply:
+async def list_(request: ApiRequest) -> Response:
     """Return the metadata indexes of an index."""
-    engine, address = call.services.engine, call.address
-    found = await call.services.workers.run(lambda: engine.list_metadata_indexes(address))
-    return Reply(responses.metadata_indexes(found))
+    engine, address = request.services.engine, request.address
+    found = await request.services.workers.run(lambda: engine.list_metadata_indexes(address))
+    return Response(responses.metadata_indexes(found))
 
 
 ROUTES = (

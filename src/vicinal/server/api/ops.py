@@ -5,8 +5,9 @@ from functools import cache
 
 from vicinal.errors import Forbidden
 from vicinal.server.api import metrics
-from vicinal.server.api.calls import Call, Handler, Route
-from vicinal.server.http.response import Reply
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Handler, Route
+from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, openapi
 from vicinal.wire.openapi import Operation
@@ -14,26 +15,27 @@ from vicinal.wire.openapi import Operation
 _OK = b'{"status":"ok"}'
 
 
-async def healthz(call: Call) -> Reply:
+async def healthz(request: ApiRequest) -> Response:
     """Say that the event loop turns."""
-    return Reply(_OK)
+    return Response(_OK)
 
 
-async def readyz(call: Call) -> Reply:
+async def readyz(request: ApiRequest) -> Response:
     """Say that the engine answers: its catalog is open and a thread is free to ask it."""
-    engine, account = call.services.engine, call.services.config.account
-    await call.services.workers.run(lambda: engine.list_indexes(account))
-    return Reply(_OK)
+    engine, account = request.services.engine, request.services.config.account
+    await request.services.workers.run(lambda: engine.list_indexes(account))
+    return Response(_OK)
 
 
-async def show_metrics(call: Call) -> Reply:
+async def show_metrics(request: ApiRequest) -> Response:
     """Return counts in Prometheus' text format; they name the indexes of every account."""
-    if call.token is not None and call.token.account is not None:
+    token = request.token
+    if token is not None and token.account is not None:
         raise Forbidden(
-            f"token {call.token.name!r} is for account {call.token.account!r}, metrics are of all"
+            f"token {token.name!r} is for account {token.account!r}, metrics are of all"
         )
-    text = await call.services.workers.run(call.services.metrics.text)
-    return Reply(text, content_type=metrics.CONTENT_TYPE)
+    text = await request.services.workers.run(request.services.metrics.text)
+    return Response(text, content_type=metrics.CONTENT_TYPE)
 
 
 def described(operations: Sequence[Operation], version: str) -> Handler:
@@ -43,8 +45,8 @@ def described(operations: Sequence[Operation], version: str) -> Handler:
     def document() -> bytes:
         return openapi.document(operations, title="Vicinal", version=version, server_url="/")
 
-    async def openapi_json(call: Call) -> Reply:
-        return Reply(await call.services.workers.run(document))
+    async def openapi_json(request: ApiRequest) -> Response:
+        return Response(await request.services.workers.run(document))
 
     return openapi_json
 

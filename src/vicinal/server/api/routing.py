@@ -1,16 +1,69 @@
-"""From a method and a path to a route.
+"""Routes, and the way from a method and a path to one.
 
 Paths are split before they are decoded, so an encoded slash inside an index name does not
 make it two segments; a route that takes the rest of the path (model names have slashes)
 takes it decoded either way. A slash at the end makes no difference.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from vicinal.errors import RouteNotFound
-from vicinal.server.api.calls import Route
+from vicinal.errors import RouteNotFound, Unauthenticated
+from vicinal.limits import Limits
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.services import ServerConfig
+from vicinal.server.http.asgi import Headers
+from vicinal.server.http.response import Response
+from vicinal.tokens import Permission
+from vicinal.wire import envelope
+from vicinal.wire.openapi import Operation
+
+Handler = Callable[[ApiRequest], Awaitable[Response]]
+BodyLimit = Callable[[Limits], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the route table.
+
+    Attributes:
+        operation: Method, path and shapes, as the OpenAPI document tells them.
+        handler: What answers.
+        permission: What a token must allow, or None when no token is asked for.
+        body_bytes_max: The limit that the body is held to, None when a body is not read.
+        part_bytes: How much of a longer body is read before the handler is called, None for all.
+        takes_rest: Whether the last parameter of the path takes all that follows.
+        addressed: Reads out of the headers what other routes have in their path, None for a
+            route whose path says it.
+        form: How results and errors are written for the clients of this route.
+        unknown_token: What a token that is not known is refused with.
+    """
+
+    operation: Operation
+    handler: Handler
+    permission: Permission | None
+    body_bytes_max: BodyLimit | None = None
+    part_bytes: int | None = None
+    takes_rest: bool = False
+    form: envelope.Form = envelope.REST
+    addressed: Callable[[Headers, ServerConfig], Mapping[str, str]] | None = None
+    unknown_token: type[Unauthenticated] = Unauthenticated
+
+
+def json_body(limits: Limits) -> int:
+    """The limit of bodies that are not vectors or texts."""
+    return limits.json_body_bytes_max
+
+
+def large_body(limits: Limits) -> int:
+    """The limit of bodies of vectors and texts."""
+    return limits.body_bytes_max
+
+
+def worker_body(limits: Limits) -> int:
+    """The limit of uploaded Workers, whose code comes with their metadata."""
+    return limits.worker_body_bytes_max
 
 
 @dataclass(slots=True)

@@ -29,13 +29,14 @@ from vicinal.errors import (
     WrongDimensions,
 )
 from vicinal.model import Accepted, Delete, IndexAddress, Insert, Upsert, VectorBatch
-from vicinal.server.api.calls import Call, Route, json_body, large_body
 from vicinal.server.api.paths import INDEX
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route, json_body, large_body
 from vicinal.server.api.writes import acknowledge
 from vicinal.server.concurrency import SMALL_BODY_BYTES, Workers, run_by_cost
 from vicinal.server.http import uploads
 from vicinal.server.http.bodies import Body
-from vicinal.server.http.response import Reply
+from vicinal.server.http.response import Response
 from vicinal.steps import Steps, done_here
 from vicinal.tokens import Permission
 from vicinal.wire import codes, requests, responses, shapes, vectors
@@ -55,79 +56,81 @@ EXPLAIN_HEADER = b"vicinal-explain"
 """Extensions: how hard to look, and whether the answer says how it was found."""
 
 
-async def query(call: Call) -> Reply:
+async def query(request: ApiRequest) -> Response:
     """Find the nearest vectors."""
-    services, address, estimator = call.services, call.address, call.services.query_cost
-    is_long = len(call.body) > SMALL_BODY_BYTES
-    is_shared = not is_long and services.clients.has_concurrent_clients(call.client)
+    services, address, estimator = request.services, request.address, request.services.query_cost
+    is_long = len(request.body) > SMALL_BODY_BYTES
+    is_shared = not is_long and services.clients.has_concurrent_clients(request.client)
     if is_shared and services.offload.is_possible and estimator.is_cheap(address):
-        answered, seconds = await services.offload.timed(answer(call, address))
+        answered, seconds = await services.offload.timed(answer(request, address))
         estimator.note(address, seconds)
     elif is_long:
-        answered = await services.workers.run(lambda: done_here(answer(call, address)))
+        answered = await services.workers.run(lambda: done_here(answer(request, address)))
     else:
         answered = await run_by_cost(
-            estimator, services.workers, address, lambda: done_here(answer(call, address))
+            estimator, services.workers, address, lambda: done_here(answer(request, address))
         )
     found, notices = answered
-    return Reply(found, messages=notices)
+    return Response(found, messages=notices)
 
 
-def answer(call: Call, address: IndexAddress) -> Steps[tuple[bytes, tuple[Message, ...]]]:
+def answer(request: ApiRequest, address: IndexAddress) -> Steps[tuple[bytes, tuple[Message, ...]]]:
     """Return the result of a query as JSON, and what its caller should be told."""
-    services = call.services
-    dimensions = call.found.config.dimensions
-    asked = requests.query(call.body, dimensions, services.limits)
-    if EFFORT_HEADER in call.headers or EXPLAIN_HEADER in call.headers:
+    services = request.services
+    dimensions = request.named_index.config.dimensions
+    asked = requests.query(request.body, dimensions, services.limits)
+    if EFFORT_HEADER in request.headers or EXPLAIN_HEADER in request.headers:
         asked = replace(
             asked,
-            effort=requests.effort(_header(call, EFFORT_HEADER)),
-            explain=requests.explains(_header(call, EXPLAIN_HEADER)),
+            effort=requests.effort(_header(request, EFFORT_HEADER)),
+            explain=requests.explains(_header(request, EXPLAIN_HEADER)),
         )
     result = yield from services.engine.querying(address, asked)
     return responses.query_result(result), codes.notices_for(result)
 
 
-def _header(call: Call, name: bytes) -> str | None:
-    return call.headers[name].decode("latin-1").lower() if name in call.headers else None
+def _header(request: ApiRequest, name: bytes) -> str | None:
+    return request.headers[name].decode("latin-1").lower() if name in request.headers else None
 
 
-async def insert(call: Call) -> Reply:
+async def insert(request: ApiRequest) -> Response:
     """Add vectors whose id is new."""
-    return await _write(call, Insert)
+    return await _write(request, Insert)
 
 
-async def upsert(call: Call) -> Reply:
+async def upsert(request: ApiRequest) -> Response:
     """Add or replace vectors."""
-    return await _write(call, Upsert)
+    return await _write(request, Upsert)
 
 
-async def _write(call: Call, kind: Callable[[VectorBatch], Insert | Upsert]) -> Reply:
-    services, address = call.services, call.address
-    discard = requests.discards_unparsable(call.query.get("unparsable-behavior"))
-    content_type = call.headers.get(b"content-type", b"").decode("latin-1") or None
+async def _write(request: ApiRequest, kind: Callable[[VectorBatch], Insert | Upsert]) -> Response:
+    services, address = request.services, request.address
+    discard = requests.discards_unparsable(request.query.get("unparsable-behavior"))
+    content_type = request.headers.get(b"content-type", b"").decode("latin-1") or None
 
-    dimensions = call.found.config.dimensions
+    dimensions = request.named_index.config.dimensions
 
     def read_and_log() -> Future[Accepted]:
-        batch = vectors.read(call.body, content_type, dimensions, services.limits, discard=discard)
+        batch = vectors.read(
+            request.body, content_type, dimensions, services.limits, discard=discard
+        )
         return services.engine.append(address, kind(batch))
 
-    if call.arriving is not None:
+    if request.arriving is not None:
         workers = services.workers
         with closing(await workers.run(lambda: services.engine.spool(address))) as spool:
             reading = vectors.Reader(
                 content_type, dimensions, services.limits, spool, discard=discard
             )
-            await _feed(reading, call.body, call.arriving, workers)
+            await _feed(reading, request.body, request.arriving, workers)
             logged = await workers.run(
                 lambda: services.engine.append(address, kind(reading.finish()), spool)
             )
-    elif len(call.body) > SMALL_BODY_BYTES:
+    elif len(request.body) > SMALL_BODY_BYTES:
         logged = await services.workers.run(read_and_log)
     else:
         logged = await run_by_cost(services.write_cost, services.workers, address, read_and_log)
-    return await acknowledge(call, address, logged)
+    return await acknowledge(request, address, logged)
 
 
 async def _feed(
@@ -144,39 +147,39 @@ async def _feed(
             arriving.hold(reading.kept_bytes + _PARTS_HELD * PART_BYTES)
 
 
-async def get_by_ids(call: Call) -> Reply:
+async def get_by_ids(request: ApiRequest) -> Response:
     """Return stored vectors."""
-    services, address = call.services, call.address
+    services, address = request.services, request.address
 
     def read() -> bytes:
-        ids = requests.ids(call.body, services.limits.get_ids_max, services.limits)
+        ids = requests.ids(request.body, services.limits.get_ids_max, services.limits)
         return responses.vectors(services.engine.get(address, ids))
 
-    return Reply(await services.workers.run(read))
+    return Response(await services.workers.run(read))
 
 
-async def delete_by_ids(call: Call) -> Reply:
+async def delete_by_ids(request: ApiRequest) -> Response:
     """Remove vectors."""
-    services, address = call.services, call.address
+    services, address = request.services, request.address
 
     def log() -> Future[Accepted]:
-        ids = requests.ids(call.body, services.limits.delete_ids_max, services.limits)
+        ids = requests.ids(request.body, services.limits.delete_ids_max, services.limits)
         return services.engine.append(address, Delete(ids))
 
-    return await acknowledge(call, address, await services.workers.run(log))
+    return await acknowledge(request, address, await services.workers.run(log))
 
 
-async def list_ids(call: Call) -> Reply:
+async def list_ids(request: ApiRequest) -> Response:
     """Return one page of ids."""
-    services, address = call.services, call.address
+    services, address = request.services, request.address
     page = requests.list_parameters(
-        call.query.get("count"), call.query.get("cursor"), services.limits
+        request.query.get("count"), request.query.get("cursor"), services.limits
     )
 
     def read() -> bytes:
         return responses.page(services.engine.list(address, page.count, page.cursor))
 
-    return Reply(await services.workers.run(read))
+    return Response(await services.workers.run(read))
 
 
 _WRITE_ERRORS = (

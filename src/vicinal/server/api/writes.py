@@ -11,10 +11,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from vicinal.model import Accepted, IndexAddress
-from vicinal.server.api.calls import Call
+from vicinal.server.api.request import ApiRequest
 from vicinal.server.concurrency import resolved, unless_disconnected
 from vicinal.server.http.asgi import Headers
-from vicinal.server.http.response import Reply
+from vicinal.server.http.response import Response
 from vicinal.wire import responses
 
 _WAIT = re.compile(rb"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.IGNORECASE)
@@ -22,17 +22,21 @@ _WAIT = re.compile(rb"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.IGNO
 _PAUSE_S_MIN, _PAUSE_S_MAX = 0.001, 0.05
 
 
-async def acknowledge(call: Call, address: IndexAddress, logged: Future[Accepted]) -> Reply:
+async def acknowledge(
+    request: ApiRequest, address: IndexAddress, logged: Future[Accepted]
+) -> Response:
     """Answer a write once it is durable, and visible if the client asked for that."""
     accepted = await resolved(logged)
-    reply = Reply(responses.mutation(accepted))
-    wait_s = preferred_wait_s(call.headers, call.services.config.wait_s_max)
+    response = Response(responses.mutation(accepted))
+    wait_s = preferred_wait_s(request.headers, request.services.config.wait_s_max)
     if wait_s is None:
-        return reply
-    is_visible = await unless_disconnected(call.receive, _visible(call, address, accepted, wait_s))
+        return response
+    is_visible = await unless_disconnected(
+        request.receive, _visible(request, address, accepted, wait_s)
+    )
     if not is_visible:
-        return reply
-    return replace(reply, headers=((b"preference-applied", b"wait=%d" % wait_s),))
+        return response
+    return replace(response, headers=((b"preference-applied", b"wait=%d" % wait_s),))
 
 
 def preferred_wait_s(headers: Headers, wait_s_max: int) -> int | None:
@@ -44,12 +48,14 @@ def preferred_wait_s(headers: Headers, wait_s_max: int) -> int | None:
     return min(int(found[1]), wait_s_max) if found else None
 
 
-async def _visible(call: Call, address: IndexAddress, accepted: Accepted, wait_s: int) -> bool:
+async def _visible(
+    request: ApiRequest, address: IndexAddress, accepted: Accepted, wait_s: int
+) -> bool:
     # Asking again and again holds no thread, however many clients wait.
     loop = asyncio.get_running_loop()
     end = loop.time() + wait_s
     pause_s = _PAUSE_S_MIN
-    while not call.services.engine.wait_applied(address, accepted.seqno, 0.0):
+    while not request.services.engine.wait_applied(address, accepted.seqno, 0.0):
         if loop.time() >= end:
             return False
         await asyncio.sleep(pause_s)

@@ -33,7 +33,7 @@ BYTES_PER_S_MIN = 500
 """Ours, and Apache's: how fast a body has to arrive in all, beside the seconds it may stop."""
 
 
-class Meter:
+class BodyBudget:
     """Counts the bytes of all bodies held, so that many large ones cannot fill the memory.
 
     Used from the event loop's thread alone. At most `bytes_max` are held, and what a single
@@ -121,7 +121,7 @@ class Body:
     """
 
     def __init__(
-        self, receive: Receive, headers: Headers, bytes_max: int, meter: Meter, idle_s: float
+        self, receive: Receive, headers: Headers, bytes_max: int, meter: BodyBudget, idle_s: float
     ) -> None:
         encoding = headers.get(b"content-encoding", b"identity")
         if encoding.lower() != b"identity":

@@ -40,7 +40,13 @@ from uvicorn.server import ServerState
 from vicinal.errors import Unavailable
 from vicinal.server.http import framing, websocket
 from vicinal.server.http.framing import Refusal
-from vicinal.server.http.uploads import BUFFERS, LENT_BODY, Buffers, LentBody, Upload
+from vicinal.server.http.uploads import (
+    BUFFER_POOL,
+    ZERO_COPY_BODY,
+    BufferPool,
+    Upload,
+    ZeroCopyBody,
+)
 from vicinal.wire import codes, envelope
 
 HEAD_BYTES_MAX = 64 * 1024  # ours: request line and headers; what other servers allow is 8 to 64
@@ -198,8 +204,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._unread_bytes < UPLOAD_BYTES_MIN:
             super().on_headers_complete()
         else:
-            lent = LentBody()
-            self.scope["extensions"] = {LENT_BODY: {"receive": lent.receive}}
+            lent = ZeroCopyBody()
+            self.scope["extensions"] = {ZERO_COPY_BODY: {"receive": lent.receive}}
             super().on_headers_complete()
             lent.cycle = self.cycle
         if not self.pipeline:
@@ -289,14 +295,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._await(self.timeout_keep_alive, self._close)
 
     def _begin_upload(self) -> None:
-        if BUFFERS not in self.app_state:  # which all connections share
-            self.app_state[BUFFERS] = Buffers(self.loop)
+        if BUFFER_POOL not in self.app_state:  # which all connections share
+            self.app_state[BUFFER_POOL] = BufferPool(self.loop)
         self._upload = Upload(
             self,
             self._unread_bytes,
             self._body_arrives,
             self._body_ends,
-            self.app_state[BUFFERS],
+            self.app_state[BUFFER_POOL],
         )
         if self.cycle.response_complete:
             self._upload.answered()

@@ -19,7 +19,7 @@ _access = logging.getLogger("vicinal.access")
 
 
 @dataclass(slots=True)
-class Exchange:
+class AccessRecord:
     """What is known of a request so far, for the form of an error and the access line."""
 
     method: str
@@ -79,26 +79,26 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(event, ensure_ascii=False, default=str)
 
 
-def access(exchange: Exchange, status: int, bytes_out: int, seconds: float) -> None:
+def access(record: AccessRecord, status: int, bytes_out: int, seconds: float) -> None:
     """Write the access line of a request that has been answered."""
     if not _access.isEnabledFor(logging.INFO):
         return
     milliseconds = seconds * 1000
     _access.info(
         "%s %s %d %.1f ms, %d bytes in, %d out",
-        exchange.method,
-        exchange.template,
+        record.method,
+        record.template,
         status,
         milliseconds,
-        exchange.body_bytes,
+        record.body_bytes,
         bytes_out,
         extra={
             "fields": {
-                "method": exchange.method,
-                "path": exchange.template,
+                "method": record.method,
+                "path": record.template,
                 "status": status,
                 "milliseconds": round(milliseconds, 3),
-                "bytes_in": exchange.body_bytes,
+                "bytes_in": record.body_bytes,
                 "bytes_out": bytes_out,
             }
         },

@@ -1,4 +1,4 @@
-"""Putting replies on the wire.
+"""Putting responses on the wire.
 
 The ``Content-Type`` of JSON is exactly ``application/json``: the AI binding of a Worker hands
 out a stream instead of an object when a charset follows.
@@ -12,21 +12,23 @@ from dataclasses import replace
 from vicinal.errors import Error, Unavailable
 from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.http.asgi import Receive, Send
-from vicinal.server.http.response import Reply, Stream
+from vicinal.server.http.response import Response, Stream
 from vicinal.wire import codes
 from vicinal.wire.codes import Answer
 from vicinal.wire.envelope import Form
 
 
-def wrapped(reply: Reply, form: Form) -> Reply:
-    """Put the form that a route's clients read around a handler's reply; a stream has its own."""
-    if reply.stream is not None:
-        return reply
-    return replace(reply, body=form.success(reply.body, reply.messages))
+def wrapped(response: Response, form: Form) -> Response:
+    """Put the form that a route's clients read around a handler's response, unless it streams."""
+    if response.stream is not None:
+        return response
+    return replace(response, body=form.success(response.body, response.messages))
 
 
-def refusal(body: bytes, answer: Answer, *, allowed: str = "", must_close: bool = False) -> Reply:
-    """Reply with an error that has been written already.
+def refusal(
+    body: bytes, answer: Answer, *, allowed: str = "", must_close: bool = False
+) -> Response:
+    """Response with an error that has been written already.
 
     Args:
         body: The error, as this route's clients read it.
@@ -44,31 +46,31 @@ def refusal(body: bytes, answer: Answer, *, allowed: str = "", must_close: bool 
         headers.append((b"allow", allowed.encode()))
     if must_close:
         headers.append((b"connection", b"close"))
-    return Reply(body, answer.status, tuple(headers))
+    return Response(body, answer.status, tuple(headers))
 
 
-async def send(send: Send, reply: Reply, *, with_body: bool = True) -> None:
-    """Send a reply; `with_body` is false for HEAD, whose headers are those of GET."""
+async def send(send: Send, response: Response, *, with_body: bool = True) -> None:
+    """Send a response; `with_body` is false for HEAD, whose headers are those of GET."""
     content = (
         ()
-        if reply.status == 204
+        if response.status == 204
         else (
-            (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % len(reply.body)),
+            (b"content-type", response.content_type),
+            (b"content-length", b"%d" % len(response.body)),
         )
     )
     await send(
         {
             "type": "http.response.start",
-            "status": reply.status,
-            "headers": [*content, *reply.headers],
+            "status": response.status,
+            "headers": [*content, *response.headers],
         }
     )
-    await send({"type": "http.response.body", "body": reply.body if with_body else b""})
+    await send({"type": "http.response.body", "body": response.body if with_body else b""})
 
 
-async def send_stream(send: Send, receive: Receive, reply: Reply, stream: Stream) -> int:
-    """Send a reply while it is made, no faster than its client reads; return its bytes.
+async def send_stream(send: Send, receive: Receive, response: Response, stream: Stream) -> int:
+    """Send a response while it is made, no faster than its client reads; return its bytes.
 
     When making it fails the client is told and the answer is left without its end, so that
     nobody takes a part for the whole.
@@ -95,8 +97,8 @@ async def send_stream(send: Send, receive: Receive, reply: Reply, stream: Stream
         await send({"type": "http.response.body", "body": b""})
 
     async with aclosing(stream.parts):
-        headers = [(b"content-type", reply.content_type), *reply.headers]
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        headers = [(b"content-type", response.content_type), *response.headers]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
         try:
             async with asyncio.timeout(stream.whole_s):
                 await unless_disconnected(receive, pump())

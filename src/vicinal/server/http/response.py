@@ -22,7 +22,7 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
     """An answer, complete but for ``Content-Length``.
 
     `body` is a bare result until the application has put the route's form around it, with

@@ -7,9 +7,9 @@ gives each to uvicorn's request as the parser would, and reads on while the appl
 it: a part that nobody has taken is the last one read. What came slowly is given away unfilled.
 
 Parts are in three buffers by turns, as one may be worked on, the next be waiting and the one after
-that be filled. All uploads of a server take these from its `Buffers`, as new memory costs more than
-what is received into it, and give them back once the request is answered. An application that asks
-`LentBody`, which the scope of such a request has among its extensions, gets these buffers
+that be filled. All uploads of a server take these from its `BufferPool`, as new memory costs more
+than what is received into it, and give them back once the request is answered. An application that
+asks `ZeroCopyBody`, which the scope of such a request has among its extensions, gets these buffers
 themselves; uvicorn would copy each once more.
 
 Rules: this knows lengths and parts, not what is in them. It lives in the event loop's thread.
@@ -22,8 +22,10 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-BUFFERS = "vicinal.buffers"  # of a server's state: its `Buffers`
-LENT_BODY = "vicinal.lent_body"  # an extension of the ASGI scope: a `LentBody.receive`
+BUFFER_POOL = "vicinal.buffer_pool"  # of a server's state: its `BufferPool`
+ZERO_COPY_BODY = (
+    "vicinal.zero_copy_body"  # an extension of the ASGI scope: a `ZeroCopyBody.receive`
+)
 
 FIRST_BYTES = 64 * 1024
 PART_BYTES = 2000 * 1024
@@ -37,8 +39,8 @@ _SPARE_S = 2.0  # ours: how long buffers are kept that nobody uses
 WAIT_S_MAX = 1.0  # ours: before what there is of a part is given away
 
 
-class Buffers:
-    """Buffers of `PART_BYTES` that were used, kept a while for who needs one next."""
+class BufferPool:
+    """BufferPool of `PART_BYTES` that were used, kept a while for who needs one next."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -68,7 +70,7 @@ class Buffers:
         self.give_back(())
 
 
-class LentBody:
+class ZeroCopyBody:
     """What an application receives of a long body, lent instead of copied.
 
     Attributes:
@@ -114,7 +116,7 @@ class Upload(asyncio.BufferedProtocol):
         size: int,
         arrives: Callable[[], None],
         done: Callable[[], None],
-        buffers: Buffers,
+        buffers: BufferPool,
     ) -> None:
         self._http = http
         self._cycle = http.cycle

@@ -13,9 +13,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from vicinal.errors import BadParameter, RouteNotFound
 from vicinal.server.api import ai
-from vicinal.server.api.calls import Call, Route, large_body
 from vicinal.server.api.paths import AI, query_parameters
-from vicinal.server.http.response import Reply
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route, large_body
+from vicinal.server.http.response import Response
 from vicinal.server.workers import binding
 from vicinal.tokens import Permission
 from vicinal.wire import envelope
@@ -32,25 +33,25 @@ _PATHS = {
 }
 
 
-async def run(call: Call) -> Reply:
+async def run(request: ApiRequest) -> Response:
     """Run the model that a header names."""
-    _wrapped(call, "POST")
-    addressed = binding.model_address(call.headers, call.services.config)
-    parameters = {**addressed, "account_id": call.account}
-    return await binding.run(replace(call, parameters=parameters))
+    _wrapped(request, "POST")
+    addressed = binding.model_address(request.headers, request.services.config)
+    parameters = {**addressed, "account_id": request.account}
+    return await binding.run(replace(request, parameters=parameters))
 
 
-async def models(call: Call) -> Reply:
+async def models(request: ApiRequest) -> Response:
     """Return the models that can be run."""
-    wrapped = _wrapped(call, "GET")
+    wrapped = _wrapped(request, "GET")
     return await ai.search_models(
-        replace(call, query=query_parameters(wrapped.query.encode("latin-1")))
+        replace(request, query=query_parameters(wrapped.query.encode("latin-1")))
     )
 
 
-def _wrapped(call: Call, method: str) -> SplitResult:
+def _wrapped(request: ApiRequest, method: str) -> SplitResult:
     """Return the URL that the binding asked for."""
-    url = call.headers.get(FORWARDED_HEADER)
+    url = request.headers.get(FORWARDED_HEADER)
     if url is None:
         raise BadParameter(
             "the header X-Forwarded, which says what a binding of wrangler asked for, is missing"

@@ -18,9 +18,11 @@ from dataclasses import replace
 
 from vicinal.errors import BadParameter
 from vicinal.server.api import ai, indexes, vectors
-from vicinal.server.api.calls import Call, Route, ServerConfig
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.asgi import Headers
-from vicinal.server.http.response import Reply
+from vicinal.server.http.response import Response
 from vicinal.wire import envelope, generation, requests, shapes
 
 ACCOUNT_HEADER = b"x-vectorize-account"
@@ -31,9 +33,9 @@ MODEL_HEADER = b"cf-consn-model-id"
 _READERS = ai.Readers(requests.binding_embedding, generation.binding_request)
 
 
-async def run(call: Call) -> Reply:
+async def run(request: ApiRequest) -> Response:
     """Run the model that a header names."""
-    return await ai.run_model(call, _READERS)
+    return await ai.run_model(request, _READERS)
 
 
 def index_address(headers: Headers, config: ServerConfig) -> Mapping[str, str]:

@@ -12,10 +12,11 @@ import secrets
 
 from vicinal.errors import BadBody
 from vicinal.server.api import auth
-from vicinal.server.api.calls import Call, Handler, Route, worker_body
 from vicinal.server.api.paths import ACCOUNT
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Handler, Route, worker_body
 from vicinal.server.concurrency import off_loop
-from vicinal.server.http.response import Reply
+from vicinal.server.http.response import Response
 from vicinal.server.workers.sessions import Bindings
 from vicinal.tokens import Permission
 from vicinal.wire import remote
@@ -30,28 +31,28 @@ SUBDOMAIN = "localhost/vicinal"
 the rest a path, so that what it sends there never leaves this machine."""
 
 
-async def begin(call: Call) -> Reply:
+async def begin(request: ApiRequest) -> Response:
     """Give leave to upload; what the upload needs is the API token all the same."""
-    return Reply(remote.session(secrets.token_urlsafe(32)))
+    return Response(remote.session(secrets.token_urlsafe(32)))
 
 
-async def subdomain(call: Call) -> Reply:
+async def subdomain(request: ApiRequest) -> Response:
     """Return where uploaded Workers answer."""
-    return Reply(remote.subdomain(SUBDOMAIN))
+    return Response(remote.subdomain(SUBDOMAIN))
 
 
-async def upload(call: Call) -> Reply:
+async def upload(request: ApiRequest) -> Response:
     """Begin a session with the bindings of an uploaded Worker, whose code is not looked at."""
-    secret = auth.secret_in(call.headers)
+    secret = auth.secret_in(request.headers)
     indexes = await off_loop(
-        len(call.body),
-        call.services.workers,
-        lambda: remote.index_bindings(call.body, call.services.limits),
+        len(request.body),
+        request.services.workers,
+        lambda: remote.index_bindings(request.body, request.services.limits),
     )
     bindings = Bindings(
-        call.account, None if secret is None else b"Bearer " + secret.encode("latin-1"), indexes
+        request.account, None if secret is None else b"Bearer " + secret.encode("latin-1"), indexes
     )
-    return Reply(remote.preview(call.services.sessions.add(bindings)))
+    return Response(remote.preview(request.services.sessions.add(bindings)))
 
 
 def _route(operation: Operation, handler: Handler) -> Route:

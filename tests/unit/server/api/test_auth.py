@@ -7,7 +7,7 @@ import pytest
 
 from vicinal.errors import Forbidden, Unauthenticated
 from vicinal.server.api.auth import authorize, secret_in
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.asgi import Headers
 from vicinal.tokens import Permission, Tokens
 

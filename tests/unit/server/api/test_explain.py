@@ -9,7 +9,7 @@ from tests.support.asgi import call
 from tests.support.embedder import TinyEmbedder
 from vicinal.d1 import Databases
 from vicinal.engine.embedded import EmbeddedEngine
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.tokens import Tokens
 

@@ -5,8 +5,7 @@ import re
 import pytest
 
 from vicinal.errors import RouteNotFound
-from vicinal.server.api.calls import Route
-from vicinal.server.api.routing import Router
+from vicinal.server.api.routing import Route, Router
 from vicinal.server.routes import API_ROUTES, BINDING_ROUTES, all_routes
 
 INDEXES = "/client/v4/accounts/acme/vectorize/v2/indexes"

@@ -8,7 +8,7 @@ from tests.support.asgi import INDEXES, Conversation, application, call
 from tests.support.engines import DOCS
 from tests.support.model_engine import ModelEngine
 from vicinal.limits import Limits
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.api.vectors import PART_BYTES
 from vicinal.server.app import App
 

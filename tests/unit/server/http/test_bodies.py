@@ -9,7 +9,7 @@ from vicinal.errors import BadBody, BadContentType, BodyTooLarge, Overloaded
 from vicinal.server.concurrency import ClientDisconnected
 from vicinal.server.http import bodies
 from vicinal.server.http.asgi import Headers
-from vicinal.server.http.bodies import Body, Meter, must_close
+from vicinal.server.http.bodies import Body, BodyBudget, must_close
 
 
 def read_all(
@@ -17,10 +17,10 @@ def read_all(
     *,
     headers: Headers | None = None,
     bytes_max: int = 10,
-    meter: Meter | None = None,
+    meter: BodyBudget | None = None,
     idle_s: float = 30.0,
 ) -> bytes | bytearray:
-    body = Body(talk.receive, headers or {}, bytes_max, meter or Meter(1000), idle_s)
+    body = Body(talk.receive, headers or {}, bytes_max, meter or BodyBudget(1000), idle_s)
     try:
         return asyncio.run(body.take())
     except BaseException:
@@ -38,7 +38,7 @@ def test_a_body_up_to_the_limit_is_read_however_it_is_cut(chunks: list[bytes]) -
 def test_a_body_in_parts_is_all_there() -> None:
     async def parts() -> list[bytes]:
         talk = Conversation([b"0", b"123", b"", b"4", b"56", b"789"])
-        body = Body(talk.receive, {}, 10, Meter(1000), 30.0)
+        body = Body(talk.receive, {}, 10, BodyBudget(1000), 30.0)
         found = []
         while not body.is_complete:
             found.append(bytes(await body.take(3)))
@@ -73,7 +73,7 @@ def test_a_body_that_says_it_is_too_long_is_refused_before_it_is_read() -> None:
 
 
 def test_a_body_that_breaks_off_is_no_body() -> None:
-    meter = Meter(20)
+    meter = BodyBudget(20)
 
     with pytest.raises(ClientDisconnected):
         read_all(Conversation([b"01234", b"56789"], breaks_off=True), meter=meter)
@@ -97,7 +97,7 @@ def test_a_body_that_stops_arriving_is_refused() -> None:
 def test_a_body_that_stops_arriving_between_parts_is_refused() -> None:
     async def parts() -> None:
         talk = Stalled()
-        body = Body(talk.receive, {}, 10, Meter(1000), 0.01)
+        body = Body(talk.receive, {}, 10, BodyBudget(1000), 0.01)
         assert await body.take(4) == b"0123"
         await body.take(4)
 
@@ -113,7 +113,7 @@ def test_a_compressed_body_is_refused() -> None:
 
 
 def test_bodies_together_are_bounded_but_for_one_of_unknown_length() -> None:
-    meter = Meter(15)
+    meter = BodyBudget(15)
     read_all(Conversation([b"0123456789"]), meter=meter)
     over = Body(Conversation([b"01", b"2345"]).receive, {}, 10, meter, 30.0)
 
@@ -138,7 +138,7 @@ def length(size: int) -> Headers:
 
 def test_bodies_wait_for_memory_in_the_order_in_which_they_came() -> None:
     async def read_many() -> None:
-        meter = Meter(15)
+        meter = BodyBudget(15)
         done: list[int] = []
 
         async def read(number: int, size: int) -> None:
@@ -174,7 +174,7 @@ def test_a_body_that_waited_long_is_refused_and_those_behind_it_go_on(
     monkeypatch.setattr(bodies, "SMALL_BYTES", 0)
 
     async def read() -> None:
-        meter = Meter(15)
+        meter = BodyBudget(15)
         first = Body(Conversation([b"x" * 10]).receive, length(10), 20, meter, 30.0)
         await first.take()
         talk = Conversation([b"x" * 12])
@@ -189,7 +189,7 @@ def test_a_body_that_waited_long_is_refused_and_those_behind_it_go_on(
         assert refused.value.retry_after == 1.0
         assert (await talk.receive())["body"] == b"x" * 12  # nothing was read of it
         assert await behind == b"x" * 5
-        gone = asyncio.create_task(Meter.reserve(meter, 9))
+        gone = asyncio.create_task(BodyBudget.reserve(meter, 9))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
@@ -202,7 +202,7 @@ def test_a_body_that_waited_long_is_refused_and_those_behind_it_go_on(
 
 def test_a_short_body_does_not_wait_behind_long_ones() -> None:
     async def read() -> None:
-        meter = Meter(100_000)
+        meter = BodyBudget(100_000)
         first = Body(Conversation([b"x" * 90_000]).receive, length(90_000), 10**6, meter, 30.0)
         await first.take()
         waiting = asyncio.create_task(meter.reserve(90_000))
@@ -216,7 +216,7 @@ def test_a_short_body_does_not_wait_behind_long_ones() -> None:
 
 def test_what_is_held_of_a_body_may_be_less_than_all_of_it() -> None:
     async def read() -> None:
-        meter = Meter(15)
+        meter = BodyBudget(15)
         body = Body(Conversation([b"x" * 5, b"x" * 5]).receive, length(10), 10, meter, 30.0)
         await body.take(5)
         with pytest.raises(TimeoutError):
@@ -241,7 +241,7 @@ def test_a_body_that_drips_is_refused_in_the_end(monkeypatch: pytest.MonkeyPatch
             return {"type": "http.request", "body": b"x", "more_body": True}
 
     async def read() -> None:
-        body = Body(Dripping().receive, {}, 10**9, Meter(10**9), 0.1)
+        body = Body(Dripping().receive, {}, 10**9, BodyBudget(10**9), 0.1)
         await body.take(1)
         with pytest.raises(BadBody, match="at less than 1000000 bytes a second"):
             await body.take(10**9)
@@ -250,13 +250,13 @@ def test_a_body_that_drips_is_refused_in_the_end(monkeypatch: pytest.MonkeyPatch
 
 
 def test_one_body_alone_may_be_longer_than_all_together() -> None:
-    meter = Meter(5)
+    meter = BodyBudget(5)
 
     assert read_all(Conversation([b"01234", b"56789"]), meter=meter) == b"0123456789"
 
 
 def test_a_refused_body_holds_nothing() -> None:
-    meter = Meter(15)
+    meter = BodyBudget(15)
 
     for _ in range(3):
         with pytest.raises(BodyTooLarge):

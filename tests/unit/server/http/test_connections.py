@@ -21,7 +21,7 @@ from vicinal.server.http import connection as connections
 from vicinal.server.http import respond
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.http.connection import UPLOAD_BYTES_MIN
-from vicinal.server.http.response import Reply
+from vicinal.server.http.response import Response
 
 SOON_S = 20.0
 
@@ -227,7 +227,7 @@ def large(size: int) -> App:
                 await receive()
                 await send({"type": f"lifespan.{what}.complete"})
             return
-        reply = Reply(b"x" * size, headers=((b"connection", scope["path"][1:].encode()),))
+        reply = Response(b"x" * size, headers=((b"connection", scope["path"][1:].encode()),))
         await respond.send(send, reply)
 
     return answer_at_length  # type: ignore[return-value]  # an application all the same

@@ -13,7 +13,7 @@ from tests.support.model_engine import ModelEngine
 from tests.support.server import Running, in_thread
 from tests.support.sockets import answer, head, is_closed
 from vicinal.limits import Limits
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.connection import PIPELINED_MAX, UPLOAD_BYTES_MIN
 from vicinal.server.http.framing import split_target
 

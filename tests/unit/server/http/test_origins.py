@@ -14,8 +14,8 @@ from tests.support.generation_service import generation_service, streaming
 from tests.support.model_engine import ModelEngine
 from tests.support.server import in_thread
 from vicinal.generation.base import Names
-from vicinal.server.api.calls import ServerConfig
 from vicinal.server.api.generation import GenerationConfig, Generator
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App
 from vicinal.tokens import Permission, Tokens
 

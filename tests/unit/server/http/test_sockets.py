@@ -14,7 +14,7 @@ from tests.support.model_engine import ModelEngine
 from tests.support.server import Running, in_thread
 from tests.support.sockets import answer, head, is_closed
 from vicinal.limits import Limits
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 
 VECTOR = b'{"id":"a","values":[1,0]}'
 UPSERT = f"{INDEXES}/docs/upsert"

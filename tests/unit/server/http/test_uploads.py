@@ -26,10 +26,10 @@ from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.spooling import Spool
 from vicinal.limits import Limits
 from vicinal.model import Seqno
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.http import uploads
 from vicinal.server.http.connection import UPLOAD_BYTES_MIN
-from vicinal.server.http.uploads import FIRST_BYTES, PART_BYTES, Buffers, LentBody, Upload
+from vicinal.server.http.uploads import FIRST_BYTES, PART_BYTES, BufferPool, Upload, ZeroCopyBody
 
 LOGGER = logging.getLogger(__name__)
 UPSERT = f"{INDEXES}/docs/upsert"
@@ -119,13 +119,13 @@ class Transport(asyncio.Transport):
 def test_a_lent_part_stays_as_it_is_until_the_next_call_but_one() -> None:
     async def receive_all() -> None:
         flow = FlowControl(Transport())
-        lent = LentBody()
+        lent = ZeroCopyBody()
         lent.cycle = cycle = RequestResponseCycle(
             cast(HTTPScope, {}), Transport(), flow, LOGGER, LOGGER, False, [], asyncio.Event(),
             False, True, lambda: None,
         )  # fmt: skip
         http = SimpleNamespace(cycle=cycle, loop=asyncio.get_running_loop(), flow=flow)
-        buffers = Buffers(http.loop)
+        buffers = BufferPool(http.loop)
         upload = Upload(
             http,  # type: ignore[arg-type]  # what it uses
             FIRST_BYTES + 9 * PART_BYTES,
@@ -166,7 +166,7 @@ def test_buffers_that_nobody_uses_are_let_go_after_a_while(
     monkeypatch.setattr(uploads, "_SPARE_S", 0.0)
 
     async def use() -> None:
-        buffers = Buffers(asyncio.get_running_loop())
+        buffers = BufferPool(asyncio.get_running_loop())
         several = [buffers.take() for _ in range(3)]
         assert len({id(each) for each in several}) == 3
         alone = [sys.getrefcount(each) for each in several]

@@ -15,7 +15,7 @@ from tests.support.embedder import TINY
 from tests.support.engines import DOCS, create
 from tests.support.model_engine import ModelEngine
 from vicinal.model import IndexAddress
-from vicinal.server.api.calls import ServerConfig
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App
 from vicinal.tokens import Permission, Tokens
 

@@ -1,0 +1,81 @@
+"""What handlers work with: the configuration, the engine and all else that serves."""
+
+from dataclasses import dataclass, field
+
+from vicinal.d1 import Databases
+from vicinal.embeddings.base import Embedder
+from vicinal.engine.base import Engine
+from vicinal.limits import Limits
+from vicinal.server.api.generation import Generator
+from vicinal.server.api.metrics import Metrics
+from vicinal.server.api.turns import Turns
+from vicinal.server.concurrency import CostEstimator, Workers
+from vicinal.server.offload import ClientTracker, SearchOffload
+from vicinal.server.workers.sessions import Sessions
+from vicinal.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What the server can be told; everything else it is given ready-made.
+
+    Attributes:
+        version: Shown in the OpenAPI document.
+        limits: Bounds on requests.
+        require_token: Refuse requests without a token even when there are no tokens.
+        allowed_origins: Of web pages that may use the server, as browsers write them.
+        allowed_hosts: Names and addresses that the server may be called by beside those of
+            loopback, as `origins.name_in` returns them.
+        account: The account that the account routes show to a token good for all.
+        requests_max: Requests that may be under way; one more is answered 429.
+        body_bytes_in_flight_max: Bytes of bodies that may be held at once, over all requests.
+            One request may always hold as much as its own limit.
+        body_idle_s: Seconds that a body may stop arriving.
+        wait_s_max: The longest that ``Prefer: wait`` is followed.
+        threads: Threads for queries and for parsing large bodies.
+        embedding_threads: Threads that may wait for the embedder, which takes calls in turns
+            and computes in threads of its own.
+        embedding_queue_max: Embedding requests that may be under way; one more is answered 429.
+    """
+
+    version: str = "0"
+    limits: Limits = field(default_factory=Limits)
+    require_token: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    account: str = "local"
+    requests_max: int = 1_024
+    body_bytes_in_flight_max: int = 512 * 1024 * 1024
+    body_idle_s: float = 30.0
+    wait_s_max: int = 60
+    threads: int = 2
+    embedding_threads: int = 16
+    embedding_queue_max: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers work with. Thread-safe, but for those of the event loop alone: cost estimators,
+    offload, clients, turns and sessions."""
+
+    config: ServerConfig
+    engine: Engine
+    embedder: Embedder
+    tokens: Tokens
+    workers: Workers
+    embedding_workers: Workers
+    databases: Databases
+    database_workers: Workers
+    database_turns: Turns
+    query_cost: CostEstimator
+    write_cost: CostEstimator
+    offload: SearchOffload
+    clients: ClientTracker
+    sessions: Sessions
+    metrics: Metrics
+    generator: Generator | None
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that requests are held to."""
+        return self.config.limits
