@@ -17,6 +17,7 @@ from tests.support.engines import DOCS, apply, put
 from tests.support.waiting import wait_until
 from vicinal import settings
 from vicinal.d1.databases import Databases
+from vicinal.d1.messages import Statement
 from vicinal.engine import embedded
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.model import (
@@ -28,7 +29,6 @@ from vicinal.model import (
     Insert,
     MetadataIndex,
     Metric,
-    SqlStatement,
     VectorBatch,
 )
 from vicinal.segment import format as segment_format
@@ -100,7 +100,7 @@ def fill_beside(folder: Path, opened: contextlib.ExitStack) -> None:
     tokens.create("laptop", Permission.READ)
     databases = Databases(folder / "d1")
     opened.callback(databases.stop)
-    databases.run("acme", "texts", [SqlStatement("CREATE TABLE text (id TEXT)")])
+    databases.run("acme", "texts", [Statement("CREATE TABLE text (id TEXT)")])
 
 
 def vectors(count: int) -> Floats:

@@ -29,8 +29,8 @@ from vicinal.cli import show
 from vicinal.cli.config import config_option, read
 from vicinal.cli.demo import MODEL
 from vicinal.d1 import Databases
+from vicinal.d1.messages import Statement
 from vicinal.engine import catalog
-from vicinal.model import SqlStatement
 from vicinal.open_files import connections_max, most_files
 from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.tokens import MARK, Tokens
@@ -107,7 +107,7 @@ def _sql() -> Finding:
     with tempfile.TemporaryDirectory() as folder:
         databases = Databases(Path(folder))
         try:
-            databases.run("a", "b", [SqlStatement("CREATE VIRTUAL TABLE t USING fts5(x)")])
+            databases.run("a", "b", [Statement("CREATE VIRTUAL TABLE t USING fts5(x)")])
         except errors.Error as error:
             return Finding("sql databases", Verdict.WARNING, f"do not work here: {error}")
         finally:

@@ -9,6 +9,6 @@ does not end or one that takes all memory costs the call that sent it and no mor
 """
 
 from vicinal.d1.bounds import Bounds
-from vicinal.d1.databases import Databases
+from vicinal.d1.databases import DatabaseInfo, Databases
 
-__all__ = ["Bounds", "Databases"]
+__all__ = ["Bounds", "DatabaseInfo", "Databases"]

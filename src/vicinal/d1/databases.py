@@ -9,14 +9,14 @@ import struct
 import threading
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from vicinal.d1.bounds import CALL_BYTES_MAX, Bounds
-from vicinal.d1.messages import Call, Statement, frame
+from vicinal.d1.messages import Call, Statement, StatementResult, frame
 from vicinal.d1.process import Process
 from vicinal.errors import BadStatement, DatabaseNotFound, LimitExceeded, Unavailable
-from vicinal.model import SqlDatabase, SqlResult, SqlStatement
 from vicinal.storage import private
 
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -24,6 +24,15 @@ _SUFFIX = ".sqlite"
 _MAGIC = b"SQLite format 3\x00"
 _USER_VERSION = struct.Struct(">60xI")  # of SQLite's file header
 _FIRST_S = 1_577_836_800  # 2020: what is less was not written by us
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseInfo:
+    """An SQL database: its id, the time of its creation (UTC) and its size on disk."""
+
+    id: str
+    created_at: datetime
+    file_bytes: int
 
 
 class Databases:
@@ -49,10 +58,10 @@ class Databases:
         self,
         account: str,
         database: str,
-        statements: Sequence[SqlStatement],
+        statements: Sequence[Statement],
         *,
         names_each_row: bool = False,
-    ) -> list[SqlResult]:
+    ) -> list[StatementResult]:
         """Run statements in order; all of them take effect, or none does.
 
         Args:
@@ -72,30 +81,18 @@ class Databases:
             Corruption: the file is damaged.
         """
         path = self._path(account, database)
-        wanted = [Statement(each.sql, list(each.parameters)) for each in statements]
-        call = Call(account, database, wanted, self.bounds.seconds_max, names_each_row)
+        call = Call(account, database, statements, self.bounds.seconds_max, names_each_row)
         framed = _frame(call)
         self._make_room(path)
         process = self._take()
         try:
-            results = process.call(call, framed)
+            return process.call(call, framed)
         except BadStatement:
             if self._is_stopped:
                 raise _stopped() from None
             raise
         finally:
             self._give_back(process)
-        return [
-            SqlResult(
-                columns=each.columns,
-                rows=each.rows,
-                changes=each.changes,
-                last_row_id=each.last_row_id,
-                seconds=each.seconds,
-                file_bytes=each.file_bytes,
-            )
-            for each in results
-        ]
 
     def ids(self, account: str) -> Sequence[str]:
         """Return the ids of the databases of an account, in order.
@@ -112,7 +109,7 @@ class Databases:
         ids = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
         return sorted(each for each in ids if _DATABASE.fullmatch(each))
 
-    def find(self, account: str, database: str) -> SqlDatabase:
+    def find(self, account: str, database: str) -> DatabaseInfo:
         """Return what is known of a database.
 
         Raises:
@@ -132,7 +129,7 @@ class Databases:
         if len(head) == _USER_VERSION.size and head.startswith(_MAGIC):
             (noted,) = _USER_VERSION.unpack(head)
             made_s = noted if noted >= _FIRST_S else made_s
-        return SqlDatabase(database, datetime.fromtimestamp(made_s, UTC), status.st_size)
+        return DatabaseInfo(database, datetime.fromtimestamp(made_s, UTC), status.st_size)
 
     def stop(self) -> None:
         """End every process, whatever it does, and refuse further calls."""

@@ -13,6 +13,7 @@ This module knows neither SQL nor processes, and imports nothing of the package 
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -27,10 +28,11 @@ _TYPES = {int, float, str, bytes, type(None)}
 
 
 class Statement(msgspec.Struct, array_like=True, frozen=True):
-    """SQL and its parameters."""
+    """SQL and its parameters; SQL of several statements takes none."""
 
     sql: str
-    parameters: list[Any]  # of `Value` or bool: msgspec knows no union of texts and bytes
+    # Of `Value` or bool: msgspec knows no union of texts and bytes.
+    parameters: Sequence[Any] = ()
 
 
 class Call(msgspec.Struct, array_like=True, frozen=True):
@@ -47,7 +49,7 @@ class Call(msgspec.Struct, array_like=True, frozen=True):
 
     account: str
     database: str
-    statements: list[Statement]
+    statements: Sequence[Statement]
     seconds_max: float
     names_each_row: bool
 
@@ -63,11 +65,20 @@ class Result(msgspec.Struct, array_like=True, frozen=True):
     file_bytes: int
 
 
-class ReadResult(msgspec.Struct, array_like=True, frozen=True):
-    """A `Result` as the server reads it."""
+class StatementResult(msgspec.Struct, array_like=True, frozen=True):
+    """A `Result` as the server reads it.
+
+    Attributes:
+        columns: Their names, in order; none for a statement that returns no rows.
+        rows: Tuples of one `Value` a column.
+        changes: Rows written.
+        last_row_id: Id of the newest row of the call, 0 when there is none.
+        seconds: Duration of the statement.
+        file_bytes: Size of the database.
+    """
 
     columns: list[str]
-    rows: list[tuple[Any, ...]]  # of `Value`
+    rows: list[tuple[Any, ...]]
     changes: int
     last_row_id: int
     seconds: float
@@ -83,7 +94,7 @@ class Results(msgspec.Struct, array_like=True, frozen=True, tag="results"):
 class ReadResults(msgspec.Struct, array_like=True, frozen=True, tag="results"):
     """`Results` as the server reads them."""
 
-    results: list[ReadResult]
+    results: list[StatementResult]
 
 
 class Done(msgspec.Struct, array_like=True, frozen=True, tag="done"):
@@ -162,7 +173,7 @@ def read_answer(pipe: Readable) -> Answer | None:
     return answer
 
 
-def _check_rows(result: ReadResult) -> None:
+def _check_rows(result: StatementResult) -> None:
     width = len(result.columns)
     for row in result.rows:
         if len(row) != width or not _TYPES.issuperset(map(type, row)):

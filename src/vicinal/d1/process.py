@@ -21,9 +21,9 @@ from vicinal.d1.messages import (
     BadFrame,
     Call,
     Done,
-    ReadResult,
     ReadResults,
     Refused,
+    StatementResult,
     read_answer,
 )
 from vicinal.d1.statements import too_slow
@@ -90,7 +90,7 @@ class Process:
         """Whether it can take another call."""
         return not self._is_last and self._process.poll() is None
 
-    def call(self, call: Call, frame: bytes) -> list[ReadResult]:
+    def call(self, call: Call, frame: bytes) -> list[StatementResult]:
         """Run a call; it is committed when this returns.
 
         Args:

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def _results(
     connection: sqlite3.Connection,
     path: Path,
     call: Call,
-    statements: list[Statement],
+    statements: Sequence[Statement],
     end_s: float,
 ) -> Results:
     connection.set_progress_handler(lambda: time.monotonic() > end_s, _OPCODES)
@@ -154,7 +154,7 @@ def _size(value: Value) -> int:
     return len(value) + _VALUE_BYTES if isinstance(value, bytes) else _VALUE_BYTES
 
 
-def _split(statements: list[Statement]) -> Iterator[Statement]:
+def _split(statements: Sequence[Statement]) -> Iterator[Statement]:
     """Yield single statements."""
     size = sum(len(each.sql.encode()) for each in statements)
     if size > bounds.STATEMENT_BYTES_MAX:

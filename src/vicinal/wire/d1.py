@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from vicinal.d1 import DatabaseInfo
+from vicinal.d1.messages import Statement, StatementResult, Value
 from vicinal.errors import BadBody
-from vicinal.model import SqlDatabase, SqlResult, SqlStatement, SqlValue
 from vicinal.wire.members import Text
 from vicinal.wire.responses import timestamp
 
@@ -79,7 +80,7 @@ class Database(msgspec.Struct, frozen=True):
     version: Literal["production"] = "production"
 
 
-def statements(body: Text) -> list[SqlStatement]:
+def statements(body: Text) -> list[Statement]:
     """Read the statements of a call.
 
     Raises:
@@ -96,17 +97,17 @@ def statements(body: Text) -> list[SqlStatement]:
     if (request.sql is None) == (request.batch is None):
         raise BadBody(f"{_FAILED}expected one of sql and batch")
     if request.batch is not None:
-        return [SqlStatement(each.sql, each.params or ()) for each in request.batch]
+        return [Statement(each.sql, each.params or ()) for each in request.batch]
     assert request.sql is not None
-    return [SqlStatement(request.sql, request.params or ())]
+    return [Statement(request.sql, request.params or ())]
 
 
-def raw(results: Sequence[SqlResult]) -> bytes:
+def raw(results: Sequence[StatementResult]) -> bytes:
     """Write results with their rows as arrays."""
     return _encode([RawResult(Rows(each.columns, _rows(each)), _meta(each)) for each in results])
 
 
-def objects(results: Sequence[SqlResult]) -> bytes:
+def objects(results: Sequence[StatementResult]) -> bytes:
     """Write results with their rows as objects; of columns of one name, the last counts."""
     return _encode(
         [
@@ -118,25 +119,25 @@ def objects(results: Sequence[SqlResult]) -> bytes:
     )
 
 
-def database(known: SqlDatabase) -> bytes:
+def database(known: DatabaseInfo) -> bytes:
     """Write what is known of a database."""
     return _encode(_database(known))
 
 
-def databases(known: Sequence[SqlDatabase]) -> bytes:
+def databases(known: Sequence[DatabaseInfo]) -> bytes:
     """Write databases."""
     return _encode([_database(each) for each in known])
 
 
-def _database(known: SqlDatabase) -> Database:
+def _database(known: DatabaseInfo) -> Database:
     return Database(known.id, known.id, timestamp(known.created_at), known.file_bytes)
 
 
-def _rows(result: SqlResult) -> Sequence[Sequence[Any]]:
+def _rows(result: StatementResult) -> Sequence[Sequence[Any]]:
     return [_shown(row) if bytes in map(type, row) else row for row in result.rows]
 
 
-def _shown(row: Sequence[SqlValue]) -> list[Any]:
+def _shown(row: Sequence[Value]) -> list[Any]:
     return [_numbers(value) if isinstance(value, bytes) else value for value in row]
 
 
@@ -150,7 +151,7 @@ def _numbers(blob: bytes) -> msgspec.Raw:
     return msgspec.Raw(b"[%b]" % b",".join([_encode(list(part))[1:-1] for part in parts]))
 
 
-def _meta(result: SqlResult) -> Meta:
+def _meta(result: StatementResult) -> Meta:
     return Meta(
         duration=result.seconds * 1000,
         changes=result.changes,

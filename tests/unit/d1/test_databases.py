@@ -11,8 +11,8 @@ from time import time
 import pytest
 
 from vicinal.d1 import Bounds, Databases, bounds
+from vicinal.d1.messages import Statement, StatementResult, Value
 from vicinal.errors import BadStatement, Corruption, DatabaseNotFound, Error, NotFound, Unavailable
-from vicinal.model import SqlResult, SqlStatement, SqlValue
 
 
 @contextmanager
@@ -24,11 +24,11 @@ def stopped(databases: Databases) -> Iterator[Databases]:
         assert databases.processes() == []
 
 
-def run(databases: Databases, sql: str, *parameters: SqlValue) -> list[SqlResult]:
-    return databases.run("acme", "texts", [SqlStatement(sql, parameters)])
+def run(databases: Databases, sql: str, *parameters: Value) -> list[StatementResult]:
+    return databases.run("acme", "texts", [Statement(sql, parameters)])
 
 
-def rows(databases: Databases, sql: str, *parameters: SqlValue) -> Sequence[Sequence[SqlValue]]:
+def rows(databases: Databases, sql: str, *parameters: Value) -> Sequence[Sequence[Value]]:
     (result,) = run(databases, sql, *parameters)
     return result.rows
 
@@ -61,7 +61,7 @@ def test_databases_and_accounts_are_worlds_of_their_own(databases: Databases) ->
 
     for account, database in (("acme", "others"), ("other", "texts")):
         with pytest.raises(BadStatement, match="no such table: t: SQLITE_ERROR"):
-            databases.run(account, database, [SqlStatement("SELECT * FROM t")])
+            databases.run(account, database, [Statement("SELECT * FROM t")])
 
 
 def test_several_statements_are_told_apart(databases: Databases) -> None:
@@ -87,7 +87,7 @@ def test_a_call_takes_effect_whole_or_not_at_all(databases: Databases) -> None:
         run(databases, "INSERT INTO t VALUES (1); INSERT INTO t VALUES (1)")
     with pytest.raises(BadStatement):
         databases.run(
-            "acme", "texts", [SqlStatement("INSERT INTO t VALUES (?)", [2]), SqlStatement("SELEC")]
+            "acme", "texts", [Statement("INSERT INTO t VALUES (?)", [2]), Statement("SELEC")]
         )
 
     assert rows(databases, "SELECT count(*) FROM t") == [(0,)]
@@ -131,7 +131,7 @@ def test_an_id_that_could_be_a_path_is_not_found(
     databases: Databases, tmp_path: Path, database: str
 ) -> None:
     with pytest.raises(NotFound):
-        databases.run("acme", database, [SqlStatement("SELECT 1")])
+        databases.run("acme", database, [Statement("SELECT 1")])
 
     assert not list(tmp_path.iterdir())
 
@@ -172,7 +172,7 @@ def test_an_id_that_could_be_a_path_is_not_found(
     ],
 )
 def test_what_cannot_be_run_says_why(
-    databases: Databases, sql: str, parameters: list[SqlValue], text: str
+    databases: Databases, sql: str, parameters: list[Value], text: str
 ) -> None:
     with pytest.raises(BadStatement, match=text):
         run(databases, sql, *parameters)

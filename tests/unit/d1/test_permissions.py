@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from vicinal.d1 import Databases
+from vicinal.d1.messages import Statement, StatementResult, Value
 from vicinal.d1.permissions import FUNCTIONS, bare, is_explained
 from vicinal.errors import BadStatement
-from vicinal.model import SqlResult, SqlStatement, SqlValue
 
 
-def run(databases: Databases, sql: str, *parameters: SqlValue) -> list[SqlResult]:
-    return databases.run("acme", "texts", [SqlStatement(sql, parameters)])
+def run(databases: Databases, sql: str, *parameters: Value) -> list[StatementResult]:
+    return databases.run("acme", "texts", [Statement(sql, parameters)])
 
 
-def last(databases: Databases, sql: str) -> list[tuple[SqlValue, ...]]:
+def last(databases: Databases, sql: str) -> list[tuple[Value, ...]]:
     return [tuple(row) for row in run(databases, sql)[-1].rows]
 
 

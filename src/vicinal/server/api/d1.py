@@ -6,6 +6,7 @@ No route makes one: the first statement does. Reading about one that is not ther
 from collections.abc import Callable, Sequence
 
 from vicinal.d1.bounds import CALL_BYTES_MAX
+from vicinal.d1.messages import StatementResult
 from vicinal.errors import (
     BadBody,
     BadParameter,
@@ -16,7 +17,6 @@ from vicinal.errors import (
     Unavailable,
 )
 from vicinal.limits import Limits
-from vicinal.model import SqlResult
 from vicinal.server.api.accounts import PAGING, page_of
 from vicinal.server.api.paths import ACCOUNT
 from vicinal.server.api.request import ApiRequest
@@ -68,7 +68,10 @@ async def info(request: ApiRequest) -> Response:
 
 
 async def _run(
-    request: ApiRequest, write: Callable[[Sequence[SqlResult]], bytes], *, names_each_row: bool
+    request: ApiRequest,
+    write: Callable[[Sequence[StatementResult]], bytes],
+    *,
+    names_each_row: bool,
 ) -> Response:
     services, account, database = (
         request.services,
