@@ -39,7 +39,7 @@ from vicinal.model import (
     Upsert,
     VectorBatch,
 )
-from vicinal.wire import requests, shapes
+from vicinal.wire import requests, schemas
 from vicinal.wire.vectors import batch
 
 __all__ = ["Columns", "Database", "Match", "Matches", "Vector", "Vectorize", "Vectors"]
@@ -260,7 +260,7 @@ class Vectorize:
             InvalidInput: no filter could name the property, or the type is unknown.
             LimitExceeded: there are as many as there may be.
         """
-        request = shapes.CreateMetadataIndexRequest(
+        request = schemas.CreateMetadataIndexRequest(
             arguments.text(property_name, "property_name"),
             arguments.member(IndexType, index_type, "index_type"),
             arguments.boolean(backfill, "backfill"),
@@ -300,7 +300,7 @@ class Vectorize:
         return accepted
 
     def _matches(
-        self, request: shapes.QueryRequest, vector: object, effort: Effort | str | None
+        self, request: schemas.QueryRequest, vector: object, effort: Effort | str | None
     ) -> Matches:
         asked = requests.checked_query(request, vector, self._dimensions, self._limits)
         if effort is not None:
@@ -350,13 +350,13 @@ class Database:
             InvalidInput: an argument is of a wrong type.
             LimitExceeded: there are as many indexes as there may be.
         """
-        config = shapes.IndexConfigRequest(
+        config = schemas.IndexConfigRequest(
             arguments.optional_integer(dimensions, "dimensions"),
             arguments.optional_member(Metric, metric, "metric"),
             arguments.optional_text(preset, "preset"),
             arguments.optional_member(Effort, effort, "effort"),
         )
-        request = shapes.CreateIndexRequest(
+        request = schemas.CreateIndexRequest(
             arguments.text(name, "name"),
             config,
             arguments.optional_text(description, "description"),
@@ -412,8 +412,8 @@ def _request(
     filter_: Mapping[str, Any] | None,
     return_values: bool,
     return_metadata: str | bool,
-) -> shapes.QueryRequest:
-    return shapes.QueryRequest(
+) -> schemas.QueryRequest:
+    return schemas.QueryRequest(
         vector_id=vector_id,
         top_k=None if top_k is None else arguments.number(top_k, "top_k"),
         return_values=arguments.boolean(return_values, "return_values"),

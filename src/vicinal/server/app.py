@@ -173,7 +173,7 @@ class App:
             sent = await respond.send_stream(send, receive, response, stream)
         except Error as error:
             _log.warning("%s: %s", record.template, error)
-            status = codes.answer_for(error).status
+            status = codes.response_for(error).status
         self._done(record, status, sent)
 
     def _done(self, record: AccessRecord, status: int, bytes_out: int) -> None:
@@ -293,7 +293,7 @@ class App:
 
 def _refused(error: Exception, record: AccessRecord) -> Response:
     """Return the answer to an error, in the form that the route's clients read."""
-    answer = codes.answer_for(error) if isinstance(error, Error) else codes.INTERNAL
+    answer = codes.response_for(error) if isinstance(error, Error) else codes.INTERNAL
     if isinstance(error, Unavailable):
         _log.warning("%s: %s", record.template, error)
     elif answer.status >= 500:

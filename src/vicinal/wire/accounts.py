@@ -19,7 +19,7 @@ def _uuid(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vicinal/{name}"))
 
 
-class Account(msgspec.Struct, frozen=True):
+class AccountSchema(msgspec.Struct, frozen=True):
     """An account as the list of accounts has it."""
 
     id: str
@@ -27,30 +27,30 @@ class Account(msgspec.Struct, frozen=True):
     type: Literal["standard"] = "standard"
 
 
-class Membership(msgspec.Struct, frozen=True):
+class MembershipSchema(msgspec.Struct, frozen=True):
     """The caller's place in an account."""
 
     id: str
-    account: Account
+    account: AccountSchema
     status: Literal["accepted"] = "accepted"
     roles: tuple[str, ...] = ()
 
 
-class User(msgspec.Struct, frozen=True):
+class UserSchema(msgspec.Struct, frozen=True):
     """Whom a token belongs to."""
 
     id: str
     email: str
 
 
-class Verification(msgspec.Struct, frozen=True):
+class VerificationSchema(msgspec.Struct, frozen=True):
     """That a token is good."""
 
     id: str
     status: Literal["active"] = "active"
 
 
-class Task(msgspec.Struct, frozen=True):
+class TaskSchema(msgspec.Struct, frozen=True):
     """What a model does."""
 
     id: str
@@ -58,8 +58,8 @@ class Task(msgspec.Struct, frozen=True):
     description: str
 
 
-def _task(name: str, description: str) -> Task:
-    return Task(_uuid(f"task/{name}"), name, description)
+def _task(name: str, description: str) -> TaskSchema:
+    return TaskSchema(_uuid(f"task/{name}"), name, description)
 
 
 TEXT_EMBEDDINGS = _task("Text Embeddings", "Turns texts into vectors.")
@@ -73,29 +73,29 @@ class Model:
     name: str
     dimensions: int | None
     max_tokens: int | None
-    task: Task = TEXT_EMBEDDINGS
+    task: TaskSchema = TEXT_EMBEDDINGS
 
 
-class Property(msgspec.Struct, frozen=True):
+class PropertySchema(msgspec.Struct, frozen=True):
     """A fact about a model; values are strings whatever they mean."""
 
     property_id: str
     value: str
 
 
-class ListedModel(msgspec.Struct, frozen=True):
+class ListedModelSchema(msgspec.Struct, frozen=True):
     """A model as the list of models has it."""
 
     id: str
     source: int
     name: str
     description: str
-    task: Task
+    task: TaskSchema
     tags: tuple[str, ...]
-    properties: tuple[Property, ...]
+    properties: tuple[PropertySchema, ...]
 
 
-class OpenAIModel(msgspec.Struct, frozen=True):
+class OpenAIModelSchema(msgspec.Struct, frozen=True):
     """A model as OpenAI's clients read it."""
 
     id: str
@@ -104,38 +104,40 @@ class OpenAIModel(msgspec.Struct, frozen=True):
     owned_by: str = "vicinal"
 
 
-class OpenAIModelList(msgspec.Struct, frozen=True):
+class OpenAIModelListSchema(msgspec.Struct, frozen=True):
     """A list of models as OpenAI's clients read it."""
 
-    data: tuple[OpenAIModel, ...]
+    data: tuple[OpenAIModelSchema, ...]
     object: Literal["list"] = "list"
 
 
 def accounts(ids: Sequence[str]) -> bytes:
     """Write accounts; their names are their ids."""
-    return _encode([Account(each, each) for each in ids])
+    return _encode([AccountSchema(each, each) for each in ids])
 
 
 def memberships(ids: Sequence[str]) -> bytes:
     """Write the caller's memberships in these accounts."""
-    return _encode([Membership(_uuid(f"membership/{each}"), Account(each, each)) for each in ids])
+    return _encode(
+        [MembershipSchema(_uuid(f"membership/{each}"), AccountSchema(each, each)) for each in ids]
+    )
 
 
 def user(name: str) -> bytes:
     """Write the user; the address is one that no mail can reach."""
-    return _encode(User(_uuid(f"user/{name}"), f"{name}@localhost"))
+    return _encode(UserSchema(_uuid(f"user/{name}"), f"{name}@localhost"))
 
 
 def verification(token_id: str) -> bytes:
     """Write that a token is good."""
-    return _encode(Verification(token_id))
+    return _encode(VerificationSchema(token_id))
 
 
 def models(models: Sequence[Model]) -> bytes:
     """Write the list of models."""
     return _encode(
         [
-            ListedModel(
+            ListedModelSchema(
                 id=_uuid(f"model/{each.name}"),
                 source=1,
                 name=each.name,
@@ -151,12 +153,12 @@ def models(models: Sequence[Model]) -> bytes:
 
 def openai_models(names: Sequence[str]) -> bytes:
     """Write the list of models in OpenAI's form."""
-    return _encode(OpenAIModelList(tuple(OpenAIModel(each) for each in names)))
+    return _encode(OpenAIModelListSchema(tuple(OpenAIModelSchema(each) for each in names)))
 
 
 def openai_model(name: str) -> bytes:
     """Write one model in OpenAI's form."""
-    return _encode(OpenAIModel(name))
+    return _encode(OpenAIModelSchema(name))
 
 
 _GENERATION: dict[str, Any] = {
@@ -226,6 +228,6 @@ def _description(model: Model) -> str:
     return f"Embeds texts as vectors of {model.dimensions} dimensions."
 
 
-def _properties(model: Model) -> tuple[Property, ...]:
+def _properties(model: Model) -> tuple[PropertySchema, ...]:
     facts = (("context_window", model.max_tokens), ("output_dimensions", model.dimensions))
-    return tuple(Property(name, str(value)) for name, value in facts if value is not None)
+    return tuple(PropertySchema(name, str(value)) for name, value in facts if value is not None)

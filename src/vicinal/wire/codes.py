@@ -15,7 +15,7 @@ from vicinal.model import QueryResult
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ErrorResponse:
     """An error as the wire shows it. `retry_after` is in seconds."""
 
     status: int
@@ -33,7 +33,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ErrorCode:
     """How one class of errors is answered; its message goes where `text` says."""
 
     status: int
@@ -41,87 +41,91 @@ class Row:
     text: str = "%s"
 
 
-ROWS: Mapping[type[errors.Error], Row] = MappingProxyType(
+CODES: Mapping[type[errors.Error], ErrorCode] = MappingProxyType(
     {
-        errors.Error: Row(500, 40099),  # ours
-        errors.InvalidInput: Row(400, 40026),
-        errors.BadRecord: Row(400, 40023),
-        errors.WrongDimensions: Row(400, 40012),
-        errors.BadQueryVector: Row(400, 40006),
-        errors.IdTooLong: Row(400, 40008),
-        errors.NamespaceTooLong: Row(400, 40009),
-        errors.MetadataTooLarge: Row(400, 40016),
-        errors.BadMetadataKey: Row(400, 40018),
-        errors.TooManyIds: Row(400, 40007),
-        errors.TooManyVectors: Row(400, 40091),  # ours
-        errors.BadTopK: Row(400, 40025),
-        errors.BadBody: Row(400, 40026),
-        errors.BadParameter: Row(400, 40092),  # ours
-        errors.BadContentType: Row(400, 1005, "vectorize.unknown_content_type - %s"),
-        errors.BodyTooLarge: Row(413, 40093),  # ours
-        errors.BadIndexConfig: Row(400, 40090, "vectorize.index.invalid_config - %s"),  # ours
-        errors.BadFilter: Row(400, 40094),  # ours
-        errors.EmptyFilterValue: Row(400, 40030),
+        errors.Error: ErrorCode(500, 40099),  # ours
+        errors.InvalidInput: ErrorCode(400, 40026),
+        errors.BadRecord: ErrorCode(400, 40023),
+        errors.WrongDimensions: ErrorCode(400, 40012),
+        errors.BadQueryVector: ErrorCode(400, 40006),
+        errors.IdTooLong: ErrorCode(400, 40008),
+        errors.NamespaceTooLong: ErrorCode(400, 40009),
+        errors.MetadataTooLarge: ErrorCode(400, 40016),
+        errors.BadMetadataKey: ErrorCode(400, 40018),
+        errors.TooManyIds: ErrorCode(400, 40007),
+        errors.TooManyVectors: ErrorCode(400, 40091),  # ours
+        errors.BadTopK: ErrorCode(400, 40025),
+        errors.BadBody: ErrorCode(400, 40026),
+        errors.BadParameter: ErrorCode(400, 40092),  # ours
+        errors.BadContentType: ErrorCode(400, 1005, "vectorize.unknown_content_type - %s"),
+        errors.BodyTooLarge: ErrorCode(413, 40093),  # ours
+        errors.BadIndexConfig: ErrorCode(400, 40090, "vectorize.index.invalid_config - %s"),  # ours
+        errors.BadFilter: ErrorCode(400, 40094),  # ours
+        errors.EmptyFilterValue: ErrorCode(400, 40030),
         # Clients list again when they read these words.
-        errors.BadCursor: Row(400, 40052, "List vectors cursor appears to be corrupted - %s"),
-        errors.LimitExceeded: Row(400, 40096),  # ours
-        errors.BadStatement: Row(400, 7500),
+        errors.BadCursor: ErrorCode(400, 40052, "List vectors cursor appears to be corrupted - %s"),
+        errors.LimitExceeded: ErrorCode(400, 40096),  # ours
+        errors.BadStatement: ErrorCode(400, 7500),
         # wrangler begins a new session when it reads these words.
-        errors.UnknownSession: Row(400, 10049, "Invalid Workers Preview configuration: %s"),
-        errors.BadEmbeddingInput: Row(400, 5006, "AiError: Bad input: %s"),
-        errors.BadEmbeddingBody: Row(400, 5004, "AiError: Invalid data: %s"),
-        errors.BadGenerationInput: Row(400, 5006, "AiError: Bad input: %s"),
-        errors.BadGenerationBody: Row(400, 5004, "AiError: Invalid data: %s"),
-        errors.NotFound: Row(404, 7003),
-        errors.IndexNotFound: Row(404, 3000, 'vectorize.index.not_found - Index name "%s"'),
-        errors.MetadataIndexNotFound: Row(400, 40005),
-        errors.ModelNotFound: Row(400, 5007),
-        errors.DatabaseNotFound: Row(404, 7404),
-        errors.RouteNotFound: Row(
+        errors.UnknownSession: ErrorCode(400, 10049, "Invalid Workers Preview configuration: %s"),
+        errors.BadEmbeddingInput: ErrorCode(400, 5006, "AiError: Bad input: %s"),
+        errors.BadEmbeddingBody: ErrorCode(400, 5004, "AiError: Invalid data: %s"),
+        errors.BadGenerationInput: ErrorCode(400, 5006, "AiError: Bad input: %s"),
+        errors.BadGenerationBody: ErrorCode(400, 5004, "AiError: Invalid data: %s"),
+        errors.NotFound: ErrorCode(404, 7003),
+        errors.IndexNotFound: ErrorCode(404, 3000, 'vectorize.index.not_found - Index name "%s"'),
+        errors.MetadataIndexNotFound: ErrorCode(400, 40005),
+        errors.ModelNotFound: ErrorCode(400, 5007),
+        errors.DatabaseNotFound: ErrorCode(404, 7404),
+        errors.RouteNotFound: ErrorCode(
             404, 7003, "Could not route to %s, perhaps your object identifier is invalid?"
         ),
-        errors.MethodNotAllowed: Row(405, 7001, "Method %s not available for that URI."),
-        errors.AlreadyExists: Row(400, 3002),
-        errors.IndexExists: Row(400, 3002, 'vectorize.index.duplicate_name - Index name "%s"'),
-        errors.Denied: Row(403, 10000, "Authentication error: %s"),
-        errors.Unauthenticated: Row(401, 9106, "Authentication error: %s"),
+        errors.MethodNotAllowed: ErrorCode(405, 7001, "Method %s not available for that URI."),
+        errors.AlreadyExists: ErrorCode(400, 3002),
+        errors.IndexExists: ErrorCode(
+            400, 3002, 'vectorize.index.duplicate_name - Index name "%s"'
+        ),
+        errors.Denied: ErrorCode(403, 10000, "Authentication error: %s"),
+        errors.Unauthenticated: ErrorCode(401, 9106, "Authentication error: %s"),
         # wrangler asks both when a call was refused, and expects these codes and no others.
-        errors.InvalidToken: Row(401, 1000, "Invalid API Token: %s"),
-        errors.UnknownUser: Row(401, 9109, "Invalid access token: %s"),
-        errors.Forbidden: Row(403, 10000, "Authentication error: %s"),
-        errors.ForeignHost: Row(403, 40087),  # ours
-        errors.ForeignOrigin: Row(403, 40088),  # ours
-        errors.Unavailable: Row(503, 40097),  # ours
-        errors.ResourceExhausted: Row(503, 40089),  # ours
-        errors.Overloaded: Row(429, 40041, "Too Many Requests: %s"),
-        errors.GenerationFailed: Row(502, 3043, "AiError: %s"),  # the platform's status is 500
-        errors.Corruption: Row(500, 40098),  # ours
+        errors.InvalidToken: ErrorCode(401, 1000, "Invalid API Token: %s"),
+        errors.UnknownUser: ErrorCode(401, 9109, "Invalid access token: %s"),
+        errors.Forbidden: ErrorCode(403, 10000, "Authentication error: %s"),
+        errors.ForeignHost: ErrorCode(403, 40087),  # ours
+        errors.ForeignOrigin: ErrorCode(403, 40088),  # ours
+        errors.Unavailable: ErrorCode(503, 40097),  # ours
+        errors.ResourceExhausted: ErrorCode(503, 40089),  # ours
+        errors.Overloaded: ErrorCode(429, 40041, "Too Many Requests: %s"),
+        errors.GenerationFailed: ErrorCode(
+            502, 3043, "AiError: %s"
+        ),  # the platform's status is 500
+        errors.Corruption: ErrorCode(500, 40098),  # ours
     }
 )
 """Every class of ``errors`` and its answer."""
 
 _MESSAGE_CHARS_MAX = 2_000  # what is quoted in a message may be as long as a body
 
-INTERNAL = Answer(500, ROWS[errors.Error].code, "internal error")
+INTERNAL = ErrorResponse(500, CODES[errors.Error].code, "internal error")
 """The answer to an exception that is not ours: a defect, whose trace belongs in the log."""
 
 
-def answer_for(error: errors.Error) -> Answer:
+def response_for(error: errors.Error) -> ErrorResponse:
     """Return what the wire shows for `error`."""
-    row = next(ROWS[each] for each in type(error).__mro__ if each in ROWS)
+    row = next(CODES[each] for each in type(error).__mro__ if each in CODES)
     has_name = (errors.IndexNotFound, errors.IndexExists)
     message = row.text % (error.name if isinstance(error, has_name) else str(error),)
     if len(message) > _MESSAGE_CHARS_MAX:
         message = f"{message[:_MESSAGE_CHARS_MAX]}..."
     retry_after = error.retry_after if isinstance(error, errors.Unavailable) else None
-    return Answer(row.status, row.code, message, retry_after)
+    return ErrorResponse(row.status, row.code, message, retry_after)
 
 
 def notices_for(result: QueryResult) -> tuple[Message, ...]:
     """Return what a caller should be told about a query that was answered."""
     return tuple(
         Message(
-            ROWS[errors.BadFilter].code,
+            CODES[errors.BadFilter].code,
             f"the filter on {name!r} matches nothing: the property has no metadata index",
         )
         for name in result.unindexed

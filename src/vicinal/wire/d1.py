@@ -35,7 +35,7 @@ class StatementsRequest(msgspec.Struct):
     batch: list[_Statement] | None = None
 
 
-class Meta(msgspec.Struct):
+class MetaSchema(msgspec.Struct):
     """What a statement did; how many rows it read is not counted."""
 
     duration: float
@@ -47,30 +47,30 @@ class Meta(msgspec.Struct):
     served_by: Literal["vicinal"] = "vicinal"
 
 
-class Rows(msgspec.Struct):
+class RowsSchema(msgspec.Struct):
     """Rows, with the names of their columns said once."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
 
-class RawResult(msgspec.Struct):
+class RawResultSchema(msgspec.Struct):
     """The result of a statement, rows as arrays."""
 
-    results: Rows
-    meta: Meta
+    results: RowsSchema
+    meta: MetaSchema
     success: Literal[True] = True
 
 
-class ObjectsResult(msgspec.Struct):
+class ObjectsResultSchema(msgspec.Struct):
     """The result of a statement, rows as objects."""
 
     results: list[dict[str, Any]]
-    meta: Meta
+    meta: MetaSchema
     success: Literal[True] = True
 
 
-class Database(msgspec.Struct, frozen=True):
+class DatabaseSchema(msgspec.Struct, frozen=True):
     """A database as the list has it; its name is its id, as nobody has to create it."""
 
     uuid: str
@@ -104,14 +104,16 @@ def statements(body: Text) -> list[Statement]:
 
 def raw(results: Sequence[StatementResult]) -> bytes:
     """Write results with their rows as arrays."""
-    return _encode([RawResult(Rows(each.columns, _rows(each)), _meta(each)) for each in results])
+    return _encode(
+        [RawResultSchema(RowsSchema(each.columns, _rows(each)), _meta(each)) for each in results]
+    )
 
 
 def objects(results: Sequence[StatementResult]) -> bytes:
     """Write results with their rows as objects; of columns of one name, the last counts."""
     return _encode(
         [
-            ObjectsResult(
+            ObjectsResultSchema(
                 [dict(zip(each.columns, row, strict=True)) for row in _rows(each)], _meta(each)
             )
             for each in results
@@ -129,8 +131,8 @@ def databases(known: Sequence[DatabaseInfo]) -> bytes:
     return _encode([_database(each) for each in known])
 
 
-def _database(known: DatabaseInfo) -> Database:
-    return Database(known.id, known.id, timestamp(known.created_at), known.file_bytes)
+def _database(known: DatabaseInfo) -> DatabaseSchema:
+    return DatabaseSchema(known.id, known.id, timestamp(known.created_at), known.file_bytes)
 
 
 def _rows(result: StatementResult) -> Sequence[Sequence[Any]]:
@@ -151,8 +153,8 @@ def _numbers(blob: bytes) -> msgspec.Raw:
     return msgspec.Raw(b"[%b]" % b",".join([_encode(list(part))[1:-1] for part in parts]))
 
 
-def _meta(result: StatementResult) -> Meta:
-    return Meta(
+def _meta(result: StatementResult) -> MetaSchema:
+    return MetaSchema(
         duration=result.seconds * 1000,
         changes=result.changes,
         last_row_id=result.last_row_id,

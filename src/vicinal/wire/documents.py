@@ -14,7 +14,7 @@ NESTED_TOO_DEEPLY = "nested too deeply"
 """What is said of a record that parsers give up on, too: those cannot tell its id."""
 
 
-class Refused(Exception):
+class RecordError(Exception):
     """A record breaks a rule. For `BadRecord`, `rule` is what the message says of it."""
 
     def __init__(self, error: type[errors.InvalidInput], rule: str, vector_id: str | None) -> None:
@@ -28,27 +28,27 @@ def blob(document: object, vector_id: str, limits: Limits) -> bytes:
     """Return metadata as compact JSON, ``b""`` for none.
 
     Raises:
-        Refused: a `BadRecord` (no object; nested deeper than `Limits.metadata_depth_max`; a number
-            that no finite float64 is near), a `BadMetadataKey`, or `MetadataTooLarge`.
+        RecordError: a `BadRecord` (no object; nested deeper than `Limits.metadata_depth_max`; a
+            number that no finite float64 is near), a `BadMetadataKey`, or `MetadataTooLarge`.
     """
     if document is None:
         return b""
     if not isinstance(document, dict):
         rule = f"metadata: expected an object or null, got {metadata.kind(document)}"
-        raise Refused(errors.BadRecord, rule, vector_id)
+        raise RecordError(errors.BadRecord, rule, vector_id)
     try:
         encoded = metadata.encode(document)
     except RecursionError:
-        raise Refused(errors.BadRecord, NESTED_TOO_DEEPLY, None) from None
+        raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None) from None
     except ValueError:  # an integer of more digits than Python writes
-        raise Refused(errors.BadRecord, f"metadata: {metadata.BEYOND}", vector_id) from None
+        raise RecordError(errors.BadRecord, f"metadata: {metadata.BEYOND}", vector_id) from None
     if len(encoded) > limits.metadata_bytes_max:
         rule = (
             f'oversized metadata for vector id="{vector_id}"; the compact JSON representation '
             f"of the metadata must not exceed {limits.metadata_bytes_max} bytes, "
             f"got {len(encoded)} bytes"
         )
-        raise Refused(errors.MetadataTooLarge, rule, vector_id)
+        raise RecordError(errors.MetadataTooLarge, rule, vector_id)
     _check(document, vector_id, limits.metadata_depth_max)
     return encoded
 
@@ -56,13 +56,13 @@ def blob(document: object, vector_id: str, limits: Limits) -> bytes:
 def _check(value: Any, vector_id: str, depth_max: int) -> None:
     """Refuse what breaks a rule somewhere in an object or array."""
     if depth_max == 0:
-        raise Refused(errors.BadRecord, NESTED_TOO_DEEPLY, None)
+        raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None)
     if isinstance(value, dict):
         for key in value:
             broken = _broken_key_rule(key)
             if broken is not None:
                 rule = f'invalid metadata key for vector id="{vector_id}": {broken}'
-                raise Refused(errors.BadMetadataKey, rule, vector_id)
+                raise RecordError(errors.BadMetadataKey, rule, vector_id)
         items = value.values()
     else:
         items = value
@@ -71,7 +71,7 @@ def _check(value: Any, vector_id: str, depth_max: int) -> None:
         if kind is float or kind is int:
             if not metadata.is_float64(item):
                 rule = f"metadata: {_named(value, item)}{metadata.BEYOND}"
-                raise Refused(errors.BadRecord, rule, vector_id)
+                raise RecordError(errors.BadRecord, rule, vector_id)
         elif kind is not str and isinstance(item, dict | list) and (item or depth_max == 1):
             _check(item, vector_id, depth_max - 1)
 

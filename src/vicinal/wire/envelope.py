@@ -1,4 +1,4 @@
-"""The frames around results and errors, one `Form` for each kind of client.
+"""The frames around results and errors, one `Envelope` for each kind of client.
 
 REST clients expect the four members of the envelope always, the Workers bindings a bare
 result. Results arrive as bytes and are spliced in, so that an answer is encoded once.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from vicinal.wire.codes import Answer, Message
+from vicinal.wire.codes import ErrorResponse, Message
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,7 +29,7 @@ def success(result: bytes, messages: Sequence[Message] = ()) -> bytes:
     )
 
 
-def failure(answer: Answer) -> bytes:
+def failure(answer: ErrorResponse) -> bytes:
     """Return the REST answer for an error."""
     return b"".join(
         (
@@ -40,7 +40,7 @@ def failure(answer: Answer) -> bytes:
     )
 
 
-def bare_failure(answer: Answer) -> bytes:
+def bare_failure(answer: ErrorResponse) -> bytes:
     """Return an error for the Workers bindings, which read no envelope.
 
     The index binding reads ``error`` and ``code``, the AI binding ``errors``.
@@ -54,7 +54,7 @@ def bare_failure(answer: Answer) -> bytes:
     )
 
 
-def openai_failure(answer: Answer) -> bytes:
+def openai_failure(answer: ErrorResponse) -> bytes:
     """Return an error for the OpenAI-compatible routes, whose clients read ``error.message``."""
     return b'{"error":{"message":%b,"type":%b,"param":null,"code":"%d"}}' % (
         _encode(answer.message),
@@ -69,16 +69,16 @@ def bare(result: bytes, messages: Sequence[Message] = ()) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Envelope:
     """How the clients of an operation read its results and its errors."""
 
     success: Callable[[bytes, Sequence[Message]], bytes]
-    failure: Callable[[Answer], bytes]
+    failure: Callable[[ErrorResponse], bytes]
 
 
-REST = Form(success, failure)
-PLAIN = Form(bare, failure)
-OPENAI = Form(bare, openai_failure)
-BINDING = Form(bare, bare_failure)
-BINDING_MODELS = Form(success, bare_failure)
+REST = Envelope(success, failure)
+PLAIN = Envelope(bare, failure)
+OPENAI = Envelope(bare, openai_failure)
+BINDING = Envelope(bare, bare_failure)
+BINDING_MODELS = Envelope(success, bare_failure)
 """The AI binding reads its list of models out of an envelope, but no error."""

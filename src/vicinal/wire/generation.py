@@ -35,7 +35,7 @@ _Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what can b
 _Tokens = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
-class _Function(msgspec.Struct):
+class _ToolFunction(msgspec.Struct):
     name: str
     description: str | UnsetType | None = UNSET
     parameters: Raw | UnsetType = UNSET
@@ -43,7 +43,7 @@ class _Function(msgspec.Struct):
 
 
 class _Tool(msgspec.Struct):
-    function: _Function | None = None
+    function: _ToolFunction | None = None
     name: str | None = None
     description: str | UnsetType | None = UNSET
     parameters: Raw | UnsetType = UNSET
@@ -61,7 +61,7 @@ class _Called(msgspec.Struct):
     arguments: Raw = Raw(b"{}")
 
 
-class _Message(msgspec.Struct):
+class _ChatMessage(msgspec.Struct):
     role: str
     content: Raw | UnsetType = UNSET
     name: str | UnsetType | None = UNSET
@@ -77,7 +77,7 @@ class _Format(msgspec.Struct):
 class GenerationRequest(msgspec.Struct):
     """What to generate: messages, or a prompt."""
 
-    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)] | None = None
+    messages: Annotated[list[_ChatMessage], msgspec.Meta(min_length=1)] | None = None
     prompt: str | None = None
     raw: bool | None = None
     stream: bool | None = None
@@ -127,7 +127,7 @@ class _SentMessage(msgspec.Struct):
 
 
 class _SentTool(msgspec.Struct):
-    function: _Function
+    function: _ToolFunction
     type: Literal["function"] = "function"
 
 
@@ -141,7 +141,7 @@ class _SentFormat(msgspec.Struct):
     json_schema: _Schema | Raw | UnsetType = UNSET
 
 
-class WrittenCall(msgspec.Struct):
+class WrittenCallSchema(msgspec.Struct):
     """A function that the model wants to be called."""
 
     name: str
@@ -149,7 +149,7 @@ class WrittenCall(msgspec.Struct):
     id: str
 
 
-class WrittenUsage(msgspec.Struct):
+class WrittenUsageSchema(msgspec.Struct):
     """Tokens read and written."""
 
     prompt_tokens: int
@@ -157,19 +157,19 @@ class WrittenUsage(msgspec.Struct):
     total_tokens: int
 
 
-class Generated(msgspec.Struct):
+class GeneratedSchema(msgspec.Struct):
     """What was generated; in JSON mode `response` is an object."""
 
     response: Raw
-    tool_calls: list[WrittenCall]
-    usage: WrittenUsage | UnsetType = UNSET
+    tool_calls: list[WrittenCallSchema]
+    usage: WrittenUsageSchema | UnsetType = UNSET
 
 
 class _Piece(msgspec.Struct):
     response: str
     p: str | UnsetType = UNSET
-    tool_calls: list[WrittenCall] | UnsetType = UNSET
-    usage: WrittenUsage | UnsetType = UNSET
+    tool_calls: list[WrittenCallSchema] | UnsetType = UNSET
+    usage: WrittenUsageSchema | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def generated(answer: Answer, *, wants_json: bool) -> bytes:
         GenerationFailed: the text was to be JSON and is not.
     """
     return _encode(
-        Generated(
+        GeneratedSchema(
             _response(answer, wants_json=wants_json),
             [_call(each) for each in answer.tool_calls],
             _usage(answer.usage),
@@ -263,7 +263,7 @@ def _request(asked: GenerationRequest) -> Request:
         raise BadGenerationInput("Error: a `response_format` of JSON cannot be streamed")
     messages = asked.messages
     if messages is None and not asked.raw:
-        messages = [_Message("user", Raw(_encode(asked.prompt)))]
+        messages = [_ChatMessage("user", Raw(_encode(asked.prompt)))]
     return Request(
         messages=None if messages is None else Raw(_encode(_sent_messages(messages))),
         prompt=asked.prompt if messages is None else None,
@@ -292,7 +292,7 @@ def _options(asked: GenerationRequest) -> Options:
     )
 
 
-def _sent_messages(messages: Sequence[_Message]) -> list[_SentMessage]:
+def _sent_messages(messages: Sequence[_ChatMessage]) -> list[_SentMessage]:
     """Return messages in OpenAI's form: calls and their results have ids, given in order."""
     sent = []
     open_ids: list[str] = []
@@ -335,7 +335,7 @@ def _sent_tool(tool: _Tool) -> _SentTool:
         return _SentTool(tool.function)
     if tool.name is None:
         raise BadGenerationInput("Error: an item of `tools` names no function")
-    return _SentTool(_Function(tool.name, tool.description, tool.parameters))
+    return _SentTool(_ToolFunction(tool.name, tool.description, tool.parameters))
 
 
 def _sent_format(form: _Format) -> _SentFormat:
@@ -359,19 +359,19 @@ def _response(answer: Answer, *, wants_json: bool) -> Raw:
         raise GenerationFailed(_NOT_MET) from None
 
 
-def _call(call: ToolCall) -> WrittenCall:
+def _call(call: ToolCall) -> WrittenCallSchema:
     try:
         arguments = _encode(msgspec.json.decode(call.arguments or "{}"))
     except (msgspec.MsgspecError, RecursionError):
         arguments = _encode(call.arguments)  # who asked for the call can see what is amiss
-    return WrittenCall(call.name, Raw(arguments), call.id)
+    return WrittenCallSchema(call.name, Raw(arguments), call.id)
 
 
-def _usage(usage: Usage | None) -> WrittenUsage | UnsetType:
+def _usage(usage: Usage | None) -> WrittenUsageSchema | UnsetType:
     if usage is None:
         return UNSET
     read, written = usage.prompt_tokens, usage.completion_tokens
-    return WrittenUsage(read, written, read + written)
+    return WrittenUsageSchema(read, written, read + written)
 
 
 def _or_unset(value: _T | None) -> _T | UnsetType:

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, generated from the types that read and write the wire.
 
 The server describes each of its routes by one `Operation`; shapes come from the structs of
-`shapes`, errors from `codes`. No shape is written down a second time.
+`schemas`, errors from `codes`. No shape is written down a second time.
 """
 
 import re
@@ -13,8 +13,8 @@ import msgspec
 
 from vicinal import errors
 from vicinal.errors import Error
-from vicinal.wire import shapes
-from vicinal.wire.codes import ROWS
+from vicinal.wire import schemas
+from vicinal.wire.codes import CODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Operation:
     """One operation: a method on a path, what it takes and what it returns.
 
     Path parameters are the ``{names}`` in `path`. `request` and `response` are structs of
-    `shapes` (or any type that msgspec describes), None for no body or a null result.
+    `schemas` (or any type that msgspec describes), None for no body or a null result.
     `request_types` are the media types the body is accepted in. `is_enveloped` tells whether
     the result comes in the REST envelope; failures are in OpenAI's form when it does not.
     `errors` are classes of ``vicinal.errors`` beside those that any operation may raise.
@@ -51,6 +51,7 @@ class Operation:
 
 _NDJSON = "application/x-ndjson"
 _REF = "#/components/schemas/{name}"
+_SCHEMA_SUFFIX = re.compile(rb'(?<=\w)Schema(?=")')
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _ANYWHERE = (
     errors.BadParameter,
@@ -73,19 +74,19 @@ def document(
 ) -> bytes:
     """Return the document as JSON."""
     types = [type_ for operation in operations for type_ in _types(operation)]
-    schemas, components = msgspec.json.schema_components(
-        [shapes.Success, *types], ref_template=_REF
+    described, components = msgspec.json.schema_components(
+        [schemas.SuccessSchema, *types], ref_template=_REF
     )
-    envelope = components.pop(shapes.Success.__name__)
-    remaining = iter(schemas[1:])
+    envelope = components.pop(schemas.SuccessSchema.__name__)
+    remaining = iter(described[1:])
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         result, *others = [next(remaining) for _ in _types(operation)]
         if operation.is_enveloped:
             result = envelope | {"properties": envelope["properties"] | {"result": result}}
-        described = _described(operation, result, *others)
-        paths.setdefault(operation.path, {})[operation.method.lower()] = described
-    return msgspec.json.encode(
+        entry = _described(operation, result, *others)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = entry
+    encoded = msgspec.json.encode(
         {
             "openapi": "3.1.0",
             "info": {"title": title, "version": version},
@@ -95,12 +96,14 @@ def document(
             "components": {"schemas": components, "securitySchemes": _SECURITY_SCHEMES},
         }
     )
+    # Only in Python do schemas need other names than the model's classes.
+    return _SCHEMA_SUFFIX.sub(b"", encoded)
 
 
 def _types(operation: Operation) -> list[Any]:
     """Return the types that an operation needs schemas of, in the order `_described` takes them."""
-    failure = shapes.Failure if operation.is_enveloped else shapes.OpenAIFailure
-    request = shapes.VectorBatch if _NDJSON in operation.request_types else operation.request
+    failure = schemas.FailureSchema if operation.is_enveloped else schemas.OpenAIFailureSchema
+    request = schemas.VectorBatchSchema if _NDJSON in operation.request_types else operation.request
     parameters = (parameter.schema for parameter in operation.parameters)
     return [operation.response, failure, request, *parameters]
 
@@ -152,7 +155,7 @@ def _failures(classes: Iterable[type[Error]], schema: dict[str, Any]) -> dict[st
     """Return the answers to errors, one for each status, naming the codes it may carry."""
     codes: dict[int, dict[int, str]] = {}
     for each in classes:
-        row = ROWS[each]
+        row = CODES[each]
         summary = (each.__doc__ or each.__name__).partition("\n")[0]
         codes.setdefault(row.status, {}).setdefault(row.code, summary)
     return {

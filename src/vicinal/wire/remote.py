@@ -27,19 +27,19 @@ class _Metadata(msgspec.Struct):
     bindings: list[_Binding] = []
 
 
-class Session(msgspec.Struct):
+class SessionSchema(msgspec.Struct):
     """Leave to upload; it has no address to be exchanged at."""
 
     token: str
 
 
-class Subdomain(msgspec.Struct):
+class SubdomainSchema(msgspec.Struct):
     """Where the uploaded Workers of an account answer."""
 
     subdomain: str
 
 
-class Preview(msgspec.Struct):
+class PreviewSchema(msgspec.Struct):
     """What is sent along with each call to the uploaded Worker."""
 
     preview_token: str
@@ -76,14 +76,14 @@ def _metadata_part(body: Text, limits: Limits) -> Text:
 
 def session(token: str) -> bytes:
     """Write the leave to upload."""
-    return _encode(Session(token))
+    return _encode(SessionSchema(token))
 
 
 def subdomain(name: str) -> bytes:
     """Write where uploaded Workers answer."""
-    return _encode(Subdomain(name))
+    return _encode(SubdomainSchema(name))
 
 
 def preview(token: str) -> bytes:
     """Write what is to be sent along with each call."""
-    return _encode(Preview(token))
+    return _encode(PreviewSchema(token))

@@ -1,6 +1,6 @@
 """JSON bodies and URL parameters of requests, read into the model.
 
-Shapes are in `shapes`; here are the rules that a shape cannot say. Content types are not
+Shapes are in `schemas`; here are the rules that a shape cannot say. Content types are not
 looked at: whatever parses as JSON is accepted. Errors name the member as a path and say what
 was expected; they begin as the live service's do where its text is known.
 """
@@ -27,7 +27,7 @@ from vicinal.model import (
     Query,
 )
 from vicinal.presets import PRESETS
-from vicinal.wire import counting, members, shapes
+from vicinal.wire import counting, members, schemas
 
 Body = bytes | bytearray
 _T = TypeVar("_T")
@@ -62,7 +62,7 @@ class ListParameters:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingRequest:
+class EmbeddingParameters:
     """Texts to embed. `pooling` is None when the model's own is to be used."""
 
     texts: tuple[str, ...]
@@ -70,7 +70,7 @@ class EmbeddingRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAIEmbeddingRequest:
+class OpenAIEmbeddingParameters:
     """Texts to embed, asked for in OpenAI's form.
 
     `dimensions` is what the caller expects, None when it does not say.
@@ -89,10 +89,10 @@ def create_index(body: Body, limits: Limits) -> CreateIndex:
         BadBody: the body is not JSON of this shape.
         BadIndexConfig: name, dimensions, metric or preset that cannot be.
     """
-    return checked_index(_decode(body, shapes.CreateIndexRequest), limits)
+    return checked_index(_decode(body, schemas.CreateIndexRequest), limits)
 
 
-def checked_index(request: shapes.CreateIndexRequest, limits: Limits) -> CreateIndex:
+def checked_index(request: schemas.CreateIndexRequest, limits: Limits) -> CreateIndex:
     """Hold an index creation to the rules that its shape cannot say.
 
     Raises:
@@ -134,14 +134,14 @@ def query(body: Body, dimensions: int, limits: Limits) -> Query:
             raise errors.BadBody(_FAILED + str(error)) from None
     vector = document.pop("vector", None)
     try:
-        request = msgspec.convert(document, shapes.QueryRequest)
+        request = msgspec.convert(document, schemas.QueryRequest)
     except msgspec.ValidationError as error:
-        raise errors.BadBody(_FAILED + _reason(error, shapes.QueryRequest)) from None
+        raise errors.BadBody(_FAILED + _reason(error, schemas.QueryRequest)) from None
     return checked_query(request, vector, dimensions, limits)
 
 
 def checked_query(
-    request: shapes.QueryRequest, vector: object, dimensions: int, limits: Limits
+    request: schemas.QueryRequest, vector: object, dimensions: int, limits: Limits
 ) -> Query:
     """Hold a query to the rules that its shape cannot say.
 
@@ -180,7 +180,7 @@ def ids(body: Body, ids_max: int, limits: Limits) -> list[str]:
         BadBody: the body is not ``{"ids": [strings]}``.
         TooManyIds, IdTooLong: as `check_ids`.
     """
-    return check_ids(_decode(body, shapes.IdsRequest).ids, ids_max, limits)
+    return check_ids(_decode(body, schemas.IdsRequest).ids, ids_max, limits)
 
 
 def check_ids(ids: list[str], ids_max: int, limits: Limits) -> list[str]:
@@ -213,11 +213,11 @@ def create_metadata_index(body: Body, limits: Limits) -> CreateMetadataIndex:
     Raises:
         BadBody: the body is not JSON of this shape, or no filter could name the property.
     """
-    return checked_metadata_index(_decode(body, shapes.CreateMetadataIndexRequest), limits)
+    return checked_metadata_index(_decode(body, schemas.CreateMetadataIndexRequest), limits)
 
 
 def checked_metadata_index(
-    request: shapes.CreateMetadataIndexRequest, limits: Limits
+    request: schemas.CreateMetadataIndexRequest, limits: Limits
 ) -> CreateMetadataIndex:
     """Hold a metadata index creation to the rules that its shape cannot say.
 
@@ -240,7 +240,7 @@ def delete_metadata_index(body: Body) -> DeleteMetadataIndex:
     Raises:
         BadBody: the body is not JSON of this shape.
     """
-    request = _decode(body, shapes.DeleteMetadataIndexRequest)
+    request = _decode(body, schemas.DeleteMetadataIndexRequest)
     name = request.property if request.property_name is None else request.property_name
     if name is None:
         raise errors.BadBody(f"{_FAILED}Object missing required field `propertyName`")
@@ -303,7 +303,7 @@ def discards_unparsable(value: str | None) -> bool:
     return value == "discard"
 
 
-def embedding(body: Body, limits: Limits) -> EmbeddingRequest:
+def embedding(body: Body, limits: Limits) -> EmbeddingParameters:
     """Read the body of an embedding run: ``{"text": string or strings, "pooling"?}``.
 
     Raises:
@@ -311,10 +311,10 @@ def embedding(body: Body, limits: Limits) -> EmbeddingRequest:
         BadEmbeddingInput: it is not of this shape, or holds too many texts.
     """
     counting.check(body, counting.texts, "text", limits)
-    return _embedding(_decode_embedding(body, shapes.EmbeddingRequest), limits)
+    return _embedding(_decode_embedding(body, schemas.EmbeddingRequest), limits)
 
 
-def binding_embedding(body: Body, limits: Limits) -> EmbeddingRequest:
+def binding_embedding(body: Body, limits: Limits) -> EmbeddingParameters:
     """Read an embedding run of the AI binding: ``{"inputs": as `embedding`, "options"?}``.
 
     Raises:
@@ -322,10 +322,10 @@ def binding_embedding(body: Body, limits: Limits) -> EmbeddingRequest:
         BadEmbeddingInput: it is not of this shape, or holds too many texts.
     """
     counting.check(body, counting.inputs_texts, "text", limits)
-    return _embedding(_decode_embedding(body, shapes.BindingEmbeddingRequest).inputs, limits)
+    return _embedding(_decode_embedding(body, schemas.BindingEmbeddingRequest).inputs, limits)
 
 
-def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingRequest:
+def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingParameters:
     """Read the body of OpenAI's embeddings operation.
 
     Raises:
@@ -333,8 +333,8 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingRequest:
         BadEmbeddingInput: it is not of this shape, or holds too many texts.
     """
     counting.check(body, counting.input_texts, "input", limits)
-    request = _decode_embedding(body, shapes.OpenAIEmbeddingRequest)
-    return OpenAIEmbeddingRequest(
+    request = _decode_embedding(body, schemas.OpenAIEmbeddingRequest)
+    return OpenAIEmbeddingParameters(
         model=request.model,
         texts=_texts(request.input, "input", limits),
         encoding=request.encoding_format or "float",
@@ -398,7 +398,7 @@ def _choices(shape: type, path: str) -> str:
     return f", expected one of {', '.join(map(str, values))}"
 
 
-def _index_config(config: shapes.IndexConfigRequest | None, limits: Limits) -> IndexConfig:
+def _index_config(config: schemas.IndexConfigRequest | None, limits: Limits) -> IndexConfig:
     if config is None:
         raise errors.BadIndexConfig("Config must be provided")
     effort = config.effort or Effort.STANDARD
@@ -417,7 +417,7 @@ def _index_config(config: shapes.IndexConfigRequest | None, limits: Limits) -> I
     return IndexConfig(config.dimensions, config.metric, effort=effort)
 
 
-def _preset_config(config: shapes.IndexConfigRequest) -> IndexConfig:
+def _preset_config(config: schemas.IndexConfigRequest) -> IndexConfig:
     preset = PRESETS.get(config.preset or "")
     if preset is None:
         raise errors.BadIndexConfig(
@@ -486,8 +486,8 @@ def _query_vector(value: object, dimensions: int) -> Floats:
     return vector
 
 
-def _embedding(request: shapes.EmbeddingRequest, limits: Limits) -> EmbeddingRequest:
-    return EmbeddingRequest(_texts(request.text, "text", limits), request.pooling)
+def _embedding(request: schemas.EmbeddingRequest, limits: Limits) -> EmbeddingParameters:
+    return EmbeddingParameters(_texts(request.text, "text", limits), request.pooling)
 
 
 def _texts(text: str | list[str], member: str, limits: Limits) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
 from vicinal import model
-from vicinal.wire import shapes
+from vicinal.wire import schemas
 
 _encode = msgspec.json.Encoder().encode
 
@@ -36,13 +36,13 @@ def indexes(indexes: Sequence[model.Index]) -> bytes:
 
 def mutation(accepted: model.Accepted) -> bytes:
     """Write the proof of a write."""
-    return _encode(shapes.Mutation(accepted.mutation_id))
+    return _encode(schemas.MutationSchema(accepted.mutation_id))
 
 
 def query_result(result: model.QueryResult) -> bytes:
     """Write matches, in the order given."""
     matches = [
-        shapes.Match(
+        schemas.MatchSchema(
             match.id,
             _shortest(match.score),
             UNSET if match.values is None else match.values.tolist(),
@@ -52,7 +52,7 @@ def query_result(result: model.QueryResult) -> bytes:
         for match in result.matches
     ]
     steps = [
-        shapes.SearchStep(
+        schemas.SearchStepSchema(
             step.part,
             step.vector_count,
             step.selected_count,
@@ -65,14 +65,14 @@ def query_result(result: model.QueryResult) -> bytes:
         )
         for step in result.explanations
     ]
-    return _encode(shapes.QueryResult(len(matches), matches, steps or UNSET))
+    return _encode(schemas.QueryResultSchema(len(matches), matches, steps or UNSET))
 
 
 def vectors(vectors: Sequence[model.StoredVector]) -> bytes:
     """Write whole vectors, in the order given."""
     return _encode(
         [
-            shapes.Vector(
+            schemas.VectorSchema(
                 vector.id,
                 vector.values.tolist(),
                 Raw(vector.metadata) if vector.metadata else UNSET,
@@ -86,7 +86,7 @@ def vectors(vectors: Sequence[model.StoredVector]) -> bytes:
 def status(status: model.Status) -> bytes:
     """Write what an index contains."""
     return _encode(
-        shapes.IndexInfo(
+        schemas.IndexInfoSchema(
             status.dimensions,
             status.vector_count,
             None if status.applied_at is None else timestamp(status.applied_at),
@@ -98,7 +98,7 @@ def status(status: model.Status) -> bytes:
 def page(page: model.Page) -> bytes:
     """Write one page of ids."""
     return _encode(
-        shapes.VectorList(
+        schemas.VectorListSchema(
             count=len(page.ids),
             total_count=page.total_count,
             is_truncated=page.next_cursor is not None,
@@ -106,7 +106,7 @@ def page(page: model.Page) -> bytes:
             cursor_expiration_timestamp=None
             if page.expires_at is None
             else timestamp(page.expires_at),
-            vectors=[shapes.ListedVector(id) for id in page.ids],
+            vectors=[schemas.ListedVectorSchema(id) for id in page.ids],
         )
     )
 
@@ -114,15 +114,20 @@ def page(page: model.Page) -> bytes:
 def metadata_indexes(metadata_indexes: Sequence[model.MetadataIndex]) -> bytes:
     """Write the metadata indexes of an index."""
     return _encode(
-        shapes.MetadataIndexList(
-            [shapes.MetadataIndex(each.property_name, each.index_type) for each in metadata_indexes]
+        schemas.MetadataIndexListSchema(
+            [
+                schemas.MetadataIndexSchema(each.property_name, each.index_type)
+                for each in metadata_indexes
+            ]
         )
     )
 
 
 def embedding(vectors: model.Floats, pooling: str | None) -> bytes:
     """Write embeddings as Workers AI does; `vectors` is ``(n, dimensions)`` float32."""
-    return _encode(shapes.Embedding(list(vectors.shape), vectors.tolist(), _or_unset(pooling)))
+    return _encode(
+        schemas.EmbeddingSchema(list(vectors.shape), vectors.tolist(), _or_unset(pooling))
+    )
 
 
 def openai_embedding(
@@ -133,21 +138,23 @@ def openai_embedding(
     With base64 each is its little-endian float32 bytes.
     """
     data = [
-        shapes.OpenAIEmbedding(position, _base64(row) if encoding == "base64" else row.tolist())
+        schemas.OpenAIEmbeddingSchema(
+            position, _base64(row) if encoding == "base64" else row.tolist()
+        )
         for position, row in enumerate(vectors)
     ]
-    usage = shapes.OpenAIUsage(token_count, token_count)
-    return _encode(shapes.OpenAIEmbeddingList(data, model, usage))
+    usage = schemas.OpenAIUsageSchema(token_count, token_count)
+    return _encode(schemas.OpenAIEmbeddingListSchema(data, model, usage))
 
 
-def _index(index: model.Index) -> shapes.Index:
+def _index(index: model.Index) -> schemas.IndexSchema:
     created = timestamp(index.created_at)
     config = index.config
-    return shapes.Index(
+    return schemas.IndexSchema(
         name=index.name,
         created_on=created,
         modified_on=created,  # nothing of an index can be changed
-        config=shapes.IndexConfig(
+        config=schemas.IndexConfigSchema(
             config.dimensions,
             config.metric,
             _or_unset(config.preset),

@@ -21,7 +21,7 @@ from vicinal import errors, metadata
 from vicinal.limits import Limits
 from vicinal.model import Rows, VectorBatch
 from vicinal.wire import framing, lines, members
-from vicinal.wire.documents import NESTED_TOO_DEEPLY, Refused, blob
+from vicinal.wire.documents import NESTED_TOO_DEEPLY, RecordError, blob
 from vicinal.wire.rows import HeldRows
 
 _LINES_AT_ONCE = 500  # ours: 5 ms of reading without the interpreter's lock
@@ -164,7 +164,7 @@ def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -
             raise _too_many(ordinal)
         try:
             checked.append(_checked(record, dimensions, limits))
-        except Refused as refused:
+        except RecordError as refused:
             raise _placed(refused, f"vectors[{ordinal}]") from None
     values = np.empty((len(checked), dimensions), dtype=np.float32)
     with np.errstate(over="ignore"):
@@ -174,7 +174,7 @@ def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -
     if not finite.all():
         row, position = (int(place) for place in np.argwhere(~finite)[0])
         rule = f"values[{position}]: {checked[row].values[position]} is no finite float32"
-        broken = Refused(errors.BadRecord, rule, checked[row].id)
+        broken = RecordError(errors.BadRecord, rule, checked[row].id)
         raise _placed(broken, f"vectors[{row}]")
     return VectorBatch(
         [each.id for each in checked],
@@ -246,7 +246,7 @@ class _Collector:
             finite = np.isfinite(row)
             if not finite.all():
                 raise _beyond_float32(text, int(np.argmin(finite)))
-        except Refused as refused:
+        except RecordError as refused:
             self._refuse(records, start, refused)
             return
         self._rows.take(1)
@@ -265,7 +265,7 @@ class _Collector:
                 self._count += 1
                 try:
                     self._add(*self._named(frames.text, span))
-                except Refused as refused:
+                except RecordError as refused:
                     self._refuse(records, span[0], refused)
                     self._holes.append(len(self._ids))
                     self._add("", "", b"")
@@ -301,7 +301,7 @@ class _Collector:
         self._namespaces.append(namespace)
         self._metadata.append(document)
 
-    def _refuse(self, records: framing.Records, start: int, refused: Refused) -> None:
+    def _refuse(self, records: framing.Records, start: int, refused: RecordError) -> None:
         if not (self._discard and refused.error is errors.BadRecord):
             raise _complaint(records, self._count - 1, start, refused) from None
 
@@ -310,25 +310,25 @@ def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:
     """Read one record and hold it to every rule but that its values are finite."""
     if len(text) > limits.record_bytes_max:
         rule = f"a record of {len(text)} bytes, max is {limits.record_bytes_max}"
-        raise Refused(errors.BadRecord, rule, None)
+        raise RecordError(errors.BadRecord, rule, None)
     if len(text) > limits.record_nodes_max:  # else there cannot be more
         count = text.count(b"[") + text.count(b"{") + text.count(b":")
         if count > limits.record_nodes_max:
             if members.is_deep(text):
-                raise Refused(errors.BadRecord, NESTED_TOO_DEEPLY, None)
+                raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None)
             rule = (
                 f"a record of {count} members, arrays and objects, by their colons and brackets, "
                 f"max is {limits.record_nodes_max}"
             )
-            raise Refused(errors.BadRecord, rule, None)
+            raise RecordError(errors.BadRecord, rule, None)
     record = members.quick(text, "values")
     if record is None:
         try:
             record = members.careful(text, "values", unique=True)
         except members.TooDeep:
-            raise Refused(errors.BadRecord, NESTED_TOO_DEEPLY, None) from None
+            raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None) from None
         except members.Malformed as error:
-            raise Refused(errors.BadRecord, str(error), None) from None
+            raise RecordError(errors.BadRecord, str(error), None) from None
     return _checked(record, dimensions, limits)
 
 
@@ -337,20 +337,20 @@ def _checked(record: members.Members, dimensions: int, limits: Limits) -> _Recor
     try:
         values = members.numbers(_member(record, "values", vector_id))
     except members.NotANumber as error:
-        raise Refused(errors.BadRecord, f"values{error}", vector_id) from None
+        raise RecordError(errors.BadRecord, f"values{error}", vector_id) from None
     if len(values) != dimensions:
         rule = (
             f'invalid vector for id="{vector_id}", expected {dimensions} dimensions, '
             f"and got {len(values)} dimensions"
         )
-        raise Refused(errors.WrongDimensions, rule, vector_id)
+        raise RecordError(errors.WrongDimensions, rule, vector_id)
     namespace = _namespace(record.get("namespace"), vector_id, limits)
     return _Record(vector_id, values, namespace, blob(record.get("metadata"), vector_id, limits))
 
 
 def _member(record: members.Members, name: str, vector_id: str | None) -> object:
     if name not in record:
-        raise Refused(errors.BadRecord, f"has no member {name!r}", vector_id)
+        raise RecordError(errors.BadRecord, f"has no member {name!r}", vector_id)
     return record[name]
 
 
@@ -358,13 +358,13 @@ def _vector_id(record: members.Members, limits: Limits) -> str:
     vector_id = _member(record, "id", None)
     if not isinstance(vector_id, str):
         rule = f"id: expected a string, got {metadata.kind(vector_id)}"
-        raise Refused(errors.BadRecord, rule, None)
+        raise RecordError(errors.BadRecord, rule, None)
     if not vector_id:
-        raise Refused(errors.BadRecord, "id: must not be empty", None)
+        raise RecordError(errors.BadRecord, "id: must not be empty", None)
     size = len(vector_id.encode())
     if size > limits.id_bytes_max:
         rule = f"id too long; max is {limits.id_bytes_max} bytes, got {size} bytes"
-        raise Refused(errors.IdTooLong, rule, vector_id)
+        raise RecordError(errors.IdTooLong, rule, vector_id)
     return vector_id
 
 
@@ -373,14 +373,14 @@ def _namespace(namespace: object, vector_id: str, limits: Limits) -> str:
         return ""
     if not isinstance(namespace, str):
         rule = f"namespace: expected a string or null, got {metadata.kind(namespace)}"
-        raise Refused(errors.BadRecord, rule, vector_id)
+        raise RecordError(errors.BadRecord, rule, vector_id)
     size = len(namespace.encode())
     if size > limits.namespace_bytes_max:
         rule = (
             f'namespace too long for vector id="{vector_id}"; '
             f"max is {limits.namespace_bytes_max} bytes, got {size} bytes"
         )
-        raise Refused(errors.NamespaceTooLong, rule, vector_id)
+        raise RecordError(errors.NamespaceTooLong, rule, vector_id)
     return namespace
 
 
@@ -394,7 +394,7 @@ def _only(batch: VectorBatch, rows: list[int]) -> VectorBatch:
 
 
 def _complaint(
-    records: framing.Records, ordinal: int, start: int, refused: Refused
+    records: framing.Records, ordinal: int, start: int, refused: RecordError
 ) -> errors.InvalidInput:
     """Return the error for a record, with its place."""
     if records.form is framing.Form.NDJSON:
@@ -412,7 +412,7 @@ def _complaint(
     )
 
 
-def _placed(refused: Refused, place: str) -> errors.InvalidInput:
+def _placed(refused: RecordError, place: str) -> errors.InvalidInput:
     if refused.error is errors.BadRecord and refused.vector_id is not None:
         place += f', id "{refused.vector_id}"'
     return refused.error(f"{refused.rule} ({place})")
@@ -425,7 +425,9 @@ def _too_many(count_max: int) -> errors.TooManyVectors:
     )
 
 
-def _beyond_float32(text: members.Text, position: int) -> Refused:
+def _beyond_float32(text: members.Text, position: int) -> RecordError:
     record = members.careful(text, "values", unique=True)
     shown = metadata.shown_number(record["values"][position])
-    return Refused(errors.BadRecord, f"values[{position}]: {shown} is beyond float32", record["id"])
+    return RecordError(
+        errors.BadRecord, f"values[{position}]: {shown} is beyond float32", record["id"]
+    )

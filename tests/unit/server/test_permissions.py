@@ -163,7 +163,7 @@ def expected(route: Route, sent: Sent, server: Server) -> int:
         if not server.needs:
             return 0
         unknown = route.unknown_token("x")
-        return 401 if sent.secret is None else codes.answer_for(unknown).status
+        return 401 if sent.secret is None else codes.response_for(unknown).status
     is_of_an_account = "{account_id}" in route.operation.path or route.addressed is not None
     is_of_all = route.operation.path == "/metrics"  # which name the indexes of every account
     if sent.account is not None and (is_of_all or (is_of_an_account and sent.account == "other")):

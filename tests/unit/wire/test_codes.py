@@ -10,7 +10,7 @@ from vicinal.errors import Error
 from vicinal.limits import PROFILES, Limits
 from vicinal.model import QueryResult
 from vicinal.wire import codes, envelope, requests, vectors
-from vicinal.wire.codes import Answer
+from vicinal.wire.codes import ErrorResponse
 
 LIMITS = Limits()
 LIVE_CODES = {
@@ -39,7 +39,7 @@ CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass)]
 
 @pytest.mark.parametrize("error", CLASSES)
 def test_every_class_of_errors_has_an_answer_of_its_own(error: type[Error]) -> None:
-    row = codes.ROWS[error]
+    row = codes.CODES[error]
 
     assert 400 <= row.status < 600
     assert row.code in LIVE_CODES or 40080 <= row.code <= 40099, "ours are in a range of their own"
@@ -50,7 +50,7 @@ def test_an_error_that_only_its_parent_knows_is_answered_as_the_parent_is() -> N
     class Novel(errors.BadTopK):
         pass
 
-    assert codes.answer_for(Novel("x")) == Answer(400, 40025, "x")
+    assert codes.response_for(Novel("x")) == ErrorResponse(400, 40025, "x")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_error_that_only_its_parent_knows_is_answered_as_the_parent_is() -> N
 def test_errors_of_other_layers_are_answered(
     error: Error, status: int, code: int, text: str
 ) -> None:
-    assert codes.answer_for(error) == Answer(status, code, text)
+    assert codes.response_for(error) == ErrorResponse(status, code, text)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_texts_of_refused_queries_are_the_live_ones(body: str, code: int, text: 
     with pytest.raises(Error) as caught:
         requests.query(body.encode(), 2, LIMITS)
 
-    assert codes.answer_for(caught.value) == Answer(400, code, text)
+    assert codes.response_for(caught.value) == ErrorResponse(400, code, text)
 
 
 def test_texts_of_refused_ids_are_the_live_ones() -> None:
@@ -101,7 +101,7 @@ def test_texts_of_refused_ids_are_the_live_ones() -> None:
         requests.ids(json.dumps({"ids": ["x"] * 34}).encode(), 20, LIMITS)
 
     text = "too many ids in payload; max id count is 20, got 34"
-    assert codes.answer_for(caught.value) == Answer(400, 40007, text)
+    assert codes.response_for(caught.value) == ErrorResponse(400, 40007, text)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_texts_of_refused_vectors_begin_as_the_live_ones(
     with pytest.raises(Error) as caught:
         vectors.read(json.dumps({"id": "X", "values": [1, 2], **members}).encode(), None, 2, LIMITS)
 
-    answer = codes.answer_for(caught.value)
+    answer = codes.response_for(caught.value)
     assert (answer.status, answer.code) == (400, code)
     assert answer.message.startswith(start)
 
@@ -130,16 +130,16 @@ def test_the_text_of_a_refused_document_begins_as_the_live_one() -> None:
     with pytest.raises(Error) as caught:
         vectors.read(b'{"vectors":[{}]}', "application/json", 2, LIMITS)
 
-    answer = codes.answer_for(caught.value)
+    answer = codes.response_for(caught.value)
     assert (answer.status, answer.code) == (400, 40023)
     assert answer.message.startswith(UNPARSABLE % ("json", "None"))
 
 
 def test_a_cursor_that_cannot_be_used_is_told_of_in_the_live_words_first() -> None:
-    answer = codes.answer_for(errors.BadCursor("it has expired"))
+    answer = codes.response_for(errors.BadCursor("it has expired"))
 
     text = "List vectors cursor appears to be corrupted - it has expired"
-    assert answer == Answer(400, 40052, text)
+    assert answer == ErrorResponse(400, 40052, text)
 
 
 @pytest.mark.parametrize("condition", [{}, []])
@@ -148,7 +148,7 @@ def test_a_filter_without_a_value_has_its_live_code(condition: object) -> None:
     with pytest.raises(errors.EmptyFilterValue) as caught:
         requests.query(body, 2, LIMITS)
 
-    answer = codes.answer_for(caught.value)
+    answer = codes.response_for(caught.value)
     assert (answer.status, answer.code) == (400, 40030)
 
 
@@ -169,27 +169,27 @@ def test_ids_that_no_vector_can_have_are_refused_by_all_that_takes_ids(limits: L
         with pytest.raises(errors.IdTooLong) as caught:
             read(longer)
         text = f"id too long; max is {bound} bytes, got {bound + 1} bytes ({place})"
-        assert codes.answer_for(caught.value) == Answer(400, 40008, text)
+        assert codes.response_for(caught.value) == ErrorResponse(400, 40008, text)
 
 
 def test_an_unknown_content_type_has_its_live_code_and_text() -> None:
     with pytest.raises(Error) as caught:
         vectors.read(b"a,b", "text/csv", 2, LIMITS)
 
-    answer = codes.answer_for(caught.value)
+    answer = codes.response_for(caught.value)
     assert (answer.status, answer.code) == (400, 1005)
     assert answer.message.startswith("vectorize.unknown_content_type")
 
 
 def test_an_endless_message_is_cut() -> None:
-    assert len(codes.answer_for(errors.BadBody("x" * 2000)).message) == 2000
-    assert codes.answer_for(errors.BadBody("x" * 2001)).message == "x" * 2000 + "..."
+    assert len(codes.response_for(errors.BadBody("x" * 2000)).message) == 2000
+    assert codes.response_for(errors.BadBody("x" * 2001)).message == "x" * 2000 + "..."
 
 
 def test_a_retry_is_suggested_only_when_it_is_known_when() -> None:
-    assert codes.answer_for(errors.Unavailable("x", retry_after=1.5)).retry_after == 1.5
-    assert codes.answer_for(errors.Unavailable("x")).retry_after is None
-    assert codes.answer_for(errors.BadTopK("x")).retry_after is None
+    assert codes.response_for(errors.Unavailable("x", retry_after=1.5)).retry_after == 1.5
+    assert codes.response_for(errors.Unavailable("x")).retry_after is None
+    assert codes.response_for(errors.BadTopK("x")).retry_after is None
 
 
 def test_filters_on_unindexed_properties_are_told_of() -> None:

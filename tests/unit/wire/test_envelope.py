@@ -5,8 +5,8 @@ import json
 import msgspec
 import pytest
 
-from vicinal.wire import envelope, shapes
-from vicinal.wire.codes import Answer, Message
+from vicinal.wire import envelope, schemas
+from vicinal.wire.codes import ErrorResponse, Message
 
 TEXTS = ["plain", 'quotes " and \\', "line\nbreak", "é😀", "100%b %d"]
 
@@ -20,7 +20,7 @@ def strictly(shape: type[msgspec.Struct], body: bytes) -> None:
 def test_a_result_is_framed_by_four_members() -> None:
     body = envelope.success(b'{"count":0,"matches":[]}')
 
-    strictly(shapes.Success, body)
+    strictly(schemas.SuccessSchema, body)
     assert json.loads(body) == {
         "result": {"count": 0, "matches": []},
         "success": True,
@@ -37,7 +37,7 @@ def test_nothing_to_return_is_null() -> None:
 def test_messages_are_carried_along(text: str) -> None:
     body = envelope.success(b"[]", [Message(40094, text), Message(1000, "")])
 
-    strictly(shapes.Success, body)
+    strictly(schemas.SuccessSchema, body)
     assert json.loads(body)["messages"] == [
         {"code": 40094, "message": text},
         {"code": 1000, "message": ""},
@@ -46,9 +46,9 @@ def test_messages_are_carried_along(text: str) -> None:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_failure_is_framed_by_the_same_members(text: str) -> None:
-    body = envelope.failure(Answer(400, 40012, text, retry_after=2))
+    body = envelope.failure(ErrorResponse(400, 40012, text, retry_after=2))
 
-    strictly(shapes.Failure, body)
+    strictly(schemas.FailureSchema, body)
     assert json.loads(body) == {
         "result": None,
         "success": False,
@@ -59,7 +59,7 @@ def test_a_failure_is_framed_by_the_same_members(text: str) -> None:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_bare_failure_serves_both_bindings(text: str) -> None:
-    body = envelope.bare_failure(Answer(400, 40006, text))
+    body = envelope.bare_failure(ErrorResponse(400, 40006, text))
 
     assert json.loads(body) == {
         "error": text,
@@ -72,9 +72,9 @@ def test_a_bare_failure_serves_both_bindings(text: str) -> None:
     ("status", "kind"), [(400, "invalid_request_error"), (503, "server_error")]
 )
 def test_a_failure_in_openai_form_says_whose_fault_it_is(status: int, kind: str) -> None:
-    body = envelope.openai_failure(Answer(status, 5006, "x"))
+    body = envelope.openai_failure(ErrorResponse(status, 5006, "x"))
 
-    strictly(shapes.OpenAIFailure, body)
+    strictly(schemas.OpenAIFailureSchema, body)
     assert json.loads(body) == {
         "error": {"message": "x", "type": kind, "param": None, "code": "5006"}
     }

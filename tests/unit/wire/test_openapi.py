@@ -9,7 +9,7 @@ import pytest
 
 from vicinal import errors
 from vicinal.model import QueryResult, ScoredVector
-from vicinal.wire import codes, envelope, openapi, responses, shapes
+from vicinal.wire import codes, envelope, openapi, responses, schemas
 from vicinal.wire.openapi import Operation, Parameter
 
 OPERATIONS = [
@@ -18,11 +18,11 @@ OPERATIONS = [
         path="/accounts/{account_id}/indexes/{index_name}/query",
         operation_id="query",
         summary="Find",
-        request=shapes.QueryRequest,
-        response=shapes.QueryResult,
+        request=schemas.QueryRequest,
+        response=schemas.QueryResultSchema,
         errors=(errors.BadTopK, errors.IndexNotFound),
     ),
-    Operation("GET", "/indexes", "list", "List", response=list[shapes.Index]),
+    Operation("GET", "/indexes", "list", "List", response=list[schemas.IndexSchema]),
     Operation(
         "DELETE",
         "/indexes",
@@ -35,8 +35,8 @@ OPERATIONS = [
         "/insert",
         "insert",
         "Insert",
-        request=shapes.VectorRecord,
-        response=shapes.Mutation,
+        request=schemas.VectorRecordSchema,
+        response=schemas.MutationSchema,
         request_types=("application/x-ndjson", "application/json", "multipart/form-data"),
     ),
     Operation(
@@ -44,8 +44,8 @@ OPERATIONS = [
         "/embeddings",
         "embed",
         "Embed",
-        request=shapes.OpenAIEmbeddingRequest,
-        response=shapes.OpenAIEmbeddingList,
+        request=schemas.OpenAIEmbeddingRequest,
+        response=schemas.OpenAIEmbeddingListSchema,
         is_enveloped=False,
     ),
 ]
@@ -122,7 +122,7 @@ def test_an_answer_that_is_written_fits_its_schema(document: dict[str, Any]) -> 
 
 
 def test_an_error_that_is_written_fits_its_schema(document: dict[str, Any]) -> None:
-    answer = codes.answer_for(errors.IndexNotFound("x"))
+    answer = codes.response_for(errors.IndexNotFound("x"))
 
     for path, method, body in (
         (OPERATIONS[0].path, "post", envelope.failure(answer)),

@@ -36,7 +36,7 @@ from vicinal.model import (
 )
 from vicinal.presets import PRESETS
 from vicinal.wire import requests
-from vicinal.wire.requests import EmbeddingRequest, ListParameters, OpenAIEmbeddingRequest
+from vicinal.wire.requests import EmbeddingParameters, ListParameters, OpenAIEmbeddingParameters
 
 LIMITS = Limits()
 CONFIG = {"dimensions": 3, "metric": "cosine"}
@@ -519,14 +519,14 @@ def test_another_behaviour_is_refused(value: str) -> None:
 @pytest.mark.parametrize(
     ("body", "read"),
     [
-        ({"text": "a"}, EmbeddingRequest(("a",))),
-        ({"text": ["a", "", "é"]}, EmbeddingRequest(("a", "", "é"))),
-        ({"text": "a", "pooling": "cls"}, EmbeddingRequest(("a",), "cls")),
-        ({"text": "a", "pooling": "mean", "x": 1}, EmbeddingRequest(("a",), "mean")),
-        ({"text": "a", "pooling": None}, EmbeddingRequest(("a",))),
+        ({"text": "a"}, EmbeddingParameters(("a",))),
+        ({"text": ["a", "", "é"]}, EmbeddingParameters(("a", "", "é"))),
+        ({"text": "a", "pooling": "cls"}, EmbeddingParameters(("a",), "cls")),
+        ({"text": "a", "pooling": "mean", "x": 1}, EmbeddingParameters(("a",), "mean")),
+        ({"text": "a", "pooling": None}, EmbeddingParameters(("a",))),
     ],
 )
-def test_texts_to_embed_are_read_in_both_forms(body: object, read: EmbeddingRequest) -> None:
+def test_texts_to_embed_are_read_in_both_forms(body: object, read: EmbeddingParameters) -> None:
     assert requests.embedding(raw(body), LIMITS) == read
     assert requests.binding_embedding(raw({"inputs": body, "options": {}}), LIMITS) == read
 
@@ -575,19 +575,21 @@ def test_a_deep_embedding_body_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "read"),
     [
-        ({"model": "m", "input": "a"}, OpenAIEmbeddingRequest("m", ("a",))),
-        ({"model": "m", "input": ["a", "b"]}, OpenAIEmbeddingRequest("m", ("a", "b"))),
+        ({"model": "m", "input": "a"}, OpenAIEmbeddingParameters("m", ("a",))),
+        ({"model": "m", "input": ["a", "b"]}, OpenAIEmbeddingParameters("m", ("a", "b"))),
         (
             {"model": "m", "input": "a", "encoding_format": "base64", "dimensions": 3, "user": "u"},
-            OpenAIEmbeddingRequest("m", ("a",), "base64", 3),
+            OpenAIEmbeddingParameters("m", ("a",), "base64", 3),
         ),
         (
             {"model": "m", "input": "a", "encoding_format": "float", "dimensions": None},
-            OpenAIEmbeddingRequest("m", ("a",), "float"),
+            OpenAIEmbeddingParameters("m", ("a",), "float"),
         ),
     ],
 )
-def test_texts_to_embed_are_read_in_openai_form(body: object, read: OpenAIEmbeddingRequest) -> None:
+def test_texts_to_embed_are_read_in_openai_form(
+    body: object, read: OpenAIEmbeddingParameters
+) -> None:
     assert requests.openai_embedding(raw(body), LIMITS) == read
 
 

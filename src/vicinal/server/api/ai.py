@@ -29,12 +29,12 @@ from vicinal.server.api.routing import Route, large_body
 from vicinal.server.concurrency import off_loop, unless_disconnected
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
-from vicinal.wire import accounts, envelope, generation, requests, responses, shapes
+from vicinal.wire import accounts, envelope, generation, requests, responses, schemas
 from vicinal.wire.openapi import Operation, Parameter
 
 T = TypeVar("T")
 
-EmbeddingReader = Callable[[bytes | bytearray, Limits], requests.EmbeddingRequest]
+EmbeddingReader = Callable[[bytes | bytearray, Limits], requests.EmbeddingParameters]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,8 @@ ROUTES = (
             path=f"{AI}/run/{{model_name}}",
             operation_id="run_model",
             summary="Run a model: embed texts in this form, or generate text in another",
-            request=shapes.EmbeddingRequest,
-            response=shapes.Embedding,
+            request=schemas.EmbeddingRequest,
+            response=schemas.EmbeddingSchema,
             errors=(*_ERRORS, BadGenerationBody, BadGenerationInput, GenerationFailed),
         ),
         run,
@@ -187,8 +187,8 @@ ROUTES = (
             path=f"{AI}/v1/embeddings",
             operation_id="openai_embeddings",
             summary="Embed texts, in OpenAI's form",
-            request=shapes.OpenAIEmbeddingRequest,
-            response=shapes.OpenAIEmbeddingList,
+            request=schemas.OpenAIEmbeddingRequest,
+            response=schemas.OpenAIEmbeddingListSchema,
             errors=_ERRORS,
             is_enveloped=False,
         ),
@@ -203,7 +203,7 @@ ROUTES = (
             path=f"{AI}/v1/models",
             operation_id="openai_models",
             summary="List the models, in OpenAI's form",
-            response=accounts.OpenAIModelList,
+            response=accounts.OpenAIModelListSchema,
             is_enveloped=False,
         ),
         openai_models,
@@ -216,7 +216,7 @@ ROUTES = (
             path=f"{AI}/v1/models/{{model_name}}",
             operation_id="openai_model",
             summary="Tell of one model, in OpenAI's form",
-            response=accounts.OpenAIModel,
+            response=accounts.OpenAIModelSchema,
             errors=(ModelNotFound,),
             is_enveloped=False,
         ),
@@ -231,7 +231,7 @@ ROUTES = (
             path=f"{AI}/models/search",
             operation_id="search_models",
             summary="List the models",
-            response=list[accounts.ListedModel],
+            response=list[accounts.ListedModelSchema],
             errors=(BadParameter,),
             parameters=(
                 Parameter("search", str, "Part of a model's name."),

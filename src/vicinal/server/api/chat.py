@@ -27,7 +27,7 @@ from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.http.response import Response, Stream
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, generation
-from vicinal.wire.codes import Answer
+from vicinal.wire.codes import ErrorResponse
 from vicinal.wire.openapi import Operation
 
 T = TypeVar("T")
@@ -131,11 +131,11 @@ async def _streamed(
     request: ApiRequest,
     generator: Generator,
     parts: AsyncGenerator[bytes, None],
-    failure: Callable[[Answer], bytes],
+    failure: Callable[[ErrorResponse], bytes],
 ) -> Response:
     """Answer with events once the service has begun to send its own."""
 
-    def failed(answer: Answer) -> bytes:
+    def failed(answer: ErrorResponse) -> bytes:
         return events.event(failure(answer))
 
     try:

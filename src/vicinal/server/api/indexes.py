@@ -7,7 +7,7 @@ from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Route, json_body
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
-from vicinal.wire import envelope, requests, responses, shapes
+from vicinal.wire import envelope, requests, responses, schemas
 from vicinal.wire.openapi import Operation
 
 
@@ -56,7 +56,7 @@ ROUTES = (
             path=INDEXES,
             operation_id="list_indexes",
             summary="List the indexes of an account, oldest first",
-            response=list[shapes.Index],
+            response=list[schemas.IndexSchema],
         ),
         list_indexes,
         Permission.READ,
@@ -67,8 +67,8 @@ ROUTES = (
             path=INDEXES,
             operation_id="create_index",
             summary="Create an index from dimensions and metric, or from a preset",
-            request=shapes.CreateIndexRequest,
-            response=shapes.Index,
+            request=schemas.CreateIndexRequest,
+            response=schemas.IndexSchema,
             errors=(BadBody, BadIndexConfig, IndexExists, LimitExceeded),
         ),
         create_index,
@@ -81,7 +81,7 @@ ROUTES = (
             path=INDEX,
             operation_id="get_index",
             summary="Return an index",
-            response=shapes.Index,
+            response=schemas.IndexSchema,
             errors=(IndexNotFound,),
         ),
         get_index,
@@ -104,7 +104,7 @@ ROUTES = (
             path=f"{INDEX}/info",
             operation_id="info",
             summary="Count an index's vectors and name the last mutation that queries see",
-            response=shapes.IndexInfo,
+            response=schemas.IndexInfoSchema,
             errors=(IndexNotFound,),
         ),
         info,

@@ -17,7 +17,7 @@ from vicinal.server.api.routing import Route, json_body
 from vicinal.server.api.writes import acknowledge
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
-from vicinal.wire import requests, responses, shapes
+from vicinal.wire import requests, responses, schemas
 from vicinal.wire.openapi import Operation
 
 
@@ -57,8 +57,8 @@ ROUTES = (
             path=f"{INDEX}/metadata_index/create",
             operation_id="create_metadata_index",
             summary="Index a metadata property of vectors written from now on",
-            request=shapes.CreateMetadataIndexRequest,
-            response=shapes.Mutation,
+            request=schemas.CreateMetadataIndexRequest,
+            response=schemas.MutationSchema,
             errors=(BadBody, AlreadyExists, LimitExceeded, IndexNotFound),
         ),
         create,
@@ -71,7 +71,7 @@ ROUTES = (
             path=f"{INDEX}/metadata_index/list",
             operation_id="list_metadata_indexes",
             summary="List the metadata indexes of an index, oldest first",
-            response=shapes.MetadataIndexList,
+            response=schemas.MetadataIndexListSchema,
             errors=(IndexNotFound,),
         ),
         list_,
@@ -83,8 +83,8 @@ ROUTES = (
             path=f"{INDEX}/metadata_index/delete",
             operation_id="delete_metadata_index",
             summary="Forget a metadata index; vectors keep their metadata",
-            request=shapes.DeleteMetadataIndexRequest,
-            response=shapes.Mutation,
+            request=schemas.DeleteMetadataIndexRequest,
+            response=schemas.MutationSchema,
             errors=(BadBody, MetadataIndexNotFound, IndexNotFound),
         ),
         drop,

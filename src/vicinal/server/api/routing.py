@@ -46,7 +46,7 @@ class Route:
     body_bytes_max: BodyLimit | None = None
     part_bytes: int | None = None
     takes_rest: bool = False
-    form: envelope.Form = envelope.REST
+    form: envelope.Envelope = envelope.REST
     addressed: Callable[[Headers, ServerConfig], Mapping[str, str]] | None = None
     unknown_token: type[Unauthenticated] = Unauthenticated
 

@@ -39,7 +39,7 @@ from vicinal.server.http.bodies import Body
 from vicinal.server.http.response import Response
 from vicinal.steps import Steps, done_here
 from vicinal.tokens import Permission
-from vicinal.wire import codes, requests, responses, shapes, vectors
+from vicinal.wire import codes, requests, responses, schemas, vectors
 from vicinal.wire.codes import Message
 from vicinal.wire.openapi import Operation, Parameter
 
@@ -213,8 +213,8 @@ ROUTES = (
             path=f"{INDEX}/query",
             operation_id="query",
             summary="Find the vectors nearest to a vector",
-            request=shapes.QueryRequest,
-            response=shapes.QueryResult,
+            request=schemas.QueryRequest,
+            response=schemas.QueryResultSchema,
             errors=(
                 BadBody,
                 BadQueryVector,
@@ -237,8 +237,8 @@ ROUTES = (
             path=f"{INDEX}/insert",
             operation_id="insert",
             summary="Add vectors whose id is new; others are ignored",
-            request=shapes.VectorRecord,
-            response=shapes.Mutation,
+            request=schemas.VectorRecordSchema,
+            response=schemas.MutationSchema,
             errors=_WRITE_ERRORS,
             parameters=(_UNPARSABLE,),
             request_types=_VECTORS_TYPES,
@@ -254,8 +254,8 @@ ROUTES = (
             path=f"{INDEX}/upsert",
             operation_id="upsert",
             summary="Add vectors, replacing those whose id is there",
-            request=shapes.VectorRecord,
-            response=shapes.Mutation,
+            request=schemas.VectorRecordSchema,
+            response=schemas.MutationSchema,
             errors=_WRITE_ERRORS,
             parameters=(_UNPARSABLE,),
             request_types=_VECTORS_TYPES,
@@ -271,8 +271,8 @@ ROUTES = (
             path=f"{INDEX}/get_by_ids",
             operation_id="get_by_ids",
             summary="Return stored vectors; unknown ids are left out",
-            request=shapes.IdsRequest,
-            response=list[shapes.Vector],
+            request=schemas.IdsRequest,
+            response=list[schemas.VectorSchema],
             errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound),
         ),
         get_by_ids,
@@ -285,8 +285,8 @@ ROUTES = (
             path=f"{INDEX}/delete_by_ids",
             operation_id="delete_by_ids",
             summary="Remove vectors; unknown ids are ignored",
-            request=shapes.IdsRequest,
-            response=shapes.Mutation,
+            request=schemas.IdsRequest,
+            response=schemas.MutationSchema,
             errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound, Overloaded),
         ),
         delete_by_ids,
@@ -299,7 +299,7 @@ ROUTES = (
             path=f"{INDEX}/list",
             operation_id="list_vectors",
             summary="List the ids of an index, page by page, from one snapshot",
-            response=shapes.VectorList,
+            response=schemas.VectorListSchema,
             errors=(BadParameter, BadCursor, IndexNotFound),
             parameters=(
                 Parameter("count", int, "How many ids a page has at most."),

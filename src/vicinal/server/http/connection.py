@@ -436,7 +436,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def _full(connections_max: int) -> bytes:
-    answer = codes.answer_for(
+    answer = codes.response_for(
         Unavailable(f"{connections_max} connections are open, the most there may be")
     )
     body = envelope.REST.failure(answer)

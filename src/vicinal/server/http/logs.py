@@ -25,7 +25,7 @@ class AccessRecord:
     method: str
     headers: Headers
     operation: Operation | None = None
-    form: envelope.Form = envelope.REST
+    form: envelope.Envelope = envelope.REST
     allowed: str = ""
     body_bytes: int = 0
     is_body_read: bool = False

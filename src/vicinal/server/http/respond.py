@@ -14,11 +14,11 @@ from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.http.asgi import Receive, Send
 from vicinal.server.http.response import Response, Stream
 from vicinal.wire import codes
-from vicinal.wire.codes import Answer
-from vicinal.wire.envelope import Form
+from vicinal.wire.codes import ErrorResponse
+from vicinal.wire.envelope import Envelope
 
 
-def wrapped(response: Response, form: Form) -> Response:
+def wrapped(response: Response, form: Envelope) -> Response:
     """Put the form that a route's clients read around a handler's response, unless it streams."""
     if response.stream is not None:
         return response
@@ -26,7 +26,7 @@ def wrapped(response: Response, form: Form) -> Response:
 
 
 def refusal(
-    body: bytes, answer: Answer, *, allowed: str = "", must_close: bool = False
+    body: bytes, answer: ErrorResponse, *, allowed: str = "", must_close: bool = False
 ) -> Response:
     """Response with an error that has been written already.
 
@@ -92,7 +92,7 @@ async def send_stream(send: Send, receive: Receive, response: Response, stream: 
                 if part:
                     await deliver(part)
         except Error as error:
-            await deliver(stream.failure(codes.answer_for(error)))
+            await deliver(stream.failure(codes.response_for(error)))
             raise
         await send({"type": "http.response.body", "body": b""})
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
-from vicinal.wire.codes import Answer, Message
+from vicinal.wire.codes import ErrorResponse, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Stream:
 
     parts: AsyncGenerator[bytes, None]
     whole_s: float
-    failure: Callable[[Answer], bytes]
+    failure: Callable[[ErrorResponse], bytes]
 
 
 @dataclass(frozen=True, slots=True)

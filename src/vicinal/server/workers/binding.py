@@ -23,7 +23,7 @@ from vicinal.server.api.routing import Route
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.asgi import Headers
 from vicinal.server.http.response import Response
-from vicinal.wire import envelope, generation, requests, shapes
+from vicinal.wire import envelope, generation, requests, schemas
 
 ACCOUNT_HEADER = b"x-vectorize-account"
 INDEX_HEADER = b"x-vectorize-index"
@@ -95,7 +95,7 @@ def _bound(
 
 def _run(path: str) -> Route:
     route = _bound("run_model", path, model_address)
-    operation = replace(route.operation, request=shapes.BindingEmbeddingRequest)
+    operation = replace(route.operation, request=schemas.BindingEmbeddingRequest)
     return replace(route, operation=operation, handler=run)
 
 

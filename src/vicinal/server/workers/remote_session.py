@@ -66,7 +66,7 @@ def _uploads(path: str, name: str) -> Operation:
         path=f"{_WORKERS}/{path}/edge-preview",
         operation_id=name,
         summary="Begin a remote session with an uploaded Worker's bindings",
-        response=remote.Preview,
+        response=remote.PreviewSchema,
         errors=(BadBody,),
         request_types=("multipart/form-data",),
     )
@@ -78,7 +78,7 @@ def _begins(path: str, name: str) -> Operation:
         path=f"{_WORKERS}/{path}/edge-preview",
         operation_id=name,
         summary="Give leave to upload a Worker for a remote session",
-        response=remote.Session,
+        response=remote.SessionSchema,
     )
 
 
@@ -92,7 +92,7 @@ ROUTES = (
             path=f"{_WORKERS}/subdomain",
             operation_id="workers_subdomain",
             summary="Tell where uploaded Workers answer",
-            response=remote.Subdomain,
+            response=remote.SubdomainSchema,
         ),
         subdomain,
     ),

@@ -96,7 +96,7 @@ class OpenAIEmbeddingRequest(Struct):
     dimensions: int | None = None
 
 
-class VectorRecord(Struct):
+class VectorRecordSchema(Struct):
     """One vector to store: a line of NDJSON."""
 
     id: str
@@ -105,13 +105,13 @@ class VectorRecord(Struct):
     metadata: Annotated[object, _Object] = None
 
 
-class VectorBatch(Struct):
+class VectorBatchSchema(Struct):
     """Vectors to store, in one JSON document."""
 
-    vectors: list[VectorRecord]
+    vectors: list[VectorRecordSchema]
 
 
-class IndexConfig(Struct):
+class IndexConfigSchema(Struct):
     """What is fixed when an index is created."""
 
     dimensions: int
@@ -120,23 +120,23 @@ class IndexConfig(Struct):
     effort: Effort | UnsetType = UNSET
 
 
-class Index(Struct):
+class IndexSchema(Struct):
     """An index."""
 
     name: str
     created_on: Annotated[str, _Time]
     modified_on: Annotated[str, _Time]
-    config: IndexConfig
+    config: IndexConfigSchema
     description: str | UnsetType = UNSET
 
 
-class Mutation(Struct, rename="camel"):
+class MutationSchema(Struct, rename="camel"):
     """The proof of a write: it is durable, and visible when an index's info says so."""
 
     mutation_id: str
 
 
-class Match(Struct):
+class MatchSchema(Struct):
     """One hit of a query."""
 
     id: str
@@ -146,7 +146,7 @@ class Match(Struct):
     namespace: str | UnsetType = UNSET
 
 
-class SearchStep(Struct, rename="camel"):
+class SearchStepSchema(Struct, rename="camel"):
     """How one part of the index was searched; milliseconds. An extension."""
 
     part: str
@@ -160,15 +160,15 @@ class SearchStep(Struct, rename="camel"):
     measure_ms: float
 
 
-class QueryResult(Struct):
+class QueryResultSchema(Struct):
     """Matches, best first; `explain` only when the header ``Vicinal-Explain`` asked for it."""
 
     count: int
-    matches: list[Match]
-    explain: list[SearchStep] | UnsetType = UNSET
+    matches: list[MatchSchema]
+    explain: list[SearchStepSchema] | UnsetType = UNSET
 
 
-class Vector(Struct):
+class VectorSchema(Struct):
     """A stored vector."""
 
     id: str
@@ -177,7 +177,7 @@ class Vector(Struct):
     namespace: str | UnsetType = UNSET
 
 
-class IndexInfo(Struct, rename="camel"):
+class IndexInfoSchema(Struct, rename="camel"):
     """What the readable state of an index contains."""
 
     dimensions: int
@@ -186,13 +186,13 @@ class IndexInfo(Struct, rename="camel"):
     processed_up_to_mutation: str | None
 
 
-class ListedVector(Struct):
+class ListedVectorSchema(Struct):
     """The id of a stored vector."""
 
     id: str
 
 
-class VectorList(Struct, rename="camel"):
+class VectorListSchema(Struct, rename="camel"):
     """One page of ids."""
 
     count: int
@@ -200,23 +200,23 @@ class VectorList(Struct, rename="camel"):
     is_truncated: bool
     next_cursor: str | None
     cursor_expiration_timestamp: Annotated[str, _Time] | None
-    vectors: list[ListedVector]
+    vectors: list[ListedVectorSchema]
 
 
-class MetadataIndex(Struct, rename="camel"):
+class MetadataIndexSchema(Struct, rename="camel"):
     """A property that filters may name."""
 
     property_name: str
     index_type: IndexType
 
 
-class MetadataIndexList(Struct, rename="camel"):
+class MetadataIndexListSchema(Struct, rename="camel"):
     """The metadata indexes of an index."""
 
-    metadata_indexes: list[MetadataIndex]
+    metadata_indexes: list[MetadataIndexSchema]
 
 
-class Embedding(Struct):
+class EmbeddingSchema(Struct):
     """Embeddings, one a text, in their order."""
 
     shape: list[int]
@@ -224,7 +224,7 @@ class Embedding(Struct):
     pooling: str | UnsetType = UNSET
 
 
-class OpenAIEmbedding(Struct):
+class OpenAIEmbeddingSchema(Struct):
     """One embedding: numbers, or base64 of little-endian float32."""
 
     index: int
@@ -232,48 +232,48 @@ class OpenAIEmbedding(Struct):
     object: Literal["embedding"] = "embedding"
 
 
-class OpenAIUsage(Struct):
+class OpenAIUsageSchema(Struct):
     """How many tokens the texts had."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class OpenAIEmbeddingList(Struct):
+class OpenAIEmbeddingListSchema(Struct):
     """Embeddings in OpenAI's form."""
 
-    data: list[OpenAIEmbedding]
+    data: list[OpenAIEmbeddingSchema]
     model: str
-    usage: OpenAIUsage
+    usage: OpenAIUsageSchema
     object: Literal["list"] = "list"
 
 
-class Item(Struct):
+class ItemSchema(Struct):
     """What went wrong, or what a caller should know."""
 
     code: int
     message: str
 
 
-class Success(Struct):
+class SuccessSchema(Struct):
     """The envelope around a result."""
 
     result: Any
     success: bool
-    errors: list[Item]
-    messages: list[Item]
+    errors: list[ItemSchema]
+    messages: list[ItemSchema]
 
 
-class Failure(Struct):
+class FailureSchema(Struct):
     """The envelope of an error."""
 
     result: None
     success: bool
-    errors: list[Item]
-    messages: list[Item]
+    errors: list[ItemSchema]
+    messages: list[ItemSchema]
 
 
-class OpenAIError(Struct):
+class OpenAIErrorSchema(Struct):
     """What went wrong, in OpenAI's form."""
 
     message: str
@@ -282,7 +282,7 @@ class OpenAIError(Struct):
     code: str
 
 
-class OpenAIFailure(Struct):
+class OpenAIFailureSchema(Struct):
     """An error of the OpenAI-compatible routes."""
 
-    error: OpenAIError
+    error: OpenAIErrorSchema
