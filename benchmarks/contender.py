@@ -53,6 +53,7 @@ class Contender:
         settings: How it searches, cheapest first.
         is_database: Whether it keeps ids and metadata, and filters by them.
         rows_max: It is too slow to load more.
+        checkout: Of the project: its code and its environment, where not this one's.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Contender:
     settings: tuple[Setting, ...] = ({},)
     is_database: bool = True
     rows_max: int | None = None
+    checkout: Path = ROOT
 
 
 VICINAL = Contender(
@@ -146,6 +148,8 @@ def python_of(contender: Contender) -> Path:
     Raises:
         Failed: pip could not install what it needs; says what pip said last.
     """
+    if contender.checkout != ROOT:
+        return contender.checkout / ".venv" / "bin" / "python"
     if not contender.requirements:
         return Path(sys.executable)
     folder = ENVIRONMENTS / contender.module
@@ -181,7 +185,7 @@ class Process:
             self._process = subprocess.Popen(
                 [python_of(contender), "-P", "-m", f"benchmarks.peers.{contender.module}"],
                 cwd=log.parent,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(contender.checkout)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

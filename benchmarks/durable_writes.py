@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from benchmarks import data, report, serving
+from benchmarks.contender import VICINAL, Contender
 from benchmarks.data import Vectors
 from benchmarks.measure import percentile
 from benchmarks.report import Cell, Report, Table
@@ -39,7 +40,7 @@ def run(*, is_quick: bool) -> Report:
         rows.append(_disk_row(folder / "floor", 1.0 if is_quick else 5.0))
     for connections in _CONNECTIONS:
         with scratch() as folder:
-            load, found, grouped = _writes(folder, vectors, connections, 2 if is_quick else 30)
+            load, found, grouped = writes(folder, vectors, connections, 2 if is_quick else 30)
         lost = max(0, load.requests - found)
         missing += lost
         loads[connections] = load
@@ -64,9 +65,10 @@ def run(*, is_quick: bool) -> Report:
     )  # fmt: skip
 
 
-def _writes(
-    folder: Path, vectors: Vectors, connections: int, seconds: int
-) -> tuple[Load, int, float]:
+def writes(
+    folder: Path, vectors: Vectors, connections: int, seconds: int,
+    contender: Contender = VICINAL,
+) -> tuple[Load, int, float]:  # fmt: skip
     """Return the load, how many vectors there are afterwards, and writes per commit."""
     rests = [
         b'","values":' + msgspec.json.encode(values) + b"}"
@@ -74,7 +76,7 @@ def _writes(
     ]
     lines = serving.write_lines(folder / "bodies", rests)
     database = folder / "data"
-    with serving.vicinal(database) as server, Client(server.port) as client:
+    with serving.vicinal(database, contender=contender) as server, Client(server.port) as client:
         serving.create_index(client, vectors.values.shape[1], vectors.metric)
         load = serving.wrk(
             server, f"{INDEX}/upsert", lines, connections=connections, seconds=seconds,

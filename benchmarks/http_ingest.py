@@ -58,7 +58,7 @@ class _Sent:
 def run(*, is_quick: bool) -> Report:
     """Measure each shape of request, the floor, and the peers."""
     vectors = data.real(768, 2_000 if is_quick else 50_000, is_quick=is_quick)
-    lines = _lines(vectors)
+    lines = lines_of(vectors)
     shapes = ((500, 1), (500, 2)) if is_quick else _SHAPES
     rows = []
     for batch, connections in shapes:
@@ -89,7 +89,7 @@ def run(*, is_quick: bool) -> Report:
     )  # fmt: skip
 
 
-def _lines(vectors: Vectors) -> list[bytes]:
+def lines_of(vectors: Vectors) -> list[bytes]:
     """Return a line of NDJSON for each row."""
     lines = []
     for start in range(0, len(vectors.values), 1_000):
@@ -107,7 +107,7 @@ def _floor_row(
     with serving.floor(folder) as server:
         warm_memory()
         before = server.cpu_seconds()
-        sent = _send(server, "/upsert", bodies, connections)
+        sent = send(server, "/upsert", bodies, connections)
         cpu_us = (server.cpu_seconds() - before) / count * 1e6
     rate = count / sent.seconds
     megabytes = sum(map(len, bodies)) / 1e6 / sent.seconds
@@ -123,7 +123,7 @@ def _vicinal_row(
         warm_memory()
         empty, before = server.memory().private, server.cpu_seconds()
         start = time.perf_counter()
-        sent = _send(server, f"{INDEX}/upsert", bodies, connections)
+        sent = send(server, f"{INDEX}/upsert", bodies, connections)
         while client.result("GET", f"{INDEX}/info")["vectorCount"] < count:
             time.sleep(_POLL_S)
         visible_s = time.perf_counter() - start
@@ -138,7 +138,7 @@ def _vicinal_row(
     )  # fmt: skip
 
 
-def _send(server: Server, path: str, bodies: Sequence[bytes], connections: int) -> _Sent:
+def send(server: Server, path: str, bodies: Sequence[bytes], connections: int) -> _Sent:
     """Post all bodies over so many connections; what is refused as too much is sent again.
 
     Raises:

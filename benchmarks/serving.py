@@ -24,7 +24,7 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
-from benchmarks.contender import Contender, Failed, python_of
+from benchmarks.contender import VICINAL, Contender, Failed, python_of
 from benchmarks.measure import Floats, Memory, cpu_seconds, memory
 from benchmarks.report import ROOT
 
@@ -88,11 +88,13 @@ class Load:
 
 
 @contextmanager
-def vicinal(data: Path, *flags: str) -> Iterator[Server]:
+def vicinal(data: Path, *flags: str, contender: Contender = VICINAL) -> Iterator[Server]:
     """Run ``vicinal serve`` over a data folder, under the ``open`` limits."""
-    command = [sys.executable, "-m", "vicinal", "serve", "--quiet", "--data", str(data),
+    command = [str(python_of(contender)), "-m", "vicinal", "serve", "--quiet", "--data", str(data),
                "--limits", "open", "--log-level", "warning", *flags]  # fmt: skip
-    with _running(command, data.parent / "server.log", "/readyz", "--port") as server:
+    with _running(
+        command, data.parent / "server.log", "/readyz", "--port", contender.checkout
+    ) as server:
         yield server
 
 
@@ -117,7 +119,7 @@ def chroma(contender: Contender, database: Path) -> Iterator[Server]:
 
 @contextmanager
 def _running(
-    command: Sequence[str], log: Path, ready: str, port_flag: str | None
+    command: Sequence[str], log: Path, ready: str, port_flag: str | None, checkout: Path = ROOT
 ) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -125,7 +127,7 @@ def _running(
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*command, *([port_flag] if port_flag else []), str(port)],
-            cwd=log.parent, env={**_environment(), "PYTHONPATH": str(ROOT)},
+            cwd=log.parent, env={**_environment(), "PYTHONPATH": str(checkout)},
             stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:

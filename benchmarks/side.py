@@ -144,7 +144,7 @@ class Side:
         settings = {}
         for each in list(self.loaded):
             try:
-                with self._alone(each):
+                with self.alone(each):
                     setting = tuned(each.process, task, target)
             except Failed as error:
                 self._drop(each, error)
@@ -176,7 +176,7 @@ class Side:
         for _ in range(rounds):
             for each in list(self.loaded):
                 try:
-                    with self._alone(each):
+                    with self.alone(each):
                         run = each.process.query(
                             task,
                             settings[each.name],
@@ -192,7 +192,7 @@ class Side:
         return {name: median(runs[name]) for name in names}
 
     @contextmanager
-    def _alone(self, loaded: Loaded) -> Iterator[None]:
+    def alone(self, loaded: Loaded) -> Iterator[None]:
         with ExitStack() as held_up:
             for each in self.loaded:
                 if each is not loaded:

@@ -10,6 +10,7 @@ from benchmarks import document, report
 from benchmarks.__main__ import NAMES
 
 SHARED = {
+    "versions",  # compares two checkouts: has a command line of its own
     "__init__", "__main__", "contender", "data", "document", "floor", "markdown", "measure",
     "plots", "report", "serving", "side", "texts", "worse",
 }  # fmt: skip

@@ -103,7 +103,7 @@ def refusing(statuses: list[int]) -> Iterator[tuple[Server, list[bytes]]]:
 
 def test_a_batch_that_was_too_much_is_sent_again() -> None:
     with refusing([429, 429]) as (server, bodies):
-        sent = http_ingest._send(server, "/upsert", [b"one", b"two"], 1)  # noqa: SLF001
+        sent = http_ingest.send(server, "/upsert", [b"one", b"two"], 1)
 
     assert sent.retries == 2
     assert sorted(bodies) == sorted([b"one", b"two", b"one", b"two"])
@@ -114,7 +114,7 @@ def test_a_batch_that_is_refused_ends_the_run() -> None:
         refusing([400]) as (server, _),
         pytest.raises(Failed, match="/upsert was answered 400"),
     ):
-        http_ingest._send(server, "/upsert", [b"one"] * 3, 2)  # noqa: SLF001
+        http_ingest.send(server, "/upsert", [b"one"] * 3, 2)
 
 
 def test_without_wrk_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
