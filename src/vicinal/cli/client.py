@@ -36,7 +36,7 @@ _PAUSE_MAX_S = 8.0
 T = TypeVar("T")
 
 
-class Config(msgspec.Struct):
+class IndexConfigResponse(msgspec.Struct):
     """What is fixed when an index is created."""
 
     dimensions: int
@@ -45,16 +45,16 @@ class Config(msgspec.Struct):
     effort: str = "standard"
 
 
-class Index(msgspec.Struct):
+class IndexResponse(msgspec.Struct):
     """An index as the server describes it."""
 
     name: str
-    config: Config
+    config: IndexConfigResponse
     created_on: str
     description: str | None = None
 
 
-class Info(msgspec.Struct, rename="camel"):
+class IndexInfoResponse(msgspec.Struct, rename="camel"):
     """The readable state of an index."""
 
     dimensions: int
@@ -63,40 +63,40 @@ class Info(msgspec.Struct, rename="camel"):
     processed_up_to_datetime: str | None = None
 
 
-class MetadataIndex(msgspec.Struct, rename="camel"):
+class MetadataIndexResponse(msgspec.Struct, rename="camel"):
     """A property that filters may name."""
 
     property_name: str
     index_type: str
 
 
-class MetadataIndexes(msgspec.Struct, rename="camel"):
+class MetadataIndexesResponse(msgspec.Struct, rename="camel"):
     """All of an index."""
 
-    metadata_indexes: list[MetadataIndex]
+    metadata_indexes: list[MetadataIndexResponse]
 
 
-class Written(msgspec.Struct, rename="camel"):
+class MutationResponse(msgspec.Struct, rename="camel"):
     """The answer to a write."""
 
     mutation_id: str
 
 
-class Listed(msgspec.Struct):
+class VectorIdResponse(msgspec.Struct):
     """A vector in a page of ids."""
 
     id: str
 
 
-class Page(msgspec.Struct, rename="camel"):
+class PageResponse(msgspec.Struct, rename="camel"):
     """One page of ids."""
 
-    vectors: list[Listed]
+    vectors: list[VectorIdResponse]
     total_count: int
     next_cursor: str | None = None
 
 
-class Match(msgspec.Struct):
+class MatchResponse(msgspec.Struct):
     """One hit of a query."""
 
     id: str
@@ -106,36 +106,36 @@ class Match(msgspec.Struct):
     metadata: dict[str, Any] | None = None
 
 
-class Matches(msgspec.Struct):
+class QueryResponse(msgspec.Struct):
     """The answer to a query."""
 
     count: int
-    matches: list[Match]
+    matches: list[MatchResponse]
 
 
-class Embeddings(msgspec.Struct):
+class EmbeddingsResponse(msgspec.Struct):
     """The answer of an embedding model: one row a text."""
 
     shape: list[int]
     data: list[list[float]]
 
 
-class _Problem(msgspec.Struct):
+class _ApiProblem(msgspec.Struct):
     message: str
     code: int = 0
 
 
-class _Envelope(msgspec.Struct):
+class _ResponseEnvelope(msgspec.Struct):
     success: bool
     result: msgspec.Raw = msgspec.Raw(b"null")
-    errors: list[_Problem] = []
-    messages: list[_Problem] = []
+    errors: list[_ApiProblem] = []
+    messages: list[_ApiProblem] = []
 
 
-class Refused(click.ClickException):
+class ApiError(click.ClickException):
     """The server answered with an error: its text, its code and the HTTP status."""
 
-    def __init__(self, status: int, problems: Sequence[_Problem]) -> None:
+    def __init__(self, status: int, problems: Sequence[_ApiProblem]) -> None:
         text = "; ".join(f"{problem.message} [code: {problem.code}]" for problem in problems)
         super().__init__(text or f"the server answered HTTP {status} without saying why")
         self.status = status
@@ -143,7 +143,7 @@ class Refused(click.ClickException):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiResponse:
     """A successful answer.
 
     Attributes:
@@ -197,29 +197,29 @@ class Client:
         """Return the path that runs an embedding model."""
         return f"/accounts/{self._account}/ai/run/{quote(name, safe='@/')}"
 
-    def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Answer:
+    def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> ApiResponse:
         """Ask for something."""
         return self._send("GET", path, params=parameters)
 
-    def delete(self, path: str) -> Answer:
+    def delete(self, path: str) -> ApiResponse:
         """Remove something."""
         return self._send("DELETE", path)
 
     def post(
         self, path: str, body: object, headers: Mapping[str, str] = MappingProxyType({})
-    ) -> Answer:
+    ) -> ApiResponse:
         """Send a JSON body."""
         headers = {"content-type": "application/json", **headers}
         return self._send("POST", path, content=msgspec.json.encode(body), headers=headers)
 
-    def write(self, path: str, lines: bytes, *, wait_s: float = 0.0) -> Answer:
+    def write(self, path: str, lines: bytes, *, wait_s: float = 0.0) -> ApiResponse:
         """Send vectors as NDJSON; with `wait_s`, answered when they are visible."""
         headers = {"content-type": "application/x-ndjson"}
         if wait_s:
             headers["prefer"] = f"wait={wait_s:g}"
         return self._send("POST", path, content=lines, headers=headers)
 
-    def _send(self, method: str, path: str, **options: Any) -> Answer:
+    def _send(self, method: str, path: str, **options: Any) -> ApiResponse:
         waited_s, pause_s = 0.0, _PAUSE_S
         while True:
             try:
@@ -250,17 +250,17 @@ def _retry_after_s(response: httpx.Response) -> float:
     return float(text) if text.isdigit() else 0.0
 
 
-def _opened(response: httpx.Response) -> Answer:
+def _opened(response: httpx.Response) -> ApiResponse:
     try:
-        envelope = msgspec.json.decode(response.content, type=_Envelope)
+        envelope = msgspec.json.decode(response.content, type=_ResponseEnvelope)
     except msgspec.MsgspecError:
         raise click.ClickException(
             f"{response.request.url} answered HTTP {response.status_code} and no JSON envelope; "
             "is that a Vicinal server?"
         ) from None
     if not response.is_success or not envelope.success:
-        raise Refused(response.status_code, envelope.errors)
-    return Answer(
+        raise ApiError(response.status_code, envelope.errors)
+    return ApiResponse(
         envelope.result,
         tuple(remark.message for remark in envelope.messages),
         is_visible="wait=" in response.headers.get("preference-applied", ""),
@@ -328,7 +328,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class TargetOptions:
     """What is said of the server and the account.
 
     Attributes:
@@ -366,7 +366,7 @@ def given_options(command: Callable[..., None]) -> Callable[..., None]:
         is_said_here = context.get_parameter_source("account") is ParameterSource.COMMANDLINE
         if not is_said_here and account == os.environ.get(FOUND_ACCOUNT_VARIABLE):
             account = None
-        context.invoke(command, given=Given(url, token, account or None), **others)
+        context.invoke(command, given=TargetOptions(url, token, account or None), **others)
 
     with_given.__doc__ = command.__doc__
     with_given.__name__ = command.__name__
@@ -378,7 +378,7 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @given_options
     @click.pass_context
-    def with_target(context: click.Context, /, given: Given, **others: object) -> None:
+    def with_target(context: click.Context, /, given: TargetOptions, **others: object) -> None:
         named = None
         if given.account is None:
             named = named_account(Selection(Path.cwd()), os.environ)

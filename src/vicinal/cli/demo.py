@@ -14,7 +14,14 @@ import click
 import msgspec
 
 from vicinal.cli import show
-from vicinal.cli.client import Client, Info, Matches, Refused, Target, target_options
+from vicinal.cli.client import (
+    ApiError,
+    Client,
+    IndexInfoResponse,
+    QueryResponse,
+    Target,
+    target_options,
+)
 from vicinal.cli.index import add_metadata_index
 from vicinal.cli.query import embed
 
@@ -99,7 +106,7 @@ def read_facts() -> list[Fact]:
 def answer_question(client: Client, model: str = MODEL) -> None:
     """Ask the tutorial's question and print its answer."""
     body = {"vector": embed(client, model, [QUESTION])[0], "topK": 1, "returnMetadata": "all"}
-    matches = client.post(client.indexes(STORIES_INDEX, "query"), body).read(Matches).matches
+    matches = client.post(client.indexes(STORIES_INDEX, "query"), body).read(QueryResponse).matches
     for match in matches:
         text = (match.metadata or {}).get("text")
         click.echo(f'"{QUESTION}" finds story {match.id}, "{text}" (score {match.score:.6f})')
@@ -118,7 +125,7 @@ def answer_example(client: Client, model: str, example: Example) -> None:
         narrowed = f" with filter {msgspec.json.encode(example.filter).decode()}"
     answer = client.post(client.indexes(FACTS_INDEX, "query"), body)
     click.echo(f'\n"{example.text}"{narrowed}')
-    found = [(match.score, match.metadata or {}) for match in answer.read(Matches).matches]
+    found = [(match.score, match.metadata or {}) for match in answer.read(QueryResponse).matches]
     show.table(
         ("score", "topic", "year", "continent", "text"),
         [
@@ -152,9 +159,10 @@ def _fill(
 ) -> None:
     """Create an index with these records in it, unless it holds as many already."""
     try:
-        if client.get(client.indexes(index, "info")).read(Info).vector_count >= len(records):
+        info = client.get(client.indexes(index, "info")).read(IndexInfoResponse)
+        if info.vector_count >= len(records):
             return
-    except Refused as refused:
+    except ApiError as refused:
         if refused.status != 404:
             raise
         dimensions = len(embed(client, model, [records[0].text])[0])

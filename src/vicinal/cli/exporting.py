@@ -20,11 +20,11 @@ import msgspec
 
 from vicinal.cli import progress, show
 from vicinal.cli.client import (
+    ApiError,
     Client,
-    Index,
-    MetadataIndexes,
-    Page,
-    Refused,
+    IndexResponse,
+    MetadataIndexesResponse,
+    PageResponse,
     Target,
     target_options,
 )
@@ -59,7 +59,7 @@ def command(target: Target, index: str, file: Path, restart: bool) -> None:
     the same vectors. Run the same command again after an interruption and it continues.
     """
     with target.connect(patience_s=PATIENCE_S) as client:
-        about = client.get(client.indexes(index)).read(Index)
+        about = client.get(client.indexes(index)).read(IndexResponse)
         if str(file) == "-":
             done = _run(client, about, Checkpoint(""), sys.stdout.buffer, lambda _: None)
         else:
@@ -73,7 +73,7 @@ def command(target: Target, index: str, file: Path, restart: bool) -> None:
 
 
 def _to_file(
-    target: Target, client: Client, about: Index, file: Path, *, restart: bool
+    target: Target, client: Client, about: IndexResponse, file: Path, *, restart: bool
 ) -> Checkpoint:
     part, saved = file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part.json")
     start = Checkpoint(f"{about.name} of {about.created_on} at {target.url} {target.account}")
@@ -81,7 +81,7 @@ def _to_file(
         start = _resumed(saved, part, start)
     try:
         done = _into_part(client, about, start, part, saved)
-    except Refused as refused:
+    except ApiError as refused:
         if _BAD_CURSOR not in refused.codes or start.cursor is None:
             raise
         show.note("the listing has expired: beginning again")
@@ -92,7 +92,7 @@ def _to_file(
 
 
 def _into_part(
-    client: Client, about: Index, start: Checkpoint, part: Path, saved: Path
+    client: Client, about: IndexResponse, start: Checkpoint, part: Path, saved: Path
 ) -> Checkpoint:
     try:
         sink = part.open("r+b" if start.offset else "wb")
@@ -114,7 +114,7 @@ def _into_part(
 
 def _run(
     client: Client,
-    about: Index,
+    about: IndexResponse,
     start: Checkpoint,
     sink: BinaryIO,
     save: Callable[[Checkpoint], None],
@@ -141,11 +141,11 @@ def _run(
                 return done
 
 
-def _page(client: Client, index: str, cursor: str | None) -> Page:
+def _page(client: Client, index: str, cursor: str | None) -> PageResponse:
     parameters: dict[str, str | int] = {"count": _PAGE_IDS}
     if cursor is not None:
         parameters["cursor"] = cursor
-    return client.get(client.indexes(index, "list"), parameters).read(Page)
+    return client.get(client.indexes(index, "list"), parameters).read(PageResponse)
 
 
 def _vectors(
@@ -161,7 +161,7 @@ def _vectors(
     while start < len(ids):
         try:
             answer = client.post(path, {"ids": ids[start : start + ids_max]})
-        except Refused as refused:
+        except ApiError as refused:
             bound = _BOUND.search(refused.message)
             if _TOO_MANY_IDS not in refused.codes or bound is None or int(bound[1]) >= ids_max:
                 raise
@@ -184,7 +184,7 @@ def _resumed(saved: Path, part: Path, start: Checkpoint) -> Checkpoint:
     return found
 
 
-def _recipe(client: Client, about: Index) -> str:
+def _recipe(client: Client, about: IndexResponse) -> str:
     """Return the command that creates an index like this one."""
     config = about.config
     parts = ["vicinal", "index", "create", about.name]
@@ -196,7 +196,9 @@ def _recipe(client: Client, about: Index) -> str:
         parts += ["--effort", config.effort]
     if about.description:
         parts += ["--description", about.description]
-    listed = client.get(client.indexes(about.name, "metadata_index", "list")).read(MetadataIndexes)
+    listed = client.get(client.indexes(about.name, "metadata_index", "list")).read(
+        MetadataIndexesResponse
+    )
     for each in listed.metadata_indexes:
         parts += ["--metadata-index", f"{each.property_name}:{each.index_type}"]
     return shlex.join(parts)

@@ -22,7 +22,7 @@ import msgspec
 
 from vicinal import errors
 from vicinal.cli import progress, show
-from vicinal.cli.client import Answer, Client, Index, Refused, Target, target_options
+from vicinal.cli.client import ApiError, ApiResponse, Client, IndexResponse, Target, target_options
 from vicinal.limits import Limits
 from vicinal.wire import vectors
 
@@ -54,7 +54,7 @@ class Importer:
     """Sends batches to one index."""
 
     client: Client
-    index: Index
+    index: IndexResponse
     operation: str
     label: str
     skips_bad: bool
@@ -72,7 +72,7 @@ class Importer:
         lines = batch.lines
         try:
             answer = self._write(lines, wait_s)
-        except Refused as refused:
+        except ApiError as refused:
             bad = self._bad(lines) if refused.status == 400 else {}
             if not bad:
                 place = f"{self.label}, lines {lines[0][0]} to {lines[-1][0]}"
@@ -91,7 +91,7 @@ class Importer:
             )
         return len(lines)
 
-    def _write(self, lines: tuple[tuple[int, bytes], ...], wait_s: float) -> Answer:
+    def _write(self, lines: tuple[tuple[int, bytes], ...], wait_s: float) -> ApiResponse:
         path = self.client.indexes(self.index.name, self.operation)
         return self.client.write(path, b"".join(line for _, line in lines), wait_s=wait_s)
 
@@ -149,7 +149,7 @@ def command(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_opened(file)) if is_file else sys.stdin.buffer
         client = stack.enter_context(target.connect(patience_s=PATIENCE_S))
-        about = client.get(client.indexes(index)).read(Index)
+        about = client.get(client.indexes(index)).read(IndexResponse)
         importer = Importer(client, about, operation, str(file) if is_file else "stdin", skip_bad)
         path = _checkpoint_path(file, index) if is_file else None
         start = Checkpoint(_job(target, about, operation, file) if is_file else "")
@@ -231,7 +231,7 @@ def _opened(file: Path) -> BinaryIO:
         raise click.ClickException(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _job(target: Target, index: Index, operation: str, file: Path) -> str:
+def _job(target: Target, index: IndexResponse, operation: str, file: Path) -> str:
     """Return a text that is the same only for the same file into the same index."""
     state = file.stat()
     return (

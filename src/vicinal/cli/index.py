@@ -5,11 +5,11 @@ import click
 from vicinal.cli import show
 from vicinal.cli.client import (
     Client,
-    Index,
-    Info,
-    MetadataIndexes,
+    IndexInfoResponse,
+    IndexResponse,
+    MetadataIndexesResponse,
+    MutationResponse,
     Target,
-    Written,
     target_options,
 )
 from vicinal.model import Effort, IndexType, Metric
@@ -88,7 +88,7 @@ def create(
     if as_json:
         show.json(answer.result)
         return
-    made = answer.read(Index)
+    made = answer.read(IndexResponse)
     click.echo(f"created {made.name}: {made.config.dimensions} dimensions, {made.config.metric}")
 
 
@@ -102,7 +102,7 @@ def list_(target: Target, as_json: bool) -> None:
     if as_json:
         show.json(answer.result)
         return
-    found = answer.read(list[Index])
+    found = answer.read(list[IndexResponse])
     if not found:
         show.note(f"no indexes yet; `{target.command('index', 'create')}` makes one")
         return
@@ -130,13 +130,15 @@ def list_(target: Target, as_json: bool) -> None:
 def info(target: Target, name: str, as_json: bool) -> None:
     """Show what the index NAME is and how many vectors a query sees in it."""
     with target.connect() as client:
-        index = client.get(client.indexes(name)).read(Index)
+        index = client.get(client.indexes(name)).read(IndexResponse)
         answer = client.get(client.indexes(name, "info"))
-        listed = client.get(client.indexes(name, "metadata_index", "list")).read(MetadataIndexes)
+        listed = client.get(client.indexes(name, "metadata_index", "list")).read(
+            MetadataIndexesResponse
+        )
     if as_json:
         show.json(answer.result)
         return
-    state = answer.read(Info)
+    state = answer.read(IndexInfoResponse)
     filters = [f"{each.property_name} ({each.index_type})" for each in listed.metadata_indexes]
     show.table(
         ("index", index.name),
@@ -183,7 +185,7 @@ def add(target: Target, name: str, property_name: str, index_type: str, backfill
     """
     with target.connect() as client:
         path = client.indexes(name, "metadata_index", "list")
-        listed = client.get(path).read(MetadataIndexes).metadata_indexes
+        listed = client.get(path).read(MetadataIndexesResponse).metadata_indexes
         mutation_id = add_metadata_index(client, name, property_name, index_type, backfill=backfill)
     click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
     if any(each.property_name == property_name for each in listed):
@@ -202,7 +204,7 @@ def remove(target: Target, name: str, property_name: str) -> None:
     """Stop filters on the index NAME from using PROPERTY."""
     with target.connect() as client:
         path = client.indexes(name, "metadata_index", "delete")
-        written = client.post(path, {"propertyName": property_name}).read(Written)
+        written = client.post(path, {"propertyName": property_name}).read(MutationResponse)
     click.echo(f"no metadata index on {property_name}: mutation {written.mutation_id}")
 
 
@@ -219,7 +221,7 @@ def list_metadata_indexes(target: Target, name: str, as_json: bool) -> None:
         return
     rows = [
         (each.property_name, each.index_type)
-        for each in answer.read(MetadataIndexes).metadata_indexes
+        for each in answer.read(MetadataIndexesResponse).metadata_indexes
     ]
     show.table(("property", "type"), rows)
 
@@ -232,4 +234,4 @@ def add_metadata_index(
     if backfill:
         body["backfill"] = True
     answer = client.post(client.indexes(name, "metadata_index", "create"), body)
-    return answer.read(Written).mutation_id
+    return answer.read(MutationResponse).mutation_id

@@ -8,10 +8,10 @@ import msgspec
 from vicinal.cli import show
 from vicinal.cli.client import (
     Client,
-    Embeddings,
-    Index,
-    Match,
-    Matches,
+    EmbeddingsResponse,
+    IndexResponse,
+    MatchResponse,
+    QueryResponse,
     Target,
     target_options,
 )
@@ -82,7 +82,7 @@ def command(
             body["vectorId"] = vector_id
         headers = {"vicinal-effort": effort} if effort else {}
         answer = client.post(client.indexes(index, "query"), body, headers)
-        matches = answer.read(Matches).matches
+        matches = answer.read(QueryResponse).matches
         if vector_id is not None and not matches and not _is_there(client, index, vector_id):
             raise click.ClickException(f"no vector of {index} has the id {vector_id!r}")
     for remark in answer.remarks:
@@ -100,10 +100,10 @@ def _is_there(client: Client, index: str, vector_id: str) -> bool:
 
 def embed(client: Client, model: str, texts: list[str]) -> list[list[float]]:
     """Return one vector a text."""
-    return client.post(client.model(model), {"text": texts}).read(Embeddings).data
+    return client.post(client.model(model), {"text": texts}).read(EmbeddingsResponse).data
 
 
-def print_matches(matches: list[Match]) -> None:
+def print_matches(matches: list[MatchResponse]) -> None:
     """Print matches as a table, best first."""
     if not matches:
         show.note("nothing matches")
@@ -130,7 +130,7 @@ def _compact(value: object) -> str:
 
 def _model(client: Client, index: str) -> str:
     """Return the model whose vectors an index most likely holds."""
-    config = client.get(client.indexes(index)).read(Index).config
+    config = client.get(client.indexes(index)).read(IndexResponse).config
     if config.preset and config.preset.startswith("@cf/"):
         return config.preset
     model = MODEL_OF_DIMENSIONS.get(config.dimensions)

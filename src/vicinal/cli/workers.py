@@ -19,8 +19,8 @@ import vicinal
 from vicinal.cli import show
 from vicinal.cli.client import (
     FOUND_ACCOUNT_VARIABLE,
-    Given,
     Target,
+    TargetOptions,
     given_options,
 )
 from vicinal.cli.wrangler_commands import asked, wrangler_arguments
@@ -174,7 +174,7 @@ def hook_path_command() -> None:
 @click.command("wrangler", context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @given_options
-def wrangler_command(given: Given, arguments: Sequence[str]) -> None:
+def wrangler_command(given: TargetOptions, arguments: Sequence[str]) -> None:
     """Run the project's wrangler with its bindings and commands on a Vicinal server.
 
     Give wrangler's own arguments after two dashes: vicinal wrangler -- dev
@@ -211,7 +211,7 @@ def wrangler_command(given: Given, arguments: Sequence[str]) -> None:
 @click.command("run", context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @given_options
-def run_command(given: Given, command: Sequence[str]) -> None:
+def run_command(given: TargetOptions, command: Sequence[str]) -> None:
     """Run COMMAND with the bindings of its Workers on a Vicinal server.
 
     For Vite, Vitest, SvelteKit, Astro, Nitro, getPlatformProxy and scripts, as they are:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.commands import Commands
-from vicinal.cli.client import FOUND_ACCOUNT_VARIABLE, Client, Refused, Target
+from vicinal.cli.client import FOUND_ACCOUNT_VARIABLE, ApiError, Client, Target
 
 OK = httpx.Response(200, json={"success": True, "result": {}, "errors": [], "messages": []})
 
@@ -62,7 +62,7 @@ def test_without_a_usable_retry_after_pauses_double(header: dict[str, str]) -> N
 def test_patience_has_an_end_and_then_the_refusal_is_shown() -> None:
     server = Server(refusal(429, retry_after="4"))
 
-    with pytest.raises(Refused, match=r"busy \[code: 40041\]"):
+    with pytest.raises(ApiError, match=r"busy \[code: 40041\]"):
         server.client(10).get("/")
 
     assert server.pauses == [4.0, 4.0, 2.0]
@@ -71,7 +71,7 @@ def test_patience_has_an_end_and_then_the_refusal_is_shown() -> None:
 def test_an_impatient_client_asks_once() -> None:
     server = Server(refusal(429, retry_after="4"), OK)
 
-    with pytest.raises(Refused):
+    with pytest.raises(ApiError):
         server.client(0).get("/")
 
     assert server.pauses == []
@@ -100,7 +100,7 @@ def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
 def test_other_refusals_are_final(status: int) -> None:
     server = Server(refusal(status), OK)
 
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ApiError) as caught:
         server.client(60).get("/")
 
     assert caught.value.status == status
