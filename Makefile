@@ -7,6 +7,7 @@ DATA ?= vicinal-data
 BENCH ?= # names of benchmarks, and --quick
 MODEL := @hf/sentence-transformers/all-minilm-l6-v2
 STAMP := $(VENV)/.installed
+C_FILES := $(wildcard src/vicinal/native/*.[ch])
 P ?= # what `make unit` runs, under tests/unit
 QUICK := -m 'not slow and not clients'
 # One more than there are cores, as tests also wait: for processes, disks and deadlines.
@@ -16,7 +17,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test unit long test-clients check lint format types bench crash fuzz clean
 
-$(STAMP): pyproject.toml hatch_build.py $(wildcard src/vicinal/*/*.c src/vicinal/*/*.h)
+$(STAMP): pyproject.toml hatch_build.py $(C_FILES)
 	@test -n "$(PYTHON)" || { echo "Vicinal needs Python 3.11 or newer on the PATH"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
@@ -45,6 +46,7 @@ test-clients: $(STAMP) ## every way that Workers and libraries reach the server
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES) tests/fuzz/*.c
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -54,6 +56,7 @@ check: lint types test ## what CI runs
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES) tests/fuzz/*.c
 
 crash: $(STAMP) ## the long crash run: a real server killed 200 times
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/crash

@@ -1,8 +1,7 @@
-"""Builds the compiled parts when the package is built: the search by sign codes and the reading of
-vectors.
+"""Builds the compiled parts when the package is built: the C of ``src/vicinal/native``.
 
 They are optional: without a C compiler, or where it fails, the package is built without them and
-says so. A library's name carries the checksum of its sources, as `vicinal.native` expects.
+says so. The library's name carries the checksum of its sources, as `vicinal.native` expects.
 """
 
 import os
@@ -17,10 +16,6 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra", "-pthread")
-LIBRARIES = {
-    "signs": ("src/vicinal/ann/signs.c", "src/vicinal/ann/pool.c", "src/vicinal/ann/kernels.h"),
-    "lines": ("src/vicinal/wire/lines.c", "src/vicinal/wire/numbers.h"),
-}
 
 
 class Compiled(BuildHookInterface[Any]):
@@ -30,25 +25,20 @@ class Compiled(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile for this machine's kind of processor; the wheel is tagged for it."""
-        for name, sources in LIBRARIES.items():
-            paths = [Path(self.root) / each for each in sources]
-            library = path_of(name, paths)
-            reason = compile_([each for each in paths if each.suffix == ".c"], library)
-            if reason is not None:
-                self.app.display_warning(f"building without the compiled {name}: {reason}")
-                continue
-            for other in set(library.parent.glob(f"_{name}-*.so")) - {library}:
-                other.unlink()
-            build_data["artifacts"].append(f"/{library.relative_to(self.root)}")
-            build_data["pure_python"] = False
-            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-            build_data["tag"] = f"py3-none-{platform}"
-
-
-def path_of(name: str, sources: list[Path]) -> Path:
-    """Return where the library of these sources lies."""
-    checksum = sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
-    return sources[0].with_name(f"_{name}-{checksum[:16]}.so")
+        folder = Path(self.root, "src/vicinal/native")
+        sources = sorted(folder.glob("*.[ch]"))
+        checksum = sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+        library = folder / f"_native-{checksum[:16]}.so"
+        reason = compile_([source for source in sources if source.suffix == ".c"], library)
+        if reason is not None:
+            self.app.display_warning(f"building without the compiled parts: {reason}")
+            return
+        for other in set(folder.glob("_native-*.so")) - {library}:
+            other.unlink()
+        build_data["artifacts"].append(f"/{library.relative_to(self.root)}")
+        build_data["pure_python"] = False
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform}"
 
 
 def compile_(sources: Sequence[Path], library: Path) -> str | None:

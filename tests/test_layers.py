@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "errors": set(),
     "limits": set(),
-    "native": set(),
+    "native": {"model", "steps"},
     "filters.nodes": set(),
     "filters": BASE,
     "model": {"filters.nodes"},
@@ -52,9 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
                       "generation", "wire"},
     "binding": BASE | {"engine.base", "wire"},
     "app": BASE | {"settings", "tokens", "d1", "engine", "storage", "embeddings", "wire",
-                   "generation", "server", "ann.pool", "open_files"},
+                   "generation", "server", "open_files"},
     "cli": BASE | {"settings", "tokens", "d1", "embeddings", "wire", "app", "binding", "storage",
-                   "segment", "engine", "ann.library", "open_files"},
+                   "segment", "engine", "open_files"},
 }  # fmt: skip
 """Package or module -> what it may import besides itself. Prefixes cover what is inside."""
 

@@ -25,7 +25,6 @@ from typing import Any
 import httpx
 import uvicorn
 
-from vicinal.ann.pool import SearchPool
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.embeddings.build import build_embedder
@@ -34,6 +33,7 @@ from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput, Unavailable
 from vicinal.generation.base import Names
+from vicinal.native.pool import SearchPool
 from vicinal.open_files import connections_max, raise_limit
 from vicinal.server.api.generation import GenerationConfig, Generator
 from vicinal.server.api.services import ServerConfig

@@ -1,4 +1,4 @@
-"""Fuzzing of what is compiled: libFuzzer over ``lines.c`` and ``signs.c``, with the sanitizers of
+"""Fuzzing of what is compiled: libFuzzer over ``lines.c`` and ``binary.c``, with the sanitizers of
 addresses and undefined behaviour, and threads that use ``pool.c``, with that of threads.
 
 An input that breaks one is kept, beside the program, and the command to repeat it is printed.
@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vicinal.ann import library
+from vicinal.native.library import SOURCES
 from vicinal.wire import lines
 
 HERE = Path(__file__).parent
+NATIVE = SOURCES[0].parent
 WATCHED = "-fsanitize=fuzzer,address,undefined"
 LINES_BYTES_MAX = 2_000
-SIGNS_BYTES_MAX = 100  # numbers of two bytes that shape a search
+SEARCH_BYTES_MAX = 100  # numbers of two bytes that shape a search
 
 
 def fuzz_lines(seconds: float, seed: int, dimensions: int, texts: Sequence[bytes]) -> None:
@@ -25,19 +26,19 @@ def fuzz_lines(seconds: float, seed: int, dimensions: int, texts: Sequence[bytes
     powers = ",".join(f"{{{high:#x}u, {low:#x}u}}" for high, low in lines.powers().tolist())
     headers = {"powers.h": f"static const Power POWERS[] = {{{powers}}};\n"}
     corpus = [bytes([dimensions - 1]) + text * 2 for text in texts]
-    _fuzz("lines", lines.SOURCES[0], headers, corpus, seconds, seed, LINES_BYTES_MAX)
+    _fuzz("lines", headers, corpus, seconds, seed, LINES_BYTES_MAX)
 
 
-def fuzz_signs(seconds: float, seed: int) -> None:
-    """Fuzz the search by sign codes."""
-    _fuzz("signs", library.SOURCES[0], {}, [], seconds, seed, SIGNS_BYTES_MAX)
+def fuzz_search(seconds: float, seed: int) -> None:
+    """Fuzz the search by binary codes."""
+    _fuzz("binary", {}, [], seconds, seed, SEARCH_BYTES_MAX)
 
 
 def share_pool(seconds: float, seed: int) -> None:
     """Use pools from several threads at random."""
     folder = Path(tempfile.mkdtemp(prefix="vicinal-fuzz-"))
     source = HERE / "pool_threads.c"
-    program = _built(folder, source, library.SOURCES[0].parent, "-fsanitize=thread")
+    program = _built(folder, source, "-fsanitize=thread")
     if program is None:
         return
     command = [str(program), f"{seconds:g}", str(seed)]
@@ -53,7 +54,6 @@ def share_pool(seconds: float, seed: int) -> None:
 
 def _fuzz(
     name: str,
-    fuzzed: Path,
     headers: Mapping[str, str],
     inputs: Sequence[bytes],
     seconds: float,
@@ -67,7 +67,7 @@ def _fuzz(
     corpus.mkdir()
     for place, each in enumerate(inputs):
         (corpus / str(place)).write_bytes(each)
-    program = _built(folder, HERE / f"{name}_fuzzer.c", fuzzed.parent, WATCHED)
+    program = _built(folder, HERE / f"{name}_fuzzer.c", WATCHED)
     if program is None:
         return
     run = [
@@ -82,11 +82,11 @@ def _fuzz(
         found = [each for each in folder.iterdir() if each.name.startswith(kinds)]
         sys.exit("\n".join(f"again with: {program} {each}" for each in found) or "it failed")
     last = [line for line in done.stderr.splitlines() if line.startswith(("#", "Done "))][-1]
-    print(f"{fuzzed.name}: seed {seed}: {last}", flush=True)
+    print(f"{name}.c: seed {seed}: {last}", flush=True)
     shutil.rmtree(folder)
 
 
-def _built(folder: Path, source: Path, included: Path, sanitizers: str) -> Path | None:
+def _built(folder: Path, source: Path, sanitizers: str) -> Path | None:
     """Return the program made of a source, None where it cannot be made, which is said."""
     clang = shutil.which("clang")
     program = folder / source.stem
@@ -94,7 +94,7 @@ def _built(folder: Path, source: Path, included: Path, sanitizers: str) -> Path 
     if clang is not None:
         command = [
             clang, "-std=gnu11", "-g", "-O1", "-pthread", sanitizers, "-fno-sanitize-recover=all",
-            f"-I{folder}", f"-I{included}", "-o", str(program), str(source), "-lm",
+            f"-I{folder}", f"-I{NATIVE}", "-o", str(program), str(source), "-lm",
         ]  # fmt: skip
         built = subprocess.run(command, capture_output=True, text=True, check=False)
         if built.returncode == 0:

@@ -8,32 +8,33 @@
 
 enum { CAPACITY = 4 };
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-    if (size == 0)
-        return 0;
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size == 0) return 0;
     int64_t dimensions = 1 + data[0] % 70, length = (int64_t)size - 1;
     char *text = malloc((size_t)length + (length == 0));
     float *values = malloc(CAPACITY * (size_t)dimensions * sizeof *values);
-    Record *records = malloc(CAPACITY * sizeof *records);
+    LineRecord *records = malloc(CAPACITY * sizeof *records);
     memcpy(text, data + 1, (size_t)length);
-    Lines lines = {.text = text, .powers = POWERS, .size = length, .dimensions = dimensions,
-                   .capacity = CAPACITY, .values = values, .records = records};
+    LineReader reader = {.text = text,
+                         .powers = POWERS,
+                         .size = length,
+                         .dimensions = dimensions,
+                         .records_max = CAPACITY,
+                         .values = values,
+                         .records = records};
     do {
-        int64_t before = lines.position;
-        vicinal_read_lines(&lines);
-        if (lines.position < before || lines.position > length)
-            abort();
-        for (int64_t row = 0; row < lines.count; row++) {
-            const Record *each = records + row;
-            if (each->start < before || each->end > lines.position || text[each->start] != '{' ||
+        int64_t before = reader.position;
+        vicinal_read_lines(&reader);
+        if (reader.position < before || reader.position > length) abort();
+        for (int64_t row = 0; row < reader.record_count; row++) {
+            const LineRecord *each = records + row;
+            if (each->start < before || each->end > reader.position || text[each->start] != '{' ||
                 memchr(text + each->start, '\n', (size_t)(each->end - each->start)))
                 abort();
             for (int64_t at = 0; at < dimensions; at++)
-                if (!__builtin_isfinite(values[row * dimensions + at]))
-                    abort();
+                if (!__builtin_isfinite(values[row * dimensions + at])) abort();
         }
-    } while (lines.count == CAPACITY);
+    } while (reader.record_count == CAPACITY);
     free(text);
     free(values);
     free(records);

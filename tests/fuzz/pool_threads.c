@@ -11,14 +11,10 @@
 
 enum { TASKS = 64, PUTTERS = 2, RUNNERS_MAX = 4, NOBODY = 0, PUT = 1 };
 
-struct Search {
-    int64_t result;
-};
-
-int64_t vicinal_search(const struct Segment *segment, struct Search *search) {
-    (void)segment;
-    for (int at = 0; at < 100; at++) search->result += at;
-    return search->result;
+int64_t vicinal_search(const CodedRows *rows, CodeSearch *search) {
+    (void)rows;
+    for (int at = 0; at < 100; at++) search->rescored_count += at;
+    return search->rescored_count;
 }
 
 static void must(int is_so, const char *what) {
@@ -35,8 +31,8 @@ static uint64_t any(uint64_t *state) { /* xorshift64 */
 
 static Pool *pool;
 static int told_end; /* of the pipe: where it is read that something is done */
-static Task tasks[PUTTERS][TASKS];
-static struct Search searches[PUTTERS][TASKS];
+static PoolTask tasks[PUTTERS][TASKS];
+static CodeSearch searches[PUTTERS][TASKS];
 static atomic_int is_put[PUTTERS][TASKS];
 static atomic_long put_count, taken_count;
 static int64_t waiting_max;
@@ -57,10 +53,11 @@ static void take(int64_t capacity) {
         count = vicinal_pool_take(pool, numbers, capacity);
         for (int64_t at = 0; at < count; at++) {
             const int64_t putter = numbers[at] / TASKS, place = numbers[at] % TASKS;
-            Task *task = &tasks[putter][place];
+            PoolTask *task = &tasks[putter][place];
             must(task->number == numbers[at], "a number is that of its task");
-            must(task->search->result == 4950 && task->status == 4950, "it was searched once");
-            task->search->result = 0;
+            must(task->search->rescored_count == 4950 && task->status == 4950,
+                 "it was searched once");
+            task->search->rescored_count = 0;
             atomic_fetch_add(&taken_count, 1);
             must(atomic_exchange(&is_put[putter][place], NOBODY) == PUT, "it was taken once");
         }
@@ -78,9 +75,9 @@ static void *puts_some(void *given) {
         const int at = (int)(any(&putter->state) % TASKS);
         if (any(&putter->state) % 3 == 0) take(1 + (int64_t)(any(&putter->state) % TASKS));
         if (atomic_load(&is_put[putter->number][at]) == PUT) continue;
-        Task *task = &tasks[putter->number][at];
-        *task = (Task){.search = &searches[putter->number][at],
-                       .number = putter->number * TASKS + at};
+        PoolTask *task = &tasks[putter->number][at];
+        *task = (PoolTask){.search = &searches[putter->number][at],
+                           .number = putter->number * TASKS + at};
         atomic_store(&is_put[putter->number][at], PUT);
         if (vicinal_pool_put(pool, task, waiting_max))
             atomic_fetch_add(&put_count, 1);
@@ -111,7 +108,7 @@ static void once(uint64_t *state) {
     for (int at = 0; at < PUTTERS; at++) pthread_join(putters[at], NULL);
     vicinal_pool_stop(pool);
     for (int at = 0; at < running; at++) pthread_join(runners[at], NULL);
-    Task late = {.number = 0};
+    PoolTask late = {.number = 0};
     must(!vicinal_pool_put(pool, &late, 1000), "nothing is put into a pool that has stopped");
     uint64_t told;
     const int is_left = taken_count < put_count, is_told = read(told_end, &told, sizeof told) > 0;

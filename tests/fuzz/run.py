@@ -33,7 +33,7 @@ def _lines(seconds: float, seed: int) -> None:
 
 PARTS = {
     "lines": Part(3, _lines),
-    "signs": Part(4, compiled.fuzz_signs),
+    "binary": Part(4, compiled.fuzz_search),
     "pool": Part(1, compiled.share_pool),
     "readers": Part(3, readers.differential),
     "connections": Part(4, connections.connections),

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.ann.base import Proposal
-from vicinal.ann.library import library
 from vicinal.model import Floats, Mask, Metric, Ordinals
+from vicinal.native.library import library
 
 _TINY = float(np.finfo(np.float32).tiny)
 _TWO = np.float32(2.0)

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.random import RandomState
 
 from vicinal.ann.hamming import Bits
-from vicinal.ann.library import library, projection_by
 from vicinal.model import Floats, Metric
+from vicinal.native.library import library
+from vicinal.native.library import projection as native_projection
 
 _MEAN_ROWS_MAX = 50_000
 _MEAN_NUMBERS = 1 << 17
@@ -72,7 +73,8 @@ def codes_of(values: Floats, metric: Metric, scale: float, offset: Floats) -> Bi
     if built is not None:
         signs = signs_for(values.shape[1], metric, len(offset))
         offset = np.ascontiguousarray(offset, np.float32)
-        return built.encode(projection_by(signs, offset, values.shape[1], metric, scale), values)
+        plan = native_projection(signs, offset, values.shape[1], metric, scale)
+        return built.encode(plan, values)
     codes = np.empty((len(values), len(offset) // 8), np.uint8)
     for start in range(0, len(values), _CHUNK_ROWS):
         lifted = _lifted(values[start : start + _CHUNK_ROWS], metric, scale)

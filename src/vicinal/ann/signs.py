@@ -195,16 +195,16 @@ class SignIndex:
         plan = Plan(
             k=k,
             slack=self._recipe.slack_for(k, effort),
-            near_count=self._recipe.near_for(k),
-            opened_min=opened_count(k),
-            opened_max=max(OPENED_MAX, int(_OPENED_SHARE_MAX * total), opened_count(k)),
+            rescored_expected=self._recipe.near_for(k),
+            rescored_min=opened_count(k),
+            rescored_max=max(OPENED_MAX, int(_OPENED_SHARE_MAX * total), opened_count(k)),
         )
         if self.compiled is not None and self.exact.may_read():
             task = self.compiled.task(query, plan, count, allowed, listed)
             yield (task,)
-            proposal = task.proposal()
-            if proposal is not None:
-                return proposal
+            found = task.candidates()
+            if found is not None:
+                return Proposal(*found)
         code = projection.code_of_query(query, self.exact.metric, self._offset)
         if listed is None:
             codes = Codes(self._codes, code, self._sample, allowed=allowed, count=count)
@@ -215,16 +215,16 @@ class SignIndex:
         return self._proposal(query, codes, plan)
 
     def _proposal(self, query: Floats, codes: Codes, plan: Plan) -> Proposal:
-        near = codes.nearest(plan.near_count, plan.opened_min)
+        near = codes.nearest(plan.rescored_expected, plan.rescored_min)
         opened = _Opened(self.exact, query)
-        limit, farther, beyond = -1, near.distance_of(plan.opened_min), plan.slack
+        limit, farther, beyond = -1, near.distance_of(plan.rescored_min), plan.slack
         while farther > limit:
             if farther > near.limit:
                 near = codes.within(farther)
-            if near.count_within(farther) > plan.opened_max:
+            if near.count_within(farther) > plan.rescored_max:
                 # Those whose codes are nearest will do if nothing was found near the edge.
                 opened = _Opened(self.exact, query)
-                opened.extend(*near.first(plan.opened_max))
+                opened.extend(*near.first(plan.rescored_max))
                 edge = farther if limit >= 0 else farther + plan.slack
                 is_edge_near = opened.reach(plan.k) + plan.slack // 2 > edge
                 if is_edge_near and codes.count <= _MEASURED_MAX:

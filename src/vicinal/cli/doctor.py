@@ -24,13 +24,13 @@ import click
 import httpx
 
 from vicinal import errors
-from vicinal.ann.library import library
 from vicinal.cli import show
 from vicinal.cli.config import config_option, read
 from vicinal.cli.demo import MODEL
 from vicinal.d1 import Databases
 from vicinal.d1.messages import Statement
 from vicinal.engine import catalog
+from vicinal.native.library import library
 from vicinal.open_files import connections_max, most_files
 from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.tokens import MARK, Tokens

@@ -11,12 +11,13 @@ import pytest
 from tests.support.ann import exact_index, sign_index
 from tests.support.clusters import clustered
 from tests.support.watched import run_watched
-from vicinal.ann import library, signs
+from vicinal.ann import signs
 from vicinal.ann.base import Proposal
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.signs import Recipe, SignIndex
 from vicinal.distance import distances
 from vicinal.model import Floats, Mask, Metric, Ordinals
+from vicinal.native import library
 
 pytestmark = pytest.mark.skipif(
     library.library() is None, reason="THE COMPILED SEARCH WAS NOT BUILT: there is no C compiler"
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 METRICS = list(Metric)
 SEED = 7
-PLAN = Plan(k=10, slack=30, near_count=200, opened_min=40, opened_max=6_400)
+PLAN = Plan(k=10, slack=30, rescored_expected=200, rescored_min=40, rescored_max=6_400)
 
 
 def both(values: Floats, metric: Metric, bits: int = 512) -> tuple[SignIndex, SignIndex]:
@@ -54,7 +55,8 @@ def searched(values: Floats, metric: Metric) -> tuple[CompiledSearch, SignIndex]
 def proposed(search: CompiledSearch, query: Floats, plan: Plan, count: int) -> Proposal | None:
     task = search.task(query, plan, count)
     task.run()
-    return task.proposal()
+    found = task.candidates()
+    return None if found is None else Proposal(*found)
 
 
 def masks(rows: int, random: np.random.Generator) -> list[Mask | None]:
@@ -209,7 +211,7 @@ def test_a_library_of_another_source_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = [shutil.copy(each, tmp_path) for each in library.SOURCES]
-    for built in library.SOURCES[0].parent.glob("_signs-*.so"):
+    for built in library.SOURCES[0].parent.glob("_native-*.so"):
         shutil.copy(built, tmp_path)
     monkeypatch.setattr(library, "SOURCES", tuple(map(Path, sources)))
     assert library.library.__wrapped__() is not None
@@ -227,20 +229,22 @@ def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
 WATCHED = """
 import os
 from pathlib import Path
-from tests.unit.ann import test_compiled as these, test_pool
-from vicinal.ann import compiled, library, projection
+from tests.unit.ann import test_compiled as these
+from tests.unit.native import test_pool
+from vicinal.ann import compiled, projection
+from vicinal.native import library
 
 calls = 0
 watched = library.Library(Path(os.environ["VICINAL_WATCHED"]))
 compiled.library = projection.library = lambda: watched
-run = watched.run
+run = watched.run_task
 
 def counted(*given):
     global calls
     calls += 1
     return run(*given)
 
-watched.run = counted
+watched.run_task = counted
 for metric in these.METRICS:
     these.check_same(metric, 31, 512, queries=3)
 these.check_same(metric, 50, 2048, queries=3)

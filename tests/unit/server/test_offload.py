@@ -15,11 +15,11 @@ from tests.support.asgi import INDEXES, Conversation, Received, call, received
 from tests.support.clusters import clustered
 from tests.support.embedder import TinyEmbedder
 from tests.support.engines import DOCS, Record, apply, create, upsert
-from vicinal.ann.library import library
-from vicinal.ann.pool import SearchPool
 from vicinal.d1 import Databases
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.model import Floats, Upsert, VectorBatch
+from vicinal.native.library import library
+from vicinal.native.pool import SearchPool
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.offload import ALONE_S, ClientTracker, SearchOffload

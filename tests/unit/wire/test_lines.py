@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.support.watched import run_watched
+from vicinal.native.library import SOURCES
 from vicinal.wire import lines
 from vicinal.wire.lines import Span
 
@@ -308,19 +309,19 @@ def test_damaged_lines_are_never_read_beyond_their_text() -> None:
 @pytest.mark.parametrize("flags", [(), ("-U__SSE2__",)], ids=["this processor", "any processor"])
 def test_it_stays_within_the_memory_it_is_given(tmp_path: Path, flags: Sequence[str]) -> None:
     """The tests of this file again, on a library that watches every access."""
-    assert int(run_watched(lines.SOURCES, WATCHED, tmp_path, flags)) > 20_000
+    assert int(run_watched(SOURCES, WATCHED, tmp_path, flags)) > 20_000
 
 
 WATCHED = """
-import ctypes
 import os
+from pathlib import Path
 from tests.unit.wire import test_lines as these
+from vicinal.native.library import Library
 from vicinal.wire import lines
 
 calls = 0
-library = ctypes.CDLL(os.environ["VICINAL_WATCHED"])
-library.vicinal_read_lines.restype = None
-lines._library = lambda: library
+library = Library(Path(os.environ["VICINAL_WATCHED"]))
+lines.library = lambda: library
 read = lines.read
 
 def counted(*given):

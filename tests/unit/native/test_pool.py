@@ -16,16 +16,17 @@ import pytest
 
 from tests.support.ann import sign_index
 from tests.support.clusters import clustered
-from vicinal.ann.compiled import CompiledSearch, Plan, SearchTask
-from vicinal.ann.library import NO_MEMORY, SOURCES, library
-from vicinal.ann.pool import SearchPool
+from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.model import Floats, Metric
+from vicinal.native.library import SOURCES, library
+from vicinal.native.pool import SearchPool, SearchTask
+from vicinal.native.structures import NO_MEMORY
 
 pytestmark = pytest.mark.skipif(
     library() is None, reason="THE COMPILED SEARCH WAS NOT BUILT: there is no C compiler"
 )
 
-PLAN = Plan(k=10, slack=30, near_count=200, opened_min=40, opened_max=6_400)
+PLAN = Plan(k=10, slack=30, rescored_expected=200, rescored_min=40, rescored_max=6_400)
 ALL = 1_000_000
 
 
@@ -54,9 +55,9 @@ def collect(opened: SearchPool, done: list[int], count: int) -> None:
 
 
 def rows_of(task: SearchTask) -> list[int]:
-    proposal = task.proposal()
-    assert proposal is not None
-    rows: list[int] = proposal.rows.tolist()
+    found = task.candidates()
+    assert found is not None
+    rows: list[int] = found[0].tolist()
     return rows
 
 
@@ -142,7 +143,7 @@ def test_a_search_without_memory_is_an_error_where_it_was_asked_for() -> None:
     task.structure.status = NO_MEMORY
 
     with pytest.raises(MemoryError):
-        task.proposal()
+        task.candidates()
 
 
 def test_a_pool_that_is_forgotten_ends_its_threads_and_frees_its_descriptors() -> None:
@@ -162,7 +163,7 @@ def test_a_pool_that_is_forgotten_ends_its_threads_and_frees_its_descriptors() -
 
 FORKED = """
 import os
-from tests.unit.ann import test_pool as these
+from tests.unit.native import test_pool as these
 values = these.clustered(3_000, 64)
 search = these.search_of(values)
 with these.pool() as opened:
@@ -178,7 +179,7 @@ with these.pool() as opened:
 """
 
 LEFT_OPEN = """
-from tests.unit.ann import test_pool as these
+from tests.unit.native import test_pool as these
 values = these.clustered(6_000, 64)
 search = these.search_of(values)
 opened = these.SearchPool(these.library(), 2, these.ALL)
@@ -205,14 +206,13 @@ RACES = """
 #include "POOL"
 
 enum { TASKS = 20000, THREADS = 3, PUTTERS = 2 };
-struct Search { int64_t searched; };
-static Task tasks[PUTTERS][TASKS];
-static struct Search searches[PUTTERS][TASKS];
+static PoolTask tasks[PUTTERS][TASKS];
+static CodeSearch searches[PUTTERS][TASKS];
 static Pool *pool;
 
-int64_t vicinal_search(const struct Segment *segment, struct Search *search) {
-    (void)segment;
-    return ++search->searched;
+int64_t vicinal_search(const CodedRows *rows, CodeSearch *search) {
+    (void)rows;
+    return ++search->rescored_count;
 }
 
 static void *run(void *unused) { vicinal_pool_run(pool); return unused; }
@@ -220,7 +220,7 @@ static void *run(void *unused) { vicinal_pool_run(pool); return unused; }
 static void *put(void *own) {
     const int64_t place = (int64_t)own;
     for (int64_t at = 0; at < TASKS; at++) {
-        tasks[place][at] = (Task){.search = &searches[place][at], .number = place * TASKS + at};
+        tasks[place][at] = (PoolTask){.search = &searches[place][at], .number = place * TASKS + at};
         while (!vicinal_pool_put(pool, &tasks[place][at], 50)) {}
     }
     return NULL;
@@ -242,8 +242,8 @@ int main(void) {
         for (int64_t count = 64; count == 64; taken += count) {
             count = vicinal_pool_take(pool, numbers, 64);
             for (int64_t at = 0; at < count; at++) {
-                Task *task = &tasks[numbers[at] / TASKS][numbers[at] % TASKS];
-                wrong += task->status != 1 || task->search->searched != 1;
+                PoolTask *task = &tasks[numbers[at] / TASKS][numbers[at] % TASKS];
+                wrong += task->status != 1 || task->search->rescored_count != 1;
             }
         }
     }

@@ -5,34 +5,29 @@
    from its first character to its last (`read_number`).
 
    They are found as D. Lemire describes in "Number Parsing at a Gigabyte per Second" (2021), with
-   the powers of ten that `lines.py` computes; where that does not settle the last bit, reading
+   the powers of ten that `wire/lines.py` computes; where that does not settle the last bit, reading
    stops, as it does at what is no number.
 */
 
 #ifndef VICINAL_NUMBERS_H
 #define VICINAL_NUMBERS_H
 
-#include <stdint.h>
 #include <string.h>
+
+#include "structures.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
 
 enum {
-    EXPONENT_MIN = -65, /* powers of ten outside of these are left to Python */
-    EXPONENT_MAX = 40,
     EXACT_EXPONENT_MAX = 22, /* 10^22 is the largest power that is a float64 */
     DIGITS_MAX = 19,         /* any number of so many digits fits into 64 bits */
     COMMAS = 128,            /* found at a time */
     BEFORE = 24,             /* characters of the text before those that `read_usual` reads */
 };
 #define EXACT_MANTISSA_MAX (UINT64_C(1) << 53)
-#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte)) /* of a word's eight bytes */
-
-typedef struct {
-    uint64_t high, low; /* the first 128 bits of a power of ten, the first one set */
-} Power;
+#define EACH(byte)         (UINT64_C(0x0101010101010101) * (byte)) /* of a word's eight bytes */
 
 static const double EXACT_POWERS[EXACT_EXPONENT_MAX + 1] = {
     1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
@@ -41,65 +36,53 @@ static const double EXACT_POWERS[EXACT_EXPONENT_MAX + 1] = {
 
 static const uint64_t TENS[9] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
 
-static inline int is_digit(char each)
-{
-    return (unsigned char)(each - '0') < 10;
-}
+static inline int is_digit(char each) { return (unsigned char)(each - '0') < 10; }
 
 /* Passes over white space within a line. */
-static inline const char *solid(const char *at, const char *end)
-{
-    while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
-        at++;
+static inline const char *solid(const char *at, const char *end) {
+    while (at < end && (*at == ' ' || *at == '\t' || *at == '\r')) at++;
     return at;
 }
 
 /* Eight characters as the bytes of a word, the first one lowest. */
-static inline uint64_t word_at(const char *at)
-{
+static inline uint64_t word_at(const char *at) {
     uint64_t word;
     memcpy(&word, at, sizeof word);
     return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? word : __builtin_bswap64(word);
 }
 
 /* Of characters made digits' values, marks the bytes that are above 9: that were no digits. */
-static inline uint64_t no_digits(uint64_t eight)
-{
+static inline uint64_t no_digits(uint64_t eight) {
     return ((eight + EACH(0x76)) | eight) & EACH(0x80);
 }
 
 /* The number that eight digits' values make. */
-static inline uint64_t number_of(uint64_t eight)
-{
+static inline uint64_t number_of(uint64_t eight) {
     eight = 10 * eight + (eight >> 8);
     eight = ((eight & UINT64_C(0xFF000000FF)) * UINT64_C(0xF424000000064) +
-             (eight >> 16 & UINT64_C(0xFF000000FF)) * UINT64_C(0x271000000001)) >> 32;
+             (eight >> 16 & UINT64_C(0xFF000000FF)) * UINT64_C(0x271000000001)) >>
+            32;
     return (uint32_t)eight;
 }
 
 /* Passes over digits, eight at a time; appends them to `mantissa`. */
-static inline const char *read_digits(const char *at, const char *end, uint64_t *mantissa)
-{
+static inline const char *read_digits(const char *at, const char *end, uint64_t *mantissa) {
     while (end - at >= 8) {
         uint64_t eight = word_at(at) ^ EACH('0');
         uint64_t others = no_digits(eight);
         int count = others ? __builtin_ctzll(others) >> 3 : 8;
-        if (count == 0)
-            return at;
+        if (count == 0) return at;
         eight <<= 64 - 8 * count; /* zeros in front */
         *mantissa = *mantissa * TENS[count] + number_of(eight);
         at += count;
-        if (count < 8)
-            return at;
+        if (count < 8) return at;
     }
-    while (at < end && is_digit(*at))
-        *mantissa = 10 * *mantissa + (uint64_t)(*at++ - '0');
+    while (at < end && is_digit(*at)) *mantissa = 10 * *mantissa + (uint64_t)(*at++ - '0');
     return at;
 }
 
 /* Sets `number` to mantissa x 10^exponent, correctly rounded; returns 0 if it is not settled. */
-static int nearest(uint64_t mantissa, int64_t exponent, const Power *powers, double *number)
-{
+static int nearest(uint64_t mantissa, int64_t exponent, const Power *powers, double *number) {
     if (mantissa <= EXACT_MANTISSA_MAX && exponent >= -EXACT_EXPONENT_MAX &&
         exponent <= EXACT_EXPONENT_MAX) {
         *number = exponent < 0 ? (double)(int64_t)mantissa / EXACT_POWERS[-exponent]
@@ -110,8 +93,7 @@ static int nearest(uint64_t mantissa, int64_t exponent, const Power *powers, dou
         *number = 0.0;
         return 1;
     }
-    if (exponent < EXPONENT_MIN || exponent > EXPONENT_MAX)
-        return 0;
+    if (exponent < EXPONENT_MIN || exponent > EXPONENT_MAX) return 0;
     int shift = __builtin_clzll(mantissa);
     const Power *power = powers + (exponent - EXPONENT_MIN);
     unsigned __int128 product = (unsigned __int128)(mantissa << shift) * power->high;
@@ -137,36 +119,29 @@ static int nearest(uint64_t mantissa, int64_t exponent, const Power *powers, dou
 }
 
 /* Reads a number; returns where it ends, or NULL if it is left to Python. */
-static const char *read_number(const char *at, const char *end, const Power *powers, float *found)
-{
+static const char *read_number(const char *at, const char *end, const Power *powers, float *found) {
     int is_negative = at < end && *at == '-';
     at += is_negative;
-    if (at == end || !is_digit(*at))
-        return NULL;
+    if (at == end || !is_digit(*at)) return NULL;
     const char *start = at;
     uint64_t mantissa = 0;
     int64_t exponent = 0, digits;
     int is_integer = 1;
-    while (at < end && is_digit(*at))
-        mantissa = 10 * mantissa + (uint64_t)(*at++ - '0');
+    while (at < end && is_digit(*at)) mantissa = 10 * mantissa + (uint64_t)(*at++ - '0');
     digits = at - start;
-    if (digits > 1 && *start == '0')
-        return NULL;
+    if (digits > 1 && *start == '0') return NULL;
     if (at < end && *at == '.') {
         const char *fraction = ++at;
         is_integer = 0;
         at = read_digits(at, end, &mantissa);
         exponent = fraction - at;
-        if (exponent == 0)
-            return NULL;
+        if (exponent == 0) return NULL;
         digits -= exponent;
         if (digits > DIGITS_MAX) { /* zeros in front do not count */
-            while (digits > 0 && (*start == '0' || *start == '.'))
-                digits -= *start++ == '0';
+            while (digits > 0 && (*start == '0' || *start == '.')) digits -= *start++ == '0';
         }
     }
-    if (digits > DIGITS_MAX)
-        return NULL;
+    if (digits > DIGITS_MAX) return NULL;
     if (at < end && (*at | 0x20) == 'e') {
         at++;
         is_integer = 0;
@@ -174,15 +149,12 @@ static const char *read_number(const char *at, const char *end, const Power *pow
         at += at < end && (*at == '-' || *at == '+');
         int64_t given = 0;
         const char *first = at;
-        while (at < end && is_digit(*at) && at - first < 5)
-            given = 10 * given + (*at++ - '0');
-        if (at == first || at - first == 5)
-            return NULL;
+        while (at < end && is_digit(*at) && at - first < 5) given = 10 * given + (*at++ - '0');
+        if (at == first || at - first == 5) return NULL;
         exponent += is_below ? -given : given;
     }
     double number;
-    if (!nearest(mantissa, exponent, powers, &number))
-        return NULL;
+    if (!nearest(mantissa, exponent, powers, &number)) return NULL;
     /* An integer has no negative zero. */
     *found = (float)(is_negative && !(is_integer && mantissa == 0) ? -number : number);
     return __builtin_isfinite(*found) ? at : NULL;
@@ -190,8 +162,7 @@ static const char *read_number(const char *at, const char *end, const Power *pow
 
 /* The number that the last `count` of the eight characters before `end` make; what is no digit
    among them is marked in `strays`. */
-static inline uint64_t digits_before(const char *end, int64_t count, uint64_t *strays)
-{
+static inline uint64_t digits_before(const char *end, int64_t count, uint64_t *strays) {
     uint64_t others = 64 - 8 * (uint64_t)count;
     uint64_t eight = (word_at(end - 8) ^ EACH('0')) >> others << others;
     *strays |= no_digits(eight);
@@ -200,21 +171,19 @@ static inline uint64_t digits_before(const char *end, int64_t count, uint64_t *s
 
 /* Sets `number` to what a digit and `count` more behind a point make, of which more than eight
    stand before `end`; returns 0 if they are none, or if it is not settled. */
-static int read_long(
-    uint64_t whole, const char *end, int64_t count, const Power *powers, double *number)
-{
+static int read_long(uint64_t whole, const char *end, int64_t count, const Power *powers,
+                     double *number) {
     uint64_t strays = 0, mantissa = digits_before(end, 8, &strays);
     if (count <= 16) {
-        mantissa += TENS[8] * (digits_before(end - 8, count - 8, &strays) + TENS[count - 8] * whole);
+        mantissa +=
+            TENS[8] * (digits_before(end - 8, count - 8, &strays) + TENS[count - 8] * whole);
     } else {
         mantissa += TENS[8] * digits_before(end - 8, 8, &strays);
         whole = digits_before(end - 16, count - 16, &strays) + TENS[count - 16] * whole;
         mantissa += TENS[8] * TENS[8] * whole;
     }
-    if (strays)
-        return 0;
-    if (mantissa > EXACT_MANTISSA_MAX)
-        return nearest(mantissa, -count, powers, number);
+    if (strays) return 0;
+    if (mantissa > EXACT_MANTISSA_MAX) return nearest(mantissa, -count, powers, number);
     *number = (double)(int64_t)mantissa / EXACT_POWERS[count];
     return 1;
 }
@@ -224,20 +193,18 @@ static int read_long(
    The BEFORE characters before `at` belong to the text.
 
    Knowing where a number ends, nothing here waits for the number before it. */
-static __attribute__((noinline)) int64_t read_usual(
-    const char *at, const char *const *commas, int64_t count, const Power *powers, float *values)
-{
+static __attribute__((noinline)) int64_t read_usual(const char *at, const char *const *commas,
+                                                    int64_t count, const Power *powers,
+                                                    float *values) {
     for (int64_t place = 0; place < count; place++) {
         const char *comma = commas[place], *first = at + (*at == '-');
         uint64_t digits = (uint64_t)(comma - first - 2), whole = (unsigned char)(*first - '0');
         double number;
         /* In this order: behind less than three characters there may be nothing to read. */
-        if (digits - 1 >= 18 || whole > 9 || first[1] != '.')
-            return place;
+        if (digits - 1 >= 18 || whole > 9 || first[1] != '.') return place;
         if (digits <= 8) {
             uint64_t strays = 0, mantissa = digits_before(comma, (int64_t)digits, &strays);
-            if (strays)
-                return place;
+            if (strays) return place;
             mantissa += whole * TENS[digits];
             number = (double)(int64_t)mantissa / EXACT_POWERS[digits];
         } else if (!read_long(whole, comma, (int64_t)digits, powers, &number)) {
@@ -254,8 +221,7 @@ static __attribute__((noinline)) int64_t read_usual(
 }
 
 /* Marks the commas among 64 characters, the first one in the lowest bit. */
-static inline uint64_t commas_among(const char *at)
-{
+static inline uint64_t commas_among(const char *at) {
     uint64_t found = 0;
 #if defined(__SSE2__)
     for (int part = 0; part < 64; part += 16) {
@@ -274,16 +240,14 @@ static inline uint64_t commas_among(const char *at)
 }
 
 /* How many bits are set. */
-static inline int64_t ones(uint64_t bits)
-{
+static inline int64_t ones(uint64_t bits) {
     bits -= bits >> 1 & EACH(0x55);
     bits = (bits & EACH(0x33)) + (bits >> 2 & EACH(0x33));
     return (int64_t)(((bits + (bits >> 4)) & EACH(0x0F)) * EACH(1) >> 56);
 }
 
 /* Finds up to COMMAS commas; returns how many. `*from` is moved to where looking may go on. */
-static int64_t find_commas(const char **from, const char *end, const char **commas)
-{
+static int64_t find_commas(const char **from, const char *end, const char **commas) {
     const char *at = *from;
     int64_t count = 0;
     for (; end - at >= 64 && count <= COMMAS - 64; at += 64) {
@@ -300,44 +264,36 @@ static int64_t find_commas(const char **from, const char *end, const char **comm
     }
     if (end - at < 64)
         for (; at < end && count < COMMAS; at++)
-            if (*at == ',')
-                commas[count++] = at;
+            if (*at == ',') commas[count++] = at;
     *from = at;
     return count;
 }
 
 /* Reads one of the numbers of an array; returns where its text ends, or NULL. */
-static const char *read_value(const char *at, const char *end, const Power *powers, float *value)
-{
+static const char *read_value(const char *at, const char *end, const Power *powers, float *value) {
     at = read_number(solid(at, end), end, powers, value);
     return at == NULL ? NULL : solid(at, end);
 }
 
 /* Reads an array of `count` numbers that begins at `at`, in a text that begins at `text`; returns
    where it ends, or NULL. */
-static const char *read_array(
-    const char *at, const char *end, const char *text, const Power *powers, int64_t count,
-    float *values)
-{
+static const char *read_array(const char *at, const char *end, const char *text,
+                              const Power *powers, int64_t count, float *values) {
     const char *commas[COMMAS + 8], *ahead;
     int64_t left = count - 1;
-    if (at == end || *at++ != '[')
-        return NULL;
+    if (at == end || *at++ != '[') return NULL;
     ahead = at;
     while (left > 0) {
         int64_t found = find_commas(&ahead, end, commas), place = 0;
-        if (found > left)
-            found = left;
-        if (found == 0)
-            return NULL;
+        if (found > left) found = left;
+        if (found == 0) return NULL;
         while (place < found) {
             if (at - text >= BEFORE) {
                 place += read_usual(at, commas + place, found - place, powers, values + place);
                 at = place > 0 ? commas[place - 1] + 1 : at;
             }
             if (place < found) {
-                if (read_value(at, end, powers, values + place) != commas[place])
-                    return NULL;
+                if (read_value(at, end, powers, values + place) != commas[place]) return NULL;
                 at = commas[place++] + 1;
             }
         }

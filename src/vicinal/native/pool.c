@@ -1,8 +1,9 @@
 /* Searches in threads that never touch Python.
 
    The threads are Python's (`pool.py`): each calls `vicinal_pool_run` and stays there, without the
-   interpreter's lock, until the pool stops. Whoever put the tasks watches a file descriptor: 8
-   bytes are written to it when some are done and it has not been told since it last took them.
+   interpreter's lock, until the pool stops. The thread that puts tasks watches a file descriptor:
+   8 bytes are written to it when the first task is done since the last `vicinal_pool_take` left
+   none.
 
    Rules: a task, and what it points to, must live until it is taken back. Any number of threads
    may run a pool, put and take.
@@ -10,37 +11,25 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
-struct Segment;
-struct Search;
-
-int64_t vicinal_search(const struct Segment *segment, struct Search *search);
-
-typedef struct Task {
-    const struct Segment *segment;
-    struct Search *search;
-    int64_t number, status;      /* number is the caller's; status, the search's, is written */
-    double seconds, cpu_seconds; /* written: how long it took; the CPU only by a pool */
-    struct Task *next;
-} Task;
+#include "structures.h"
 
 typedef struct {
-    Task *first, *last;
+    PoolTask *first, *last;
     int64_t count;
 } Queue;
 
-typedef struct {
-    pthread_mutex_t lock; /* of all that follows */
-    pthread_cond_t some;  /* something waits, or the pool has stopped */
+struct Pool {
+    pthread_mutex_t lock;   /* of all that follows */
+    pthread_cond_t changed; /* a task waits, or the pool has stopped */
     Queue waiting, done;
-    int descriptor, is_told, is_stopped;
-} Pool;
+    int descriptor, is_signalled, is_stopped;
+};
 
-static void push(Queue *queue, Task *task) {
+static void push(Queue *queue, PoolTask *task) {
     task->next = NULL;
     if (queue->last)
         queue->last->next = task;
@@ -51,8 +40,8 @@ static void push(Queue *queue, Task *task) {
 }
 
 /* Take the oldest task; there must be one. */
-static Task *pop(Queue *queue) {
-    Task *task = queue->first;
+static PoolTask *pop(Queue *queue) {
+    PoolTask *task = queue->first;
     queue->first = task->next;
     if (!queue->first) queue->last = NULL;
     queue->count--;
@@ -66,19 +55,19 @@ static double now(clockid_t clock) {
 }
 
 /* Search in this thread. */
-void vicinal_task_run(Task *task) {
+void vicinal_run_task(PoolTask *task) {
     const double start = now(CLOCK_MONOTONIC);
-    task->status = vicinal_search(task->segment, task->search);
+    task->status = vicinal_search(task->rows, task->search);
     task->seconds = now(CLOCK_MONOTONIC) - start;
 }
 
-/* Return a pool that tells `descriptor`, or NULL if there is no memory. */
+/* Return a pool that signals `descriptor`, or NULL if there is no memory. */
 Pool *vicinal_pool_open(int descriptor) {
     Pool *pool = calloc(1, sizeof *pool);
     if (!pool) return NULL;
     pool->descriptor = descriptor;
     if (pthread_mutex_init(&pool->lock, NULL)) goto no_lock;
-    if (pthread_cond_init(&pool->some, NULL)) goto no_condition;
+    if (pthread_cond_init(&pool->changed, NULL)) goto no_condition;
     return pool;
 no_condition:
     pthread_mutex_destroy(&pool->lock);
@@ -89,7 +78,7 @@ no_lock:
 
 /* Free a pool that nobody runs. */
 void vicinal_pool_close(Pool *pool) {
-    pthread_cond_destroy(&pool->some);
+    pthread_cond_destroy(&pool->changed);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -98,26 +87,26 @@ void vicinal_pool_close(Pool *pool) {
 void vicinal_pool_stop(Pool *pool) {
     pthread_mutex_lock(&pool->lock);
     pool->is_stopped = 1;
-    pthread_cond_broadcast(&pool->some);
+    pthread_cond_broadcast(&pool->changed);
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* Have a task done; return 0, and leave it, if so many wait or the pool has stopped. */
-int64_t vicinal_pool_put(Pool *pool, Task *task, int64_t waiting_max) {
+/* Have a task done; return 0, and leave it, if `waiting_max` wait or the pool has stopped. */
+int64_t vicinal_pool_put(Pool *pool, PoolTask *task, int64_t waiting_max) {
     pthread_mutex_lock(&pool->lock);
     const int is_put = !pool->is_stopped && pool->waiting.count < waiting_max;
     if (is_put) push(&pool->waiting, task);
     pthread_mutex_unlock(&pool->lock);
-    if (is_put) pthread_cond_signal(&pool->some);
+    if (is_put) pthread_cond_signal(&pool->changed);
     return is_put;
 }
 
 /* Write the numbers of tasks that are done, the oldest first, and return how many. */
-int64_t vicinal_pool_take(Pool *pool, int64_t *numbers, int64_t capacity) {
+int64_t vicinal_pool_take(Pool *pool, int64_t *numbers, int64_t numbers_max) {
     int64_t count = 0;
     pthread_mutex_lock(&pool->lock);
-    while (pool->done.first && count < capacity) numbers[count++] = pop(&pool->done)->number;
-    pool->is_told = pool->done.first != NULL;
+    while (pool->done.first && count < numbers_max) numbers[count++] = pop(&pool->done)->number;
+    pool->is_signalled = pool->done.first != NULL;
     pthread_mutex_unlock(&pool->lock);
     return count;
 }
@@ -128,17 +117,17 @@ void vicinal_pool_run(Pool *pool) {
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         while (!pool->waiting.first && !pool->is_stopped)
-            pthread_cond_wait(&pool->some, &pool->lock);
+            pthread_cond_wait(&pool->changed, &pool->lock);
         if (!pool->waiting.first) break;
-        Task *task = pop(&pool->waiting);
+        PoolTask *task = pop(&pool->waiting);
         pthread_mutex_unlock(&pool->lock);
         const double start = now(CLOCK_THREAD_CPUTIME_ID);
-        vicinal_task_run(task);
+        vicinal_run_task(task);
         task->cpu_seconds = now(CLOCK_THREAD_CPUTIME_ID) - start;
         pthread_mutex_lock(&pool->lock);
         push(&pool->done, task);
-        if (pool->is_told) continue;
-        pool->is_told = 1;
+        if (pool->is_signalled) continue;
+        pool->is_signalled = 1;
         pthread_mutex_unlock(&pool->lock);
         while (write(pool->descriptor, &one, sizeof one) < 0 && errno == EINTR) {
         }

@@ -1,4 +1,4 @@
-/* libFuzzer's entry to signs.c: searches and encodings of all shapes, in memory of exactly the
+/* libFuzzer's entry to binary.c: searches and encodings of all shapes, in memory of exactly the
    length they need, on each kind of processor that this one can stand for.
 
    An input is a list of numbers: the shape of a search, and the seed of its rows. What is found
@@ -15,9 +15,16 @@ static int has_fma(void) { return __builtin_cpu_supports("fma") != 0; }
 static int has_popcnt(void) { return __builtin_cpu_supports("popcnt") != 0; }
 #define __builtin_cpu_supports is_pretended
 
-#include "signs.c"
+#include "binary.c"
 
-enum { NUMBERS_MAX = 40000, ROWS_MAX = 3000, K_MAX = 200, FOUND_MAX = 4096, ROUNDS = 3, ENCODED_MAX = 60 };
+enum {
+    NUMBERS_MAX = 40000,
+    ROWS_MAX = 3000,
+    K_MAX = 200,
+    FOUND_MAX = 4096,
+    ROUNDS = 3,
+    ENCODED_MAX = 60
+};
 
 static int processor; /* 0 is the plainest */
 
@@ -53,8 +60,8 @@ static uint64_t any(Source *source) { /* splitmix64 */
     return z ^ z >> 31;
 }
 
-static const float UNUSUAL[] = {0,     -0.0f, 1e38f, -1e38f,  3.4e38f,          -3.4e38f, 1e-38f,
-                                1e-45f, -1e-45f, 1e20f, -1e20f, FLT_MIN, 1.8e19f, -1.9e19f};
+static const float UNUSUAL[] = {0,      -0.0f,   1e38f, -1e38f, 3.4e38f, -3.4e38f, 1e-38f,
+                                1e-45f, -1e-45f, 1e20f, -1e20f, FLT_MIN, 1.8e19f,  -1.9e19f};
 
 enum { USUAL, FEW, COPIES, NEAR_COPIES, SMALL, LARGE, SUBNORMAL, MIXED, KINDS };
 
@@ -93,7 +100,7 @@ static Memory memory(Source *source, int64_t count, int64_t size, int64_t unit) 
 /* ---- a search ---------------------------------------------------------------------------- */
 
 /* Return whether a row is meant, from a search's mask or list. */
-static uint8_t *meant(const Search *search, int64_t rows) {
+static uint8_t *meant(const CodeSearch *search, int64_t rows) {
     uint8_t *is_meant = calloc((size_t)rows, 1);
     if (!is_meant) abort();
     for (int64_t row = 0; row < rows; row++)
@@ -103,17 +110,16 @@ static uint8_t *meant(const Search *search, int64_t rows) {
     return is_meant;
 }
 
-static double distance(const Segment *segment, const float *query, int64_t row) {
-    const int64_t dimensions = segment->projection.dimensions;
-    const float *values = segment->values + row * dimensions;
+static double distance(const CodedRows *coded, const float *query, int64_t row) {
+    const int64_t dimensions = coded->projection.dimensions;
+    const float *values = coded->values + row * dimensions;
     double sum = 0, square = 0;
     for (int64_t at = 0; at < dimensions; at++) {
         const double value = values[at], difference = value - query[at];
         square += value * value;
-        sum += segment->projection.metric == EUCLIDEAN ? difference * difference
-                                                       : -value * query[at];
+        sum += coded->projection.metric == EUCLIDEAN ? difference * difference : -value * query[at];
     }
-    return segment->projection.metric == COSINE && square > 0 ? sum / sqrt(square) : sum;
+    return coded->projection.metric == COSINE && square > 0 ? sum / sqrt(square) : sum;
 }
 
 static int ascending(const void *one, const void *other) {
@@ -121,32 +127,32 @@ static int ascending(const void *one, const void *other) {
     return (a > b) - (a < b);
 }
 
-/* Hold the proposed rows against what they promise. */
-static void check(const Segment *segment, const Search *search, int64_t status) {
+/* Hold the candidates against what they promise. */
+static void check(const CodedRows *coded, const CodeSearch *search, int64_t status) {
     if (status == UNSETTLED || status == NO_MEMORY) return;
-    const int64_t rows = segment->row_count;
-    if (status < 0 || status > search->capacity || status > search->opened_count) abort();
+    const int64_t rows = coded->row_count;
+    if (status < 0 || status > search->candidates_max || status > search->rescored_count) abort();
     uint8_t *is_meant = meant(search, rows);
     uint8_t *is_found = calloc((size_t)rows, 1);
-    double *distances = malloc((size_t)search->count * sizeof *distances);
+    double *distances = malloc((size_t)search->eligible_count * sizeof *distances);
     if (!is_found || !distances) abort();
     for (int64_t at = 0; at < status; at++) {
-        const int64_t row = search->found[at];
+        const int64_t row = search->candidates[at];
         if (row < 0 || row >= rows || !is_meant[row] || is_found[row]) abort();
         is_found[row] = 1;
     }
-    const int64_t least = search->at_least < search->count ? search->at_least : search->count;
-    if (search->opened_count < least || search->opened_count > search->count) abort();
+    const int64_t least = search->rescored_min < search->eligible_count ? search->rescored_min
+                                                                        : search->eligible_count;
+    if (search->rescored_count < least || search->rescored_count > search->eligible_count) abort();
     if (status < (search->k < least ? search->k : least)) abort();
-    if (search->opened_count == search->count) { /* so all were measured */
+    if (search->rescored_count == search->eligible_count) { /* so all were measured */
         int64_t count = 0;
         for (int64_t row = 0; row < rows; row++)
-            if (is_meant[row]) distances[count++] = distance(segment, search->query, row);
+            if (is_meant[row]) distances[count++] = distance(coded, search->query, row);
         qsort(distances, (size_t)count, sizeof *distances, ascending);
         const double farthest = search->k < count ? distances[search->k - 1] : INFINITY;
         for (int64_t row = 0; row < rows; row++)
-            if (is_meant[row] && !is_found[row] &&
-                distance(segment, search->query, row) < farthest)
+            if (is_meant[row] && !is_found[row] && distance(coded, search->query, row) < farthest)
                 abort();
     }
     free(is_meant);
@@ -154,15 +160,16 @@ static void check(const Segment *segment, const Search *search, int64_t status) 
     free(distances);
 }
 
-static void search_once(Source *source, const Segment *segment) {
-    const int64_t rows = segment->row_count, dimensions = segment->projection.dimensions;
+static void search_once(Source *source, const CodedRows *coded) {
+    const int64_t rows = coded->row_count, dimensions = coded->projection.dimensions;
     const Memory query = memory(source, dimensions, sizeof(float), sizeof(float));
     if (chosen(source, 0, 2))
         fill(source, query.start, dimensions, (int)chosen(source, 0, KINDS - 1));
     else
-        memcpy(query.start, segment->values + chosen(source, 0, rows - 1) * dimensions,
+        memcpy(query.start, coded->values + chosen(source, 0, rows - 1) * dimensions,
                (size_t)dimensions * sizeof(float));
-    Search search = {.query = query.start, .count = rows, .k = chosen(source, 1, K_MAX)};
+    CodeSearch search = {
+        .query = query.start, .eligible_count = rows, .k = chosen(source, 1, K_MAX)};
     const int64_t way = chosen(source, 0, 2), share = chosen(source, 1, 1000);
     const Memory mask = memory(source, rows, 1, 1);
     const Memory list = memory(source, rows, sizeof(int64_t), sizeof(int64_t));
@@ -175,13 +182,14 @@ static void search_once(Source *source, const Segment *segment) {
                 ((uint8_t *)mask.start)[row] = 1;
                 listed[count++] = row;
             }
-        search.count = count;
+        search.eligible_count = count;
     }
     const Memory exact = memory(source, count, sizeof(int64_t), sizeof(int64_t));
     if (way == 1) search.allowed = mask.start;
     if (way == 2) { /* in any order */
         for (int64_t place = count - 1; place > 0 && chosen(source, 0, 1); place--) {
-            const int64_t other = (int64_t)(any(source) % (uint64_t)(place + 1)), row = listed[place];
+            const int64_t other = (int64_t)(any(source) % (uint64_t)(place + 1)),
+                          row = listed[place];
             listed[place] = listed[other];
             listed[other] = row;
         }
@@ -189,19 +197,19 @@ static void search_once(Source *source, const Segment *segment) {
         search.listed = exact.start;
         search.listed_count = count;
     }
-    search.slack = chosen(source, 0, 8 * CODE_BYTES_MAX + 2);
-    search.at_least = chosen(source, 1, 2 * K_MAX);
-    search.wanted = search.at_least + chosen(source, 0, ROWS_MAX);
-    search.most = chosen(source, 1, ROWS_MAX);
-    search.capacity = chosen(source, 1, FOUND_MAX);
+    search.margin = chosen(source, 0, 8 * CODE_BYTES_MAX + 2);
+    search.rescored_min = chosen(source, 1, 2 * K_MAX);
+    search.rescored_expected = search.rescored_min + chosen(source, 0, ROWS_MAX);
+    search.rescored_max = chosen(source, 1, ROWS_MAX);
+    search.candidates_max = chosen(source, 1, FOUND_MAX);
     if (chosen(source, 0, 1)) { /* so that all are opened, and so can be compared */
-        search.slack = 8 * CODE_BYTES_MAX;
-        search.most = ROWS_MAX;
-        search.capacity = FOUND_MAX;
+        search.margin = 8 * CODE_BYTES_MAX;
+        search.rescored_max = ROWS_MAX;
+        search.candidates_max = FOUND_MAX;
     }
-    const Memory found = memory(source, search.capacity, sizeof(int64_t), sizeof(int64_t));
-    search.found = found.start;
-    check(segment, &search, vicinal_search(segment, &search));
+    const Memory found = memory(source, search.candidates_max, sizeof(int64_t), sizeof(int64_t));
+    search.candidates = found.start;
+    check(coded, &search, vicinal_search(coded, &search));
     free(query.all);
     free(mask.all);
     free(list.all);
@@ -232,18 +240,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const int is_encoded = (int)chosen(&source, 0, 1);
     source.state = (uint64_t)chosen(&source, 0, 65535);
 
-    Projection by = {.rounds = ROUNDS, .length = 2, .code_bytes = code_bytes,
-                     .dimensions = dimensions, .metric = metric, .scale = 1};
-    while (by.length < dimensions + (metric == DOT_PRODUCT)) by.length *= 2;
-    by.blocks = (8 * code_bytes + by.length - 1) / by.length;
-    const int64_t sign_count = by.rounds * by.blocks * by.length;
+    Projection projection = {.rounds = ROUNDS,
+                             .length = 2,
+                             .code_bytes = code_bytes,
+                             .dimensions = dimensions,
+                             .metric = metric,
+                             .scale = 1};
+    while (projection.length < dimensions + (metric == DOT_PRODUCT)) projection.length *= 2;
+    projection.blocks = (8 * code_bytes + projection.length - 1) / projection.length;
+    const int64_t sign_count = projection.rounds * projection.blocks * projection.length;
     const Memory signs = memory(&source, sign_count, sizeof(float), sizeof(float));
     for (int64_t at = 0; at < sign_count; at++)
         ((float *)signs.start)[at] = any(&source) % 2 ? 1 : -1;
     const Memory offset = memory(&source, 8 * code_bytes, sizeof(float), sizeof(float));
     fill(&source, offset.start, 8 * code_bytes, SMALL);
-    by.signs = signs.start;
-    by.offset = offset.start;
+    projection.signs = signs.start;
+    projection.offset = offset.start;
 
     const Memory values = memory(&source, rows * dimensions, sizeof(float), sizeof(float));
     fill(&source, values.start, rows * dimensions, (int)kind);
@@ -256,11 +268,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const Memory norms = memory(&source, rows, sizeof(float), sizeof(float));
     vicinal_norms(values.start, rows, dimensions, norms.start);
     for (int64_t row = 0; row < rows; row++)
-        if (((float *)norms.start)[row] > by.scale) by.scale = ((float *)norms.start)[row];
+        if (((float *)norms.start)[row] > projection.scale)
+            projection.scale = ((float *)norms.start)[row];
 
     const Memory codes = memory(&source, rows * code_bytes, 1, 1);
     const int64_t encoded = is_encoded ? (rows < ENCODED_MAX ? rows : ENCODED_MAX) : 0;
-    if (vicinal_encode(&by, values.start, encoded, codes.start) < 0) abort();
+    if (vicinal_encode(&projection, values.start, encoded, codes.start) < 0) abort();
     for (int64_t row = encoded; row < rows; row++) { /* like one of them, or like none */
         uint8_t *code = (uint8_t *)codes.start + row * code_bytes;
         for (int64_t at = 0; at < code_bytes; at++)
@@ -268,20 +281,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                : (uint8_t)any(&source);
         if (any(&source) % 2) code[any(&source) % (uint64_t)code_bytes] ^= (uint8_t)any(&source);
     }
-    Segment segment = {.projection = by, .codes = codes.start, .values = values.start,
-                       .norms = norms.start, .row_count = rows,
-                       .step = (rows + SAMPLED - 1) / SAMPLED};
-    segment.sample_count = (rows + segment.step - 1) / segment.step;
-    const Memory sample = memory(&source, segment.sample_count * code_bytes, 1, 1);
-    for (int64_t at = 0; at < segment.sample_count; at++)
+    CodedRows coded = {.projection = projection,
+                       .codes = codes.start,
+                       .values = values.start,
+                       .norms = norms.start,
+                       .row_count = rows,
+                       .sample_step = (rows + SAMPLE_ROWS - 1) / SAMPLE_ROWS};
+    coded.sample_count = (rows + coded.sample_step - 1) / coded.sample_step;
+    const Memory sample = memory(&source, coded.sample_count * code_bytes, 1, 1);
+    for (int64_t at = 0; at < coded.sample_count; at++)
         memcpy((uint8_t *)sample.start + at * code_bytes,
-               segment.codes + at * segment.step * code_bytes, (size_t)code_bytes);
-    segment.sample = sample.start;
-    segment.relative = (float)(dimensions + 8) * 0x1p-23f; /* as `exact` has them */
-    segment.absolute = (float)dimensions * FLT_MIN;
+               coded.codes + at * coded.sample_step * code_bytes, (size_t)code_bytes);
+    coded.sample = sample.start;
+    coded.relative_error = (float)(dimensions + 8) * 0x1p-23f; /* as `exact` has them */
+    coded.absolute_error = (float)dimensions * FLT_MIN;
 
-    for (int64_t left = chosen(&source, 1, 3); left; left--)
-        search_once(&source, &segment);
+    for (int64_t left = chosen(&source, 1, 3); left; left--) search_once(&source, &coded);
     multiply(&source, values.start, rows, dimensions);
     free(signs.all);
     free(offset.all);

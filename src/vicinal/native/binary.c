@@ -1,0 +1,423 @@
+/* Binary quantization, compiled: encoding, and the whole search of `ann.binary` in one call.
+
+   `ann.projection` and `ann.binary` are the reference: same steps, same names, same candidates
+   (tests/unit/ann/test_compiled.py, tests/unit/native/test_library.py). Unusual searches are left
+   UNSETTLED, for Python to do: numbers that overflow, or more rows than `rescored_max`.
+
+   Rules: C11 as gcc and clang have it; reads and writes only the memory it is given; keeps nothing,
+   so any number of threads may call it. The hot loops are in `kernels.h`.
+*/
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "structures.h"
+
+enum {
+    BLOCK_BYTES = 1 << 15, /* of codes, compared before their rows are looked at */
+    AHEAD = 32,            /* listed rows whose codes are fetched before their turn */
+    SAMPLE_ROWS = 2048,    /* at most: as in `ann.hamming` */
+    GROWTH = 8,            /* how many times more rows are aimed at when a limit left too few */
+    OUTLIERS = 11,         /* one in so many nearest rows does not count: as in `ann.binary` */
+    BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes, and one more */
+};
+
+/* All rows within a Hamming distance, those with the nearest codes first. */
+typedef struct {
+    uint32_t *rows;
+    uint16_t *hammings;
+    int64_t count, capacity;
+    int64_t limit;
+} NearRows;
+
+/* The k nearest of the rescored rows: a heap of estimates, the farthest at its root. */
+typedef struct {
+    float *estimates;
+    uint32_t *positions; /* in the `NearRows` */
+    int64_t count, k;
+} NearestRows;
+
+/* ---- codes of rows and queries (`ann.projection`) ------------------------------------------ */
+
+static double norm_of(const float *vector, int64_t dimensions) {
+    double squares[8] = {0}; /* side by side, so that no sum waits for another */
+    int64_t at = 0;
+    for (; at + 8 <= dimensions; at += 8)
+        for (int lane = 0; lane < 8; lane++)
+            squares[lane] += (double)vector[at + lane] * vector[at + lane];
+    for (; at < dimensions; at++) squares[0] += (double)vector[at] * vector[at];
+    double sum = 0;
+    for (int lane = 0; lane < 8; lane++) sum += squares[lane];
+    return sqrt(sum);
+}
+
+/* Write the norms of rows (count, dimensions). */
+void vicinal_norms(const float *rows, int64_t count, int64_t dimensions, float *norms) {
+    for (int64_t row = 0; row < count; row++)
+        norms[row] = (float)norm_of(rows + row * dimensions, dimensions);
+}
+
+/* Write the code of a lifted vector, which is filled up with zeros; `rotated` is scratch. */
+static void encode(const Projection *projection, const float *lifted, float *rotated,
+                   uint8_t *code) {
+    const int64_t bits = 8 * projection->code_bytes, length = projection->length;
+    const float scale = (float)(1 / sqrt((double)length));
+    memset(code, 0, projection->code_bytes);
+    for (int64_t block = 0; block < projection->blocks; block++) {
+        memcpy(rotated, lifted, length * sizeof *rotated);
+        for (int64_t round = 0; round < projection->rounds; round++) {
+            const int64_t turn = round * projection->blocks + block;
+            hadamard(rotated, projection->signs + turn * length, scale, length);
+        }
+        const int64_t first = block * length;
+        const int64_t count = bits - first < length ? bits - first : length;
+        const float *offset = projection->offset + first;
+        if (length % 8 == 0)
+            set_above(rotated, offset, count, code + first / 8);
+        else
+            for (int64_t bit = 0; bit < count; bit++)
+                code[(first + bit) / 8] |=
+                    (uint8_t)((rotated[bit] > offset[bit]) << (7 - (first + bit) % 8));
+    }
+}
+
+/* Write the query's norm and code; return 0 if there is no memory. */
+static int encode_query(const Projection *projection, CodeSearch *search) {
+    float *lifted = calloc(2 * projection->length, sizeof *lifted);
+    if (!lifted) return 0;
+    const double norm = norm_of(search->query, projection->dimensions);
+    const double divisor = projection->metric == EUCLIDEAN || norm == 0 ? 1 : norm;
+    for (int64_t at = 0; at < projection->dimensions; at++)
+        lifted[at] = (float)(search->query[at] / divisor);
+    encode(projection, lifted, lifted + projection->length, search->query_code);
+    search->query_norm = (float)norm;
+    free(lifted);
+    return 1;
+}
+
+/* Write the codes (count, code_bytes) of rows (count, dimensions); return 0 or NO_MEMORY. */
+int64_t vicinal_encode(const Projection *projection, const float *rows, int64_t count,
+                       uint8_t *codes) {
+    const int64_t dimensions = projection->dimensions, metric = projection->metric;
+    float *lifted = calloc(2 * projection->length, sizeof *lifted);
+    if (!lifted) return NO_MEMORY;
+    for (int64_t row = 0; row < count; row++) {
+        const float *values = rows + row * dimensions;
+        const double norm = norm_of(values, dimensions);
+        const double divisor = metric == DOT_PRODUCT          ? projection->scale
+                               : metric == COSINE && norm > 0 ? norm
+                                                              : 1;
+        const double factor = 1 / divisor;
+        for (int64_t at = 0; at < dimensions; at++) lifted[at] = (float)(values[at] * factor);
+        if (metric == DOT_PRODUCT) {
+            const double height = 1 - norm / projection->scale * (norm / projection->scale);
+            lifted[dimensions] = (float)sqrt(height > 0 ? height : 0);
+        }
+        encode(projection, lifted, lifted + projection->length,
+               codes + row * projection->code_bytes);
+    }
+    free(lifted);
+    return 0;
+}
+
+/* ---- comparing codes ----------------------------------------------------------------------- */
+
+/* Copy the codes of a block's listed rows side by side. */
+static void gather(const CodedRows *coded, const int64_t *listed, int64_t count, uint8_t *codes) {
+    const int64_t bytes = coded->projection.code_bytes;
+    for (int64_t at = 0; at < count; at++) {
+        if (at + AHEAD < count) __builtin_prefetch(coded->codes + listed[at + AHEAD] * bytes);
+        memcpy(codes + at * bytes, coded->codes + listed[at] * bytes, bytes);
+    }
+}
+
+/* Append those of a block's rows that are near and allowed; `near` has the capacity for all. */
+static void append_near(const CodedRows *coded, const CodeSearch *search, int64_t start,
+                        int64_t count, int64_t limit, NearRows *near) {
+    const int64_t bytes = coded->projection.code_bytes;
+    uint8_t gathered[BLOCK_BYTES];
+    NearCode near_codes[BLOCK_BYTES / LINE + 1];
+    const uint8_t *codes = coded->codes + start * bytes;
+    if (search->listed) {
+        gather(coded, search->listed + start, count, gathered);
+        codes = gathered;
+    }
+    const int64_t near_count =
+        find_near_codes(codes, count, search->query_code, bytes / LINE, limit, near_codes);
+    for (int64_t at = 0; at < near_count; at++) {
+        const int64_t position = start + near_codes[at].position;
+        const int64_t row = search->listed ? search->listed[position] : position;
+        if (search->allowed && !search->allowed[row]) continue;
+        near->rows[near->count] = (uint32_t)row;
+        near->hammings[near->count++] = near_codes[at].hamming;
+    }
+}
+
+/* ---- rescoring rows ------------------------------------------------------------------------ */
+
+/* Write the dot products (count, other_count) of rows and others. */
+void vicinal_products(const float *rows, int64_t count, const float *others, int64_t other_count,
+                      int64_t dimensions, float *products) {
+    matrix_product(rows, count, others, other_count, dimensions, products);
+}
+
+/* Write distances that order rows as the metric does; return whether all are finite, and so are
+   the norms that they and their errors follow from. Norms that are divided by must not have been
+   rounded by more than others are. */
+static int estimate(const CodedRows *coded, const CodeSearch *search, const uint32_t *rows,
+                    int64_t count, float *estimates) {
+    const int64_t metric = coded->projection.metric;
+    row_products(coded->values, coded->projection.dimensions, search->query, rows, count,
+                 metric == EUCLIDEAN, estimates);
+    int is_sound = 1;
+    for (int64_t at = 0; at < count; at++) {
+        const float norm = coded->norms[rows[at]];
+        if (metric == COSINE) {
+            estimates[at] /= -norm;
+            is_sound &= norm >= FLT_MIN;
+        }
+        if (metric == DOT_PRODUCT) estimates[at] = -estimates[at];
+        is_sound &= isfinite(estimates[at]) != 0;
+        if (metric != EUCLIDEAN) is_sound &= isfinite(norm) != 0;
+    }
+    return is_sound;
+}
+
+/* The most by which the estimate of a row's distance is wrong. */
+static float error(const CodedRows *coded, const CodeSearch *search, uint32_t row, float estimate) {
+    const float norm = coded->norms[row], relative = coded->relative_error;
+    switch (coded->projection.metric) {
+    case COSINE: return relative * search->query_norm + coded->absolute_error / norm;
+    case EUCLIDEAN: return relative * estimate + coded->absolute_error;
+    default: return relative * search->query_norm * norm + coded->absolute_error;
+    }
+}
+
+/* ---- the rows whose codes are near --------------------------------------------------------- */
+
+static int64_t compared_count(const CodedRows *coded, const CodeSearch *search) {
+    return search->listed ? search->listed_count : coded->row_count;
+}
+
+/* Give `near` a capacity of at least this many rows; return 0 if there is no memory. */
+static int reserve(NearRows *near, int64_t capacity) {
+    if (capacity <= near->capacity) return 1;
+    capacity *= 2;
+    uint32_t *rows = realloc(near->rows, capacity * sizeof *rows);
+    if (rows) near->rows = rows;
+    uint16_t *hammings = realloc(near->hammings, capacity * sizeof *hammings);
+    if (hammings) near->hammings = hammings;
+    if (!rows || !hammings) return 0;
+    near->capacity = capacity;
+    return 1;
+}
+
+/* Order rows by their codes' distances, rows of one distance as they were; return 0 if there is no
+   memory. */
+static int sort(NearRows *near) {
+    int64_t starts[BINS] = {0};
+    uint32_t *rows = malloc(near->capacity * sizeof *rows);
+    uint16_t *hammings = malloc(near->capacity * sizeof *hammings);
+    if (!rows || !hammings) {
+        free(rows);
+        free(hammings);
+        return 0;
+    }
+    for (int64_t at = 0; at < near->count; at++) starts[near->hammings[at] + 1]++;
+    for (int bin = 1; bin < BINS; bin++) starts[bin] += starts[bin - 1];
+    for (int64_t at = 0; at < near->count; at++) {
+        const int64_t sorted = starts[near->hammings[at]]++;
+        rows[sorted] = near->rows[at];
+        hammings[sorted] = near->hammings[at];
+    }
+    free(near->rows);
+    free(near->hammings);
+    near->rows = rows;
+    near->hammings = hammings;
+    return 1;
+}
+
+/* Find all eligible rows within the Hamming distance `limit`; return 1, NO_MEMORY, or UNSETTLED
+   when they are more than `rows_max`. */
+static int find_within(const CodedRows *coded, const CodeSearch *search, int64_t limit,
+                       int64_t rows_max, NearRows *near) {
+    const int64_t compared = compared_count(coded, search);
+    const int64_t block = BLOCK_BYTES / coded->projection.code_bytes;
+    near->count = 0;
+    near->limit = limit;
+    for (int64_t start = 0; start < compared; start += block) {
+        const int64_t count = compared - start < block ? compared - start : block;
+        if (near->count > rows_max) return UNSETTLED;
+        if (!reserve(near, near->count + count)) return NO_MEMORY;
+        append_near(coded, search, start, count, limit, near);
+    }
+    return sort(near) ? 1 : NO_MEMORY;
+}
+
+/* Compare a sample of the eligible rows: all distances, ascending. */
+static int compare_sample(const CodedRows *coded, const CodeSearch *search, NearRows *near) {
+    int64_t listed[SAMPLE_ROWS + 1], count = 0;
+    CodedRows sampled = *coded;
+    CodeSearch of_sample = *search;
+    of_sample.allowed = NULL;
+    if (search->listed) {
+        const int64_t step = (search->listed_count + SAMPLE_ROWS - 1) / SAMPLE_ROWS;
+        for (int64_t at = 0; at < search->listed_count; at += step)
+            listed[count++] = search->listed[at];
+    } else {
+        sampled.codes = coded->sample;
+        sampled.row_count = coded->sample_count;
+        for (int64_t at = 0; search->allowed && at < coded->sample_count; at++)
+            if (search->allowed[at * coded->sample_step]) listed[count++] = at;
+    }
+    if (search->listed || search->allowed) {
+        of_sample.listed = listed;
+        of_sample.listed_count = count;
+    }
+    return find_within(&sampled, &of_sample, BINS, SAMPLE_ROWS, near);
+}
+
+/* Find about `rescored_expected` rows, and at least `rescored_min`, or all that are eligible. */
+static int find_nearest(const CodedRows *coded, const CodeSearch *search, int64_t rows_max,
+                        NearRows *near) {
+    const int64_t farthest = 8 * coded->projection.code_bytes, eligible = search->eligible_count;
+    if (compared_count(coded, search) <= SAMPLE_ROWS && !search->allowed)
+        return find_within(coded, search, farthest, rows_max, near);
+    int status = compare_sample(coded, search, near);
+    if (status < 0) return status;
+    const int64_t sample_count = near->count;
+    uint16_t sample[SAMPLE_ROWS + 1];
+    memcpy(sample, near->hammings, sample_count * sizeof *sample);
+    const int64_t rows_min = search->rescored_min < eligible ? search->rescored_min : eligible;
+    for (double aim = (double)search->rescored_expected;; aim *= GROWTH) {
+        const double expected = aim / (double)eligible * (double)sample_count;
+        const double quantile = ceil(expected + sqrt(expected));
+        const int64_t limit =
+            quantile < (double)sample_count ? sample[(int64_t)quantile] : farthest;
+        status = find_within(coded, search, limit, rows_max, near);
+        if (status < 0 || near->count >= rows_min || limit == farthest) return status;
+    }
+}
+
+/* ---- the nearest rows ---------------------------------------------------------------------- */
+
+static void push(NearestRows *nearest, float estimate, uint32_t position) {
+    float *estimates = nearest->estimates;
+    uint32_t *positions = nearest->positions;
+    int64_t at;
+    if (nearest->count < nearest->k) {
+        for (at = nearest->count++; at && estimates[(at - 1) / 2] < estimate; at = (at - 1) / 2) {
+            estimates[at] = estimates[(at - 1) / 2];
+            positions[at] = positions[(at - 1) / 2];
+        }
+    } else {
+        if (estimate >= estimates[0]) return;
+        at = 0;
+        for (int64_t child; (child = 2 * at + 1) < nearest->count; at = child) {
+            if (child + 1 < nearest->count && estimates[child + 1] > estimates[child]) child++;
+            if (estimates[child] <= estimate) break;
+            estimates[at] = estimates[child];
+            positions[at] = positions[child];
+        }
+    }
+    estimates[at] = estimate;
+    positions[at] = position;
+}
+
+/* The Hamming distance of the farthest code among the nearest rows, without outliers. */
+static int64_t radius(const NearestRows *nearest, const NearRows *near) {
+    int64_t counts[BINS] = {0}, left = nearest->count / OUTLIERS;
+    for (int64_t at = 0; at < nearest->count; at++)
+        counts[near->hammings[nearest->positions[at]]]++;
+    int64_t hamming = BINS - 1;
+    while ((left -= counts[hamming]) >= 0) hamming--;
+    return hamming;
+}
+
+/* Write the rows that may be among the k nearest of all that were rescored; return how many. */
+static int64_t write_candidates(const CodedRows *coded, CodeSearch *search, const NearRows *near,
+                                const NearestRows *nearest, const float *estimates,
+                                int64_t rescored_count) {
+    float bound = INFINITY;
+    if (!isfinite(search->query_norm)) return UNSETTLED; /* no error follows from it */
+    if (rescored_count > search->k) {
+        bound = -INFINITY;
+        for (int64_t at = 0; at < nearest->count; at++) {
+            const float estimate = nearest->estimates[at];
+            const uint32_t row = near->rows[nearest->positions[at]];
+            const float upper = estimate + error(coded, search, row, estimate);
+            bound = upper > bound ? upper : bound;
+        }
+        if (!isfinite(bound)) return UNSETTLED;
+    }
+    int64_t count = 0;
+    for (int64_t at = 0; at < rescored_count; at++) {
+        const float lower = estimates[at] - error(coded, search, near->rows[at], estimates[at]);
+        if (lower > bound) continue;
+        if (count == search->candidates_max) return UNSETTLED;
+        search->candidates[count++] = near->rows[at];
+    }
+    search->rescored_count = rescored_count;
+    return count;
+}
+
+/* Rescore rows from the nearest codes on, until no row near the edge is among the k nearest. */
+static int64_t rescore(const CodedRows *coded, CodeSearch *search, NearRows *near,
+                       NearestRows *nearest, float **estimates) {
+    const int64_t first = search->rescored_min < near->count ? search->rescored_min : near->count;
+    int64_t rescored = 0, limit = -1, margin = search->margin, capacity = 0;
+    int64_t next_limit = near->hammings[first - 1];
+    while (next_limit > limit) {
+        if (next_limit > near->limit) {
+            const int status = find_within(coded, search, next_limit, search->rescored_max, near);
+            if (status < 0) return status;
+        }
+        int64_t count = rescored;
+        while (count < near->count && near->hammings[count] <= next_limit) count++;
+        if (count > search->rescored_max) return UNSETTLED;
+        if (count > capacity) {
+            capacity = 2 * count;
+            float *larger = realloc(*estimates, capacity * sizeof *larger);
+            if (!larger) return NO_MEMORY;
+            *estimates = larger;
+        }
+        if (!estimate(coded, search, near->rows + rescored, count - rescored,
+                      *estimates + rescored))
+            return UNSETTLED;
+        for (; rescored < count; rescored++)
+            push(nearest, (*estimates)[rescored], (uint32_t)rescored);
+        limit = next_limit;
+        next_limit = radius(nearest, near) + margin;
+        margin = search->margin / 2;
+    }
+    return write_candidates(coded, search, near, nearest, *estimates, rescored);
+}
+
+/* Write the candidates; return how many they are, UNSETTLED or NO_MEMORY. */
+int64_t vicinal_search(const CodedRows *coded, CodeSearch *search) {
+    NearRows near = {0};
+    NearestRows nearest = {
+        .k = search->k,
+        .estimates = malloc(search->k * sizeof(float)),
+        .positions = malloc(search->k * sizeof(uint32_t)),
+    };
+    float *estimates = NULL;
+    int64_t status = NO_MEMORY;
+    if (nearest.estimates && nearest.positions && encode_query(&coded->projection, search)) {
+        /* A whole sample fits even where few rows may be rescored. */
+        const int64_t rows_max =
+            4 * (search->rescored_max > SAMPLE_ROWS ? search->rescored_max : SAMPLE_ROWS);
+        status = find_nearest(coded, search, rows_max, &near);
+        if (status > 0)
+            status = near.count ? rescore(coded, search, &near, &nearest, &estimates) : 0;
+    }
+    free(near.rows);
+    free(near.hammings);
+    free(nearest.estimates);
+    free(nearest.positions);
+    free(estimates);
+    return status;
+}

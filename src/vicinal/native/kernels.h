@@ -1,0 +1,371 @@
+/* The loops in which `binary.c` spends its time, once for each kind of processor.
+
+   Each is written as a macro that makes one function for a target, and has a function that calls
+   the one for the processor it runs on. Nothing here knows of metrics or searches.
+*/
+
+#ifndef VICINAL_KERNELS_H
+#define VICINAL_KERNELS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum {
+    LINE = 64,  /* bytes: a code is one or more of these */
+    LANES = 16, /* numbers that are added up side by side */
+};
+
+/* ---- Hadamard transform ------------------------------------------------------------------ */
+
+typedef float Lanes __attribute__((vector_size(64), aligned(4)));
+
+/* The numbers of a vector in another order; clang and old gcc have one builtin each. */
+#if defined(__clang__)
+#define REORDERED(X, ...) __builtin_shufflevector(X, X, __VA_ARGS__)
+#else
+typedef int32_t Order __attribute__((vector_size(64)));
+#define REORDERED(X, ...) __builtin_shuffle(X, (Order){__VA_ARGS__})
+#endif
+
+/* Four stages within 16 numbers: each is added to its partner or taken from it. By a pointer, as
+   vectors are passed in other ways where processors have no registers for them. */
+INLINE void transform_16(Lanes *numbers) {
+    Lanes x = *numbers;
+    x = REORDERED(x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14) +
+        x * (Lanes){1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
+    x = REORDERED(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13) +
+        x * (Lanes){1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
+    x = REORDERED(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11) +
+        x * (Lanes){1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
+    *numbers = REORDERED(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7) +
+               x * (Lanes){1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
+}
+
+/* One stage, of partners that are `half` apart. */
+INLINE void stage(float *numbers, int64_t length, int64_t half) {
+    for (int64_t start = 0; start < length; start += 2 * half)
+        for (int64_t at = start; at < start + half; at++) {
+            const float one = numbers[at], other = numbers[at + half];
+            numbers[at] = one + other;
+            numbers[at + half] = one - other;
+        }
+}
+
+/* The stages of `half`, at least 16, and of twice as many, reading each number once. */
+INLINE void two_stages(float *numbers, int64_t length, int64_t half) {
+    for (int64_t start = 0; start < length; start += 4 * half)
+        for (int64_t at = start; at < start + half; at += LANES) {
+            Lanes *const first = (Lanes *)(numbers + at);
+            Lanes *const second = (Lanes *)(numbers + at + half);
+            Lanes *const third = (Lanes *)(numbers + at + 2 * half);
+            Lanes *const fourth = (Lanes *)(numbers + at + 3 * half);
+            const Lanes a = *first, b = *second, c = *third, d = *fourth;
+            const Lanes ab = a + b, a_b = a - b, cd = c + d, c_d = c - d;
+            *first = ab + cd;
+            *second = a_b + c_d;
+            *third = ab - cd;
+            *fourth = a_b - c_d;
+        }
+}
+
+/* Multiply `length` numbers, a power of two, by signs and a scale, and transform them. */
+#define HADAMARD(NAME, TARGET)                                                                     \
+    TARGET static void NAME(float *numbers, const float *signs, float scale, int64_t length) {     \
+        int64_t half = length < LANES ? 1 : LANES;                                                 \
+        for (int64_t at = 0; at < length % LANES; at++) numbers[at] *= signs[at] * scale;          \
+        for (int64_t at = 0; at + LANES <= length; at += LANES) {                                  \
+            *(Lanes *)(numbers + at) *= *(const Lanes *)(signs + at) * scale;                      \
+            transform_16((Lanes *)(numbers + at));                                                 \
+        }                                                                                          \
+        for (; half >= LANES && 4 * half <= length; half *= 4) two_stages(numbers, length, half);  \
+        for (; half < length; half *= 2) stage(numbers, length, half);                             \
+    }
+
+HADAMARD(hadamard_plain, )
+#if defined(__x86_64__)
+HADAMARD(hadamard_avx2, __attribute__((target("avx2"))))
+HADAMARD(hadamard_avx512, __attribute__((target("avx512f"))))
+#endif
+
+static void hadamard(float *numbers, const float *signs, float scale, int64_t length) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) {
+        hadamard_avx512(numbers, signs, scale, length);
+        return;
+    }
+    if (__builtin_cpu_supports("avx2")) {
+        hadamard_avx2(numbers, signs, scale, length);
+        return;
+    }
+#endif
+    hadamard_plain(numbers, signs, scale, length);
+}
+
+/* ---- thresholds -------------------------------------------------------------------------- */
+
+/* Set those of `count` bits, the first one highest, whose numbers are above their thresholds. */
+static void set_above_plain(const float *numbers, const float *thresholds, int64_t count,
+                            uint8_t *bits) {
+    for (int64_t byte = 0; byte < count / 8; byte++) {
+        unsigned set = 0;
+        for (int64_t at = 8 * byte; at < 8 * byte + 8; at++)
+            set = set << 1 | (numbers[at] > thresholds[at]);
+        bits[byte] = (uint8_t)set;
+    }
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static void
+set_above_avx2(const float *numbers, const float *thresholds, int64_t count, uint8_t *bits) {
+    const __m256i backwards = _mm256_set_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for (int64_t at = 0; at < count; at += 8) {
+        const __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(numbers + at),
+                                           _mm256_loadu_ps(thresholds + at), _CMP_GT_OQ);
+        bits[at / 8] = (uint8_t)_mm256_movemask_ps(_mm256_permutevar8x32_ps(above, backwards));
+    }
+}
+#endif
+
+/* The same, for the processor it runs on; `count` is a multiple of 8. */
+static void set_above(const float *numbers, const float *thresholds, int64_t count, uint8_t *bits) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) {
+        set_above_avx2(numbers, thresholds, count, bits);
+        return;
+    }
+#endif
+    set_above_plain(numbers, thresholds, count, bits);
+}
+
+/* ---- comparing codes --------------------------------------------------------------------- */
+
+/* The position of a code in its block, and how far it is from the query's. */
+typedef struct {
+    uint16_t position, hamming;
+} NearCode;
+
+INLINE int64_t hamming_of_line(const uint8_t *one, const uint8_t *other) {
+    int64_t sum = 0;
+    for (int word = 0; word < LINE; word += 8) {
+        uint64_t a, b;
+        memcpy(&a, one + word, 8);
+        memcpy(&b, other + word, 8);
+        sum += __builtin_popcountll(a ^ b);
+    }
+    return sum;
+}
+
+/* Write which of a block's codes are within the distance `limit`, and return how many. Nothing is
+   prefetched: the processor sees for itself that they are read one after another. */
+#define FIND_NEAR_CODES(NAME, TARGET)                                                              \
+    TARGET static int64_t NAME(const uint8_t *codes, int64_t count, const uint8_t *code,           \
+                               int64_t lines, int64_t limit, NearCode *near_codes) {               \
+        int64_t near_count = 0;                                                                    \
+        for (int64_t position = 0; position < count; position++) {                                 \
+            int64_t hamming = 0;                                                                   \
+            for (int64_t line = 0; line < lines; line++, codes += LINE) {                          \
+                hamming += hamming_of_line(codes, code + line * LINE);                             \
+            }                                                                                      \
+            near_codes[near_count] = (NearCode){(uint16_t)position, (uint16_t)hamming};            \
+            near_count += hamming <= limit;                                                        \
+        }                                                                                          \
+        return near_count;                                                                         \
+    }
+
+FIND_NEAR_CODES(find_near_codes_plain, )
+
+#if defined(__x86_64__)
+FIND_NEAR_CODES(find_near_codes_popcnt, __attribute__((target("popcnt"))))
+
+#define VPOPCNT __attribute__((target("avx512f,avx512vpopcntdq")))
+
+/* Add up pairs of lanes: half as many vectors, with the sums of twice as many. */
+VPOPCNT INLINE __m512i halved(__m512i one, __m512i other) {
+    return _mm512_add_epi64(_mm512_shuffle_i64x2(one, other, 0x88),
+                            _mm512_shuffle_i64x2(one, other, 0xdd));
+}
+
+/* Eight rows at a time: a lane for each in the end. */
+VPOPCNT INLINE int64_t find_near_codes_in_lanes(const uint8_t *codes, int64_t count,
+                                                const uint8_t *code, int64_t lines, int64_t limit,
+                                                NearCode *near_codes) {
+    int64_t near_count = 0, position = 0;
+    for (; position + 8 <= count; position += 8) {
+        __m512i sums[8];
+        for (int row = 0; row < 8; row++) {
+            sums[row] = _mm512_setzero_si512();
+            for (int64_t line = 0; line < lines; line++, codes += LINE) {
+                const __m512i differ = _mm512_xor_si512(_mm512_loadu_si512(codes),
+                                                        _mm512_loadu_si512(code + line * LINE));
+                sums[row] = _mm512_add_epi64(sums[row], _mm512_popcnt_epi64(differ));
+            }
+        }
+        for (int row = 0; row < 8; row += 2)
+            sums[row / 2] = _mm512_add_epi64(_mm512_unpacklo_epi64(sums[row], sums[row + 1]),
+                                             _mm512_unpackhi_epi64(sums[row], sums[row + 1]));
+        const __m512i hammings = halved(halved(sums[0], sums[1]), halved(sums[2], sums[3]));
+        int near = _mm512_cmple_epi64_mask(hammings, _mm512_set1_epi64(limit));
+        if (!near) continue;
+        int64_t lanes[8];
+        _mm512_storeu_si512(lanes, hammings);
+        for (; near; near &= near - 1) {
+            const int lane = __builtin_ctz((unsigned)near);
+            near_codes[near_count++] =
+                (NearCode){(uint16_t)(position + lane), (uint16_t)lanes[lane]};
+        }
+    }
+    const int64_t rest = find_near_codes_popcnt(codes, count - position, code, lines, limit,
+                                                near_codes + near_count);
+    for (int64_t at = near_count; at < near_count + rest; at++)
+        near_codes[at].position += (uint16_t)position;
+    return near_count + rest;
+}
+
+VPOPCNT static int64_t find_near_codes_vpopcnt(const uint8_t *codes, int64_t count,
+                                               const uint8_t *code, int64_t lines, int64_t limit,
+                                               NearCode *near_codes) {
+    if (lines == 1) return find_near_codes_in_lanes(codes, count, code, 1, limit, near_codes);
+    if (lines == 2) return find_near_codes_in_lanes(codes, count, code, 2, limit, near_codes);
+    return find_near_codes_in_lanes(codes, count, code, lines, limit, near_codes);
+}
+#endif
+
+static int64_t find_near_codes(const uint8_t *codes, int64_t count, const uint8_t *code,
+                               int64_t lines, int64_t limit, NearCode *near_codes) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512vpopcntdq"))
+        return find_near_codes_vpopcnt(codes, count, code, lines, limit, near_codes);
+    if (__builtin_cpu_supports("popcnt"))
+        return find_near_codes_popcnt(codes, count, code, lines, limit, near_codes);
+#endif
+    return find_near_codes_plain(codes, count, code, lines, limit, near_codes);
+}
+
+/* ---- products ---------------------------------------------------------------------------- */
+
+INLINE float product(const float *row, const float *query, int64_t dimensions, int is_euclidean) {
+    Lanes sums[4] = {{0}};
+    int64_t at = 0;
+    for (; at + 4 * LANES <= dimensions; at += 4 * LANES)
+        for (int part = 0; part < 4; part++) {
+            const Lanes a = *(const Lanes *)(row + at + part * LANES);
+            const Lanes b = *(const Lanes *)(query + at + part * LANES);
+            sums[part] += is_euclidean ? (a - b) * (a - b) : a * b;
+        }
+    const Lanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    float sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += all[lane];
+    for (; at < dimensions; at++) {
+        const float difference = row[at] - query[at];
+        sum += is_euclidean ? difference * difference : row[at] * query[at];
+    }
+    return sum;
+}
+
+#define ROW_PRODUCTS(NAME, TARGET)                                                                 \
+    TARGET static void NAME(const float *values, int64_t dimensions, const float *query,           \
+                            const uint32_t *rows, int64_t count, int is_euclidean,                 \
+                            float *products) {                                                     \
+        for (int64_t position = 0; position < count; position++) {                                 \
+            const float *row = values + rows[position] * dimensions;                               \
+            if (position + 2 < count) { /* the row after the next one */                           \
+                const float *next = values + rows[position + 2] * dimensions;                      \
+                for (int64_t at = 0; at < dimensions; at += LANES)                                 \
+                    __builtin_prefetch(next + at, 0, 2);                                           \
+            }                                                                                      \
+            products[position] = is_euclidean ? product(row, query, dimensions, 1)                 \
+                                              : product(row, query, dimensions, 0);                \
+        }                                                                                          \
+    }
+
+ROW_PRODUCTS(row_products_plain, )
+#if defined(__x86_64__)
+ROW_PRODUCTS(row_products_avx2, __attribute__((target("avx2,fma"))))
+ROW_PRODUCTS(row_products_avx512, __attribute__((target("avx512f"))))
+#endif
+
+/* Write squared distances, or dot products, of a query and some rows. */
+static void row_products(const float *values, int64_t dimensions, const float *query,
+                         const uint32_t *rows, int64_t count, int is_euclidean, float *products) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        row_products_avx512(values, dimensions, query, rows, count, is_euclidean, products);
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        row_products_avx2(values, dimensions, query, rows, count, is_euclidean, products);
+    else
+#endif
+        row_products_plain(values, dimensions, query, rows, count, is_euclidean, products);
+}
+
+enum {
+    TILE_ROWS = 2,
+    TILE_OTHERS = 4,
+    CACHED_ROWS = 32, /* that stay near while all others pass by */
+};
+
+/* Write the dot products of TILE_ROWS rows and TILE_OTHERS others: what is loaded is used several
+   times. `stride` is from one row of products to the next. */
+INLINE void product_tile(const float *rows, const float *others, int64_t dimensions, int64_t stride,
+                         float *products) {
+    Lanes sums[TILE_ROWS][TILE_OTHERS] = {{{0}}};
+    int64_t at = 0;
+    for (; at + LANES <= dimensions; at += LANES)
+        for (int row = 0; row < TILE_ROWS; row++) {
+            const Lanes a = *(const Lanes *)(rows + row * dimensions + at);
+            for (int other = 0; other < TILE_OTHERS; other++)
+                sums[row][other] += a * *(const Lanes *)(others + other * dimensions + at);
+        }
+    for (int row = 0; row < TILE_ROWS; row++)
+        for (int other = 0; other < TILE_OTHERS; other++) {
+            float sum = 0;
+            for (int lane = 0; lane < LANES; lane++) sum += sums[row][other][lane];
+            for (int64_t rest = at; rest < dimensions; rest++)
+                sum += rows[row * dimensions + rest] * others[other * dimensions + rest];
+            products[row * stride + other] = sum;
+        }
+}
+
+/* Write the dot products (count, other_count) of rows and others. */
+#define MATRIX_PRODUCT(NAME, TARGET)                                                               \
+    TARGET static void NAME(const float *rows, int64_t count, const float *others,                 \
+                            int64_t other_count, int64_t dimensions, float *products) {            \
+        const int64_t tiled_rows = count - count % TILE_ROWS;                                      \
+        const int64_t tiled_others = other_count - other_count % TILE_OTHERS;                      \
+        for (int64_t start = 0; start < tiled_rows; start += CACHED_ROWS)                          \
+            for (int64_t other = 0; other < tiled_others; other += TILE_OTHERS)                    \
+                for (int64_t row = start; row < tiled_rows && row < start + CACHED_ROWS;           \
+                     row += TILE_ROWS)                                                             \
+                    product_tile(rows + row * dimensions, others + other * dimensions, dimensions, \
+                                 other_count, products + row * other_count + other);               \
+        for (int64_t row = 0; row < count; row++)                                                  \
+            for (int64_t other = row < tiled_rows ? tiled_others : 0; other < other_count;         \
+                 other++)                                                                          \
+                products[row * other_count + other] =                                              \
+                    product(rows + row * dimensions, others + other * dimensions, dimensions, 0);  \
+    }
+
+MATRIX_PRODUCT(matrix_product_plain, )
+#if defined(__x86_64__)
+MATRIX_PRODUCT(matrix_product_avx2, __attribute__((target("avx2,fma"))))
+MATRIX_PRODUCT(matrix_product_avx512, __attribute__((target("avx512f"))))
+#endif
+
+static void matrix_product(const float *rows, int64_t count, const float *others,
+                           int64_t other_count, int64_t dimensions, float *products) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        matrix_product_avx512(rows, count, others, other_count, dimensions, products);
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        matrix_product_avx2(rows, count, others, other_count, dimensions, products);
+    else
+#endif
+        matrix_product_plain(rows, count, others, other_count, dimensions, products);
+}
+
+#endif

@@ -1,0 +1,95 @@
+/* Where C has each field of `structures.h`, and its constants, for `library.py` to compare. */
+
+#include <stddef.h>
+
+#include "structures.h"
+
+typedef struct {
+    const char *name;
+    int64_t offset, size; /* of a constant: its value, and 0; in bytes otherwise */
+} Entry;
+
+#define STRUCTURE(TYPE)   {#TYPE, 0, sizeof(TYPE)}
+#define FIELD(TYPE, NAME) {#TYPE "." #NAME, offsetof(TYPE, NAME), sizeof(((TYPE *)0)->NAME)}
+#define CONSTANT(NAME)    {#NAME, NAME, 0}
+
+/* In the order of the fields; ends with an entry without a name. */
+const Entry vicinal_layout[] = {
+    CONSTANT(COSINE),
+    CONSTANT(EUCLIDEAN),
+    CONSTANT(DOT_PRODUCT),
+    CONSTANT(UNSETTLED),
+    CONSTANT(NO_MEMORY),
+    CONSTANT(CODE_BYTES_MAX),
+    CONSTANT(EXPONENT_MIN),
+    CONSTANT(EXPONENT_MAX),
+    STRUCTURE(Projection),
+    FIELD(Projection, signs),
+    FIELD(Projection, offset),
+    FIELD(Projection, rounds),
+    FIELD(Projection, blocks),
+    FIELD(Projection, length),
+    FIELD(Projection, code_bytes),
+    FIELD(Projection, dimensions),
+    FIELD(Projection, metric),
+    FIELD(Projection, scale),
+    STRUCTURE(CodedRows),
+    FIELD(CodedRows, projection),
+    FIELD(CodedRows, codes),
+    FIELD(CodedRows, sample),
+    FIELD(CodedRows, values),
+    FIELD(CodedRows, norms),
+    FIELD(CodedRows, row_count),
+    FIELD(CodedRows, sample_count),
+    FIELD(CodedRows, sample_step),
+    FIELD(CodedRows, relative_error),
+    FIELD(CodedRows, absolute_error),
+    STRUCTURE(CodeSearch),
+    FIELD(CodeSearch, query),
+    FIELD(CodeSearch, allowed),
+    FIELD(CodeSearch, listed),
+    FIELD(CodeSearch, listed_count),
+    FIELD(CodeSearch, eligible_count),
+    FIELD(CodeSearch, k),
+    FIELD(CodeSearch, margin),
+    FIELD(CodeSearch, rescored_expected),
+    FIELD(CodeSearch, rescored_min),
+    FIELD(CodeSearch, rescored_max),
+    FIELD(CodeSearch, candidates),
+    FIELD(CodeSearch, candidates_max),
+    FIELD(CodeSearch, rescored_count),
+    FIELD(CodeSearch, query_norm),
+    FIELD(CodeSearch, query_code),
+    STRUCTURE(PoolTask),
+    FIELD(PoolTask, rows),
+    FIELD(PoolTask, search),
+    FIELD(PoolTask, number),
+    FIELD(PoolTask, status),
+    FIELD(PoolTask, seconds),
+    FIELD(PoolTask, cpu_seconds),
+    FIELD(PoolTask, next),
+    STRUCTURE(Power),
+    FIELD(Power, high),
+    FIELD(Power, low),
+    STRUCTURE(LineRecord),
+    FIELD(LineRecord, start),
+    FIELD(LineRecord, end),
+    FIELD(LineRecord, id),
+    FIELD(LineRecord, id_end),
+    FIELD(LineRecord, namespace),
+    FIELD(LineRecord, namespace_end),
+    FIELD(LineRecord, metadata),
+    FIELD(LineRecord, metadata_end),
+    STRUCTURE(LineReader),
+    FIELD(LineReader, text),
+    FIELD(LineReader, powers),
+    FIELD(LineReader, size),
+    FIELD(LineReader, dimensions),
+    FIELD(LineReader, records_max),
+    FIELD(LineReader, values),
+    FIELD(LineReader, records),
+    FIELD(LineReader, position),
+    FIELD(LineReader, record_count),
+    FIELD(LineReader, line_end_count),
+    {0},
+};

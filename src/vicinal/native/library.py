@@ -1,0 +1,164 @@
+"""The library built from the C of this folder when the package was built (``hatch_build.py``).
+
+It lies beside its sources and carries their checksum in its name, so that one of other sources is
+never loaded. One that lays out a structure otherwise than `structures` is an error.
+"""
+
+import ctypes
+from functools import cache
+from hashlib import sha256
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.model import Floats, Metric
+from vicinal.native import structures
+from vicinal.native.structures import NO_MEMORY, LineReader, PoolTask, Projection
+
+SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
+
+_METRICS = {
+    Metric.COSINE: structures.COSINE,
+    Metric.EUCLIDEAN: structures.EUCLIDEAN,
+    Metric.DOT_PRODUCT: structures.DOT_PRODUCT,
+}
+_POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
+
+
+class PoolCalls:
+    """The functions of ``pool.c``. Those that return at once keep the interpreter's lock, as
+    releasing and acquiring it costs more than they do."""
+
+    def __init__(self, path: Path) -> None:
+        waiting, quick = ctypes.CDLL(str(path)), ctypes.PyDLL(str(path))
+        self.run = waiting.vicinal_pool_run
+        self.run.argtypes, self.run.restype = (_POINTER,), None
+        self.open = quick.vicinal_pool_open
+        self.open.argtypes, self.open.restype = (ctypes.c_int,), _POINTER
+        self.put = quick.vicinal_pool_put
+        self.put.argtypes, self.put.restype = (_POINTER, _POINTER, _INTEGER), _INTEGER
+        self.take = quick.vicinal_pool_take
+        self.take.argtypes, self.take.restype = (_POINTER, _POINTER, _INTEGER), _INTEGER
+        self.stop = quick.vicinal_pool_stop
+        self.stop.argtypes, self.stop.restype = (_POINTER,), None
+        self.close = quick.vicinal_pool_close
+        self.close.argtypes, self.close.restype = (_POINTER,), None
+
+
+class Library:
+    """The functions of a library, which run without the interpreter's lock.
+
+    Args:
+        path: The library.
+
+    Attributes:
+        pool: The functions of ``pool.c``.
+
+    Raises:
+        OSError: It is not for this kind of machine.
+        RuntimeError: It lays out a structure otherwise than `structures`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        built = ctypes.CDLL(str(path))
+        for compiled, expected in zip_longest(structures.layout_of(built), structures.layout()):
+            if compiled != expected:
+                raise RuntimeError(f"{path} has {compiled}, structures.py {expected}")
+        self._run_task = built.vicinal_run_task
+        self._run_task.argtypes, self._run_task.restype = (_POINTER,), None
+        self._encode = built.vicinal_encode
+        self._encode.argtypes = (_POINTER, _POINTER, _INTEGER, _POINTER)
+        self._encode.restype = _INTEGER
+        self._products = built.vicinal_products
+        self._products.argtypes = (_POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _POINTER)
+        self._products.restype = None
+        self._norms = built.vicinal_norms
+        self._norms.argtypes, self._norms.restype = (_POINTER, _INTEGER, _INTEGER, _POINTER), None
+        self._read_lines = built.vicinal_read_lines
+        self._read_lines.argtypes, self._read_lines.restype = (_POINTER,), None
+        self.pool = PoolCalls(path)
+
+    def run_task(self, task: PoolTask) -> None:
+        """Search in this thread."""
+        self._run_task(ctypes.addressof(task))
+
+    def read_lines(self, reader: LineReader) -> None:
+        """Read records until there is no space for more, the text ends, or one is not usual."""
+        self._read_lines(ctypes.addressof(reader))
+
+    def encode(self, projection: Projection, values: Floats) -> NDArray[np.uint8]:
+        """Return the codes of rows ``(n, d)``, ``(n, code_bytes)``.
+
+        Raises:
+            MemoryError: Nothing was encoded.
+        """
+        values = np.ascontiguousarray(values, np.float32)
+        codes = np.empty((len(values), projection.code_bytes), np.uint8)
+        rows, count = values.ctypes.data, len(values)
+        if self._encode(ctypes.addressof(projection), rows, count, codes.ctypes.data) == NO_MEMORY:
+            raise MemoryError("no memory to encode rows")
+        return codes
+
+    def norms(self, rows: Floats) -> Floats:
+        """Return the euclidean norms of rows ``(n, d)``, ``(n,)``, infinite on overflow."""
+        rows = np.ascontiguousarray(rows, np.float32)
+        norms = np.empty(len(rows), np.float32)
+        self._norms(rows.ctypes.data, len(rows), rows.shape[1], norms.ctypes.data)
+        return norms
+
+    def products(self, rows: Floats, others: Floats) -> Floats:
+        """Return ``rows @ others.T`` of ``(n, d)`` and ``(m, d)``."""
+        rows = np.ascontiguousarray(rows, np.float32)
+        others = np.ascontiguousarray(others, np.float32)
+        products = np.empty((len(rows), len(others)), np.float32)
+        self._products(
+            rows.ctypes.data, len(rows), others.ctypes.data, len(others), rows.shape[1],
+            products.ctypes.data,
+        )  # fmt: skip
+        return products
+
+
+@cache
+def library() -> Library | None:
+    """Return the library built from `SOURCES`, or None where there is none that can be loaded."""
+    path = library_path(SOURCES)
+    if not path.exists():
+        return None
+    try:
+        return Library(path)
+    except OSError:  # built for another kind of machine
+        return None
+
+
+def library_path(sources: tuple[Path, ...]) -> Path:
+    """Return where the library of these sources lies, if it was built."""
+    checksum = sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    return sources[0].with_name(f"_native-{checksum[:16]}.so")
+
+
+def projection(
+    signs: Floats, offset: Floats, dimensions: int, metric: Metric, scale: float = 1.0
+) -> Projection:
+    """Return the structure; it points to `signs` and `offset`, which must outlive it.
+
+    Args:
+        signs: ``(rounds, blocks, length)``, C-contiguous.
+        offset: ``(bits,)``, C-contiguous.
+        dimensions: Of rows and queries.
+        metric: How distances are measured.
+        scale: The largest norm of the rows under dot-product.
+    """
+    rounds, blocks, length = signs.shape
+    return Projection(
+        signs=signs.ctypes.data,
+        offset=offset.ctypes.data,
+        rounds=rounds,
+        blocks=blocks,
+        length=length,
+        code_bytes=len(offset) // 8,
+        dimensions=dimensions,
+        metric=_METRICS[metric],
+        scale=scale,
+    )

@@ -1,0 +1,224 @@
+"""Searches as tasks, and threads that run them without Python, beside the thread that asks.
+
+A Python thread that searches takes the interpreter's lock before and after, and has to wait
+for it while another works: with short searches that costs what the second core gains. These
+threads enter ``pool.c`` once and stay there.
+"""
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
+
+from vicinal.model import Ordinals
+from vicinal.native.library import Library, library
+from vicinal.native.structures import NO_MEMORY, CodedRows, CodeSearch, PoolTask
+from vicinal.steps import Task
+
+WAITING_MAX = 4
+"""Searches that may wait for each thread; one more is faster where it was asked for."""
+
+_COLLECTED_MAX = 64  # tasks, in one call
+_WORD_BYTES = 8
+
+
+class SearchTask:
+    """A search of some coded rows that any thread may run once.
+
+    Args:
+        built: Runs it.
+        rows: The rows.
+        search: The query; it points to `candidates`.
+        candidates: Ordinals, written by the search.
+        keepalive: Whatever else `rows` and `search` point to: it lives as long as this.
+
+    Attributes:
+        structure: What ``pool.c`` reads and writes.
+    """
+
+    __slots__ = ("__weakref__", "_candidates", "_keepalive", "_library", "_search", "structure")
+
+    def __init__(
+        self,
+        built: Library,
+        rows: CodedRows,
+        search: CodeSearch,
+        candidates: Ordinals,
+        keepalive: object,
+    ) -> None:
+        self._library = built
+        self._search = search
+        self._candidates = candidates
+        self._keepalive = (rows, keepalive)
+        self.structure = PoolTask(rows=ctypes.addressof(rows), search=ctypes.addressof(search))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it took, by the clock; 0 before it has run."""
+        return cast(float, self.structure.seconds)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Seconds of CPU that it took in a pool; 0 if it ran elsewhere."""
+        return cast(float, self.structure.cpu_seconds)
+
+    def run(self) -> None:
+        """Search in this thread."""
+        self._library.run_task(self.structure)
+
+    def candidates(self) -> tuple[Ordinals, int] | None:
+        """Return the candidates of a search that has run, and how many rows were rescored.
+
+        None if the search is unusual, and left to Python.
+
+        Raises:
+            MemoryError: Nothing was searched.
+        """
+        status = self.structure.status
+        if status == NO_MEMORY:
+            raise MemoryError("no memory for a search by codes")
+        return (self._candidates[:status], self._search.rescored_count) if status >= 0 else None
+
+
+class SearchPool:
+    """Threads that run search tasks; `close` it, or it closes itself at the end of the process.
+
+    Args:
+        built: The library that searches.
+        threads: Number of threads.
+        waiting_max: Number of searches that may wait; `WAITING_MAX` for each thread by default.
+
+    Attributes:
+        descriptor: A file descriptor that can be read from when there is something to collect.
+        threads: The threads.
+
+    Raises:
+        MemoryError: There is no memory for a pool.
+        OSError: There are no file descriptors left.
+    """
+
+    def __init__(self, built: Library, threads: int, waiting_max: int | None = None) -> None:
+        self._calls = built.pool
+        self._waiting_max = WAITING_MAX * threads if waiting_max is None else waiting_max
+        self._numbers = (ctypes.c_int64 * _COLLECTED_MAX)()
+        self._count = 0
+        # Also keeps every task, and so all that it points to, until a thread is done with it.
+        self._running: dict[int, tuple[SearchTask, Callable[[], None]]] = {}
+        self.descriptor, signalled = _descriptors()
+        self._pool = self._calls.open(signalled)
+        if self._pool is None:
+            _close_descriptors(self.descriptor, signalled)
+            raise MemoryError("no memory for a pool of searches")
+        self.threads = tuple(
+            threading.Thread(
+                target=self._calls.run,
+                args=(self._pool,),
+                name=f"vicinal-search_{number}",
+                daemon=True,  # else the interpreter would wait for them before it stops them
+            )
+            for number in range(threads)
+        )
+        self._process = os.getpid()
+        self._stop = weakref.finalize(
+            self, _stop, built, self._pool, self.threads, self._running,
+            (self.descriptor, signalled), self._process,
+        )  # fmt: skip
+        for thread in self.threads:
+            thread.start()
+
+    @staticmethod
+    def of_this_machine() -> "SearchPool | None":
+        """Return a pool that leaves one core to Python, None where there is nothing to gain."""
+        affinity = getattr(os, "sched_getaffinity", None)
+        built, cores = library(), len(affinity(0)) if affinity else os.cpu_count() or 1
+        return None if built is None or cores < 2 else SearchPool(built, cores - 1)
+
+    def put(self, task: Task, on_done: Callable[[], None]) -> bool:
+        """Have a task done and `on_done` called by `collect`; return False if it is not taken.
+
+        The pool keeps the task until then.
+        """
+        # A forked process has the pool and not its threads.
+        if not isinstance(task, SearchTask) or os.getpid() != self._process or self.is_closed:
+            return False
+        self._count += 1
+        task.structure.number = self._count
+        self._running[self._count] = (task, on_done)
+        address = ctypes.addressof(task.structure)
+        if self._calls.put(self._pool, address, self._waiting_max):
+            return True
+        del self._running[self._count]
+        return False
+
+    def collect(self) -> None:
+        """Call `on_done` of all tasks that are done; return at once."""
+        if self.is_closed:
+            return
+        with suppress(BlockingIOError):
+            os.read(self.descriptor, _WORD_BYTES)
+        for number in self._done():
+            _, on_done = self._running.pop(number)
+            on_done()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no task is taken any more."""
+        return not self._stop.alive
+
+    def close(self) -> None:
+        """Do the tasks that were put, and end the threads.
+
+        What is not collected by then never is; closing again does nothing.
+        """
+        self._stop()
+
+    def _done(self) -> list[int]:
+        """Return the numbers of the tasks that are done, each once."""
+        numbers: list[int] = []
+        address = ctypes.addressof(self._numbers)
+        while True:
+            count = self._calls.take(self._pool, address, _COLLECTED_MAX)
+            numbers += self._numbers[:count]
+            if count < _COLLECTED_MAX:
+                return numbers
+
+
+def _descriptors() -> tuple[int, int]:
+    """Return a descriptor to read from and one to write to, which may be the same."""
+    if hasattr(os, "eventfd"):
+        descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return descriptor, descriptor
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    return read_end, write_end
+
+
+def _close_descriptors(*descriptors: int) -> None:
+    for descriptor in set(descriptors):
+        os.close(descriptor)
+
+
+def _stop(
+    built: Library,
+    pool: int,
+    threads: tuple[threading.Thread, ...],
+    tasks: dict[int, tuple[SearchTask, Callable[[], None]]],
+    descriptors: tuple[int, int],
+    process: int,
+) -> None:
+    """Do the tasks that were put, end the threads, and free everything.
+
+    Nothing is freed before the threads have ended: they read what the tasks point to.
+    """
+    if os.getpid() != process:
+        return  # a thread of the other process may hold the lock for ever
+    built.pool.stop(pool)
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()
+    tasks.clear()
+    built.pool.close(pool)
+    _close_descriptors(*descriptors)

@@ -1,0 +1,108 @@
+/* The structures that Python fills and C reads, or the other way round: `structures.py` has the
+   same ones, with the same names. `layout.c` tells where C has each field, and a library whose
+   layout differs from Python's is not used. A field is read unless it says that it is written.
+*/
+
+#ifndef VICINAL_STRUCTURES_H
+#define VICINAL_STRUCTURES_H
+
+#include <stdint.h>
+
+enum { COSINE, EUCLIDEAN, DOT_PRODUCT };
+enum { UNSETTLED = -1, NO_MEMORY = -2 }; /* statuses of a search that found nothing */
+enum {
+    CODE_BYTES_MAX = 256,
+    EXPONENT_MIN = -65, /* powers of ten beyond these two are left to Python */
+    EXPONENT_MAX = 40,
+};
+
+/* How rows and queries get their codes (`ann.projection`). */
+typedef struct {
+    const float *signs;  /* (rounds, blocks, length), each 1 or -1 */
+    const float *offset; /* (8 code_bytes,): the mean's projection */
+    int64_t rounds, blocks, length, code_bytes, dimensions, metric;
+    double scale; /* the largest norm of the rows under dot-product, else 1 */
+} Projection;
+
+/* The rows of a segment or memtable, and their codes. */
+typedef struct {
+    Projection projection;
+    const uint8_t *codes;  /* (row_count, code_bytes), a multiple of 64 bytes each */
+    const uint8_t *sample; /* (sample_count, code_bytes): every `sample_step`-th of them */
+    const float *values;   /* (row_count, dimensions) */
+    const float *norms;    /* (row_count,) */
+    int64_t row_count, sample_count, sample_step;
+    float relative_error, absolute_error; /* of a float32 product (`ann.exact`) */
+} CodedRows;
+
+/* One query of some coded rows. */
+typedef struct {
+    const float *query;     /* (dimensions,) */
+    const uint8_t *allowed; /* (row_count,), or NULL for all rows */
+    const int64_t *listed;  /* (listed_count,), or NULL: these rows only */
+    int64_t listed_count;
+    int64_t eligible_count; /* rows that are allowed or listed, at least 1 */
+    int64_t k;
+    int64_t margin; /* bits beyond the radius within which rows are rescored */
+    int64_t rescored_expected, rescored_min, rescored_max;
+    int64_t *candidates; /* (candidates_max,), written */
+    int64_t candidates_max;
+    int64_t rescored_count;             /* written */
+    float query_norm;                   /* written */
+    uint8_t query_code[CODE_BYTES_MAX]; /* written */
+} CodeSearch;
+
+/* A search that any thread may run. */
+typedef struct PoolTask {
+    const CodedRows *rows;
+    CodeSearch *search;
+    int64_t number;              /* the caller's */
+    int64_t status;              /* written: how many candidates, UNSETTLED or NO_MEMORY */
+    double seconds, cpu_seconds; /* written; cpu_seconds only by a pool */
+    struct PoolTask *next;       /* the pool's */
+} PoolTask;
+
+/* The first 128 bits of a power of ten, the highest of which is set. */
+typedef struct {
+    uint64_t high, low;
+} Power;
+
+/* Where a record and its members are in the text, in bytes; members that are not there are empty.
+ */
+typedef struct {
+    int64_t start, end;
+    int64_t id, id_end, namespace, namespace_end, metadata, metadata_end;
+} LineRecord;
+
+/* A text that is read, and how far. */
+typedef struct {
+    const char *text;
+    const Power *powers; /* of ten, from EXPONENT_MIN to EXPONENT_MAX */
+    int64_t size, dimensions, records_max;
+    float *values;       /* (records_max, dimensions), written */
+    LineRecord *records; /* (records_max,), written */
+    int64_t position; /* where to begin; then, where the first line not read here does: written */
+    int64_t record_count;   /* written */
+    int64_t line_end_count; /* line ends that were passed over: written */
+} LineReader;
+
+/* Python's calls. Those that take a task or rows run without the interpreter's lock. */
+typedef struct Pool Pool;
+
+void vicinal_norms(const float *rows, int64_t count, int64_t dimensions, float *norms);
+void vicinal_products(const float *rows, int64_t count, const float *others, int64_t other_count,
+                      int64_t dimensions, float *products);
+int64_t vicinal_encode(const Projection *projection, const float *rows, int64_t count,
+                       uint8_t *codes);
+int64_t vicinal_search(const CodedRows *rows, CodeSearch *search);
+void vicinal_run_task(PoolTask *task);
+void vicinal_read_lines(LineReader *reader);
+
+Pool *vicinal_pool_open(int descriptor);
+void vicinal_pool_run(Pool *pool);
+int64_t vicinal_pool_put(Pool *pool, PoolTask *task, int64_t waiting_max);
+int64_t vicinal_pool_take(Pool *pool, int64_t *numbers, int64_t numbers_max);
+void vicinal_pool_stop(Pool *pool);
+void vicinal_pool_close(Pool *pool);
+
+#endif
