@@ -10,6 +10,7 @@ SQLite is trusted with its own files.
 import functools
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -60,11 +61,11 @@ class Disk:
     def synced(self, descriptor: int) -> None:
         """Take a file, or the names in a folder, for synced."""
         found = os.fstat(descriptor)
-        paths = [self.folder, *self.folder.rglob("*")]
-        self._note(
-            found.st_ino,
-            next((p for p in paths if p.is_dir() and p.stat().st_ino == found.st_ino), None),
-        )
+        folder = None
+        if stat.S_ISDIR(found.st_mode):
+            paths = [self.folder, *self.folder.rglob("*")]
+            folder = next((each for each in paths if each.stat().st_ino == found.st_ino), None)
+        self._note(found.st_ino, folder)
 
     def step(self, name: str) -> None:
         """Count a step; calls that looking at it causes are none."""
