@@ -19,9 +19,11 @@ import vicinal
 from vicinal.cli import show
 from vicinal.cli.client import (
     FOUND_ACCOUNT_VARIABLE,
+    ApiError,
     Target,
     TargetOptions,
     given_options,
+    open_envelope,
 )
 from vicinal.cli.wrangler_commands import asked, wrangler_arguments
 from vicinal.cli.wrangler_config import named_account
@@ -114,26 +116,17 @@ def require_server(target: Target) -> None:
     asking.join(ANSWERS_WITHIN_S)
     if not answers:
         raise click.ClickException(
-            f"no server answers at {target.origin} within {ANSWERS_WITHIN_S:g} s. {_WHAT_TO_DO}"
+            f"no server answers at {target.origin} within {ANSWERS_WITHIN_S:g} s. {_REMEDY}"
         )
     if answers[0] is not None:
         raise click.ClickException(answers[0])
 
 
-_WHAT_TO_DO = "`vicinal serve` starts one; --url or VICINAL_URL names another"
+_REMEDY = "`vicinal serve` starts one; --url or VICINAL_URL names another"
 
 
 class _Health(msgspec.Struct):
     status: str
-
-
-class _Problem(msgspec.Struct):
-    message: str
-
-
-class _Envelope(msgspec.Struct):
-    success: bool
-    errors: list[_Problem]
 
 
 def _problem_with(target: Target) -> str | None:
@@ -147,19 +140,24 @@ def _problem_with(target: Target) -> str | None:
         return error.message
     except (httpx.TransportError, httpx.DecodingError) as error:
         reason = str(error) or type(error).__name__
-        return f"no server answers at {target.origin} ({reason}). {_WHAT_TO_DO}"
+        return f"no server answers at {target.origin} ({reason}). {_REMEDY}"
     try:
-        is_ours = msgspec.json.decode(health.content, type=_Health).status == "ok"
-        envelope = msgspec.json.decode(verified.content, type=_Envelope)
-    except msgspec.MsgspecError:
-        is_ours, envelope = False, _Envelope(success=False, errors=[])
-    if is_ours and health.is_success:
-        # wrangler says this, too, but beside the traces of what it tries then.
-        if verified.status_code not in (401, 403):
-            return None
-        reasons = "; ".join(problem.message for problem in envelope.errors)
-        return f"{target.origin} refuses the token: {reasons}. Give one by --token or VICINAL_TOKEN"
-    return f"what answers at {target.origin} is not a Vicinal server. {_WHAT_TO_DO}"
+        status = msgspec.json.decode(health.content, type=_Health).status
+        is_ours = health.is_success and status == "ok"
+        open_envelope(verified)
+    except ApiError as refused:
+        # wrangler says this as well, but beside the traces of its next attempts.
+        if is_ours and refused.status in (401, 403):
+            reasons = "; ".join(refused.texts)
+            return (
+                f"{target.origin} refuses the token: {reasons}. "
+                "Give one by --token or VICINAL_TOKEN"
+            )
+    except (msgspec.MsgspecError, click.ClickException):
+        is_ours = False
+    if is_ours:
+        return None
+    return f"what answers at {target.origin} is not a Vicinal server. {_REMEDY}"
 
 
 @click.command("hook-path")
