@@ -23,7 +23,7 @@ import msgspec
 from click.core import ParameterSource
 
 from vicinal.cli import show
-from vicinal.cli.wrangler_config import NamedAccount, Selection, named_account
+from vicinal.cli.wrangler_config import ConfigSelection, NamedAccount, named_account
 
 DEFAULT_URL = "http://127.0.0.1:8790"
 DEFAULT_ACCOUNT = "local"
@@ -388,7 +388,7 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_target(context: click.Context, /, given: TargetOptions, **others: object) -> None:
         named = None
         if given.account is None:
-            named = named_account(Selection(Path.cwd()), os.environ)
+            named = named_account(ConfigSelection(Path.cwd()), os.environ)
         if named is not None:
             show.note(f"in account {named.account}, as {named.file} says; --account names another")
         context.invoke(command, target=given.target(named), **others)
