@@ -1,7 +1,7 @@
 """Distances and scores: the only source of the numbers a client sees.
 
-A *distance* is smaller for nearer vectors, whatever the metric, so that results of many
-segments merge without asking which metric made them. A *score* is what the wire shows:
+A *distance* is smaller for nearer vectors in every metric, so that results of many segments merge
+without knowing the metric. A *score* is the number on the wire:
 
     metric        distance           score           sorted by score
     cosine        -cosine            cosine          descending
@@ -10,7 +10,7 @@ segments merge without asking which metric made them. A *score* is what the wire
 
 (platform docs, best practices for creating indexes). Distances are accumulated in float64
 row by row and rounded once to float32, so they depend on nothing but the two vectors:
-not on the place of a row, the batch it is in or the library that proposed it. A zero
+not on the position of a row, on its batch or on the library that found it. A zero
 vector under cosine has score 0 and a cosine is clamped to [-1, 1].
 """
 
@@ -29,13 +29,13 @@ def distances(rows: Floats, query: Floats, metric: Metric) -> Floats:
     Args:
         rows: ``(n, d)`` float32, finite.
         query: ``(d,)`` float32, finite.
-        metric: How to measure.
+        metric: The distance function.
 
     Returns:
-        ``(n,)`` float32, finite: beyond float32 it stops at the largest finite value, as
+        ``(n,)`` float32, finite: distances beyond float32 are the largest finite value, as
         JSON has no infinity.
     """
-    wide_rows = rows.astype(np.float64, order="C")  # sums run along rows however they lie
+    wide_rows = rows.astype(np.float64, order="C")  # sums run along rows in any layout
     wide_query = query.astype(np.float64)
     if metric is Metric.EUCLIDEAN:
         exact = np.sqrt(np.square(wide_rows - wide_query).sum(axis=1))
@@ -43,7 +43,7 @@ def distances(rows: Floats, query: Floats, metric: Metric) -> Floats:
         exact = -np.vecdot(wide_rows, wide_query)
         if metric is Metric.COSINE:
             exact = _divided_by_norms(exact, wide_rows, wide_query)
-    # Not np.clip, which takes as long as all else for the few rows that are measured.
+    # Not np.clip, which takes as long as the rest for the few rows that are rescored.
     bounded: Floats = np.minimum(np.maximum(exact, -_FLOAT32_MAX), _FLOAT32_MAX).astype(np.float32)
     # Adding 0.0 turns -0.0 into 0.0, which would otherwise show on the wire.
     bounded += np.float32(0.0)
@@ -51,7 +51,7 @@ def distances(rows: Floats, query: Floats, metric: Metric) -> Floats:
 
 
 def score(distance: float, metric: Metric) -> float:
-    """Return what the wire shows for a distance."""
+    """Return the score on the wire for a distance."""
     return 0.0 - distance if metric is Metric.COSINE else distance
 
 

@@ -56,8 +56,8 @@ class Error(Exception):
 class InvalidInput(Error):
     """The request can never succeed as written.
 
-    Raised before anything is logged: whatever the log holds has been accepted, so replay
-    never has to refuse.
+    Raised before anything is logged: every mutation of the log has been accepted, so replay
+    never has to refuse one.
     """
 
 
@@ -240,7 +240,7 @@ class Unavailable(Error):
     """Nothing is wrong with the request; it may succeed later.
 
     Args:
-        message: What is in the way.
+        message: The reason.
         retry_after: Seconds after which to try again, or None when only a person can help.
     """
 
@@ -258,8 +258,8 @@ class GenerationFailed(Unavailable):
 
 
 class ResourceExhausted(Unavailable):
-    """Disk space or file handles have run out; when there are some again, it goes on by itself."""
+    """Disk space or file handles have run out; work goes on by itself when some are free again."""
 
 
 class Corruption(Error):
-    """Bytes on disk are not what was written. Nothing is dropped; a person has to look."""
+    """Bytes on disk are not what was written. Nothing is removed; a person has to decide."""

@@ -1,9 +1,9 @@
 """Every limit of the wire, in one table with three profiles.
 
-`cloudflare` is what the live service enforces today, `cloudflare-2025` is the older
-documentation (20 instead of 50 matches with values), `open` is for one's own hardware.
-A profile is chosen by a setting and printed by ``vicinal limits``. Nothing else in the
-package writes one of these numbers down.
+`cloudflare` has the limits of the live service today, `cloudflare-2025` those of its older
+documentation (20 instead of 50 matches with values), `open` is for one's own hardware. A setting
+chooses the profile, and ``vicinal limits`` prints it. These numbers stand nowhere else in the
+package.
 """
 
 import re
@@ -14,7 +14,7 @@ ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")  # API schema: at most 32 charac
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that a request is held to. All are inclusive; None means no bound.
+    """Bounds of a request, all inclusive; None means no bound.
 
     Sources are the platform's limits page unless the comment beside a number says otherwise.
     """
@@ -27,7 +27,7 @@ class Limits:
     metadata_depth_max: int = 100  # ours: parsers of the live service's kind stop at 128
     multipart_parts_max: int = 100  # ours: clients send one or two
     record_bytes_max: int = 1024 * 1024  # ours: of one vector's JSON, spaces included
-    record_nodes_max: int = 50_000  # ours: its members, arrays and objects; each takes time
+    record_nodes_max: int = 50_000  # ours: members, arrays and objects of one; all take time
     index_name_bytes_max: int = 64
     description_bytes_max: int = 1_024  # ours: the API gives none
     top_k_default: int = 5

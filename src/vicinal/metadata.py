@@ -1,9 +1,9 @@
-"""Metadata as bytes of compact JSON: the one place that reads and writes them.
+"""Metadata as bytes of compact JSON: the only module that reads and writes them.
 
-Engines store metadata as opaque bytes and ask here for the value that a metadata index
-would hold. What is indexed (platform docs, metadata filtering): strings cut to their
-first 64 bytes on a character boundary, numbers as float64, booleans. Null, arrays,
-objects and values of another type than the index's are not indexed.
+Engines store metadata as opaque bytes and get the value of a metadata index here. A metadata index
+holds (platform docs, metadata filtering) strings cut to their first 64 bytes on a character
+boundary, numbers as float64, and booleans. Null, arrays, objects and values of another type than
+the index's are not indexed.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 BEYOND = "a number is beyond float64"
-"""What is said of a number that no finite float64 is near."""
+"""The message about a number that no finite float64 is near."""
 
 _BEYOND_FROM = 2**1024 - 2**970  # the least integer that no finite float64 is nearest to
 _SHOWN_BITS_MAX = 14_000  # 4,215 digits
@@ -36,7 +36,7 @@ def decode(blob: bytes) -> dict[str, Any]:
 
 
 def kind(value: object) -> str:
-    """Return what to call a JSON value in a message."""
+    """Return the type of a JSON value for a message, with its article."""
     match value:
         case None:
             return "null"
@@ -53,12 +53,12 @@ def kind(value: object) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a string for a message: quoted, and shortened where it is absurdly long."""
+    """Return a string for a message: quoted, and cut to 80 characters."""
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
 def shown_number(number: float) -> str:
-    """Return a number for a message: shortened where it is absurdly long."""
+    """Return a number for a message, cut to 40 characters."""
     if isinstance(number, int) and number.bit_length() > _SHOWN_BITS_MAX:  # Python writes no more
         return f"an integer of about {number.bit_length() * 3 // 10} digits"
     text = str(number)
@@ -83,7 +83,7 @@ def cut(text: str, bytes_max: int) -> str:
 def indexed_value(
     document: dict[str, Any], metadata_index: MetadataIndex, *, string_bytes_max: int
 ) -> Scalar | None:
-    """Return what `metadata_index` holds for a vector with this metadata, or None."""
+    """Return the value that `metadata_index` holds for a vector with this metadata, or None."""
     value: Any = document
     for key in metadata_index.property_name.split("."):
         if not isinstance(value, dict):
@@ -99,20 +99,20 @@ def indexed_value(
 
 
 def from_indexed_values(values: Iterable[tuple[str, Scalar]]) -> bytes:
-    """Return compact JSON holding just these properties, dots opened into objects.
+    """Return compact JSON of these properties; a dot in a name makes a nested object.
 
     Numbers without a fraction are written as integers, as they were most likely given.
-    No property at all gives ``b""``.
+    Without any property it is ``b""``.
     """
     document: dict[str, Any] = {}
     for property_name, value in values:
         *parents, last = property_name.split(".")
-        place = document
+        parent = document
         for key in parents:
-            place = place.setdefault(key, {})
+            parent = parent.setdefault(key, {})
         if type(value) is float and value.is_integer() and abs(value) <= _INTEGRAL_MAX:
             value = int(value)
-        place[last] = value
+        parent[last] = value
     return encode(document) if document else b""
 
 

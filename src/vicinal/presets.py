@@ -1,8 +1,7 @@
-"""The named index configurations: which dimensions and metric an embedding model wants.
+"""The named index configurations: the dimensions and the metric of an embedding model.
 
-Dimensions are from the platform's page on creating indexes. It does not print the metrics:
-cosine is what every guide uses for the first four, dot-product is what the vendor of the
-last trained it for.
+Dimensions are from the platform's page on creating indexes. Metrics are not on that page: all
+guides use cosine for the first four models, and the vendor of the last trained it for dot-product.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Origins of web pages and names of hosts: how they are written, and which are this machine's.
+"""Origins of web pages and names of hosts: their spelling, and the test for this machine's.
 
-An origin is what a browser says that a page is from, ``https://app.example:8443``; a host is
-the name in a URL. Everything here is strict: what a browser would not write is not understood.
+An origin is the site of a page as a browser sends it, ``https://app.example:8443``; a host is
+the name in a URL. Both are read strictly: a spelling that no browser writes is refused.
 """
 
 import ipaddress
@@ -22,23 +22,24 @@ def origin(text: str) -> str:
     """Return an origin as browsers write it: in lower case, without the scheme's own port.
 
     Raises:
-        ValueError: it is none. ``null`` is what pages of any origin may send, and ``*`` means all.
+        ValueError: the text is no origin. Pages of any origin may send ``null``, and ``*`` means
+            all.
     """
-    found = _ORIGIN.fullmatch(text.lower())
-    if found is None or int(found["port"] or 0) > _PORT_MAX:
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None or int(match["port"] or 0) > _PORT_MAX:
         raise ValueError(
             f"holds {text!r}, which is not the origin of a web page: SCHEME://HOST or "
             "SCHEME://HOST:PORT, without a path, and neither null nor *"
         )
-    scheme, host, port = found["scheme"], found["host"], found["port"]
+    scheme, host, port = match["scheme"], match["host"], match["port"]
     return f"{scheme}://{host}" + (f":{port}" if port and port != _PORTS.get(scheme) else "")
 
 
 def host(text: str) -> str:
-    """Return a name or an address as `name_in` does.
+    """Return a host name or an address as `name_in` does.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     name = text.lower().removesuffix(".")
     with suppress(ValueError):
@@ -52,14 +53,14 @@ def host(text: str) -> str:
 
 
 def name_in(host: bytes) -> str | None:
-    """Return the name or address in a ``Host`` header, None when it is none.
+    """Return the name or address in a ``Host`` header, None when the header has neither.
 
     In lower case, without port, brackets and the dot at the end of a name.
     """
-    found = _HOST.fullmatch(host)
-    if found is None or int(found[2] or b"0") > 65_535:
+    match = _HOST.fullmatch(host)
+    if match is None or int(match[2] or b"0") > _PORT_MAX:
         return None
-    name = found[1].decode().lower()
+    name = match[1].decode().lower()
     if name.startswith("["):
         try:
             return str(ipaddress.IPv6Address(name[1:-1]))

@@ -47,7 +47,7 @@ def main() -> None:
     """Vectorize on your own machine: vector search and text embeddings from one server."""
 
 
-for command in (
+for each in (
     serve.command,
     demo.command,
     index.group,
@@ -64,4 +64,4 @@ for command in (
     workers.run_command,
     workers.hook_path_command,
 ):
-    main.add_command(command)
+    main.add_command(each)

@@ -1,8 +1,9 @@
-"""The account of a wrangler project: ``account_id`` in its configuration.
+"""Which account a project of wrangler's is in: ``account_id`` in its configuration.
 
-wrangler uses that before any environment variable, so all other programs of the project have to
-use it too. Files are found, environments chosen and names inherited as wrangler does it; the rest
-of a configuration is not read. Whether the account is the right one is for the callers to say.
+wrangler uses that before any environment variable, so whatever else works with the project has
+to use it too. Files are found, environments chosen and names inherited as wrangler does it; what
+else a configuration holds is not looked at. Whether the account is the right one is for the
+callers to say.
 """
 
 import json
@@ -15,28 +16,28 @@ import click
 import tomli
 
 FILE_NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
-"""In wrangler's order: a file of the first name above wins over one of the next name here."""
+"""In wrangler's order: one of the first name anywhere above wins over one of the next name here."""
 
 ENVIRONMENT_VARIABLE = "CLOUDFLARE_ENV"
 
 VARIABLE_FILES = (".env", ".env.local")
-"""Files that wrangler reads where it is run, for variables that the process has not."""
+"""wrangler reads these where it is run, for variables that the process has not."""
 
 CONFIG_BYTES_MAX = 1 << 20
 """Ours; a configuration is a few kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigSelection:
-    """The options of a wrangler command that choose its configuration.
+class Selection:
+    """What wrangler is told of its configuration.
 
     Attributes:
-        folder: Folder that wrangler runs in.
-        files: Configuration files that are named; empty if wrangler is to find one.
-        environment: Name of a section of ``env``; ``""`` for none, None for the value of
-            ``CLOUDFLARE_ENV``.
-        variable_files: Files that may set ``CLOUDFLARE_ENV``, later ones win; empty for
-            `VARIABLE_FILES` in the folder.
+        folder: Where it runs.
+        files: Those it is given, none if it is to find one.
+        environment: The name of a section of ``env``; ``""`` for none, None for what
+            ``CLOUDFLARE_ENV`` says.
+        variable_files: Those that ``CLOUDFLARE_ENV`` may stand in, of which later ones win; none
+            for `VARIABLE_FILES` in the folder.
     """
 
     folder: Path
@@ -53,7 +54,7 @@ class NamedAccount:
     file: Path
 
 
-def named_account(selection: ConfigSelection, variables: Mapping[str, str]) -> NamedAccount | None:
+def named_account(selection: Selection, variables: Mapping[str, str]) -> NamedAccount | None:
     """Return the account that the project names, or None when it names none.
 
     Raises:
@@ -64,20 +65,20 @@ def named_account(selection: ConfigSelection, variables: Mapping[str, str]) -> N
         environment = variables.get(ENVIRONMENT_VARIABLE)
     if environment is None:
         environment = _environment_in(selection)
-    nearest = _nearest_file(selection.folder)
-    files: Sequence[Path] = selection.files or ((nearest,) if nearest is not None else ())
+    found = _found(selection.folder)
+    files: Sequence[Path] = selection.files or ((found,) if found is not None else ())
     named = [
         NamedAccount(account, file)
         for file in files
-        if (account := _account_in(_parse_file(file), environment, file))
+        if (account := _account_in(_read(file), environment, file))
     ]
     first = named[0] if named else None
-    for other in named[1:]:
+    for each in named[1:]:
         assert first is not None
-        if other.account != first.account:
+        if each.account != first.account:
             raise click.ClickException(
-                f"{first.file} names the account {first.account}, and {other.file} names "
-                f"{other.account}; Workers that run together have their bindings in one account. "
+                f"{first.file} names the account {first.account}, and {each.file} names "
+                f"{each.account}; Workers that run together have their bindings in one account. "
                 "Give both files the same account_id, or run them apart"
             )
     return first
@@ -92,8 +93,8 @@ _ENVIRONMENT_LINE = re.compile(
 )
 
 
-def _environment_in(selection: ConfigSelection) -> str:
-    """Return the environment that the files of variables set; unreadable ones count as empty."""
+def _environment_in(selection: Selection) -> str:
+    """Return what the files of variables say; what cannot be read says nothing, as for wrangler."""
     files = selection.variable_files or tuple(selection.folder / name for name in VARIABLE_FILES)
     environment = ""
     for file in files:
@@ -109,11 +110,11 @@ def _environment_in(selection: ConfigSelection) -> str:
     return environment
 
 
-def _nearest_file(folder: Path) -> Path | None:
+def _found(folder: Path) -> Path | None:
     for name in FILE_NAMES:
-        for parent in (folder, *folder.parents):
-            if (parent / name).is_file():
-                return parent / name
+        for each in (folder, *folder.parents):
+            if (each / name).is_file():
+                return each / name
     return None
 
 
@@ -132,7 +133,7 @@ def _account_in(config: object, environment: str, file: Path) -> str:
     return account
 
 
-def _parse_file(file: Path) -> object:
+def _read(file: Path) -> object:
     # wrangler takes the format from the end of the name, and an unknown one for no settings.
     is_toml = file.name.endswith("toml")
     try:
@@ -154,15 +155,15 @@ def _parse_file(file: Path) -> object:
         ) from error
 
 
-# A string, so that a comment sign in a string is left alone; or a comment. Both may end with the
-# text, which keeps the search linear if one is never closed.
+# A string, so that what looks like a comment in one is left alone; or a comment.
+# Each may end with the text, which keeps the search linear where one is never closed.
 _STRING = r'("(?:[^"\\]|\\.)*(?:"|\Z))'
 _STRING_OR_COMMENT = re.compile(_STRING + r"|//[^\n\r]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _STRING_OR_LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
 
 
 def read_jsonc(text: str) -> object:
-    """Parse JSON with comments and trailing commas.
+    """Return what JSON with comments and trailing commas says.
 
     Raises:
         ValueError: it is something else.

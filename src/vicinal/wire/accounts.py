@@ -1,7 +1,7 @@
 """Results of the routes around the API proper: accounts, the user, the list of models.
 
-Tools ask them before they begin (wrangler for the account, `whoami` for the user). Members
-are those that the official SDKs declare as required, and what wrangler prints.
+Tools call these routes first (wrangler for the account, `whoami` for the user). Members are those
+that the official SDKs declare as required, and those that wrangler prints.
 """
 
 import uuid
@@ -15,7 +15,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _uuid(name: str) -> str:
-    """Return an id that is the same for the same thing on every machine."""
+    """Return an id that depends on the name alone, so that it is the same on every machine."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vicinal/{name}"))
 
 
@@ -51,7 +51,7 @@ class VerificationSchema(msgspec.Struct, frozen=True):
 
 
 class TaskSchema(msgspec.Struct, frozen=True):
-    """What a model does."""
+    """A task that models perform."""
 
     id: str
     name: str
@@ -68,7 +68,7 @@ TEXT_GENERATION = _task("Text Generation", "Continues texts.")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the list of models tells of one; None is not known."""
+    """A model of the list of models; None stands for an unknown number."""
 
     name: str
     dimensions: int | None
@@ -77,7 +77,7 @@ class Model:
 
 
 class PropertySchema(msgspec.Struct, frozen=True):
-    """A fact about a model; values are strings whatever they mean."""
+    """A fact about a model; numbers are strings too."""
 
     property_id: str
     value: str
@@ -113,13 +113,13 @@ class OpenAIModelListSchema(msgspec.Struct, frozen=True):
 
 def accounts(ids: Sequence[str]) -> bytes:
     """Write accounts; their names are their ids."""
-    return _encode([AccountSchema(each, each) for each in ids])
+    return _encode([AccountSchema(id, id) for id in ids])
 
 
 def memberships(ids: Sequence[str]) -> bytes:
     """Write the caller's memberships in these accounts."""
     return _encode(
-        [MembershipSchema(_uuid(f"membership/{each}"), AccountSchema(each, each)) for each in ids]
+        [MembershipSchema(_uuid(f"membership/{id}"), AccountSchema(id, id)) for id in ids]
     )
 
 
@@ -138,22 +138,22 @@ def models(models: Sequence[Model]) -> bytes:
     return _encode(
         [
             ListedModelSchema(
-                id=_uuid(f"model/{each.name}"),
+                id=_uuid(f"model/{model.name}"),
                 source=1,
-                name=each.name,
-                description=_description(each),
-                task=each.task,
+                name=model.name,
+                description=_description(model),
+                task=model.task,
                 tags=(),
-                properties=_properties(each),
+                properties=_properties(model),
             )
-            for each in models
+            for model in models
         ]
     )
 
 
 def openai_models(names: Sequence[str]) -> bytes:
     """Write the list of models in OpenAI's form."""
-    return _encode(OpenAIModelListSchema(tuple(OpenAIModelSchema(each) for each in names)))
+    return _encode(OpenAIModelListSchema(tuple(OpenAIModelSchema(name) for name in names)))
 
 
 def openai_model(name: str) -> bytes:
@@ -189,7 +189,7 @@ _GENERATION: dict[str, Any] = {
 
 
 def model_schema(model: Model) -> bytes:
-    """Write what a model takes and gives, as JSON Schema."""
+    """Write the input and the output of a model, as JSON Schema."""
     if model.task == TEXT_GENERATION:
         return _encode(_GENERATION)
     text = {"type": "string"}

@@ -1,6 +1,6 @@
-"""What each error looks like on the wire: status, code and text.
+"""Errors on the wire: the status, the code and the text of every class of ``errors``.
 
-The only place that knows HTTP statuses and the platform's numeric codes. Codes and texts
+The only module that knows HTTP statuses and the platform's numeric codes. Codes and texts
 are those seen from the live service; the ones marked `ours` fill gaps, and are taken from
 the upper end of the 400xx family, where no live code is known. A subclass without a row of
 its own gets its parent's; a test fails when a class of ``errors`` has none at all.
@@ -16,7 +16,7 @@ from vicinal.model import QueryResult
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An error as the wire shows it. `retry_after` is in seconds."""
+    """The answer to an error. `retry_after` is in seconds."""
 
     status: int
     code: int
@@ -34,7 +34,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """How one class of errors is answered; its message goes where `text` says."""
+    """The answer to one class of errors; the message of the error replaces ``%s`` in `text`."""
 
     status: int
     code: int
@@ -102,17 +102,17 @@ CODES: Mapping[type[errors.Error], ErrorCode] = MappingProxyType(
         errors.Corruption: ErrorCode(500, 40098),  # ours
     }
 )
-"""Every class of ``errors`` and its answer."""
+"""Class of ``errors`` -> its answer."""
 
-_MESSAGE_CHARS_MAX = 2_000  # what is quoted in a message may be as long as a body
+_MESSAGE_CHARS_MAX = 2_000  # a message may quote a text as long as a body
 
 INTERNAL = ErrorResponse(500, CODES[errors.Error].code, "internal error")
-"""The answer to an exception that is not ours: a defect, whose trace belongs in the log."""
+"""The answer to an exception of any other kind: a defect, whose trace belongs in the log."""
 
 
 def response_for(error: errors.Error) -> ErrorResponse:
-    """Return what the wire shows for `error`."""
-    row = next(CODES[each] for each in type(error).__mro__ if each in CODES)
+    """Return the answer to `error`."""
+    row = next(CODES[class_] for class_ in type(error).__mro__ if class_ in CODES)
     has_name = (errors.IndexNotFound, errors.IndexExists)
     message = row.text % (error.name if isinstance(error, has_name) else str(error),)
     if len(message) > _MESSAGE_CHARS_MAX:
@@ -122,7 +122,7 @@ def response_for(error: errors.Error) -> ErrorResponse:
 
 
 def notices_for(result: QueryResult) -> tuple[Message, ...]:
-    """Return what a caller should be told about a query that was answered."""
+    """Return the messages beside the result of a query."""
     return tuple(
         Message(
             CODES[errors.BadFilter].code,

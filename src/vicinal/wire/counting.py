@@ -1,7 +1,7 @@
-"""Counting the strings of a JSON array before an object is made of each.
+"""A count of the strings of a JSON array, without making Python objects of them.
 
 A body of a hundred megabytes may hold thirty million texts; making them takes seconds and
-gigabytes, only to refuse them. Looking at the first hundred and one takes neither.
+gigabytes, only to refuse them. Matching the first hundred and one takes neither.
 """
 
 import re
@@ -15,9 +15,9 @@ from vicinal.errors import BadEmbeddingInput
 from vicinal.limits import Limits
 
 SHORT_BYTES = 64 * 1024
-"""Ours: a body up to this is not worth counting in, whatever it holds."""
+"""Ours: shorter bodies are not counted in, as reading them is cheap."""
 
-# Possessive, so that nothing is remembered of each character.
+# Possessive, so that the matcher keeps no state for a character.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
@@ -35,32 +35,32 @@ class _Input(msgspec.Struct, frozen=True):
 
 def check(
     body: bytes | bytearray,
-    find: Callable[[bytes | bytearray], msgspec.Raw],
+    texts_of: Callable[[bytes | bytearray], msgspec.Raw],
     member: str,
     limits: Limits,
 ) -> None:
-    """Refuse a long body of too many texts; what is amiss otherwise is left to who reads it.
+    """Refuse a long body of too many texts; other faults are left to the reader of the body.
 
     Args:
-        body: The whole of it.
-        find: Returns the member that has the texts, unread.
-        member: Its name, for the message.
-        limits: How many texts there may be.
+        body: All of the body.
+        texts_of: Returns the member that has the texts, as JSON.
+        member: The name of the member, for the message.
+        limits: The bound on the number of texts.
 
     Raises:
-        BadEmbeddingInput: there are more.
+        BadEmbeddingInput: there are more texts.
     """
     if len(body) <= SHORT_BYTES:
         return
     with suppress(msgspec.DecodeError, RecursionError):
-        if has_more(find(body), limits.texts_per_embedding_max):
+        if has_more(texts_of(body), limits.texts_per_embedding_max):
             raise BadEmbeddingInput(
                 f"Error: {member}: expected 1 to {limits.texts_per_embedding_max} texts, got more"
             )
 
 
 def texts(body: bytes | bytearray) -> msgspec.Raw:
-    """Return the member ``text`` unread; empty when there is none.
+    """Return the member ``text`` as JSON; empty when there is none.
 
     Raises:
         msgspec.DecodeError, RecursionError: the body is not such an object.
@@ -69,17 +69,17 @@ def texts(body: bytes | bytearray) -> msgspec.Raw:
 
 
 def inputs_texts(body: bytes | bytearray) -> msgspec.Raw:
-    """Return the member ``inputs.text`` unread, as `texts`."""
+    """Return the member ``inputs.text`` as JSON; otherwise as `texts`."""
     return msgspec.json.decode(body, type=_Inputs).inputs.text
 
 
 def input_texts(body: bytes | bytearray) -> msgspec.Raw:
-    """Return the member ``input`` unread, as `texts`."""
+    """Return the member ``input`` as JSON; otherwise as `texts`."""
     return msgspec.json.decode(body, type=_Input).input
 
 
 def has_more(raw: msgspec.Raw, most: int) -> bool:
-    """Tell whether an array has more than `most` strings; reads no more than these."""
+    """Tell whether an array has more than `most` strings; stops at the first beyond these."""
     content = memoryview(raw)
     if bytes(content[:1]) != b"[":
         return False

@@ -36,7 +36,7 @@ class StatementsRequest(msgspec.Struct):
 
 
 class MetaSchema(msgspec.Struct):
-    """What a statement did; how many rows it read is not counted."""
+    """The effect of a statement; rows read are not counted."""
 
     duration: float
     changes: int
@@ -48,7 +48,7 @@ class MetaSchema(msgspec.Struct):
 
 
 class RowsSchema(msgspec.Struct):
-    """Rows, with the names of their columns said once."""
+    """Rows as arrays, with one list of the names of their columns."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -71,7 +71,7 @@ class ObjectsResultSchema(msgspec.Struct):
 
 
 class DatabaseSchema(msgspec.Struct, frozen=True):
-    """A database as the list has it; its name is its id, as nobody has to create it."""
+    """A database of the list; its name is its id, as no call creates it."""
 
     uuid: str
     name: str
@@ -97,7 +97,7 @@ def statements(body: Text) -> list[Statement]:
     if (request.sql is None) == (request.batch is None):
         raise BadBody(f"{_FAILED}expected one of sql and batch")
     if request.batch is not None:
-        return [Statement(each.sql, each.params or ()) for each in request.batch]
+        return [Statement(item.sql, item.params or ()) for item in request.batch]
     assert request.sql is not None
     return [Statement(request.sql, request.params or ())]
 
@@ -105,7 +105,10 @@ def statements(body: Text) -> list[Statement]:
 def raw(results: Sequence[StatementResult]) -> bytes:
     """Write results with their rows as arrays."""
     return _encode(
-        [RawResultSchema(RowsSchema(each.columns, _rows(each)), _meta(each)) for each in results]
+        [
+            RawResultSchema(RowsSchema(result.columns, _rows(result)), _meta(result))
+            for result in results
+        ]
     )
 
 
@@ -114,25 +117,26 @@ def objects(results: Sequence[StatementResult]) -> bytes:
     return _encode(
         [
             ObjectsResultSchema(
-                [dict(zip(each.columns, row, strict=True)) for row in _rows(each)], _meta(each)
+                [dict(zip(result.columns, row, strict=True)) for row in _rows(result)],
+                _meta(result),
             )
-            for each in results
+            for result in results
         ]
     )
 
 
-def database(known: DatabaseInfo) -> bytes:
-    """Write what is known of a database."""
-    return _encode(_database(known))
+def database(info: DatabaseInfo) -> bytes:
+    """Write one database."""
+    return _encode(_database(info))
 
 
-def databases(known: Sequence[DatabaseInfo]) -> bytes:
+def databases(infos: Sequence[DatabaseInfo]) -> bytes:
     """Write databases."""
-    return _encode([_database(each) for each in known])
+    return _encode([_database(info) for info in infos])
 
 
-def _database(known: DatabaseInfo) -> DatabaseSchema:
-    return DatabaseSchema(known.id, known.id, timestamp(known.created_at), known.file_bytes)
+def _database(info: DatabaseInfo) -> DatabaseSchema:
+    return DatabaseSchema(info.id, info.id, timestamp(info.created_at), info.file_bytes)
 
 
 def _rows(result: StatementResult) -> Sequence[Sequence[Any]]:
@@ -146,8 +150,7 @@ def _shown(row: Sequence[Value]) -> list[Any]:
 def _numbers(blob: bytes) -> msgspec.Raw:
     """Write a blob as an array of numbers.
 
-    A list of all of them would take eight bytes for each byte, and megabytes of blobs come at
-    once.
+    A single list would take eight bytes for each byte of megabytes of blobs.
     """
     parts = (blob[start : start + _BLOB_PART] for start in range(0, len(blob), _BLOB_PART))
     return msgspec.Raw(b"[%b]" % b",".join([_encode(list(part))[1:-1] for part in parts]))

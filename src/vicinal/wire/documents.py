@@ -1,8 +1,8 @@
-"""The metadata of a vector to be stored: from a parsed document to compact JSON, or refused.
+"""The rules for the metadata of a vector to be stored, from a parsed document to compact JSON.
 
-One set of rules for every form a vector can come in, and for `vectors` alone; filters have
-their own (`filters.parse`). Size comes first: what is too large is not looked into, so that the
-time it takes is bounded. Nothing here knows where in a body the vector stands.
+All forms of a vector have the same rules; filters have rules of their own (`filters.parse`).
+The size is checked first, so that the time for a large document is bounded. Nothing here knows the
+position of the vector in its body.
 """
 
 from typing import Any
@@ -11,11 +11,14 @@ from vicinal import errors, metadata
 from vicinal.limits import Limits
 
 NESTED_TOO_DEEPLY = "nested too deeply"
-"""What is said of a record that parsers give up on, too: those cannot tell its id."""
+"""The rule that a record breaks which parsers give up on; they cannot tell its id."""
 
 
 class RecordError(Exception):
-    """A record breaks a rule. For `BadRecord`, `rule` is what the message says of it."""
+    """A record breaks `rule`, which is a part of the message.
+
+    `error` is the class of the error, and `vector_id` is None when it is not known.
+    """
 
     def __init__(self, error: type[errors.InvalidInput], rule: str, vector_id: str | None) -> None:
         super().__init__(rule)
@@ -54,7 +57,7 @@ def blob(document: object, vector_id: str, limits: Limits) -> bytes:
 
 
 def _check(value: Any, vector_id: str, depth_max: int) -> None:
-    """Refuse what breaks a rule somewhere in an object or array."""
+    """Refuse an object or array with an item that breaks a rule, at any depth."""
     if depth_max == 0:
         raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None)
     if isinstance(value, dict):
@@ -88,8 +91,8 @@ def _broken_key_rule(key: str) -> str | None:
 
 
 def _named(value: Any, item: object) -> str:
-    """Say under which key of an object an item stands; an array has none."""
+    """Return the key of an item in an object for a message, ``""`` for an array."""
     if not isinstance(value, dict):
         return ""
-    key = next(key for key, each in value.items() if each is item)
+    key = next(key for key, member in value.items() if member is item)
     return f"key {metadata.shown(key)}: "

@@ -1,4 +1,4 @@
-"""The frames around results and errors, one `Envelope` for each kind of client.
+"""The envelopes of results and errors, one `Envelope` for each kind of client.
 
 REST clients expect the four members of the envelope always, the Workers bindings a bare
 result. Results arrive as bytes and are spliced in, so that an answer is encoded once.
@@ -14,18 +14,18 @@ from vicinal.wire.codes import ErrorResponse, Message
 _encode = msgspec.json.Encoder().encode
 
 NULL = b"null"
-"""The result of an operation that returns nothing."""
+"""The result of an operation without a result."""
 
-_HEAD = b'{"result":'
-_TAIL = b',"success":true,"errors":[],"messages":[]}'
+_RESULT = b'{"result":'
+_SUCCEEDED = b',"success":true,"errors":[],"messages":[]}'
 
 
 def success(result: bytes, messages: Sequence[Message] = ()) -> bytes:
     """Return the REST answer around `result`, which is JSON already."""
     if not messages:
-        return _HEAD + result + _TAIL
+        return _RESULT + result + _SUCCEEDED
     return b"".join(
-        (_HEAD, result, b',"success":true,"errors":[],"messages":', _encode(messages), b"}")
+        (_RESULT, result, b',"success":true,"errors":[],"messages":', _encode(messages), b"}")
     )
 
 
@@ -64,13 +64,13 @@ def openai_failure(answer: ErrorResponse) -> bytes:
 
 
 def bare(result: bytes, messages: Sequence[Message] = ()) -> bytes:
-    """Return `result` alone; whoever reads no envelope is told no messages."""
+    """Return `result` alone; without an envelope there are no messages."""
     return result
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """How the clients of an operation read its results and its errors."""
+    """The writers of results and errors for one kind of client."""
 
     success: Callable[[bytes, Sequence[Message]], bytes]
     failure: Callable[[ErrorResponse], bytes]

@@ -1,17 +1,17 @@
-"""The forms of a vectors body, recognised by their bytes, and the text of each record in it.
+"""The forms of a vectors body, recognised by their bytes, and the texts of its records.
 
-    NDJSON                        one record a line; blank lines count but hold nothing
+    NDJSON                        one record a line; blank lines count but have no record
     {"vectors": [record, ..]}     other members may stand beside
     [record, ..]
     record                        also printed over several lines
-    "NDJSON"                      a JSON string: what a client makes of a str
+    "NDJSON"                      a JSON string, as some clients send a str
     multipart/form-data           part `vectors` holds one of the above
 
-Every client's header has been seen to lie, so it is consulted only for text that looks like
-none of these: then a header of a known type means a broken record, and any other one an
-unknown content type. A UTF-8 byte order mark is dropped, line ends may be CRLF.
+All clients have been seen to send wrong headers, so the header is used only for a text in none of
+these forms: then a header of a known type means a broken record, and any other header an unknown
+content type. A UTF-8 byte order mark is removed, line ends may be CRLF.
 
-Records are found by brackets and strings alone and not parsed here, one at a time: a hostile
+Records are found one at a time, by brackets and strings alone, and are not parsed here: a hostile
 body costs time in proportion to its length, and no memory.
 """
 
@@ -29,7 +29,7 @@ from vicinal.wire.members import Malformed, Text, unmarked
 
 
 class Form(StrEnum):
-    """How records are separated; spelled as in the live service's error text.
+    """The separation of records; spelled as in the live service's error text.
 
     A single record is NDJSON, on however many lines.
     """
@@ -40,15 +40,15 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The records of a body: where each starts in `text`, and its own text.
+    """The records of a body: `frames` yields the start of a record in `text` and the record's text.
 
-    Iterating `frames` raises `Malformed` where the text around records breaks off.
+    Iterating `frames` raises `Malformed` when the text around records is cut off.
     """
 
     form: Form
     text: Text
     frames: Iterator[tuple[int, Text]]
-    start: int = 0  # where in the text they begin
+    start: int = 0  # position in the text of the first record
     lines_before: int = 0  # of the body, before `start`
 
     def line(self, start: int) -> int:
@@ -59,7 +59,7 @@ class Records:
 class Lines:
     """The records of NDJSON, one a line.
 
-    `position` is where it goes on, and may be moved; `ends` counts the line ends passed by then.
+    `position` is the start of the rest, and may be set; `ends` counts the line ends before it.
     """
 
     def __init__(self, text: Text, position: int = 0, end: int | None = None) -> None:
@@ -104,11 +104,11 @@ _KNOWN_TYPES = frozenset(
 
 
 def split(body: Text, content_type: str | None, limits: Limits) -> Records:
-    """Find the form of a body and its records, of which none is longer than may be.
+    """Find the form of a body and its records; a record over the limit is `Malformed`.
 
     Raises:
-        Malformed: a multipart body or JSON string that cannot be opened.
-        BadContentType: the bytes look like no known form and the header names no known type.
+        Malformed: a multipart body or JSON string that cannot be read.
+        BadContentType: the bytes have no known form and the header names no known type.
     """
     text = unmarked(body)
     start = _first(text)
@@ -172,7 +172,7 @@ def _in_object(text: Text, position: int, record_bytes_max: int) -> Iterator[tup
 def _elements(
     text: Text, position: int, record_bytes_max: int
 ) -> Generator[tuple[int, Text], None, int]:
-    """Yield what stands in an array; return the position after its end."""
+    """Yield the elements of an array; return the position after its end."""
     start = _first(text, position)
     if text[start : start + 1] == b"]":
         return start + 1
@@ -189,10 +189,10 @@ def _elements(
 
 
 def _walk(text: Text, position: int, record_bytes_max: int) -> tuple[int, bool]:
-    """Pass over the members of an object.
+    """Skip the members of an object up to the array ``vectors``.
 
-    Return the position inside the array that is called ``vectors``, and True; or, when there
-    is none, the position after the object's end, and False.
+    Return the position inside that array, and True; or, without such a member, the position after
+    the object's end, and False.
     """
     stop = position + record_bytes_max
     while position < stop:
@@ -239,9 +239,9 @@ def _value_end(text: Text, start: int, stop: int) -> int:
 
 
 def _plain_array_end(text: Text, position: int, stop: int) -> int | None:
-    """Return the position after an array without strings or arrays in it, if this is one.
+    """Return the position after an array that has neither strings nor arrays in it, else None.
 
-    Looking for single bytes takes a tenth of the time of matching tokens.
+    Searching for single bytes takes a tenth of the time of matching tokens.
     """
     following = text.find(b"[", position, stop)
     end = text.find(b"]", position, stop if following < 0 else following)
@@ -251,7 +251,7 @@ def _plain_array_end(text: Text, position: int, stop: int) -> int | None:
 
 
 def _opened(text: Text) -> Text:
-    """Return what a JSON string holds, as UTF-8."""
+    """Return the content of a JSON string, as UTF-8."""
     try:
         return msgspec.json.decode(text, type=str).encode()
     except UnicodeDecodeError as error:
@@ -261,7 +261,7 @@ def _opened(text: Text) -> Text:
 
 
 def _first(text: Text, position: int = 0, end: int | None = None) -> int:
-    """Return where the next character that is no space is, or the end of the text."""
+    """Return the position of the next character that is no space, or the end of the text."""
     stop = len(text) if end is None else end
     solid = _SOLID.search(text, position, stop)
     return stop if solid is None else solid.start()

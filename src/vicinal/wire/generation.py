@@ -1,13 +1,13 @@
-"""Text generation as Workers AI spells it: requests read, answers and events written.
+"""Text generation in the form of Workers AI: requests are read, answers and events written.
 
     {"messages": [{"role", "content"}], "max_tokens"?, "stream"?, "tools"?, ...}
     or {"prompt", "raw"?, ...}
     → {"response": text, "tool_calls": [{"name", "arguments"}], "usage"?}
     → data: {"response": piece, "p": padding} ..., data: [DONE]
 
-OpenAI's form differs in some members: tools may be without the object around a function here,
-calls of tools too, and the schema of a response format is without a name. Requests that are in
-OpenAI's form already are only told their model and whether they want a stream.
+OpenAI's form differs in some members: here tools, and calls of tools, may come without the object
+around a function, and the schema of a response format has no name. Of a request that is in OpenAI's
+form already, only the model and the wish for a stream are read.
 """
 
 import secrets
@@ -75,7 +75,7 @@ class _Format(msgspec.Struct):
 
 
 class GenerationRequest(msgspec.Struct):
-    """What to generate: messages, or a prompt."""
+    """A text to generate, from messages or from a prompt."""
 
     messages: Annotated[list[_ChatMessage], msgspec.Meta(min_length=1)] | None = None
     prompt: str | None = None
@@ -158,7 +158,7 @@ class WrittenUsageSchema(msgspec.Struct):
 
 
 class GeneratedSchema(msgspec.Struct):
-    """What was generated; in JSON mode `response` is an object."""
+    """A generated text; in JSON mode `response` is an object."""
 
     response: Raw
     tool_calls: list[WrittenCallSchema]
@@ -174,7 +174,7 @@ class _Piece(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class OpenAIRequest:
-    """A request in OpenAI's form, of which only this has been read."""
+    """The members that are read of a request in OpenAI's form."""
 
     model: str
     is_streamed: bool
@@ -200,17 +200,17 @@ def binding_request(body: Body) -> Request:
 
 
 def openai_request(body: Body) -> OpenAIRequest:
-    """Read which model a request in OpenAI's form is for.
+    """Read the model of a request in OpenAI's form, and whether it is streamed.
 
     Raises:
         BadGenerationBody, BadGenerationInput: as `request`.
     """
-    asked = _decode(body, OpenAIGenerationRequest)
-    return OpenAIRequest(asked.model, bool(asked.stream))
+    request = _decode(body, OpenAIGenerationRequest)
+    return OpenAIRequest(request.model, bool(request.stream))
 
 
 def renamed(body: Body, model: str) -> bytes:
-    """Return a request in OpenAI's form, which has been read before, for another model."""
+    """Return a valid request in OpenAI's form with the name of another model."""
     members = msgspec.json.decode(body, type=dict[str, Raw])
     return _encode({**members, "model": model})
 
@@ -219,76 +219,78 @@ def generated(answer: Answer, *, wants_json: bool) -> bytes:
     """Write a whole answer.
 
     Raises:
-        GenerationFailed: the text was to be JSON and is not.
+        GenerationFailed: with `wants_json`, the text is not JSON.
     """
     return _encode(
         GeneratedSchema(
             _response(answer, wants_json=wants_json),
-            [_call(each) for each in answer.tool_calls],
+            [_call(call) for call in answer.tool_calls],
             _usage(answer.usage),
         )
     )
 
 
 def piece(text: str) -> bytes:
-    """Write the data of an event; the padding hides how long the text is."""
+    """Write the data of an event; the padding hides the length of the text."""
     padding = _PADDING[: 1 + secrets.randbelow(len(_PADDING))]
     return _encode(_Piece(text, padding))
 
 
 def last_piece(tool_calls: Sequence[ToolCall], usage: Usage | None) -> bytes:
     """Write the data of the event after the last text."""
-    calls = [_call(each) for each in tool_calls]
+    calls = [_call(call) for call in tool_calls]
     return _encode(_Piece("", tool_calls=calls or UNSET, usage=_usage(usage)))
 
 
 def _decode(body: Body, shape: type[_T]) -> _T:
     try:
-        body.decode()  # what is skipped is not looked at otherwise
+        body.decode()  # msgspec does not validate text that it skips
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise BadGenerationInput(f"Error: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        said = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadGenerationBody(said) from None
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadGenerationBody(reason) from None
 
 
-def _request(asked: GenerationRequest) -> Request:
-    if asked.messages is None and asked.prompt is None:
+def _request(request: GenerationRequest) -> Request:
+    if request.messages is None and request.prompt is None:
         raise BadGenerationInput("Error: Object missing required field `messages` or `prompt`")
-    if asked.raw and asked.messages is not None:
+    if request.raw and request.messages is not None:
         raise BadGenerationInput("Error: `raw` is for a `prompt`, and there are `messages`")
-    wants_json = asked.response_format is not None and asked.response_format.type != "text"
-    if wants_json and asked.stream:
+    wants_json = request.response_format is not None and request.response_format.type != "text"
+    if wants_json and request.stream:
         raise BadGenerationInput("Error: a `response_format` of JSON cannot be streamed")
-    messages = asked.messages
-    if messages is None and not asked.raw:
-        messages = [_ChatMessage("user", Raw(_encode(asked.prompt)))]
+    messages = request.messages
+    if messages is None and not request.raw:
+        messages = [_ChatMessage("user", Raw(_encode(request.prompt)))]
     return Request(
         messages=None if messages is None else Raw(_encode(_sent_messages(messages))),
-        prompt=asked.prompt if messages is None else None,
-        options=_options(asked),
-        is_streamed=bool(asked.stream),
+        prompt=request.prompt if messages is None else None,
+        options=_options(request),
+        is_streamed=bool(request.stream),
         wants_json=wants_json,
     )
 
 
-def _options(asked: GenerationRequest) -> Options:
+def _options(request: GenerationRequest) -> Options:
     return Options(
-        max_tokens=asked.max_tokens or asked.max_completion_tokens or MAX_TOKENS_DEFAULT,
-        temperature=_or_unset(asked.temperature),
-        top_p=_or_unset(asked.top_p),
-        top_k=_or_unset(asked.top_k),
-        seed=_or_unset(asked.seed),
-        frequency_penalty=_or_unset(asked.frequency_penalty),
-        presence_penalty=_or_unset(asked.presence_penalty),
-        repetition_penalty=_or_unset(asked.repetition_penalty),
-        stop=UNSET if asked.stop is None else Raw(_encode(asked.stop)),
+        max_tokens=request.max_tokens or request.max_completion_tokens or MAX_TOKENS_DEFAULT,
+        temperature=_or_unset(request.temperature),
+        top_p=_or_unset(request.top_p),
+        top_k=_or_unset(request.top_k),
+        seed=_or_unset(request.seed),
+        frequency_penalty=_or_unset(request.frequency_penalty),
+        presence_penalty=_or_unset(request.presence_penalty),
+        repetition_penalty=_or_unset(request.repetition_penalty),
+        stop=UNSET if request.stop is None else Raw(_encode(request.stop)),
         response_format=UNSET
-        if asked.response_format is None
-        else Raw(_encode(_sent_format(asked.response_format))),
-        tools=Raw(_encode([_sent_tool(each) for each in asked.tools])) if asked.tools else UNSET,
-        tool_choice=asked.tool_choice if asked.tools else UNSET,
+        if request.response_format is None
+        else Raw(_encode(_sent_format(request.response_format))),
+        tools=Raw(_encode([_sent_tool(tool) for tool in request.tools]))
+        if request.tools
+        else UNSET,
+        tool_choice=request.tool_choice if request.tools else UNSET,
     )
 
 
@@ -299,11 +301,11 @@ def _sent_messages(messages: Sequence[_ChatMessage]) -> list[_SentMessage]:
     count = 0
     for message in messages:
         calls = []
-        for each in message.tool_calls or []:
-            call_id = each.id or f"call_{count}"
+        for call in message.tool_calls or []:
+            call_id = call.id or f"call_{count}"
             count += 1
             open_ids.append(call_id)
-            calls.append(_SentCall(call_id, _sent_call(each)))
+            calls.append(_SentCall(call_id, _sent_call(call)))
         answered = message.tool_call_id
         if answered is None and message.role == "tool" and open_ids:
             answered = open_ids[0]
@@ -363,7 +365,7 @@ def _call(call: ToolCall) -> WrittenCallSchema:
     try:
         arguments = _encode(msgspec.json.decode(call.arguments or "{}"))
     except (msgspec.MsgspecError, RecursionError):
-        arguments = _encode(call.arguments)  # who asked for the call can see what is amiss
+        arguments = _encode(call.arguments)  # the client that reads the call can see the fault
     return WrittenCallSchema(call.name, Raw(arguments), call.id)
 
 

@@ -1,13 +1,13 @@
-"""One JSON object with a long array of numbers in it, read fast or read with reasons.
+"""Two readers of one JSON object with a long array of numbers in it.
 
-Vector records and queries are such objects: nearly all of their bytes are one array. Two
-readers share the work. `quick` returns the members when there is nothing to object to, and
-None otherwise, without a reason. `careful` reads what `quick` would not, a few times slower,
-and raises with the reason. Callers try the first, then the second.
+Vector records and queries are such objects: nearly all of their bytes are one array. `quick`
+returns the members of an object without faults, and None for any other text, without a reason.
+`careful` reads the other texts, a few times slower, and raises with the reason. Callers try
+`quick` first.
 
 `quick` has two implementations that agree on every text they accept: simdjson, and msgspec
-for where simdjson is not built. What is kept of the text is its values: integers of any size
-up to 4,300 digits, other numbers as float64, strings as Unicode, members in their order.
+for platforms without simdjson. Both keep the values of the text: integers of any size up to 4,300
+digits, other numbers as float64, strings as Unicode, members in their order.
 """
 
 import json
@@ -31,14 +31,14 @@ except ImportError:  # no wheel for this platform: msgspec alone takes about 2.5
 Text = bytes | bytearray
 Numbers = NDArray[np.float64]
 Members = dict[str, Any]
-"""The members of an object. The one asked for as numbers is an array when `quick` read it."""
+"""The members of an object. `quick` reads the member of numbers as an array."""
 
 
-_MARK = b"\xef\xbb\xbf"
+_BOM = b"\xef\xbb\xbf"
 _SCALARS_THEN_ARRAY = re.compile(
     rb'\s*\{\s*(?:"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[^\s"{}\[\],]+)\s*,\s*)*"([^"\\]*)"\s*:\s*\['
 )
-_FEW = 16  # members of a usual object; looking for each name takes time in proportion
+_FEW = 16  # members of a usual object; the time to find all names grows with their number
 
 
 class Malformed(Exception):
@@ -46,26 +46,26 @@ class Malformed(Exception):
 
 
 class TooDeep(Malformed):
-    """The text is nested deeper than it can be read; what is in it is not known."""
+    """The text is nested deeper than parsers go; its content is not known."""
 
     def __init__(self) -> None:
         super().__init__("nested too deeply")
 
 
 class NotANumber(Exception):
-    """An array of numbers holds something else, at `position`; None when it is no array."""
+    """An array of numbers has another item at `position`, or is no array: then that is None."""
 
     def __init__(self, position: int | None, value: object) -> None:
-        place = "" if position is None else f"[{position}]"
+        path = "" if position is None else f"[{position}]"
         wanted = "an array of numbers" if position is None else "a number"
         got = value.name if isinstance(value, _Token) else metadata.kind(value)
-        super().__init__(f"{place}: expected {wanted}, got {got}")
+        super().__init__(f"{path}: expected {wanted}, got {got}")
         self.position = position
         self.value = value
 
 
 class _Token:
-    """NaN, Infinity or -Infinity, which the standard library's parser takes for numbers."""
+    """NaN, Infinity or -Infinity, which the standard library's parser accepts as numbers."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -77,7 +77,7 @@ _TOKENS: Mapping[str, _Token] = MappingProxyType(
 
 
 class _Thread(threading.local):
-    """What each thread has of its own: a parser is not safe to share."""
+    """A parser for every thread, as simdjson's is not safe to share."""
 
     parser: "simdjson.Parser | None" = None
 
@@ -86,19 +86,22 @@ _thread = _Thread()
 
 
 def unmarked(text: Text) -> Text:
-    """Return a text without the byte order mark it begins with; copied only if there is one."""
-    return text.removeprefix(_MARK) if text.startswith(_MARK) else text
+    """Return a text without a byte order mark at its start; copied only if it has one."""
+    return text.removeprefix(_BOM) if text.startswith(_BOM) else text
 
 
 def careful(text: Text, array: str, *, unique: bool) -> Members:
-    """Return the members of the object that `text` holds, `array` still to be looked at.
+    """Return the members of the object in `text`; `array` is not checked.
 
-    With `unique`, an object that gives a member twice is malformed; otherwise the last one
-    counts, as inside the members in any case.
+    With `unique`, an object that has a member twice is malformed; otherwise the last one
+    counts. Within the members the last one always counts.
+
+    Raises:
+        Malformed: the text is not a JSON object.
     """
     try:
         decoded = text.decode()
-        # Nothing of ours is called back, for each object or constant: a text can hold a million.
+        # No callback of ours for objects or constants: a text can have a million.
         document = json.loads(decoded, parse_constant=_TOKENS.__getitem__)
     except UnicodeDecodeError as error:
         raise Malformed(f"not UTF-8 at byte {error.start}") from None
@@ -118,7 +121,7 @@ def careful(text: Text, array: str, *, unique: bool) -> Members:
 
 
 def is_deep(text: Text) -> bool:
-    """Tell whether a text is nested deeper than it can be read; nothing is made of it."""
+    """Tell whether a text is nested deeper than parsers go, without making objects of it."""
     try:
         _pass_over(text)
     except RecursionError:
@@ -132,7 +135,7 @@ def numbers(value: object) -> Numbers:
     """Return a member as numbers; those beyond float64 become infinite.
 
     Raises:
-        NotANumber: it is not an array, or one of its items is not a number.
+        NotANumber: the member is not an array, or one of its items is not a number.
     """
     if isinstance(value, np.ndarray):
         return value
@@ -148,12 +151,12 @@ def numbers(value: object) -> Numbers:
 
 
 def quick_with_msgspec(text: Text, array: str) -> Members | None:
-    """Return the members of the object, `array` as numbers; None when anything is unclear."""
+    """Return the members of the object, `array` as numbers; None for a text with any fault."""
     try:
         members = _decode_any(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
-    # A member given twice is hidden by its last value; an escape may hide its name as well.
+    # The last value of a member hides a former one, and an escape may hide its name.
     if not isinstance(members, dict) or len(members) > _FEW:
         return None
     if b"\\u" in text or b"\\/" in text:
@@ -169,18 +172,18 @@ def quick_with_msgspec(text: Text, array: str) -> Members | None:
 
 
 def quick_with_simdjson(text: Text, array: str) -> Members | None:
-    """Return the members of the object, `array` as numbers; None when anything is unclear."""
-    if text.startswith(_MARK):  # it would pass over it
+    """Return the members of the object, `array` as numbers; None for a text with any fault."""
+    if text.startswith(_BOM):  # simdjson would skip it
         return None
     try:
-        # A parser serves one document at a time: nothing of it may outlive this call.
+        # A parser serves one document at a time, so no value may refer to it after this call.
         document = _parser().parse(text)
         if type(document) is not simdjson.Object:
             return None
         names = list(document)
         if len(names) > _FEW or len(set(names)) != len(names):
             return None
-        if "\0" in "".join(names):  # it looks a name up as far as that
+        if "\0" in "".join(names):  # simdjson compares names up to a NUL
             return None
         members: Members = {}
         for name in names:
@@ -204,7 +207,7 @@ def quick_with_simdjson(text: Text, array: str) -> Members | None:
 quick: Final[Callable[[Text, str], Members | None]] = (
     quick_with_msgspec if simdjson is None else quick_with_simdjson
 )
-"""The faster of the two that can run here."""
+"""The faster implementation that is installed."""
 
 _decode_any = msgspec.json.Decoder().decode
 _pass_over = msgspec.json.Decoder(msgspec.Raw).decode
@@ -218,10 +221,10 @@ def _parser() -> "simdjson.Parser":
 
 
 def _is_flat(text: Text, array: str) -> bool:
-    """Tell whether the array is flat; simdjson's `as_buffer` flattens it without a word.
+    """Tell whether the array is flat; simdjson's `as_buffer` flattens nested arrays silently.
 
-    Flat without looking closer: there is no second bracket anywhere, or only scalars stand
-    before the array and it closes before another one opens.
+    Two cases are flat without parsing: the text has no second bracket, or only scalars stand
+    before the array and it closes before another array opens.
     """
     if text.find(b"[", text.find(b"[") + 1) < 0:
         return True
@@ -234,7 +237,7 @@ def _is_flat(text: Text, array: str) -> bool:
 
 
 def _repeated(text: str, document: Members) -> str | None:
-    """Return the first member that the object in `text` gives a second time, if any."""
+    """Return the first name that occurs a second time in the object in `text`, if any."""
     has_one_spelling = len(document) <= _FEW and "\\" not in text
     if has_one_spelling and all(text.count(f'"{name}"') == 1 for name in document):
         return None
@@ -253,7 +256,7 @@ def _reason(error: json.JSONDecodeError) -> str:
 
 
 def _check(document: Members) -> None:
-    """Refuse what the standard library reads though it is no JSON."""
+    """Refuse texts that the standard library reads though they are not JSON."""
     try:
         metadata.encode(document)
     except UnicodeEncodeError:

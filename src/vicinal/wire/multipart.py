@@ -1,8 +1,8 @@
-"""The one thing needed of ``multipart/form-data``: the content of a named part.
+"""The content of a named part of ``multipart/form-data``.
 
 The boundary is taken from the body's first line, so a header that lost or mangled it does no
-harm. Parts stay where they are in the body until the wanted one is sliced out. They are all
-looked at, as a name may be given twice, and so their number is bounded.
+harm. Only the wanted part is sliced out of the body. All parts are read, as a name may be given
+twice, and so their number is bounded.
 """
 
 import re
@@ -35,7 +35,7 @@ def part(body: Text, name: str, parts_max: int) -> Text:
             more than `parts_max` of any name.
     """
     names: list[str] = []
-    found: Text | None = None
+    content: Text | None = None
     for head, start, end in _parts(body):
         if len(names) == parts_max:
             raise Malformed(f"multipart body of more than {parts_max} parts")
@@ -45,21 +45,21 @@ def part(body: Text, name: str, parts_max: int) -> Text:
         )
         if names[-1] != name:
             continue
-        if found is not None:
+        if content is not None:
             raise Malformed(f"multipart body with several parts named {name!r}")
         encoding = _ENCODING.search(head)
         if encoding is not None and encoding[1].lower() not in _PLAIN_ENCODINGS:
             raise Malformed(
                 f"multipart part in transfer encoding {encoding[1].decode('latin-1')!r}"
             )
-        found = body[start:end]
-    if found is None:
+        content = body[start:end]
+    if content is None:
         raise Malformed(f"multipart body without a part named {name!r}; it has {names[:5]}")
-    return found
+    return content
 
 
 def _parts(body: Text) -> Iterator[tuple[Text, int, int]]:
-    """Yield each part's head and where its content starts and ends."""
+    """Yield the head of a part, and the positions of the start and the end of its content."""
     first = _FIRST_LINE.match(body)
     if first is None:
         raise Malformed("multipart body that does not start with its boundary")
@@ -79,7 +79,7 @@ def _parts(body: Text) -> Iterator[tuple[Text, int, int]]:
 
 
 def _next_delimiter(body: Text, delimiter: bytes, position: int) -> tuple[int, int | None]:
-    """Return where the next delimiter starts and where the part after it does, if any."""
+    """Return the positions of the next delimiter and of the part after it, None for the last."""
     while True:
         start = body.find(delimiter, position)
         if start < 0:

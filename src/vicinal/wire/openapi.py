@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, generated from the types that read and write the wire.
 
 The server describes each of its routes by one `Operation`; shapes come from the structs of
-`schemas`, errors from `codes`. No shape is written down a second time.
+`schemas`, errors from `codes`.
 """
 
 import re
@@ -28,7 +28,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: a method on a path, what it takes and what it returns.
+    """One operation: a method on a path, its parameters, its body and its result.
 
     Path parameters are the ``{names}`` in `path`. `request` and `response` are structs of
     `schemas` (or any type that msgspec describes), None for no body or a null result.
@@ -152,11 +152,11 @@ def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failures(classes: Iterable[type[Error]], schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the answers to errors, one for each status, naming the codes it may carry."""
+    """Return the answers to errors by status, with the codes of a status in its description."""
     codes: dict[int, dict[int, str]] = {}
-    for each in classes:
-        row = CODES[each]
-        summary = (each.__doc__ or each.__name__).partition("\n")[0]
+    for class_ in classes:
+        row = CODES[class_]
+        summary = (class_.__doc__ or class_.__name__).partition("\n")[0]
         codes.setdefault(row.status, {}).setdefault(row.code, summary)
     return {
         str(status): _content(

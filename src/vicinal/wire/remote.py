@@ -1,4 +1,4 @@
-"""The bodies of a remote session: what ``wrangler dev`` sends to set one up, and the answers.
+"""The bodies of a remote session: the requests of ``wrangler dev`` that begin one, and the answers.
 
 Before it runs a Worker with remote bindings, wrangler uploads a small Worker of its own that
 has these bindings. Its metadata is the only place where the names of the bindings and of the
@@ -28,25 +28,25 @@ class _Metadata(msgspec.Struct):
 
 
 class SessionSchema(msgspec.Struct):
-    """Leave to upload; it has no address to be exchanged at."""
+    """The permission to upload; it has no address to be exchanged at."""
 
     token: str
 
 
 class SubdomainSchema(msgspec.Struct):
-    """Where the uploaded Workers of an account answer."""
+    """The subdomain of the uploaded Workers of an account."""
 
     subdomain: str
 
 
 class PreviewSchema(msgspec.Struct):
-    """What is sent along with each call to the uploaded Worker."""
+    """The token that is sent with every call of the uploaded Worker."""
 
     preview_token: str
 
 
 def index_bindings(body: Text, limits: Limits) -> Mapping[str, str]:
-    """Return the index that each binding of an uploaded Worker is bound to.
+    """Return binding -> index of an uploaded Worker.
 
     Bindings of other types are left out.
 
@@ -64,9 +64,9 @@ def index_bindings(body: Text, limits: Limits) -> Mapping[str, str]:
     except (Malformed, msgspec.DecodeError) as error:
         raise BadBody(f"the uploaded Worker's metadata cannot be read: {error}") from None
     return {
-        each.name: each.index_name
-        for each in metadata.bindings
-        if each.type == "vectorize" and each.index_name
+        binding.name: binding.index_name
+        for binding in metadata.bindings
+        if binding.type == "vectorize" and binding.index_name
     }
 
 
@@ -75,15 +75,15 @@ def _metadata_part(body: Text, limits: Limits) -> Text:
 
 
 def session(token: str) -> bytes:
-    """Write the leave to upload."""
+    """Write the permission to upload."""
     return _encode(SessionSchema(token))
 
 
 def subdomain(name: str) -> bytes:
-    """Write where uploaded Workers answer."""
+    """Write the subdomain of uploaded Workers."""
     return _encode(SubdomainSchema(name))
 
 
 def preview(token: str) -> bytes:
-    """Write what is to be sent along with each call."""
+    """Write the token that calls have to carry."""
     return _encode(PreviewSchema(token))

@@ -1,8 +1,8 @@
 """JSON bodies and URL parameters of requests, read into the model.
 
-Shapes are in `schemas`; here are the rules that a shape cannot say. Content types are not
-looked at: whatever parses as JSON is accepted. Errors name the member as a path and say what
-was expected; they begin as the live service's do where its text is known.
+Shapes are in `schemas`; the rules that a shape cannot express are here. Content types are ignored:
+every body that parses as JSON is accepted. An error names the member as a path and the value that
+was expected; its text begins like the live service's where that is known.
 """
 
 import re
@@ -46,7 +46,7 @@ _LEVELS: dict[str | bool | None, MetadataLevel] = {
 
 @dataclass(frozen=True, slots=True)
 class CreateIndex:
-    """What an index is to be created with."""
+    """The settings of an index to be created."""
 
     name: str
     description: str | None
@@ -55,7 +55,7 @@ class CreateIndex:
 
 @dataclass(frozen=True, slots=True)
 class ListParameters:
-    """Which page of ids is asked for."""
+    """The wanted page of ids: its size, and the cursor of the page before."""
 
     count: int
     cursor: str | None
@@ -63,7 +63,7 @@ class ListParameters:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingParameters:
-    """Texts to embed. `pooling` is None when the model's own is to be used."""
+    """Texts to embed. A `pooling` of None is the model's own."""
 
     texts: tuple[str, ...]
     pooling: Literal["mean", "cls"] | None = None
@@ -71,9 +71,9 @@ class EmbeddingParameters:
 
 @dataclass(frozen=True, slots=True)
 class OpenAIEmbeddingParameters:
-    """Texts to embed, asked for in OpenAI's form.
+    """Texts to embed by a request in OpenAI's form.
 
-    `dimensions` is what the caller expects, None when it does not say.
+    `dimensions` is the length that the caller expects, None for any.
     """
 
     model: str
@@ -93,7 +93,7 @@ def create_index(body: Body, limits: Limits) -> CreateIndex:
 
 
 def checked_index(request: schemas.CreateIndexRequest, limits: Limits) -> CreateIndex:
-    """Hold an index creation to the rules that its shape cannot say.
+    """Check an index creation by the rules that its shape cannot express.
 
     Raises:
         BadIndexConfig: name, dimensions, metric or preset that cannot be.
@@ -119,7 +119,7 @@ def query(body: Body, dimensions: int, limits: Limits) -> Query:
     """Read the body of a query against an index of these dimensions.
 
     Raises:
-        BadBody: the body is not JSON of this shape, or does not say what to search for.
+        BadBody: the body is not JSON of this shape, or has neither vector nor vectorId.
         BadQueryVector: the vector is not a flat array of `dimensions` numbers.
         BadTopK: topK is not an integer, or not in the range that the options allow.
         IdTooLong, NamespaceTooLong: the id or namespace is one that no vector can have.
@@ -143,12 +143,12 @@ def query(body: Body, dimensions: int, limits: Limits) -> Query:
 def checked_query(
     request: schemas.QueryRequest, vector: object, dimensions: int, limits: Limits
 ) -> Query:
-    """Hold a query to the rules that its shape cannot say.
+    """Check a query by the rules that its shape cannot express.
 
     Args:
-        request: All of it but the vector.
-        vector: A list or an array of numbers, None when there is none.
-        dimensions: Those of the index.
+        request: The query without its vector.
+        vector: A list or an array of numbers, or None.
+        dimensions: Length of the index's vectors.
         limits: Bounds on topK, the namespace and the filter.
 
     Raises:
@@ -163,7 +163,7 @@ def checked_query(
     is_full = bool(request.return_values) or return_metadata is MetadataLevel.ALL
     return Query(
         top_k=_top_k(request.top_k, is_full, limits),
-        # The Python SDK always sends a vector; who adds an id to it means the id.
+        # The Python SDK always sends a vector; a caller that adds an id means the id.
         vector=None if request.vector_id is not None else _query_vector(vector, dimensions),
         vector_id=request.vector_id,
         namespace=_namespace(request.namespace, limits),
@@ -184,26 +184,26 @@ def ids(body: Body, ids_max: int, limits: Limits) -> list[str]:
 
 
 def check_ids(ids: list[str], ids_max: int, limits: Limits) -> list[str]:
-    """Return ids; refuse more ids than one call may name, and ids that no vector can have.
+    """Return `ids`; refuse more ids than one call may name, and ids that no vector can have.
 
     Raises:
         TooManyIds: there are more than `ids_max`.
-        IdTooLong: one has more bytes than a vector's may have.
+        IdTooLong: an id has more bytes than the id of a vector may have.
     """
     if len(ids) > ids_max:
         raise errors.TooManyIds(
             f"too many ids in payload; max id count is {ids_max}, got {len(ids)}"
         )
-    for position, each in enumerate(ids):
-        _check_id(each, f"ids[{position}]", limits)
+    for position, vector_id in enumerate(ids):
+        _check_id(vector_id, f"ids[{position}]", limits)
     return ids
 
 
-def _check_id(vector_id: str, place: str, limits: Limits) -> None:
+def _check_id(vector_id: str, path: str, limits: Limits) -> None:
     size = len(vector_id.encode())
     if size > limits.id_bytes_max:
         raise errors.IdTooLong(
-            f"id too long; max is {limits.id_bytes_max} bytes, got {size} bytes ({place})"
+            f"id too long; max is {limits.id_bytes_max} bytes, got {size} bytes ({path})"
         )
 
 
@@ -219,7 +219,7 @@ def create_metadata_index(body: Body, limits: Limits) -> CreateMetadataIndex:
 def checked_metadata_index(
     request: schemas.CreateMetadataIndexRequest, limits: Limits
 ) -> CreateMetadataIndex:
-    """Hold a metadata index creation to the rules that its shape cannot say.
+    """Check a metadata index creation by the rules that its shape cannot express.
 
     Raises:
         BadBody: no filter could name the property.
@@ -248,7 +248,7 @@ def delete_metadata_index(body: Body) -> DeleteMetadataIndex:
 
 
 def list_parameters(count: str | None, cursor: str | None, limits: Limits) -> ListParameters:
-    """Read the URL parameters of a listing; None and ``""`` stand for absent ones.
+    """Read the URL parameters of a listing; None and ``""`` stand for absent parameters.
 
     Raises:
         BadParameter: count is not an integer in its range.
@@ -266,7 +266,7 @@ def effort(value: str | None) -> Effort | None:
     """Read the header ``Vicinal-Effort``; an absent one means the index's.
 
     Raises:
-        BadParameter: it is none of the efforts there are.
+        BadParameter: the value is no effort.
     """
     if not value:
         return None
@@ -283,7 +283,7 @@ def explains(value: str | None) -> bool:
     """Read the header ``Vicinal-Explain``; an absent one means ``false``.
 
     Raises:
-        BadParameter: it is neither ``true`` nor ``false``.
+        BadParameter: the value is neither ``true`` nor ``false``.
     """
     if value not in (None, "", "true", "false"):
         raise errors.BadParameter(f"Vicinal-Explain must be 'true' or 'false', got {value[:40]!r}")
@@ -294,7 +294,7 @@ def discards_unparsable(value: str | None) -> bool:
     """Read the URL parameter ``unparsable-behavior``; an absent one means ``error``.
 
     Raises:
-        BadParameter: it is neither ``error`` nor ``discard``.
+        BadParameter: the value is neither ``error`` nor ``discard``.
     """
     if value not in (None, "", "error", "discard"):
         raise errors.BadParameter(
@@ -308,7 +308,7 @@ def embedding(body: Body, limits: Limits) -> EmbeddingParameters:
 
     Raises:
         BadEmbeddingBody: the body is not JSON.
-        BadEmbeddingInput: it is not of this shape, or holds too many texts.
+        BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
     counting.check(body, counting.texts, "text", limits)
     return _embedding(_decode_embedding(body, schemas.EmbeddingRequest), limits)
@@ -319,7 +319,7 @@ def binding_embedding(body: Body, limits: Limits) -> EmbeddingParameters:
 
     Raises:
         BadEmbeddingBody: the body is not JSON.
-        BadEmbeddingInput: it is not of this shape, or holds too many texts.
+        BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
     counting.check(body, counting.inputs_texts, "text", limits)
     return _embedding(_decode_embedding(body, schemas.BindingEmbeddingRequest).inputs, limits)
@@ -330,7 +330,7 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingParameters:
 
     Raises:
         BadEmbeddingBody: the body is not JSON.
-        BadEmbeddingInput: it is not of this shape, or holds too many texts.
+        BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
     counting.check(body, counting.input_texts, "input", limits)
     request = _decode_embedding(body, schemas.OpenAIEmbeddingRequest)
@@ -344,7 +344,7 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingParameters:
 
 def _decode(body: Body, shape: type[_T]) -> _T:
     try:
-        body.decode()  # what is skipped is not looked at otherwise
+        body.decode()  # msgspec does not validate text that it skips
         return msgspec.json.decode(members.unmarked(body), type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.BadBody(_FAILED + _reason(error, shape)) from None
@@ -352,7 +352,7 @@ def _decode(body: Body, shape: type[_T]) -> _T:
 
 def _decode_embedding(body: Body, shape: type[_T]) -> _T:
     try:
-        body.decode()  # what is skipped is not looked at otherwise
+        body.decode()  # msgspec does not validate text that it skips
         return msgspec.json.decode(members.unmarked(body), type=shape)
     except msgspec.ValidationError as error:
         raise errors.BadEmbeddingInput(f"Error: {_reason(error, shape)}") from None
@@ -361,18 +361,18 @@ def _decode_embedding(body: Body, shape: type[_T]) -> _T:
 
 
 def _reason(error: Exception, shape: type) -> str:
-    """Return what msgspec objects to in a body of this shape, the member's path first."""
+    """Return the fault that msgspec finds in a body of this shape, the member's path first."""
     match error:
         case RecursionError():
             return "nested too deeply"
         case UnicodeDecodeError():
             return f"not UTF-8 at byte {error.start}"
     text = str(error)
-    place = _AT.search(text)
-    if place is None:
+    path = _AT.search(text)
+    if path is None:
         return text
-    choices = _choices(shape, place[1]) if text.startswith("Invalid enum value") else ""
-    return f"{place[1]}: {text[: place.start()]}{choices}"
+    choices = _choices(shape, path[1]) if text.startswith("Invalid enum value") else ""
+    return f"{path[1]}: {text[: path.start()]}{choices}"
 
 
 def _choices(shape: type, path: str) -> str:
@@ -380,21 +380,21 @@ def _choices(shape: type, path: str) -> str:
     types = [inspect.type_info(shape)]
     for name in path.split("."):
         types = [
-            each
+            choice
             for struct in types
             if isinstance(struct, inspect.StructType)
             for field in struct.fields
             if field.encode_name == name
-            for each in (
+            for choice in (
                 field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
             )
         ]
     values: list[object] = []
-    for each in types:
-        if isinstance(each, inspect.LiteralType):
-            values += each.values
-        elif isinstance(each, inspect.EnumType):
-            values += [member.value for member in each.cls]
+    for choice in types:
+        if isinstance(choice, inspect.LiteralType):
+            values += choice.values
+        elif isinstance(choice, inspect.EnumType):
+            values += [member.value for member in choice.cls]
     return f", expected one of {', '.join(map(str, values))}"
 
 
@@ -423,7 +423,7 @@ def _preset_config(config: schemas.IndexConfigRequest) -> IndexConfig:
         raise errors.BadIndexConfig(
             f'Preset "{config.preset}" is unknown, expected one of {", ".join(PRESETS)}'
         )
-    # An index's own config may be sent back: it has the preset and what that stands for.
+    # An index's own config may be sent back: it has the preset and its dimensions and metric.
     if config.dimensions not in (None, preset.dimensions) or config.metric not in (
         None,
         preset.metric,

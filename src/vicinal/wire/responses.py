@@ -1,12 +1,12 @@
-"""Results as JSON: the model written as the wire spells it.
+"""Results as JSON: the model in the spelling of the wire.
 
-Members that have no value are left out rather than written as null, except where clients
-need them to be there. Times are UTC with six fractional digits and a Z.
+Members without a value are left out rather than written as null, except where clients need them.
+Times are UTC with six fractional digits and a Z.
 
-Numbers are what a float32 is, in two spellings. Stored values and embeddings are written as
-the double that the float32 is (58.8 reads 58.79999923706055), as the live service does.
-Scores are written with the fewest digits that name the float32 (0.89693683), which is what
-its documentation shows; reading them back as float32 gives the exact score in both cases.
+Numbers are float32, in two spellings. Stored values and embeddings are written as the double of the
+same value (58.8 reads 58.79999923706055), as the live service does. Scores are written with the
+fewest digits that name the float32 (0.89693683), as in its documentation. Both read back as float32
+give the exact number.
 """
 
 import base64
@@ -31,11 +31,11 @@ def index(index: model.Index) -> bytes:
 
 def indexes(indexes: Sequence[model.Index]) -> bytes:
     """Write a list of indexes."""
-    return _encode([_index(each) for each in indexes])
+    return _encode([_index(index) for index in indexes])
 
 
 def mutation(accepted: model.Accepted) -> bytes:
-    """Write the proof of a write."""
+    """Write the id of a durable mutation."""
     return _encode(schemas.MutationSchema(accepted.mutation_id))
 
 
@@ -51,21 +51,21 @@ def query_result(result: model.QueryResult) -> bytes:
         )
         for match in result.matches
     ]
-    steps = [
+    explanations = [
         schemas.SearchStepSchema(
-            step.part,
-            step.vector_count,
-            step.selected_count,
-            step.method,
-            step.scored_count,
-            step.rescored_count,
-            round(step.select_ms, 3),
-            round(step.candidates_ms, 3),
-            round(step.rescore_ms, 3),
+            explanation.part,
+            explanation.vector_count,
+            explanation.selected_count,
+            explanation.method,
+            explanation.scored_count,
+            explanation.rescored_count,
+            round(explanation.select_ms, 3),
+            round(explanation.candidates_ms, 3),
+            round(explanation.rescore_ms, 3),
         )
-        for step in result.explanations
+        for explanation in result.explanations
     ]
-    return _encode(schemas.QueryResultSchema(len(matches), matches, steps or UNSET))
+    return _encode(schemas.QueryResultSchema(len(matches), matches, explanations or UNSET))
 
 
 def vectors(vectors: Sequence[model.StoredVector]) -> bytes:
@@ -84,7 +84,7 @@ def vectors(vectors: Sequence[model.StoredVector]) -> bytes:
 
 
 def status(status: model.Status) -> bytes:
-    """Write what an index contains."""
+    """Write the state of an index."""
     return _encode(
         schemas.IndexInfoSchema(
             status.dimensions,
@@ -116,8 +116,8 @@ def metadata_indexes(metadata_indexes: Sequence[model.MetadataIndex]) -> bytes:
     return _encode(
         schemas.MetadataIndexListSchema(
             [
-                schemas.MetadataIndexSchema(each.property_name, each.index_type)
-                for each in metadata_indexes
+                schemas.MetadataIndexSchema(index.property_name, index.index_type)
+                for index in metadata_indexes
             ]
         )
     )
@@ -135,7 +135,7 @@ def openai_embedding(
 ) -> bytes:
     """Write embeddings as OpenAI does; `vectors` is ``(n, dimensions)`` float32.
 
-    With base64 each is its little-endian float32 bytes.
+    With base64 an embedding is its little-endian float32 bytes.
     """
     data = [
         schemas.OpenAIEmbeddingSchema(
@@ -153,7 +153,7 @@ def _index(index: model.Index) -> schemas.IndexSchema:
     return schemas.IndexSchema(
         name=index.name,
         created_on=created,
-        modified_on=created,  # nothing of an index can be changed
+        modified_on=created,  # an index cannot be changed
         config=schemas.IndexConfigSchema(
             config.dimensions,
             config.metric,
@@ -169,7 +169,7 @@ def _or_unset(text: str | None) -> str | UnsetType:
 
 
 def timestamp(moment: datetime) -> str:
-    """Write a moment as the API does: in UTC, to the microsecond."""
+    """Write a time in UTC, to the microsecond."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -1,16 +1,15 @@
-"""The JSON shapes of requests and results, each written once.
+"""The JSON shapes of requests and results.
 
-`requests` decodes into them, `responses` encodes from them, `openapi` describes them. They
-hold what JSON holds, spelled as on the wire; rules that a type cannot say are checked in
-`requests`. Nothing outside this package sees them.
+`requests` decodes into these structs, `responses` encodes from them, `openapi` describes them.
+Members are spelled as on the wire; the rules that a type cannot express are in `requests`.
 
 A member that may be absent is ``T | None`` in requests, where null always means absent, and
 ``T | UnsetType`` in results, where absent members are left out. Unknown members are ignored,
 and of a member given twice the last one counts, as for JSON.parse.
 
-Vectors to store are read by `vectors` and envelopes written by `envelope`, for speed: their
-shapes here are what those are described by and tested against. Docstrings of structs are
-shown in the OpenAPI document.
+For speed, `vectors` reads vectors to store and `envelope` writes envelopes without these structs;
+their shapes stand here for the OpenAPI document and for tests. Docstrings of structs are in the
+OpenAPI document.
 """
 
 from typing import Annotated, Any, Literal
@@ -42,7 +41,7 @@ class CreateIndexRequest(Struct):
 
 
 class QueryRequest(Struct, rename="camel"):
-    """A search by a vector or by the id of a stored one, which counts if both are given."""
+    """A search by a vector or by the id of a stored vector; of both, the id counts."""
 
     vector: Annotated[object, _Numbers] = None
     vector_id: str | None = None
@@ -60,7 +59,7 @@ class IdsRequest(Struct):
 
 
 class CreateMetadataIndexRequest(Struct, rename="camel"):
-    """A property to index. With `backfill`, for vectors that are there already as well."""
+    """A property to index; with `backfill`, of stored vectors as well."""
 
     property_name: str
     index_type: IndexType
@@ -68,7 +67,7 @@ class CreateMetadataIndexRequest(Struct, rename="camel"):
 
 
 class DeleteMetadataIndexRequest(Struct, rename="camel"):
-    """A property to index no longer. One client calls it `property`."""
+    """A property whose index is to be deleted. One client calls it `property`."""
 
     property_name: str | None = None
     property: str | None = None
@@ -112,7 +111,7 @@ class VectorBatchSchema(Struct):
 
 
 class IndexConfigSchema(Struct):
-    """What is fixed when an index is created."""
+    """The settings of an index, fixed at its creation."""
 
     dimensions: int
     metric: Metric
@@ -131,13 +130,13 @@ class IndexSchema(Struct):
 
 
 class MutationSchema(Struct, rename="camel"):
-    """The proof of a write: it is durable, and visible when an index's info says so."""
+    """The id of a durable write; queries see it once the index's info names it or a later one."""
 
     mutation_id: str
 
 
 class MatchSchema(Struct):
-    """One hit of a query."""
+    """One match of a query."""
 
     id: str
     score: float
@@ -147,7 +146,7 @@ class MatchSchema(Struct):
 
 
 class SearchStepSchema(Struct, rename="camel"):
-    """How one part of the index was searched; milliseconds. An extension."""
+    """The search of one part of the index, with times in milliseconds. An extension."""
 
     part: str
     vector_count: int
@@ -178,7 +177,7 @@ class VectorSchema(Struct):
 
 
 class IndexInfoSchema(Struct, rename="camel"):
-    """What the readable state of an index contains."""
+    """The readable state of an index."""
 
     dimensions: int
     vector_count: int
@@ -217,7 +216,7 @@ class MetadataIndexListSchema(Struct, rename="camel"):
 
 
 class EmbeddingSchema(Struct):
-    """Embeddings, one a text, in their order."""
+    """Embeddings, one for every text, in the order of the texts."""
 
     shape: list[int]
     data: list[list[float]]
@@ -233,7 +232,7 @@ class OpenAIEmbeddingSchema(Struct):
 
 
 class OpenAIUsageSchema(Struct):
-    """How many tokens the texts had."""
+    """The number of tokens of the texts."""
 
     prompt_tokens: int
     total_tokens: int
@@ -249,7 +248,7 @@ class OpenAIEmbeddingListSchema(Struct):
 
 
 class ItemSchema(Struct):
-    """What went wrong, or what a caller should know."""
+    """An error, or a notice."""
 
     code: int
     message: str
@@ -274,7 +273,7 @@ class FailureSchema(Struct):
 
 
 class OpenAIErrorSchema(Struct):
-    """What went wrong, in OpenAI's form."""
+    """The details of an error in OpenAI's form."""
 
     message: str
     type: str

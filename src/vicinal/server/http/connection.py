@@ -1,47 +1,68 @@
-"""HTTP connections: their number, their time, and where one request ends and the next begins.
+"""HTTP connections: how many, how long, and where one request ends and the next begins.
 
-uvicorn's parser takes headers of any length, uvicorn waits for them for ever, and both take the
-bytes behind a request to change the protocol (``Upgrade: h2c``) for something else than its body.
-The application sees a request only when its head is complete, so all that has to be here.
+uvicorn's parser takes headers of any length, uvicorn waits for them for ever, and both take
+what follows a request to change the protocol (``Upgrade: h2c``) for something else than
+its body. The application sees a request only when its head is complete, so all that has to be
+here. The rules:
 
-* While nobody works on a request, a timer runs that no byte of the client stops: for a head, for
-  the first byte of a body, for the rest of a body that has been answered already, for the next
-  request. `bodies` times a body that the application reads.
-* A response is read within a time (`slow_readers`), or the connection is reset.
+* As long as nobody works on a request, a timer runs that no byte of the client stops: for a
+  head, for the first byte of a body, for the rest of a body that has been answered already, for
+  the next request. `bodies` times a body that the application reads.
+* What was written is read within a time, or the connection is aborted.
 * A protocol that is not spoken is not changed to: the request is served as it stands (RFC
   9110, 7.8). Its parser would skip the body, so another goes on behind the head.
-* Nothing behind a request that is refused is parsed.
-* A long body passes by the parser (`uploads`).
+* Behind a request that is refused nothing is parsed.
 
-This alone uses the inside of uvicorn, whose connection it extends. The attributes and methods that
-it uses are listed in ``tests/unit/server/http/test_uvicorn.py``, which fails when this module uses
-another, and when a version of uvicorn that is allowed has one of them otherwise.
+The rest of a long body passes by the parser (`uploads`). Of uvicorn's inside this uses what
+`HttpToolsProtocol` has as attributes, and its ``on_`` callbacks.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 import httptools
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    HTTPResponseStartEvent,
+    Scope,
+)
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from vicinal.errors import Unavailable
-from vicinal.server.http import framing, respond, websocket
-from vicinal.server.http.asgi import Receive, Scope, Send
+from vicinal.server.http import framing, websocket
 from vicinal.server.http.framing import Refusal
-from vicinal.server.http.response import Response
-from vicinal.server.http.slow_readers import WriteWatch
-from vicinal.server.http.uploads import ZERO_COPY_BODY, BufferPool, Upload
+from vicinal.server.http.uploads import (
+    BUFFER_POOL,
+    ZERO_COPY_BODY,
+    BufferPool,
+    Upload,
+    ZeroCopyBody,
+)
 from vicinal.wire import codes, envelope
 
 HEAD_BYTES_MAX = 64 * 1024  # ours: request line and headers; what other servers allow is 8 to 64
 HEAD_S_MAX = 30.0
 """Ours: from the connection, or the first byte, to the first of the body; also for what comes of a
 body after its request has been answered (nginx, too, gives that 30 s in all)."""
+
+WRITE_S_MAX = 30.0
+"""Ours: how long the bytes that wait to be sent may stay as many as they are."""
+
+WRITE_BYTES_PER_S_MIN = 64 * 1024
+"""Ours: how fast a client has to read what it asked for, beside `WRITE_S_MAX`."""
+
+UNSENT_BYTES_MAX = 512 << 20
+"""Ours: what may wait to be sent on all connections together, before those that have waited longest
+are reset. One may always hold the whole of its own answer."""
 
 PIPELINED_MAX = 256
 """Ours: requests that may wait behind the one that is being answered. With their 64 KiB of
@@ -59,46 +80,12 @@ _TOO_MANY = Refusal(
     HTTPStatus.BAD_REQUEST, f"more than {PIPELINED_MAX} requests wait behind each other"
 )
 
-_FULL_LOGGED_S = 60.0  # ours: seconds between two warnings that connections are refused
-
-_SHARED = "vicinal.connections"  # the key of `_Shared` in the state of a server
-
-
-@dataclass(slots=True)
-class _Shared:
-    """State that all connections of a server share."""
-
-    pool: BufferPool
-    watches: set[WriteWatch] = field(default_factory=set)
-    next_warning_s: float = 0.0  # that connections are refused, on the loop's clock
+_FULL_LOGGED = "vicinal.full_logged"  # of a server's state
+_FULL_LOGGED_S = 60.0  # ours: how often it is said
 
 
-class _RequestRefused(Exception):
+class _Refused(Exception):
     """Stops the parser."""
-
-
-class _ZeroCopyBody:
-    """The body of a request, received without a copy: see `uploads.ZERO_COPY_BODY`.
-
-    Attributes:
-        cycle: uvicorn's request and response, once there is one.
-    """
-
-    cycle: RequestResponseCycle
-
-    async def receive(self) -> dict[str, Any]:
-        """Return the next event, as ASGI has it, but that its ``body`` may be a buffer."""
-        cycle = self.cycle
-        if cycle.waiting_for_100_continue:
-            return dict(await cycle.receive())
-        if not cycle.disconnected and not cycle.response_complete:
-            cycle.flow.resume_reading()
-            await cycle.message_event.wait()
-            cycle.message_event.clear()
-        if cycle.disconnected or cycle.response_complete:
-            return {"type": "http.disconnect"}
-        body, cycle.body = cycle.body, bytearray()
-        return {"type": "http.request", "body": body, "more_body": cycle.more_body}
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -122,53 +109,53 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.parser = self._new_parser()
         self._connections_max = connections_max
-        self._ignores_input = False
+        self._is_deaf = False  # whatever comes is dropped
         self._is_in_head = False
         self._is_in_body = False
-        self._is_priming = False  # a new parser is fed a head that has been read already
-        self._has_progressed = False  # the newest bytes were not all of one head, nor of trailers
-        self._head_bytes = 0  # of a head or trailers, without those that came with their beginning
-        self._unread_bytes = 0  # of the body, if its head says how long it is
+        self._is_priming = False  # a parser is told of a head that has been seen
+        self._is_further = False  # what came last was not all of one head, nor of trailers
+        self._head_bytes = 0  # of a head or trailers, but for what came with their beginning
+        self._unread_bytes = 0  # of the body, as far as its head says
         self._refusal: Refusal | None = None  # why the parser was stopped
         self._upload: Upload | None = None
-        self._current: RequestResponseCycle | None = None  # the request that is being answered
-        self._timer: asyncio.TimerHandle | None = None  # for bytes awaited from the client
-        self._watch: WriteWatch
-        self._shared: _Shared = self.app_state.setdefault(_SHARED, _Shared(BufferPool(self.loop)))
+        self._answered: RequestResponseCycle | None = None  # the request whose turn it is
+        self._timer: asyncio.TimerHandle | None = None  # for what is awaited from the client
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._write_begin_s = self._write_end_s = 0.0
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._watch = WriteWatch(transport, self.loop, self._shared.watches)
         if self._connections_max is not None and len(self.connections) > self._connections_max:
             self._turn_away(self._connections_max)
         else:
-            self._begin_head()
+            self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting, and tell the request that is being answered; uvicorn tells the newest."""
-        self._stop_timer()
-        self._watch.close()
-        if self._current is not None and not self._current.response_complete:
-            self._current.disconnected = True
-            self._current.message_event.set()
+        """Stop waiting, and tell whoever works on a request; uvicorn tells the newest alone."""
+        self._end()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count what belongs to a head that is not complete."""
-        if self._ignores_input:
+        if self._is_deaf:
             return
-        self._has_progressed = False
+        self._is_further = False
         try:
             self._parse(memoryview(data))
         except httptools.HttpParserError:
             self._refuse(self._refusal or _UNREADABLE)
             return
-        if not self._has_progressed and (self._is_in_head or self._is_in_body):
+        if not self._is_further and (self._is_in_head or self._is_in_body):
             self._head_bytes += len(data)
-        if self._ignores_input:
+        if self._is_deaf:
             return
         if self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(_TOO_LARGE)
@@ -178,35 +165,37 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Begin to watch whether the client reads."""
         super().pause_writing()
-        self._watch.start()
+        self._watch_writing()
 
     def resume_writing(self) -> None:
-        """Stop watching: the client has read."""
-        self._watch.stop()
+        """The client has read; what is written next has its own time."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
         super().resume_writing()
 
-    # Callbacks of the parser
+    # What the parser finds
 
     def on_message_begin(self) -> None:
-        """Begin to wait for a head, and for the first byte of a body."""
+        """Begin to wait for a head, and what follows it."""
         if self._is_priming:
             return
         super().on_message_begin()
-        self._begin_head()
-        self._progress(1)
+        self._begin()
+        self._goes_further(1)
 
     def on_url(self, url: bytes) -> None:
-        """Add to the target."""
+        """Note the target, or a part of it."""
         if not self._is_priming:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header; trailers are none."""
+        """Note a header; trailers are none."""
         if self._is_in_head and not self._is_priming:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Check the head, and stop counting: the body follows."""
+        """Check the head, and stop counting; what follows is the body."""
         if self._is_priming:
             return
         self._check_head()
@@ -215,21 +204,22 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._unread_bytes < UPLOAD_BYTES_MIN:
             super().on_headers_complete()
         else:
-            body = _ZeroCopyBody()
-            self.scope["extensions"] = {ZERO_COPY_BODY: {"receive": body.receive}}
+            lent = ZeroCopyBody()
+            self.scope["extensions"] = {ZERO_COPY_BODY: {"receive": lent.receive}}
             super().on_headers_complete()
-            body.cycle = self.cycle
+            lent.cycle = self.cycle
         if not self.pipeline:
-            self._current = self.cycle
+            self._answered = self.cycle
         self._is_in_head = False
         self._is_in_body = True
-        self._progress(0)
+        self._goes_further(0)
 
     def on_body(self, body: bytes) -> None:
-        """Stop waiting, unless the request is answered: the rest of its body has its time."""
-        self.body_arrives()
+        """Stop waiting, unless the request is answered: what is left of it has its time."""
+        if not self.cycle.response_complete:
+            self._end()
         self._unread_bytes -= len(body)
-        self._progress(0)
+        self._goes_further(0)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -245,45 +235,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self._upload.answered()
             self._upload = None
         if self.pipeline:
-            self._current = self.pipeline[-1][0]
+            self._answered = self.pipeline[-1][0]
         super().on_response_complete()
         self._unset_keepalive_if_required()  # any byte would stop it; ours goes on
-        self._watch.start()
+        self._watch_writing()
         if self.transport.is_closing() or self._is_in_head or not self.cycle.response_complete:
             return
         if self._is_in_body:
-            self._start_timer(HEAD_S_MAX, self._close)
+            self._await(HEAD_S_MAX, self._close)
         else:
-            self._start_timer(self.timeout_keep_alive, self._close)
+            self._await(self.timeout_keep_alive, self._close)
 
-    # The connection of an upload
-
-    def body_arrives(self) -> None:
-        """Stop waiting, unless the request is answered."""
-        if not self.cycle.response_complete:
-            self._stop_timer()
-
-    def put_body(self, part: bytearray | memoryview, *, is_last: bool) -> bool:
-        """Give bytes to the request, as the parser would; return whether it keeps `part` itself."""
-        cycle = self.cycle
-        if cycle.response_complete:
-            return False
-        is_kept = False
-        if isinstance(part, bytearray) and not cycle.body:
-            cycle.body, is_kept = part, True
-        else:
-            cycle.body += part
-        cycle.more_body = not is_last
-        if not is_last:
-            self.flow.pause_reading()
-        cycle.message_event.set()
-        return is_kept
-
-    def body_ends(self) -> None:
-        """Go on with the parser behind a body that passed by it."""
-        self.parser = self._new_parser()  # the one there was still waits for the body
-        self._receive_by(self)
-        self._body_complete()
+    # How it works
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
@@ -314,25 +277,33 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal is None and len(self.pipeline) >= PIPELINED_MAX:
             self._refusal = _TOO_MANY
         if self._refusal is not None:
-            raise _RequestRefused
+            raise _Refused
         authority, self.url = framing.split_target(self.url)
         if authority is not None:
-            others = [header for header in self.headers if header[0] != b"host"]
+            others = [each for each in self.headers if each[0] != b"host"]
             self.headers[:] = [(b"host", authority), *others]
 
-    def _progress(self, head_bytes: int) -> None:
-        self._has_progressed = True
+    def _goes_further(self, head_bytes: int) -> None:
+        self._is_further = True
         self._head_bytes = head_bytes
 
     def _body_complete(self) -> None:
-        self._stop_timer()
+        self._end()
         self._is_in_body = False
         self._unread_bytes = 0
         if self.cycle.response_complete and not self.transport.is_closing():
-            self._start_timer(self.timeout_keep_alive, self._close)
+            self._await(self.timeout_keep_alive, self._close)
 
     def _begin_upload(self) -> None:
-        self._upload = Upload(self, self._unread_bytes, self._shared.pool)
+        if BUFFER_POOL not in self.app_state:  # which all connections share
+            self.app_state[BUFFER_POOL] = BufferPool(self.loop)
+        self._upload = Upload(
+            self,
+            self._unread_bytes,
+            self._body_arrives,
+            self._body_ends,
+            self.app_state[BUFFER_POOL],
+        )
         if self.cycle.response_complete:
             self._upload.answered()
         self._receive_by(self._upload)
@@ -345,29 +316,39 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.flow.read_paused:
             self.transport.resume_reading()
 
-    def _begin_head(self) -> None:
+    def _body_arrives(self) -> None:
+        if not self.cycle.response_complete:
+            self._end()
+
+    def _body_ends(self) -> None:
+        # The one there was still waits for the body.
+        self.parser = self._new_parser()
+        self._receive_by(self)
+        self._body_complete()
+
+    def _begin(self) -> None:
         self._is_in_head = True
-        self._start_timer(HEAD_S_MAX, self._too_slow)
+        self._await(HEAD_S_MAX, self._too_slow)
 
-    def _start_timer(self, seconds: float, at_end: Callable[[], None]) -> None:
-        self._stop_timer()
-        self._timer = self.loop.call_later(seconds, at_end)
+    def _await(self, seconds: float, otherwise: Callable[[], None]) -> None:
+        self._end()
+        self._timer = self.loop.call_later(seconds, otherwise)
 
-    def _stop_timer(self) -> None:
+    def _end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _too_slow(self) -> None:
         if self.pipeline and not self._is_in_head:  # nothing is read before its turn has come
-            self._start_timer(HEAD_S_MAX, self._too_slow)
+            self._await(HEAD_S_MAX, self._too_slow)
         else:
             self._refuse(_TOO_SLOW)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer with the reason, unless another response is due or has begun, and close."""
-        self._stop_timer()
-        self._ignores_input = True
+        """Say why, unless there is something else to be said, and close."""
+        self._end()
+        self._is_deaf = True
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if self._is_in_head and is_answering:
             self.cycle.keep_alive = False  # closes once the requests before are answered
@@ -375,7 +356,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_in_body and self.pipeline:
             self.pipeline[0] = (self.cycle, _refusing(refusal))  # it is the newest
             return
-        # In a body: the application has not answered yet, unless a response has started.
+        # Without a body the application has not answered, unless it needs none.
         is_silent = self._head_bytes == 0 if self._is_in_head else self.cycle.response_started
         if not is_silent:
             if refusal is not _TOO_SLOW:
@@ -384,8 +365,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._close()
 
     def _refuse_websocket(self) -> None:
-        self._stop_timer()
-        self._ignores_input = True
+        self._end()
+        self._is_deaf = True
         self._is_in_body = False
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False  # closes once the requests before are answered
@@ -395,19 +376,63 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _turn_away(self, connections_max: int) -> None:
         now_s = self.loop.time()
-        if now_s >= self._shared.next_warning_s:
-            self._shared.next_warning_s = now_s + _FULL_LOGGED_S
+        if now_s >= self.app_state.get(_FULL_LOGGED, 0.0):
+            self.app_state[_FULL_LOGGED] = now_s + _FULL_LOGGED_S
             self.logger.warning(
                 "%d connections are open, the most there may be; more are refused", connections_max
             )
-        self._ignores_input = True
+        self._is_deaf = True
         self.transport.write(_full(connections_max))
         self._close()
 
     def _close(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
-        self._watch.start()
+        self._watch_writing()
+
+    def _abort(self) -> None:
+        # Without this the kernel would keep what it has taken, for as long as it likes.
+        connection = self.transport.get_extra_info("socket")
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def _watch_writing(self) -> None:
+        size = self.transport.get_write_buffer_size()
+        if size and self._write_timer is None:
+            self._write_begin_s = self.loop.time()
+            self._bound_unsent()
+            self._write_end_s = self.loop.time() + WRITE_S_MAX + size / WRITE_BYTES_PER_S_MIN
+            self._write_timer = self.loop.call_later(WRITE_S_MAX, self._check_writing, size)
+
+    def _bound_unsent(self) -> None:
+        waiting = sorted(
+            (
+                (each._write_begin_s, each.transport.get_write_buffer_size(), each)  # noqa: SLF001 its own kind
+                for each in self.connections
+                if isinstance(each, BoundedProtocol)
+            ),
+            key=lambda each: each[0],
+        )
+        unsent = sum(size for _, size, _ in waiting)
+        for _, size, each in waiting:
+            if unsent <= UNSENT_BYTES_MAX or each is self:
+                return
+            if size:
+                unsent -= size
+                self.logger.warning("Reset a connection with %d bytes that nobody reads", size)
+                each._abort()  # noqa: SLF001 its own kind
+
+    def _check_writing(self, size_before: int) -> None:
+        self._write_timer = None
+        size = self.transport.get_write_buffer_size()
+        left_s = self._write_end_s - self.loop.time()
+        if size >= size_before or (size and left_s <= 0):
+            self._abort()
+        elif size:
+            self._write_timer = self.loop.call_later(
+                min(WRITE_S_MAX, left_s), self._check_writing, size
+            )
 
 
 def _full(connections_max: int) -> bytes:
@@ -421,16 +446,17 @@ def _full(connections_max: int) -> bytes:
     )
 
 
-def _refusing(refusal: Refusal) -> Any:  # as uvicorn types an application
-    """Return an ASGI application that refuses a request whose turn comes later."""
-    response = Response(
-        refusal.body,
-        refusal.status,
-        ((b"connection", b"close"),),
-        content_type=b"text/plain; charset=utf-8",
-    )
+def _refusing(refusal: Refusal) -> ASGI3Application:
+    """Return an application that refuses a request whose turn comes later."""
 
-    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond.send(send, response)
+    async def refuse(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        start: HTTPResponseStartEvent = {
+            "type": "http.response.start",
+            "status": refusal.status,
+            "headers": refusal.headers,
+            "trailers": False,
+        }
+        await send(start)
+        await send({"type": "http.response.body", "body": refusal.body, "more_body": False})
 
     return refuse
