@@ -15,6 +15,9 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1,
 # The order of files is that of tests/conftest.py: the longest first, so that none is last.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# What is imported is compiled once, and not by every process of every test.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test unit long test-clients check lint format types bench crash fuzz clean
 
 $(STAMP): pyproject.toml hatch_build.py $(C_FILES)

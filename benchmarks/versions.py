@@ -216,7 +216,6 @@ def main() -> None:
     measured = run(arguments.other.resolve(), is_quick=arguments.quick)
     report.save(measured)
     print(report.text(measured))
-    print("\n".join(report.marks_text([measured])))
 
 
 if __name__ == "__main__":

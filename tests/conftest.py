@@ -6,6 +6,7 @@ every run, so that a run says the same of the same code, whatever an earlier one
 the default takes seconds. A failure prints what reproduces it.
 """
 
+import gc
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -56,6 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     places = {tests / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda each: places.get(each.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave the tests themselves out of every later collection of garbage: they stay anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

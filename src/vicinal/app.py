@@ -107,7 +107,7 @@ def create(settings: Settings) -> Application:
 def _create(settings: Settings) -> Application:
     path = settings.data / TOKENS_FILE
     with closing(Tokens(path, settings.token)) as known:
-        has_tokens, are_needed = known.any(), known.are_needed()
+        has_tokens, are_needed = known.has_tokens(), known.are_needed()
     if not settings.is_loopback and not has_tokens:
         raise InvalidInput(
             f"{settings.host} can be reached from other machines and no token exists; create "

@@ -1,8 +1,8 @@
-"""How many files the process may have open, and what part of them connections may be.
+"""The limit on open files of the process, and the number of connections that follows from it.
 
-A connection is an open file, and so is each of an index's: connections that took all would keep
-an index from sealing its tail. So what the system allows is used in full, and a reserve of it is
-not for connections.
+A connection is an open file, as is every file of an index: if connections took all, an index could
+not seal its memtable. So the limit is raised to the most that the system allows, and a reserve of
+it is not for connections.
 """
 
 from vicinal.errors import InvalidInput
@@ -16,7 +16,7 @@ RESERVE = 1_024
 """Ours: 256 indexes may be open at once, with three files each, and sealing needs some more."""
 
 CONNECTIONS_MAX = 8_192
-"""Ours: where nothing is set. Each takes 10 kB, and up to 512 kB while something is sent."""
+"""Ours: where nothing is set. A connection takes 10 kB, and up to 512 kB while it sends."""
 
 _MANY = (1 << 20, 10_240)  # where there is no limit: Linux' and macOS' own most
 
@@ -37,7 +37,7 @@ def raise_limit() -> int | None:
 
 
 def most_files() -> int | None:
-    """Return about what `raise_limit` would, and change nothing."""
+    """Return about the same number as `raise_limit`, without raising the limit."""
     if resource is None:
         return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -46,22 +46,22 @@ def most_files() -> int | None:
     return None if soft == resource.RLIM_INFINITY else max(soft, _MANY[-1])
 
 
-def connections_max(asked: int, files_max: int | None) -> int:
-    """Return how many connections there may be.
+def connections_max(setting: int, files_max: int | None) -> int:
+    """Return the number of connections that may be open.
 
     Args:
-        asked: The setting, 0 for as many as is sensible.
+
         files_max: How many files may be open, None for any number.
 
     Raises:
-        InvalidInput: more are asked for than files may be open, less the reserve.
+        InvalidInput: the setting is more than `files_max` less the reserve.
     """
     if files_max is None:
-        return asked or CONNECTIONS_MAX
+        return setting or CONNECTIONS_MAX
     most = files_max - min(RESERVE, 3 * files_max // 4)
-    if asked > most:
+    if setting > most:
         raise InvalidInput(
-            f"connections_max is {asked}, but {files_max} files may be open, and all but {most} "
+            f"connections_max is {setting}, but {files_max} files may be open, and all but {most} "
             f"are kept for indexes; raise the hard limit (ulimit -Hn, LimitNOFILE of systemd)"
         )
-    return asked or min(CONNECTIONS_MAX, most)
+    return setting or min(CONNECTIONS_MAX, most)

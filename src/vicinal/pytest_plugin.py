@@ -55,7 +55,7 @@ class VicinalServer:
 
     @property
     def base_url(self) -> str:
-        """What the SDKs and wrangler take as their base URL."""
+        """The base URL for SDKs and wrangler."""
         return f"{self.url}/client/v4"
 
     @property
@@ -88,8 +88,8 @@ def vicinal_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vicina
             break
         if attempt == _TRIES or process.poll() is None:
             _stop(process)
-            said = (folder / "server.log").read_text(errors="replace")
-            pytest.fail(f"the Vicinal server did not start; it said:\n{said}", pytrace=False)
+            log = (folder / "server.log").read_text(errors="replace")
+            pytest.fail(f"the Vicinal server did not start; it said:\n{log}", pytrace=False)
     yield server
     _stop(process)
 
@@ -126,7 +126,7 @@ def _is_ready(server: VicinalServer, process: "subprocess.Popen[bytes]") -> bool
     end = time.monotonic() + READY_WITHIN_S
     while process.poll() is None and time.monotonic() < end:
         try:
-            # With the token, so that whoever else may listen on the port is not taken for it.
+            # With the token, so that another program on the port is not taken for the server.
             _ask(server, "GET", "")
         except (URLError, OSError, ValueError):
             time.sleep(_POLL_S)

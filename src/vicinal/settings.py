@@ -272,7 +272,7 @@ def _table() -> Iterator[Setting]:
     annotated, plain = get_type_hints(Settings, include_extras=True), get_type_hints(Settings)
     for row in fields(Settings):
         *metas, description = annotated[row.name].__metadata__
-        extra = {key: mark for meta in metas for key, mark in (meta.extra or {}).items()}
+        extra = {key: value for meta in metas for key, value in (meta.extra or {}).items()}
         choices = get_args(plain[row.name]) if plain[row.name] not in _FORMS else ()
         yield Setting(
             name=row.name,
@@ -315,7 +315,7 @@ class _Given(NamedTuple):
     Attributes:
         name: Name of a setting, or its deprecated name.
         source: Place and spelling, for messages.
-        folder: What a relative folder is relative to.
+        folder: Base of a relative folder.
     """
 
     name: str
@@ -346,7 +346,7 @@ def load(
     for source in (_from_file(config), _from_environment(environment), _from_flags(flags)):
         for given in sorted(source, key=lambda given: given.name not in _DEPRECATED):
             row = _DEPRECATED.get(given.name) or _ROWS[given.name]
-            values[row.name] = _read(row, given)
+            values[row.name] = _value_of(row, given)
             origins[row.name] = given.source
             if row.name != given.name:
                 warnings.append(f"{given.source} is deprecated; the setting's name is {row.name}")
@@ -393,7 +393,7 @@ def _did_you_mean(name: str) -> str:
     return f"did you mean {close[0]!r}?" if close else "see `vicinal config show`"
 
 
-def _read(row: Setting, given: _Given) -> object:
+def _value_of(row: Setting, given: _Given) -> object:
     """Return the value that a raw value stands for, of the row's type and within its bounds."""
     parsed = _parsed(row.form, given.raw)
     error_class = BadFlag if given.is_flag else InvalidInput

@@ -10,10 +10,9 @@ guesser cannot steer. The secret is returned once, by `create`, and kept nowhere
 reads it again when SQLite's ``data_version`` says that another process has changed it, or when
 there is another file in its place.
 
-Where there has ever been a token one is needed from then on, even when all have been revoked,
-and whatever becomes of the file: before the first token there is a file `tokens-required`
-beside it, which is empty and says that. Only `disable` removes it, and only for those that open
-the tokens afterwards: who has seen once that a token is needed does not forget.
+Once there has been a token, one is needed from then on, even when all have been revoked or the
+database is lost: an empty file `tokens-required` is made next to it before the first token. Only
+`disable` removes that file, and only a process that opens the tokens afterwards notices.
 
 Tokens can also be given in the settings; these allow everything and are never stored.
 
@@ -38,13 +37,13 @@ from vicinal.storage import private
 from vicinal.storage.files import sync, sync_directory
 
 PREFIX = "vcnl_"
-"""Begins every token, so that people and scanners of leaked secrets recognise one."""
+"""Beginning of every token, so that people and scanners of leaked secrets recognise one."""
 
 NAME_CHARS_MAX = 100
 LOCK_TIMEOUT_S = 5.0
 
-MARK = "tokens-required"
-"""The file beside the database that says that there has been a token."""
+REQUIRED_FILE = "tokens-required"
+"""Empty file next to the database, made before the first token."""
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
@@ -59,7 +58,7 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS token(
 
 
 class Permission(StrEnum):
-    """What a token allows; writing includes reading."""
+    """Permission of a token; writing includes reading."""
 
     READ = "read"
     WRITE = "write"
@@ -67,9 +66,10 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it may be shown: everything but the secret.
+    """A token without its secret.
 
-    `account` is the only account it is good for, or None for all of them.
+    Attributes:
+        account: The only account that the token is good for; None for all accounts.
     """
 
     id: str
@@ -92,17 +92,18 @@ class Tokens:
 
     Args:
         path: The database; created when it does not exist. Its folder must.
-        fixed: Secrets that allow everything, beside the stored tokens.
-        renews: Whether to create it also when it is gone although there have been tokens.
+        fixed: Secrets of further tokens, which allow everything.
+        renews: Whether to create the database also when it is lost although there have been
+            tokens.
 
     Raises:
-        Corruption: the file is not a token database, or it is gone.
+        Corruption: the file is not a token database, or it is lost.
         Unavailable: the disk does not answer.
     """
 
     def __init__(self, path: Path, fixed: Iterable[str] = (), *, renews: bool = False) -> None:
         self._path = path
-        self._mark = path.with_name(MARK)
+        self._required_file = path.with_name(REQUIRED_FILE)
         self._lock = threading.Lock()
         self._fixed = {
             _digest(secret): Token(
@@ -113,13 +114,13 @@ class Tokens:
         self._known: dict[bytes, Token] = {}
         self._version = -1
         self._file: tuple[int, int] | None = None  # device and number
-        self._has_been_one = False  # never false again once it is true
+        self._has_had_tokens = False  # never false again once it is true
         with self._translating():
             self._connection = self._open(renews=renews)
             try:
                 self._load()
-                if self._known and not self._mark.exists():  # made by a version without marks
-                    self._set_mark()
+                if self._known and not self._required_file.exists():  # made by an older version
+                    self._require_tokens()
             except BaseException:
                 self._connection.close()
                 raise
@@ -127,7 +128,7 @@ class Tokens:
     def create(
         self, name: str, permission: Permission, account: str | None = None
     ) -> tuple[Token, str]:
-        """Make a token; return it and its secret, which cannot be had again.
+        """Make a token; return it and its secret, which is kept nowhere.
 
         Raises:
             InvalidInput: the name is empty or too long, or the account id malformed.
@@ -142,7 +143,7 @@ class Tokens:
         token = Token(secrets.token_hex(8), name, permission, account, _now())
         with self._lock, self._translating():
             self._refresh()
-            self._set_mark()
+            self._require_tokens()
             self._connection.execute(
                 "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -164,7 +165,7 @@ class Tokens:
             return sorted(self._known.values(), key=lambda token: (token.created_at, token.id))
 
     def revoke(self, token_id: str) -> None:
-        """Make a token worthless at once. After the last one a token is needed all the same.
+        """Delete a token, for all processes at once. After the last one a token is still needed.
 
         Raises:
             NotFound: no stored token has this id.
@@ -177,7 +178,7 @@ class Tokens:
             raise NotFound(f"no token has the id {token_id!r}")
 
     def disable(self) -> None:
-        """Revoke all stored tokens; who opens these tokens from now on needs none.
+        """Revoke all stored tokens; a process that opens them from now on needs no token.
 
         Raises:
             Unavailable: the disk does not answer.
@@ -186,25 +187,21 @@ class Tokens:
             self._refresh()
             self._connection.execute("DELETE FROM token")
             self._load()
-            self._mark.unlink(missing_ok=True)
-            sync_directory(self._mark.parent)
+            self._required_file.unlink(missing_ok=True)
+            sync_directory(self._required_file.parent)
 
-    def lookup(self, secret: str) -> Token | None:
-        """Return the token whose secret this is."""
-        return self.look(secret)[0]
-
-    def any(self) -> bool:
-        """Tell whether there is a token at all."""
+    def has_tokens(self) -> bool:
+        """Tell whether there is at least one token, stored or of the settings."""
         with self._lock, self._translating():
             self._refresh()
             return bool(self._known or self._fixed)
 
     def are_needed(self) -> bool:
         """Tell whether a token is needed: there is one, or has been."""
-        return self.look(None)[1]
+        return self.authenticate(None)[1]
 
-    def look(self, secret: str | None) -> tuple[Token | None, bool]:
-        """Return the token whose secret this is, and whether a token is needed at all.
+    def authenticate(self, secret: str | None) -> tuple[Token | None, bool]:
+        """Return the token with this secret, None if there is none, and whether one is needed.
 
         Raises:
             Corruption: the database is damaged, or gone although there have been tokens.
@@ -218,7 +215,7 @@ class Tokens:
                 self._refresh()
             except (sqlite3.DatabaseError, OSError, ValueError) as error:
                 raise self._translated(error) from error
-            return self._known.get(digest), self._has_been_one or bool(self._fixed)
+            return self._known.get(digest), self._has_had_tokens or bool(self._fixed)
 
     def close(self) -> None:
         """Close the database."""
@@ -226,17 +223,17 @@ class Tokens:
 
     def _open(self, *, renews: bool) -> sqlite3.Connection:
         is_there = self._path.exists() and self._path.stat().st_size > 0
-        if not is_there and not renews and (self._has_been_one or self._mark.exists()):
+        if not is_there and not renews and (self._has_had_tokens or self._required_file.exists()):
             raise Corruption(
                 f"{self._path} is missing or empty, but there have been tokens: restore it, make "
                 "new ones with 'vicinal token create', or do without with 'vicinal token disable'"
             )
         # The digests are safe to read, but the names are nobody else's business.
         private.make_file(self._path, 0o600)
-        found = self._path.stat()
-        if found.st_mode & 0o077:
+        status = self._path.stat()
+        if status.st_mode & 0o077:
             self._path.chmod(0o600)
-        self._file = found.st_dev, found.st_ino
+        self._file = status.st_dev, status.st_ino
         connection = sqlite3.connect(
             self._path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
@@ -251,11 +248,13 @@ class Tokens:
 
     def _refresh(self) -> None:
         if not self._is_same():
-            # Whatever was known is not any more, until the file in its place says so. Closing
-            # comes first: it removes what SQLite has beside a file of this name.
+            # No token is known until the new file has been read. Closing comes first: it removes
+            # SQLite's other files of this name.
             self._known, self._version, self._file = {}, -1, None
             self._connection.close()
             self._connection = self._open(renews=False)
+        # At every request, about 10 us: a token that another process revokes is worthless at once,
+        # as `revoke` promises. Nothing cheaper tells that the file has been written.
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version != self._version:
             self._load()
@@ -272,25 +271,25 @@ class Tokens:
             )
             for digest, id_, name, permission, account, created_at in rows
         }
-        self._has_been_one = self._has_been_one or bool(known) or self._mark.exists()
+        self._has_had_tokens = self._has_had_tokens or bool(known) or self._required_file.exists()
         self._known = known
 
     def _is_same(self) -> bool:
         """Tell whether the database is the file that was opened, and something is in it."""
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except FileNotFoundError:
             return False
-        return found.st_size > 0 and (found.st_dev, found.st_ino) == self._file
+        return status.st_size > 0 and (status.st_dev, status.st_ino) == self._file
 
-    def _set_mark(self) -> None:
+    def _require_tokens(self) -> None:
         """Say durably that a token is needed."""
-        descriptor = os.open(self._mark, os.O_WRONLY | os.O_CREAT, 0o600)
+        descriptor = os.open(self._required_file, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             sync(descriptor)
         finally:
             os.close(descriptor)
-        sync_directory(self._mark.parent)
+        sync_directory(self._required_file.parent)
 
     @contextmanager
     def _translating(self) -> Iterator[None]:

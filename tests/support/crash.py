@@ -10,7 +10,7 @@ SQLite is trusted with its own files.
 import functools
 import hashlib
 import os
-import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +28,10 @@ from vicinal.storage import sqlite as storage
 
 CALLS = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "fsync")
 CONNECTIONS = ("vicinal.engine.log", "vicinal.engine.catalog", "vicinal.storage.sqlite")
+
+
+Image = dict[Path, bytes | None]
+"""All in a folder, by its place there: a file's content, or None for a folder."""
 
 
 class Loss(Enum):
@@ -57,11 +61,11 @@ class Disk:
     def synced(self, descriptor: int) -> None:
         """Take a file, or the names in a folder, for synced."""
         found = os.fstat(descriptor)
-        paths = [self.folder, *self.folder.rglob("*")]
-        self._note(
-            found.st_ino,
-            next((p for p in paths if p.is_dir() and p.stat().st_ino == found.st_ino), None),
-        )
+        folder = None
+        if stat.S_ISDIR(found.st_mode):
+            paths = [self.folder, *self.folder.rglob("*")]
+            folder = next((each for each in paths if each.stat().st_ino == found.st_ino), None)
+        self._note(found.st_ino, folder)
 
     def step(self, name: str) -> None:
         """Count a step; calls that looking at it causes are none."""
@@ -72,23 +76,25 @@ class Disk:
             self.at_step(self, name)
 
     def image(self, to: Path, loss: Loss) -> Path:
-        """Copy the folder as a crash with this loss leaves it."""
-        with self._busy():
-            shutil.copytree(self.folder, to)
-            if loss is not Loss.NOTHING:
-                self._lose(to, loss)
-        return to
+        """Write to a new folder what a crash with this loss leaves of the folder."""
+        return write_image(self.images()[loss], to)
 
-    def _lose(self, to: Path, loss: Loss) -> None:
-        for path in sorted(self.folder.rglob("*"), reverse=True):
-            copy = to / path.relative_to(self.folder)
-            if path.name.startswith("catalog.db") or path.name.endswith("-wal"):
-                continue
-            is_lost = path.name not in self._safe_names.get(path.parent.stat().st_ino, set())
-            if loss is Loss.NAMES and is_lost and path.parent != self.folder:
-                shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
-            elif path.is_file() and path.suffix != ".db" and not self._is_safe(path):
-                copy.write_bytes(b"")
+    def images(self) -> dict[Loss, Image]:
+        """Return what a crash leaves of the folder, for each loss; the folder is read once."""
+        whole: Image = {}
+        emptied: Image = {}
+        named: Image = {}
+        with self._busy():
+            for path in sorted(self.folder.rglob("*")):
+                name = path.relative_to(self.folder)
+                whole[name] = emptied[name] = None if path.is_dir() else path.read_bytes()
+                is_log = path.name.startswith("catalog.db") or path.name.endswith("-wal")
+                if whole[name] and not is_log and path.suffix != ".db" and not self._is_safe(path):
+                    emptied[name] = b""
+                is_top = path.parent == self.folder
+                if is_top or (name.parent in named and (is_log or self._is_name_safe(path))):
+                    named[name] = emptied[name]
+        return {Loss.NOTHING: whole, Loss.CONTENTS: emptied, Loss.NAMES: named}
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -100,6 +106,9 @@ class Disk:
 
     def _is_safe(self, path: Path) -> bool:
         return path.stat().st_ino in self._safe_files
+
+    def _is_name_safe(self, path: Path) -> bool:
+        return path.name in self._safe_names.get(path.parent.stat().st_ino, set())
 
     def _note(self, inode: int, folder: Path | None) -> None:
         self._safe_files.add(inode)
@@ -147,13 +156,24 @@ def _stepping_commit(disk: Disk) -> Callable[..., Any]:
     return transaction
 
 
-def fingerprint(folder: Path) -> str:
-    """Return a digest of all names and contents in a folder."""
+def write_image(image: Image, to: Path) -> Path:
+    """Write an image to a new folder."""
+    to.mkdir(parents=True)
+    for name, content in image.items():
+        if content is None:
+            (to / name).mkdir()
+        else:
+            (to / name).write_bytes(content)
+    return to
+
+
+def fingerprint(image: Image) -> str:
+    """Return a digest of all names and contents of an image."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        digest.update(f"{path.relative_to(folder)}\0".encode())
-        if path.is_file():
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for name, content in sorted(image.items()):
+        digest.update(f"{name}\0".encode())
+        if content is not None:
+            digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 _POLL_S = 0.01
 
 
-def wait_until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     """Return once the condition holds; fail when it does not in time."""
     end_s = time.monotonic() + within_s
     while not condition():

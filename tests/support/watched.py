@@ -1,25 +1,29 @@
 """Running tests of compiled code again, on a library that watches every access to memory."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+_KEPT = Path(__file__).parents[2] / ".make" / "watched"
 _FLAGS = (
     "-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined",
     "-fno-sanitize-recover", "-pthread",
 )  # fmt: skip
 
 
-def run_watched(
-    sources: Sequence[Path], script: str, folder: Path, flags: Sequence[str] = ()
-) -> str:
+def run_watched(sources: Sequence[Path], script: str, flags: Sequence[str] = ()) -> str:
     """Compile `sources` with gcc's sanitizers and run a Python script that loads the library,
-    whose path is in ``VICINAL_WATCHED``; return what it prints."""
+    whose path is in ``VICINAL_WATCHED``; return what it prints.
+
+    The library is kept for the next run, in `_KEPT`.
+    """
     compiler = shutil.which("gcc")
     sanitizer = (
         compiler
@@ -29,9 +33,7 @@ def run_watched(
     )
     if not compiler or not sanitizer or not Path(sanitizer).is_absolute():
         pytest.skip("GCC'S ADDRESS SANITIZER IS NOT INSTALLED")
-    library = folder / "watched.so"
-    compiled = [each for each in sources if each.suffix == ".c"]
-    subprocess.run([compiler, *_FLAGS, *flags, "-o", library, *compiled, "-lm"], check=True)
+    library = _compiled(compiler, sources, flags)
     watched = {
         **os.environ,
         "LD_PRELOAD": sanitizer,
@@ -44,3 +46,21 @@ def run_watched(
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _compiled(compiler: str, sources: Sequence[Path], flags: Sequence[str]) -> Path:
+    """Return the library of these very sources, flags and compiler; several may make it at once."""
+    command = [compiler, *_FLAGS, *flags]
+    version = subprocess.run([compiler, "-v"], capture_output=True, check=True).stderr
+    digest = hashlib.sha256(repr([command, version]).encode())
+    for each in sorted(sources):
+        digest.update(repr((each.name, each.read_bytes())).encode())
+    library = _KEPT / f"{digest.hexdigest()[:32]}.so"
+    if not library.exists():
+        _KEPT.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_KEPT) as folder:
+            made = Path(folder) / library.name
+            compiled = [each for each in sources if each.suffix == ".c"]
+            subprocess.run([*command, "-o", made, *compiled, "-lm"], check=True)
+            made.rename(library)
+    return library

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
-from vicinal.tokens import MARK, NAME_CHARS_MAX, PREFIX, Permission, Tokens
+from vicinal.tokens import NAME_CHARS_MAX, PREFIX, REQUIRED_FILE, Permission, Tokens
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def tokens(tmp_path: Path) -> Iterator[Tokens]:
 def test_a_token_is_known_by_its_secret(tokens: Tokens) -> None:
     token, secret = tokens.create("ci", Permission.READ, "acme")
 
-    assert tokens.lookup(secret) == token
+    assert tokens.authenticate(secret)[0] == token
     assert (token.name, token.permission, token.account) == ("ci", Permission.READ, "acme")
 
 
@@ -31,7 +31,7 @@ def test_a_token_is_known_by_its_secret(tokens: Tokens) -> None:
 def test_anything_but_the_secret_is_unknown(tokens: Tokens, change: Callable[[str], str]) -> None:
     _, secret = tokens.create("ci", Permission.WRITE)
 
-    assert tokens.lookup(change(secret)) is None
+    assert tokens.authenticate(change(secret))[0] is None
 
 
 def test_secrets_are_long_recognisable_and_never_the_same(tokens: Tokens) -> None:
@@ -79,7 +79,7 @@ def test_a_revoked_token_is_unknown_and_gone_from_the_list(tokens: Tokens) -> No
 
     tokens.revoke(token.id)
 
-    assert tokens.lookup(secret) is None
+    assert tokens.authenticate(secret)[0] is None
     assert tokens.list() == [kept]
     with pytest.raises(NotFound, match=token.id):
         tokens.revoke(token.id)
@@ -92,7 +92,7 @@ def test_tokens_are_there_when_the_folder_is_opened_again(tmp_path: Path) -> Non
 
     after = Tokens(tmp_path / "tokens.db")
 
-    assert after.lookup(secret) == token
+    assert after.authenticate(secret)[0] == token
     assert after.list() == [token]
     after.close()
 
@@ -113,38 +113,38 @@ def test_what_another_process_creates_and_revokes_is_seen_at_once(
         text=True,
     )
 
-    token = tokens.lookup(ran.stdout.strip())
+    token = tokens.authenticate(ran.stdout.strip())[0]
     assert token is not None
     assert token.name == "there"
 
     elsewhere = Tokens(tmp_path / "tokens.db")
     elsewhere.revoke(token.id)
     elsewhere.close()
-    assert tokens.lookup(ran.stdout.strip()) is None
+    assert tokens.authenticate(ran.stdout.strip())[0] is None
 
 
 def test_a_token_of_the_settings_allows_everything_and_is_not_stored(tmp_path: Path) -> None:
     tokens = Tokens(tmp_path / "tokens.db", fixed=["chosen"])
 
-    token = tokens.lookup("chosen")
+    token = tokens.authenticate("chosen")[0]
 
     assert token is not None
     assert token.allows(Permission.WRITE)
     assert token.reaches("anywhere")
     assert tokens.list() == []
-    assert tokens.any()
+    assert tokens.has_tokens()
     tokens.close()
     assert b"chosen" not in (tmp_path / "tokens.db").read_bytes()
 
 
 def test_there_is_a_token_once_one_was_created(tokens: Tokens) -> None:
-    assert not tokens.any()
+    assert not tokens.has_tokens()
 
     token, _ = tokens.create("ci", Permission.READ)
-    assert tokens.any()
+    assert tokens.has_tokens()
 
     tokens.revoke(token.id)
-    assert not tokens.any()
+    assert not tokens.has_tokens()
 
 
 @pytest.mark.parametrize("name", ["", "x" * (NAME_CHARS_MAX + 1)])
@@ -177,7 +177,7 @@ def test_once_there_has_been_a_token_one_is_needed_until_that_is_taken_back(
     tokens: Tokens, tmp_path: Path
 ) -> None:
     assert not tokens.are_needed()
-    assert not (tmp_path / MARK).exists()
+    assert not (tmp_path / REQUIRED_FILE).exists()
 
     token, _ = tokens.create("ci", Permission.READ)
     tokens.revoke(token.id)
@@ -185,7 +185,7 @@ def test_once_there_has_been_a_token_one_is_needed_until_that_is_taken_back(
     assert tokens.are_needed()
     with closing(Tokens(tmp_path / "tokens.db")) as later:
         assert later.are_needed()
-        assert not later.any()
+        assert not later.has_tokens()
 
     with closing(Tokens(tmp_path / "tokens.db")) as later:
         later.disable()
@@ -261,15 +261,15 @@ def test_a_lost_database_lets_nobody_in_at_the_next_start(
 
     try:
         with closing(Tokens(tmp_path / "tokens.db")) as after:
-            assert after.look(None) == (None, True)
-            assert after.look(secret) == (None, True)
+            assert after.authenticate(None) == (None, True)
+            assert after.authenticate(secret) == (None, True)
     except Corruption as error:
         assert "vicinal token create" in str(error)  # noqa: PT017 # either will do
     with closing(Tokens(tmp_path / "tokens.db", renews=True)) as renewed:
         _, secret = renewed.create("new", Permission.WRITE)
-        assert renewed.look(None) == (None, True)
+        assert renewed.authenticate(None) == (None, True)
     with closing(Tokens(tmp_path / "tokens.db")) as after:
-        assert after.lookup(secret) is not None
+        assert after.authenticate(secret)[0] is not None
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -284,10 +284,10 @@ def test_a_database_that_is_lost_while_it_is_open_lets_nobody_in_either(
 
         for _ in range(3):
             try:
-                assert tokens.look(None) == (None, True)
+                assert tokens.authenticate(None) == (None, True)
             except (Corruption, Unavailable) as error:
                 assert "tokens.db" in str(error)  # noqa: PT017 # either will do
-        assert tokens.lookup("chosen") is not None
+        assert tokens.authenticate("chosen")[0] is not None
 
 
 def test_tokens_that_are_made_anew_are_honoured_by_who_has_lost_the_old(
@@ -296,15 +296,15 @@ def test_tokens_that_are_made_anew_are_honoured_by_who_has_lost_the_old(
     _, old = tokens.create("old", Permission.WRITE)
     delete_all(tmp_path / "tokens.db")
     with pytest.raises(Corruption, match="missing or empty"):
-        tokens.lookup(old)
+        tokens.authenticate(old)[0]
     with pytest.raises(Corruption, match="missing or empty"):
-        tokens.lookup(old)
+        tokens.authenticate(old)[0]
 
     with closing(Tokens(tmp_path / "tokens.db", renews=True)) as elsewhere:
         _, new = elsewhere.create("new", Permission.WRITE)
 
-    assert tokens.lookup(new) is not None
-    assert tokens.lookup(old) is None
+    assert tokens.authenticate(new)[0] is not None
+    assert tokens.authenticate(old)[0] is None
 
 
 def test_a_database_that_vanishes_where_there_was_no_token_is_made_again(
@@ -312,19 +312,19 @@ def test_a_database_that_vanishes_where_there_was_no_token_is_made_again(
 ) -> None:
     delete_all(tmp_path / "tokens.db")
 
-    assert tokens.look("any") == (None, False)
+    assert tokens.authenticate("any") == (None, False)
     with closing(Tokens(tmp_path / "tokens.db")) as elsewhere:
         _, secret = elsewhere.create("new", Permission.WRITE)
-    assert tokens.lookup(secret) is not None
+    assert tokens.authenticate(secret)[0] is not None
 
 
 def test_tokens_of_a_version_without_the_mark_get_it(tokens: Tokens, tmp_path: Path) -> None:
     tokens.create("ci", Permission.READ)
-    (tmp_path / MARK).unlink()
+    (tmp_path / REQUIRED_FILE).unlink()
 
     Tokens(tmp_path / "tokens.db").close()
 
-    assert (tmp_path / MARK).exists()
+    assert (tmp_path / REQUIRED_FILE).exists()
 
 
 def test_the_mark_is_there_before_the_first_token_is(

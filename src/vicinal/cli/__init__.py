@@ -47,7 +47,7 @@ def main() -> None:
     """Vectorize on your own machine: vector search and text embeddings from one server."""
 
 
-for each in (
+for command in (
     serve.command,
     demo.command,
     index.group,
@@ -64,4 +64,4 @@ for each in (
     workers.run_command,
     workers.hook_path_command,
 ):
-    main.add_command(each)
+    main.add_command(command)

@@ -23,7 +23,7 @@ import msgspec
 from click.core import ParameterSource
 
 from vicinal.cli import show
-from vicinal.cli.wrangler_config import NamedAccount, Selection, named_account
+from vicinal.cli.wrangler_config import ConfigSelection, NamedAccount, named_account
 
 DEFAULT_URL = "http://127.0.0.1:8790"
 DEFAULT_ACCOUNT = "local"
@@ -133,13 +133,14 @@ class _ResponseEnvelope(msgspec.Struct):
 
 
 class ApiError(click.ClickException):
-    """The server answered with an error: its text, its code and the HTTP status."""
+    """The server answered with an error: its texts and codes, and the HTTP status."""
 
     def __init__(self, status: int, problems: Sequence[_ApiProblem]) -> None:
         text = "; ".join(f"{problem.message} [code: {problem.code}]" for problem in problems)
         super().__init__(text or f"the server answered HTTP {status} without saying why")
         self.status = status
         self.codes = {problem.code for problem in problems}
+        self.texts = [problem.message for problem in problems]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ class Client:
                 wanted_s = pause_s
             else:
                 if response.status_code not in (429, 503) or waited_s >= self._patience_s:
-                    return _opened(response)
+                    return open_envelope(response)
                 wanted_s = _retry_after_s(response) or pause_s
             wanted_s = min(wanted_s, self._patience_s - waited_s)
             self._pause(wanted_s)
@@ -250,7 +251,13 @@ def _retry_after_s(response: httpx.Response) -> float:
     return float(text) if text.isdigit() else 0.0
 
 
-def _opened(response: httpx.Response) -> ApiResponse:
+def open_envelope(response: httpx.Response) -> ApiResponse:
+    """Return the successful answer in a response.
+
+    Raises:
+        ApiError: the server answered with an error.
+        click.ClickException: the response has no envelope of this API.
+    """
     try:
         envelope = msgspec.json.decode(response.content, type=_ResponseEnvelope)
     except msgspec.MsgspecError:
@@ -381,7 +388,7 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_target(context: click.Context, /, given: TargetOptions, **others: object) -> None:
         named = None
         if given.account is None:
-            named = named_account(Selection(Path.cwd()), os.environ)
+            named = named_account(ConfigSelection(Path.cwd()), os.environ)
         if named is not None:
             show.note(f"in account {named.account}, as {named.file} says; --account names another")
         context.invoke(command, target=given.target(named), **others)

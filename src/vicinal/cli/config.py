@@ -1,6 +1,6 @@
 """``vicinal config``, and how all commands read the settings.
 
-Every command that needs settings calls `read`, which tells about deprecated names.
+Every command that needs settings calls `read_settings`, which tells about deprecated names.
 """
 
 import os
@@ -25,7 +25,9 @@ def config_option(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-def read(config: Path | None, flags: Mapping[str, object] = MappingProxyType({})) -> Settings:
+def read_settings(
+    config: Path | None, flags: Mapping[str, object] = MappingProxyType({})
+) -> Settings:
     """Return the settings of this command line, and warn about deprecated names.
 
     Raises:

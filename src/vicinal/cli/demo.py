@@ -64,14 +64,14 @@ EXAMPLES = (
 
 
 class Fact(msgspec.Struct, omit_defaults=True):
-    """A line of the data file, which becomes the metadata of a vector, too."""
+    """A line of the data file, and the metadata of the vector that is made of it."""
 
     id: str
     text: str
     topic: str
     natural: bool
     year: int | None = None
-    place: dict[str, str] | None = None
+    location: dict[str, str] | None = msgspec.field(default=None, name="place")
 
 
 @click.command("demo")
@@ -125,7 +125,7 @@ def answer_example(client: Client, model: str, example: Example) -> None:
         narrowed = f" with filter {msgspec.json.encode(example.filter).decode()}"
     answer = client.post(client.indexes(FACTS_INDEX, "query"), body)
     click.echo(f'\n"{example.text}"{narrowed}')
-    found = [(match.score, match.metadata or {}) for match in answer.read(QueryResponse).matches]
+    facts = [(match.score, match.metadata or {}) for match in answer.read(QueryResponse).matches]
     show.table(
         ("score", "topic", "year", "continent", "text"),
         [
@@ -136,7 +136,7 @@ def answer_example(client: Client, model: str, example: Example) -> None:
                 str(fact.get("place", {}).get("continent", "")),
                 str(fact["text"]),
             )
-            for score, fact in found
+            for score, fact in facts
         ],
     )
 
@@ -173,10 +173,10 @@ def _fill(
     show.note(f"embedding {len(records)} texts into {index}")
     for start in range(0, len(records), _TEXTS_PER_CALL):
         chunk = records[start : start + _TEXTS_PER_CALL]
-        vectors = embed(client, model, [each.text for each in chunk])
+        vectors = embed(client, model, [record.text for record in chunk])
         lines = [
-            {"id": each.id, "values": values, "metadata": each.metadata}
-            for each, values in zip(chunk, vectors, strict=True)
+            {"id": record.id, "values": values, "metadata": record.metadata}
+            for record, values in zip(chunk, vectors, strict=True)
         ]
         body = b"\n".join(msgspec.json.encode(line) for line in lines)
         client.write(client.indexes(index, "upsert"), body, wait_s=_WAIT_S)

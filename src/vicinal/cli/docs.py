@@ -44,7 +44,7 @@ _TARGET = {"--url", "--token", "--account"}  # the head says what they are, wher
 
 def markdown() -> str:
     """Return the page."""
-    parts = [_HEAD, *(_section(*found) for found in _commands(main, ("vicinal",)))]
+    parts = [_HEAD, *(_section(*command) for command in _commands(main, ("vicinal",)))]
     rows = "".join(_row(row) for row in TABLE)
     return "".join([*parts, _SETTINGS_HEAD, rows])
 
@@ -95,8 +95,8 @@ def _described(row: Setting) -> str:
         f"one of {', '.join(f'`{choice}`' for choice in row.choices)}" if row.choices else "",
         f"deprecated name: `{row.deprecated_name}`" if row.deprecated_name else "",
     ]
-    told = ", ".join(note for note in notes if note)
-    return _cell(row.description + (f" ({told})" if told else ""))
+    note = ", ".join(note for note in notes if note)
+    return _cell(row.description + (f" ({note})" if note else ""))
 
 
 def _cell(text: str) -> str:

@@ -1,8 +1,7 @@
 """``vicinal doctor``: is there what a server needs on this machine?
 
-Looks, and changes nothing; where the server of the data folder runs already, it is asked.
-Each finding is ok, a warning or a problem; a problem is what keeps ``vicinal serve`` with the
-same settings from starting or answering.
+Nothing is changed; a running server of the data folder is asked. A finding is ok, a warning or a
+problem; a problem keeps ``vicinal serve`` with the same settings from starting or answering.
 """
 
 import errno
@@ -25,7 +24,7 @@ import httpx
 
 from vicinal import errors
 from vicinal.cli import show
-from vicinal.cli.config import config_option, read
+from vicinal.cli.config import config_option, read_settings
 from vicinal.cli.demo import MODEL
 from vicinal.d1 import Databases
 from vicinal.d1.messages import Statement
@@ -33,7 +32,7 @@ from vicinal.engine import catalog
 from vicinal.native.library import library
 from vicinal.open_files import connections_max, most_files
 from vicinal.settings import TOKENS_FILE, Settings
-from vicinal.tokens import MARK, Tokens
+from vicinal.tokens import REQUIRED_FILE, Tokens
 from vicinal.wire import lines
 
 OPEN_FILES_MIN = 4_096  # a server raises its soft limit to the hard one itself
@@ -53,7 +52,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, how it is, and what was seen."""
+    """The result of one check."""
 
     subject: str
     verdict: Verdict
@@ -66,18 +65,19 @@ class Finding:
 @config_option
 def command(data: str | None, port: str | None, config: Path | None) -> None:
     """Check versions, data folder, disk, port, tokens, open files and models."""
-    settings = read(config, {"data": data, "port": port})
+    settings = read_settings(config, {"data": data, "port": port})
     findings = list(examine(settings))
     show.table(
-        ("what", "verdict", "seen"), [(each.subject, each.verdict, each.seen) for each in findings]
+        ("what", "verdict", "seen"),
+        [(finding.subject, finding.verdict, finding.seen) for finding in findings],
     )
-    problems = sum(each.verdict is Verdict.PROBLEM for each in findings)
+    problems = sum(finding.verdict is Verdict.PROBLEM for finding in findings)
     if problems:
         raise click.ClickException(f"{problems} of {len(findings)} checks found a problem")
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield a finding for each thing that is looked at."""
+    """Run the checks one after the other."""
     yield Finding("python", Verdict.OK, f"{platform.python_version()} on {platform.platform()}")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     yield Finding(
@@ -95,11 +95,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _models(settings)
 
 
-def _compiled(what: str, *, is_built: bool, cost: str) -> Finding:
+def _compiled(part: str, *, is_built: bool, cost: str) -> Finding:
     if is_built:
-        return Finding(f"compiled {what}", Verdict.OK, "built")
+        return Finding(f"compiled {part}", Verdict.OK, "built")
     advice = f"not built, so {cost}; install a C compiler, then vicinal again"
-    return Finding(f"compiled {what}", Verdict.WARNING, advice)
+    return Finding(f"compiled {part}", Verdict.WARNING, advice)
 
 
 def _sql() -> Finding:
@@ -116,7 +116,7 @@ def _sql() -> Finding:
 
 
 def _data_folder(folder: Path) -> Finding:
-    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir():
         return Finding("data folder", Verdict.PROBLEM, f"{nearest} is not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -135,34 +135,34 @@ def _catalog(folder: Path) -> Iterator[Finding]:
     except errors.Error as error:
         yield Finding("catalog", Verdict.PROBLEM, str(error))
         return
-    for each in unreadable:
-        seen = f"{each.damage}; the other indexes are served"
-        yield Finding(f"index {each.address.account}/{each.address.name}", Verdict.WARNING, seen)
+    for row in unreadable:
+        seen = f"{row.damage}; the other indexes are served"
+        yield Finding(f"index {row.address.account}/{row.address.name}", Verdict.WARNING, seen)
 
 
 def _disk(folder: Path) -> Finding:
-    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(nearest).free
     verdict = Verdict.OK if free >= DISK_BYTES_MIN else Verdict.WARNING
     return Finding("disk", verdict, f"{free / (1 << 30):,.1f} GiB free")
 
 
 def _port(settings: Settings) -> Finding:
-    place = f"{settings.host} port {settings.port}"
+    address = f"{settings.host} port {settings.port}"
     try:
         family = socket.getaddrinfo(settings.host, settings.port)[0][0]
         socket.create_server((settings.host, settings.port), family=family).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return _taken(settings, place)
-        return Finding("port", Verdict.PROBLEM, f"{place}: {error.strerror}")
+            return _taken(settings, address)
+        return Finding("port", Verdict.PROBLEM, f"{address}: {error.strerror}")
     if _is_open(settings.data):
-        seen = f"{place} is free, but another process has {settings.data} open"
+        seen = f"{address} is free, but another process has {settings.data} open"
         return Finding("port", Verdict.PROBLEM, seen)
-    return Finding("port", Verdict.OK, f"{place} is free")
+    return Finding("port", Verdict.OK, f"{address} is free")
 
 
-def _taken(settings: Settings, place: str) -> Finding:
+def _taken(settings: Settings, address: str) -> Finding:
     """Tell whether it is the server of these settings that listens there."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     origin = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
@@ -171,18 +171,20 @@ def _taken(settings: Settings, place: str) -> Finding:
             ready = http.get("/readyz")
             version = http.get("/openapi.json").json()["info"]["version"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return Finding("port", Verdict.PROBLEM, f"{place} is in use by something else")
+        return Finding("port", Verdict.PROBLEM, f"{address} is in use by something else")
     if ready.status_code != httpx.codes.OK:
-        seen = f"{place}: the server there is not ready (HTTP {ready.status_code})"
+        seen = f"{address}: the server there is not ready (HTTP {ready.status_code})"
         return Finding("port", Verdict.PROBLEM, seen)
     if not _is_open(settings.data):
-        seen = f"{place}: a server answers there, but not one of {settings.data}"
+        seen = f"{address}: a server answers there, but not one of {settings.data}"
         return Finding("port", Verdict.PROBLEM, seen)
     installed = importlib.metadata.version("vicinal")
     if version != installed:
-        seen = f"{place}: the server there is version {version}; start it again for {installed}"
+        seen = f"{address}: the server there is version {version}; start it again for {installed}"
         return Finding("port", Verdict.WARNING, seen)
-    return Finding("port", Verdict.OK, f"{place}: the server of {settings.data} answers, {version}")
+    return Finding(
+        "port", Verdict.OK, f"{address}: the server of {settings.data} answers, {version}"
+    )
 
 
 def _is_open(folder: Path) -> bool:
@@ -204,7 +206,7 @@ def _is_open(folder: Path) -> bool:
 def _tokens(settings: Settings) -> Finding:
     count, are_needed = len(settings.token), settings.require_token
     path = settings.data / TOKENS_FILE
-    if path.exists() or path.with_name(MARK).exists():
+    if path.exists() or path.with_name(REQUIRED_FILE).exists():
         try:
             with closing(Tokens(path)) as tokens:
                 count += len(tokens.list())

@@ -1,10 +1,10 @@
 """``vicinal dump``: what is in the files of a data folder, read as the engine reads them.
 
-    a data folder       the indexes of its catalog, and where each has its folder
+    a data folder       the indexes of its catalog, and their folders
     an index's folder   manifest, segments and the log of mutations that no segment holds
     a segment's folder  the component files and their arrays, then rows
 
-Everything that is shown has passed its checksums; what has not is named instead. Nothing is
+All data that is shown has passed its checksums; damaged files are named instead. Nothing is
 changed, but SQLite lets one process at a time have its files: stop the server first.
 """
 
@@ -52,7 +52,7 @@ _IDS_SHOWN = 3
 def command(path: Path, rows: int) -> None:
     """Show what is in PATH: a data folder, the folder of an index, or that of a segment.
 
-    What is shown has passed its checksums. Stop the server first: it has the files.
+    All rows that are shown have passed their checksums. Stop the server first: it has the files.
     """
     try:
         if (path / catalog.FILE_NAME).exists():
@@ -76,20 +76,20 @@ def _dump_catalog(folder: Path) -> None:
         ("account", "index", "dimensions", "metric", "preset", "created", "folder"),
         [
             (
-                each.address.account,
-                each.address.name,
-                str(each.index.config.dimensions),
-                each.index.config.metric.value,
-                each.index.config.preset or "",
-                each.index.created_at.isoformat(),
-                str(folder / "indexes" / each.folder),
+                entry.address.account,
+                entry.address.name,
+                str(entry.index.config.dimensions),
+                entry.index.config.metric.value,
+                entry.index.config.preset or "",
+                entry.index.created_at.isoformat(),
+                str(folder / "indexes" / entry.folder),
             )
-            for each in entries
+            for entry in entries
         ],
         right=("dimensions",),
     )
-    for each in unreadable:
-        show.note(each.damage)
+    for row in unreadable:
+        show.note(row.damage)
 
 
 def _dump_index(folder: Path, rows: int) -> None:
@@ -103,13 +103,13 @@ def _dump_index(folder: Path, rows: int) -> None:
         ("seqno", "mutation", "accepted", "bytes", "what"),
         [
             (
-                str(each.seqno),
-                each.mutation_id,
-                _time(each.accepted_at),
-                f"{each.payload.size:,}",
-                _described(each.mutation),
+                str(entry.seqno),
+                entry.mutation_id,
+                _time(entry.accepted_at),
+                f"{entry.payload.size:,}",
+                _described(entry.mutation),
             )
-            for each in entries[:rows]
+            for entry in entries[:rows]
         ],
         right=("seqno", "bytes"),
     )
@@ -118,8 +118,8 @@ def _dump_index(folder: Path, rows: int) -> None:
 
 def _show_manifest(manifest: Manifest) -> None:
     indexed = [
-        f"{each.number} {each.metadata_index.property_name} ({each.metadata_index.index_type})"
-        for each in manifest.metadata_indexes
+        f"{entry.number} {entry.metadata_index.property_name} ({entry.metadata_index.index_type})"
+        for entry in manifest.metadata_indexes
     ]
     show.table(
         ("manifest", "value"),
@@ -142,13 +142,13 @@ def _show_segments(manifest: Manifest) -> None:
         ("number", "rows", "dead", "bytes", "components"),
         [
             (
-                str(each.number),
-                f"{each.row_count:,}",
-                f"{manifest.dead_counts.get(each.number, 0):,}",
-                f"{sum(seal.size for seal in each.components.values()):,}",
-                ", ".join(each.components),
+                str(segment.number),
+                f"{segment.row_count:,}",
+                f"{manifest.dead_counts.get(segment.number, 0):,}",
+                f"{sum(seal.size for seal in segment.components.values()):,}",
+                ", ".join(segment.components),
             )
-            for each in manifest.segments
+            for segment in manifest.segments
         ],
         right=("number", "rows", "dead", "bytes"),
     )
@@ -162,7 +162,7 @@ def _dump_segment(folder: Path, rows: int) -> None:
     _show_components(folder, record)
     segment = Segment(segments, record, Metric.EUCLIDEAN)  # nothing is measured here
     shown = np.arange(min(rows, record.row_count))
-    values, blobs = segment.values(shown), segment.metadata(shown)
+    values, metadata = segment.values(shown), segment.metadata(shown)
     click.echo(f"\nrows: {record.row_count:,}, {np.count_nonzero(~live):,} of them dead")
     show.table(
         ("row", "state", "id", "namespace", "values", "metadata"),
@@ -173,7 +173,7 @@ def _dump_segment(folder: Path, rows: int) -> None:
                 segment.ids[row],
                 str(segment.namespaces.value(row) or ""),
                 _start_of(values[row].tolist()),
-                blobs[row].decode(),
+                metadata[row].decode(),
             )
             for row in shown.tolist()
         ],
@@ -187,8 +187,8 @@ def _show_components(folder: Path, record: SegmentRecord) -> None:
     for name, seal in record.components.items():
         file = ComponentFile(folder / name, name, seal)
         file.verify_all()
-        arrays = [(each, file.unverified_array(each)) for each in file.names]
-        described = [f"{each} {array.dtype}{list(array.shape)}" for each, array in arrays]
+        arrays = [(name, file.unverified_array(name)) for name in file.names]
+        described = [f"{name} {array.dtype}{list(array.shape)}" for name, array in arrays]
         lines.append((name, f"{seal.size:,}", ", ".join(described)))
     click.echo("every checksum holds")
     show.table(("component", "bytes", "arrays"), lines, right=("bytes",))
@@ -225,7 +225,7 @@ def _described(mutation: Mutation) -> str:
 
 
 def _start_of(items: list[str] | list[float], count: int = _VALUES_SHOWN) -> str:
-    shown = ", ".join(each if isinstance(each, str) else f"{each:.6g}" for each in items[:count])
+    shown = ", ".join(item if isinstance(item, str) else f"{item:.6g}" for item in items[:count])
     return shown + (", ..." if len(items) > count else "")
 
 

@@ -1,14 +1,13 @@
 """``vicinal export``: every vector of an index to a file of NDJSON, resumable.
 
 The ids come from a listing, which describes the index as it was when the export began; the
-vectors are read as they are when their turn comes, so one that was deleted meanwhile is
-left out. Pages go to ``FILE.part``; after each a checkpoint says how long the good part is
-and which page comes next, and at the end the file gets its name in one step. A listing
-expires; an export that is continued too late begins again.
+vectors are read later, page by page, so one that was deleted meanwhile is left out. Pages go to
+``FILE.part``; after each page a resume point holds the length of the good part and the cursor of
+the next page, and at the end the file gets its name in one step. A listing expires; an export
+that is continued too late begins again.
 """
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from vicinal.cli import progress, show
+from vicinal.cli import progress, resume, show
 from vicinal.cli.client import (
     ApiError,
     Client,
@@ -28,23 +27,15 @@ from vicinal.cli.client import (
     Target,
     target_options,
 )
+from vicinal.cli.resume import ResumePoint
+from vicinal.limits import PROFILES
 
 PATIENCE_S = 120.0
 
 _PAGE_IDS = 1_000
+_IDS_OF_EVERY_PROFILE = min(limits.get_ids_max for limits in PROFILES.values())
 _TOO_MANY_IDS = 40007
 _BAD_CURSOR = 40052
-_BOUND = re.compile(r"max id count is (\d+)")
-
-
-class Checkpoint(msgspec.Struct, frozen=True):
-    """How far an export is: the good bytes of the part, and the page that comes next."""
-
-    job: str
-    offset: int = 0
-    vectors: int = 0
-    listed: int = 0
-    cursor: str | None = None
 
 
 @click.command("export")
@@ -59,146 +50,145 @@ def command(target: Target, index: str, file: Path, restart: bool) -> None:
     the same vectors. Run the same command again after an interruption and it continues.
     """
     with target.connect(patience_s=PATIENCE_S) as client:
-        about = client.get(client.indexes(index)).read(IndexResponse)
+        description = client.get(client.indexes(index)).read(IndexResponse)
         if str(file) == "-":
-            done = _run(client, about, Checkpoint(""), sys.stdout.buffer, lambda _: None)
+            start = ResumePoint.start("")
+            done = _write_pages(client, description, start, sys.stdout.buffer, lambda _: None)
         else:
-            done = _to_file(target, client, about, file, restart=restart)
-        recipe = _recipe(client, about)
-    gone = done.listed - done.vectors
-    left_out = f"; {gone:,} were deleted meanwhile" if gone else ""
+            done = _export_to_file(target, client, description, file, restart=restart)
+        create_command = _create_command(client, description)
+    deleted = done.items - done.vectors
+    left_out = f"; {deleted:,} were deleted meanwhile" if deleted else ""
     show.note(
-        f"{done.vectors:,} vectors of {index}{left_out}. To make an index for them:\n{recipe}"
+        f"{done.vectors:,} vectors of {index}{left_out}. To make an index for them:\n"
+        f"{create_command}"
     )
 
 
-def _to_file(
-    target: Target, client: Client, about: IndexResponse, file: Path, *, restart: bool
-) -> Checkpoint:
+def _export_to_file(
+    target: Target, client: Client, index: IndexResponse, file: Path, *, restart: bool
+) -> ResumePoint:
     part, saved = file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part.json")
-    start = Checkpoint(f"{about.name} of {about.created_on} at {target.url} {target.account}")
-    if not restart:
-        start = _resumed(saved, part, start)
+    job = f"{index.name} of {index.created_on} at {target.url} {target.account}"
+    start = ResumePoint.start(job) if restart else _resume_point(saved, part, job)
     try:
-        done = _into_part(client, about, start, part, saved)
+        done = _write_part(client, index, start, part, saved)
     except ApiError as refused:
         if _BAD_CURSOR not in refused.codes or start.cursor is None:
             raise
         show.note("the listing has expired: beginning again")
-        done = _into_part(client, about, Checkpoint(start.job), part, saved)
+        done = _write_part(client, index, ResumePoint.start(job), part, saved)
     part.replace(file)
     saved.unlink(missing_ok=True)
     return done
 
 
-def _into_part(
-    client: Client, about: IndexResponse, start: Checkpoint, part: Path, saved: Path
-) -> Checkpoint:
+def _write_part(
+    client: Client, index: IndexResponse, start: ResumePoint, part: Path, saved: Path
+) -> ResumePoint:
     try:
-        sink = part.open("r+b" if start.offset else "wb")
+        with part.open("r+b" if start.offset else "wb") as sink:
+            sink.seek(start.offset)
+            sink.truncate()
+
+            def save(point: ResumePoint) -> None:
+                sink.flush()
+                os.fsync(sink.fileno())
+                resume.save(saved, point)
+
+            return _write_pages(client, index, start, sink, save)
     except OSError as error:
-        raise click.ClickException(f"{part} cannot be written: {error.strerror}") from error
-    with sink:
-        sink.seek(start.offset)
-        sink.truncate()
-
-        def save(checkpoint: Checkpoint) -> None:
-            sink.flush()
-            os.fsync(sink.fileno())
-            fresh = saved.with_name(f"{saved.name}.new")
-            fresh.write_bytes(msgspec.json.encode(checkpoint))
-            fresh.replace(saved)
-
-        return _run(client, about, start, sink, save)
+        raise click.ClickException(
+            f"{error.filename or part} cannot be written: {error.strerror}"
+        ) from error
 
 
-def _run(
+def _write_pages(
     client: Client,
-    about: IndexResponse,
-    start: Checkpoint,
+    index: IndexResponse,
+    start: ResumePoint,
     sink: BinaryIO,
-    save: Callable[[Checkpoint], None],
-) -> Checkpoint:
-    """Write pages until there are none; return what is done then."""
+    save: Callable[[ResumePoint], None],
+) -> ResumePoint:
+    """Write all pages from `start` on; return the last resume point."""
     done, ids_max = start, _PAGE_IDS
-    with progress.bar(f"from {about.name}", None) as report:
+    with progress.bar(f"from {index.name}", None) as report:
         while True:
-            page = _page(client, about.name, done.cursor)
+            page = _list_page(client, index.name, done.cursor)
             ids = [listed.id for listed in page.vectors]
-            vectors, ids_max = _vectors(client, about.name, ids, ids_max)
+            vectors, ids_max = _get_vectors(client, index.name, ids, ids_max)
             size = sum(sink.write(bytes(vector) + b"\n") for vector in vectors)
-            done = Checkpoint(
+            done = ResumePoint(
                 job=done.job,
                 offset=done.offset + size,
+                items=done.items + len(ids),
                 vectors=done.vectors + len(vectors),
-                listed=done.listed + len(ids),
                 cursor=page.next_cursor,
             )
             save(done)
-            report(done.listed, f"{done.listed:,} of {page.total_count:,}")
+            report(done.items, f"{done.items:,} of {page.total_count:,}")
             if page.next_cursor is None:
                 sink.flush()
                 return done
 
 
-def _page(client: Client, index: str, cursor: str | None) -> PageResponse:
+def _list_page(client: Client, index: str, cursor: str | None) -> PageResponse:
     parameters: dict[str, str | int] = {"count": _PAGE_IDS}
     if cursor is not None:
         parameters["cursor"] = cursor
     return client.get(client.indexes(index, "list"), parameters).read(PageResponse)
 
 
-def _vectors(
+def _get_vectors(
     client: Client, index: str, ids: Sequence[str], ids_max: int
 ) -> tuple[list[msgspec.Raw], int]:
-    """Return vectors as JSON, and how many ids a call may name.
+    """Return vectors as JSON, and the number of ids that a call may name.
 
-    That bound is the server's to choose, and nowhere to be read but in its refusal.
+    A server does not tell its profile of limits: after a refusal a call names no more ids than
+    every profile allows.
     """
     path = client.indexes(index, "get_by_ids")
-    found: list[msgspec.Raw] = []
+    vectors: list[msgspec.Raw] = []
     start = 0
     while start < len(ids):
         try:
             answer = client.post(path, {"ids": ids[start : start + ids_max]})
         except ApiError as refused:
-            bound = _BOUND.search(refused.message)
-            if _TOO_MANY_IDS not in refused.codes or bound is None or int(bound[1]) >= ids_max:
+            if _TOO_MANY_IDS not in refused.codes or ids_max <= _IDS_OF_EVERY_PROFILE:
                 raise
-            ids_max = int(bound[1])
+            ids_max = _IDS_OF_EVERY_PROFILE
         else:
-            found += answer.read(list[msgspec.Raw])
+            vectors += answer.read(list[msgspec.Raw])
             start += ids_max
-    return found, ids_max
+    return vectors, ids_max
 
 
-def _resumed(saved: Path, part: Path, start: Checkpoint) -> Checkpoint:
-    try:
-        found = msgspec.json.decode(saved.read_bytes(), type=Checkpoint)
-        length = part.stat().st_size
-    except (OSError, msgspec.MsgspecError):
-        return start
-    if found.job != start.job or length < found.offset or found.cursor is None:
-        return start
-    show.note(f"continuing after {found.listed:,} vectors")
-    return found
+def _resume_point(saved: Path, part: Path, job: str) -> ResumePoint:
+    """Return the saved resume point if it is this job's and the part is whole up to there."""
+    point = resume.load(saved)
+    length = part.stat().st_size if part.exists() else 0
+    if point is None or point.job != job or length < point.offset or point.cursor is None:
+        return ResumePoint.start(job)
+    show.note(f"continuing after {point.items:,} vectors")
+    return point
 
 
-def _recipe(client: Client, about: IndexResponse) -> str:
+def _create_command(client: Client, index: IndexResponse) -> str:
     """Return the command that creates an index like this one."""
-    config = about.config
-    parts = ["vicinal", "index", "create", about.name]
+    config = index.config
+    words = ["vicinal", "index", "create", index.name]
     if config.preset:
-        parts += ["--preset", config.preset]
+        words += ["--preset", config.preset]
     else:
-        parts += ["--dimensions", str(config.dimensions), "--metric", config.metric]
+        words += ["--dimensions", str(config.dimensions), "--metric", config.metric]
     if config.effort != "standard":
-        parts += ["--effort", config.effort]
-    if about.description:
-        parts += ["--description", about.description]
-    listed = client.get(client.indexes(about.name, "metadata_index", "list")).read(
+        words += ["--effort", config.effort]
+    if index.description:
+        words += ["--description", index.description]
+    listed = client.get(client.indexes(index.name, "metadata_index", "list")).read(
         MetadataIndexesResponse
     )
-    for each in listed.metadata_indexes:
-        parts += ["--metadata-index", f"{each.property_name}:{each.index_type}"]
-    return shlex.join(parts)
+    for metadata_index in listed.metadata_indexes:
+        property_name, index_type = metadata_index.property_name, metadata_index.index_type
+        words += ["--metadata-index", f"{property_name}:{index_type}"]
+    return shlex.join(words)

@@ -1,9 +1,9 @@
 """``vicinal import``: a file of NDJSON to an index, in batches, resumable.
 
 Batches go one after the other, so that of a repeated id the last one wins as it does in the
-file. After each acknowledged batch a checkpoint beside the file says how far the import is;
-it holds for this very file (size, time, inode) and this very index (its name can have been
-given to a new one). A repeated batch is harmless: an upsert replaces, an insert keeps.
+file. After each acknowledged batch a resume point is saved next to the file; it holds for this
+very file (size, time, inode) and this very index (its name can have been given to a new one). A
+repeated batch is harmless: an upsert replaces, an insert keeps.
 
 Lines are not parsed here. When the server refuses a batch, and only then, its lines are
 read one by one with the server's own reader to name the bad ones by their number.
@@ -21,8 +21,9 @@ import click
 import msgspec
 
 from vicinal import errors
-from vicinal.cli import progress, show
+from vicinal.cli import progress, resume, show
 from vicinal.cli.client import ApiError, ApiResponse, Client, IndexResponse, Target, target_options
+from vicinal.cli.resume import ResumePoint
 from vicinal.limits import Limits
 from vicinal.wire import vectors
 
@@ -33,20 +34,11 @@ WAIT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some lines of a file, with their numbers; `end` is the offset after the last."""
+    """Lines of a file, with their numbers; `end` is the offset after the last."""
 
     lines: tuple[tuple[int, bytes], ...]
     end: int
     last_number: int
-
-
-class Checkpoint(msgspec.Struct, frozen=True):
-    """How far an import is. `job` tells which: see `_job`."""
-
-    job: str
-    offset: int = 0
-    line: int = 0
-    vectors: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +52,15 @@ class Importer:
     skips_bad: bool
 
     def send(self, batch: Batch, *, wait_s: float) -> int:
-        """Return how many vectors were written, once that is durable.
+        """Send a batch; return the number of vectors that were written, once that is durable.
 
         Args:
-            batch: What to send.
-            wait_s: Return when it is visible, too, and give up after this long; 0 does not.
+            batch: At least one line.
+            wait_s: Seconds to wait until the batch is visible as well; 0 does not wait.
 
         Raises:
-            click.ClickException: the batch is refused; names the line where that can be told.
+            click.ClickException: the batch is refused, or not visible in time; names the bad
+                line if the server's own reader finds one.
         """
         lines = batch.lines
         try:
@@ -75,8 +68,8 @@ class Importer:
         except ApiError as refused:
             bad = self._bad(lines) if refused.status == 400 else {}
             if not bad:
-                place = f"{self.label}, lines {lines[0][0]} to {lines[-1][0]}"
-                raise click.ClickException(f"{place}: {refused.message}") from refused
+                label = f"{self.label}, lines {lines[0][0]} to {lines[-1][0]}"
+                raise click.ClickException(f"{label}: {refused.message}") from refused
             if not self.skips_bad:
                 raise click.ClickException(next(iter(bad.values()))) from refused
             for complaint in bad.values():
@@ -96,7 +89,7 @@ class Importer:
         return self.client.write(path, b"".join(line for _, line in lines), wait_s=wait_s)
 
     def _bad(self, lines: tuple[tuple[int, bytes], ...]) -> dict[int, str]:
-        """Return what is wrong with the lines that are, by number."""
+        """Return complaints about bad lines, by number of the line."""
         return {
             number: f"{self.label}, line {number}: {complaint}"
             for number, line in lines
@@ -149,12 +142,14 @@ def command(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_opened(file)) if is_file else sys.stdin.buffer
         client = stack.enter_context(target.connect(patience_s=PATIENCE_S))
-        about = client.get(client.indexes(index)).read(IndexResponse)
-        importer = Importer(client, about, operation, str(file) if is_file else "stdin", skip_bad)
-        path = _checkpoint_path(file, index) if is_file else None
-        start = Checkpoint(_job(target, about, operation, file) if is_file else "")
+        description = client.get(client.indexes(index)).read(IndexResponse)
+        importer = Importer(
+            client, description, operation, str(file) if is_file else "stdin", skip_bad
+        )
+        path = file.with_name(f".{file.name}.{index}.import") if is_file else None
+        start = ResumePoint.start(_job(target, description, operation, file) if is_file else "")
         if path is not None and not restart:
-            start = _resumed(path, start, source)
+            start = _resume(path, start, source)
         size = file.stat().st_size if is_file else None
         report = stack.enter_context(progress.bar(f"into {index}", size, done=start.offset))
         count = start.vectors
@@ -162,7 +157,8 @@ def command(
             count += importer.send(batch, wait_s=WAIT_S if wait and is_last else 0.0)
             report(batch.end, f"{count:,} vectors")
             if path is not None:
-                _save(path, Checkpoint(start.job, batch.end, batch.last_number, count))
+                point = ResumePoint(start.job, batch.end, batch.last_number, count, None)
+                _save(path, point)
     if path is not None:
         path.unlink(missing_ok=True)
     seconds = max(time.monotonic() - began_s, 1e-3)
@@ -170,14 +166,14 @@ def command(
     click.echo(f"{count:,} vectors into {index} in {seconds:.1f} s ({rate:,.0f}/s)")
 
 
-def batches(source: BinaryIO, start: Checkpoint, lines_max: int) -> Iterator[Batch]:
-    """Cut what is left of a file into batches; blank lines are counted and left out.
+def batches(source: BinaryIO, start: ResumePoint, lines_max: int) -> Iterator[Batch]:
+    """Cut the rest of a file into batches; blank lines are counted and left out.
 
     Raises:
         click.ClickException: a line is longer than a batch may be.
     """
     lines: list[tuple[int, bytes]] = []
-    size, offset, number = 0, start.offset, start.line
+    size, offset, number = 0, start.offset, start.items
     while line := source.readline(BATCH_BYTES_MAX + 1):
         if len(line) > BATCH_BYTES_MAX:
             raise click.ClickException(
@@ -198,9 +194,10 @@ def batches(source: BinaryIO, start: Checkpoint, lines_max: int) -> Iterator[Bat
 
 
 def _check_line(number: int, line: bytes) -> None:
-    """Refuse what a server would take for one document of JSON rather than for lines.
+    """Refuse a line that a server would read as the beginning of one JSON document.
 
-    It looks at how a body begins, and a part of a document is none.
+    A server tells the form of a body from its beginning, and a batch would be a part of the
+    document.
     """
     text = line.removeprefix(b"\xef\xbb\xbf").strip()
     is_document = text[:1] in (b"[", b'"') or text == b"{"
@@ -215,11 +212,11 @@ def _check_line(number: int, line: bytes) -> None:
         )
 
 
-def _with_last(found: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
-    """Tell of each batch whether it is the last."""
-    previous = next(found, None)
+def _with_last(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
+    """Yield batches, and whether it is the last one."""
+    previous = next(batches, None)
     while previous is not None:
-        following = next(found, None)
+        following = next(batches, None)
         yield previous, following is None
         previous = following
 
@@ -240,29 +237,22 @@ def _job(target: Target, index: IndexResponse, operation: str, file: Path) -> st
     )
 
 
-def _checkpoint_path(file: Path, index: str) -> Path:
-    return file.with_name(f".{file.name}.{index}.import")
-
-
-def _resumed(path: Path, start: Checkpoint, source: BinaryIO) -> Checkpoint:
-    """Return the checkpoint of this job if there is one, and move the source there."""
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
-    except (OSError, msgspec.MsgspecError):
+def _resume(path: Path, start: ResumePoint, source: BinaryIO) -> ResumePoint:
+    """Return the resume point of this job if there is one, and move the source there."""
+    point = resume.load(path)
+    if point is None:
         return start
-    if found.job != start.job:
+    if point.job != start.job:
         show.note("the file or the index has changed since the last run: beginning again")
         return start
-    show.note(f"continuing after line {found.line:,}")
-    source.seek(found.offset)
-    return found
+    show.note(f"continuing after line {point.items:,}")
+    source.seek(point.offset)
+    return point
 
 
-def _save(path: Path, checkpoint: Checkpoint) -> None:
-    temporary = path.with_name(f"{path.name}.new")
+def _save(path: Path, point: ResumePoint) -> None:
     try:
-        temporary.write_bytes(msgspec.json.encode(checkpoint))
-        temporary.replace(path)
+        resume.save(path, point)
     except OSError as error:
         raise click.ClickException(
             f"{path} cannot be written: {error.strerror}; to import from a folder that is "

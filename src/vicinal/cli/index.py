@@ -15,7 +15,7 @@ from vicinal.cli.client import (
 from vicinal.model import Effort, IndexType, Metric
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
-_TYPES = click.Choice([each.value for each in IndexType])
+_TYPES = click.Choice([index_type.value for index_type in IndexType])
 
 
 @click.group("index")
@@ -42,11 +42,11 @@ class _PropertyType(click.ParamType[tuple[str, str]]):
 @group.command("create")
 @click.argument("name")
 @click.option("--dimensions", type=int, help="Length of every vector.")
-@click.option("--metric", type=click.Choice([each.value for each in Metric]), help="Distance.")
+@click.option("--metric", type=click.Choice([metric.value for metric in Metric]), help="Distance.")
 @click.option("--preset", help="A model whose dimensions and metric to take instead.")
 @click.option(
     "--effort",
-    type=click.Choice([each.value for each in Effort]),
+    type=click.Choice([effort.value for effort in Effort]),
     help="How hard queries look that do not say; standard if not given.",
 )
 @click.option("--description", help="Any text.")
@@ -102,22 +102,22 @@ def list_(target: Target, as_json: bool) -> None:
     if as_json:
         show.json(answer.result)
         return
-    found = answer.read(list[IndexResponse])
-    if not found:
+    indexes = answer.read(list[IndexResponse])
+    if not indexes:
         show.note(f"no indexes yet; `{target.command('index', 'create')}` makes one")
         return
     show.table(
         ("name", "dimensions", "metric", "preset", "created", "description"),
         [
             (
-                each.name,
-                str(each.config.dimensions),
-                each.config.metric,
-                each.config.preset or "",
-                each.created_on,
-                each.description or "",
+                index.name,
+                str(index.config.dimensions),
+                index.config.metric,
+                index.config.preset or "",
+                index.created_on,
+                index.description or "",
             )
-            for each in found
+            for index in indexes
         ],
         right=("dimensions",),
     )
@@ -139,7 +139,10 @@ def info(target: Target, name: str, as_json: bool) -> None:
         show.json(answer.result)
         return
     state = answer.read(IndexInfoResponse)
-    filters = [f"{each.property_name} ({each.index_type})" for each in listed.metadata_indexes]
+    filters = [
+        f"{metadata_index.property_name} ({metadata_index.index_type})"
+        for metadata_index in listed.metadata_indexes
+    ]
     show.table(
         ("index", index.name),
         [
@@ -188,7 +191,7 @@ def add(target: Target, name: str, property_name: str, index_type: str, backfill
         listed = client.get(path).read(MetadataIndexesResponse).metadata_indexes
         mutation_id = add_metadata_index(client, name, property_name, index_type, backfill=backfill)
     click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
-    if any(each.property_name == property_name for each in listed):
+    if any(metadata_index.property_name == property_name for metadata_index in listed):
         remedy = f"vicinal index delete-metadata-index {name} {property_name}"
         show.note(
             "note: it was there already and has not changed: vectors written before it are "
@@ -220,8 +223,8 @@ def list_metadata_indexes(target: Target, name: str, as_json: bool) -> None:
         show.json(answer.result)
         return
     rows = [
-        (each.property_name, each.index_type)
-        for each in answer.read(MetadataIndexesResponse).metadata_indexes
+        (metadata_index.property_name, metadata_index.index_type)
+        for metadata_index in answer.read(MetadataIndexesResponse).metadata_indexes
     ]
     show.table(("property", "type"), rows)
 

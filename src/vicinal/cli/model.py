@@ -1,6 +1,6 @@
 """``vicinal model``: which embedding models are on this machine, and bringing more.
 
-Folders are those that a server started with the same settings would use.
+The folders are those of a server with the same settings.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from vicinal.cli import progress, show
-from vicinal.cli.config import config_option, read
+from vicinal.cli.config import config_option, read_settings
 from vicinal.embeddings import encoder, models
 from vicinal.embeddings.pull import pull
 from vicinal.errors import Corruption, ModelNotFound
@@ -58,7 +58,7 @@ def pull_command(name: str, folder: Path | None, config: Path | None) -> None:
 @_MODELS
 @config_option
 def list_command(folder: Path | None, config: Path | None) -> None:
-    """List the models, where each is found, and how to get those that are not here."""
+    """List the models, their folders, and how to get those that are not here."""
     places = _places(folder, config)
     names = dict.fromkeys([*(model.name for model in models.KNOWN), *places.folders])
     show.table(
@@ -70,18 +70,18 @@ def list_command(folder: Path | None, config: Path | None) -> None:
 def _row(name: str, places: models.Places) -> tuple[str, str, str]:
     published = {model.name: str(model.dimensions) for model in models.KNOWN}.get(name, "?")
     try:
-        found = models.find(name, places)
-        if found is None:
+        located = models.find(name, places)
+        if located is None:
             return name, published, f"not here; get it: vicinal model pull {name}"
-        dimensions, _ = encoder.read_shape(found.folder)
+        dimensions, _ = encoder.read_shape(located.folder)
     except (ModelNotFound, Corruption) as error:
         return name, published, f"not usable: {error}"
-    return name, str(dimensions), f"{found.folder} ({found.source})"
+    return name, str(dimensions), f"{located.folder} ({located.source})"
 
 
 def _places(folder: Path | None, config: Path | None) -> models.Places:
-    settings = read(config, {"models": None if folder is None else str(folder)})
-    named: Mapping[str, Path] = {name: Path(each) for name, each in settings.model_folders}
+    settings = read_settings(config, {"models": None if folder is None else str(folder)})
+    named: Mapping[str, Path] = {name: Path(path) for name, path in settings.model_folders}
     return models.Places(settings.models or models.models_folder(), models.hub_folder(), named)
 
 

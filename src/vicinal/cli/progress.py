@@ -7,17 +7,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 Report = Callable[[int, str], None]
-"""Called with how much is done so far and a text that says so."""
+"""Called with the amount that is done, in the unit of `total`, and a text that says so."""
 
 
 @contextmanager
 def bar(label: str, total: int | None, *, done: int = 0) -> Iterator[Report]:
-    """Show how far something is.
+    """Show the progress of a task.
 
     Args:
-        label: What is going on.
-        total: How much there is to do, in any unit; None when nobody knows.
-        done: How much was done earlier.
+        label: Name of the task.
+        total: Amount to do, in any unit; None if it is not known.
+        done: Amount that an earlier run has done.
     """
     console = Console(stderr=True)
     if not console.is_terminal:

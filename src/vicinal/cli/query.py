@@ -44,7 +44,7 @@ MODEL_OF_DIMENSIONS = {
 )
 @click.option(
     "--effort",
-    type=click.Choice([each.value for each in Effort]),
+    type=click.Choice([effort.value for effort in Effort]),
     help="How hard to look; the index's effort if not given.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")

@@ -23,11 +23,15 @@ def table(
     """
     laid_out = Table(box=None, pad_edge=False, header_style="bold")
     kept = list(rows)
-    shown = [place for place in range(len(columns)) if not kept or any(row[place] for row in kept)]
-    for place in shown:
-        laid_out.add_column(columns[place], justify="right" if columns[place] in right else "left")
+    shown = [
+        column for column in range(len(columns)) if not kept or any(row[column] for row in kept)
+    ]
+    for column in shown:
+        laid_out.add_column(
+            columns[column], justify="right" if columns[column] in right else "left"
+        )
     for row in kept:
-        laid_out.add_row(*(escape(row[place]) for place in shown))
+        laid_out.add_row(*(escape(row[column]) for column in shown))
     console = Console()
     if console.is_terminal:
         console.print(laid_out)

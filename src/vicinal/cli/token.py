@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from vicinal.cli import show
-from vicinal.cli.config import config_option, read
+from vicinal.cli.config import config_option, read_settings
 from vicinal.settings import TOKENS_FILE
 from vicinal.storage import private
 from vicinal.tokens import Permission, Tokens
@@ -46,21 +46,21 @@ def create(
 def list_(data: Path | None, config: Path | None) -> None:
     """List tokens, without their secrets."""
     with _tokens(data, config) as tokens:
-        found = tokens.list()
-    if not found:
+        stored = tokens.list()
+    if not stored:
         show.note("no tokens; `vicinal token create NAME` makes one")
         return
     show.table(
         ("id", "name", "permission", "account", "created"),
         [
             (
-                each.id,
-                each.name,
-                each.permission.value,
-                each.account or "all",
-                each.created_at.isoformat(timespec="seconds"),
+                token.id,
+                token.name,
+                token.permission.value,
+                token.account or "all",
+                token.created_at.isoformat(timespec="seconds"),
             )
-            for each in found
+            for token in stored
         ],
     )
 
@@ -76,7 +76,7 @@ def revoke(token_id: str, data: Path | None, config: Path | None) -> None:
     """
     with _tokens(data, config) as tokens:
         tokens.revoke(token_id)
-        is_last = not tokens.any()
+        is_last = not tokens.has_tokens()
     click.echo(f"revoked {token_id}")
     if is_last:
         show.note(
@@ -98,7 +98,7 @@ def disable(data: Path | None, config: Path | None) -> None:
 
 @contextmanager
 def _tokens(data: Path | None, config: Path | None, *, renews: bool = False) -> Iterator[Tokens]:
-    settings = read(config, {"data": None if data is None else str(data)})
+    settings = read_settings(config, {"data": None if data is None else str(data)})
     try:
         private.make_data_folder(settings.data)
     except OSError as error:

@@ -19,11 +19,13 @@ import vicinal
 from vicinal.cli import show
 from vicinal.cli.client import (
     FOUND_ACCOUNT_VARIABLE,
+    ApiError,
     Target,
     TargetOptions,
     given_options,
+    open_envelope,
 )
-from vicinal.cli.wrangler_commands import asked, wrangler_arguments
+from vicinal.cli.wrangler_commands import parse, wrangler_arguments
 from vicinal.cli.wrangler_config import named_account
 
 HOOK = Path(vicinal.__file__).parent / "workers" / "hook.cjs"
@@ -31,19 +33,19 @@ HOOK = Path(vicinal.__file__).parent / "workers" / "hook.cjs"
 
 
 ANSWERS_WITHIN_S = 5.0
-"""How long a server may take to say that it is there. Ours."""
+"""Time in which a server must show that it runs. Ours."""
 
 
 def environment(
     target: Target, outer: Mapping[str, str], *, is_account_given: bool = True
 ) -> dict[str, str]:
-    """Return `outer` with what makes Node tools use `target` alone.
+    """Return `outer` with the variables that make Node tools use `target` alone.
 
     Credentials for Cloudflare itself are replaced: they are not for this server.
 
     Args:
-        is_account_given: Whether somebody has said the account; one that was only found may be
-            another for a program that reads another configuration.
+        is_account_given: Whether the account is from the command line or a variable. An account
+            that a configuration names is only for programs that read that configuration.
     """
     origin, token = target.origin, target.secret
     required = str(HOOK).replace("\\", "\\\\").replace('"', '\\"')
@@ -57,7 +59,7 @@ def environment(
         "CLOUDFLARE_API_BASE_URL": f"{origin}/client/v4",
         "CLOUDFLARE_API_TOKEN": token,
         "CLOUDFLARE_ACCOUNT_ID": target.account,
-        # What wrangler asks of the internet by itself.
+        # Requests that wrangler sends to the internet unasked.
         "CLOUDFLARE_CF_FETCH_ENABLED": "false",
         "WRANGLER_SEND_METRICS": "false",
     }
@@ -74,38 +76,38 @@ _REPLACED = frozenset(
 
 def find_wrangler(folder: Path) -> str:
     """Return the wrangler of the project that `folder` is in, else the one on the PATH."""
-    found = _in_project(folder, "wrangler") or shutil.which("wrangler")
-    if found is None:
+    program = _in_project(folder, "wrangler") or shutil.which("wrangler")
+    if program is None:
         raise click.ClickException(
             f"no wrangler in {folder} or above it; install it there: npm install -D wrangler"
         )
-    return found
+    return program
 
 
 def find_program(folder: Path, name: str) -> str:
-    """Return what a shell would run there, else what the project that `folder` is in has."""
-    found = shutil.which(name) or _in_project(folder, name)
-    if found is None:
+    """Return the program on the PATH, else the one of the project that `folder` is in."""
+    program = shutil.which(name) or _in_project(folder, name)
+    if program is None:
         raise click.ClickException(
             f"no program {name} on the PATH, nor in the node_modules of {folder} or above it"
         )
-    return found
+    return program
 
 
 def _in_project(folder: Path, name: str) -> str | None:
-    for each in (folder, *folder.parents):
-        found = each / "node_modules" / ".bin" / name
-        if found.exists():
-            return str(found)
+    for parent in (folder, *folder.parents):
+        program = parent / "node_modules" / ".bin" / name
+        if program.exists():
+            return str(program)
     return None
 
 
 def require_server(target: Target) -> None:
-    """Return when a Vicinal server answers, and takes the token.
+    """Return if a Vicinal server answers and knows the token.
 
     Raises:
-        click.ClickException: it does not take it, or none answers within `ANSWERS_WITHIN_S`,
-            however slowly it sends.
+        click.ClickException: the token is refused, or no whole answer comes within
+            `ANSWERS_WITHIN_S`.
     """
     answers: list[str | None] = []
     # The bound holds for the whole answer, and a socket's is for each of its parts.
@@ -114,30 +116,21 @@ def require_server(target: Target) -> None:
     asking.join(ANSWERS_WITHIN_S)
     if not answers:
         raise click.ClickException(
-            f"no server answers at {target.origin} within {ANSWERS_WITHIN_S:g} s. {_WHAT_TO_DO}"
+            f"no server answers at {target.origin} within {ANSWERS_WITHIN_S:g} s. {_REMEDY}"
         )
     if answers[0] is not None:
         raise click.ClickException(answers[0])
 
 
-_WHAT_TO_DO = "`vicinal serve` starts one; --url or VICINAL_URL names another"
+_REMEDY = "`vicinal serve` starts one; --url or VICINAL_URL names another"
 
 
 class _Health(msgspec.Struct):
     status: str
 
 
-class _Problem(msgspec.Struct):
-    message: str
-
-
-class _Envelope(msgspec.Struct):
-    success: bool
-    errors: list[_Problem]
-
-
 def _problem_with(target: Target) -> str | None:
-    """Return what is wrong with the server, None for nothing."""
+    """Return a sentence about a server that cannot be used, None if it can."""
     try:
         with target.http(httpx.Timeout(ANSWERS_WITHIN_S)) as http:
             health = http.get(f"{target.origin}/healthz")
@@ -147,19 +140,24 @@ def _problem_with(target: Target) -> str | None:
         return error.message
     except (httpx.TransportError, httpx.DecodingError) as error:
         reason = str(error) or type(error).__name__
-        return f"no server answers at {target.origin} ({reason}). {_WHAT_TO_DO}"
+        return f"no server answers at {target.origin} ({reason}). {_REMEDY}"
     try:
-        is_ours = msgspec.json.decode(health.content, type=_Health).status == "ok"
-        envelope = msgspec.json.decode(verified.content, type=_Envelope)
-    except msgspec.MsgspecError:
-        is_ours, envelope = False, _Envelope(success=False, errors=[])
-    if is_ours and health.is_success:
-        # wrangler says this, too, but beside the traces of what it tries then.
-        if verified.status_code not in (401, 403):
-            return None
-        reasons = "; ".join(problem.message for problem in envelope.errors)
-        return f"{target.origin} refuses the token: {reasons}. Give one by --token or VICINAL_TOKEN"
-    return f"what answers at {target.origin} is not a Vicinal server. {_WHAT_TO_DO}"
+        status = msgspec.json.decode(health.content, type=_Health).status
+        is_ours = health.is_success and status == "ok"
+        open_envelope(verified)
+    except ApiError as refused:
+        # wrangler says this as well, but beside the traces of its next attempts.
+        if is_ours and refused.status in (401, 403):
+            reasons = "; ".join(refused.texts)
+            return (
+                f"{target.origin} refuses the token: {reasons}. "
+                "Give one by --token or VICINAL_TOKEN"
+            )
+    except (msgspec.MsgspecError, click.ClickException):
+        is_ours = False
+    if is_ours:
+        return None
+    return f"what answers at {target.origin} is not a Vicinal server. {_REMEDY}"
 
 
 @click.command("hook-path")
@@ -181,7 +179,7 @@ def wrangler_command(given: TargetOptions, arguments: Sequence[str]) -> None:
 
     The account is the one that wrangler uses: account_id of its configuration, if it has one.
     """
-    command = asked(arguments)
+    command = parse(arguments)
     refusal = command.refusal()
     if refusal is not None:
         raise click.ClickException(refusal)
@@ -218,7 +216,7 @@ def run_command(given: TargetOptions, command: Sequence[str]) -> None:
     vicinal run -- npx vite
     """
     program = find_program(Path.cwd(), command[0])
-    own = asked(wrangler_arguments(command))
+    own = parse(wrangler_arguments(command))
     named = named_account(own.selection(Path.cwd()), os.environ)
     if named is not None and given.account not in (None, named.account):
         show.note(

@@ -1,4 +1,4 @@
-"""What wrangler is asked to do: its command, its configuration, and whether a server can do it.
+"""wrangler's command line: its command, its configuration, and whether a server can do it.
 
 Nothing here runs anything. A command that only Cloudflare can answer is refused with a
 sentence; one that is not known is let through, as it may work on this machine alone, and
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from os.path import isfile
 from pathlib import Path
 
-from vicinal.cli.wrangler_config import VARIABLE_FILES, Selection
+from vicinal.cli.wrangler_config import VARIABLE_FILES, ConfigSelection
 
 _VALUED = {
     "-c": "config",
@@ -31,7 +31,7 @@ _WITHOUT_SERVER = frozenset(
         *("d1 migrations create", "pages functions"),
     }
 )
-"""These work on this machine alone."""
+"""Commands that work on this machine alone."""
 
 _ON_CLOUDFLARE = frozenset(
     {
@@ -56,17 +56,17 @@ _ON_CLOUDFLARE = frozenset(
         *("tunnel", "turnstile", "versions", "vpc", "workflows"),
     }
 )
-"""Of wrangler 4.86 and 4.164, as their ``--help`` lists them, and older names."""
+"""Commands of wrangler 4.86 and 4.164, as their ``--help`` lists them, and older names."""
 
 _HERE_OR_THERE = frozenset({"d1 export", "kv bulk", "kv key", "r2 object", "secrets-store secret"})
-"""These work on what ``wrangler dev`` keeps on this machine unless they are told to be remote."""
+"""Commands on the storage of ``wrangler dev`` on this machine, or on Cloudflare with --remote."""
 
 _ALIASES = {"kv:namespace": "kv namespace", "kv:key": "kv key", "kv:bulk": "kv bulk"}
-_ALIASES |= {f"secret:{each}": "secret" for each in ("put", "delete", "list", "bulk")}
+_ALIASES |= {f"secret:{command}": "secret" for command in ("put", "delete", "list", "bulk")}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WranglerCommand:
     """A command line of wrangler's.
 
     Attributes:
@@ -86,14 +86,14 @@ class Asked:
 
     @property
     def needs_server(self) -> bool:
-        """Whether there is anything to ask a server for."""
+        """Whether the command uses a server."""
         if self.wants_help or "--dry-run" in self.flags:
             return False
         return self._named(_WITHOUT_SERVER) is None
 
     @property
     def is_remote(self) -> bool:
-        """Whether Cloudflare is asked for what is on this machine otherwise."""
+        """Whether the command uses Cloudflare's storage instead of this machine's."""
         return "--remote" in self.flags
 
     def refusal(self) -> str | None:
@@ -117,7 +117,7 @@ class Asked:
             )
         return f"`wrangler {named}` runs on Cloudflare, not on Vicinal; run it without `vicinal`"
 
-    def selection(self, folder: Path) -> Selection:
+    def selection(self, folder: Path) -> ConfigSelection:
         """Return which configuration is read when wrangler is run in `folder`."""
         folder = Path(folder, *self.values.get("cwd", ())[-1:]).resolve()
         environments = self.values.get("env", ())
@@ -130,7 +130,9 @@ class Asked:
             start = scripts[0].parent if scripts else folder
         named = self.values.get("env-file", VARIABLE_FILES)
         variable_files = tuple(folder / file for file in named)
-        return Selection(start, files, environments[-1] if environments else None, variable_files)
+        return ConfigSelection(
+            start, files, environments[-1] if environments else None, variable_files
+        )
 
     def _named(self, commands: frozenset[str]) -> str | None:
         """Return the one of `commands` that this is, or is a part of."""
@@ -140,7 +142,7 @@ class Asked:
         return next((name for name in names if name in commands), None)
 
 
-def asked(arguments: Sequence[str]) -> Asked:
+def parse(arguments: Sequence[str]) -> WranglerCommand:
     """Read a command line of wrangler's as far as it matters here."""
     words: list[str] = []
     flags: set[str] = set()
@@ -162,7 +164,7 @@ def asked(arguments: Sequence[str]) -> Asked:
         if name in _VALUED:
             given = value if equals else (left.pop(0) if left else "")
             values[_VALUED[name]] = (*values.get(_VALUED[name], ()), given)
-    return Asked(tuple(words), frozenset(flags), values)
+    return WranglerCommand(tuple(words), frozenset(flags), values)
 
 
 def wrangler_arguments(command: Sequence[str]) -> Sequence[str]:

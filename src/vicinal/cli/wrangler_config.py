@@ -1,9 +1,8 @@
-"""Which account a project of wrangler's is in: ``account_id`` in its configuration.
+"""The account of a wrangler project: ``account_id`` in its configuration.
 
-wrangler uses that before any environment variable, so whatever else works with the project has
-to use it too. Files are found, environments chosen and names inherited as wrangler does it; what
-else a configuration holds is not looked at. Whether the account is the right one is for the
-callers to say.
+wrangler uses that before any environment variable, so all other programs of the project have to
+use it too. Files are found, environments chosen and names inherited as wrangler does it; the rest
+of a configuration is not read. Whether the account is the right one is for the callers to say.
 """
 
 import json
@@ -16,28 +15,28 @@ import click
 import tomli
 
 FILE_NAMES = ("wrangler.json", "wrangler.jsonc", "wrangler.toml")
-"""In wrangler's order: one of the first name anywhere above wins over one of the next name here."""
+"""In wrangler's order: a file of the first name above wins over one of the next name here."""
 
 ENVIRONMENT_VARIABLE = "CLOUDFLARE_ENV"
 
 VARIABLE_FILES = (".env", ".env.local")
-"""wrangler reads these where it is run, for variables that the process has not."""
+"""Files that wrangler reads where it is run, for variables that the process has not."""
 
 CONFIG_BYTES_MAX = 1 << 20
 """Ours; a configuration is a few kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """What wrangler is told of its configuration.
+class ConfigSelection:
+    """The options of a wrangler command that choose its configuration.
 
     Attributes:
-        folder: Where it runs.
-        files: Those it is given, none if it is to find one.
-        environment: The name of a section of ``env``; ``""`` for none, None for what
-            ``CLOUDFLARE_ENV`` says.
-        variable_files: Those that ``CLOUDFLARE_ENV`` may stand in, of which later ones win; none
-            for `VARIABLE_FILES` in the folder.
+        folder: Folder that wrangler runs in.
+        files: Configuration files that are named; empty if wrangler is to find one.
+        environment: Name of a section of ``env``; ``""`` for none, None for the value of
+            ``CLOUDFLARE_ENV``.
+        variable_files: Files that may set ``CLOUDFLARE_ENV``, later ones win; empty for
+            `VARIABLE_FILES` in the folder.
     """
 
     folder: Path
@@ -54,7 +53,7 @@ class NamedAccount:
     file: Path
 
 
-def named_account(selection: Selection, variables: Mapping[str, str]) -> NamedAccount | None:
+def named_account(selection: ConfigSelection, variables: Mapping[str, str]) -> NamedAccount | None:
     """Return the account that the project names, or None when it names none.
 
     Raises:
@@ -65,20 +64,20 @@ def named_account(selection: Selection, variables: Mapping[str, str]) -> NamedAc
         environment = variables.get(ENVIRONMENT_VARIABLE)
     if environment is None:
         environment = _environment_in(selection)
-    found = _found(selection.folder)
-    files: Sequence[Path] = selection.files or ((found,) if found is not None else ())
+    nearest = _nearest_file(selection.folder)
+    files: Sequence[Path] = selection.files or ((nearest,) if nearest is not None else ())
     named = [
         NamedAccount(account, file)
         for file in files
-        if (account := _account_in(_read(file), environment, file))
+        if (account := _account_in(_parse_file(file), environment, file))
     ]
     first = named[0] if named else None
-    for each in named[1:]:
+    for other in named[1:]:
         assert first is not None
-        if each.account != first.account:
+        if other.account != first.account:
             raise click.ClickException(
-                f"{first.file} names the account {first.account}, and {each.file} names "
-                f"{each.account}; Workers that run together have their bindings in one account. "
+                f"{first.file} names the account {first.account}, and {other.file} names "
+                f"{other.account}; Workers that run together have their bindings in one account. "
                 "Give both files the same account_id, or run them apart"
             )
     return first
@@ -93,8 +92,8 @@ _ENVIRONMENT_LINE = re.compile(
 )
 
 
-def _environment_in(selection: Selection) -> str:
-    """Return what the files of variables say; what cannot be read says nothing, as for wrangler."""
+def _environment_in(selection: ConfigSelection) -> str:
+    """Return the environment that the files of variables set; unreadable ones count as empty."""
     files = selection.variable_files or tuple(selection.folder / name for name in VARIABLE_FILES)
     environment = ""
     for file in files:
@@ -110,11 +109,11 @@ def _environment_in(selection: Selection) -> str:
     return environment
 
 
-def _found(folder: Path) -> Path | None:
+def _nearest_file(folder: Path) -> Path | None:
     for name in FILE_NAMES:
-        for each in (folder, *folder.parents):
-            if (each / name).is_file():
-                return each / name
+        for parent in (folder, *folder.parents):
+            if (parent / name).is_file():
+                return parent / name
     return None
 
 
@@ -133,7 +132,7 @@ def _account_in(config: object, environment: str, file: Path) -> str:
     return account
 
 
-def _read(file: Path) -> object:
+def _parse_file(file: Path) -> object:
     # wrangler takes the format from the end of the name, and an unknown one for no settings.
     is_toml = file.name.endswith("toml")
     try:
@@ -155,15 +154,15 @@ def _read(file: Path) -> object:
         ) from error
 
 
-# A string, so that what looks like a comment in one is left alone; or a comment.
-# Each may end with the text, which keeps the search linear where one is never closed.
+# A string, so that a comment sign in a string is left alone; or a comment. Both may end with the
+# text, which keeps the search linear if one is never closed.
 _STRING = r'("(?:[^"\\]|\\.)*(?:"|\Z))'
 _STRING_OR_COMMENT = re.compile(_STRING + r"|//[^\n\r]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _STRING_OR_LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
 
 
 def read_jsonc(text: str) -> object:
-    """Return what JSON with comments and trailing commas says.
+    """Parse JSON with comments and trailing commas.
 
     Raises:
         ValueError: it is something else.

@@ -221,9 +221,9 @@ def test_a_library_of_another_source_is_not_loaded(
     assert library.library.__wrapped__() is None
 
 
-def test_it_stays_within_the_memory_it_is_given(tmp_path: Path) -> None:
+def test_it_stays_within_the_memory_it_is_given() -> None:
     """The tests of this file again, on a library that watches every access."""
-    assert int(run_watched(library.SOURCES, WATCHED, tmp_path)) > 500
+    assert int(run_watched(library.SOURCES, WATCHED)) > 500
 
 
 WATCHED = """

@@ -58,7 +58,7 @@ def test_every_property_tells_some_facts_from_others() -> None:
     assert 100 <= len(years) < len(facts)
     assert min(years) < 1000 < 2000 < max(years) <= 2021
     assert 50 <= sum(fact.natural for fact in facts) <= len(facts) - 50
-    continents = Counter(fact.place["continent"] for fact in facts if fact.place)
+    continents = Counter(fact.location["continent"] for fact in facts if fact.location)
     assert set(continents) == {
         *("Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America")
     }

@@ -215,6 +215,10 @@ def test_an_older_export_stays_until_the_new_one_is_whole(docs: Commands, engine
 
 
 def test_what_cannot_be_written_or_found_is_one_sentence(docs: Commands) -> None:
+    Path("full.ndjson.part.json.new").mkdir()
+    assert "full.ndjson.part.json.new cannot be written" in docs.fails(
+        "export", "docs", "full.ndjson"
+    )
     assert "cannot be written" in docs.fails("export", "docs", "no/such/folder/out.ndjson")
     assert "[code: 3000]" in docs.fails("export", "absent", "out.ndjson")
 

@@ -134,7 +134,7 @@ def test_a_new_index_of_the_same_name_gets_the_whole_file(docs: Commands, engine
     assert ids(engine) == [["v0", "v1", "v2", "v3"]]
 
 
-def test_a_checkpoint_that_cannot_be_read_and_restart_begin_at_the_first_line(
+def test_a_resume_point_that_cannot_be_read_and_restart_begin_at_the_first_line(
     docs: Commands, engine: Recorder
 ) -> None:
     file = interrupted(docs, engine)
@@ -238,7 +238,7 @@ def test_batches_stay_below_their_bytes(
     assert ids(engine) == [["v0", "v1"], ["v2", "v3"], ["v4"]]
 
 
-def test_standard_input_leaves_no_checkpoint(docs: Commands, engine: Recorder) -> None:
+def test_standard_input_leaves_no_resume_point(docs: Commands, engine: Recorder) -> None:
     engine.fail_at(1, Unavailable("stop"))
     lines = "\n".join(json.dumps(each) for each in records(4))
     before = set(Path().iterdir())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vicinal.cli.wrangler_commands import asked, wrangler_arguments
+from vicinal.cli.wrangler_commands import parse, wrangler_arguments
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from vicinal.cli.wrangler_commands import asked, wrangler_arguments
     ],
 )
 def test_what_works_or_may_work_is_let_through(line: str) -> None:
-    assert asked(line.split()).refusal() is None
+    assert parse(line.split()).refusal() is None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_works_or_may_work_is_let_through(line: str) -> None:
     ],
 )
 def test_what_only_cloudflare_can_do_is_refused_by_its_name(line: str, named: str) -> None:
-    refusal = asked(line.split()).refusal()
+    refusal = parse(line.split()).refusal()
 
     assert refusal is not None
     assert f"`wrangler {named}`" in refusal
@@ -80,7 +80,7 @@ def test_what_only_cloudflare_can_do_is_refused_by_its_name(line: str, named: st
     ],
 )
 def test_a_server_is_wanted_only_where_something_is_asked_of_it(line: str, needs: bool) -> None:
-    assert asked(line.split()).needs_server is needs
+    assert parse(line.split()).needs_server is needs
 
 
 def test_the_configuration_is_the_one_that_wrangler_would_read(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_configuration_is_the_one_that_wrangler_would_read(tmp_path: Path) -
     (tmp_path / "src" / "index.ts").touch()
 
     def chosen(line: str) -> tuple[Path, tuple[Path, ...], str | None]:
-        selection = asked(line.split()).selection(tmp_path)
+        selection = parse(line.split()).selection(tmp_path)
         return selection.folder, selection.files, selection.environment
 
     assert chosen("dev") == (tmp_path, (), None)
@@ -109,10 +109,10 @@ def test_the_configuration_is_the_one_that_wrangler_would_read(tmp_path: Path) -
     assert chosen("dev -- -e prod") == (tmp_path, (), None)
 
     # Variables are read where wrangler is run, wherever the script is.
-    files = asked(["dev", "src/index.ts"]).selection(tmp_path).variable_files
+    files = parse(["dev", "src/index.ts"]).selection(tmp_path).variable_files
     assert files == (tmp_path / ".env", tmp_path / ".env.local")
     line = ["dev", "--cwd", "src", "--env-file", "a", "--env-file=../b"]
-    files = asked(line).selection(tmp_path).variable_files
+    files = parse(line).selection(tmp_path).variable_files
     assert files == (tmp_path / "src" / "a", tmp_path / "src" / ".." / "b")
 
 

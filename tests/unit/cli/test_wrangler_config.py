@@ -10,7 +10,7 @@ import pytest
 
 from vicinal.cli.wrangler_config import (
     CONFIG_BYTES_MAX,
-    Selection,
+    ConfigSelection,
     named_account,
     read_jsonc,
 )
@@ -24,7 +24,7 @@ def account(
     environment: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> str | None:
-    named = named_account(Selection(folder, files, environment), variables or {})
+    named = named_account(ConfigSelection(folder, files, environment), variables or {})
     return named.account if named is not None else None
 
 
@@ -127,7 +127,7 @@ def test_later_files_of_variables_win_and_those_that_are_given_stand_for_all(
     below.mkdir()
 
     def named(folder: Path, *files: Path) -> str | None:
-        found = named_account(Selection(folder, variable_files=files), {})
+        found = named_account(ConfigSelection(folder, variable_files=files), {})
         return found.account if found is not None else None
 
     assert named(tmp_path) == A

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -307,9 +306,9 @@ def test_damaged_lines_are_never_read_beyond_their_text() -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("-U__SSE2__",)], ids=["this processor", "any processor"])
-def test_it_stays_within_the_memory_it_is_given(tmp_path: Path, flags: Sequence[str]) -> None:
+def test_it_stays_within_the_memory_it_is_given(flags: Sequence[str]) -> None:
     """The tests of this file again, on a library that watches every access."""
-    assert int(run_watched(SOURCES, WATCHED, tmp_path, flags)) > 20_000
+    assert int(run_watched(SOURCES, WATCHED, flags)) > 20_000
 
 
 WATCHED = """

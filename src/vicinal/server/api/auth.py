@@ -65,7 +65,7 @@ def authorize(
         Forbidden: the token lacks the permission, or is for another account.
     """
     secret = secret_in(headers)
-    token, is_needed = tokens.look(secret)
+    token, is_needed = tokens.authenticate(secret)
     if token is None:
         if not config.require_token and not is_needed:
             return None

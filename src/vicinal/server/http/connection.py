@@ -1,68 +1,47 @@
-"""HTTP connections: how many, how long, and where one request ends and the next begins.
+"""HTTP connections: their number, their time, and where one request ends and the next begins.
 
-uvicorn's parser takes headers of any length, uvicorn waits for them for ever, and both take
-what follows a request to change the protocol (``Upgrade: h2c``) for something else than
-its body. The application sees a request only when its head is complete, so all that has to be
-here. The rules:
+uvicorn's parser takes headers of any length, uvicorn waits for them for ever, and both take the
+bytes behind a request to change the protocol (``Upgrade: h2c``) for something else than its body.
+The application sees a request only when its head is complete, so all that has to be here.
 
-* As long as nobody works on a request, a timer runs that no byte of the client stops: for a
-  head, for the first byte of a body, for the rest of a body that has been answered already, for
-  the next request. `bodies` times a body that the application reads.
-* What was written is read within a time, or the connection is aborted.
+* While nobody works on a request, a timer runs that no byte of the client stops: for a head, for
+  the first byte of a body, for the rest of a body that has been answered already, for the next
+  request. `bodies` times a body that the application reads.
+* A response is read within a time (`slow_readers`), or the connection is reset.
 * A protocol that is not spoken is not changed to: the request is served as it stands (RFC
   9110, 7.8). Its parser would skip the body, so another goes on behind the head.
-* Behind a request that is refused nothing is parsed.
+* Nothing behind a request that is refused is parsed.
+* A long body passes by the parser (`uploads`).
 
-The rest of a long body passes by the parser (`uploads`). Of uvicorn's inside this uses what
-`HttpToolsProtocol` has as attributes, and its ``on_`` callbacks.
+This alone uses the inside of uvicorn, whose connection it extends. The attributes and methods that
+it uses are listed in ``tests/unit/server/http/test_uvicorn.py``, which fails when this module uses
+another, and when a version of uvicorn that is allowed has one of them otherwise.
 """
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn._types import (
-    ASGI3Application,
-    ASGIReceiveCallable,
-    ASGISendCallable,
-    HTTPResponseStartEvent,
-    Scope,
-)
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from vicinal.errors import Unavailable
-from vicinal.server.http import framing, websocket
+from vicinal.server.http import framing, respond, websocket
+from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.http.framing import Refusal
-from vicinal.server.http.uploads import (
-    BUFFER_POOL,
-    ZERO_COPY_BODY,
-    BufferPool,
-    Upload,
-    ZeroCopyBody,
-)
+from vicinal.server.http.response import Response
+from vicinal.server.http.slow_readers import WriteWatch
+from vicinal.server.http.uploads import ZERO_COPY_BODY, BufferPool, Upload
 from vicinal.wire import codes, envelope
 
 HEAD_BYTES_MAX = 64 * 1024  # ours: request line and headers; what other servers allow is 8 to 64
 HEAD_S_MAX = 30.0
 """Ours: from the connection, or the first byte, to the first of the body; also for what comes of a
 body after its request has been answered (nginx, too, gives that 30 s in all)."""
-
-WRITE_S_MAX = 30.0
-"""Ours: how long the bytes that wait to be sent may stay as many as they are."""
-
-WRITE_BYTES_PER_S_MIN = 64 * 1024
-"""Ours: how fast a client has to read what it asked for, beside `WRITE_S_MAX`."""
-
-UNSENT_BYTES_MAX = 512 << 20
-"""Ours: what may wait to be sent on all connections together, before those that have waited longest
-are reset. One may always hold the whole of its own answer."""
 
 PIPELINED_MAX = 256
 """Ours: requests that may wait behind the one that is being answered. With their 64 KiB of
@@ -80,12 +59,46 @@ _TOO_MANY = Refusal(
     HTTPStatus.BAD_REQUEST, f"more than {PIPELINED_MAX} requests wait behind each other"
 )
 
-_FULL_LOGGED = "vicinal.full_logged"  # of a server's state
-_FULL_LOGGED_S = 60.0  # ours: how often it is said
+_FULL_LOGGED_S = 60.0  # ours: seconds between two warnings that connections are refused
+
+_SHARED = "vicinal.connections"  # the key of `_Shared` in the state of a server
 
 
-class _Refused(Exception):
+@dataclass(slots=True)
+class _Shared:
+    """State that all connections of a server share."""
+
+    pool: BufferPool
+    watches: set[WriteWatch] = field(default_factory=set)
+    next_warning_s: float = 0.0  # that connections are refused, on the loop's clock
+
+
+class _RequestRefused(Exception):
     """Stops the parser."""
+
+
+class _ZeroCopyBody:
+    """The body of a request, received without a copy: see `uploads.ZERO_COPY_BODY`.
+
+    Attributes:
+        cycle: uvicorn's request and response, once there is one.
+    """
+
+    cycle: RequestResponseCycle
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the next event, as ASGI has it, but that its ``body`` may be a buffer."""
+        cycle = self.cycle
+        if cycle.waiting_for_100_continue:
+            return dict(await cycle.receive())
+        if not cycle.disconnected and not cycle.response_complete:
+            cycle.flow.resume_reading()
+            await cycle.message_event.wait()
+            cycle.message_event.clear()
+        if cycle.disconnected or cycle.response_complete:
+            return {"type": "http.disconnect"}
+        body, cycle.body = cycle.body, bytearray()
+        return {"type": "http.request", "body": body, "more_body": cycle.more_body}
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -109,53 +122,53 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.parser = self._new_parser()
         self._connections_max = connections_max
-        self._is_deaf = False  # whatever comes is dropped
+        self._ignores_input = False
         self._is_in_head = False
         self._is_in_body = False
-        self._is_priming = False  # a parser is told of a head that has been seen
-        self._is_further = False  # what came last was not all of one head, nor of trailers
-        self._head_bytes = 0  # of a head or trailers, but for what came with their beginning
-        self._unread_bytes = 0  # of the body, as far as its head says
+        self._is_priming = False  # a new parser is fed a head that has been read already
+        self._has_progressed = False  # the newest bytes were not all of one head, nor of trailers
+        self._head_bytes = 0  # of a head or trailers, without those that came with their beginning
+        self._unread_bytes = 0  # of the body, if its head says how long it is
         self._refusal: Refusal | None = None  # why the parser was stopped
         self._upload: Upload | None = None
-        self._answered: RequestResponseCycle | None = None  # the request whose turn it is
-        self._timer: asyncio.TimerHandle | None = None  # for what is awaited from the client
-        self._write_timer: asyncio.TimerHandle | None = None
-        self._write_begin_s = self._write_end_s = 0.0
+        self._current: RequestResponseCycle | None = None  # the request that is being answered
+        self._timer: asyncio.TimerHandle | None = None  # for bytes awaited from the client
+        self._watch: WriteWatch
+        self._shared: _Shared = self.app_state.setdefault(_SHARED, _Shared(BufferPool(self.loop)))
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self._watch = WriteWatch(transport, self.loop, self._shared.watches)
         if self._connections_max is not None and len(self.connections) > self._connections_max:
             self._turn_away(self._connections_max)
         else:
-            self._begin()
+            self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting, and tell whoever works on a request; uvicorn tells the newest alone."""
-        self._end()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-        if self._answered is not None and not self._answered.response_complete:
-            self._answered.disconnected = True
-            self._answered.message_event.set()
+        """Stop waiting, and tell the request that is being answered; uvicorn tells the newest."""
+        self._stop_timer()
+        self._watch.close()
+        if self._current is not None and not self._current.response_complete:
+            self._current.disconnected = True
+            self._current.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and count what belongs to a head that is not complete."""
-        if self._is_deaf:
+        if self._ignores_input:
             return
-        self._is_further = False
+        self._has_progressed = False
         try:
             self._parse(memoryview(data))
         except httptools.HttpParserError:
             self._refuse(self._refusal or _UNREADABLE)
             return
-        if not self._is_further and (self._is_in_head or self._is_in_body):
+        if not self._has_progressed and (self._is_in_head or self._is_in_body):
             self._head_bytes += len(data)
-        if self._is_deaf:
+        if self._ignores_input:
             return
         if self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(_TOO_LARGE)
@@ -165,37 +178,35 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Begin to watch whether the client reads."""
         super().pause_writing()
-        self._watch_writing()
+        self._watch.start()
 
     def resume_writing(self) -> None:
-        """The client has read; what is written next has its own time."""
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
+        """Stop watching: the client has read."""
+        self._watch.stop()
         super().resume_writing()
 
-    # What the parser finds
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
-        """Begin to wait for a head, and what follows it."""
+        """Begin to wait for a head, and for the first byte of a body."""
         if self._is_priming:
             return
         super().on_message_begin()
-        self._begin()
-        self._goes_further(1)
+        self._begin_head()
+        self._progress(1)
 
     def on_url(self, url: bytes) -> None:
-        """Note the target, or a part of it."""
+        """Add to the target."""
         if not self._is_priming:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header; trailers are none."""
+        """Add a header; trailers are none."""
         if self._is_in_head and not self._is_priming:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Check the head, and stop counting; what follows is the body."""
+        """Check the head, and stop counting: the body follows."""
         if self._is_priming:
             return
         self._check_head()
@@ -204,22 +215,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._unread_bytes < UPLOAD_BYTES_MIN:
             super().on_headers_complete()
         else:
-            lent = ZeroCopyBody()
-            self.scope["extensions"] = {ZERO_COPY_BODY: {"receive": lent.receive}}
+            body = _ZeroCopyBody()
+            self.scope["extensions"] = {ZERO_COPY_BODY: {"receive": body.receive}}
             super().on_headers_complete()
-            lent.cycle = self.cycle
+            body.cycle = self.cycle
         if not self.pipeline:
-            self._answered = self.cycle
+            self._current = self.cycle
         self._is_in_head = False
         self._is_in_body = True
-        self._goes_further(0)
+        self._progress(0)
 
     def on_body(self, body: bytes) -> None:
-        """Stop waiting, unless the request is answered: what is left of it has its time."""
-        if not self.cycle.response_complete:
-            self._end()
+        """Stop waiting, unless the request is answered: the rest of its body has its time."""
+        self.body_arrives()
         self._unread_bytes -= len(body)
-        self._goes_further(0)
+        self._progress(0)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -235,18 +245,45 @@ class BoundedProtocol(HttpToolsProtocol):
             self._upload.answered()
             self._upload = None
         if self.pipeline:
-            self._answered = self.pipeline[-1][0]
+            self._current = self.pipeline[-1][0]
         super().on_response_complete()
         self._unset_keepalive_if_required()  # any byte would stop it; ours goes on
-        self._watch_writing()
+        self._watch.start()
         if self.transport.is_closing() or self._is_in_head or not self.cycle.response_complete:
             return
         if self._is_in_body:
-            self._await(HEAD_S_MAX, self._close)
+            self._start_timer(HEAD_S_MAX, self._close)
         else:
-            self._await(self.timeout_keep_alive, self._close)
+            self._start_timer(self.timeout_keep_alive, self._close)
 
-    # How it works
+    # The connection of an upload
+
+    def body_arrives(self) -> None:
+        """Stop waiting, unless the request is answered."""
+        if not self.cycle.response_complete:
+            self._stop_timer()
+
+    def put_body(self, part: bytearray | memoryview, *, is_last: bool) -> bool:
+        """Give bytes to the request, as the parser would; return whether it keeps `part` itself."""
+        cycle = self.cycle
+        if cycle.response_complete:
+            return False
+        is_kept = False
+        if isinstance(part, bytearray) and not cycle.body:
+            cycle.body, is_kept = part, True
+        else:
+            cycle.body += part
+        cycle.more_body = not is_last
+        if not is_last:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+        return is_kept
+
+    def body_ends(self) -> None:
+        """Go on with the parser behind a body that passed by it."""
+        self.parser = self._new_parser()  # the one there was still waits for the body
+        self._receive_by(self)
+        self._body_complete()
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
@@ -277,33 +314,25 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal is None and len(self.pipeline) >= PIPELINED_MAX:
             self._refusal = _TOO_MANY
         if self._refusal is not None:
-            raise _Refused
+            raise _RequestRefused
         authority, self.url = framing.split_target(self.url)
         if authority is not None:
-            others = [each for each in self.headers if each[0] != b"host"]
+            others = [header for header in self.headers if header[0] != b"host"]
             self.headers[:] = [(b"host", authority), *others]
 
-    def _goes_further(self, head_bytes: int) -> None:
-        self._is_further = True
+    def _progress(self, head_bytes: int) -> None:
+        self._has_progressed = True
         self._head_bytes = head_bytes
 
     def _body_complete(self) -> None:
-        self._end()
+        self._stop_timer()
         self._is_in_body = False
         self._unread_bytes = 0
         if self.cycle.response_complete and not self.transport.is_closing():
-            self._await(self.timeout_keep_alive, self._close)
+            self._start_timer(self.timeout_keep_alive, self._close)
 
     def _begin_upload(self) -> None:
-        if BUFFER_POOL not in self.app_state:  # which all connections share
-            self.app_state[BUFFER_POOL] = BufferPool(self.loop)
-        self._upload = Upload(
-            self,
-            self._unread_bytes,
-            self._body_arrives,
-            self._body_ends,
-            self.app_state[BUFFER_POOL],
-        )
+        self._upload = Upload(self, self._unread_bytes, self._shared.pool)
         if self.cycle.response_complete:
             self._upload.answered()
         self._receive_by(self._upload)
@@ -316,39 +345,29 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.flow.read_paused:
             self.transport.resume_reading()
 
-    def _body_arrives(self) -> None:
-        if not self.cycle.response_complete:
-            self._end()
-
-    def _body_ends(self) -> None:
-        # The one there was still waits for the body.
-        self.parser = self._new_parser()
-        self._receive_by(self)
-        self._body_complete()
-
-    def _begin(self) -> None:
+    def _begin_head(self) -> None:
         self._is_in_head = True
-        self._await(HEAD_S_MAX, self._too_slow)
+        self._start_timer(HEAD_S_MAX, self._too_slow)
 
-    def _await(self, seconds: float, otherwise: Callable[[], None]) -> None:
-        self._end()
-        self._timer = self.loop.call_later(seconds, otherwise)
+    def _start_timer(self, seconds: float, at_end: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, at_end)
 
-    def _end(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _too_slow(self) -> None:
         if self.pipeline and not self._is_in_head:  # nothing is read before its turn has come
-            self._await(HEAD_S_MAX, self._too_slow)
+            self._start_timer(HEAD_S_MAX, self._too_slow)
         else:
             self._refuse(_TOO_SLOW)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Say why, unless there is something else to be said, and close."""
-        self._end()
-        self._is_deaf = True
+        """Answer with the reason, unless another response is due or has begun, and close."""
+        self._stop_timer()
+        self._ignores_input = True
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if self._is_in_head and is_answering:
             self.cycle.keep_alive = False  # closes once the requests before are answered
@@ -356,7 +375,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_in_body and self.pipeline:
             self.pipeline[0] = (self.cycle, _refusing(refusal))  # it is the newest
             return
-        # Without a body the application has not answered, unless it needs none.
+        # In a body: the application has not answered yet, unless a response has started.
         is_silent = self._head_bytes == 0 if self._is_in_head else self.cycle.response_started
         if not is_silent:
             if refusal is not _TOO_SLOW:
@@ -365,8 +384,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._close()
 
     def _refuse_websocket(self) -> None:
-        self._end()
-        self._is_deaf = True
+        self._stop_timer()
+        self._ignores_input = True
         self._is_in_body = False
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False  # closes once the requests before are answered
@@ -376,63 +395,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _turn_away(self, connections_max: int) -> None:
         now_s = self.loop.time()
-        if now_s >= self.app_state.get(_FULL_LOGGED, 0.0):
-            self.app_state[_FULL_LOGGED] = now_s + _FULL_LOGGED_S
+        if now_s >= self._shared.next_warning_s:
+            self._shared.next_warning_s = now_s + _FULL_LOGGED_S
             self.logger.warning(
                 "%d connections are open, the most there may be; more are refused", connections_max
             )
-        self._is_deaf = True
+        self._ignores_input = True
         self.transport.write(_full(connections_max))
         self._close()
 
     def _close(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
-        self._watch_writing()
-
-    def _abort(self) -> None:
-        # Without this the kernel would keep what it has taken, for as long as it likes.
-        connection = self.transport.get_extra_info("socket")
-        with suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
-
-    def _watch_writing(self) -> None:
-        size = self.transport.get_write_buffer_size()
-        if size and self._write_timer is None:
-            self._write_begin_s = self.loop.time()
-            self._bound_unsent()
-            self._write_end_s = self.loop.time() + WRITE_S_MAX + size / WRITE_BYTES_PER_S_MIN
-            self._write_timer = self.loop.call_later(WRITE_S_MAX, self._check_writing, size)
-
-    def _bound_unsent(self) -> None:
-        waiting = sorted(
-            (
-                (each._write_begin_s, each.transport.get_write_buffer_size(), each)  # noqa: SLF001 its own kind
-                for each in self.connections
-                if isinstance(each, BoundedProtocol)
-            ),
-            key=lambda each: each[0],
-        )
-        unsent = sum(size for _, size, _ in waiting)
-        for _, size, each in waiting:
-            if unsent <= UNSENT_BYTES_MAX or each is self:
-                return
-            if size:
-                unsent -= size
-                self.logger.warning("Reset a connection with %d bytes that nobody reads", size)
-                each._abort()  # noqa: SLF001 its own kind
-
-    def _check_writing(self, size_before: int) -> None:
-        self._write_timer = None
-        size = self.transport.get_write_buffer_size()
-        left_s = self._write_end_s - self.loop.time()
-        if size >= size_before or (size and left_s <= 0):
-            self._abort()
-        elif size:
-            self._write_timer = self.loop.call_later(
-                min(WRITE_S_MAX, left_s), self._check_writing, size
-            )
+        self._watch.start()
 
 
 def _full(connections_max: int) -> bytes:
@@ -446,17 +421,16 @@ def _full(connections_max: int) -> bytes:
     )
 
 
-def _refusing(refusal: Refusal) -> ASGI3Application:
-    """Return an application that refuses a request whose turn comes later."""
+def _refusing(refusal: Refusal) -> Any:  # as uvicorn types an application
+    """Return an ASGI application that refuses a request whose turn comes later."""
+    response = Response(
+        refusal.body,
+        refusal.status,
+        ((b"connection", b"close"),),
+        content_type=b"text/plain; charset=utf-8",
+    )
 
-    async def refuse(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        start: HTTPResponseStartEvent = {
-            "type": "http.response.start",
-            "status": refusal.status,
-            "headers": refusal.headers,
-            "trailers": False,
-        }
-        await send(start)
-        await send({"type": "http.response.body", "body": refusal.body, "more_body": False})
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond.send(send, response)
 
     return refuse

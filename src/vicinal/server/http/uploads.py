@@ -1,46 +1,45 @@
-"""The rest of a long body, received into the memory that it is read from.
+"""Zero-copy receive: the bytes of a long body pass by the HTTP parser into pooled buffers.
 
-Through uvicorn's parser each byte of a body is copied five times, and reading is stopped and begun
-again every 64 KiB. But of a body whose length is known there is nothing to parse: `connection`
-hands the connection to an `Upload` until the body has ended. It fills one part after the other,
-gives each to uvicorn's request as the parser would, and reads on while the application works on
-it: a part that nobody has taken is the last one read. What came slowly is given away unfilled.
+Through uvicorn's parser each byte of a body is copied five times, and reading is paused and resumed
+every 64 KiB. A body whose length is known needs no parsing: `connection` makes an `Upload` the
+protocol of its transport until the body has ended. It fills one buffer after the other, gives each
+full one to the request, and reads on while the application works on it; reading pauses while a part
+waits to be received. Bytes that come slowly are given to the request before their buffer is full.
 
-Parts are in three buffers by turns, as one may be worked on, the next be waiting and the one after
-that be filled. All uploads of a server take these from its `BufferPool`, as new memory costs more
-than what is received into it, and give them back once the request is answered. An application that
-asks `ZeroCopyBody`, which the scope of such a request has among its extensions, gets these buffers
-themselves; uvicorn would copy each once more.
+Three buffers are used in turn: the application works on one, the next waits and the one after that
+is filled. All uploads of a server share a `BufferPool`, as new memory costs more than receiving
+into it, and release their buffers when the request has been answered. An application that receives
+by the extension `ZERO_COPY_BODY` of the ASGI scope gets the buffers themselves; uvicorn's own
+``receive`` copies them.
 
-Rules: this knows lengths and parts, not what is in them. It lives in the event loop's thread.
+Rules: this knows lengths and buffers, not their content, and nothing of uvicorn. It lives in the
+event loop's thread.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-
-BUFFER_POOL = "vicinal.buffer_pool"  # of a server's state: its `BufferPool`
-ZERO_COPY_BODY = (
-    "vicinal.zero_copy_body"  # an extension of the ASGI scope: a `ZeroCopyBody.receive`
-)
+ZERO_COPY_BODY = "vicinal.zero_copy_body"
+"""The extension of the ASGI scope of a request with a long body: ``{"receive": callable}``, like
+ASGI's own, but the ``body`` of an event may be a buffer. It is the caller's until the next call but
+one, and must not be changed."""
 
 FIRST_BYTES = 64 * 1024
 PART_BYTES = 2000 * 1024
-"""How much is given away at first, and then: whoever sends little holds little. Each part wakes a
-thread twice, which is dear: half as much takes a tenth more of ingest's CPU."""
+"""Bytes of the first buffer, and of those after it: a client that sends little holds little. Each
+part wakes a thread twice, which is dear: half as much takes a tenth more of ingest's CPU."""
+
+WAIT_S_MAX = 1.0  # ours: before a buffer is given to the request though it is not full
 
 _BUFFERS = 3
 _SPARE_MAX = 16  # ours: what four uploads use at a time, and one of them twice
-_SPARE_S = 2.0  # ours: how long buffers are kept that nobody uses
-
-WAIT_S_MAX = 1.0  # ours: before what there is of a part is given away
+_SPARE_S = 2.0  # ours: how long buffers are kept that no upload uses
 
 
 class BufferPool:
-    """BufferPool of `PART_BYTES` that were used, kept a while for who needs one next."""
+    """Buffers of `PART_BYTES` that were used, kept a while for the next upload."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -48,110 +47,88 @@ class BufferPool:
         self._unused_count = 0  # the fewest there were since the timer ran last
         self._timer: asyncio.TimerHandle | None = None
 
-    def take(self) -> bytearray:
+    def acquire(self) -> bytearray:
         """Return a buffer with anything in it."""
         if not self._spare:
             return bytearray(PART_BYTES)
-        taken = self._spare.pop()
+        buffer = self._spare.pop()
         self._unused_count = min(self._unused_count, len(self._spare))
-        return taken
+        return buffer
 
-    def give_back(self, buffers: Iterable[bytearray]) -> None:
-        """Take back buffers that nobody uses; those of another length are let go."""
-        self._spare += [each for each in buffers if len(each) == PART_BYTES]
+    def release(self, buffers: Iterable[bytearray]) -> None:
+        """Keep buffers that nothing refers to any more; those of another length are not kept."""
+        self._spare += [buffer for buffer in buffers if len(buffer) == PART_BYTES]
         del self._spare[_SPARE_MAX:]
         if self._spare and self._timer is None:
             self._unused_count = len(self._spare)
-            self._timer = self._loop.call_later(_SPARE_S, self._let_go)
+            self._timer = self._loop.call_later(_SPARE_S, self._evict)
 
-    def _let_go(self) -> None:
+    def _evict(self) -> None:
         del self._spare[: self._unused_count]
         self._timer = None
-        self.give_back(())
+        self.release(())
 
 
-class ZeroCopyBody:
-    """What an application receives of a long body, lent instead of copied.
+class UploadConnection(Protocol):
+    """The connection of an upload, whose newest request it is for."""
 
-    Attributes:
-        cycle: uvicorn's side of the request, once there is one.
-    """
+    loop: asyncio.AbstractEventLoop
 
-    cycle: RequestResponseCycle
+    def body_arrives(self) -> None:
+        """Note that bytes of the body have come."""
 
-    async def receive(self) -> dict[str, Any]:
-        """Return the next event, as ASGI has it, but that its ``body`` may be a buffer.
+    def put_body(self, part: bytearray | memoryview, *, is_last: bool) -> bool:
+        """Give bytes to the request; return whether it keeps `part` itself instead of a copy."""
 
-        That is the caller's until the next call but one, and must not be changed.
-        """
-        cycle = self.cycle
-        if cycle.waiting_for_100_continue:
-            return dict(await cycle.receive())
-        if not cycle.disconnected and not cycle.response_complete:
-            cycle.flow.resume_reading()
-            await cycle.message_event.wait()
-            cycle.message_event.clear()
-        if cycle.disconnected or cycle.response_complete:
-            return {"type": "http.disconnect"}
-        body, cycle.body = cycle.body, bytearray()
-        return {"type": "http.request", "body": body, "more_body": cycle.more_body}
+    def body_ends(self) -> None:
+        """Take back the transport: the whole body has come."""
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
 
 
 class Upload(asyncio.BufferedProtocol):
-    """Receives so many bytes for the newest request of a connection, then calls `done`.
+    """Receives the next `size` bytes of a connection, at least 1, as the body of its request."""
 
-    Bytes of a request that is answered already are dropped.
-
-    Args:
-        http: The connection's protocol otherwise.
-        size: How many bytes, at least 1.
-        arrives: Called whenever some have arrived.
-        done: Called when all have; sets the transport's next protocol.
-        buffers: Where parts come from.
-    """
-
-    def __init__(
-        self,
-        http: HttpToolsProtocol,
-        size: int,
-        arrives: Callable[[], None],
-        done: Callable[[], None],
-        buffers: BufferPool,
-    ) -> None:
-        self._http = http
-        self._cycle = http.cycle
+    def __init__(self, connection: UploadConnection, size: int, pool: BufferPool) -> None:
+        self._connection = connection
         self._left = size
-        self._arrives = arrives
-        self._done = done
-        self._buffers = buffers
+        self._pool = pool
         self._is_answered = False
-        self._part = bytearray()  # none before something arrives
-        self._part_bytes = FIRST_BYTES
-        self._given: deque[bytearray] = deque()  # the parts before, that may be in use
+        self._buffer = bytearray()  # none before something arrives
+        self._buffer_bytes = FIRST_BYTES
+        self._kept: deque[bytearray] = deque()  # full buffers that the request may be reading
         self._filled = 0
-        self._timer = http.loop.call_later(WAIT_S_MAX, self._give_what_there_is)
+        self._timer = connection.loop.call_later(WAIT_S_MAX, self._flush)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next bytes go: nowhere beyond the body."""
-        if not self._part:
-            self._part = self._new()
-        end = min(len(self._part), self._filled + self._left)
-        return memoryview(self._part)[self._filled : end]
+        """Return the memory that the next bytes go to, which ends where the body ends."""
+        if not self._buffer:
+            size = min(self._buffer_bytes, self._left)
+            self._buffer = self._pool.acquire() if size == PART_BYTES else bytearray(size)
+        end = min(len(self._buffer), self._filled + self._left)
+        return memoryview(self._buffer)[self._filled : end]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Give a part away that is full, or the last."""
-        self._arrives()
+        """Give the request a buffer that is full, or the last."""
+        self._connection.body_arrives()
         self._filled += nbytes
         self._left -= nbytes
-        if self._left == 0 or self._filled == len(self._part):
-            self._give()
+        if self._left == 0 or self._filled == len(self._buffer):
+            self._put()
         if self._left == 0:
             self._timer.cancel()
             self._release()
-            self._done()
+            self._connection.body_ends()
 
     def answered(self) -> None:
-        """Use parts again that were given away: the request is answered."""
+        """Release all buffers when the body has ended: the request has been answered."""
         self._is_answered = True
         self._release()
 
@@ -159,50 +136,36 @@ class Upload(asyncio.BufferedProtocol):
         """Have the connection closed."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits for more."""
+        """End the connection, which wakes an application that waits for more."""
         self._timer.cancel()
-        self._http.connection_lost(exc)
+        self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
-        self._http.pause_writing()
+        self._connection.pause_writing()
 
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
-        self._http.resume_writing()
-
-    def _new(self) -> bytearray:
-        size = min(self._part_bytes, self._left)
-        return self._buffers.take() if size == PART_BYTES else bytearray(size)
+        self._connection.resume_writing()
 
     def _release(self) -> None:
         if self._left == 0 and self._is_answered:
-            self._buffers.give_back((*self._given, self._part))
-            self._given.clear()
-            self._part = bytearray()
+            self._pool.release((*self._kept, self._buffer))
+            self._kept.clear()
+            self._buffer = bytearray()
 
-    def _give_what_there_is(self) -> None:
+    def _flush(self) -> None:
         if self._filled:
-            self._give()
-        self._timer = self._http.loop.call_later(WAIT_S_MAX, self._give_what_there_is)
+            self._put()
+        self._timer = self._connection.loop.call_later(WAIT_S_MAX, self._flush)
 
-    def _give(self) -> None:
-        cycle, filled = self._cycle, self._filled
-        self._filled = 0
-        if cycle.response_complete:
-            return
-        if cycle.body:  # from before the upload
-            cycle.body += memoryview(self._part)[:filled]
-        elif filled < len(self._part):
-            cycle.body = self._part[:filled]
-        else:
-            cycle.body = self._part
-            self._given.append(self._part)
-            # Nothing is read before this part is asked for, and that is when the first is free.
-            spare = self._given.popleft() if len(self._given) == _BUFFERS else bytearray()
-            self._part = spare if len(spare) == PART_BYTES else bytearray()
-            self._part_bytes = PART_BYTES  # of those to come
-        cycle.more_body = self._left > 0
-        if cycle.more_body:
-            self._http.flow.pause_reading()
-        cycle.message_event.set()
+    def _put(self) -> None:
+        filled, self._filled = self._filled, 0
+        is_full = filled == len(self._buffer)
+        part = self._buffer if is_full else memoryview(self._buffer)[:filled]
+        if self._connection.put_body(part, is_last=self._left == 0):
+            self._kept.append(self._buffer)
+            # Nothing is read before this part is received, and that is when the first is free.
+            spare = self._kept.popleft() if len(self._kept) == _BUFFERS else bytearray()
+            self._buffer = spare if len(spare) == PART_BYTES else bytearray()
+            self._buffer_bytes = PART_BYTES  # of those to come

@@ -18,7 +18,7 @@ from tests.support.server import Running, in_process, in_thread
 from tests.support.sockets import answer, head, is_closed
 from vicinal.server.app import App
 from vicinal.server.http import connection as connections
-from vicinal.server.http import respond
+from vicinal.server.http import respond, slow_readers
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.http.connection import UPLOAD_BYTES_MIN
 from vicinal.server.http.response import Response
@@ -239,7 +239,7 @@ def large(size: int) -> App:
 def test_a_client_that_does_not_read_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, ending: str, loop: str
 ) -> None:
-    monkeypatch.setattr(connections, "WRITE_S_MAX", 0.3)
+    monkeypatch.setattr(slow_readers, "WRITE_S_MAX", 0.3)
     with in_thread(large(size), loop=loop) as server, ExitStack() as opened:  # type: ignore[arg-type]
         idle = [opened.enter_context(server.connect()) for _ in range(4)]
         for each in idle:
@@ -264,7 +264,7 @@ def is_established(connection: socket.socket) -> bool:
 def test_a_client_that_reads_slowly_all_the_time_gets_its_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "WRITE_S_MAX", 0.5)
+    monkeypatch.setattr(slow_readers, "WRITE_S_MAX", 0.5)
     size = 20_000_000
     with in_thread(large(size)) as server, server.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
@@ -280,8 +280,8 @@ def test_a_client_that_reads_slowly_all_the_time_gets_its_answer(
 def test_a_client_that_reads_a_byte_now_and_then_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "WRITE_S_MAX", 0.3)
-    monkeypatch.setattr(connections, "WRITE_BYTES_PER_S_MIN", 10_000_000)
+    monkeypatch.setattr(slow_readers, "WRITE_S_MAX", 0.3)
+    monkeypatch.setattr(slow_readers, "WRITE_BYTES_PER_S_MIN", 10_000_000)
     with in_thread(large(60_000_000)) as server, server.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         connection.sendall(b"GET /keep-alive HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -298,7 +298,7 @@ def test_a_client_that_reads_a_byte_now_and_then_is_cut_off(
 def test_what_waits_to_be_sent_is_bounded_over_all_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "UNSENT_BYTES_MAX", 50_000_000)
+    monkeypatch.setattr(slow_readers, "UNSENT_BYTES_MAX", 50_000_000)
     with in_thread(large(30_000_000)) as server, ExitStack() as opened:
         idle = [opened.enter_context(server.connect()) for _ in range(4)]
         end = time.monotonic() + SOON_S

@@ -9,13 +9,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
+from typing import Any
 
 import pytest
-from uvicorn._types import HTTPScope
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+import uvicorn
+from uvicorn.server import ServerState
 
 from tests.support.asgi import INDEXES, application
 from tests.support.engines import DOCS, create
@@ -28,8 +26,16 @@ from vicinal.limits import Limits
 from vicinal.model import Seqno
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.http import uploads
-from vicinal.server.http.connection import UPLOAD_BYTES_MIN
-from vicinal.server.http.uploads import FIRST_BYTES, PART_BYTES, BufferPool, Upload, ZeroCopyBody
+from vicinal.server.http.asgi import Receive, Scope, Send
+from vicinal.server.http.connection import UPLOAD_BYTES_MIN, BoundedProtocol
+from vicinal.server.http.uploads import (
+    FIRST_BYTES,
+    PART_BYTES,
+    ZERO_COPY_BODY,
+    BufferPool,
+    Upload,
+)
+from vicinal.server.http.websocket import Refused
 
 LOGGER = logging.getLogger(__name__)
 UPSERT = f"{INDEXES}/docs/upsert"
@@ -106,56 +112,83 @@ def test_bodies_of_any_length_arrive_whole_one_after_the_other(
         assert len(vector.metadata) == int(vector.id) * 131 % 700 + len(b'{"t":""}')
 
 
-class Transport(asyncio.Transport):
-    """A connection that is only paused and resumed."""
+class FakeTransport(asyncio.Transport):
+    """A connection of which the test gives the bytes to the newest protocol."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.protocol: asyncio.BaseProtocol | None = None
+        self.reads = True
+        self.written = bytearray()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def pause_reading(self) -> None:
-        pass
+        self.reads = False
 
     def resume_reading(self) -> None:
-        pass
+        self.reads = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
-def test_a_lent_part_stays_as_it_is_until_the_next_call_but_one() -> None:
+def test_a_part_stays_as_it_is_until_the_next_call_but_one() -> None:
+    size = FIRST_BYTES + 9 * PART_BYTES
+
     async def receive_all() -> None:
-        flow = FlowControl(Transport())
-        lent = ZeroCopyBody()
-        lent.cycle = cycle = RequestResponseCycle(
-            cast(HTTPScope, {}), Transport(), flow, LOGGER, LOGGER, False, [], asyncio.Event(),
-            False, True, lambda: None,
-        )  # fmt: skip
-        http = SimpleNamespace(cycle=cycle, loop=asyncio.get_running_loop(), flow=flow)
-        buffers = BufferPool(http.loop)
-        upload = Upload(
-            http,  # type: ignore[arg-type]  # what it uses
-            FIRST_BYTES + 9 * PART_BYTES,
-            lambda: None,
-            lambda: None,
-            buffers,
-        )
+        receives: asyncio.Future[Receive] = asyncio.get_running_loop().create_future()
+        is_over = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            receives.set_result(scope["extensions"][ZERO_COPY_BODY]["receive"])
+            await is_over.wait()
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+
+        state = ServerState()
+        shared: dict[str, Any] = {}
+        transport = FakeTransport()
+        http = BoundedProtocol(uvicorn.Config(app, ws=Refused, log_config=None), state, shared)
+        http.connection_made(transport)
+        http.data_received(head("POST", "/", Content_Length=size))
+        upload = transport.protocol
+        assert isinstance(upload, Upload)
+        receive = await receives
 
         def arrive(size: int, letter: bytes) -> None:
             while size:
-                assert not flow.read_paused
-                with upload.get_buffer(-1)[:size] as room:
-                    room[:] = letter * len(room)
-                    filled = len(room)
+                assert transport.reads
+                with upload.get_buffer(-1)[:size] as free:
+                    free[:] = letter * len(free)
+                    filled = len(free)
                 upload.buffer_updated(filled)
                 size -= filled
 
         arrive(FIRST_BYTES, b"-")
-        assert (await lent.receive())["body"] == b"-" * FIRST_BYTES
+        assert (await receive())["body"] == b"-" * FIRST_BYTES
         arrive(PART_BYTES, b"0")
         parts: list[bytearray] = []
         for number in range(1, 9):
-            parts.append((await lent.receive())["body"])
+            parts.append((await receive())["body"])
             arrive(PART_BYTES, b"%d" % number)  # as soon as it may
-            for each, part in list(enumerate(parts))[-2:]:
-                assert part == b"%d" % each * PART_BYTES, f"{number} overwrote {each}"
+            for before, part in list(enumerate(parts))[-2:]:
+                assert part == b"%d" % before * PART_BYTES, f"{number} overwrote {before}"
         assert len({id(part) for part in parts}) == 3
-        assert upload.get_buffer(-1).nbytes == 0  # that was the last
-        upload.answered()
-        assert {id(buffers.take()) for _ in range(3)} == {id(part) for part in parts}
+        assert transport.protocol is http  # that was the last
+        is_over.set()
+        await asyncio.gather(*state.tasks)
+        assert transport.written.startswith(b"HTTP/1.1 204")
+        (connections,) = shared.values()
+        assert {id(connections.pool.acquire()) for _ in range(3)} == {id(part) for part in parts}
+        http.connection_lost(ConnectionResetError())
 
     asyncio.run(receive_all())
 
@@ -166,15 +199,15 @@ def test_buffers_that_nobody_uses_are_let_go_after_a_while(
     monkeypatch.setattr(uploads, "_SPARE_S", 0.0)
 
     async def use() -> None:
-        buffers = BufferPool(asyncio.get_running_loop())
-        several = [buffers.take() for _ in range(3)]
-        assert len({id(each) for each in several}) == 3
-        alone = [sys.getrefcount(each) for each in several]
-        buffers.give_back([*several, bytearray(7)])
-        assert [sys.getrefcount(each) - 1 for each in several] == alone
+        pool = BufferPool(asyncio.get_running_loop())
+        several = [pool.acquire() for _ in range(3)]
+        assert len({id(buffer) for buffer in several}) == 3
+        alone = [sys.getrefcount(buffer) for buffer in several]
+        pool.release([*several, bytearray(7)])
+        assert [sys.getrefcount(buffer) - 1 for buffer in several] == alone
         for _ in range(4):  # what the loop was asked to do later is done
             await asyncio.sleep(0)
-        assert [sys.getrefcount(each) for each in several] == alone
+        assert [sys.getrefcount(buffer) for buffer in several] == alone
 
     asyncio.run(use())
 
