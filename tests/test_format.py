@@ -100,7 +100,7 @@ def fill_beside(folder: Path, opened: contextlib.ExitStack) -> None:
     tokens.create("laptop", Permission.READ)
     databases = Databases(folder / "d1")
     opened.callback(databases.stop)
-    databases.run("acme", "texts", [Statement("CREATE TABLE text (id TEXT)")])
+    databases.execute("acme", "texts", [Statement("CREATE TABLE text (id TEXT)")])
 
 
 def vectors(count: int) -> Floats:

@@ -107,7 +107,7 @@ def _sql() -> Finding:
     with tempfile.TemporaryDirectory() as folder:
         databases = Databases(Path(folder))
         try:
-            databases.run("a", "b", [Statement("CREATE VIRTUAL TABLE t USING fts5(x)")])
+            databases.execute("a", "b", [Statement("CREATE VIRTUAL TABLE t USING fts5(x)")])
         except errors.Error as error:
             return Finding("sql databases", Verdict.WARNING, f"do not work here: {error}")
         finally:

@@ -1,4 +1,4 @@
-"""What a call of an SQL database may take: one table, read by both sides of the pipe.
+"""Bounds of a call of an SQL database: one table, read by both sides of the pipe.
 
 This module imports nothing of the package, as the worker does not load the engine.
 """
@@ -33,13 +33,13 @@ COMMIT_S_MAX = 30.0  # ours: until a commit, which only waits for the disk, is g
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What may be chosen.
+    """Bounds that the owner of the databases chooses.
 
     Attributes:
-        seconds_max: How long the statements of a call may take; D1 has 30.
-        processes_max: How many processes there may be, so how many calls run at once.
-        idle_max: How many of them are kept for the next call.
-        databases_max: How many databases an account may have; D1 has 50,000.
+        seconds_max: Seconds that the statements of a call may take; D1 has 30.
+        processes_max: Number of processes, and so of calls that run at once.
+        idle_max: Number of processes that are kept for the next call.
+        databases_max: Number of databases of an account; D1 has 50,000.
     """
 
     seconds_max: float = 10.0

@@ -1,7 +1,7 @@
 """The SQL databases of a server, and the few processes that run their statements.
 
-Calls come from many threads; each takes a process for itself, waits while all are busy, and
-starts one where there may be another. A process serves any database, one call at a time.
+Calls come from many threads; a call has a process for itself, waits while all are busy, and starts
+one while there are fewer than allowed. A process serves any database, one call at a time.
 """
 
 import re
@@ -39,8 +39,8 @@ class Databases:
     """The databases of a server. Thread-safe.
 
     Args:
-        folder: Where their files are; made when there is one.
-        bounds: What calls may take.
+        folder: Folder of their files; made with the first database.
+        bounds: Bounds of calls, processes and databases.
     """
 
     def __init__(self, folder: Path, bounds: Bounds | None = None) -> None:
@@ -51,10 +51,10 @@ class Databases:
         self._all: set[Process] = set()
         self._starting = 0
         self._is_stopped = False
-        # Ends what an owner has left behind without a word.
+        # Ends the processes of an owner that never called `stop`.
         self._finalizer = weakref.finalize(self, _close_all, self._all)
 
-    def run(
+    def execute(
         self,
         account: str,
         database: str,
@@ -67,7 +67,7 @@ class Databases:
         Args:
             account: Well-formed.
             database: Its id; one that is new makes an empty database.
-            statements: Each may hold several, separated by semicolons.
+            statements: Their SQL may hold several statements, separated by semicolons.
             names_each_row: Whether rows will be shown with the names of their columns, so that
                 these count as part of the result.
 
@@ -83,8 +83,8 @@ class Databases:
         path = self._path(account, database)
         call = Call(account, database, statements, self.bounds.seconds_max, names_each_row)
         framed = _frame(call)
-        self._make_room(path)
-        process = self._take()
+        self._prepare(path)
+        process = self._acquire()
         try:
             return process.call(call, framed)
         except BadStatement:
@@ -92,7 +92,7 @@ class Databases:
                 raise _stopped() from None
             raise
         finally:
-            self._give_back(process)
+            self._release(process)
 
     def ids(self, account: str) -> Sequence[str]:
         """Return the ids of the databases of an account, in order.
@@ -107,10 +107,10 @@ class Databases:
         except OSError as error:
             raise Unavailable(f"{self._folder / account}: {error.strerror}") from error
         ids = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
-        return sorted(each for each in ids if _DATABASE.fullmatch(each))
+        return sorted(name for name in ids if _DATABASE.fullmatch(name))
 
-    def find(self, account: str, database: str) -> DatabaseInfo:
-        """Return what is known of a database.
+    def info(self, account: str, database: str) -> DatabaseInfo:
+        """Return the creation time and size of a database.
 
         Raises:
             DatabaseNotFound: there is none.
@@ -132,22 +132,22 @@ class Databases:
         return DatabaseInfo(database, datetime.fromtimestamp(made_s, UTC), status.st_size)
 
     def stop(self) -> None:
-        """End every process, whatever it does, and refuse further calls."""
+        """End every process, also in the middle of a call, and refuse further calls."""
         with self._changed:
             self._is_stopped = True
             idle, self._idle = self._idle, []
-            for each in self._all:
-                each.kill()
+            for process in self._all:
+                process.kill()
             self._changed.notify_all()
-        for each in idle:
-            self._close(each)
+        for process in idle:
+            self._close(process)
 
     def processes(self) -> Sequence[int]:
-        """Return the ids of the processes there are."""
+        """Return the ids of all processes, in order."""
         with self._changed:
-            return sorted(each.pid for each in self._all)
+            return sorted(process.pid for process in self._all)
 
-    def _take(self) -> Process:
+    def _acquire(self) -> Process:
         with self._changed:
             while True:
                 if self._is_stopped:
@@ -178,7 +178,7 @@ class Databases:
                         started.kill()
                 self._changed.notify()
 
-    def _give_back(self, process: Process) -> None:
+    def _release(self, process: Process) -> None:
         with self._changed:
             is_kept = (
                 process.is_usable
@@ -202,13 +202,13 @@ class Databases:
             raise DatabaseNotFound(database)
         return self._folder / account / f"{database}{_SUFFIX}"
 
-    def _make_room(self, path: Path) -> None:
-        """Make the folder of a database; refuse one more than an account may have."""
+    def _prepare(self, path: Path) -> None:
+        """Make the folder of a database; refuse a database more than an account may have."""
         try:
             private.make_folders(path.parent)
             if path.exists():
                 return
-            count = sum(each.name.endswith(_SUFFIX) for each in path.parent.iterdir())
+            count = sum(file.name.endswith(_SUFFIX) for file in path.parent.iterdir())
         except OSError as error:
             raise Unavailable(f"{path}: {error.strerror}") from error
         if count >= self.bounds.databases_max:
@@ -239,5 +239,5 @@ def _stopped() -> Unavailable:
 
 
 def _close_all(processes: set[Process]) -> None:
-    for each in processes:
-        each.close()
+    for process in processes:
+        process.close()

@@ -1,13 +1,12 @@
-"""What a server and its SQL processes say to each other.
+"""Messages between a server and its SQL processes.
 
     frame := length u32, big-endian | MessagePack
     server  Call ──►                                         one at a time
-    worker       ──► Refused                                 nothing took effect
-                 ──► Results, then Done or Refused           sent before and after the commit
+    worker       ──► RolledBack                              nothing took effect
+                 ──► Results, then Committed or RolledBack   sent before and after the commit
 
-So a server that has `Results` and then hears no more knows that it does not know whether
-the call took effect; before that it knows that it did not. Both sides bound what they read,
-and the server trusts nothing that a worker sends beyond its shape.
+If the worker dies before `Results`, the call took no effect; after them, that is not known. Both
+sides bound what they read, and the server trusts nothing that a worker sends beyond its shape.
 
 This module knows neither SQL nor processes, and imports nothing of the package but bounds.
 """
@@ -40,9 +39,9 @@ class Call(msgspec.Struct, array_like=True, frozen=True):
 
     Attributes:
         account: Well-formed.
-        database: Well-formed; made when it is not there.
-        statements: Each may hold several, separated by semicolons.
-        seconds_max: How long they may take.
+        database: Well-formed; made if it does not exist.
+        statements: Their SQL may hold several statements, separated by semicolons.
+        seconds_max: Seconds that all of them may take.
         names_each_row: Whether each row of the answer will repeat the names of its columns,
             which then count as part of the result.
     """
@@ -55,7 +54,7 @@ class Call(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Result(msgspec.Struct, array_like=True, frozen=True):
-    """What one statement did; its rows have been encoded one by one, as they came."""
+    """Result of a statement as the worker sends it, its rows encoded one by one."""
 
     columns: list[str]
     rows: msgspec.Raw
@@ -69,7 +68,7 @@ class StatementResult(msgspec.Struct, array_like=True, frozen=True):
     """A `Result` as the server reads it.
 
     Attributes:
-        columns: Their names, in order; none for a statement that returns no rows.
+        columns: Names of the columns, in order; none for a statement that returns no rows.
         rows: Tuples of one `Value` a column.
         changes: Rows written.
         last_row_id: Id of the newest row of the call, 0 when there is none.
@@ -86,7 +85,7 @@ class StatementResult(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Results(msgspec.Struct, array_like=True, frozen=True, tag="results"):
-    """Every statement has run; what follows is the commit."""
+    """All statements have run; the commit comes next."""
 
     results: list[Result]
 
@@ -97,21 +96,21 @@ class ReadResults(msgspec.Struct, array_like=True, frozen=True, tag="results"):
     results: list[StatementResult]
 
 
-class Done(msgspec.Struct, array_like=True, frozen=True, tag="done"):
-    """The call has been committed. `is_last`: the process wants no other."""
+class Committed(msgspec.Struct, array_like=True, frozen=True, tag="committed"):
+    """The call has been committed. `is_last`: the process takes no further call."""
 
     is_last: bool
 
 
-class Refused(msgspec.Struct, array_like=True, frozen=True, tag="refused"):
-    """The call took no effect."""
+class RolledBack(msgspec.Struct, array_like=True, frozen=True, tag="rolled back"):
+    """The call took no effect. `is_last`: the process takes no further call."""
 
     reason: Literal["statement", "unavailable", "corruption", "defect"]
     text: str
     is_last: bool
 
 
-Answer = ReadResults | Done | Refused
+Answer = ReadResults | Committed | RolledBack
 
 _encoder = msgspec.msgpack.Encoder()
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
@@ -127,10 +126,10 @@ class Readable(Protocol):
 
 
 class BadFrame(Exception):
-    """What came over the pipe is no message, or too long for one."""
+    """The bytes of the pipe are no message, or too many for one."""
 
 
-def frame(message: Call | Results | Done | Refused) -> bytes:
+def frame(message: Call | Results | Committed | RolledBack) -> bytes:
     """Encode a message with its length before it.
 
     Raises:
@@ -145,9 +144,9 @@ def read_call(pipe: Readable) -> Call | None:
     """Return the next call, None at the end.
 
     Raises:
-        BadFrame: it is none.
+        BadFrame: the bytes are no call.
     """
-    body = _read(pipe, CALL_BYTES_MAX)
+    body = _receive_body(pipe, CALL_BYTES_MAX)
     try:
         return None if body is None else _calls.decode(body)
     except msgspec.DecodeError as error:
@@ -158,9 +157,9 @@ def read_answer(pipe: Readable) -> Answer | None:
     """Return the next message of a worker, None at the end.
 
     Raises:
-        BadFrame: it is none, or one whose rows do not have the length of its columns.
+        BadFrame: the bytes are no answer, or a row has not one value for each column.
     """
-    body = _read(pipe, ANSWER_BYTES_MAX)
+    body = _receive_body(pipe, ANSWER_BYTES_MAX)
     if body is None:
         return None
     try:
@@ -168,8 +167,8 @@ def read_answer(pipe: Readable) -> Answer | None:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadFrame(str(error)) from None
     if isinstance(answer, ReadResults):
-        for each in answer.results:
-            _check_rows(each)
+        for result in answer.results:
+            _check_rows(result)
     return answer
 
 
@@ -180,7 +179,7 @@ def _check_rows(result: StatementResult) -> None:
             raise BadFrame(f"a row is not of {width} values, one for each column")
 
 
-def _read(pipe: Readable, most: int) -> bytes | None:
+def _receive_body(pipe: Readable, most: int) -> bytes | None:
     head = pipe.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None

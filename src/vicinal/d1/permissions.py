@@ -1,4 +1,4 @@
-"""What SQL from the network may do: lists of what is allowed; everything else is refused.
+"""Permissions of SQL from the network: lists of allowed names; everything else is refused.
 
 SQLite asks an *authorizer* about every table, function and pragma that a statement names,
 while it compiles the statement. Statements that FTS5 itself makes pass there, too, and must
@@ -59,7 +59,7 @@ MODULES = frozenset(("fts5", "fts5vocab"))
 """Virtual tables that can be made."""
 
 TABLE_FUNCTIONS = frozenset(("json_each", "json_tree", "jsonb_each", "jsonb_tree"))
-"""Virtual tables that are there without being made, beside those of allowed pragmas."""
+"""Virtual tables that need not be made, in addition to those of allowed pragmas."""
 
 PRAGMAS = frozenset(
     (
@@ -69,7 +69,7 @@ PRAGMAS = frozenset(
         "data_version",  # FTS5 asks for it
     )
 )
-"""What D1 allows, without those that last longer than a call."""
+"""Pragmas that D1 allows, without those that last longer than a call."""
 
 _WRITES = frozenset((sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE))
 
@@ -88,7 +88,7 @@ _ALLOWED = frozenset(
         sqlite3.SQLITE_DROP_VTABLE,
     )
 )
-"""Actions that need no look at more than shadow tables."""
+"""Actions that are allowed on all tables but shadow tables."""
 
 _NAMES_TABLE_FIRST = frozenset(
     (
@@ -119,7 +119,7 @@ _SPACE = re.compile(r"(?:[ \t\n\r\f]+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.
 
 
 def restrict(connection: sqlite3.Connection) -> None:
-    """Set what SQLite itself can refuse or bound on a new connection."""
+    """Set the limits and switches that SQLite itself has, on a new connection."""
     for limit, value in (
         (sqlite3.SQLITE_LIMIT_LENGTH, bounds.VALUE_BYTES_MAX),
         (sqlite3.SQLITE_LIMIT_COLUMN, bounds.COLUMNS_MAX),
@@ -142,11 +142,11 @@ def restrict(connection: sqlite3.Connection) -> None:
 
 @dataclass(slots=True)
 class Permissions:
-    """The authorizer of one connection, and what it has to know of the schema.
+    """The authorizer of one connection, and the names of its tables.
 
     Attributes:
-        connection: Whose statements are asked about.
-        is_running: Whether what is asked about has been checked before, so that FTS5 may write.
+        connection: The connection whose statements SQLite asks about.
+        is_running: Whether the statement has been checked and runs now, so that FTS5 may write.
     """
 
     connection: sqlite3.Connection

@@ -1,4 +1,4 @@
-"""One process that runs SQL, as the server sees it: a call goes in, results come out or it dies.
+"""The server's end of one SQL process: a call goes in, results come out or the process dies.
 
 The process is one of `worker`. It is never trusted to end by itself: a timer kills it at the
 deadline of a call. A call that a process did not survive had no effect, unless it was being
@@ -20,9 +20,9 @@ from vicinal.d1 import bounds
 from vicinal.d1.messages import (
     BadFrame,
     Call,
-    Done,
+    Committed,
     ReadResults,
-    Refused,
+    RolledBack,
     StatementResult,
     read_answer,
 )
@@ -51,10 +51,10 @@ class Process:
     """A process and its pipes; for one thread at a time, but for `kill`.
 
     Args:
-        folder: Where the databases are.
+        folder: Folder of the databases.
 
     Raises:
-        Unavailable: it cannot be started.
+        Unavailable: the process cannot be started.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,24 +82,24 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Id of the process."""
         return self._process.pid
 
     @property
     def is_usable(self) -> bool:
-        """Whether it can take another call."""
+        """Whether the process can take another call."""
         return not self._is_last and self._process.poll() is None
 
     def call(self, call: Call, frame: bytes) -> list[StatementResult]:
         """Run a call; it is committed when this returns.
 
         Args:
-            call: What to run.
-            frame: The same, encoded.
+            call: The statements.
+            frame: The same call, encoded.
 
         Raises:
             BadStatement: SQLite refuses it, a bound is exceeded, or the process died of it.
-            Unavailable, Corruption: as `statements.run` says, or the process died at the commit.
+            Unavailable, Corruption: as `statements.execute`, or the process died at the commit.
         """
         try:
             with self._deadline(call.seconds_max + bounds.GRACE_S):
@@ -107,10 +107,10 @@ class Process:
             if not isinstance(results, ReadResults):
                 raise self._failure(results, call)
             with self._deadline(bounds.COMMIT_S_MAX):
-                done = self._read()
-            if not isinstance(done, Done):
-                raise self._failure(done, call, is_committing=True)
-            self._is_last = done.is_last
+                outcome = self._receive()
+            if not isinstance(outcome, Committed):
+                raise self._failure(outcome, call, is_committing=True)
+            self._is_last = outcome.is_last
         except BaseException:
             if not isinstance(sys.exception(), Error):
                 self._is_last = True
@@ -123,12 +123,12 @@ class Process:
         self._process.kill()
 
     def close(self) -> None:
-        """Kill the process and release what it held."""
+        """Kill the process and close its pipes."""
         self.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            with suppress(OSError):  # what had not been sent
+            with suppress(OSError):  # bytes that were not sent
                 pipe.close()
 
     @contextmanager
@@ -146,16 +146,16 @@ class Process:
         self._has_expired = True
         self.kill()
 
-    def _ask(self, frame: bytes) -> ReadResults | Done | Refused | None:
+    def _ask(self, frame: bytes) -> ReadResults | Committed | RolledBack | None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(frame)
             self._process.stdin.flush()
         except OSError:
             return None
-        return self._read()
+        return self._receive()
 
-    def _read(self) -> ReadResults | Done | Refused | None:
+    def _receive(self) -> ReadResults | Committed | RolledBack | None:
         assert self._process.stdout is not None
         try:
             return read_answer(self._process.stdout)
@@ -164,12 +164,12 @@ class Process:
 
     def _failure(
         self,
-        answer: ReadResults | Done | Refused | None,
+        answer: ReadResults | Committed | RolledBack | None,
         call: Call,
         *,
         is_committing: bool = False,
     ) -> Error:
-        if isinstance(answer, Refused):
+        if isinstance(answer, RolledBack):
             self._is_last |= answer.is_last
             if answer.reason == "statement":
                 return BadStatement(answer.text)

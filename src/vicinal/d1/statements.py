@@ -1,9 +1,8 @@
 """Runs the statements of a call on a database, in the worker: one transaction, bounded results.
 
-A call has a connection of its own, so nothing but the file outlives it. Statements come from
-the network: what they may do is in `permissions`; here they are stopped when they take too
-long or return too much. What SQLite does within one step cannot be stopped from here: whoever
-started this process ends it.
+A call has a connection of its own, so nothing but the file outlives it. Statements come from the
+network: `permissions` says which may run; here they are stopped when they take too long or return
+too much. A single step of SQLite cannot be stopped here: the server kills the process.
 
 This module knows SQL values, not JSON, and imports no more of the package than it needs.
 """
@@ -27,19 +26,19 @@ from vicinal.storage import private
 _OPCODES = 1_000  # between two looks at the clock: about a hundredth of a millisecond
 _ROWS_HEAD = struct.Struct(">BI")
 _ARRAY32 = 0xDD  # MessagePack's array with a length of 32 bits
-_ROW_BYTES = 5  # what a row and a value take beside their contents, at most
+_ROW_BYTES = 5  # bytes of a row and of a value in addition to their contents, at most
 _VALUE_BYTES = 9
 _encode = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
 
 
-def run(folder: Path, call: Call, before_commit: Callable[[Results], None]) -> None:
+def execute(folder: Path, call: Call, before_commit: Callable[[Results], None]) -> None:
     """Run a call; all of it takes effect, or nothing.
 
     Args:
-        folder: Holds a folder for each account.
-        call: What to run.
-        before_commit: Is given the results when everything has run.
+        folder: Folder with a folder of databases for each account.
+        call: The statements.
+        before_commit: Called with the results when all statements have run.
 
     Raises:
         BadStatement: SQLite refuses a statement, or a bound is exceeded.
@@ -112,7 +111,7 @@ def _results(
 def _result(
     permissions: Permissions, path: Path, statement: Statement, budget: int, names_each_row: bool
 ) -> tuple[Result, int]:
-    """Run one statement; return its result and how many bytes that has."""
+    """Run one statement; return its result and the number of its bytes."""
     connection = permissions.connection
     start_s, changed = time.perf_counter(), connection.total_changes
     parameters = tuple(statement.parameters)
@@ -126,7 +125,7 @@ def _result(
     rows, count, size = bytearray(), 0, names
     for row in cursor:
         count += 1
-        # What a row takes is known before anything of it is copied.
+        # The size of a row is known before its values are copied.
         size += _ROW_BYTES + sum(map(_size, row)) + (names if names_each_row else 0)
         if size > budget:
             raise BadStatement(f"the results have more than {bounds.RESULT_BYTES_MAX} bytes")
@@ -147,7 +146,7 @@ def _result(
 
 
 def _size(value: Value) -> int:
-    """Return what a value takes in the answer; a blob as it is, though each byte is a number."""
+    """Return the bytes of a value in the answer; a blob's own length, though it becomes numbers."""
     if isinstance(value, str):
         # Control characters take six bytes each there.
         return len(_json(value)) + _VALUE_BYTES
@@ -156,25 +155,25 @@ def _size(value: Value) -> int:
 
 def _split(statements: Sequence[Statement]) -> Iterator[Statement]:
     """Yield single statements."""
-    size = sum(len(each.sql.encode()) for each in statements)
+    size = sum(len(statement.sql.encode()) for statement in statements)
     if size > bounds.STATEMENT_BYTES_MAX:
         raise BadStatement(
             f"the statements have {size} bytes, the limit is {bounds.STATEMENT_BYTES_MAX}"
         )
     count = 0
-    for each in statements:
-        parts = list(_parts(each.sql))
+    for statement in statements:
+        parts = list(_parts(statement.sql))
         count += len(parts)
         if not parts:
             raise BadStatement("No SQL statements detected.")
-        if len(parts) > 1 and each.parameters:
+        if len(parts) > 1 and statement.parameters:
             raise BadStatement(
                 f"{len(parts)} statements cannot share parameters; send them one by one"
             )
         if count > bounds.STATEMENTS_MAX:
             raise BadStatement(f"there are more than {bounds.STATEMENTS_MAX} statements")
         for part in parts:
-            yield Statement(part, each.parameters)
+            yield Statement(part, statement.parameters)
 
 
 def _parts(sql: str) -> Iterator[str]:

@@ -4,11 +4,11 @@ Started by `process`, with the databases' folder as its one argument, nothing of
 environment and no descriptor but its pipes. It takes calls one at a time. It ends
 
 * when the server closes its pipe or is gone, which a thread notices even while SQLite is busy,
-* by an alarm of the system when a call takes longer than it may, whoever is alive,
+* by an alarm of the system when a call takes longer than it may, even if the server hangs,
 * when it asks for more memory than it may have: a limit of SQLite's refuses the statement
   first, and the system's stands behind it,
 
-or is killed by the server at any time, and whatever it had not committed is undone.
+or is killed by the server at any time, and the transaction that was not committed is undone.
 
 This module loads neither the engine nor anything else of the package that it does not run.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vicinal.d1 import bounds, statements
-from vicinal.d1.messages import BadFrame, Call, Done, Refused, Results, frame, read_call
+from vicinal.d1.messages import BadFrame, Call, Committed, Results, RolledBack, frame, read_call
 from vicinal.errors import BadStatement, Corruption, Unavailable
 
 _OPEN_FILES_MAX = 64
@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
 
 
 def _receive(pipe: BinaryIO, calls: "queue.SimpleQueue[Call]") -> None:
-    """Hand over what is received; at the end of the pipe end the process, whatever it does."""
+    """Queue the calls that are received; at the end of the pipe end the process at once."""
     with suppress(BadFrame, OSError):
         while (call := read_call(pipe)) is not None:
             calls.put(call)
@@ -55,23 +55,23 @@ def _answer(folder: Path, call: Call, pipe: BinaryIO) -> None:
         _send(pipe, results)
 
     _set_alarm(call.seconds_max + bounds.GRACE_S)
-    answer: Done | Refused
+    answer: Committed | RolledBack
     try:
-        statements.run(folder, call, before_commit)
-        answer = Done(_is_large())
+        statements.execute(folder, call, before_commit)
+        answer = Committed(_is_large())
     except BadStatement as error:
-        answer = Refused("statement", str(error), _is_large())
+        answer = RolledBack("statement", str(error), _is_large())
     except Unavailable as error:
-        answer = Refused("unavailable", str(error), _is_large())
+        answer = RolledBack("unavailable", str(error), _is_large())
     except Corruption as error:
-        answer = Refused("corruption", str(error), _is_large())
+        answer = RolledBack("corruption", str(error), _is_large())
     except Exception:  # a defect of ours: the server logs it, and starts another process
-        answer = Refused("defect", traceback.format_exc(), is_last=True)
+        answer = RolledBack("defect", traceback.format_exc(), is_last=True)
     _send(pipe, answer)
     _set_alarm(0)
 
 
-def _send(pipe: BinaryIO, message: Results | Done | Refused) -> None:
+def _send(pipe: BinaryIO, message: Results | Committed | RolledBack) -> None:
     pipe.write(frame(message))
     pipe.flush()
 
@@ -82,7 +82,7 @@ def _set_alarm(seconds: float) -> None:
 
 
 def _limit_process() -> None:
-    """Take from this process what it does not need."""
+    """Lower the limits of this process to what SQL needs."""
     with sqlite3.connect(":memory:") as connection:
         connection.execute(f"PRAGMA hard_heap_limit={bounds.HEAP_BYTES_MAX}")
     connection.close()
@@ -110,7 +110,7 @@ def _limit_process() -> None:
 
 
 def _is_large() -> bool:
-    """Tell whether a call has left more memory behind than is worth keeping a process for."""
+    """Tell whether a call has left the process with too much memory to be kept."""
     return sys.platform == "linux" and _pages()[1] > bounds.RESIDENT_BYTES_MAX
 
 

@@ -25,7 +25,7 @@ def stopped(databases: Databases) -> Iterator[Databases]:
 
 
 def run(databases: Databases, sql: str, *parameters: Value) -> list[StatementResult]:
-    return databases.run("acme", "texts", [Statement(sql, parameters)])
+    return databases.execute("acme", "texts", [Statement(sql, parameters)])
 
 
 def rows(databases: Databases, sql: str, *parameters: Value) -> Sequence[Sequence[Value]]:
@@ -61,7 +61,7 @@ def test_databases_and_accounts_are_worlds_of_their_own(databases: Databases) ->
 
     for account, database in (("acme", "others"), ("other", "texts")):
         with pytest.raises(BadStatement, match="no such table: t: SQLITE_ERROR"):
-            databases.run(account, database, [Statement("SELECT * FROM t")])
+            databases.execute(account, database, [Statement("SELECT * FROM t")])
 
 
 def test_several_statements_are_told_apart(databases: Databases) -> None:
@@ -86,7 +86,7 @@ def test_a_call_takes_effect_whole_or_not_at_all(databases: Databases) -> None:
     with pytest.raises(BadStatement, match=r"UNIQUE constraint failed: t\.a: SQLITE_CONSTRAINT$"):
         run(databases, "INSERT INTO t VALUES (1); INSERT INTO t VALUES (1)")
     with pytest.raises(BadStatement):
-        databases.run(
+        databases.execute(
             "acme", "texts", [Statement("INSERT INTO t VALUES (?)", [2]), Statement("SELEC")]
         )
 
@@ -131,7 +131,7 @@ def test_an_id_that_could_be_a_path_is_not_found(
     databases: Databases, tmp_path: Path, database: str
 ) -> None:
     with pytest.raises(NotFound):
-        databases.run("acme", database, [Statement("SELECT 1")])
+        databases.execute("acme", database, [Statement("SELECT 1")])
 
     assert not list(tmp_path.iterdir())
 
@@ -256,7 +256,7 @@ def test_a_file_from_elsewhere_is_told_of_by_its_own_time(
     assert databases.ids("acme") == ["copied", "empty", "texts"]
     assert databases.ids("nobody") == []
     for name in ("copied", "empty"):
-        assert databases.find("acme", name).created_at.timestamp() == 1_700_000_000
-    assert databases.find("acme", "texts").created_at.timestamp() == pytest.approx(time(), abs=60)
+        assert databases.info("acme", name).created_at.timestamp() == 1_700_000_000
+    assert databases.info("acme", "texts").created_at.timestamp() == pytest.approx(time(), abs=60)
     with pytest.raises(DatabaseNotFound, match="'other'"):
-        databases.find("acme", "other")
+        databases.info("acme", "other")

@@ -11,11 +11,11 @@ from vicinal.d1.messages import (
     ANSWER_BYTES_MAX,
     BadFrame,
     Call,
-    Done,
+    Committed,
     ReadResults,
-    Refused,
     Result,
     Results,
+    RolledBack,
     Statement,
     frame,
     read_answer,
@@ -24,9 +24,9 @@ from vicinal.d1.messages import (
 
 CALL = Call("acme", "texts", [Statement("select ?", [1, 2.5, "ä", b"\x00\xff", None])], 1.0, True)
 ROWS = [(1, 2.5), ("ä", b"\x00"), (None, -(2**63))]
-ANSWERS: list[Results | Done | Refused] = [
-    Done(is_last=True),
-    Refused("statement", "no", is_last=False),
+ANSWERS: list[Results | Committed | RolledBack] = [
+    Committed(is_last=True),
+    RolledBack("statement", "no", is_last=False),
     Results([Result(["a", "b"], msgspec.Raw(msgspec.msgpack.encode(ROWS)), 1, 2, 0.5, 4096)]),
 ]
 
@@ -56,7 +56,7 @@ def test_answers_come_out_as_they_went_in() -> None:
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_a_frame_cut_anywhere_is_the_end(answer: Results | Done | Refused) -> None:
+def test_a_frame_cut_anywhere_is_the_end(answer: Results | Committed | RolledBack) -> None:
     whole = frame(answer)
 
     for cut in range(len(whole)):
@@ -70,12 +70,12 @@ def test_a_frame_cut_anywhere_is_the_end(answer: Results | Done | Refused) -> No
         b"\xc1",
         b"\x00" * 100,
         [],
-        ["done"],
-        ["done", 1],
+        ["committed"],
+        ["committed", 1],
         ["other", True],
-        ["refused", "because", "text", False],
-        ["refused", "statement", 5, False],
-        ["refused", "statement", b"\xff", False],
+        ["rolled back", "because", "text", False],
+        ["rolled back", "statement", 5, False],
+        ["rolled back", "statement", b"\xff", False],
         ["results", [[["a"], [[1, 2]], 0, 0, 0.0, 0]]],
         ["results", [[["a"], [[]], 0, 0, 0.0, 0]]],
         ["results", [[["a"], [[[1]]], 0, 0, 0.0, 0]]],
@@ -86,7 +86,7 @@ def test_a_frame_cut_anywhere_is_the_end(answer: Results | Done | Refused) -> No
         ["results", [[["a"], [[1]], "0", 0, 0.0, 0]]],
         ["results", [[[5], [[1]], 0, 0, 0.0, 0]]],
         [["results"]] * 100,
-        {"type": "done"},
+        {"type": "committed"},
         b"\x91" * 100_000,
     ],
 )

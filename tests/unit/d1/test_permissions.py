@@ -12,7 +12,7 @@ from vicinal.errors import BadStatement
 
 
 def run(databases: Databases, sql: str, *parameters: Value) -> list[StatementResult]:
-    return databases.run("acme", "texts", [Statement(sql, parameters)])
+    return databases.execute("acme", "texts", [Statement(sql, parameters)])
 
 
 def last(databases: Databases, sql: str) -> list[tuple[Value, ...]]:

@@ -42,7 +42,7 @@ def brief(tmp_path: Path) -> Iterator[Databases]:
 
 
 def run(databases: Databases, sql: str, database: str = "texts") -> list[StatementResult]:
-    return databases.run("acme", database, [Statement(sql)])
+    return databases.execute("acme", database, [Statement(sql)])
 
 
 def memory(process: int, line: str) -> int:
@@ -214,7 +214,7 @@ def test_memory_stays_bounded_on_both_sides(brief: Databases, sql: str) -> None:
     with pytest.raises(
         BadStatement, match=r"more than \d+|TOOBIG|too many|took more|string or blob too big"
     ):
-        brief.run("acme", "texts", [Statement(sql)], names_each_row=True)
+        brief.execute("acme", "texts", [Statement(sql)], names_each_row=True)
 
     assert memory(os.getpid(), "VmHWM") - own < 64 * MIB
     if is_running(process):
@@ -279,9 +279,9 @@ def test_a_text_counts_as_long_as_it_is_in_the_answer(databases: Databases) -> N
 def test_parameters_of_a_call_are_bounded(databases: Databases) -> None:
     one = Statement("select length(?)", ["x" * 2_000_000])
 
-    assert len(databases.run("acme", "texts", [one] * 16)) == 16
+    assert len(databases.execute("acme", "texts", [one] * 16)) == 16
     with pytest.raises(BadStatement, match="the limit is 33554432"):
-        databases.run("acme", "texts", [one] * 17)
+        databases.execute("acme", "texts", [one] * 17)
 
 
 def test_an_account_has_so_many_databases(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_an_account_has_so_many_databases(tmp_path: Path) -> None:
 
     with pytest.raises(LimitExceeded, match="2 databases, the limit is 2"):
         run(databases, "select 1", "c")
-    databases.run("other", "c", [Statement("select 1")])
+    databases.execute("other", "c", [Statement("select 1")])
     databases.stop()
 
 

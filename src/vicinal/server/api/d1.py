@@ -50,7 +50,7 @@ async def list_databases(request: ApiRequest) -> Response:
 
     def work() -> bytes:
         page = page_of(request, [each for each in databases.ids(account) if part in each])
-        return d1.databases([databases.find(account, each) for each in page])
+        return d1.databases([databases.info(account, id_) for id_ in page])
 
     return Response(await request.services.workers.run(work))
 
@@ -63,7 +63,7 @@ async def info(request: ApiRequest) -> Response:
         request.parameters["database_id"],
     )
     return Response(
-        await services.workers.run(lambda: d1.database(services.databases.find(account, database)))
+        await services.workers.run(lambda: d1.database(services.databases.info(account, database)))
     )
 
 
@@ -81,7 +81,7 @@ async def _run(
 
     def work() -> bytes:
         statements = d1.statements(request.body)
-        results = services.databases.run(
+        results = services.databases.execute(
             account, database, statements, names_each_row=names_each_row
         )
         return write(results)
