@@ -21,9 +21,10 @@ from benchmarks.measure import Floats, Rows, Wide
 from benchmarks.report import Cell, Report, Table
 from benchmarks.texts import SEED
 from vicinal.ann import calibration, projection, signs
+from vicinal.ann.base import AnnIndex, Selection
 from vicinal.ann.exact import ExactIndex, norms
 from vicinal.ann.signs import Recipe, SignIndex
-from vicinal.model import Metric
+from vicinal.model import Effort, Metric
 
 K = 10
 TARGETS = (0.99, 0.999)
@@ -90,7 +91,17 @@ class Exact:
 
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
-        return self._index.candidates(query, K, allowed).rows
+        return _search(self._index, query, _selection(self._index, allowed))
+
+
+def _selection(index: AnnIndex, allowed: Mask | None) -> Selection:
+    return Selection(index.row_count) if allowed is None else Selection.of_mask(allowed)
+
+
+def _search(
+    index: AnnIndex, query: Floats, selection: Selection, effort: Effort = Effort.STANDARD
+) -> Rows:
+    return index.prepare(query, K, selection, effort).run().rows
 
 
 class Listed:
@@ -106,7 +117,7 @@ class Listed:
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
         assert allowed is not None
-        return self._index.candidates_among(query, K, np.flatnonzero(allowed)).rows
+        return _search(self._index, query, Selection.of_rows(np.flatnonzero(allowed)))
 
 
 class Signs:
@@ -129,7 +140,9 @@ class Signs:
 
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
-        return self._indexes[setting.effort].candidates(query, K, allowed).rows
+        return _search(
+            self._indexes[setting.effort], query, _selection(self._indexes[setting.effort], allowed)
+        )
 
 
 def _recipe(bits: int, scale: float, slack: int) -> Recipe:
@@ -160,9 +173,9 @@ class AsBuilt:
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
         if self._signs is None:
-            return self._exact.candidates(query, K, allowed).rows
+            return _search(self._exact, query, _selection(self._exact, allowed))
         effort = signs.EFFORTS[setting.effort]
-        return self._signs.candidates(query, K, allowed, effort).rows
+        return _search(self._signs, query, _selection(self._signs, allowed), effort)
 
 
 class SignGraph:
@@ -390,7 +403,7 @@ def _run(
     """Return recall and CPU milliseconds per query, rescoring included."""
 
     def search(query: Floats) -> Rows:
-        return index.candidates_among(query, K, kind.propose(query, setting, allowed)).rows
+        return _search(index, query, Selection.of_rows(kind.propose(query, setting, allowed)))
 
     queries = corpus.queries[:count]
     timing, found = measure.run([partial(search, each) for each in queries], budget_s=_BUDGET_S)

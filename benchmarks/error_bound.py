@@ -19,6 +19,7 @@ from benchmarks import data, report
 from benchmarks.measure import Floats, Rows, Wide
 from benchmarks.report import Cell, Report, Table
 from benchmarks.texts import SEED
+from vicinal.ann.base import Selection
 from vicinal.ann.exact import ExactIndex, norms
 from vicinal.model import Metric
 
@@ -130,12 +131,12 @@ def _unit(rows: Floats) -> Floats:
 def _scan_ms(exact: ExactIndex, queries: Floats) -> float:
     start = time.thread_time()
     for query in queries[:_TIMED_QUERIES]:
-        exact.candidates(query, K, None)
+        exact.find_candidates(query, K, Selection(exact.row_count))
     return (time.thread_time() - start) / len(queries[:_TIMED_QUERIES]) * 1e3
 
 
 def _read_ms(exact: ExactIndex, queries: Floats, rows: Rows) -> float:
     start = time.thread_time()
     for query in queries[:_TIMED_QUERIES]:
-        exact.candidates_among(query, K, rows)
+        exact.find_candidates(query, K, Selection.of_rows(rows))
     return (time.thread_time() - start) / len(queries[:_TIMED_QUERIES]) * 1e3

@@ -214,14 +214,14 @@ def part_exists(name: str) -> bool:
 def test_every_part_that_architecture_names_or_draws_exists() -> None:
     names = set(parts_named(ARCHITECTURE.read_text()))
 
-    assert {"engine.index.OpenIndex.querying", "segment.build", "ann.signs"} <= names
+    assert {"engine.reader.Reader.prepare", "segment.build", "ann.signs"} <= names
     assert [name for name in names if not part_exists(name)] == []
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("engine.index.OpenIndex.querying", True),
+        ("engine.reader.Reader.prepare", True),
         ("engine.memtable", False),
         ("wire.codes.x", False),
     ],

@@ -11,20 +11,20 @@ import vicinal
 ROOT = Path(vicinal.__file__).parent
 
 BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native",
-        "steps", "budget"}  # fmt: skip
+        "prepared", "budget"}  # fmt: skip
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "errors": set(),
     "limits": set(),
-    "native": {"model", "steps"},
+    "native": {"model", "prepared"},
     "filters.nodes": set(),
     "filters": BASE,
     "model": {"filters.nodes"},
     "metadata": {"model", "filters.nodes"},
     "distance": {"model"},
     "presets": {"model"},
-    "steps": set(),
+    "prepared": set(),
     "budget": set(),
     "open_files": {"errors"},
     "sites": set(),
@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generation": BASE,
     "wire": BASE | {"filters", "generation.base", "d1"},
     "server.concurrency": {"errors", "model"},
-    "server.offload": {"steps"},
+    "server.offload": {"prepared"},
     "server.workers.sessions": {"errors"},
     "server.http": {"errors", "sites", "wire", "server.concurrency"},
     "server.api": BASE | {"tokens", "d1", "engine.base", "embeddings", "generation", "wire",

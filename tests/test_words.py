@@ -42,7 +42,6 @@ NOT_YET = {
     "native",
     "segment",
     "server",
-    "steps",
     "storage",
     "wire",
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.support.ann import BUILDERS, Builder, row_of_points, true_distances
+from tests.support.ann import BUILDERS, Builder, candidates, row_of_points, true_distances
 from vicinal.ann.base import AnnIndex
 from vicinal.model import Floats, Mask, Metric, Ordinals
 
@@ -18,7 +18,7 @@ def builder(request: pytest.FixtureRequest) -> Builder:
 
 
 def proposed_by(index: AnnIndex, query: Floats, k: int, allowed: Mask | None = None) -> Ordinals:
-    proposal = index.candidates(query, k, allowed)
+    proposal = candidates(index, query, k, allowed)
     assert proposal.scored_count >= len(proposal.rows)
     return proposal.rows
 

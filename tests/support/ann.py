@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.ann import exact, signs
-from vicinal.ann.base import AnnIndex
+from vicinal.ann.base import AnnIndex, Candidates, Selection
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.signs import Recipe, SignIndex
-from vicinal.model import Floats, Metric
+from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,23 @@ def sign_index(values: Floats, metric: Metric, *, is_compiled: bool = True) -> S
     recipe = Recipe(512, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
     codes = signs.by_recipe(np.ascontiguousarray(values, np.float32), metric, recipe)
     return SignIndex(codes, exact_index(values, metric), is_compiled=is_compiled)
+
+
+def candidates(
+    index: AnnIndex,
+    query: Floats,
+    k: int,
+    allowed: Mask | None = None,
+    effort: Effort = Effort.STANDARD,
+) -> Candidates:
+    """Search the rows under a mask, or all."""
+    selection = Selection(index.row_count) if allowed is None else Selection.of_mask(allowed)
+    return index.prepare(query, k, selection, effort).run()
+
+
+def candidates_among(index: AnnIndex, query: Floats, k: int, rows: Ordinals) -> Candidates:
+    """Search these distinct rows."""
+    return index.prepare(query, k, Selection.of_rows(rows), Effort.STANDARD).run()
 
 
 BUILDERS = [

@@ -61,7 +61,7 @@ from vicinal.model import (
     Upsert,
     VectorBatch,
 )
-from vicinal.steps import Steps
+from vicinal.prepared import Prepared
 from vicinal.wire.rows import HeldRows
 
 BATCH_MAX = 5_000
@@ -226,9 +226,9 @@ class ModelEngine:
                 raise BadQueryVector(f"the vector has {len(query.vector)} dimensions")
             return answer(shelf.state, shelf.index.config, query)
 
-    def querying(self, address: IndexAddress, query: Query) -> Steps[QueryResult]:
-        yield from ()
-        return self.query(address, query)
+    def prepare(self, address: IndexAddress, query: Query) -> Prepared[QueryResult]:
+        result = self.query(address, query)
+        return Prepared(lambda: result)
 
     def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
         with self._lock:

@@ -1,47 +1,94 @@
-"""What a segment asks of an ANN index, and nothing more.
+"""The seam between a segment and its ANN indexes.
 
-An ANN index is immutable once built, belongs to one segment and speaks *ordinals*: row
-numbers ``0..n-1`` of that segment. It *proposes* rows; `vicinal.distance` alone says how
-far they are, so every score is exact whatever proposed it. It never sees ids, namespaces,
-metadata or JSON.
+An ANN index is immutable, belongs to one block of rows and speaks *ordinals*: row numbers
+``0..n-1`` of that block. It finds *candidates*; `vicinal.distance` alone computes the distances
+that a client sees, so every score is exact whichever index found the row. It never sees ids,
+namespaces, metadata or JSON.
 
-`exact` is the index that needs no building, and the oracle every other one is tested
-against (``tests/conformance/test_ann_index.py``).
+`exact` is the index that needs no building, and the oracle for every other one
+(``tests/conformance/test_ann_index.py``).
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from vicinal.model import Floats, Mask, Ordinals
+import numpy as np
+
+from vicinal.model import Effort, Floats, Mask, Ordinals
+from vicinal.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """Rows among which the nearest are.
+class Selection:
+    """The rows that a search may return: all, those under a mask, or a list.
 
     Attributes:
-        rows: ``(m,)`` distinct ordinals, in no order.
-        scored_count: How many rows' values were read to find them.
+        count: The number of selected rows.
+        mask: ``(n,)``, True for selected rows.
+        rows: ``(count,)`` distinct ordinals, in any order; not together with `mask`.
+    """
+
+    count: int
+    mask: Mask | None = None
+    rows: Ordinals | None = None
+
+    @classmethod
+    def of_mask(cls, mask: Mask) -> "Selection":
+        """Return the selection of a mask's true rows."""
+        return cls(int(np.count_nonzero(mask)), mask=mask)
+
+    @classmethod
+    def of_rows(cls, rows: Ordinals) -> "Selection":
+        """Return the selection of distinct rows."""
+        return cls(len(rows), rows=rows)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every row is selected."""
+        return self.mask is None and self.rows is None
+
+    def listed(self) -> "Selection":
+        """Return the same rows as a list; not for a selection of all."""
+        return self if self.mask is None else Selection(self.count, rows=np.flatnonzero(self.mask))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Rows that contain the nearest ones.
+
+    Attributes:
+        rows: ``(m,)`` distinct ordinals, in any order.
+        scored_count: The number of rows whose values were read to find them.
+        method: How they were found, for explanations.
     """
 
     rows: Ordinals
     scored_count: int
+    method: str
 
 
 class AnnIndex(Protocol):
-    """Proposes the nearest rows of one segment."""
+    """Finds candidates for the nearest rows of one block of rows."""
 
-    def candidates(self, query: Floats, k: int, allowed: Mask | None) -> Proposal:
-        """Return rows among which the `k` nearest allowed ones are.
+    @property
+    def row_count(self) -> int:
+        """The number of rows of the block, n."""
+        ...
+
+    def prepare(
+        self, query: Floats, k: int, selection: Selection, effort: Effort
+    ) -> Prepared[Candidates]:
+        """Prepare a search for the `k` nearest selected rows.
 
         Args:
             query: ``(d,)`` float32, finite, as the user gave it.
             k: At least 1.
-            allowed: ``(n,)``; rows that are False are never proposed. None allows all.
+            selection: No other row is ever returned.
+            effort: A higher one misses fewer near rows; an exact index ignores it.
 
         Returns:
-            At least ``min(k, allowed rows)`` rows; an exact index includes every row that
-            ties with the k-th nearest, an approximate one leaves out a near row as rarely
-            as its recall says.
+            A search that gives at least ``min(k, selection.count)`` rows. An exact index
+            includes every row that ties with the k-th nearest; an approximate one misses a
+            near row as rarely as its recall says.
         """
         ...

@@ -12,15 +12,20 @@ Euclidean stays squared and cosine keeps the query's norm.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.ann.base import Proposal
-from vicinal.model import Floats, Mask, Metric, Ordinals
+from vicinal.ann.base import Candidates, Selection
+from vicinal.model import Effort, Floats, Metric, Ordinals
 from vicinal.native.library import library
+from vicinal.prepared import Prepared
+
+SCAN, LIST = "exact scan", "exact over the selected rows"
+"""The methods of explanations."""
 
 _TINY = float(np.finfo(np.float32).tiny)
 _TWO = np.float32(2.0)
@@ -68,18 +73,33 @@ class ExactIndex:
         dimensions = self.values.shape[1]
         return float(_relative_error(dimensions)), float(_absolute_error(dimensions))
 
-    def candidates(self, query: Floats, k: int, allowed: Mask | None) -> Proposal:
-        """See `ann.base.AnnIndex`. Includes every row that may tie with the k-th."""
-        if allowed is not None:
-            products = self._all_products(query)
-            rows = np.flatnonzero(allowed)
-            return self._nearest(query, k, rows, products[rows])
-        rows = np.arange(len(self.norms))
-        return self._nearest(query, k, rows, self._all_products(query))
+    @property
+    def row_count(self) -> int:
+        """See `ann.base.AnnIndex`."""
+        return len(self.norms)
 
-    def candidates_among(self, query: Floats, k: int, rows: Ordinals) -> Proposal:
-        """The same over these distinct rows only; cost grows with ``len(rows)``."""
-        return self._nearest(query, k, rows, self.products(query, rows))
+    def prepare(
+        self, query: Floats, k: int, selection: Selection, effort: Effort = Effort.EXACT
+    ) -> Prepared[Candidates]:
+        """See `ann.base.AnnIndex`."""
+        return Prepared(partial(self.find_candidates, query, k, selection))
+
+    def find_candidates(self, query: Floats, k: int, selection: Selection) -> Candidates:
+        """Return every selected row that may tie with the k-th nearest; cost grows with the
+        length of a list, and not with the count of a mask."""
+        if selection.rows is not None:
+            method, rows = LIST, selection.rows
+            products = self.products(query, rows)
+        else:
+            method, products = SCAN, self._all_products(query)
+            if selection.mask is None:
+                rows = np.arange(len(self.norms))
+            else:
+                rows = np.flatnonzero(selection.mask)
+                products = products[rows]
+        estimates = self.estimates(rows, products)
+        nearest = self.nearest(query, k, rows, products, estimates)
+        return Candidates(nearest, len(rows), method)
 
     def products(self, query: Floats, rows: Ordinals) -> Floats:
         """Return ``(len(rows),)``: squared distances under euclidean, else dot products."""
@@ -128,10 +148,6 @@ class ExactIndex:
             count,
         )
         return products
-
-    def _nearest(self, query: Floats, k: int, rows: Ordinals, products: Floats) -> Proposal:
-        estimates = self.estimates(rows, products)
-        return Proposal(self.nearest(query, k, rows, products, estimates), len(rows))
 
     def nearest(
         self, query: Floats, k: int, rows: Ordinals, products: Floats, estimates: Floats

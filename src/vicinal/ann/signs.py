@@ -22,7 +22,7 @@ keeps it, for three depths of effort.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import log
 from typing import Any, Self
 
@@ -30,12 +30,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.ann import hamming, projection
-from vicinal.ann.base import Proposal
+from vicinal.ann.base import Candidates, Selection
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.hamming import Bits, Codes, Hammings
-from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
-from vicinal.steps import Steps, done_here
+from vicinal.model import Effort, Floats, Metric, Ordinals
+from vicinal.native.pool import SearchTask
+from vicinal.prepared import Prepared
+
+CODES, LISTED_CODES = "codes", "codes of the selected rows"
+"""The methods of explanations."""
 
 ROWS_MIN = 4_000
 """Below this many rows exact search is as fast (benchmarks/ann_kinds.py)."""
@@ -121,7 +125,7 @@ class SignCodes:
 
 
 class SignIndex:
-    """Proposes rows by their sign codes; implements `ann.base.AnnIndex`.
+    """Finds candidates by their sign codes; implements `ann.base.AnnIndex`.
 
     Args:
         codes: Of the rows of `exact`.
@@ -136,38 +140,33 @@ class SignIndex:
         self.exact = exact
         self._is_compiled = is_compiled
 
-    def candidates(
-        self,
-        query: Floats,
-        k: int,
-        allowed: Mask | None,
-        effort: Effort = Effort.STANDARD,
-    ) -> Proposal:
-        """See `ann.base.AnnIndex`; a higher effort leaves fewer near rows out."""
-        return done_here(self.searching(query, k, allowed, effort))
+    @property
+    def row_count(self) -> int:
+        """See `ann.base.AnnIndex`."""
+        return len(self._codes)
 
-    def candidates_among(
-        self, query: Floats, k: int, rows: Ordinals, effort: Effort = Effort.STANDARD
-    ) -> Proposal:
-        """The same over these distinct rows only; cost grows with ``len(rows)``."""
-        return done_here(self.searching_among(query, k, rows, effort))
-
-    def searching(
-        self, query: Floats, k: int, allowed: Mask | None, effort: Effort
-    ) -> Steps[Proposal]:
-        """`candidates` in steps."""
-        if allowed is None:
-            return self._search(query, k, effort, len(self._codes))
-        allowed_count = int(np.count_nonzero(allowed))
-        if allowed_count <= max(_GATHERED_SHARE * len(allowed), opened_count(k)):
-            return self.searching_among(query, k, np.flatnonzero(allowed), effort)
-        return self._search(query, k, effort, allowed_count, allowed=allowed)
-
-    def searching_among(
-        self, query: Floats, k: int, rows: Ordinals, effort: Effort
-    ) -> Steps[Proposal]:
-        """`candidates_among` in steps."""
-        return self._search(query, k, effort, len(rows), listed=rows)
+    def prepare(
+        self, query: Floats, k: int, selection: Selection, effort: Effort
+    ) -> Prepared[Candidates]:
+        """See `ann.base.AnnIndex`."""
+        few = opened_count(k)
+        mask, count = selection.mask, selection.count
+        if mask is not None and count <= max(_GATHERED_SHARE * len(mask), few):
+            selection = selection.listed()
+        if selection.rows is not None and count <= few:
+            return self.exact.prepare(query, k, selection)
+        total = len(self._codes) if selection.rows is None else count
+        plan = Plan(
+            k=k,
+            slack=self._recipe.slack_for(k, effort),
+            rescored_expected=self._recipe.near_for(k),
+            rescored_min=few,
+            rescored_max=max(OPENED_MAX, int(_OPENED_SHARE_MAX * total), few),
+        )
+        if self.compiled is None or not self.exact.may_read():
+            return Prepared(partial(self._search, query, plan, selection))
+        task = self.compiled.task(query, plan, count, selection.mask, selection.rows)
+        return Prepared(partial(self._finish, query, plan, selection, task), (task,))
 
     @cached_property
     def _sample(self) -> Bits:
@@ -180,41 +179,25 @@ class SignIndex:
             return None
         return CompiledSearch.of(self._codes, self._sample, self._offset, self.exact)
 
-    def _search(
-        self,
-        query: Floats,
-        k: int,
-        effort: Effort,
-        count: int,
-        allowed: Mask | None = None,
-        listed: Ordinals | None = None,
-    ) -> Steps[Proposal]:
-        if listed is not None and len(listed) <= opened_count(k):
-            return self.exact.candidates_among(query, k, listed)
-        total = len(self._codes) if listed is None else count
-        plan = Plan(
-            k=k,
-            slack=self._recipe.slack_for(k, effort),
-            rescored_expected=self._recipe.near_for(k),
-            rescored_min=opened_count(k),
-            rescored_max=max(OPENED_MAX, int(_OPENED_SHARE_MAX * total), opened_count(k)),
-        )
-        if self.compiled is not None and self.exact.may_read():
-            task = self.compiled.task(query, plan, count, allowed, listed)
-            yield (task,)
-            found = task.candidates()
-            if found is not None:
-                return Proposal(*found)
+    def _finish(
+        self, query: Floats, plan: Plan, selection: Selection, task: SearchTask
+    ) -> Candidates:
+        result = task.candidates()
+        if result is None:
+            return self._search(query, plan, selection)
+        return Candidates(*result, CODES if selection.rows is None else LISTED_CODES)
+
+    def _search(self, query: Floats, plan: Plan, selection: Selection) -> Candidates:
         code = projection.code_of_query(query, self.exact.metric, self._offset)
-        if listed is None:
-            codes = Codes(self._codes, code, self._sample, allowed=allowed, count=count)
+        rows = selection.rows
+        if rows is None:
+            codes = Codes(
+                self._codes, code, self._sample, allowed=selection.mask, count=selection.count
+            )
         else:
             # As words, which numpy gathers faster than bytes.
-            gathered = self._codes.view(np.uint64).take(listed, axis=0).view(np.uint8)
-            codes = Codes(gathered, code, rows=listed)
-        return self._proposal(query, codes, plan)
-
-    def _proposal(self, query: Floats, codes: Codes, plan: Plan) -> Proposal:
+            gathered = self._codes.view(np.uint64).take(rows, axis=0).view(np.uint8)
+            codes = Codes(gathered, code, rows=rows)
         near = codes.nearest(plan.rescored_expected, plan.rescored_min)
         opened = _Opened(self.exact, query)
         limit, farther, beyond = -1, near.distance_of(plan.rescored_min), plan.slack
@@ -227,17 +210,14 @@ class SignIndex:
                 opened.extend(*near.first(plan.rescored_max))
                 edge = farther if limit >= 0 else farther + plan.slack
                 is_edge_near = opened.reach(plan.k) + plan.slack // 2 > edge
-                if is_edge_near and codes.count <= _MEASURED_MAX:
-                    return self._measured(query, plan.k, codes)
+                if is_edge_near and selection.count <= _MEASURED_MAX:
+                    return self.exact.find_candidates(query, plan.k, selection)
                 break
             opened.extend(*near.between(limit, farther))
             limit, farther, beyond = farther, opened.reach(plan.k) + beyond, plan.slack // 2
-        return opened.proposal(plan.k)
-
-    def _measured(self, query: Floats, k: int, codes: Codes) -> Proposal:
-        if codes.rows is None:
-            return self.exact.candidates(query, k, codes.allowed)
-        return self.exact.candidates_among(query, k, codes.rows)
+        return Candidates(
+            opened.nearest(plan.k), opened.count, CODES if rows is None else LISTED_CODES
+        )
 
 
 _NO_ROWS = np.empty(0, np.int64)
@@ -275,10 +255,14 @@ class _Opened:
             hammings = hammings[self._estimates.argpartition(k - 1)[:k]]
         return reach(hammings)
 
-    def proposal(self, k: int) -> Proposal:
-        """Propose those that may be among the k nearest."""
-        rows = self._exact.nearest(self._query, k, self._rows, self._products, self._estimates)
-        return Proposal(rows, len(self._rows))
+    @property
+    def count(self) -> int:
+        """How many rows were opened."""
+        return len(self._rows)
+
+    def nearest(self, k: int) -> Ordinals:
+        """Return those that may be among the k nearest."""
+        return self._exact.nearest(self._query, k, self._rows, self._products, self._estimates)
 
 
 def reach(hammings: Hammings) -> int:

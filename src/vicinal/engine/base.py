@@ -38,7 +38,7 @@ from vicinal.model import (
     Status,
     StoredVector,
 )
-from vicinal.steps import Steps
+from vicinal.prepared import Prepared
 
 
 class Spool(Rows, Protocol):
@@ -142,8 +142,11 @@ class Engine(Protocol):
         """
         ...
 
-    def querying(self, address: IndexAddress, query: Query) -> Steps[QueryResult]:
-        """`query` in steps, all driven by one thread; it may be given up at any of them."""
+    def prepare(self, address: IndexAddress, query: Query) -> Prepared[QueryResult]:
+        """Prepare `query` on a snapshot that is taken now.
+
+        It raises what `query` raises, here or when it is finished.
+        """
         ...
 
     def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:

@@ -10,8 +10,8 @@ Indexes open on first use, and the one unused longest is closed for a new one wh
 than ``EngineOptions.open_indexes_max`` are open, so that thousands of small indexes need few
 file handles. One that cannot be opened says why whenever it is asked for; the others serve.
 
-An address with an id is looked up anew in every call, so that nothing reaches an index that has
-taken another's name: `Catalog.get` compares.
+An address with an id reaches that index alone, never another that has taken its name: the slot of
+an open index is found by the id and compares the rest, `Catalog.get` compares the id.
 """
 
 import fcntl
@@ -63,7 +63,7 @@ from vicinal.model import (
     Status,
     StoredVector,
 )
-from vicinal.steps import Steps, done_here
+from vicinal.prepared import Prepared
 from vicinal.storage import private
 from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
@@ -90,7 +90,9 @@ class _Slot:
     `opened` and `failure` are set under the lock. A failure stays, unless it passes by itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, entry: CatalogEntry) -> None:
+        self.entry = entry
+        self.address = entry.address
         self.lock = threading.Lock()
         self.opened: OpenIndex | None = None
         self.failure: Error | None = None
@@ -220,7 +222,7 @@ class EmbeddedEngine:
 
     def list_metadata_indexes(self, address: IndexAddress) -> Sequence[MetadataIndex]:
         """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.readable()).metadata_indexes
+        return self._on(address, lambda opened: opened.reader.current()).metadata_indexes
 
     def spool(self, address: IndexAddress) -> Spool:
         """See `engine.base.Engine`."""
@@ -246,7 +248,7 @@ class EmbeddedEngine:
         """See `engine.base.Engine`."""
         # Both of one index: another may take its name in between.
         snapshot, config = self._on(
-            address, lambda opened: (opened.readable(), opened.index.config)
+            address, lambda opened: (opened.reader.current(), opened.index.config)
         )
         return Status(
             config.dimensions,
@@ -267,7 +269,7 @@ class EmbeddedEngine:
         return EngineUsage(
             len(entries),
             [
-                IndexUsage(address, each.snapshot.vector_count, each.pending_count)
+                IndexUsage(address, each.reader.snapshot.vector_count, each.pending_count)
                 for address, each in opened
                 if each is not None
             ],
@@ -275,23 +277,19 @@ class EmbeddedEngine:
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:
         """See `engine.base.Engine`."""
-        return done_here(self.querying(address, query))
+        return self.prepare(address, query).run()
 
-    def querying(self, address: IndexAddress, query: Query) -> Steps[QueryResult]:
+    def prepare(self, address: IndexAddress, query: Query) -> Prepared[QueryResult]:
         """See `engine.base.Engine`."""
-        while True:
-            try:
-                return (yield from self._open(address).querying(query))
-            except Retired:
-                continue
+        return self._on(address, lambda opened: opened.reader.prepare(query))
 
     def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
         """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.get(ids))
+        return self._on(address, lambda opened: opened.reader.get(ids))
 
     def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.list(count, cursor))
+        return self._on(address, lambda opened: opened.reader.list(count, cursor))
 
     def maintain(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`."""
@@ -316,7 +314,7 @@ class EmbeddedEngine:
         with self._slots_lock:
             if self._is_closed:
                 raise Unavailable("the engine is closed")
-            return self._slots.setdefault(entry.folder, _Slot())
+            return self._slots.setdefault(entry.folder, _Slot(entry))
 
     def _on(self, address: IndexAddress, work: Callable[[OpenIndex], T]) -> T:
         """Do something with an open index; it is opened again if it was just retired."""
@@ -327,19 +325,22 @@ class EmbeddedEngine:
                 continue
 
     def _open(self, address: IndexAddress) -> OpenIndex:
-        entry = self._catalog.get(address)
-        slot = self._slots.get(entry.folder) or self._slot(entry)
+        slot = None if address.id is None else self._slots.get(address.id)
+        if slot is None or slot.address != address:
+            entry = self._catalog.get(address)
+            slot = self._slots.get(entry.folder) or self._slot(entry)
         slot.used_at = time.monotonic()
-        opened = slot.opened
-        if opened is not None:
-            return opened
+        return slot.opened or self._open_slot(slot)
+
+    def _open_slot(self, slot: _Slot) -> OpenIndex:
+        entry = slot.entry
         self._make_room()
         with slot.lock:
             if slot.opened is None and time.monotonic() >= slot.again_at:
                 slot.failure, slot.again_at = None, math.inf
             if slot.failure is None and slot.opened is None:
-                if self._catalog.get(address) != entry:
-                    raise IndexNotFound(address.name)  # dropped meanwhile
+                if self._catalog.get(slot.address) != entry:
+                    raise IndexNotFound(entry.index.name)  # dropped meanwhile
                 folder = self._indexes / entry.folder
                 try:
                     with translating(folder):
@@ -351,7 +352,7 @@ class EmbeddedEngine:
                     if isinstance(error, ResourceExhausted):
                         slot.again_at = time.monotonic() + AGAIN_S
                 except _NONSENSE as error:
-                    logger.error("index %r cannot be opened", address.name, exc_info=error)
+                    logger.error("index %r cannot be opened", entry.index.name, exc_info=error)
                     slot.failure = Corruption(
                         f"{folder} holds what no index can: {type(error).__name__}: {error}"
                     )

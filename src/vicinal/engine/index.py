@@ -10,7 +10,7 @@ Locks, in the order they may be taken:
     (manifest)    inside `Maintenance`: a whole seal, the commit of a merge
     _state_lock   the writable state; held to apply, freeze and swap
 
-Reads take none: they use the newest snapshot, which is replaced, never changed.
+Reads take none (`reader`).
 
 A write for which the disk is too full, or that finds too many files open, is refused, and the
 next one is tried as if nothing had been. Any other write to the log that fails leaves unknown
@@ -25,17 +25,13 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import faiss
-import msgspec
-
-from vicinal.engine import base, records, recovery, search
+from vicinal.engine import base, records, recovery
 from vicinal.engine.admission import Admission, check_dimensions
 from vicinal.engine.compactor import Compactor
 from vicinal.engine.cursors import Cursors
@@ -43,6 +39,7 @@ from vicinal.engine.lanes import Lane
 from vicinal.engine.log import Entry, Log
 from vicinal.engine.maintenance import Maintenance
 from vicinal.engine.options import EngineOptions
+from vicinal.engine.reader import Reader
 from vicinal.engine.records import Payload
 from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import EMPTY, Snapshot
@@ -60,14 +57,9 @@ from vicinal.model import (
     Index,
     Insert,
     Mutation,
-    Page,
-    Query,
-    QueryResult,
     Seqno,
-    StoredVector,
     Upsert,
 )
-from vicinal.steps import Steps
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +104,7 @@ class OpenIndex:
         cursors: Cursors,
     ) -> None:
         self.index = index
-        self._owner = folder.name  # of cursors: no other index ever has it
-        self._cursors = cursors
+        self.reader = Reader(index, folder.name, cursors, self._fail)
         self._options = options
         self._resources = resources
         self._log = Log(folder)
@@ -129,7 +120,7 @@ class OpenIndex:
             raise
         self._state = state
         self._state_lock = threading.Lock()
-        self.snapshot = state.snapshot()
+        self.reader.snapshot = state.snapshot()
         self._applied = threading.Condition()
         self._order = threading.Lock()
         self._admission = self._new_admission()
@@ -210,7 +201,7 @@ class OpenIndex:
                 self._catch_up()
                 self._is_admission_stale, self._admission = False, self._new_admission()
             # In this order: what is applied meanwhile may count twice, but never not at all.
-            vectors_at_most = self.pending_count + self.snapshot.vector_count
+            vectors_at_most = self.pending_count + self.reader.snapshot.vector_count
             self._admission.check(mutation, vectors_at_most)
             self._resources.acquire(payload.size)
             if written is not None and not written.keep():
@@ -225,55 +216,11 @@ class OpenIndex:
         """See `engine.base.Engine`."""
         with self._applied:
             self._applied.wait_for(
-                lambda: self.snapshot.applied_seqno >= seqno or self._failure or self._closed,
+                lambda: self.reader.snapshot.applied_seqno >= seqno or self._is_stopped,
                 timeout_s,
             )
         self._check_failure()
-        return self.snapshot.applied_seqno >= seqno
-
-    def querying(self, query: Query) -> Steps[QueryResult]:
-        """See `engine.base.Engine`."""
-        snapshot = self.readable()
-        # The setting is a thread's own, and this is a thread of the caller's: left alone, one
-        # query takes every core, and waiting for them costs more than the search.
-        faiss.omp_set_num_threads(1)
-        with self._reading():
-            return (yield from search.querying(snapshot, self.index.config, query))
-
-    def get(self, ids: Sequence[str]) -> list[StoredVector]:
-        """See `engine.base.Engine`."""
-        snapshot = self.readable()
-        with self._reading():
-            return snapshot.get(ids)
-
-    def list(self, count: int, cursor: str | None) -> Page:
-        """See `engine.base.Engine`."""
-        snapshot = self.readable()
-        with self._reading():
-            return self._cursors.page(self._owner, snapshot, count, cursor)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Stop the index when damage is found; name it when values are none that can be.
-
-        All checksums are right then, so it may be a mistake of ours: the index goes on."""
-        try:
-            yield
-        except Corruption as error:
-            self._fail(error)
-            raise
-        except (IndexError, UnicodeDecodeError, msgspec.MsgspecError) as error:
-            logger.exception("index %r cannot be read", self.index.name)
-            raise Corruption(f"index {self.index.name!r} cannot be read: {error}") from error
-
-    def readable(self) -> Snapshot:
-        """Return the newest snapshot."""
-        # In this order: a closed index lets go of its snapshot.
-        snapshot = self.snapshot
-        reason = self._closed or self._failure
-        if reason is not None and (self._closed or isinstance(reason, Corruption)):
-            raise reason.with_traceback(None)
-        return snapshot
+        return self.reader.snapshot.applied_seqno >= seqno
 
     @property
     def pending_count(self) -> int:
@@ -323,7 +270,7 @@ class OpenIndex:
             sqlite3.Error: the log was not closed cleanly; it has what it acknowledged.
         """
         with self._order:
-            self._closed = reason
+            self._closed = self.reader.failure = reason
         self._compactor.interrupt()
         self._commit_lane.join()
         self._apply_lane.join()
@@ -416,7 +363,7 @@ class OpenIndex:
             self._compactor.seal()
 
     def _publish(self) -> None:
-        self.snapshot = self._state.snapshot()
+        self.reader.snapshot = self._state.snapshot()
         self._resources.queue.notify()  # a tail that is being sealed leaves room for another
 
     def _is_seal_due(self) -> bool:
@@ -456,19 +403,19 @@ class OpenIndex:
 
     def _new_admission(self) -> Admission:
         return Admission(
-            self.index.name, self._options.limits, self.snapshot, self._settled_snapshot
+            self.index.name, self._options.limits, self.reader.snapshot, self._settled_snapshot
         )
 
     def _let_go(self) -> None:
         """Drop what keeps files open: lanes point back here, so that this may be a while."""
-        self.snapshot = EMPTY
+        self.reader.snapshot = EMPTY
         self._state.let_go()
         self._maintenance.let_go()
         self._admission = self._new_admission()
 
     def _settled_snapshot(self) -> Snapshot:
         self._catch_up()
-        return self.snapshot
+        return self.reader.snapshot
 
     def _catch_up(self) -> None:
         """Wait until the snapshot contains all that was queued; called under `_order`.
@@ -491,6 +438,8 @@ class OpenIndex:
     def _fail(self, error: Error) -> None:
         if self._failure is None:
             self._failure = error
+        if isinstance(error, Corruption) and self.reader.failure is None:
+            self.reader.failure = error
         with self._applied:
             self._applied.notify_all()
         self._resources.queue.notify()  # nobody has to wait for room any more

@@ -1,21 +1,24 @@
-"""A query over a snapshot, in steps: select, propose, measure, merge, load.
+"""A query over a snapshot: select, find candidates, rescore, merge, load.
 
-Each view selects the rows that may match, proposes candidates among them and has them
-measured exactly; the nearest of all views are merged and cut to ``top_k``. Only the
-winners' ids, values and metadata are read.
+Each view selects the rows that may match and finds candidates among them; their exact distances
+are computed, and the nearest of all views are merged and cut to ``top_k``. Only the matches' ids,
+values and metadata are read.
+
+`prepare` selects and plans; the searches are its tasks; the rest is done when it is finished.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from vicinal import metadata
-from vicinal.ann.base import Proposal
+from vicinal.ann.base import Candidates, Selection
 from vicinal.distance import distances, score
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadQueryVector
@@ -31,8 +34,8 @@ from vicinal.model import (
     QueryResult,
     ScoredVector,
 )
-from vicinal.segment.base import Selection, View
-from vicinal.steps import Steps, timed, together
+from vicinal.prepared import Prepared
+from vicinal.segment.base import View
 
 CHUNK_BYTES = 4 << 20  # of float32 values measured at once; ours
 
@@ -46,42 +49,70 @@ class _Hit(NamedTuple):
     row: int
 
 
+_NO_ROWS = Candidates(np.empty(0, np.int64), 0, "none selected")
+
+
 @dataclass(frozen=True, slots=True)
-class _Measured:
-    """The candidates of one view with their distances. `times` are the seconds that each
-    step took, without waiting."""
+class _ViewSearch:
+    """A prepared search of one view. Times are in seconds."""
 
     view: View
-    rows: Ordinals
-    distances: Floats
-    scored_count: int
     selection: Selection
-    effort: Effort
-    times: tuple[float, float, float]
+    prepared: Prepared[Candidates]
+    select_s: float
+    prepare_s: float
+
+    @classmethod
+    def prepare(cls, view: View, vector: Floats, query: Query, effort: Effort) -> Self:
+        """Select rows and prepare the search for the nearest of them."""
+        start = perf_counter()
+        selection = view.select(query.namespace, query.filter)
+        selected = perf_counter()
+        if selection.count:
+            prepared = view.index.prepare(vector, query.top_k, selection, effort)
+        else:
+            prepared = Prepared(lambda: _NO_ROWS)
+        return cls(view, selection, prepared, selected - start, perf_counter() - selected)
+
+    def rescore(self, vector: Floats, metric: Metric) -> "_Rescored":
+        """Finish the search and compute the distances of its candidates."""
+        start = perf_counter()
+        candidates = self.prepared.finish()
+        found = perf_counter()
+        exact = _distances(self.view, candidates.rows, vector, metric)
+        search_s = self.prepare_s + found - start
+        search_s += sum(task.seconds for task in self.prepared.tasks)
+        return _Rescored(self, candidates, exact, search_s, perf_counter() - found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rescored:
+    """The candidates of one view with their distances. Times are in seconds."""
+
+    search: _ViewSearch
+    candidates: Candidates
+    distances: Floats
+    search_s: float
+    rescore_s: float
 
     def explanation(self) -> Explanation:
-        """Say how the view was searched."""
-        method = self.view.method(self.selection, self.effort)
-        select, propose, measure = (1e3 * each for each in self.times)
+        """Explain how the view was searched."""
+        view, selection = self.search.view, self.search.selection
         return Explanation(
-            part=self.view.name,
-            vector_count=self.view.live_count,
-            selected_count=self.selection.count,
-            method=method.value if self.selection.count else "none selected",
-            scored_count=self.scored_count,
-            rescored_count=len(self.rows),
-            select_ms=select,
-            candidates_ms=propose,
-            rescore_ms=measure,
+            part=view.name,
+            vector_count=view.live_count,
+            selected_count=selection.count,
+            method=self.candidates.method,
+            scored_count=self.candidates.scored_count,
+            rescored_count=len(self.candidates.rows),
+            select_ms=1e3 * self.search.select_s,
+            candidates_ms=1e3 * self.search_s,
+            rescore_ms=1e3 * self.rescore_s,
         )
 
 
-_NO_ROWS = Proposal(np.empty(0, np.int64), 0)
-_NO_DISTANCES: Floats = np.empty(0, np.float32)
-
-
-def querying(snapshot: Snapshot, config: IndexConfig, query: Query) -> Steps[QueryResult]:
-    """Return the nearest vectors of a snapshot (`engine.base.Engine.querying`)."""
+def prepare(snapshot: Snapshot, config: IndexConfig, query: Query) -> Prepared[QueryResult]:
+    """Prepare a query on a snapshot (`engine.base.Engine.prepare`)."""
     if query.vector is not None and len(query.vector) != config.dimensions:
         raise BadQueryVector(
             f"the vector has {len(query.vector)} dimensions, the index has {config.dimensions}"
@@ -89,21 +120,32 @@ def querying(snapshot: Snapshot, config: IndexConfig, query: Query) -> Steps[Que
     vector = _vector(snapshot, query)
     unindexed = tuple(
         dict.fromkeys(
-            each.property_name
-            for each in query.filter
-            if each.property_name not in snapshot.indexed_properties
+            predicate.property_name
+            for predicate in query.filter
+            if predicate.property_name not in snapshot.indexed_properties
         )
     )
     if vector is None or unindexed:
-        return QueryResult((), unindexed)
-    metric, effort = config.metric, query.effort or config.effort
-    measured = yield from together(
-        _measured(view, metric, vector, query, effort) for view in snapshot.views
+        return Prepared(lambda: QueryResult((), unindexed))
+    effort = query.effort or config.effort
+    searches = [_ViewSearch.prepare(view, vector, query, effort) for view in snapshot.views]
+    return Prepared(
+        partial(_finish, snapshot, config.metric, query, vector, searches),
+        [task for search in searches for task in search.prepared.tasks],
     )
-    hits = _nearest(measured, query.top_k)
+
+
+def _finish(
+    snapshot: Snapshot,
+    metric: Metric,
+    query: Query,
+    vector: Floats,
+    searches: Sequence[_ViewSearch],
+) -> QueryResult:
+    rescored = [search.rescore(vector, metric) for search in searches]
     return QueryResult(
-        _matches(snapshot, metric, query, hits),
-        explanations=tuple(each.explanation() for each in measured) if query.explain else (),
+        _matches(snapshot, metric, query, _nearest(rescored, query.top_k)),
+        explanations=tuple(each.explanation() for each in rescored) if query.explain else (),
     )
 
 
@@ -115,24 +157,8 @@ def _vector(snapshot: Snapshot, query: Query) -> Floats | None:
     return found[0].values if found else None
 
 
-def _measured(
-    view: View, metric: Metric, vector: Floats, query: Query, effort: Effort
-) -> Steps[_Measured]:
-    start = perf_counter()
-    selection = view.select(query.namespace, query.filter)
-    selected = perf_counter()
-    proposal, propose_s = _NO_ROWS, 0.0
-    if selection.count:
-        searching = view.searching(vector, query.top_k, selection, effort)
-        proposal, propose_s = yield from timed(searching)
-    proposed = perf_counter()
-    measured = _distances(view, proposal.rows, vector, metric)
-    times = (selected - start, propose_s, perf_counter() - proposed)
-    return _Measured(view, proposal.rows, measured, proposal.scored_count, selection, effort, times)
-
-
 def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Floats:
-    """Measure rows a chunk at a time: all may tie, and their values need not fit in memory."""
+    """Compute distances in chunks: all rows may tie, and their values need not fit in memory."""
     chunk = max(1, CHUNK_BYTES // vector.nbytes)
     if len(rows) <= chunk:
         return distances(view.values(rows), vector, metric)
@@ -142,15 +168,14 @@ def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Fl
     )
 
 
-def _nearest(measured: Sequence[_Measured], top_k: int) -> list[_Hit]:
-    bound = _bound([each.distances for each in measured], top_k)
+def _nearest(rescored: Sequence[_Rescored], top_k: int) -> list[_Hit]:
+    bound = _bound([part.distances for part in rescored], top_k)
     hits: list[_Hit] = []
-    for part, each in enumerate(measured):
-        near = each.distances <= bound
-        rows = each.rows[near]
-        hits += map(
-            _Hit, each.distances[near].tolist(), each.view.ids(rows), repeat(part), rows.tolist()
-        )
+    for part, one in enumerate(rescored):
+        near = one.distances <= bound
+        rows = one.candidates.rows[near]
+        ids = one.search.view.ids(rows)
+        hits += map(_Hit, one.distances[near].tolist(), ids, repeat(part), rows.tolist())
     hits.sort()
     return hits[:top_k]
 

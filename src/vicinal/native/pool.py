@@ -16,7 +16,7 @@ from typing import cast
 from vicinal.model import Ordinals
 from vicinal.native.library import Library, library
 from vicinal.native.structures import NO_MEMORY, CodedRows, CodeSearch, PoolTask
-from vicinal.steps import Task
+from vicinal.prepared import Task
 
 WAITING_MAX = 4
 """Searches that may wait for each thread; one more is faster where it was asked for."""

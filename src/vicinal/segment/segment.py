@@ -14,19 +14,18 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from vicinal.ann.base import Proposal
+from vicinal.ann.base import AnnIndex, Selection
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.signs import Recipe, SignCodes, SignIndex
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
-from vicinal.model import Effort, Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
+from vicinal.model import Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
-from vicinal.segment.base import Method, Selection, method, propose
 from vicinal.segment.blobs import Blobs
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
-from vicinal.steps import Steps
+from vicinal.segment.row_index import RowIndex
 from vicinal.storage.files import ComponentFile
 
 logger = logging.getLogger(__name__)
@@ -74,20 +73,21 @@ class Segment:
         # Nothing here may point back to the segment: its files are unmapped when it is let go
         # of, not when cycles are next looked for.
         file = self._values_file
-        self._exact = ExactIndex(
+        exact = ExactIndex(
             self._values,
             file.array("norms"),
             metric,
             about_to_read=partial(_verify, file, record.row_count),
             may_read=lambda: file.is_verified,
         )
-        self._signs: SignIndex | None = None
+        self._norms = exact.norms
+        self.index = RowIndex(exact)
         self.recipe: Recipe | None = None
         self.lacks_codes = False
         if layout.CODES in record.components:
             try:
                 codes = self._read_codes()
-                self._signs = SignIndex(codes, self._exact)
+                self.index = RowIndex(exact, SignIndex(codes, exact))
                 self.recipe = codes.recipe
             except Corruption as error:
                 # Codes are made from the values, so nothing is lost: search exactly until
@@ -134,7 +134,7 @@ class Segment:
 
     def norms(self, rows: Ordinals) -> Floats:
         """Return these rows' norms."""
-        return self._exact.norms[rows]
+        return self._norms[rows]
 
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """Return these rows' metadata."""
@@ -148,16 +148,6 @@ class Segment:
         """Return the metadata of all rows, verified."""
         self._metadata_file.verify_all()
         return self._metadata
-
-    def method(self, selection: Selection, effort: Effort) -> Method:
-        """See `segment.base.View`."""
-        return method(self._signs, selection, effort)
-
-    def searching(
-        self, query: Floats, k: int, selection: Selection, effort: Effort
-    ) -> Steps[Proposal]:
-        """See `segment.base.View`."""
-        return propose(self._exact, self._signs, query, k, selection, effort)
 
     @cached_property
     def _metadata(self) -> Blobs:
@@ -231,15 +221,10 @@ class SegmentView:
         """See `segment.base.View`."""
         return f"segment {self.segment.record.number}"
 
-    def method(self, selection: Selection, effort: Effort) -> Method:
+    @property
+    def index(self) -> AnnIndex:
         """See `segment.base.View`."""
-        return self.segment.method(selection, effort)
-
-    def searching(
-        self, query: Floats, k: int, selection: Selection, effort: Effort
-    ) -> Steps[Proposal]:
-        """See `segment.base.View`."""
-        return self.segment.searching(query, k, selection, effort)
+        return self.segment.index
 
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""
@@ -309,7 +294,7 @@ def select(
     for column, predicate in terms:
         if column is None:
             if not holds(predicate, None):
-                return Selection(0, rows=np.empty(0, np.int64))
+                return Selection.of_rows(np.empty(0, np.int64))
             continue
         codes = column.code_set(predicate)
         sets.append((column.count(codes), column, codes))
@@ -323,7 +308,7 @@ def select(
         for _, other, other_codes in sets[1:]:
             rows = rows[other_codes.mask(other.codes[rows])]
         rows = rows[live[rows]]
-        return Selection(len(rows), rows=rows)
+        return Selection.of_rows(rows)
     mask = live.copy()
     for _, other, other_codes in sets:
         mask &= other_codes.mask(other.codes)

@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal import metadata
-from vicinal.ann import exact, signs
-from vicinal.ann.base import Proposal
-from vicinal.ann.exact import ExactIndex
+from vicinal.ann import signs
+from vicinal.ann.base import Selection
+from vicinal.ann.exact import ExactIndex, norms
 from vicinal.ann.signs import GrowingSigns, Recipe, SignIndex
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import (
-    Effort,
     Floats,
     IndexType,
     Mask,
@@ -32,11 +31,10 @@ from vicinal.model import (
     Ordinals,
     VectorBatch,
 )
-from vicinal.segment.base import Method, Selection, method, propose
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 from vicinal.segment.room import Room
-from vicinal.steps import Steps
+from vicinal.segment.row_index import RowIndex
 from vicinal.storage.files import Extent
 
 _FEW = 1_000  # rows
@@ -106,7 +104,7 @@ class Tail:
         coded_count = self.row_count
         start = self._place(batch.values, extent)
         end = start + len(batch)
-        self._norms[start:end] = exact.norms(batch.values)
+        self._norms[start:end] = norms(batch.values)
         if self._signs is not None:
             self._signs.extend(self._values[coded_count:end])
         elif self._recipe is not None and end >= signs.ROWS_MIN:
@@ -165,14 +163,15 @@ class Tail:
         """Return the rows as they are now, unchanged by whatever is done next."""
         self._is_live_shared = True
         count = self.row_count
-        index = ExactIndex(self._values[:count], self._norms[:count], self._metric)
+        exact = ExactIndex(self._values[:count], self._norms[:count], self._metric)
+        codes = None if self._signs is None else SignIndex(self._signs.codes(count), exact)
         return TailView(
             live=self._live[:count],
             live_count=self.live_count,
             _values=self._values[:count],
-            _exact=index,
+            index=RowIndex(exact, codes),
             recipe=self._recipe,
-            _signs=None if self._signs is None else SignIndex(self._signs.codes(count), index),
+            _norms=exact.norms,
             _tail=self,
             _kill_count=self.kill_count,
             _ids=self._ids,
@@ -245,12 +244,12 @@ class TailView:
     live: Mask
     live_count: int
     columns: Mapping[str, GrowingColumn]
+    index: RowIndex
     recipe: Recipe | None
     _tail: Tail
     _kill_count: int
     _values: Floats
-    _exact: ExactIndex
-    _signs: SignIndex | None
+    _norms: Floats
     _ids: Sequence[str]
     _row_of: Mapping[str, int]
     _metadata: Sequence[bytes]
@@ -290,16 +289,6 @@ class TailView:
         """See `segment.base.View`."""
         return "tail"
 
-    def method(self, selection: Selection, effort: Effort) -> Method:
-        """See `segment.base.View`."""
-        return method(self._signs, selection, effort)
-
-    def searching(
-        self, query: Floats, k: int, selection: Selection, effort: Effort
-    ) -> Steps[Proposal]:
-        """See `segment.base.View`."""
-        return propose(self._exact, self._signs, query, k, selection, effort)
-
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""
         return self._values[rows]
@@ -310,7 +299,7 @@ class TailView:
 
     def norms(self, rows: Ordinals) -> Floats:
         """Return the norms of these rows, ``(len(rows),)``."""
-        return self._exact.norms[rows]
+        return self._norms[rows]
 
     def ids(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""

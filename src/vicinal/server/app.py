@@ -42,11 +42,10 @@ from vicinal.server.http.logs import AccessRecord
 from vicinal.server.http.origins import Origins
 from vicinal.server.http.response import Response, Stream
 from vicinal.server.http.uploads import ZERO_COPY_BODY
-from vicinal.server.offload import Client, ClientTracker, SearchOffload
+from vicinal.server.offload import Client, ClientTracker, Pool, SearchOffload
 from vicinal.server.routes import all_routes
 from vicinal.server.workers import remote_proxy, remote_session
 from vicinal.server.workers.sessions import Sessions
-from vicinal.steps import Pool
 from vicinal.tokens import Permission, Tokens
 from vicinal.wire import codes, envelope
 

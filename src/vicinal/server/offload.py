@@ -1,19 +1,20 @@
-"""Searches that run beside the event loop, in threads that never touch Python.
+"""Searches that run in threads that never take the interpreter's lock, beside the event loop.
 
-The loop drives a query (`steps`) up to its searches, puts those into the pool, answers other
-requests meanwhile, and goes on with the query when the pool says that they are done. That
-uses the other cores when several clients ask at once, and costs two wake-ups, which a client
-that asks alone would wait for. So while a client is alone its queries are searched in the loop.
+The loop prepares a query, puts its searches into the pool, answers other requests, and finishes
+the query when the pool reports them done. That uses the other cores while several clients ask at
+once, and costs two wake-ups, which a client that asks alone would wait for. So while a client is
+alone its queries are searched in the loop.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, thread_time
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from vicinal.steps import Pool, Steps, Task
+from vicinal.prepared import Prepared, Task
 
 T = TypeVar("T")
+Answer = TypeVar("Answer")
 
 Client = tuple[str, int] | None
 """Host and port of a connection's other end, None where it has no such."""
@@ -42,11 +43,35 @@ class ClientTracker:
         return now_s - self._other_s < ALONE_S
 
 
+class Pool(Protocol):
+    """Threads that run tasks; one thread puts them and collects."""
+
+    @property
+    def descriptor(self) -> int:
+        """A file descriptor that is readable when a task is done and not yet collected."""
+        ...
+
+    def put(self, task: Task, on_done: Callable[[], None]) -> bool:
+        """Have a task run and `on_done` called by `collect`; False if the pool is full.
+
+        The pool keeps the task until then.
+        """
+        ...
+
+    def collect(self) -> None:
+        """Call `on_done` of all tasks that are done; returns at once."""
+        ...
+
+    def close(self) -> None:
+        """Run all tasks that were put, and stop."""
+        ...
+
+
 class SearchOffload:
-    """Drives work in steps whose tasks a pool does.
+    """Has the tasks of prepared work run by a pool.
 
     Args:
-        pool: None to do all tasks in the loop's thread.
+        pool: None to run all tasks in the loop's thread.
     """
 
     def __init__(self, pool: Pool | None) -> None:
@@ -55,28 +80,26 @@ class SearchOffload:
 
     @property
     def is_possible(self) -> bool:
-        """Whether there are threads to hand tasks to."""
+        """Whether there is a pool."""
         return self._pool is not None
 
-    async def timed(self, steps: Steps[T]) -> tuple[T, float]:
-        """Return what the work returns, and the seconds of CPU it took.
+    async def run(
+        self, prepare: Callable[[], Prepared[T]], finish: Callable[[T], Answer]
+    ) -> tuple[Answer, float]:
+        """Prepare, run and finish; return the answer and its seconds of CPU.
 
-        Cancelling gives the work up; tasks of it that have been put are done all the same.
+        Tasks that the pool has taken are run also when this is cancelled.
         """
-        seconds, start = 0.0, thread_time()
-        try:
-            while True:
-                tasks = next(steps)
-                left = self._put(tasks)
-                seconds += thread_time() - start
-                if left is not None:
-                    await left
-                seconds += sum(each.cpu_seconds for each in tasks)
-                start = thread_time()
-        except StopIteration as end:
-            return end.value, seconds + thread_time() - start
-        finally:
-            steps.close()
+        start = thread_time()
+        prepared = prepare()
+        pending = self._put(prepared.tasks)
+        seconds = thread_time() - start
+        if pending is not None:
+            await pending
+        start = thread_time()
+        answer = finish(prepared.finish())
+        seconds += sum(task.cpu_seconds for task in prepared.tasks)
+        return answer, seconds + thread_time() - start
 
     def close(self) -> None:
         """Stop watching the pool, which is closed by whoever opened it."""
@@ -85,7 +108,7 @@ class SearchOffload:
         self._loop = None
 
     def _put(self, tasks: Sequence[Task]) -> asyncio.Future[None] | None:
-        """Do tasks; return what is resolved when those are done that the pool has taken."""
+        """Put tasks, run those that the pool refuses; return a future of the rest, if any."""
         loop = self._watched()
         all_done: asyncio.Future[None] = loop.create_future()
         left = 0

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.support.ann import candidates
 from tests.support.clusters import clustered
 from vicinal.ann import calibration, exact, signs
 from vicinal.ann.exact import ExactIndex
@@ -35,8 +36,8 @@ def recall(
     oracle = ExactIndex(values, exact.norms(values), metric)
     found = 0
     for query in queries:
-        nearest = oracle.candidates(query, k, allowed).rows
-        proposed = index.candidates(query, k, allowed, effort).rows
+        nearest = candidates(oracle, query, k, allowed).rows
+        proposed = candidates(index, query, k, allowed, effort).rows
         found += min(k, len(np.intersect1d(nearest, proposed)))
     return found / (k * len(queries))
 
@@ -95,11 +96,26 @@ def test_rows_that_pass_a_filter_are_found_however_far_they_are() -> None:
     # Half of all rows, and none that is among the nearer half.
     allowed = distances > np.median(distances)
 
-    proposed = index.candidates(query, 10, allowed).rows
+    proposed = candidates(index, query, 10, allowed).rows
 
     nearest = np.flatnonzero(allowed)[np.argsort(distances[allowed])[:10]]
     assert allowed[proposed].all()
     assert len(np.intersect1d(nearest, proposed)) >= 9
+
+
+def test_candidates_say_how_they_were_found_when_codes_do_not_tell_which_rows_are_near() -> None:
+    values = clustered(12_000, 64)
+    codes = build(values, Metric.EUCLIDEAN)
+    assert codes is not None
+    index = index_of(values, codes, Metric.EUCLIDEAN)
+    distances = np.linalg.norm(values - values[0], axis=1)
+    allowed = distances > np.percentile(distances, 40)  # the edge of every search is near
+
+    far, near = candidates(index, values[0], 10, allowed), candidates(index, values[0], 10)
+
+    assert (far.method, far.scored_count) == (exact.SCAN, allowed.sum().item())
+    assert near.method == signs.CODES
+    assert near.scored_count < len(values)
 
 
 def test_a_higher_effort_reads_more_rows_and_finds_no_less() -> None:
@@ -110,7 +126,7 @@ def test_a_higher_effort_reads_more_rows_and_finds_no_less() -> None:
     index = index_of(values, codes, Metric.COSINE)
 
     scored = [
-        sum(index.candidates(query, 10, None, effort).scored_count for query in queries)
+        sum(candidates(index, query, 10, None, effort).scored_count for query in queries)
         for effort in EFFORTS
     ]
     recalls = [recall(values, codes, queries, Metric.COSINE, 10, effort) for effort in EFFORTS]
@@ -126,8 +142,8 @@ def test_an_easy_query_reads_fewer_rows_than_a_hard_one() -> None:
     index = index_of(values, codes, Metric.COSINE)
     nowhere = np.random.default_rng(SEED).normal(size=(20, 96)).astype(np.float32)
 
-    easy = [index.candidates(row, 10, None).scored_count for row in values[:20]]
-    hard = [index.candidates(row, 10, None).scored_count for row in nowhere]
+    easy = [candidates(index, row, 10, None).scored_count for row in values[:20]]
+    hard = [candidates(index, row, 10, None).scored_count for row in nowhere]
 
     assert np.mean(hard) > 1.5 * np.mean(easy)
 
@@ -153,7 +169,7 @@ def test_rows_that_are_all_the_same_are_searched_one_way_or_the_other(
     codes = build(values, metric)
 
     if codes is not None:
-        assert len(index_of(values, codes, metric).candidates(values[0], 10, None).rows) >= 10
+        assert len(candidates(index_of(values, codes, metric), values[0], 10, None).rows) >= 10
 
 
 def test_a_row_with_many_duplicates_does_not_pass_for_easy_data() -> None:
@@ -243,4 +259,4 @@ def test_rows_whose_norms_overflow_are_not_lost() -> None:
 
         if codes is not None:
             index = index_of(values, codes, metric)
-            assert len(index.candidates(values[5], 10, None).rows) >= 10
+            assert len(candidates(index, values[5], 10, None).rows) >= 10

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.ann import exact_index, sign_index
+from tests.support.ann import candidates, candidates_among, exact_index, sign_index
 from tests.support.clusters import clustered
 from tests.support.watched import run_watched
 from vicinal.ann import signs
-from vicinal.ann.base import Proposal
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.signs import Recipe, SignIndex
 from vicinal.distance import distances
@@ -52,11 +51,11 @@ def searched(values: Floats, metric: Metric) -> tuple[CompiledSearch, SignIndex]
     return search, index
 
 
-def proposed(search: CompiledSearch, query: Floats, plan: Plan, count: int) -> Proposal | None:
+def proposed(search: CompiledSearch, query: Floats, plan: Plan, count: int) -> Ordinals | None:
     task = search.task(query, plan, count)
     task.run()
     found = task.candidates()
-    return None if found is None else Proposal(*found)
+    return None if found is None else found[0]
 
 
 def masks(rows: int, random: np.random.Generator) -> list[Mask | None]:
@@ -89,8 +88,8 @@ def check_same(metric: Metric, dimensions: int, bits: int, *, queries: int) -> N
         for allowed in masks(8_990, random):
             for k in (1, 10, 100):
                 for effort in signs.EFFORTS:
-                    found = one.candidates(query, k, allowed, effort)
-                    wanted = other.candidates(query, k, allowed, effort)
+                    found = candidates(one, query, k, allowed, effort)
+                    wanted = candidates(other, query, k, allowed, effort)
 
                     assert found.scored_count == wanted.scored_count
                     assert allowed is None or allowed[found.rows].all()
@@ -115,9 +114,9 @@ def test_rows_that_are_the_same_or_zero_are_found_as_python_finds_them() -> None
     for metric in METRICS:
         one, other = both(values, metric)
         for query in (values[0], values[5], values[1]):
-            near = nearest(one, query, 10, one.candidates(query, 10, None).rows)
+            near = nearest(one, query, 10, candidates(one, query, 10, None).rows)
 
-            assert near == nearest(other, query, 10, other.candidates(query, 10, None).rows)
+            assert near == nearest(other, query, 10, candidates(other, query, 10, None).rows)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -128,7 +127,7 @@ def test_numbers_that_overflow_are_left_to_python(metric: Metric) -> None:
     query = np.full(40, 3e38, np.float32)
 
     assert proposed(search, query, PLAN, 3_000) is None
-    found = index.candidates(query, 10, None).rows
+    found = candidates(index, query, 10, None).rows
     assert len(set(found.tolist())) == len(found) >= 10
 
 
@@ -145,9 +144,9 @@ def test_rows_whose_norm_is_infinite_are_left_to_python(metric: Metric, size: fl
     query = (signs_of_rows * size).astype(np.float32)
 
     assert proposed(search, query, PLAN, 3_000) is None
-    found = index.candidates(query, 10, None).rows
+    found = candidates(index, query, 10, None).rows
     assert set(range(0, 3_000, 500)) <= set(found.tolist())
-    assert set(found.tolist()) == set(python.candidates(query, 10, None).rows.tolist())
+    assert set(found.tolist()) == set(candidates(python, query, 10, None).rows.tolist())
 
 
 def test_rows_whose_norm_float32_cannot_tell_are_left_to_python() -> None:
@@ -157,7 +156,7 @@ def test_rows_whose_norm_float32_cannot_tell_are_left_to_python() -> None:
     search, index = searched(values, Metric.COSINE)
 
     assert proposed(search, query, PLAN, 3_000) is None
-    assert 7 in index.candidates(query, 1, None).rows
+    assert 7 in candidates(index, query, 1, None).rows
 
 
 def test_more_rows_than_may_be_opened_are_left_to_python() -> None:
@@ -174,8 +173,8 @@ def test_lists_and_masks_need_not_lie_side_by_side() -> None:
     allowed = np.zeros((5_000, 2), np.bool_)
     allowed[rows, 0] = True
 
-    listed = index.candidates_among(values[9], 10, np.repeat(rows, 2)[::2])
-    masked = index.candidates(values[9], 10, allowed[:, 0])
+    listed = candidates_among(index, values[9], 10, np.repeat(rows, 2)[::2])
+    masked = candidates(index, values[9], 10, allowed[:, 0])
 
     assert set(listed.rows.tolist()) == set(masked.rows.tolist()) <= set(rows.tolist())
 
@@ -183,11 +182,11 @@ def test_lists_and_masks_need_not_lie_side_by_side() -> None:
 def test_any_number_of_threads_search_at_once() -> None:
     values = clustered(20_000, 64)
     index = sign_index(values, Metric.COSINE)
-    alone = [index.candidates(each, 10, None).rows.tolist() for each in values[:200]]
+    alone = [candidates(index, each, 10, None).rows.tolist() for each in values[:200]]
 
     with ThreadPoolExecutor(4) as pool:
         together = list(
-            pool.map(lambda each: index.candidates(each, 10, None).rows.tolist(), values[:200])
+            pool.map(lambda each: candidates(index, each, 10, None).rows.tolist(), values[:200])
         )
 
     assert together == alone
@@ -203,7 +202,7 @@ def test_values_that_may_not_be_read_yet_are_not_read() -> None:
     assert search is not None
     index.exact.values = rows
 
-    assert 3 in index.candidates(values[3], 10, None).rows
+    assert 3 in candidates(index, values[3], 10, None).rows
     assert proposed(search, values[3], PLAN, 3_000) is None
 
 

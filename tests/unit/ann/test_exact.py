@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.support.ann import exact_index, true_distances
+from tests.support.ann import candidates, candidates_among, exact_index, true_distances
 from vicinal import distance
 from vicinal.ann import exact
 from vicinal.model import Floats, Metric
@@ -58,9 +58,9 @@ def test_every_row_among_the_nearest_or_tied_with_one_is_proposed(
     )
     everyone = np.ones(len(rows), np.bool_)
 
-    unmasked = set(index.candidates(query, k, None).rows.tolist())
-    masked = set(index.candidates(query, k, allowed).rows.tolist())
-    listed = set(index.candidates_among(query, k, np.flatnonzero(allowed)).rows.tolist())
+    unmasked = set(candidates(index, query, k, None).rows.tolist())
+    masked = set(candidates(index, query, k, allowed).rows.tolist())
+    listed = set(candidates_among(index, query, k, np.flatnonzero(allowed)).rows.tolist())
 
     assert unmasked >= nearest_as_shown(rows, query, metric, k, everyone)
     assert masked >= nearest_as_shown(rows, query, metric, k, allowed)
@@ -77,7 +77,7 @@ def test_hardly_more_rows_are_proposed_than_asked_for(metric: Metric, dimensions
     index = exact_index(rows, metric)
     order = np.argsort(true_distances(rows, query, metric))
 
-    proposed = index.candidates(query, 10, None).rows
+    proposed = candidates(index, query, 10, None).rows
 
     assert set(order[:10].tolist()) <= set(proposed.tolist())
     # One dimension has two cosines, so there half of all rows tie.
@@ -94,7 +94,7 @@ def test_rows_nearly_as_near_as_the_nearest_are_told_apart_by_measuring(metric: 
     index = exact_index(rows, metric)
     everyone = np.ones(500, np.bool_)
 
-    proposed = set(index.candidates(query, 5, None).rows.tolist())
+    proposed = set(candidates(index, query, 5, None).rows.tolist())
 
     assert proposed >= nearest_as_shown(rows, query, metric, 5, everyone)
 
@@ -112,7 +112,7 @@ def test_products_that_vanish_in_float32_do_not_decide() -> None:
         -4 * smallest,
     ]
 
-    assert 1 in exact_index(rows, Metric.DOT_PRODUCT).candidates(query, 1, None).rows
+    assert 1 in candidates(exact_index(rows, Metric.DOT_PRODUCT), query, 1, None).rows
 
 
 @pytest.mark.parametrize("count", [2, 50])
@@ -123,8 +123,8 @@ def test_rows_whose_norm_float32_cannot_tell_do_not_push_others_out(count: int) 
     query = np.array([1e20, 5e19], np.float32)
     index = exact_index(rows, Metric.COSINE)
 
-    assert 1 in index.candidates(query, 1, None).rows
-    assert 1 in index.candidates_among(query, 1, np.array([1, 0])).rows
+    assert 1 in candidates(index, query, 1, None).rows
+    assert 1 in candidates_among(index, query, 1, np.array([1, 0])).rows
 
 
 def test_a_row_whose_norm_is_beyond_float32_is_measured() -> None:
@@ -132,7 +132,7 @@ def test_a_row_whose_norm_is_beyond_float32_is_measured() -> None:
     assert np.isinf(exact.norms(rows)[1])
     query = np.array([0, 0, 1], np.float32)
 
-    assert exact_index(rows, Metric.COSINE).candidates(query, 1, None).rows.tolist() == [0, 1]
+    assert candidates(exact_index(rows, Metric.COSINE), query, 1, None).rows.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -141,7 +141,7 @@ def test_zero_vectors_tie_and_are_all_proposed(metric: Metric) -> None:
     rows[::2] = [-1, -2, -3]
     query = np.array([1, 2, 3], np.float32)
 
-    proposed = exact_index(rows, metric).candidates(query, 4, None).rows
+    proposed = candidates(exact_index(rows, metric), query, 4, None).rows
 
     assert set(range(1, 20, 2)) <= set(proposed.tolist())
 
@@ -150,7 +150,7 @@ def test_zero_vectors_tie_and_are_all_proposed(metric: Metric) -> None:
 def test_every_row_ties_for_a_query_of_zeros_but_under_euclidean(metric: Metric) -> None:
     rows = np.arange(1, 31, dtype=np.float32).reshape(10, 3)
 
-    proposed = exact_index(rows, metric).candidates(np.zeros(3, np.float32), 2, None).rows
+    proposed = candidates(exact_index(rows, metric), np.zeros(3, np.float32), 2, None).rows
 
     nearest = [0, 1] if metric is Metric.EUCLIDEAN else list(range(10))
     assert sorted(proposed.tolist()) == nearest
@@ -162,10 +162,10 @@ def test_listing_rows_keeps_their_ordinals_and_takes_any_order() -> None:
     index = exact_index(rows, Metric.EUCLIDEAN)
     query = np.array([50, 0], np.float32)
 
-    found = index.candidates_among(query, 2, np.array([99, 3, 60, 41])).rows
+    found = candidates_among(index, query, 2, np.array([99, 3, 60, 41])).rows
 
     assert sorted(found.tolist()) == [41, 60]
-    assert index.candidates_among(query, 2, np.empty(0, np.int64)).rows.tolist() == []
+    assert candidates_among(index, query, 2, np.empty(0, np.int64)).rows.tolist() == []
 
 
 def test_norms_are_right_at_both_ends_of_float32() -> None:
@@ -184,4 +184,4 @@ def test_read_only_rows_can_be_searched() -> None:
     rows = np.eye(4, dtype=np.float32)
     rows.flags.writeable = False
 
-    assert 2 in exact_index(rows, Metric.DOT_PRODUCT).candidates(rows[2], 1, None).rows
+    assert 2 in candidates(exact_index(rows, Metric.DOT_PRODUCT), rows[2], 1, None).rows

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.support.ann import exact_index, sign_index
+from tests.support.ann import candidates, candidates_among, exact_index, sign_index
 from tests.support.clusters import clustered
 from vicinal.ann import calibration, exact, signs
 from vicinal.ann.signs import GrowingSigns, Recipe, SignCodes, SignIndex
@@ -38,8 +38,8 @@ def test_stored_codes_are_the_codes_that_were_built() -> None:
     oracle = exact_index(values, Metric.DOT_PRODUCT)
     for query in values[:5]:
         assert (
-            SignIndex(again, oracle).candidates(query, 10, None).rows.tolist()
-            == SignIndex(codes, oracle).candidates(query, 10, None).rows.tolist()
+            candidates(SignIndex(again, oracle), query, 10, None).rows.tolist()
+            == candidates(SignIndex(codes, oracle), query, 10, None).rows.tolist()
         )
 
 
@@ -49,8 +49,8 @@ def test_a_mask_and_a_list_of_the_same_rows_are_searched_alike(share: float) -> 
     index = sign_index(values, Metric.COSINE)
     allowed = np.random.default_rng(SEED).random(6_000) < share
     for query in values[:10]:
-        masked = index.candidates(query, 5, allowed)
-        listed = index.candidates_among(query, 5, np.flatnonzero(allowed))
+        masked = candidates(index, query, 5, allowed)
+        listed = candidates_among(index, query, 5, np.flatnonzero(allowed))
 
         assert set(masked.rows.tolist()) == set(listed.rows.tolist())
         assert allowed[masked.rows].all()
@@ -60,7 +60,7 @@ def test_rows_with_the_same_code_do_not_make_a_search_read_everything() -> None:
     values = np.repeat(clustered(200, 32)[:2], 10_000, axis=0)
     index = sign_index(values, Metric.COSINE)
 
-    proposal = index.candidates(values[0], 10, None)
+    proposal = candidates(index, values[0], 10, None)
 
     assert 10 <= len(proposal.rows) <= proposal.scored_count <= signs.OPENED_MAX
 
@@ -81,7 +81,7 @@ def test_codes_that_grew_find_what_codes_built_at_once_find(metric: Metric) -> N
     found = sum(
         len(
             np.intersect1d(
-                oracle.candidates(each, 10, None).rows, index.candidates(each, 10, None).rows
+                candidates(oracle, each, 10, None).rows, candidates(index, each, 10, None).rows
             )
         )
         for each in queries
@@ -93,9 +93,9 @@ def test_an_index_of_growing_codes_never_sees_rows_that_came_later() -> None:
     values = clustered(6_000, 32)
     growing = GrowingSigns(RECIPE, Metric.COSINE, values[:2_000])
     early = SignIndex(growing.codes(2_000), exact_index(values[:2_000], Metric.COSINE))
-    before = early.candidates(values[0], 10, None).rows.tolist()
+    before = candidates(early, values[0], 10, None).rows.tolist()
 
     growing.extend(values[2_000:])
 
-    assert early.candidates(values[0], 10, None).rows.tolist() == before
+    assert candidates(early, values[0], 10, None).rows.tolist() == before
     assert max(before) < 2_000

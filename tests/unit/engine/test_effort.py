@@ -115,6 +115,18 @@ def test_an_explanation_names_how_a_filter_was_used(
     assert min(step.select_ms, step.candidates_ms, step.rescore_ms) >= 0
 
 
+def test_an_explanation_says_exact_where_codes_would_have_read_every_row(
+    engine: EmbeddedEngine,
+) -> None:
+    wanted = Predicate("part", Operator.EQ, ("tenth",))
+    query = replace(ask(vectors()[ROWS], Effort.STANDARD, wanted), top_k=ROWS // 15)
+
+    (step,) = engine.query(DOCS, query).explanations
+
+    assert step.scored_count == step.selected_count == ROWS // 10
+    assert step.method == "exact over the selected rows"
+
+
 def test_a_query_that_names_no_effort_has_the_index_s(tmp_path: Path) -> None:
     values = vectors()
     engine = EmbeddedEngine.open(tmp_path, EngineOptions())

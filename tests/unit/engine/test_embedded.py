@@ -22,7 +22,6 @@ from vicinal.engine.log import Log
 from vicinal.errors import Corruption, Error, IndexExists, IndexNotFound, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import Delete, IndexAddress, IndexConfig, Metric, Query, Seqno
-from vicinal.steps import done_here
 from vicinal.storage import files
 from vicinal.storage.sqlite import checksum
 
@@ -449,11 +448,11 @@ def test_whoever_holds_a_dropped_index_is_told_that_it_is_gone(
 
         calls: list[Callable[[], object]] = [
             lambda: index.append(Delete(["a"])),
-            lambda: index.get(["a"]),
-            lambda: done_here(index.querying(Query(top_k=1, vector=vector(1, 1)))),
-            lambda: index.list(1, None),
+            lambda: index.reader.get(["a"]),
+            lambda: index.reader.prepare(Query(top_k=1, vector=vector(1, 1))),
+            lambda: index.reader.list(1, None),
             lambda: index.wait_applied(Seqno(99), 30.0),
-            index.readable,
+            index.reader.current,
             index.maintain,
         ]
         for call in calls:

@@ -633,7 +633,7 @@ def test_damage_found_by_a_query_stops_the_index(
         raise Corruption("a file is damaged")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vicinal.engine.search.querying", damaged)
+        patch.setattr("vicinal.engine.search.prepare", damaged)
         with pytest.raises(Corruption):
             engine.query(DOCS, Query(top_k=1, vector=vector(1, 1)))
 

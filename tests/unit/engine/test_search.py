@@ -12,7 +12,6 @@ from vicinal.model import IndexConfig, Metric, Ordinals, Query, QueryResult, Seq
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
 from vicinal.segment.tail import Tail
-from vicinal.steps import done_here
 
 
 def part(*records: Record, metric: Metric = Metric.EUCLIDEAN) -> View:
@@ -25,6 +24,10 @@ def snapshot(*views: View) -> Snapshot:
     return Snapshot(views, (), Seqno(1), "a mutation", None)
 
 
+def ask(parts: Snapshot, metric: Metric, query: Query, dimensions: int = 1) -> QueryResult:
+    return search.prepare(parts, IndexConfig(dimensions, metric), query).run()
+
+
 def ids(result: QueryResult) -> list[str]:
     return [each.id for each in result.matches]
 
@@ -33,9 +36,7 @@ def test_the_nearest_of_all_parts_are_merged_and_cut() -> None:
     odd = part(*(Record(f"v{n}", [n]) for n in range(1, 20, 2)))
     even = part(*(Record(f"v{n}", [n]) for n in range(0, 20, 2)))
 
-    result = done_here(
-        search.querying(snapshot(odd, even), IndexConfig(1, Metric.EUCLIDEAN), Query(4, vector(-1)))
-    )
+    result = ask(snapshot(odd, even), Metric.EUCLIDEAN, Query(4, vector(-1)))
 
     assert ids(result) == ["v0", "v1", "v2", "v3"]
 
@@ -43,20 +44,13 @@ def test_the_nearest_of_all_parts_are_merged_and_cut() -> None:
 def test_ties_across_parts_are_broken_by_id_even_beyond_the_cut() -> None:
     parts = [part(Record(name, [1.0]), Record(name.upper(), [2.0])) for name in "dbca"]
 
-    result = done_here(
-        search.querying(snapshot(*parts), IndexConfig(1, Metric.EUCLIDEAN), Query(6, vector(0)))
-    )
+    result = ask(snapshot(*parts), Metric.EUCLIDEAN, Query(6, vector(0)))
 
     assert ids(result) == ["a", "b", "c", "d", "A", "B"]
 
 
 def test_a_snapshot_without_parts_has_no_matches() -> None:
-    assert (
-        done_here(
-            search.querying(snapshot(), IndexConfig(1, Metric.COSINE), Query(5, vector(1)))
-        ).matches
-        == ()
-    )
+    assert ask(snapshot(), Metric.COSINE, Query(5, vector(1))).matches == ()
 
 
 def test_rows_that_all_tie_are_measured_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,9 +67,7 @@ def test_rows_that_all_tie_are_measured_a_few_at_a_time(monkeypatch: pytest.Monk
         return real(view, some)
 
     monkeypatch.setattr(type(rows), "values", values)
-    result = done_here(
-        search.querying(snapshot(rows), IndexConfig(2, Metric.COSINE), Query(3, vector(0, 0)))
-    )
+    result = ask(snapshot(rows), Metric.COSINE, Query(3, vector(0, 0)), dimensions=2)
 
     assert ids(result) == ["v0000", "v0001", "v0002"]
     assert max(read) == 100

@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from tests.support.clusters import clustered
 from tests.support.engines import Record, batch
 from vicinal.ann import signs
+from vicinal.ann.base import Selection
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import matches
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment import build
 from vicinal.segment import segment as segment_module
-from vicinal.segment.base import Selection, View
+from vicinal.segment.base import View
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.columns import Column
 from vicinal.segment.format import SegmentRecord
 from vicinal.segment.ids import hashes
 from vicinal.segment.segment import Segment, SegmentView, select
 from vicinal.segment.tail import Tail, TailView
-from vicinal.steps import done_here
 from vicinal.storage import files
 
 COLOR = NumberedIndex(1, MetadataIndex("color", IndexType.STRING))
@@ -167,8 +167,8 @@ def test_dead_rows_are_found_nowhere(tmp_path: Path) -> None:
     query = np.array([0, 0], np.float32)
     everything = view.select("", ())
     assert everything.count == 3
-    assert 1 in done_here(view.searching(query, 1, everything, Effort.EXACT)).rows
-    assert 0 not in done_here(view.searching(query, 1, everything, Effort.EXACT)).rows
+    assert 1 in view.index.prepare(query, 1, everything, Effort.EXACT).run().rows
+    assert 0 not in view.index.prepare(query, 1, everything, Effort.EXACT).run().rows
 
 
 @pytest.mark.parametrize("component", ["values", "ids", "metadata", "namespaces", "column-1"])
@@ -218,7 +218,7 @@ def test_a_segment_is_unmapped_as_soon_as_nobody_has_it(tmp_path: Path) -> None:
     assert segment.recipe is not None
     everything = Selection(count)
     for effort in Effort:
-        assert len(done_here(segment.searching(rows[7], 10, everything, effort)).rows)
+        assert len(segment.index.prepare(rows[7], 10, everything, effort).run().rows)
     segment.metadata(np.arange(3))
     files = [weakref.ref(each) for each in segment.files]
 

@@ -17,7 +17,6 @@ from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import Effort, Floats, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment.ids import hashes
 from vicinal.segment.tail import Tail, TailView
-from vicinal.steps import done_here
 from vicinal.storage.files import Extent
 
 COLOR = MetadataIndex("color", IndexType.STRING)
@@ -193,7 +192,7 @@ def test_rows_in_files_are_as_good_as_copied_ones(tmp_path: Path, recipe: Recipe
         found = [
             {each.ids(np.array([row]))[0] for row in proposal.rows}
             for each in (view, other)
-            for proposal in [done_here(each.searching(query, 5, each.select("", ()), Effort.EXACT))]
+            for proposal in [each.index.prepare(query, 5, each.select("", ()), Effort.EXACT).run()]
         ]
         assert found[0] == found[1]
     tail.kill(["v1600", "v0"])
@@ -273,9 +272,8 @@ def test_the_nearest_selected_rows_are_proposed_whether_few_or_many(count: int) 
     view = tail.view()
     selection = view.select("", equals("color", "red"))
 
-    proposed = done_here(
-        view.searching(np.array([500, 0], np.float32), 2, selection, Effort.STANDARD)
-    )
+    query = np.array([500, 0], np.float32)
+    proposed = view.index.prepare(query, 2, selection, Effort.STANDARD).run()
 
     assert selection.count == count
     assert set(proposed.rows.tolist()) == set(range(max(count - 2, 0), count))

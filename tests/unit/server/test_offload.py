@@ -20,10 +20,10 @@ from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.model import Floats, Upsert, VectorBatch
 from vicinal.native.library import library
 from vicinal.native.pool import SearchPool
+from vicinal.prepared import Prepared, Task
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.offload import ALONE_S, ClientTracker, SearchOffload
-from vicinal.steps import Steps, Task
 from vicinal.tokens import Tokens
 
 needs_library = pytest.mark.skipif(
@@ -74,10 +74,12 @@ class HoldingPool:
         pass
 
 
-def work(tasks: list[Held]) -> Steps[str]:
-    yield tasks
-    assert all(each.was_run for each in tasks)
-    return "done"
+def work(tasks: list[Held]) -> Prepared[str]:
+    def finish() -> str:
+        assert all(task.was_run for task in tasks)
+        return "done"
+
+    return Prepared(finish, tasks)
 
 
 def watching(pool: HoldingPool) -> SearchOffload:
@@ -90,14 +92,14 @@ def watching(pool: HoldingPool) -> SearchOffload:
 def test_the_loop_goes_on_while_tasks_are_done_and_does_what_the_pool_will_not_take() -> None:
     async def main() -> None:
         pool, tasks = HoldingPool(room=2), [Held(), Held(), Held()]
-        running = asyncio.ensure_future(watching(pool).timed(work(tasks)))
+        running = asyncio.ensure_future(watching(pool).run(lambda: work(tasks), str.upper))
         await asyncio.sleep(0)
 
         assert not running.done()
         assert [each.was_run for each in tasks] == [False, False, True]
         pool.collect()
         result, seconds = await running
-        assert result == "done"
+        assert result == "DONE"
         assert 1.0 <= seconds < 1.5, "the CPU of tasks counts"
 
     asyncio.run(asyncio.wait_for(main(), 30))
@@ -106,16 +108,18 @@ def test_the_loop_goes_on_while_tasks_are_done_and_does_what_the_pool_will_not_t
 def test_work_that_is_cancelled_is_given_up_and_its_tasks_are_still_done() -> None:
     async def main() -> None:
         pool, tasks = HoldingPool(room=2), [Held(), Held()]
-        steps = work(tasks)
-        running = asyncio.ensure_future(watching(pool).timed(steps))
+        finished: list[str] = []
+        offload = watching(pool)
+        running = asyncio.ensure_future(offload.run(lambda: work(tasks), finished.append))
         await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
 
-        assert steps.gi_frame is None  # type: ignore[attr-defined]  # a generator has it
         pool.collect()
         assert all(each.was_run for each in tasks)
+        await asyncio.sleep(0)
+        assert not finished
 
     asyncio.run(asyncio.wait_for(main(), 30))
 

@@ -28,7 +28,8 @@ from vicinal.errors import (
     TooManyVectors,
     WrongDimensions,
 )
-from vicinal.model import Accepted, Delete, IndexAddress, Insert, Upsert, VectorBatch
+from vicinal.model import Accepted, Delete, Insert, Query, QueryResult, Upsert, VectorBatch
+from vicinal.prepared import Prepared
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Route, json_body, large_body
@@ -37,10 +38,8 @@ from vicinal.server.concurrency import SMALL_BODY_BYTES, Workers, run_by_cost
 from vicinal.server.http import uploads
 from vicinal.server.http.bodies import Body
 from vicinal.server.http.response import Response
-from vicinal.steps import Steps, done_here
 from vicinal.tokens import Permission
 from vicinal.wire import codes, requests, responses, schemas, vectors
-from vicinal.wire.codes import Message
 from vicinal.wire.openapi import Operation, Parameter
 
 PART_BYTES = uploads.PART_BYTES
@@ -61,32 +60,37 @@ async def query(request: ApiRequest) -> Response:
     services, address, estimator = request.services, request.address, request.services.query_cost
     is_long = len(request.body) > SMALL_BODY_BYTES
     is_shared = not is_long and services.clients.has_concurrent_clients(request.client)
+
+    def prepare() -> Prepared[QueryResult]:
+        return services.engine.prepare(address, _query_of(request))
+
+    def answer() -> Response:
+        return _query_response(prepare().run())
+
+    if is_long:
+        return await services.workers.run(answer)
     if is_shared and services.offload.is_possible and estimator.is_cheap(address):
-        answered, seconds = await services.offload.timed(answer(request, address))
+        response, seconds = await services.offload.run(prepare, _query_response)
         estimator.note(address, seconds)
-    elif is_long:
-        answered = await services.workers.run(lambda: done_here(answer(request, address)))
-    else:
-        answered = await run_by_cost(
-            estimator, services.workers, address, lambda: done_here(answer(request, address))
-        )
-    found, notices = answered
-    return Response(found, messages=notices)
+        return response
+    return await run_by_cost(estimator, services.workers, address, answer)
 
 
-def answer(request: ApiRequest, address: IndexAddress) -> Steps[tuple[bytes, tuple[Message, ...]]]:
-    """Return the result of a query as JSON, and what its caller should be told."""
-    services = request.services
-    dimensions = request.named_index.config.dimensions
-    asked = requests.query(request.body, dimensions, services.limits)
+def _query_of(request: ApiRequest) -> Query:
+    query = requests.query(
+        request.body, request.named_index.config.dimensions, request.services.limits
+    )
     if EFFORT_HEADER in request.headers or EXPLAIN_HEADER in request.headers:
-        asked = replace(
-            asked,
+        query = replace(
+            query,
             effort=requests.effort(_header(request, EFFORT_HEADER)),
             explain=requests.explains(_header(request, EXPLAIN_HEADER)),
         )
-    result = yield from services.engine.querying(address, asked)
-    return responses.query_result(result), codes.notices_for(result)
+    return query
+
+
+def _query_response(result: QueryResult) -> Response:
+    return Response(responses.query_result(result), messages=codes.notices_for(result))
 
 
 def _header(request: ApiRequest, name: bytes) -> str | None:

@@ -1,0 +1,97 @@
+"""The reads of one open index, all from its newest snapshot.
+
+They take no lock: the writer replaces the snapshot and never changes it.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import faiss
+import msgspec
+
+from vicinal.engine import search
+from vicinal.engine.cursors import Cursors
+from vicinal.engine.snapshot import EMPTY, Snapshot
+from vicinal.errors import Corruption, Error
+from vicinal.model import Index, Page, Query, QueryResult, StoredVector
+from vicinal.prepared import Prepared
+
+logger = logging.getLogger(__name__)
+
+
+class Reader:
+    """Answers reads of one index. Thread-safe.
+
+    Args:
+        index: The index that is read.
+        owner: The key of its listings in `cursors`; no other index ever has it.
+        cursors: The listings of all indexes.
+        on_damage: Called with damage that a read has met.
+
+    Attributes:
+        snapshot: The newest one; the writer replaces it.
+        failure: Raised by every read once it is set.
+    """
+
+    def __init__(
+        self, index: Index, owner: str, cursors: Cursors, on_damage: Callable[[Corruption], None]
+    ) -> None:
+        self._index = index
+        self._owner = owner
+        self._cursors = cursors
+        self._on_damage = on_damage
+        self.snapshot: Snapshot = EMPTY
+        self.failure: Error | None = None
+
+    def current(self) -> Snapshot:
+        """Return the newest snapshot."""
+        # In this order: an index that is closed releases its snapshot.
+        snapshot, failure = self.snapshot, self.failure
+        if failure is not None:
+            # Each raising adds to a traceback, and this one is raised again and again.
+            raise failure.with_traceback(None)
+        return snapshot
+
+    def prepare(self, query: Query) -> Prepared[QueryResult]:
+        """See `engine.base.Engine`."""
+        snapshot = self.current()
+        # A thread's own setting, and this is the caller's thread: without it one query takes every
+        # core, and waiting for them costs more than the search.
+        faiss.omp_set_num_threads(1)
+        with self._reading():
+            prepared = search.prepare(snapshot, self._index.config, query)
+
+        def finish() -> QueryResult:
+            with self._reading():
+                return prepared.finish()
+
+        return Prepared(finish, prepared.tasks)
+
+    def get(self, ids: Sequence[str]) -> list[StoredVector]:
+        """See `engine.base.Engine`."""
+        snapshot = self.current()
+        with self._reading():
+            return snapshot.get(ids)
+
+    def list(self, count: int, cursor: str | None) -> Page:
+        """See `engine.base.Engine`."""
+        snapshot = self.current()
+        with self._reading():
+            return self._cursors.page(self._owner, snapshot, count, cursor)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Report damage, and turn values that no index can hold into `Corruption`.
+
+        All checksums of such values are right, so they may be a mistake of ours: the index goes
+        on.
+        """
+        try:
+            yield
+        except Corruption as error:
+            self._on_damage(error)
+            raise
+        except (IndexError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            logger.exception("index %r cannot be read", self._index.name)
+            raise Corruption(f"index {self._index.name!r} cannot be read: {error}") from error
