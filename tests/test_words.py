@@ -33,7 +33,6 @@ ROOT = Path(vicinal.__file__).parent
 NOT_YET = {
     "ann",
     "app",
-    "binding",
     "cli",
     "embeddings",
     "engine",
@@ -305,11 +304,7 @@ def sources() -> dict[str, str]:
     """Return the files that are held to the rules."""
     files = sorted(path for path in ROOT.rglob("*") if path.suffix in (".py", ".c", ".h"))
     paths = {path.relative_to(ROOT).as_posix(): path for path in files}
-    return {
-        file: path.read_text()
-        for file, path in paths.items()
-        if package(file) not in NOT_YET and package(file) not in ("__init__", "__main__")
-    }
+    return {file: path.read_text() for file, path in paths.items() if package(file) not in NOT_YET}
 
 
 def test_the_source_keeps_the_language() -> None:

@@ -21,18 +21,17 @@ __all__ = ["open", "Database", "Vectorize", "Vector", "Columns", "Match", "Match
 
 
 def open(path: str | os.PathLike[str], *, account: str = "local", limits: str = "open") -> Database:
-    """Open a data folder, making it when it is not there.
+    """Open a data folder, creating a missing one.
 
     Args:
-        path: The folder; the one of ``vicinal serve --data`` while no server has it open.
-        account: Whose indexes: 1 to 32 letters, digits, dashes and underscores.
-        limits: The profile that calls are held to; ``cloudflare`` refuses what the hosted
-            service refuses.
+        path: The folder; that of ``vicinal serve --data`` as well, while no server has it open.
+        account: The account of the indexes: 1 to 32 letters, digits, dashes and underscores.
+        limits: The profile of limits; ``cloudflare`` has those of the hosted service.
 
     Raises:
-        Unavailable: another process has it open.
+        Unavailable: another process has the folder open.
         Corruption: its catalog is damaged.
-        InvalidInput: there is no such profile, or path or account cannot be.
+        InvalidInput: there is no such profile, or path or account is invalid.
     """
     # Imported here: the command line, which imports this package, seldom needs an engine.
     from vicinal.engine.embedded import EmbeddedEngine

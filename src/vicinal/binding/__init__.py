@@ -1,10 +1,9 @@
 """The Workers binding in Python, in process: an engine without a server.
 
-`Vectorize` has the methods that ``env.VECTORIZE`` has in a Worker, under Python names;
-`Database` is what holds indexes. What is refused is what the server refuses, in the same
-words, because the same rules are asked (`wire.requests`, `wire.vectors`); `arguments` and
-`records` turn Python objects into what those take, or refuse them. Nothing here knows which
-engine it drives.
+`Vectorize` has the methods of ``env.VECTORIZE`` in a Worker, under Python names; `Database` has the
+indexes. The rules and their messages are the server's (`wire.requests`, `wire.vectors`);
+`arguments` and `records` check Python objects and convert them for these. Nothing here knows the
+kind of its engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +48,7 @@ VISIBLE_WITHIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One hit. `values` and `metadata` are None unless asked for and there."""
+    """A match. `values` and `metadata` are None unless asked for and present."""
 
     id: str
     score: float
@@ -60,7 +59,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The answer to a query: hits, best first.
+    """The matches of a query, best first.
 
     `unindexed` names filtered properties that have no metadata index: nothing matches those.
     """
@@ -70,23 +69,21 @@ class Matches:
 
     @property
     def count(self) -> int:
-        """How many hits."""
+        """The number of matches."""
         return len(self.matches)
 
 
 class Vectorize:
-    """One index. Got from `Database.index` or `Database.create_index`.
+    """An index, returned by `Database.index` and `Database.create_index`.
 
     Writes return when they are durable; queries see them a few milliseconds later, or,
-    with ``wait=True``, as soon as the write returns. A write for which there is no room yet,
-    because others came faster than they can be stored for good, waits for it: up to
-    `timeout_s` seconds and then raises `Overloaded`, with nothing written; without a
-    `timeout_s` as long as it takes. All methods may be called from any thread.
+    with ``wait=True``, as soon as the write returns. While earlier writes fill the memory for
+    writes, a write waits: for `timeout_s` seconds, after which it raises `Overloaded` with nothing
+    written, or without a bound. All methods may be called from any thread.
 
-    Besides what each names, all raise `InvalidInput` for an argument of a wrong type (NumPy's
-    integers, floats, booleans and strings are taken for Python's), `IndexNotFound` when the
-    index has been deleted, whether or not another has its name by now, and `Unavailable` or
-    `Corruption` when its files fail.
+    All methods raise `InvalidInput` for an argument of a wrong type (NumPy's integers, floats,
+    booleans and strings count as Python's), `IndexNotFound` when the index has been deleted, also
+    if another index has its name by then, and `Unavailable` or `Corruption` when its files fail.
 
     >>> import numpy as np
     >>> import vicinal
@@ -98,9 +95,9 @@ class Vectorize:
     ...     )
     ...     rows = np.array([[0, 1, 0], [0, 1, 1]], dtype=np.float32)
     ...     _ = docs.upsert(vicinal.Columns(["2", "3"], rows), wait=True)
-    ...     found = docs.query([1, 0, 0], top_k=1, return_metadata="all")
+    ...     nearest = docs.query([1, 0, 0], top_k=1, return_metadata="all")
     ...     older = docs.query(np.ones(3), filter={"year": {"$lt": 1970}})
-    >>> [(match.id, match.score, match.metadata) for match in found.matches]
+    >>> [(match.id, match.score, match.metadata) for match in nearest.matches]
     [('1', 1.0, {'year': 1969})]
     >>> [match.id for match in older.matches]
     ['1']
@@ -119,27 +116,26 @@ class Vectorize:
         return self._address.name
 
     def describe(self) -> Status:
-        """Return what queries see: how many vectors, and up to which mutation."""
+        """Return the number of vectors that queries see, and the newest mutation among them."""
         return self._engine.status(self._address)
 
     def insert(
         self, vectors: Vectors, *, wait: bool = False, timeout_s: float | None = None
     ) -> Accepted:
-        """Add vectors whose id is new; the first of a repeated id wins.
+        """Add vectors whose id is new; of a repeated id the first vector counts.
 
         Raises:
             InvalidInput: a vector breaks a rule (`BadRecord`, `WrongDimensions`, ...). The
-                message names the first that does; nothing is stored.
-            TooManyVectors: there are more than one call may bring, 100,000 under the limits
-                ``open``.
-            Overloaded: there was no room for `timeout_s` seconds.
+                message names the first such vector; nothing is stored.
+            TooManyVectors: there are more than the limit of a call, 100,000 under ``open``.
+            Overloaded: the memory for writes was full for `timeout_s` seconds.
         """
         return self._write(Insert(self._batch(vectors)), wait, timeout_s)
 
     def upsert(
         self, vectors: Vectors, *, wait: bool = False, timeout_s: float | None = None
     ) -> Accepted:
-        """Add vectors, replacing those whose id is there; the last of a repeated id wins.
+        """Add or replace vectors; of a repeated id the last vector counts.
 
         Raises:
             InvalidInput, TooManyVectors, Overloaded: as `insert`.
@@ -152,9 +148,9 @@ class Vectorize:
         """Remove vectors; unknown ids are ignored.
 
         Raises:
-            TooManyIds: there are more than one call may name.
-            IdTooLong: one is longer than a vector's may be.
-            BadBody: they are not a sequence of strings.
+            TooManyIds: there are more ids than one call may name.
+            IdTooLong: an id is longer than a vector's may be.
+            BadBody: `ids` is not a sequence of strings.
         """
         named = arguments.ids(ids, self._limits.delete_ids_max, self._limits)
         return self._write(Delete(named), wait, timeout_s)
@@ -174,18 +170,18 @@ class Vectorize:
 
         Args:
             vector: ``(dimensions,)``, any numeric type.
-            top_k: How many; 5 if not given.
-            namespace: Search in this one only; ``""`` searches all.
+            top_k: The number of matches; 5 if not given.
+            namespace: The namespace to search; ``""`` searches all.
             filter: Like ``{"year": {"$gte": 1960}}``; properties need a metadata index.
             return_values: Whether matches have values.
             return_metadata: ``none``, ``indexed`` or ``all``; True is ``all``.
             effort: ``low``, ``standard``, ``high`` or ``exact``; the index's if not given.
 
         Raises:
-            InvalidInput: the vector, `top_k`, the filter or another argument cannot be.
+            InvalidInput: the vector, `top_k`, the filter or another argument is invalid.
         """
-        asked = _request(top_k, None, namespace, filter, return_values, return_metadata)
-        return self._matches(asked, numbers(vector, "vector", BadBody), effort)
+        request = _request(top_k, None, namespace, filter, return_values, return_metadata)
+        return self._matches(request, numbers(vector, "vector", BadBody), effort)
 
     def query_by_id(
         self,
@@ -200,43 +196,43 @@ class Vectorize:
     ) -> Matches:
         """Return the vectors nearest to a stored one; none if it is unknown.
 
-        The vector itself is one of them. Those that score the same are in the order of their
-        ids, and by dot-product longer ones score more, so it need not be the first.
-        Arguments and errors are those of `query`.
+        The stored vector is a match too, but not always the first: equal scores are in the order
+        of ids, and by dot-product longer vectors score more. Arguments and errors are those of
+        `query`.
         """
         vector_id = arguments.text(vector_id, "vector_id")
-        asked = _request(top_k, vector_id, namespace, filter, return_values, return_metadata)
-        return self._matches(asked, None, effort)
+        request = _request(top_k, vector_id, namespace, filter, return_values, return_metadata)
+        return self._matches(request, None, effort)
 
     def get_by_ids(self, ids: Sequence[str]) -> list[Vector]:
-        """Return the stored vectors among `ids`, in the order asked.
+        """Return the stored vectors among `ids`, in the order of `ids`.
 
         Raises:
-            TooManyIds: there are more than one call may name.
-            IdTooLong: one is longer than a vector's may be.
-            BadBody: they are not a sequence of strings.
+            TooManyIds: there are more ids than one call may name.
+            IdTooLong: an id is longer than a vector's may be.
+            BadBody: `ids` is not a sequence of strings.
         """
-        asked = arguments.ids(ids, self._limits.get_ids_max, self._limits)
+        checked = arguments.ids(ids, self._limits.get_ids_max, self._limits)
         return [
-            Vector(each.id, each.values, each.namespace, _document(each.metadata))
-            for each in self._engine.get(self._address, asked)
+            Vector(stored.id, stored.values, stored.namespace, _document(stored.metadata))
+            for stored in self._engine.get(self._address, checked)
         ]
 
     def list_vectors(self, count: int | None = None, cursor: str | None = None) -> Page:
         """Return one page of ids.
 
-        All pages reached through `Page.next_cursor` describe the index as it was when the
-        first was read.
+        All pages reached through `Page.next_cursor` are of one snapshot of the index, taken with
+        the first page.
 
         Raises:
             BadParameter: `count` is out of range.
             BadCursor: the cursor is unknown, of another index, or expired.
-            Overloaded: listings that nobody has finished hold as much memory as they may.
+            Overloaded: unfinished listings use all of the memory for listings.
         """
         number = arguments.optional_integer(count, "count")
         text = None if number is None else str(number)
-        asked = requests.list_parameters(text, arguments.cursor(cursor), self._limits)
-        return self._engine.list(self._address, asked.count, asked.cursor)
+        page = requests.list_parameters(text, arguments.cursor(cursor), self._limits)
+        return self._engine.list(self._address, page.count, page.cursor)
 
     def create_metadata_index(
         self,
@@ -250,7 +246,7 @@ class Vectorize:
         """Let filters name a property, of vectors written from now on.
 
         Args:
-            property_name: Dots reach into nested objects.
+            property_name: A dot separates the keys of nested objects.
             index_type: ``string``, ``number`` or ``boolean``.
             backfill: Index the vectors already stored, too.
             wait: Return when it is visible.
@@ -258,7 +254,7 @@ class Vectorize:
 
         Raises:
             InvalidInput: no filter could name the property, or the type is unknown.
-            LimitExceeded: there are as many as there may be.
+            LimitExceeded: the index has as many metadata indexes as it may have.
         """
         request = schemas.CreateMetadataIndexRequest(
             arguments.text(property_name, "property_name"),
@@ -275,10 +271,10 @@ class Vectorize:
     def delete_metadata_index(
         self, property_name: str, *, wait: bool = False, timeout_s: float | None = None
     ) -> Accepted:
-        """Forget a metadata index.
+        """Delete a metadata index.
 
         Raises:
-            MetadataIndexNotFound: there is none on this property.
+            MetadataIndexNotFound: the property has no metadata index.
         """
         mutation = DeleteMetadataIndex(arguments.text(property_name, "property_name"))
         return self._write(mutation, wait, timeout_s)
@@ -302,28 +298,28 @@ class Vectorize:
     def _matches(
         self, request: schemas.QueryRequest, vector: object, effort: Effort | str | None
     ) -> Matches:
-        asked = requests.checked_query(request, vector, self._dimensions, self._limits)
+        query = requests.checked_query(request, vector, self._dimensions, self._limits)
         if effort is not None:
-            asked = replace(asked, effort=arguments.optional_member(Effort, effort, "effort"))
-        result = self._engine.query(self._address, asked)
-        has_metadata = asked.return_metadata is not MetadataLevel.NONE
+            query = replace(query, effort=arguments.optional_member(Effort, effort, "effort"))
+        result = self._engine.query(self._address, query)
+        has_metadata = query.return_metadata is not MetadataLevel.NONE
         return Matches(
             tuple(
                 Match(
-                    each.id,
-                    each.score,
-                    each.namespace,
-                    each.values,
-                    _document(each.metadata) if has_metadata else None,
+                    match.id,
+                    match.score,
+                    match.namespace,
+                    match.values,
+                    _document(match.metadata) if has_metadata else None,
                 )
-                for each in result.matches
+                for match in result.matches
             ),
             result.unindexed,
         )
 
 
 class Database:
-    """The indexes of one account. Got from `vicinal.open`; close it, or use ``with``."""
+    """The indexes of one account, returned by `vicinal.open`; close it, or use ``with``."""
 
     def __init__(self, engine: Engine, account: str, limits: Limits) -> None:
         self._engine = engine
@@ -342,13 +338,13 @@ class Database:
     ) -> Vectorize:
         """Create an empty index, by `dimensions` and `metric` or by `preset`.
 
-        `effort` is that of queries that name none; ``standard`` if not given.
+        `effort` is the default of queries; ``standard`` if not given.
 
         Raises:
             IndexExists: the name is taken.
-            BadIndexConfig: name, dimensions, metric or preset that cannot be.
+            BadIndexConfig: the name, dimensions, metric or preset is invalid.
             InvalidInput: an argument is of a wrong type.
-            LimitExceeded: there are as many indexes as there may be.
+            LimitExceeded: the account has as many indexes as it may have.
         """
         config = schemas.IndexConfigRequest(
             arguments.optional_integer(dimensions, "dimensions"),
@@ -361,33 +357,33 @@ class Database:
             config,
             arguments.optional_text(description, "description"),
         )
-        made = requests.checked_index(request, self._limits)
-        address = self._address(made.name)
-        created = self._engine.create_index(address, made.config, made.description)
+        checked = requests.checked_index(request, self._limits)
+        address = self._address(checked.name)
+        created = self._engine.create_index(address, checked.config, checked.description)
         return Vectorize(self._engine, address.of(created), self._limits)
 
     def index(self, name: str) -> Vectorize:
         """Return an index.
 
         Raises:
-            IndexNotFound: there is none of this name.
+            IndexNotFound: no index has this name.
         """
         return Vectorize(self._engine, self._address(name), self._limits)
 
     def list_indexes(self) -> Sequence[Index]:
-        """Return what was fixed when each index was created, oldest first."""
+        """Return the indexes with their settings, oldest first."""
         return self._engine.list_indexes(self._account)
 
     def delete_index(self, name: str) -> None:
-        """Remove an index and all it holds.
+        """Delete an index and all of its vectors.
 
         Raises:
-            IndexNotFound: there is none of this name.
+            IndexNotFound: no index has this name.
         """
         self._engine.delete_index(self._address(name))
 
     def close(self) -> None:
-        """Release the data folder; what was acknowledged stays."""
+        """Release the data folder; acknowledged writes stay."""
         self._engine.close()
 
     def __enter__(self) -> Self:

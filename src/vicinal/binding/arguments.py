@@ -1,8 +1,8 @@
-"""Arguments held to the types that the wire holds JSON to, so that both take the same.
+"""Checks of arguments, by the types that the wire requires of JSON.
 
-Python hands over anything. Each function here returns what was meant, in Python's own type
+A caller in Python may pass any object. A function here returns the argument in Python's own type
 exactly (NumPy's scalars and subclasses become it), or raises an `InvalidInput` that names the
-argument. So what goes further, and what is stored, is what a JSON body could have brought.
+argument. So only values that a JSON body could have are passed on and stored.
 """
 
 import math
@@ -25,7 +25,7 @@ from vicinal.wire import requests
 
 _E = TypeVar("_E", bound=StrEnum)
 
-_INTEGER_MAX = 2**63 - 1  # ours: longer ones cannot even be shown in a message
+_INTEGER_MAX = 2**63 - 1  # ours: Python does not even print longer ones
 
 
 def text(value: object, name: str, error: type[InvalidInput] = InvalidInput) -> str:
@@ -33,12 +33,16 @@ def text(value: object, name: str, error: type[InvalidInput] = InvalidInput) -> 
     if not isinstance(value, str):
         raise error(f"{name}: expected a string, got {kind(value)}")
     with asking(name, error):
-        found = str.__str__(value)
+        return encodable(str.__str__(value), name, error)
+
+
+def encodable(characters: str, name: str, error: type[InvalidInput]) -> str:
+    """Return a string that UTF-8 can write, and refuse any other."""
     try:
-        found.encode()
+        characters.encode()
     except UnicodeEncodeError:
         raise error(f"{name}: half of a surrogate pair, which is no character") from None
-    return found
+    return characters
 
 
 def optional_text(value: object, name: str, error: type[InvalidInput] = InvalidInput) -> str | None:
@@ -47,14 +51,14 @@ def optional_text(value: object, name: str, error: type[InvalidInput] = InvalidI
 
 
 def boolean(value: object, name: str) -> bool:
-    """Return a boolean; numbers are none."""
+    """Return a boolean; numbers are refused."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     raise InvalidInput(f"{name}: expected a boolean, got {kind(value)}")
 
 
 def integer(value: object, name: str) -> int:
-    """Return an integer; booleans, and floats without a fraction, are none."""
+    """Return an integer; booleans, and floats without a fraction, are refused."""
     if not _is_integer(value):
         raise InvalidInput(f"{name}: expected an integer, got {kind(value)}")
     return _bounded(value, name)
@@ -66,7 +70,7 @@ def optional_integer(value: object, name: str) -> int | None:
 
 
 def number(value: object, name: str) -> int | float:
-    """Return a number of any kind but a boolean; not a number is one."""
+    """Return a number; booleans are refused, NaN is not."""
     if isinstance(value, float | np.floating):
         with asking(name, InvalidInput):
             return float(value)
@@ -79,29 +83,29 @@ def seconds(value: object, name: str) -> float:
     """Return a time to wait: a number from 0, infinite if None."""
     if value is None:
         return math.inf
-    found = float(number(value, name))
-    if not found >= 0.0:
-        raise InvalidInput(f"{name}: expected seconds from 0, got {found:g}")
-    return found
+    duration = float(number(value, name))
+    if not duration >= 0.0:
+        raise InvalidInput(f"{name}: expected seconds from 0, got {duration:g}")
+    return duration
 
 
-def member(kind_of: type[_E], value: object, name: str) -> _E:
-    """Return the member of an enumeration that a string spells."""
+def member(enumeration: type[_E], value: object, name: str) -> _E:
+    """Return the member of an enumeration whose value is a string."""
     spelled = text(value, name)
     try:
-        return kind_of(spelled)
+        return enumeration(spelled)
     except ValueError:
-        choices = ", ".join(each.value for each in kind_of)
+        choices = ", ".join(choice.value for choice in enumeration)
         raise InvalidInput(f"{name} {metadata.shown(spelled)} is none of {choices}") from None
 
 
-def optional_member(kind_of: type[_E], value: object, name: str) -> _E | None:
-    """Return the member of an enumeration that a string spells, or None."""
-    return None if value is None else member(kind_of, value, name)
+def optional_member(enumeration: type[_E], value: object, name: str) -> _E | None:
+    """Return the member of an enumeration whose value is a string, or None."""
+    return None if value is None else member(enumeration, value, name)
 
 
 def level(value: object) -> MetadataLevel:
-    """Return how much metadata is wanted; True is all of it."""
+    """Return the level of metadata; True is `MetadataLevel.ALL`."""
     if isinstance(value, bool | np.bool_):
         return MetadataLevel.ALL if value else MetadataLevel.NONE
     return member(MetadataLevel, value, "return_metadata")
@@ -111,90 +115,90 @@ def ids(value: object, ids_max: int, limits: Limits) -> list[str]:
     """Return ids in their order; `ids_max` is inclusive.
 
     Raises:
-        TooManyIds: there are more.
-        IdTooLong: one is longer than a vector's may be.
-        BadBody: they are not a sequence of strings.
+        TooManyIds: there are more ids.
+        IdTooLong: an id is longer than a vector's may be.
+        BadBody: the argument is not a sequence of strings.
     """
     if isinstance(value, str):
-        found = metadata.shown(text(value, "ids", BadBody))
-        raise BadBody(f"ids: expected a sequence of strings, got the string {found}")
+        shown = metadata.shown(text(value, "ids", BadBody))
+        raise BadBody(f"ids: expected a sequence of strings, got the string {shown}")
     if isinstance(value, bytes | bytearray | Mapping | AbstractSet):
         raise BadBody(f"ids: expected a sequence of strings, got {kind(value)}")
     with asking("ids", BadBody):
-        # No more than it says that there are, or than tell that there are too many: some never end.
+        # A sequence may be endless: no more items are read than its length, or than are too many.
         count_max = max(len(value) if isinstance(value, Sized) else 0, ids_max + 1)
         items = islice(iterated(value, "ids", BadBody), count_max)
-        asked = [text(each, f"ids[{place}]", BadBody) for place, each in enumerate(items)]
-    return requests.check_ids(asked, ids_max, limits)
+        checked = [text(item, f"ids[{position}]", BadBody) for position, item in enumerate(items)]
+    return requests.check_ids(checked, ids_max, limits)
 
 
 def cursor(value: object) -> str | None:
-    """Return a cursor, or None to begin."""
+    """Return a cursor, or None for the first page."""
     return optional_text(value, "cursor", BadCursor)
 
 
 def account(value: object) -> str:
-    """Return an account id that the REST paths could hold as well."""
-    found = text(value, "account")
-    if ACCOUNT_ID.fullmatch(found) is None:
+    """Return an account id that may stand in a REST path as well."""
+    account_id = text(value, "account")
+    if ACCOUNT_ID.fullmatch(account_id) is None:
         raise InvalidInput(
-            f"account {metadata.shown(found)} must be 1 to 32 letters, digits, dashes and "
+            f"account {metadata.shown(account_id)} must be 1 to 32 letters, digits, dashes and "
             "underscores"
         )
-    return found
+    return account_id
 
 
 def profile(value: object) -> str:
     """Return the name of a profile of limits."""
-    found = text(value, "limits")
-    if found not in PROFILES:
-        raise InvalidInput(f"limits {metadata.shown(found)} is none of {', '.join(PROFILES)}")
-    return found
+    name = text(value, "limits")
+    if name not in PROFILES:
+        raise InvalidInput(f"limits {metadata.shown(name)} is none of {', '.join(PROFILES)}")
+    return name
 
 
 def folder(value: object) -> Path:
-    """Return the path of a folder, which may hold whatever a path of the system's can."""
+    """Return the path of a folder, with any character that the system allows in a path."""
     if not isinstance(value, str | os.PathLike):
         raise InvalidInput(f"path: expected a string or a path, got {kind(value)}")
     with asking("path", InvalidInput):
-        found = os.fspath(value)
-    if not isinstance(found, str):
-        raise InvalidInput(f"path: expected a string or a path, got a path of {kind(found)}")
+        path = os.fspath(value)
+    if not isinstance(path, str):
+        raise InvalidInput(f"path: expected a string or a path, got a path of {kind(path)}")
     try:
-        os.fsencode(found)
+        os.fsencode(path)
     except UnicodeEncodeError:
-        raise InvalidInput(f"path: {metadata.shown(found)} is no name of a file") from None
-    if not found or "\0" in found:
-        raise InvalidInput(f"path: {metadata.shown(found)} is no name of a file")
-    return Path(found)
+        raise InvalidInput(f"path: {metadata.shown(path)} is no name of a file") from None
+    if not path or "\0" in path:
+        raise InvalidInput(f"path: {metadata.shown(path)} is no name of a file")
+    return Path(path)
 
 
 def iterated(value: object, name: str, error: type[InvalidInput]) -> Iterable[object]:
-    """Return what can be iterated over as that."""
+    """Return an iterator over a value."""
     try:
-        found: Iterable[object] = iter(value)  # type: ignore[call-overload]  # found out here
-        return found
+        items: Iterable[object] = iter(value)  # type: ignore[call-overload]  # tested by the call
+        return items
     except TypeError:
         raise error(f"{name}: expected a sequence, got {kind(value)}") from None
 
 
 @contextmanager
 def asking(name: str, error: type[InvalidInput]) -> Iterator[None]:
-    """Refuse an argument that raises something when it is asked for what it holds.
+    """Refuse an argument whose own methods raise when it is read.
 
     Raises:
-        InvalidInput: an `error`, with what was raised as its cause.
+        InvalidInput: an `error`, whose cause is the exception.
     """
     try:
         yield
     except InvalidInput:
         raise
-    except Exception as raised:  # an object's methods may raise whatever they like
+    except Exception as raised:  # an object's methods may raise any exception
         raise error(f"{name}: cannot be read, it raises {type(raised).__name__[:80]}") from raised
 
 
 def kind(value: object) -> str:
-    """Return what to call a value in a message: as JSON does, else by its type."""
+    """Return the kind of a value for a message: JSON's, else the name of its type."""
     if value is None or isinstance(value, bool | str | int | float | dict | list | tuple):
         return metadata.kind(value)
     return f"an object of type {type(value).__name__[:80]}"
@@ -207,7 +211,7 @@ def _is_integer(value: object) -> TypeGuard[int | np.integer]:
 
 def _bounded(value: int | np.integer, name: str) -> int:
     with asking(name, InvalidInput):
-        found = int.__index__(value) if isinstance(value, int) else int(value)
-    if abs(found) > _INTEGER_MAX:
-        raise InvalidInput(f"{name}: an integer of {found.bit_length()} bits is too large")
-    return found
+        exact = int.__index__(value) if isinstance(value, int) else int(value)
+    if abs(exact) > _INTEGER_MAX:
+        raise InvalidInput(f"{name}: an integer of {exact.bit_length()} bits is too large")
+    return exact
