@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.bodies import READERS, reading
 from vicinal.errors import BadMetadataKey, BadRecord, InvalidInput, MetadataTooLarge
 from vicinal.limits import Limits
 from vicinal.model import VectorBatch
@@ -26,11 +25,7 @@ BEYOND = [
 ]
 
 
-@pytest.fixture(params=[(each, way) for each in READERS for way in (False, True)], autouse=True)
-def way_of_reading(request: pytest.FixtureRequest) -> Any:
-    reader, compiled = request.param
-    with reading(reader, compiled=compiled):
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def record(document: str) -> str:
