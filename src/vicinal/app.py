@@ -22,13 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import uvicorn
 
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.embeddings.build import build_embedder
-from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput, Unavailable
@@ -45,8 +43,6 @@ from vicinal.tokens import Tokens
 
 _log = logging.getLogger("vicinal.server")
 
-_READY_WITHIN_S = 600.0  # recovery of a large data folder is done before the first answer
-
 
 @dataclass(frozen=True, slots=True)
 class Application:
@@ -54,31 +50,19 @@ class Application:
 
     Attributes:
         asgi: Answers requests.
-        engine: Keeps the indexes.
-        embedder: Embeds texts.
-        tokens: Says who may do what.
-        pool: Runs searches on the other cores, None where it cannot.
         own_token: Opens this application to itself: made for this process, and nowhere
             stored; any text when no token is needed.
         needs_token: Whether callers need a token.
     """
 
     asgi: App
-    engine: Engine
-    embedder: Embedder
-    tokens: Tokens
-    pool: SearchPool | None
     own_token: str
     needs_token: bool
+    _opened: ExitStack
 
     def close(self) -> None:
-        """Release files and threads; what was acknowledged stays."""
-        with ExitStack() as stack:
-            for part in (self.tokens, self.engine, self.embedder):
-                stack.callback(part.close)
-            stack.callback(self.asgi.services.databases.stop)
-            if self.pool is not None:
-                stack.callback(self.pool.close)
+        """Release files and threads; acknowledged mutations stay."""
+        self._opened.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,39 +83,42 @@ def create(settings: Settings) -> Application:
     """
     try:
         private.make_data_folder(settings.data)
-        return _create(settings)
+        with ExitStack() as opened:
+            tokens = Tokens(settings.data / TOKENS_FILE, settings.token)
+            opened.callback(tokens.close)
+            needs_token = _needs_token(settings, tokens)
+            own_token = settings.account
+            if needs_token:
+                own_token = secrets.token_urlsafe(32)
+                tokens.accept(own_token)
+            engine = EmbeddedEngine.open(settings.data, _engine_options(settings))
+            opened.callback(engine.close)
+            generator = _generator(settings)
+            embedder = open_embedder(settings)
+            opened.callback(embedder.close)
+            databases = Databases(settings.data / "d1")
+            opened.callback(databases.stop)
+            pool = SearchPool.of_this_machine()
+            if pool is not None:
+                opened.callback(pool.close)
+            config = _server_config(settings)
+            asgi = build(engine, embedder, tokens, databases, config, pool, generator)
+            return Application(asgi, own_token, needs_token, opened.pop_all())
     except OSError as error:
         raise Unavailable(f"{settings.data}: {error.strerror}") from error
 
 
-def _create(settings: Settings) -> Application:
-    path = settings.data / TOKENS_FILE
-    with closing(Tokens(path, settings.token)) as known:
-        has_tokens, are_needed = known.has_tokens(), known.are_needed()
+def _needs_token(settings: Settings, tokens: Tokens) -> bool:
+    has_tokens = tokens.has_tokens()
     if not settings.is_loopback and not has_tokens:
         raise InvalidInput(
             f"{settings.host} can be reached from other machines and no token exists; create "
             f"one with: vicinal token create NAME --data {settings.data}"
         )
-    needs_token = are_needed or settings.require_token
+    needs_token = tokens.are_needed() or settings.require_token
     if needs_token and not has_tokens:
         _log.warning("requests need a token and there is none; make one: vicinal token create NAME")
-    own_token = secrets.token_urlsafe(32) if needs_token else settings.account
-    with ExitStack() as opened:
-        tokens = Tokens(path, (*settings.token, own_token) if needs_token else ())
-        opened.callback(tokens.close)
-        engine = EmbeddedEngine.open(settings.data, _engine_options(settings))
-        opened.callback(engine.close)
-        generator = _generator(settings)
-        embedder = open_embedder(settings)
-        opened.callback(embedder.close)
-        databases = Databases(settings.data / "d1")
-        pool = SearchPool.of_this_machine()
-        if pool is not None:
-            opened.callback(pool.close)
-        asgi = build(engine, embedder, tokens, databases, _server_config(settings), pool, generator)
-        opened.pop_all()
-    return Application(asgi, engine, embedder, tokens, pool, own_token, needs_token)
+    return needs_token
 
 
 def serve(
@@ -141,7 +128,7 @@ def serve(
 
     Args:
         settings: What to serve, and where.
-        on_ready: Called once, from another thread, when requests are answered.
+        on_ready: Called once, from a thread of its own, when requests are answered.
         warnings: Of the settings, for the log.
 
     Raises:
@@ -162,27 +149,12 @@ def serve(
         # Without a handler of ours uvicorn would end the process by the signal it caught,
         # before anything is closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        server = uvicorn.Server(_uvicorn_config(application.asgi, settings, connections))
         ready = Ready(origin(settings.host, listener.getsockname()[1]), application)
-        watcher = threading.Thread(
-            target=_watch, args=(ready, on_ready), name="announce", daemon=True
-        )
-        watcher.start()
+        # A thread, as what it calls may ask the server.
+        announce = threading.Thread(target=on_ready, args=(ready,), name="announce", daemon=True)
+        application.asgi.on_started = announce.start
         with suppress(KeyboardInterrupt):
-            server.run([listener])
-
-
-def _watch(ready: Ready, on_ready: Callable[[Ready], None]) -> None:
-    """ApiRequest `on_ready` once the server answers.
-
-    The socket is listening already, so one request is enough: it waits in the backlog
-    until the server accepts it.
-    """
-    try:
-        httpx.get(f"{ready.origin}/readyz", timeout=_READY_WITHIN_S, trust_env=False)
-    except httpx.TransportError:
-        return  # stopped before it was ready
-    on_ready(ready)
+            uvicorn.Server(_uvicorn_config(application.asgi, settings, connections)).run([listener])
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -105,12 +105,9 @@ class Tokens:
         self._path = path
         self._required_file = path.with_name(REQUIRED_FILE)
         self._lock = threading.Lock()
-        self._fixed = {
-            _digest(secret): Token(
-                f"settings-{number}", "from the settings", Permission.WRITE, None, _now()
-            )
-            for number, secret in enumerate(fixed, start=1)
-        }
+        self._fixed: dict[bytes, Token] = {}
+        for secret in fixed:
+            self.accept(secret)
         self._known: dict[bytes, Token] = {}
         self._version = -1
         self._file: tuple[int, int] | None = None  # device and number
@@ -124,6 +121,12 @@ class Tokens:
             except BaseException:
                 self._connection.close()
                 raise
+
+    def accept(self, secret: str) -> None:
+        """Let a secret allow everything, as those of the settings do, until `close`."""
+        self._fixed[_digest(secret)] = Token(
+            f"settings-{len(self._fixed) + 1}", "from the settings", Permission.WRITE, None, _now()
+        )
 
     def create(
         self, name: str, permission: Permission, account: str | None = None

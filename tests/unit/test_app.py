@@ -1,5 +1,9 @@
 """The composition root: settings in, an application that answers and closes out."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,38 @@ from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.tokens import Permission, Tokens
 
 INDEX = {"name": "docs", "config": {"dimensions": 3, "metric": "cosine"}}
+
+
+SERVE_AND_COUNT = """
+import collections, json, os, signal, sys
+from pathlib import Path
+from vicinal import app
+from vicinal.settings import Settings
+
+opened, connected, ready = collections.Counter(), [], []
+
+def count(event, values):
+    if event == "sqlite3.connect" or (event == "open" and isinstance(values[0], str)):
+        path = os.path.realpath(values[0])
+        if path.startswith(data):
+            opened[event, os.path.relpath(path, data)] += 1
+    elif event == "socket.connect":
+        connected.append(repr(values[1]))
+
+def on_ready(server):
+    ready.append(server.origin)
+    os.kill(os.getpid(), signal.SIGINT)
+
+data = os.path.realpath(sys.argv[1])
+settings = Settings(data=Path(data), port=0, log_level="error", require_token=True)
+sys.addaudithook(count)
+app.serve(settings, on_ready)
+print(json.dumps({
+    "ready": ready,
+    "connected": connected,
+    "opened": [[event, path, times] for (event, path), times in opened.items()],
+}))
+"""
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -128,3 +164,23 @@ def test_the_address_and_the_settings_say_which_names_and_pages_are_known(tmp_pa
 )
 def test_the_origin_is_one_that_this_machine_can_reach(host: str, origin: str) -> None:
     assert app.origin(host, 1) == origin
+
+
+def test_a_start_opens_each_thing_once_and_asks_itself_nothing(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / TOKENS_FILE)
+    tokens.create("ci", Permission.WRITE)
+    tokens.close()
+    create(Settings(data=tmp_path)).close()
+    environment = {name: value for name, value in os.environ.items() if "VICINAL" not in name}
+
+    served = subprocess.run(
+        [sys.executable, "-c", SERVE_AND_COUNT, str(tmp_path)],
+        env=environment, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    counts = json.loads(served.stdout)
+
+    assert len(counts["ready"]) == 1
+    assert counts["connected"] == []
+    databases = [path for event, path, _ in counts["opened"] if event == "sqlite3.connect"]
+    assert sorted(databases) == ["catalog.db", TOKENS_FILE]
+    assert [row for row in counts["opened"] if row[2] > 1] == []

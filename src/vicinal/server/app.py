@@ -12,7 +12,7 @@ leaves no trace: handlers change nothing before the whole body is there.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import perf_counter
 
@@ -109,6 +109,9 @@ class App:
         self._meter = bodies.BodyBudget(services.config.body_bytes_in_flight_max)
         self._origins = Origins(services.config.allowed_origins, services.config.allowed_hosts)
         self._under_way = 0
+        self.on_started: Callable[[], None] | None = None
+        """Called once, in the event loop, when requests are answered; those sent before wait in
+        the backlog of the socket."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope."""
@@ -124,6 +127,8 @@ class App:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         assert (await receive())["type"] == "lifespan.startup"
         await send({"type": "lifespan.startup.complete"})
+        if self.on_started is not None:
+            self.on_started()
         assert (await receive())["type"] == "lifespan.shutdown"
         if self.services.generator is not None:
             await self.services.generator.close()

@@ -265,7 +265,7 @@ def test_json_logs_are_one_object_a_line(tmp_path: Path) -> None:
         events = [json.loads(line) for line in server.errors.read_text().splitlines()]
 
     paths = [event.get("path") for event in events if event["logger"] == "vicinal.access"]
-    assert paths == ["/readyz", "/healthz"]
+    assert paths == ["/healthz"]
 
 
 def test_a_deprecated_flag_is_obeyed_and_warned_about_in_the_log(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def fill(folder: Path) -> None:
         assert call(application.asgi, "POST", url, {"vectors": rows}, headers=wait).status == 200
         d1 = "/client/v4/accounts/acme/d1/database/texts/query"
         assert call(application.asgi, "POST", d1, {"sql": "create table t (x)"}).status == 200
-        application.tokens.create("one", Permission.WRITE)
+        application.asgi.services.tokens.create("one", Permission.WRITE)
         assert too_open(folder) == {}  # with the files that SQLite removes at the end
     finally:
         application.close()
