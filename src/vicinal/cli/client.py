@@ -1,9 +1,9 @@
-"""The small HTTP client behind the commands that talk to a running server.
+"""The HTTP client of the commands that talk to a running server.
 
-It knows the REST paths and the envelope as any client of the API does, turns a refusal
-into one sentence with its code, and waits out overload (429 and 503) for as long as
-``Retry-After`` says, else with doubling pauses. A patient client also waits for a server
-that is restarting.
+Like any client of the API, this one knows the REST paths and the envelope. An error of the server
+becomes one sentence with its code. On overload (429 and 503) requests are repeated after the time
+in ``Retry-After``, else after doubling pauses; a patient client also waits for a server that is
+restarting.
 """
 
 import os
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class IndexConfigResponse(msgspec.Struct):
-    """What is fixed when an index is created."""
+    """The settings of an index, fixed at its creation."""
 
     dimensions: int
     metric: str
@@ -46,7 +46,7 @@ class IndexConfigResponse(msgspec.Struct):
 
 
 class IndexResponse(msgspec.Struct):
-    """An index as the server describes it."""
+    """An index of the account."""
 
     name: str
     config: IndexConfigResponse
@@ -71,19 +71,19 @@ class MetadataIndexResponse(msgspec.Struct, rename="camel"):
 
 
 class MetadataIndexesResponse(msgspec.Struct, rename="camel"):
-    """All of an index."""
+    """The metadata indexes of an index."""
 
     metadata_indexes: list[MetadataIndexResponse]
 
 
 class MutationResponse(msgspec.Struct, rename="camel"):
-    """The answer to a write."""
+    """The id of a durable write."""
 
     mutation_id: str
 
 
 class VectorIdResponse(msgspec.Struct):
-    """A vector in a page of ids."""
+    """The id of a vector in a page."""
 
     id: str
 
@@ -97,7 +97,7 @@ class PageResponse(msgspec.Struct, rename="camel"):
 
 
 class MatchResponse(msgspec.Struct):
-    """One hit of a query."""
+    """One match of a query."""
 
     id: str
     score: float
@@ -107,14 +107,14 @@ class MatchResponse(msgspec.Struct):
 
 
 class QueryResponse(msgspec.Struct):
-    """The answer to a query."""
+    """The matches of a query, best first."""
 
     count: int
     matches: list[MatchResponse]
 
 
 class EmbeddingsResponse(msgspec.Struct):
-    """The answer of an embedding model: one row a text."""
+    """The vectors of texts, one row for every text."""
 
     shape: list[int]
     data: list[list[float]]
@@ -148,17 +148,17 @@ class ApiResponse:
     """A successful answer.
 
     Attributes:
-        result: Its JSON.
-        remarks: What the server has to say about it.
-        is_visible: Whether a write that asked to wait has become visible.
+        result: The result, as JSON.
+        remarks: The messages beside the result.
+        is_visible: Whether queries see the write, of a write that waits for that.
     """
 
     result: msgspec.Raw
     remarks: tuple[str, ...]
     is_visible: bool
 
-    def read(self, form: type[T]) -> T:
-        """Return the result as `form`, or say that it is not what the API promises."""
+    def decode(self, form: type[T]) -> T:
+        """Return the result as a `form`; raise `click.ClickException` when it has another shape."""
         try:
             return msgspec.json.decode(self.result, type=form)
         except msgspec.MsgspecError as error:
@@ -166,14 +166,14 @@ class ApiResponse:
 
 
 class Client:
-    """Speaks to one account of one server; close it when done.
+    """A client of one account of one server.
 
     Args:
         http: Carries the base URL and the token.
-        account: Whose indexes.
-        patience_s: How long to keep trying while a server is overloaded or restarting;
-            0 tries once.
-        pause: Sleeps, if not ``time.sleep``.
+        account: The account of the indexes.
+        patience_s: Seconds of repeated requests while a server is overloaded or restarting;
+            0 sends a request once.
+        pause: Function that sleeps, by default ``time.sleep``.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Client:
         self._pause = pause or time.sleep
 
     def indexes(self, *path: str) -> str:
-        """Return the path of the account's indexes, or of something below them."""
+        """Return the path of the account's indexes, or a path below."""
         parts = [quote(part, safe="") for part in path]
         return "/".join([f"/accounts/{self._account}/vectorize/v2/indexes", *parts])
 
@@ -199,17 +199,17 @@ class Client:
         return f"/accounts/{self._account}/ai/run/{quote(name, safe='@/')}"
 
     def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> ApiResponse:
-        """Ask for something."""
+        """Send GET."""
         return self._send("GET", path, params=parameters)
 
     def delete(self, path: str) -> ApiResponse:
-        """Remove something."""
+        """Send DELETE."""
         return self._send("DELETE", path)
 
     def post(
         self, path: str, body: object, headers: Mapping[str, str] = MappingProxyType({})
     ) -> ApiResponse:
-        """Send a JSON body."""
+        """Send POST with a JSON body."""
         headers = {"content-type": "application/json", **headers}
         return self._send("POST", path, content=msgspec.json.encode(body), headers=headers)
 
@@ -276,7 +276,7 @@ def open_envelope(response: httpx.Response) -> ApiResponse:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which server and account a command talks to."""
+    """The server and the account of a command."""
 
     url: str
     token: str
@@ -289,7 +289,7 @@ class Target:
 
     @property
     def secret(self) -> str:
-        """One token: a server's VICINAL_TOKEN may list several, and any of them will do here."""
+        """The first token of the list, which VICINAL_TOKEN of a server may be."""
         return self.token.split(",")[0].strip()
 
     def _host(self) -> str:
@@ -302,7 +302,7 @@ class Target:
         return parts.hostname
 
     def command(self, *words: str) -> str:
-        """Return a line for a shell that reaches the same place, without the token."""
+        """Return a shell command for the same server and account, without the token."""
         line = [show.program(), *words]
         if self.origin != DEFAULT_URL:
             line += ["--url", self.origin]
@@ -312,16 +312,16 @@ class Target:
 
     @contextmanager
     def connect(self, *, patience_s: float = 0.0) -> Iterator[Client]:
-        """Open a client; it is closed when the block ends."""
+        """Open a client for the duration of the block."""
         with self.http(_TIMEOUT) as http:
             yield Client(http, self.account, patience_s=patience_s)
 
     @contextmanager
     def http(self, timeout: httpx.Timeout) -> Iterator[httpx.Client]:
-        """Open what sends requests to the API; it is closed when the block ends."""
+        """Open an HTTP client for the base URL of the API, for the duration of the block."""
         base = f"{self.origin}/client/v4"
         try:
-            # A proxy is for what is far away.
+            # A proxy is for other machines.
             is_near = self._host() in ("127.0.0.1", "::1", "localhost")
             with httpx.Client(
                 base_url=base,
@@ -336,10 +336,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """What is said of the server and the account.
+    """The values of --url, --token and --account.
 
     Attributes:
-        account: None when nobody says it, so that the folder's project may.
+        account: None when not given; then the folder's configuration may name one.
     """
 
     url: str
@@ -347,13 +347,13 @@ class TargetOptions:
     account: str | None
 
     def target(self, named: NamedAccount | None) -> Target:
-        """Return the place that is meant, in a project that names this account."""
+        """Return the target, with the account of a folder's configuration where none was given."""
         account = self.account or (named.account if named is not None else DEFAULT_ACCOUNT)
         return Target(self.url, self.token, account)
 
 
 FOUND_ACCOUNT_VARIABLE = "_VICINAL_ACCOUNT_FOUND"
-"""Beside ``VICINAL_ACCOUNT`` when that is only what was found in a folder, for child processes."""
+"""Tells child processes that ``VICINAL_ACCOUNT`` comes from a folder's configuration."""
 
 
 def given_options(command: Callable[..., None]) -> Callable[..., None]:

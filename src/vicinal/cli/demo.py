@@ -106,7 +106,9 @@ def read_facts() -> list[Fact]:
 def answer_question(client: Client, model: str = MODEL) -> None:
     """Ask the tutorial's question and print its answer."""
     body = {"vector": embed(client, model, [QUESTION])[0], "topK": 1, "returnMetadata": "all"}
-    matches = client.post(client.indexes(STORIES_INDEX, "query"), body).read(QueryResponse).matches
+    matches = (
+        client.post(client.indexes(STORIES_INDEX, "query"), body).decode(QueryResponse).matches
+    )
     for match in matches:
         text = (match.metadata or {}).get("text")
         click.echo(f'"{QUESTION}" finds story {match.id}, "{text}" (score {match.score:.6f})')
@@ -125,7 +127,7 @@ def answer_example(client: Client, model: str, example: Example) -> None:
         narrowed = f" with filter {msgspec.json.encode(example.filter).decode()}"
     answer = client.post(client.indexes(FACTS_INDEX, "query"), body)
     click.echo(f'\n"{example.text}"{narrowed}')
-    facts = [(match.score, match.metadata or {}) for match in answer.read(QueryResponse).matches]
+    facts = [(match.score, match.metadata or {}) for match in answer.decode(QueryResponse).matches]
     show.table(
         ("score", "topic", "year", "continent", "text"),
         [
@@ -159,7 +161,7 @@ def _fill(
 ) -> None:
     """Create an index with these records in it, unless it holds as many already."""
     try:
-        info = client.get(client.indexes(index, "info")).read(IndexInfoResponse)
+        info = client.get(client.indexes(index, "info")).decode(IndexInfoResponse)
         if info.vector_count >= len(records):
             return
     except ApiError as refused:

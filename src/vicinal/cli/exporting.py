@@ -50,7 +50,7 @@ def command(target: Target, index: str, file: Path, restart: bool) -> None:
     the same vectors. Run the same command again after an interruption and it continues.
     """
     with target.connect(patience_s=PATIENCE_S) as client:
-        description = client.get(client.indexes(index)).read(IndexResponse)
+        description = client.get(client.indexes(index)).decode(IndexResponse)
         if str(file) == "-":
             start = ResumePoint.start("")
             done = _write_pages(client, description, start, sys.stdout.buffer, lambda _: None)
@@ -136,7 +136,7 @@ def _list_page(client: Client, index: str, cursor: str | None) -> PageResponse:
     parameters: dict[str, str | int] = {"count": _PAGE_IDS}
     if cursor is not None:
         parameters["cursor"] = cursor
-    return client.get(client.indexes(index, "list"), parameters).read(PageResponse)
+    return client.get(client.indexes(index, "list"), parameters).decode(PageResponse)
 
 
 def _get_vectors(
@@ -158,7 +158,7 @@ def _get_vectors(
                 raise
             ids_max = _IDS_OF_EVERY_PROFILE
         else:
-            vectors += answer.read(list[msgspec.Raw])
+            vectors += answer.decode(list[msgspec.Raw])
             start += ids_max
     return vectors, ids_max
 
@@ -185,7 +185,7 @@ def _create_command(client: Client, index: IndexResponse) -> str:
         words += ["--effort", config.effort]
     if index.description:
         words += ["--description", index.description]
-    listed = client.get(client.indexes(index.name, "metadata_index", "list")).read(
+    listed = client.get(client.indexes(index.name, "metadata_index", "list")).decode(
         MetadataIndexesResponse
     )
     for metadata_index in listed.metadata_indexes:

@@ -142,7 +142,7 @@ def command(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_opened(file)) if is_file else sys.stdin.buffer
         client = stack.enter_context(target.connect(patience_s=PATIENCE_S))
-        description = client.get(client.indexes(index)).read(IndexResponse)
+        description = client.get(client.indexes(index)).decode(IndexResponse)
         importer = Importer(
             client, description, operation, str(file) if is_file else "stdin", skip_bad
         )

@@ -88,7 +88,7 @@ def create(
     if as_json:
         show.json(answer.result)
         return
-    made = answer.read(IndexResponse)
+    made = answer.decode(IndexResponse)
     click.echo(f"created {made.name}: {made.config.dimensions} dimensions, {made.config.metric}")
 
 
@@ -102,7 +102,7 @@ def list_(target: Target, as_json: bool) -> None:
     if as_json:
         show.json(answer.result)
         return
-    indexes = answer.read(list[IndexResponse])
+    indexes = answer.decode(list[IndexResponse])
     if not indexes:
         show.note(f"no indexes yet; `{target.command('index', 'create')}` makes one")
         return
@@ -130,15 +130,15 @@ def list_(target: Target, as_json: bool) -> None:
 def info(target: Target, name: str, as_json: bool) -> None:
     """Show what the index NAME is and how many vectors a query sees in it."""
     with target.connect() as client:
-        index = client.get(client.indexes(name)).read(IndexResponse)
+        index = client.get(client.indexes(name)).decode(IndexResponse)
         answer = client.get(client.indexes(name, "info"))
-        listed = client.get(client.indexes(name, "metadata_index", "list")).read(
+        listed = client.get(client.indexes(name, "metadata_index", "list")).decode(
             MetadataIndexesResponse
         )
     if as_json:
         show.json(answer.result)
         return
-    state = answer.read(IndexInfoResponse)
+    state = answer.decode(IndexInfoResponse)
     filters = [
         f"{metadata_index.property_name} ({metadata_index.index_type})"
         for metadata_index in listed.metadata_indexes
@@ -188,7 +188,7 @@ def add(target: Target, name: str, property_name: str, index_type: str, backfill
     """
     with target.connect() as client:
         path = client.indexes(name, "metadata_index", "list")
-        listed = client.get(path).read(MetadataIndexesResponse).metadata_indexes
+        listed = client.get(path).decode(MetadataIndexesResponse).metadata_indexes
         mutation_id = add_metadata_index(client, name, property_name, index_type, backfill=backfill)
     click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
     if any(metadata_index.property_name == property_name for metadata_index in listed):
@@ -207,7 +207,7 @@ def remove(target: Target, name: str, property_name: str) -> None:
     """Stop filters on the index NAME from using PROPERTY."""
     with target.connect() as client:
         path = client.indexes(name, "metadata_index", "delete")
-        written = client.post(path, {"propertyName": property_name}).read(MutationResponse)
+        written = client.post(path, {"propertyName": property_name}).decode(MutationResponse)
     click.echo(f"no metadata index on {property_name}: mutation {written.mutation_id}")
 
 
@@ -224,7 +224,7 @@ def list_metadata_indexes(target: Target, name: str, as_json: bool) -> None:
         return
     rows = [
         (metadata_index.property_name, metadata_index.index_type)
-        for metadata_index in answer.read(MetadataIndexesResponse).metadata_indexes
+        for metadata_index in answer.decode(MetadataIndexesResponse).metadata_indexes
     ]
     show.table(("property", "type"), rows)
 
@@ -237,4 +237,4 @@ def add_metadata_index(
     if backfill:
         body["backfill"] = True
     answer = client.post(client.indexes(name, "metadata_index", "create"), body)
-    return answer.read(MutationResponse).mutation_id
+    return answer.decode(MutationResponse).mutation_id

@@ -82,7 +82,7 @@ def command(
             body["vectorId"] = vector_id
         headers = {"vicinal-effort": effort} if effort else {}
         answer = client.post(client.indexes(index, "query"), body, headers)
-        matches = answer.read(QueryResponse).matches
+        matches = answer.decode(QueryResponse).matches
         if vector_id is not None and not matches and not _is_there(client, index, vector_id):
             raise click.ClickException(f"no vector of {index} has the id {vector_id!r}")
     for remark in answer.remarks:
@@ -95,12 +95,12 @@ def command(
 
 def _is_there(client: Client, index: str, vector_id: str) -> bool:
     answer = client.post(client.indexes(index, "get_by_ids"), {"ids": [vector_id]})
-    return bool(answer.read(list[msgspec.Raw]))
+    return bool(answer.decode(list[msgspec.Raw]))
 
 
 def embed(client: Client, model: str, texts: list[str]) -> list[list[float]]:
     """Return one vector a text."""
-    return client.post(client.model(model), {"text": texts}).read(EmbeddingsResponse).data
+    return client.post(client.model(model), {"text": texts}).decode(EmbeddingsResponse).data
 
 
 def print_matches(matches: list[MatchResponse]) -> None:
@@ -130,7 +130,7 @@ def _compact(value: object) -> str:
 
 def _model(client: Client, index: str) -> str:
     """Return the model whose vectors an index most likely holds."""
-    config = client.get(client.indexes(index)).read(IndexResponse).config
+    config = client.get(client.indexes(index)).decode(IndexResponse).config
     if config.preset and config.preset.startswith("@cf/"):
         return config.preset
     model = MODEL_OF_DIMENSIONS.get(config.dimensions)

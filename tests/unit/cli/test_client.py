@@ -120,7 +120,7 @@ def test_an_answer_of_an_unexpected_shape_is_not_taken_for_an_empty_one() -> Non
     server = Server(OK)
 
     with pytest.raises(click.ClickException, match="not of this API"):
-        server.client(0).get("/").read(list[int])
+        server.client(0).get("/").decode(list[int])
 
 
 @pytest.mark.parametrize(
