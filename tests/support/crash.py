@@ -77,7 +77,8 @@ class Disk:
 
     def image(self, to: Path, loss: Loss) -> Path:
         """Write to a new folder what a crash with this loss leaves of the folder."""
-        return write_image(self.images()[loss], to)
+        with self._busy():  # as writing it is no step of what is watched
+            return write_image(self.images()[loss], to)
 
     def images(self) -> dict[Loss, Image]:
         """Return what a crash leaves of the folder, for each loss; the folder is read once."""
