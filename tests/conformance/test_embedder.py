@@ -15,7 +15,7 @@ from tests.support.embedding_service import Answer, Asked, embedding_service
 from tests.support.model_files import DATA, TINY
 from vicinal.embeddings.base import Embedder
 from vicinal.embeddings.local import LocalEmbedder
-from vicinal.embeddings.models import Places
+from vicinal.embeddings.models import SearchPaths
 from vicinal.embeddings.remote import RemoteEmbedder
 from vicinal.errors import BadEmbeddingInput, ModelNotFound
 
@@ -26,8 +26,8 @@ REFERENCE = np.load(DATA / "reference.npz")["tiny_mean"]
 
 @pytest.fixture(params=["local", "remote"])
 def embedder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Embedder]:
-    places = Places(tmp_path, tmp_path, {MODEL: TINY, OTHER_NAME: TINY})
-    local = LocalEmbedder(places, threads=1, queue_max=10_000, fetch=None)
+    search_paths = SearchPaths(tmp_path, tmp_path, {MODEL: TINY, OTHER_NAME: TINY})
+    local = LocalEmbedder(search_paths, threads=1, queue_max=10_000, fetch=None)
 
     def answer(asked: Asked) -> Answer:
         made = local.embed(OTHER_NAME, asked.body["input"])
@@ -65,11 +65,11 @@ def test_tokens_are_counted_without_padding(embedder: Embedder) -> None:
 
 
 def test_many_texts_of_all_lengths_come_back_in_order(embedder: Embedder) -> None:
-    places = [place % len(TEXTS) for place in range(0, 7 * 250, 7)]
+    search_paths = [place % len(TEXTS) for place in range(0, 7 * 250, 7)]
 
-    made = embedder.embed(OTHER_NAME, [TEXTS[place] for place in places])
+    made = embedder.embed(OTHER_NAME, [TEXTS[place] for place in search_paths])
 
-    assert np.abs(made.values - REFERENCE[places]).max() < 1e-6
+    assert np.abs(made.values - REFERENCE[search_paths]).max() < 1e-6
 
 
 def test_calls_from_many_threads_do_not_mix(embedder: Embedder) -> None:

@@ -48,7 +48,7 @@ def pull_command(name: str, folder: Path | None, config: Path | None) -> None:
                 is_announced = True
             report(done, _size(done))
 
-        pulled = pull(model, _places(folder, config).models, fetched)
+        pulled = pull(model, _search_paths(folder, config).models, fetched)
     state = "pulled into" if pulled.is_new else "already in"
     proof = "checksums verified" if pulled.is_verified else "no checksums to verify it by"
     click.echo(f"{model.name}: {state} {pulled.folder}, {proof}")
@@ -59,18 +59,18 @@ def pull_command(name: str, folder: Path | None, config: Path | None) -> None:
 @config_option
 def list_command(folder: Path | None, config: Path | None) -> None:
     """List the models, their folders, and how to get those that are not here."""
-    places = _places(folder, config)
-    names = dict.fromkeys([*(model.name for model in models.KNOWN), *places.folders])
+    search_paths = _search_paths(folder, config)
+    names = dict.fromkeys([*(model.name for model in models.KNOWN), *search_paths.folders])
     show.table(
-        ("model", "dimensions", "where"), [_row(name, places) for name in names],
+        ("model", "dimensions", "where"), [_row(name, search_paths) for name in names],
         right=("dimensions",),
     )  # fmt: skip
 
 
-def _row(name: str, places: models.Places) -> tuple[str, str, str]:
+def _row(name: str, search_paths: models.SearchPaths) -> tuple[str, str, str]:
     published = {model.name: str(model.dimensions) for model in models.KNOWN}.get(name, "?")
     try:
-        located = models.find(name, places)
+        located = models.locate(name, search_paths)
         if located is None:
             return name, published, f"not here; get it: vicinal model pull {name}"
         dimensions, _ = encoder.read_shape(located.folder)
@@ -79,10 +79,10 @@ def _row(name: str, places: models.Places) -> tuple[str, str, str]:
     return name, str(dimensions), f"{located.folder} ({located.source})"
 
 
-def _places(folder: Path | None, config: Path | None) -> models.Places:
+def _search_paths(folder: Path | None, config: Path | None) -> models.SearchPaths:
     settings = read_settings(config, {"models": None if folder is None else str(folder)})
     named: Mapping[str, Path] = {name: Path(path) for name, path in settings.model_folders}
-    return models.Places(settings.models or models.models_folder(), models.hub_folder(), named)
+    return models.SearchPaths(settings.models or models.models_folder(), models.hub_folder(), named)
 
 
 def _size(size_bytes: int | None, before: str = "") -> str:

@@ -1,8 +1,8 @@
-"""What the server asks of an embedding backend, and nothing more.
+"""The interface of embedding backends, as the server uses it.
 
 A backend turns texts into vectors with a model named as on the wire
 (``@cf/baai/bge-base-en-v1.5``). It is synchronous and thread-safe; callers keep it off
-the event loop. Nothing above this seam knows whether a model runs here or elsewhere.
+the event loop. The callers do not know whether a model runs here or elsewhere.
 
 Every vector has length 1. That is how the publishers of all four models end their
 pipelines, and what the platform's printed samples agree with: the 13 numbers that its
@@ -27,7 +27,7 @@ from vicinal.model import Floats
 
 
 class Pooling(StrEnum):
-    """How the states of a text's tokens become one vector; the two do not mix in an index."""
+    """Ways to make one vector of the states of a text's tokens; the two do not mix in an index."""
 
     MEAN = "mean"
     CLS = "cls"
@@ -35,15 +35,15 @@ class Pooling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is known of a model before it is used.
+    """Properties of a model that are known before its first use.
 
     Attributes:
         name: As on the wire.
-        dimensions: Length of its vectors; None when only its first answer will tell.
-        max_tokens: Longer texts are cut to this, special tokens included; None when the
+        dimensions: Length of its vectors; None if only its first answer will tell.
+        max_tokens: Longer texts are cut to this, special tokens included; None if the
             backend does not say.
-        default_pooling: Used when a request names none; None when the backend does not say.
-        is_available: Whether `Embedder.embed` can answer now, without fetching anything.
+        default_pooling: Used if a request names none; None if the backend does not say.
+        is_available: Whether `Embedder.embed` can answer now, without fetching files.
     """
 
     name: str
@@ -59,9 +59,9 @@ class Embedding:
 
     Attributes:
         values: ``(n, dimensions)`` float32, rows of length 1 in the order of the texts.
-        pooling: What was used; None when a remote backend does not say.
-        token_count: Tokens read, special ones included and padding not; 0 when a remote
-            backend does not say.
+        pooling: The pooling that was used; None if a remote backend does not say.
+        token_count: Tokens read, special ones included and padding not; 0 if a remote backend
+            does not say.
     """
 
     values: Floats
@@ -99,29 +99,29 @@ class Embedder(Protocol):
         ...
 
     def preload(self, model: str) -> None:
-        """Do now what the first `embed` would otherwise do. Raises what it would."""
+        """Load the model now instead of in the first `embed`. Raises the same errors."""
         ...
 
     def close(self) -> None:
-        """Release threads and connections. Calls that are under way are finished first."""
+        """Close threads and connections, after calls that are under way."""
         ...
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Refuse what no model can take.
+    """Refuse texts that no model can read.
 
     Raises:
         BadEmbeddingInput: there are no texts, or one holds half of a surrogate pair, which
-            has no UTF-8 form. The message names its place, counted from 0.
+            has no UTF-8 form. The message has the number of the text, counted from 0.
     """
     if not texts:
         raise BadEmbeddingInput("there are 0 texts to embed, at least 1 is needed")
-    for place, text in enumerate(texts):
+    for number, text in enumerate(texts):
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise BadEmbeddingInput(
-                f"text {place} is not valid Unicode: character {error.start} is the lone "
+                f"text {number} is not valid Unicode: character {error.start} is the lone "
                 f"surrogate U+{ord(text[error.start]):04X}"
             ) from None
 

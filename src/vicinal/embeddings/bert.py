@@ -2,6 +2,9 @@
 
     input_ids, attention_mask (batch, tokens) int64 → last_hidden_state (batch, tokens, hidden)
 
+The package that brings a model without the hub (all-MiniLM-L6-v2) has safetensors and no ONNX
+file, so the graph is made here.
+
 The graph of a six-layer model is 25 kB: each weight is an *external* initializer, a name
 with the offset and length of its bytes in ``model.safetensors``, so onnxruntime maps them
 and no weight passes through protobuf or Python. Weights stored as 16-bit floats are cast
@@ -38,7 +41,7 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class BertConfig(msgspec.Struct, frozen=True):
-    """What we need of a model's ``config.json``; defaults are those of the format."""
+    """The part of a model's ``config.json`` that the graph needs; defaults are the format's."""
 
     hidden_size: _Count
     max_position_embeddings: _Count
@@ -60,8 +63,8 @@ def graph(
     Args:
         config: The model's shape.
         weights: The safetensors file, for messages.
-        tensors: What lies where in it.
-        location: The file's name in the folder that onnxruntime is told to look in.
+        tensors: Types, shapes and offsets of the tensors in the file.
+        location: The file's name in the folder of external initializers that onnxruntime has.
 
     Raises:
         ModelNotFound: this is another architecture than the BERT that is built here.
@@ -100,7 +103,7 @@ class _Builder:
         self.weights = weights
         self.location = location
         # Some checkpoints hold the encoder inside a larger model, under this prefix.
-        self.tensors = {name.removeprefix("bert."): each for name, each in tensors.items()}
+        self.tensors = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 

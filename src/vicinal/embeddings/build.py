@@ -21,32 +21,32 @@ def build_embedder(
     remote_key: str | None = None,
     remote_models: Mapping[str, str] | None = None,
 ) -> Embedder:
-    """Return a backend; no file is opened and nothing is asked before it is used.
+    """Return a backend; no file is opened and no request sent before its first use.
 
     Args:
         models_folder: Vicinal's own model folder; None for `models.models_folder`.
-        model_folders: By name of model, a folder that holds just that one.
+        model_folders: By name of model, a folder that holds that model alone.
         allow_download: Whether a known model that is not here is pulled on first use.
-        threads: How many compute; 0 for one per core.
-        queue_max: Texts that may wait; more are `Overloaded`.
-        remote_url: An OpenAI-compatible service that embeds instead of this process. The
-            other arguments, but for the next two, are then of no account.
-        remote_key: Bearer token for it.
-        remote_models: By name of model, its name there.
+        threads: Number of threads that compute; 0 for one per core.
+        queue_max: Number of texts that may wait; more are `Overloaded`.
+        remote_url: An OpenAI-compatible service that embeds instead of this process; then only
+            the next two arguments are used.
+        remote_key: Bearer token for the service.
+        remote_models: By name of model, its name at the service.
     """
     if remote_url:
         return RemoteEmbedder(remote_url, key=remote_key, models=remote_models)
-    places = models.Places(
+    search_paths = models.SearchPaths(
         models=models_folder or models.models_folder(),
         hub=models.hub_folder(),
         folders=model_folders or {},
     )
 
     def fetch(model: models.KnownModel) -> Path:
-        return pull(model, places.models, _in_silence).folder
+        return pull(model, search_paths.models, _in_silence).folder
 
     return LocalEmbedder(
-        places, threads=threads, queue_max=queue_max, fetch=fetch if allow_download else None
+        search_paths, threads=threads, queue_max=queue_max, fetch=fetch if allow_download else None
     )
 
 

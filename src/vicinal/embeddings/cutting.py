@@ -4,33 +4,32 @@ A tokenizer takes about 60 bytes of memory for each byte that it is given, and s
 megabyte, though all but the first few hundred tokens are thrown away. So it is given a start
 only, in two steps:
 
-1. `start`: up to a space, where no word is cut in two. Mostly that has tokens enough.
-2. `squeezed`, when it has not: the text with that shortened which makes no tokens however
-   long it is, up to a bound in any case. Gaps become one space. A word longer than the
-   tokenizer reads is one unknown token (BERT: more than 100 characters), and still is one
-   when the rest of it is left out; so are marks and signs without width, which are dropped.
+1. `start`: up to a space, so that no word is cut. That has enough tokens for nearly every text.
+2. `squeezed`, if `start` has too few: longer parts that make one token or none are shortened. Gaps
+   become one space. A word longer than the tokenizer reads is one unknown token (BERT: more than
+   100 characters), and stays one without its end; so are marks and signs without width, which are
+   left out.
 
-What is beyond the bounds is not read. That changes a vector only where a text has fewer than
-one token in 128 characters, for as many characters as the model reads 128 of to a token:
-tens of thousands.
+Characters beyond the bounds are not read. That changes a vector only if a text has fewer than one
+token in 128 characters over tens of thousands of characters.
 """
 
 import re
 from collections.abc import Iterator
 
 CHARS_PER_TOKEN = 16
-"""Ours: English has 4 to 5 characters a token, so nearly every start is enough."""
+"""Ours: English has 4 to 5 characters a token, so the start of nearly every text is enough."""
 
 SQUEEZED_CHARS_PER_TOKEN = 128
 """Ours: more than the longest word that BERT reads, and the space after it."""
 
 CHARS_LOOKED_AT_MAX = 1 << 18
-"""Ours, of one text: squeezing them takes about 10 ms, of which there may be a hundred texts."""
+"""Ours, of one text: squeezing them takes about 10 ms, and a call may have a hundred texts."""
 
 _WINDOW = 1 << 14  # characters squeezed at once: for about a millisecond nothing else can run
 
 _GAP = re.compile(r"\s{2,}")
-# What BERT's normalizer writes as words of one character each.
+# Ideographs, which BERT's normalizer writes as words of one character.
 _IDEOGRAPHS = (
     r"\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF"
     r"\U00020000-\U0002A6DF\U0002A700-\U0002CEAF\U0002F800-\U0002FA1F"
@@ -50,7 +49,7 @@ def start(text: str, chars: int) -> str:
 
 
 class Squeezer:
-    """Shortens what makes few tokens.
+    """Shortens the parts of a text that make few tokens.
 
     Args:
         word_chars_max: The longest word that the tokenizer reads; a longer one is one token.
@@ -59,7 +58,7 @@ class Squeezer:
     def __init__(self, word_chars_max: int) -> None:
         kept = word_chars_max + 1
         self._marks = re.compile(rf"([{_MARKS}]{{{kept}}})[{_MARKS}]++")
-        # Possessive, so that nothing is remembered of each letter.
+        # Possessive, so that the match keeps no state for every letter.
         self._word = re.compile(
             rf"((?:{_LETTER}[{_MARKS}]*+){{{kept}}}+)(?:{_LETTER}|[{_MARKS}])++"
         )

@@ -3,7 +3,7 @@
 A folder holds ``config.json``, ``tokenizer.json`` and the weights: ``model.safetensors``
 (run through the graph of `bert.py`), else ``onnx/model.onnx`` or ``model.onnx``. When both
 are there the safetensors file is taken: its graph is known to us, an ONNX file may have
-been quantised or cut by whoever exported it. ``sentence_bert_config.json`` may lower the
+been quantised or cut by its exporter. ``sentence_bert_config.json`` may lower the
 number of tokens.
 
 Vectors are made in float32: last hidden states, pooled over the tokens that are not
@@ -12,7 +12,7 @@ batch but for rounding, less than 2e-6 a number (`base`; seen: 3e-8 to 3e-7): th
 row and of many are computed by different code on some processors. The same batch gives the
 same bits.
 
-It knows nothing of names of models, of where folders are found, or of queues.
+This module knows no names of models, no search paths and no queues.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ BATCH_TOKENS_MAX = 1_024
 token here; larger batches leave the cache (15 % slower at 8,192) and make others wait."""
 
 TEXTS_SPLIT_AT_ONCE = 16
-"""Ours: what the tokenizer needs for one of them is there again for the next."""
+"""Ours: the tokenizer's memory is used again for the next 16 texts."""
 
 _WEIGHTS = ("model.safetensors", "onnx/model.onnx", "model.onnx")
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
@@ -50,7 +50,7 @@ _OUTPUTS = ("last_hidden_state", "token_embeddings")
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """What every model's ``config.json`` says of its vectors."""
+    """Sizes in every model's ``config.json``."""
 
     hidden_size: Annotated[int, msgspec.Meta(ge=1)]
     max_position_embeddings: Annotated[int, msgspec.Meta(ge=3)]
@@ -62,7 +62,7 @@ class _SentenceConfig(msgspec.Struct, frozen=True):
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Return what `folder` lacks to be a model's folder; empty when nothing."""
+    """Return the names of a model's files that `folder` lacks."""
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in _WEIGHTS):
         missing.append(" or ".join(_WEIGHTS))
@@ -82,20 +82,20 @@ def read_shape(folder: Path) -> tuple[int, int]:
 
 
 def plan_batches(lengths: Sequence[int], tokens_max: int = BATCH_TOKENS_MAX) -> list[list[int]]:
-    """Return the places of the texts of each batch.
+    """Return batches: the numbers of their texts, counted from 0.
 
     Texts of similar length go together, so that little is padding; a batch is at most
-    `tokens_max` padded tokens, or one text. The longest come first: what they need is
-    then there for the rest.
+    `tokens_max` padded tokens, or one text. The longest come first, so that memory is allocated
+    once for all.
     """
     batches: list[list[int]] = []
     width = 0
-    for place in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
+    for number in sorted(range(len(lengths)), key=lambda text: -lengths[text]):
         if batches and (len(batches[-1]) + 1) * width <= tokens_max:
-            batches[-1].append(place)
+            batches[-1].append(number)
         else:
-            batches.append([place])
-            width = lengths[place]
+            batches.append([number])
+            width = lengths[number]
     return batches
 
 
@@ -140,7 +140,7 @@ class Encoder:
         """Return the vectors of one batch, ``(n, dimensions)`` float32 of length 1.
 
         Raises:
-            Corruption: the model gives numbers that are none, or of another shape.
+            Corruption: the model gives NaN or infinity, or an array of another shape.
         """
         ids = np.zeros((len(batch), max(map(len, batch))), dtype=np.int64)
         mask = np.zeros_like(ids)
@@ -155,8 +155,10 @@ class Encoder:
     def _hidden_states(self, ids: Tokens, mask: Tokens) -> Floats:
         given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         feeds = {
-            each.name: given[each.name].astype(np.int32 if "int32" in each.type else np.int64)
-            for each in self.session.get_inputs()
+            parameter.name: given[parameter.name].astype(
+                np.int32 if "int32" in parameter.type else np.int64
+            )
+            for parameter in self.session.get_inputs()
         }
         states: Floats = self.session.run([_output_name(self.session)], feeds)[0]
         expected = (*ids.shape, self.dimensions)
@@ -172,10 +174,10 @@ def load(folder: Path, *, max_tokens: int, threads: int) -> Encoder:
     """Load the model in `folder`.
 
     Args:
-        folder: Has everything that `missing_files` looks for.
-        max_tokens: Texts are cut to this, special tokens included; at most what
-            `read_shape` says.
-        threads: How many threads one batch is computed with, at least 1.
+        folder: Folder with all files of a model, see `missing_files`.
+        max_tokens: Texts are cut to this, special tokens included; at most that of
+            `read_shape`.
+        threads: Number of threads that compute a batch, at least 1.
 
     Raises:
         ModelNotFound: the model is of a kind that cannot be run here.
@@ -208,10 +210,10 @@ def _load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
 
 
 def word_chars_max(tokenizer: "Tokenizer", max_tokens: int) -> int:
-    """Return how long a word may be before it is one unknown token.
+    """Return the number of characters above which a word is one unknown token.
 
-    Other tokenizers than BERT's split words of any length; of those this many characters are
-    more than the model reads.
+    Other tokenizers than BERT's split words of any length; for those the number is more than the
+    model reads.
     """
     bound: int = getattr(
         tokenizer.model, "max_input_chars_per_word", cutting.CHARS_PER_TOKEN * max_tokens
@@ -224,8 +226,8 @@ def _load_session(folder: Path, threads: int) -> "onnxruntime.InferenceSession":
 
     weights = next(folder / name for name in _WEIGHTS if (folder / name).is_file())
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # fatal only: errors are raised as well, warnings are
-    options.intra_op_num_threads = threads  # about the taste of whoever exported a file
+    options.log_severity_level = 4  # fatal only: errors are raised as well, warnings are style
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Spinning threads would take the cores from searches between two batches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -234,7 +236,7 @@ def _load_session(folder: Path, threads: int) -> "onnxruntime.InferenceSession":
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library's exceptions have no narrower common base
         raise Corruption(f"{weights} cannot be loaded: {error}") from error
-    unknown = {each.name for each in session.get_inputs()} - _INPUTS
+    unknown = {parameter.name for parameter in session.get_inputs()} - _INPUTS
     if unknown:
         raise ModelNotFound(f"{weights} takes inputs that are not known here: {sorted(unknown)}")
     if _output_name(session) is None:
@@ -243,7 +245,7 @@ def _load_session(folder: Path, threads: int) -> "onnxruntime.InferenceSession":
 
 
 def _model(weights: Path, folder: Path, options: "onnxruntime.SessionOptions") -> bytes | str:
-    """Return what to make a session of: a path, or a graph that refers to `weights`."""
+    """Return the model for a session: a path, or a graph that refers to `weights`."""
     if weights.suffix == ".onnx":
         return str(weights)
     from vicinal.embeddings import bert
@@ -259,7 +261,7 @@ def _model(weights: Path, folder: Path, options: "onnxruntime.SessionOptions") -
 
 
 def _output_name(session: "onnxruntime.InferenceSession") -> str | None:
-    names = {each.name for each in session.get_outputs()}
+    names = {output.name for output in session.get_outputs()}
     return next((name for name in _OUTPUTS if name in names), None)
 
 

@@ -1,12 +1,12 @@
 """Embedding on this machine: finds, loads and runs models, one batch at a time.
 
-Texts are split into tokens in the caller's thread. Batches then go through one queue with
-one thread behind it, in the order they are handed in: each call has at most one batch in
-it, so calls take turns, and a short query waits for one batch of a long import, not for
-all of it. That thread computes with as many threads as it was given.
+Texts are split into tokens in the caller's thread. Batches then go through one queue to one
+thread, in order of arrival: a call has at most one batch in the queue, so calls take turns, and a
+short query waits for one batch of a long import, not for all of it. A batch is computed with
+`threads` threads.
 
-A model is loaded when it is first needed and stays. What fails to load is tried again by
-the next call: the files may be there by then.
+A model is loaded when it is first needed and stays. If loading fails, the next call tries again:
+the files may be there by then.
 """
 
 import os
@@ -29,37 +29,37 @@ from vicinal.model import Floats
 DEFAULT_POOLING = Pooling.MEAN  # source: the platform's model pages, for all bge models
 
 Fetch = Callable[[models.KnownModel], Path]
-"""Brings a model to this machine and returns its folder."""
+"""Fetches a model to this machine and returns its folder."""
 
 
 @dataclass(slots=True)
-class _Slot:
+class _ModelSlot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     encoder: Encoder | None = None
 
 
 class LocalEmbedder:
-    """Runs the models whose folders are found in `places`.
+    """Runs the models whose folders are found in `search_paths`.
 
     Args:
-        places: Where to look for folders.
-        threads: How many compute; 0 for as many as this process may run on.
-        queue_max: Texts that may wait or run; more are refused, except that a call is
-            always taken when nothing waits.
+        search_paths: Folders that are searched for models.
+        threads: Number of threads that compute; 0 for one per core of this process.
+        queue_max: Number of texts that wait or run; more are refused, but a call on an empty
+            queue is always taken.
         fetch: Called for a known model that is not here; None refuses it instead.
     """
 
     def __init__(
-        self, places: models.Places, *, threads: int, queue_max: int, fetch: Fetch | None
+        self, search_paths: models.SearchPaths, *, threads: int, queue_max: int, fetch: Fetch | None
     ) -> None:
-        self._places = places
+        self._search_paths = search_paths
         self._threads = threads or _cores()
         self._fetch = fetch
         self._texts = Budget(queue_max)  # that wait or run
         self._seconds_per_text = 0.01  # a moving average; set in the one thread that encodes
         self._runner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
-        names = [*(model.name for model in models.KNOWN), *places.folders]
-        self._slots = {name: _Slot() for name in names}
+        names = [*(model.name for model in models.KNOWN), *search_paths.folders]
+        self._slots = {name: _ModelSlot() for name in names}
 
     def models(self) -> Sequence[ModelInfo]:
         """Return the known models and those the user names folders for."""
@@ -80,8 +80,8 @@ class LocalEmbedder:
             tokens = loaded.tokenize(texts)
             values = np.empty((len(texts), loaded.dimensions), dtype=np.float32)
             used = pooling or DEFAULT_POOLING
-            for batch in encoder.plan_batches([len(each) for each in tokens]):
-                values[batch] = self._run(loaded, [tokens[place] for place in batch], used)
+            for batch in encoder.plan_batches([len(ids) for ids in tokens]):
+                values[batch] = self._encode(loaded, [tokens[number] for number in batch], used)
         finally:
             self._texts.release(len(texts))
         return Embedding(values, used, sum(map(len, tokens)))
@@ -96,9 +96,9 @@ class LocalEmbedder:
 
     def _info(self, name: str) -> ModelInfo:
         try:
-            found = models.find(name, self._places)
-            shape = self._shape(name, found.folder) if found else None
-        except (ModelNotFound, Corruption):  # `embed` says what is wrong with it
+            located = models.locate(name, self._search_paths)
+            shape = self._shape(name, located.folder) if located else None
+        except (ModelNotFound, Corruption):  # `embed` tells the reason
             shape = None
         if shape:
             return ModelInfo(name, *shape, DEFAULT_POOLING, is_available=True)
@@ -109,12 +109,12 @@ class LocalEmbedder:
                 )
         return ModelInfo(name, None, None, DEFAULT_POOLING, is_available=False)
 
-    def _slot(self, model: str) -> _Slot:
+    def _slot(self, model: str) -> _ModelSlot:
         if model not in self._slots:
             raise ModelNotFound(f"no model is named {model!r}; known are {', '.join(self._slots)}")
         return self._slots[model]
 
-    def _encoder(self, model: str, slot: _Slot) -> Encoder:
+    def _encoder(self, model: str, slot: _ModelSlot) -> Encoder:
         with slot.lock:
             if slot.encoder is None:
                 folder = self._folder(model)
@@ -124,9 +124,9 @@ class LocalEmbedder:
             return slot.encoder
 
     def _folder(self, model: str) -> Path:
-        found = models.find(model, self._places)
-        if found:
-            return found.folder
+        located = models.locate(model, self._search_paths)
+        if located:
+            return located.folder
         if self._fetch is None:
             raise ModelNotFound(
                 f"the files of {model} are not on this machine; `vicinal model pull {model}` "
@@ -140,10 +140,10 @@ class LocalEmbedder:
         bounds = [model.max_tokens for model in models.KNOWN if model.name == name]
         return dimensions, min([max_tokens, *bounds])
 
-    def _run(self, loaded: Encoder, batch: Sequence[encoder.Tokens], pooling: Pooling) -> Floats:
+    def _encode(self, loaded: Encoder, batch: Sequence[encoder.Tokens], pooling: Pooling) -> Floats:
         """Run one batch when its turn comes."""
 
-        def timed() -> Floats:
+        def encode() -> Floats:
             started = time.perf_counter()
             vectors = loaded.encode(batch, pooling)
             seconds = (time.perf_counter() - started) / len(batch)
@@ -151,7 +151,7 @@ class LocalEmbedder:
             return vectors
 
         try:
-            turn = self._runner.submit(timed)
+            turn = self._runner.submit(encode)
         except RuntimeError as error:  # the executor's word for "is shut down"
             raise Unavailable("the embedder is closed") from error
         return turn.result()

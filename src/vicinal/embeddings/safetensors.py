@@ -1,4 +1,4 @@
-"""Where the tensors of a safetensors file lie, without reading them.
+"""Offsets of the tensors in a safetensors file, without reading them.
 
     file    := length header data
     length  := u64 little-endian, bytes of the header
@@ -6,9 +6,9 @@
     data    := the tensors, row-major little-endian; offsets count from its first byte
 
 Our own reader because onnxruntime maps the weights straight out of this file when it is
-told file offsets, which the package of the same name does not give. What it must be sure
-of before it hands out an offset: every tensor lies inside the file, is as long as its
-shape says, and the file ends where the last one does. It does not know what a model is.
+told file offsets, which the package of the same name does not give. It checks that every tensor
+lies inside the file and has the length of its shape, and that the file ends with the last tensor.
+This module knows nothing of models.
 """
 
 import math
@@ -30,7 +30,7 @@ _ITEM_BYTES = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor: its `dtype` as the format names it, and its place in bytes in the file."""
+    """One tensor: the format's name of its type; its offset and length in the file, in bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -38,18 +38,18 @@ class Tensor:
     length: int
 
 
-class _Entry(msgspec.Struct, frozen=True):
+class _TensorEntry(msgspec.Struct, frozen=True):
     dtype: str
     shape: tuple[int, ...]
     data_offsets: tuple[int, int]
 
 
 _header_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_entry_decoder = msgspec.json.Decoder(_Entry)
+_entry_decoder = msgspec.json.Decoder(_TensorEntry)
 
 
 def read_tensors(path: Path) -> Mapping[str, Tensor]:
-    """Return the place of each tensor of the file, by name.
+    """Return the tensors of the file, by name.
 
     Raises:
         Corruption: the file is not in this format, cut off, or contradicts itself; the
@@ -82,7 +82,7 @@ def read_tensors(path: Path) -> Mapping[str, Tensor]:
     return tensors
 
 
-def _located(path: Path, name: str, entry: _Entry, data_start: int, size: int) -> Tensor:
+def _located(path: Path, name: str, entry: _TensorEntry, data_start: int, size: int) -> Tensor:
     begin, end = entry.data_offsets
     if not 0 <= begin <= end <= size - data_start:
         raise Corruption(

@@ -1,44 +1,42 @@
-"""What is asked of a model that generates text, what it answers, and what it is called.
+"""Requests to a model that generates text, its answers, and its name at the service.
 
 No model runs here: requests go on to a service that speaks OpenAI's protocol (`openai`). The
-server carries the bytes; here is what they mean.
+server carries the bytes; these classes are their meaning.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 EVERY_OTHER = "*"
-"""In place of a model's name: all that have no entry of their own."""
+"""Stands for all models without an entry of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What models are called at the service.
+    """Names of models at the service.
 
     Attributes:
         mapped: Name on our wire → name at the service; `EVERY_OTHER` stands for the rest. Empty:
-            every name is sent as it is, and the service says which it has. Otherwise only these
-            are passed on.
+            every name is sent as it is. Otherwise only requests for these models are passed on.
     """
 
     mapped: Mapping[str, str] = field(default_factory=dict)
 
     def at_service(self, model: str) -> str | None:
-        """Return what a model is called there; None when it is not passed on."""
+        """Return the model's name at the service; None if its requests are not passed on."""
         if not self.mapped:
             return model
         return self.mapped.get(model, self.mapped.get(EVERY_OTHER))
 
     def listed(self) -> Sequence[str]:
-        """Return the names that are known to be passed on."""
+        """Return the names of models that are passed on, without `EVERY_OTHER`."""
         return [name for name in self.mapped if name != EVERY_OTHER]
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to generate; what is UNSET is left to the service. Raw members are in OpenAI's form."""
+class Options(Struct, frozen=True):
+    """Options of a request; the service chooses UNSET ones. Raw members are in OpenAI's form."""
 
     max_tokens: int | UnsetType = UNSET
     temperature: float | UnsetType = UNSET
@@ -56,26 +54,26 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to generate.
+    """A request for generated text.
 
     Attributes:
-        messages: The conversation, JSON in OpenAI's form; None when there is a `prompt`.
-        prompt: To be continued as it is, without the model's template for conversations.
-        options: How.
-        is_streamed: Whether the answer is wanted in pieces.
-        wants_json: Whether the text is to be JSON, and the answer what that means.
+        messages: The conversation, JSON in OpenAI's form; None if there is a `prompt`.
+        prompt: Text to continue, without the model's template for conversations.
+        options: Options for the service.
+        is_streamed: Whether the answer comes in pieces.
+        wants_json: Whether the text must be JSON; the answer is then its value.
     """
 
     messages: Raw | None
     prompt: str | None
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     is_streamed: bool = False
     wants_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function that the model wants to be called; `arguments` is what it wrote, mostly JSON."""
+    """A function that the model asks to call; `arguments` as the model wrote them, mostly JSON."""
 
     id: str
     name: str
@@ -92,7 +90,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was generated. `text` is None when there are only calls, `usage` when it is not said."""
+    """A whole answer. `text` is None if there are only calls, `usage` if the service tells none."""
 
     text: str | None
     tool_calls: Sequence[ToolCall] = ()
@@ -101,7 +99,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPart:
-    """A piece of the call at `index`; its texts are to be joined."""
+    """A piece of the call number `index`; the texts of all its pieces are joined."""
 
     index: int
     id: str
@@ -111,7 +109,7 @@ class ToolCallPart:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of an answer. `is_last` when the model has stopped; usage may follow all the same."""
+    """A piece of an answer. `is_last`: the model has stopped; a piece with the usage may follow."""
 
     text: str = ""
     tool_calls: Sequence[ToolCallPart] = ()

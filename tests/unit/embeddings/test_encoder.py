@@ -109,11 +109,11 @@ def test_names_with_the_prefix_of_a_larger_model_are_understood(tmp_path: Path) 
 
 @given(st.lists(st.integers(0, len(TEXTS) - 1), min_size=1, max_size=30), st.sampled_from(Pooling))
 def test_a_text_has_the_same_vector_in_any_company(
-    tiny: Encoder, places: list[int], pooling: Pooling
+    tiny: Encoder, search_paths: list[int], pooling: Pooling
 ) -> None:
-    together = encode(tiny, [TEXTS[place] for place in places], pooling)
+    together = encode(tiny, [TEXTS[place] for place in search_paths], pooling)
 
-    alone = np.concatenate([encode(tiny, [TEXTS[place]], pooling) for place in places])
+    alone = np.concatenate([encode(tiny, [TEXTS[place]], pooling) for place in search_paths])
     assert np.abs(together - alone).max() < ROUNDING
 
 

@@ -15,7 +15,7 @@ from tests.support.model_files import DATA, TINY, tiny_folder
 from vicinal.embeddings.base import Pooling
 from vicinal.embeddings.encoder import Encoder, Tokens
 from vicinal.embeddings.local import Fetch, LocalEmbedder
-from vicinal.embeddings.models import KnownModel, Places
+from vicinal.embeddings.models import KnownModel, SearchPaths
 from vicinal.embeddings.pull import RECEIPT, Receipt
 from vicinal.errors import Corruption, ModelNotFound, Overloaded, Unavailable
 from vicinal.model import Floats
@@ -26,19 +26,27 @@ REFERENCE = np.load(DATA / "reference.npz")
 
 
 def embedder(
-    places: Places, *, threads: int = 1, queue_max: int = 1_000, fetch: Fetch | None = None
+    search_paths: SearchPaths,
+    *,
+    threads: int = 1,
+    queue_max: int = 1_000,
+    fetch: Fetch | None = None,
 ) -> LocalEmbedder:
-    return LocalEmbedder(places, threads=threads, queue_max=queue_max, fetch=fetch)
+    return LocalEmbedder(search_paths, threads=threads, queue_max=queue_max, fetch=fetch)
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "models", tmp_path / "hub")
+def search_paths(tmp_path: Path) -> SearchPaths:
+    return SearchPaths(tmp_path / "models", tmp_path / "hub")
 
 
 @pytest.fixture
-def named(places: Places) -> Iterator[LocalEmbedder]:
-    local = embedder(Places(places.models, places.hub, {BASE: TINY}), threads=2, queue_max=10_000)
+def named(search_paths: SearchPaths) -> Iterator[LocalEmbedder]:
+    local = embedder(
+        SearchPaths(search_paths.models, search_paths.hub, {BASE: TINY}),
+        threads=2,
+        queue_max=10_000,
+    )
     yield local
     local.close()
 
@@ -65,20 +73,24 @@ def test_what_is_known_of_a_model_comes_from_its_folder_when_there_is_one(
     assert {each.default_pooling for each in infos.values()} == {Pooling.MEAN}
 
 
-def test_the_published_bound_holds_where_the_folder_says_none(places: Places) -> None:
-    folder = tiny_folder(places.models / "all-minilm-l6-v2")
+def test_the_published_bound_holds_where_the_folder_says_none(search_paths: SearchPaths) -> None:
+    folder = tiny_folder(search_paths.models / "all-minilm-l6-v2")
     config = folder / "config.json"
     config.write_text(config.read_text().replace('embeddings": 64', 'embeddings": 512'))
 
-    info = {each.name: each for each in embedder(places).models()}[MINILM]
+    info = {each.name: each for each in embedder(search_paths).models()}[MINILM]
 
     assert info.max_tokens == 256
 
 
-def test_a_damaged_folder_is_listed_as_not_available(places: Places, tmp_path: Path) -> None:
+def test_a_damaged_folder_is_listed_as_not_available(
+    search_paths: SearchPaths, tmp_path: Path
+) -> None:
     folder = tiny_folder(tmp_path / "mine")
     (folder / "config.json").write_text("{")
-    local = embedder(Places(places.models, places.hub, {BASE: folder, "@mine/x": folder}))
+    local = embedder(
+        SearchPaths(search_paths.models, search_paths.hub, {BASE: folder, "@mine/x": folder})
+    )
 
     infos = {each.name: each for each in local.models()}
 
@@ -88,8 +100,10 @@ def test_a_damaged_folder_is_listed_as_not_available(places: Places, tmp_path: P
         local.embed(BASE, ["a"])
 
 
-def test_weights_that_changed_since_they_were_pulled_are_not_used(places: Places) -> None:
-    folder = tiny_folder(places.models / "bge-base-en-v1.5")
+def test_weights_that_changed_since_they_were_pulled_are_not_used(
+    search_paths: SearchPaths,
+) -> None:
+    folder = tiny_folder(search_paths.models / "bge-base-en-v1.5")
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     files = {weights.name: hashlib.sha256(whole).hexdigest()}
@@ -97,7 +111,7 @@ def test_weights_that_changed_since_they_were_pulled_are_not_used(places: Places
     # One bit of one weight: nothing but its checksum tells.
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
 
-    local = embedder(places)
+    local = embedder(search_paths)
     with pytest.raises(Corruption, match=rf"model\.safetensors in {folder} is not what was pulled"):
         local.embed(BASE, ["a"])
 
@@ -107,26 +121,26 @@ def test_weights_that_changed_since_they_were_pulled_are_not_used(places: Places
 
 
 def test_a_model_that_is_not_here_says_how_to_get_it_and_works_once_it_is(
-    places: Places,
+    search_paths: SearchPaths,
 ) -> None:
-    local = embedder(places)
+    local = embedder(search_paths)
     with pytest.raises(ModelNotFound, match=f"`vicinal model pull {BASE}`"):
         local.embed(BASE, ["a"])
 
-    tiny_folder(places.models / "bge-base-en-v1.5")
+    tiny_folder(search_paths.models / "bge-base-en-v1.5")
 
     assert local.embed(BASE, ["a"]).values.shape == (1, 32)
     local.close()
 
 
-def test_a_model_is_fetched_once_however_many_ask_at_first(places: Places) -> None:
+def test_a_model_is_fetched_once_however_many_ask_at_first(search_paths: SearchPaths) -> None:
     fetched: list[str] = []
 
     def fetch(model: KnownModel) -> Path:
         fetched.append(model.name)
         return TINY
 
-    local = embedder(places, fetch=fetch)
+    local = embedder(search_paths, fetch=fetch)
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda text: local.embed(BASE, [text]).values[0], TEXTS))
 
@@ -135,7 +149,7 @@ def test_a_model_is_fetched_once_however_many_ask_at_first(places: Places) -> No
     local.close()
 
 
-def test_a_fetch_that_fails_is_tried_again(places: Places) -> None:
+def test_a_fetch_that_fails_is_tried_again(search_paths: SearchPaths) -> None:
     outcomes: list[Exception | Path] = [Unavailable("no network"), TINY]
 
     def fetch(_model: KnownModel) -> Path:
@@ -144,7 +158,7 @@ def test_a_fetch_that_fails_is_tried_again(places: Places) -> None:
             raise outcome
         return outcome
 
-    local = embedder(places, fetch=fetch)
+    local = embedder(search_paths, fetch=fetch)
     with pytest.raises(Unavailable, match="no network"):
         local.embed(BASE, ["a"])
 
@@ -153,7 +167,7 @@ def test_a_fetch_that_fails_is_tried_again(places: Places) -> None:
 
 
 def test_texts_over_the_bound_of_the_queue_are_refused_until_there_is_room(
-    places: Places,
+    search_paths: SearchPaths,
 ) -> None:
     is_fetching, may_go_on = threading.Event(), threading.Event()
 
@@ -163,7 +177,9 @@ def test_texts_over_the_bound_of_the_queue_are_refused_until_there_is_room(
         return TINY
 
     local = embedder(
-        Places(places.models, places.hub, {"@test/tiny": TINY}), queue_max=10, fetch=fetch
+        SearchPaths(search_paths.models, search_paths.hub, {"@test/tiny": TINY}),
+        queue_max=10,
+        fetch=fetch,
     )
     with ThreadPoolExecutor(1) as pool:
         # A call is taken when nothing waits, even one that is larger than the bound.
@@ -181,13 +197,13 @@ def test_texts_over_the_bound_of_the_queue_are_refused_until_there_is_room(
     local.close()
 
 
-def test_texts_that_fail_leave_the_queue(places: Places) -> None:
-    local = embedder(places, queue_max=2)
+def test_texts_that_fail_leave_the_queue(search_paths: SearchPaths) -> None:
+    local = embedder(search_paths, queue_max=2)
     for _ in range(3):
         with pytest.raises(ModelNotFound):
             local.embed(BASE, ["a", "b"])
 
-    tiny_folder(places.models / "bge-base-en-v1.5")
+    tiny_folder(search_paths.models / "bge-base-en-v1.5")
 
     assert local.embed(BASE, ["a", "b"]).values.shape == (2, 32)
     local.close()

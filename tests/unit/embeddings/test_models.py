@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.model_files import tiny_folder
 from vicinal.embeddings import models
-from vicinal.embeddings.models import Found, Places, Source
+from vicinal.embeddings.models import ModelFolder, SearchPaths, Source
 from vicinal.errors import ModelNotFound
 
 BASE = "@cf/baai/bge-base-en-v1.5"
@@ -15,66 +15,68 @@ REPOSITORY = "models--BAAI--bge-base-en-v1.5"
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "models", tmp_path / "hub")
+def search_paths(tmp_path: Path) -> SearchPaths:
+    return SearchPaths(tmp_path / "models", tmp_path / "hub")
 
 
-def snapshot(places: Places, commit: str) -> Path:
-    return tiny_folder(places.hub / REPOSITORY / "snapshots" / commit)
+def snapshot(search_paths: SearchPaths, commit: str) -> Path:
+    return tiny_folder(search_paths.hub / REPOSITORY / "snapshots" / commit)
 
 
-def test_what_is_nowhere_is_not_found(places: Places) -> None:
-    assert models.find(BASE, places) is None
+def test_what_is_nowhere_is_not_found(search_paths: SearchPaths) -> None:
+    assert models.locate(BASE, search_paths) is None
 
 
-def test_the_user_comes_before_our_folder_and_that_before_the_cache(places: Places) -> None:
-    cached = snapshot(places, "c0ffee")
-    assert models.find(BASE, places) == Found(cached, Source.HUB)
+def test_the_user_comes_before_our_folder_and_that_before_the_cache(
+    search_paths: SearchPaths,
+) -> None:
+    cached = snapshot(search_paths, "c0ffee")
+    assert models.locate(BASE, search_paths) == ModelFolder(cached, Source.HUB)
 
-    own = tiny_folder(places.models / "bge-base-en-v1.5")
-    assert models.find(BASE, places) == Found(own, Source.VICINAL)
+    own = tiny_folder(search_paths.models / "bge-base-en-v1.5")
+    assert models.locate(BASE, search_paths) == ModelFolder(own, Source.VICINAL)
 
-    named = tiny_folder(places.models.parent / "mine", "onnx/model.onnx")
-    places = Places(places.models, places.hub, {BASE: named})
-    assert models.find(BASE, places) == Found(named, Source.USER)
+    named = tiny_folder(search_paths.models.parent / "mine", "onnx/model.onnx")
+    search_paths = SearchPaths(search_paths.models, search_paths.hub, {BASE: named})
+    assert models.locate(BASE, search_paths) == ModelFolder(named, Source.USER)
 
 
 def test_a_folder_that_is_not_whole_is_passed_over_unless_the_user_named_it(
-    places: Places,
+    search_paths: SearchPaths,
 ) -> None:
-    cached = snapshot(places, "c0ffee")
-    own = tiny_folder(places.models / "bge-base-en-v1.5")
+    cached = snapshot(search_paths, "c0ffee")
+    own = tiny_folder(search_paths.models / "bge-base-en-v1.5")
     (own / "tokenizer.json").unlink()
 
-    assert models.find(BASE, places) == Found(cached, Source.HUB)
+    assert models.locate(BASE, search_paths) == ModelFolder(cached, Source.HUB)
     with pytest.raises(ModelNotFound, match=rf"{own}, named for {BASE}, lacks tokenizer\.json"):
-        models.find(BASE, Places(places.models, places.hub, {BASE: own}))
+        models.locate(BASE, SearchPaths(search_paths.models, search_paths.hub, {BASE: own}))
     with pytest.raises(ModelNotFound, match="does not exist"):
-        models.find(BASE, Places(places.models, places.hub, {BASE: own / "no"}))
+        models.locate(BASE, SearchPaths(search_paths.models, search_paths.hub, {BASE: own / "no"}))
 
 
-def test_the_snapshot_of_the_main_branch_is_taken(places: Places) -> None:
-    older, newer = snapshot(places, "aaaa"), snapshot(places, "bbbb")
+def test_the_snapshot_of_the_main_branch_is_taken(search_paths: SearchPaths) -> None:
+    older, newer = snapshot(search_paths, "aaaa"), snapshot(search_paths, "bbbb")
     os.utime(older, (1_000, 1_000))
     os.utime(newer, (2_000, 2_000))
-    assert models.find(BASE, places) == Found(newer, Source.HUB)
+    assert models.locate(BASE, search_paths) == ModelFolder(newer, Source.HUB)
 
-    head = places.hub / REPOSITORY / "refs" / "main"
+    head = search_paths.hub / REPOSITORY / "refs" / "main"
     head.parent.mkdir()
     head.write_text("aaaa")
-    assert models.find(BASE, places) == Found(older, Source.HUB)
+    assert models.locate(BASE, search_paths) == ModelFolder(older, Source.HUB)
 
     (older / "config.json").unlink()
-    assert models.find(BASE, places) == Found(newer, Source.HUB)
+    assert models.locate(BASE, search_paths) == ModelFolder(newer, Source.HUB)
 
 
-def test_a_name_of_the_users_own_needs_a_folder(places: Places) -> None:
-    folder = tiny_folder(places.models.parent / "mine")
+def test_a_name_of_the_users_own_needs_a_folder(search_paths: SearchPaths) -> None:
+    folder = tiny_folder(search_paths.models.parent / "mine")
 
     with pytest.raises(ModelNotFound, match="'@mine/x'"):
-        models.find("@mine/x", places)
-    own = Places(places.models, places.hub, {"@mine/x": folder})
-    assert models.find("@mine/x", own) == Found(folder, Source.USER)
+        models.locate("@mine/x", search_paths)
+    own = SearchPaths(search_paths.models, search_paths.hub, {"@mine/x": folder})
+    assert models.locate("@mine/x", own) == ModelFolder(folder, Source.USER)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from vicinal import openai_errors
 from vicinal.errors import (
     BadGenerationInput,
     GenerationFailed,
@@ -199,7 +200,7 @@ class Generator:
         async with aclosing(self.read(response, _REASON_BYTES_MAX)) as parts:
             async for part in parts:
                 content += part
-        said = f"{said}: {self.hidden(openai.reason(bytes(content)))}"
+        said = f"{said}: {self.hidden(openai_errors.reason(bytes(content)))}"
         if status in _REFUSED:
             raise BadGenerationInput(said)
         if status == httpx.codes.NOT_FOUND:
