@@ -5,28 +5,23 @@ returns the members of an object without faults, and None for any other text, wi
 `careful` reads the other texts, a few times slower, and raises with the reason. Callers try
 `quick` first.
 
-`quick` has two implementations that agree on every text they accept: simdjson, and msgspec
-for platforms without simdjson. Both keep the values of the text: integers of any size up to 4,300
-digits, other numbers as float64, strings as Unicode, members in their order.
+Both agree on every text that `quick` accepts, and keep the values of the text: integers of any size
+up to 4,300 digits, other numbers as float64, strings as Unicode, members in their order.
 """
 
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
+import simdjson
 from numpy.typing import NDArray
 
 from vicinal import metadata
-
-try:
-    import simdjson
-except ImportError:  # no wheel for this platform: msgspec alone takes about 2.5 times as long
-    simdjson = None  # type: ignore[assignment]  # a module otherwise
 
 Text = bytes | bytearray
 Numbers = NDArray[np.float64]
@@ -79,7 +74,7 @@ _TOKENS: Mapping[str, _Token] = MappingProxyType(
 class _Thread(threading.local):
     """A parser for every thread, as simdjson's is not safe to share."""
 
-    parser: "simdjson.Parser | None" = None
+    parser: simdjson.Parser | None = None
 
 
 _thread = _Thread()
@@ -150,28 +145,7 @@ def numbers(value: object) -> Numbers:
         return np.array([_as_float(item) for item in value], dtype=np.float64)
 
 
-def quick_with_msgspec(text: Text, array: str) -> Members | None:
-    """Return the members of the object, `array` as numbers; None for a text with any fault."""
-    try:
-        members = _decode_any(text)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return None
-    # The last value of a member hides a former one, and an escape may hide its name.
-    if not isinstance(members, dict) or len(members) > _FEW:
-        return None
-    if b"\\u" in text or b"\\/" in text:
-        return None
-    if any(text.count(b'"%b"' % name.encode()) != 1 for name in members):
-        return None
-    if array in members:
-        try:
-            members[array] = numbers(members[array])
-        except NotANumber:
-            return None
-    return members
-
-
-def quick_with_simdjson(text: Text, array: str) -> Members | None:
+def quick(text: Text, array: str) -> Members | None:
     """Return the members of the object, `array` as numbers; None for a text with any fault."""
     if text.startswith(_BOM):  # simdjson would skip it
         return None
@@ -204,17 +178,11 @@ def quick_with_simdjson(text: Text, array: str) -> Members | None:
     return members
 
 
-quick: Final[Callable[[Text, str], Members | None]] = (
-    quick_with_msgspec if simdjson is None else quick_with_simdjson
-)
-"""The faster implementation that is installed."""
-
-_decode_any = msgspec.json.Decoder().decode
 _pass_over = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def _parser() -> "simdjson.Parser":
+def _parser() -> simdjson.Parser:
     if _thread.parser is None:
         _thread.parser = simdjson.Parser()
     return _thread.parser

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.bodies import READERS, reading
 
-_NAMES = ("simdjson", "msgspec", "careful")
+_NAMES = ("simdjson", "careful")
 
 
 @pytest.fixture

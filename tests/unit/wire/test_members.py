@@ -1,17 +1,12 @@
-"""What the quick readers accept, they read as the careful one does; the rest they leave to it."""
+"""The quick reader reads as the careful one does, and leaves the rest to it."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
 
 from vicinal.wire import members
 from vicinal.wire.members import Malformed, NotANumber
-
-QUICK = pytest.mark.parametrize(
-    "quick", [members.quick_with_simdjson, members.quick_with_msgspec], ids=["simdjson", "msgspec"]
-)
 
 CLEAR = [
     '{"id":"a","values":[1,2.5,-3e2]}',
@@ -26,10 +21,9 @@ CLEAR = [
 ]
 
 
-@QUICK
 @pytest.mark.parametrize("text", CLEAR)
-def test_a_clear_object_is_read_quickly_and_alike(quick: Any, text: str) -> None:
-    read = quick(text.encode(), "values")
+def test_a_clear_object_is_read_quickly_and_alike(text: str) -> None:
+    read = members.quick(text.encode(), "values")
 
     assert read is not None
     expected = members.careful(text.encode(), "values", unique=True)
@@ -40,7 +34,6 @@ def test_a_clear_object_is_read_quickly_and_alike(quick: Any, text: str) -> None
     assert {**read, "values": 0} == {**expected, "values": 0}
 
 
-@QUICK
 @pytest.mark.parametrize(
     "text",
     [
@@ -67,31 +60,32 @@ def test_a_clear_object_is_read_quickly_and_alike(quick: Any, text: str) -> None
         '{"id":' + "[" * 100_001,
     ],
 )
-def test_what_is_not_clear_is_left_to_the_careful_reader(quick: Any, text: str) -> None:
-    assert quick(text.encode(), "values") is None
+def test_what_is_not_clear_is_left_to_the_careful_reader(text: str) -> None:
+    assert members.quick(text.encode(), "values") is None
 
 
-@QUICK
-def test_malformed_utf8_is_left_to_the_careful_reader(quick: Any) -> None:
-    assert quick(b'{"id":"\xff","values":[1]}', "values") is None
+def test_malformed_utf8_is_left_to_the_careful_reader() -> None:
+    assert members.quick(b'{"id":"\xff","values":[1]}', "values") is None
     with pytest.raises(Malformed, match="not UTF-8 at byte 7"):
         members.careful(b'{"id":"\xff","values":[1]}', "values", unique=True)
 
 
-@QUICK
-def test_objects_are_read_one_after_the_other(quick: Any) -> None:
+def test_objects_are_read_one_after_the_other() -> None:
     """A simdjson parser refuses to go on while a part of its last document is held."""
-    first = quick(b'{"values":[1],"m":{"l":[1]}}', "values")
-    second = quick(b'{"values":[2],"m":{"l":[2]}}', "values")
+    first = members.quick(b'{"values":[1],"m":{"l":[1]}}', "values")
+    second = members.quick(b'{"values":[2],"m":{"l":[2]}}', "values")
 
+    assert first is not None
+    assert second is not None
     assert (first["values"][0], first["m"], second["values"][0]) == (1, {"l": [1]}, 2)
 
 
-@QUICK
-def test_threads_do_not_share_a_document(quick: Any) -> None:
+def test_threads_do_not_share_a_document() -> None:
     def last(number: int) -> float:
         text = f'{{"values":[{",".join(str(number + i) for i in range(500))}]}}'.encode()
-        return float(quick(text, "values")["values"][-1])
+        read = members.quick(text, "values")
+        assert read is not None
+        return float(read["values"][-1])
 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(last, range(200))) == [float(n + 499) for n in range(200)]

@@ -1,6 +1,6 @@
 """Bodies and URL parameters become the model, or are refused naming the member and the rule.
 
-Queries run with each way of reading an object: simdjson, msgspec and the careful reader alone.
+Queries run with each way of reading an object: simdjson first, and the careful reader alone.
 """
 
 import json

@@ -1,6 +1,6 @@
 """A vectors body in any form becomes the same batch, or is refused as a whole with a reason.
 
-Runs with each way of reading an object: simdjson, msgspec and the careful reader alone.
+Runs with each way of reading an object: simdjson first, and the careful reader alone.
 """
 
 import itertools
