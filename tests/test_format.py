@@ -87,11 +87,11 @@ def fill_index(folder: Path, opened: contextlib.ExitStack) -> None:
     apply(engine, Delete([f"v{n}" for n in range(10)]))
     apply(engine, insert(ROWS, ROWS))
     wait_until(lambda: len(list(folder.glob("indexes/*/segments/[0-9]*[0-9]"))) == 2)
-    wait_until(lambda: not list(folder.glob("indexes/*/payloads/*")))
-    apply(engine, insert(2 * ROWS, 2_000))  # stays in the log, in a payload file
-    spool = engine.spool(DOCS)
-    opened.callback(spool.close)
-    put(spool, vectors(20_000))  # is still being received
+    wait_until(lambda: not list(folder.glob("indexes/*/blobs/*")))
+    apply(engine, insert(2 * ROWS, 2_000))  # stays in the log, in a blob file
+    writer = engine.open_batch(DOCS)
+    opened.callback(writer.close)
+    put(writer, vectors(20_000))  # is still being received
 
 
 def fill_beside(folder: Path, opened: contextlib.ExitStack) -> None:
@@ -185,7 +185,7 @@ def arrays_in(folder: Path) -> Mapping[str, Mapping[str, set[str]]]:
     for path in folder.glob("indexes/*/*/**/*"):
         if not path.is_file() or path.suffix == ".part":
             continue
-        name = "payloads/<seqno>" if path.parent.name == "payloads" else path.name
+        name = "blobs/<seqno>" if path.parent.name == "blobs" else path.name
         for entry in trailer(path).arrays:
             found[re.sub(r"\d+$", "<number>", name)][entry.name].add(np.dtype(entry.dtype).name)
     return found

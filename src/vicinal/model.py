@@ -133,19 +133,28 @@ class VectorBatch:
         return len(self.ids)
 
 
-class Rows(Protocol):
-    """A sink for the values of a batch whose number of rows is not known beforehand."""
+class BatchWriter(Protocol):
+    """A batch that is made row by row, before the number of rows is known.
+
+    Its methods may raise `Unavailable`: the values cannot be written. One thread at a time.
+    """
 
     def free(self) -> Floats:
         """Return rows to write to: ``(n, d)`` float32, C-contiguous, n at least 1."""
         ...
 
-    def take(self, count: int) -> None:
-        """Commit the first `count` rows of the last `free()` to the batch."""
+    def advance(self, count: int) -> None:
+        """Append the first `count` rows of the last `free()` to the batch."""
         ...
 
-    def values(self) -> Floats:
-        """Return all committed rows, ``(n, d)``; the batch is then complete."""
+    def batch(
+        self, ids: Sequence[str], namespaces: Sequence[str], metadata: Sequence[bytes]
+    ) -> VectorBatch:
+        """Return the batch of all appended rows, which is then complete."""
+        ...
+
+    def close(self) -> None:
+        """Remove the values, unless a mutation has them; to be called in any case."""
         ...
 
 

@@ -24,9 +24,10 @@ from tests.support.engines import (
     found,
     insert,
     put,
-    spooled,
+    received,
     upsert,
     vector,
+    written,
 )
 from vicinal.engine.base import Engine
 from vicinal.errors import (
@@ -277,7 +278,7 @@ def test_what_was_received_over_time_is_as_good_as_what_came_at_once(
     )
     insert(engine, Record("v0", [7, 7]), Record("other", [8, 8]))
 
-    accepted = spooled(engine, Upsert, vectors).result(APPLIED_WITHIN_S)
+    accepted = received(engine, Upsert, vectors).result(APPLIED_WITHIN_S)
 
     assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
     assert engine.status(DOCS).vector_count == max(count, 1) + 1
@@ -290,7 +291,7 @@ def test_what_was_received_over_time_is_as_good_as_what_came_at_once(
 def test_ids_that_are_there_already_are_not_inserted_over_time(engine: Engine) -> None:
     insert(engine, Record("v1", [7, 7]))
 
-    accepted = spooled(engine, Insert, LONG).result(APPLIED_WITHIN_S)
+    accepted = received(engine, Insert, LONG).result(APPLIED_WITHIN_S)
 
     assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
     found = engine.get(DOCS, ["v0", "v1", "v2"])
@@ -298,11 +299,10 @@ def test_ids_that_are_there_already_are_not_inserted_over_time(engine: Engine) -
     assert engine.status(DOCS).vector_count == 150_000
 
 
-def test_a_mutation_may_have_other_values_than_its_spool(engine: Engine) -> None:
-    with closing(engine.spool(DOCS)) as spool:
-        put(spool, LONG.values)
-        kept = VectorBatch(["v9"], spool.values()[9:10], [""], [b""])
-        accepted = engine.append(DOCS, Upsert(kept), spool).result(APPLIED_WITHIN_S)
+def test_a_mutation_may_have_some_of_the_values_that_were_received(engine: Engine) -> None:
+    with closing(engine.open_batch(DOCS)) as writer:
+        kept = VectorBatch(["v9"], written(writer, LONG).values[9:10], [""], [b""])
+        accepted = engine.append(DOCS, Upsert(kept)).result(APPLIED_WITHIN_S)
 
     assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
     (found,) = engine.get(DOCS, ["v9"])
@@ -312,15 +312,15 @@ def test_a_mutation_may_have_other_values_than_its_spool(engine: Engine) -> None
 def test_what_was_received_for_an_index_dropped_meanwhile_goes_to_its_successor(
     engine: Engine,
 ) -> None:
-    with closing(engine.spool(DOCS)) as spool:
-        put(spool, LONG.values[:140_000])
+    with closing(engine.open_batch(DOCS)) as writer:
+        put(writer, LONG.values[:140_000])
         engine.delete_index(DOCS)
         with pytest.raises(IndexNotFound):
-            engine.spool(DOCS)
+            engine.open_batch(DOCS)
         create(engine)
-        put(spool, LONG.values[140_000:])
-        vectors = VectorBatch(LONG.ids, spool.values(), LONG.namespaces, LONG.metadata)
-        accepted = engine.append(DOCS, Upsert(vectors), spool).result(APPLIED_WITHIN_S)
+        put(writer, LONG.values[140_000:])
+        vectors = writer.batch(LONG.ids, LONG.namespaces, LONG.metadata)
+        accepted = engine.append(DOCS, Upsert(vectors)).result(APPLIED_WITHIN_S)
 
     assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
     assert engine.status(DOCS).vector_count == 150_000
@@ -336,7 +336,7 @@ def test_what_was_received_over_time_survives(
         pytest.skip("keeps nothing")
     engine = open_engine()
     create(engine)
-    last = spooled(engine, Upsert, LONG).result(APPLIED_WITHIN_S)
+    last = received(engine, Upsert, LONG).result(APPLIED_WITHIN_S)
     engine.close()
 
     again = open_engine()
@@ -962,8 +962,8 @@ def written_to(engine: Engine, address: IndexAddress, kind: str) -> None:
             apply(engine, CreateMetadataIndex(COLOR), address)
         case "drop a metadata index":
             apply(engine, DeleteMetadataIndex("size"), address)
-        case "spool":
-            engine.spool(address).close()
+        case "open a batch":
+            engine.open_batch(address).close()
         case "query":
             engine.query(address, near(1, 1))
         case "get":
@@ -985,8 +985,8 @@ def written_to(engine: Engine, address: IndexAddress, kind: str) -> None:
 
 
 KINDS = [
-    "insert", "upsert", "delete", "create a metadata index", "drop a metadata index", "spool",
-    "query", "get", "list", "status", "list metadata indexes", "wait", "maintain",
+    "insert", "upsert", "delete", "create a metadata index", "drop a metadata index",
+    "open a batch", "query", "get", "list", "status", "list metadata indexes", "wait", "maintain",
     "get the index", "drop",
 ]  # fmt: skip
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support.crash import Readout, read_all
 from tests.support.engines import DOCS, Record, apply, create, upsert
 from tests.support.inline import open_inline
-from vicinal.engine import spooling
+from vicinal.engine import blob_files
 from vicinal.engine.embedded import EngineOptions
 from vicinal.errors import Corruption, Error, Unavailable
 from vicinal.filters.nodes import Scalar
@@ -68,7 +68,7 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     apply(engine, Delete([f"vector-{n:03}" for n in range(0, 100, 9)]))
     engine.maintain(DOCS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spooling, "FILE_BYTES_MIN", 300)
+        patch.setattr(blob_files, "FILE_BYTES_MIN", 300)
         upsert(engine, *points(90, 105))
     apply(engine, Delete(["vector-001", "vector-095"]))
     upsert(engine, *points(3, 5))
@@ -127,7 +127,7 @@ def test_the_specimen_holds_every_kind_of_file(specimen: Specimen) -> None:
 
     components = {"values", "ids", "metadata", "namespaces", "column-1", "column-2"}
     assert names >= {"lock", "catalog.db", "index.db", "acknowledged"} | components
-    assert len(list(specimen.folder.glob("indexes/*/payloads/*"))) == 1
+    assert len(list(specimen.folder.glob("indexes/*/blobs/*"))) == 1
     assert len(list(specimen.folder.glob("indexes/*/segments/*"))) >= 2
 
 
@@ -166,7 +166,7 @@ def check_flips(specimen: Specimen, memory_path: Path, bits: int, *, count: int)
             (copy / file).write_bytes(flipped)
 
             was_found = check(specimen, copy, file, damage=f"a flip of byte {offset}")
-            is_component = not {"segments", "payloads"}.isdisjoint(file.parts)
+            is_component = not {"segments", "blobs"}.isdisjoint(file.parts)
             assert was_found or not is_component, f"byte {offset} of {file} was not noticed"
             found += was_found
             total += 1
@@ -187,7 +187,7 @@ def test_a_file_that_is_cut_off_is_found_or_does_not_matter(
             (copy / file).write_bytes(raw[:size])
 
             was_found = check(specimen, copy, file, damage=f"a cut at byte {size}")
-            is_component = not {"segments", "payloads"}.isdisjoint(file.parts)
+            is_component = not {"segments", "blobs"}.isdisjoint(file.parts)
             assert was_found or not is_component, f"a cut at {size} of {file} was not noticed"
             shutil.rmtree(copy)
 

@@ -27,7 +27,7 @@ from tests.support.works import (
     state_of,
     works_on,
 )
-from vicinal.engine import spooling
+from vicinal.engine import blob_files
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
 
@@ -60,7 +60,7 @@ class Photographer:
             self.last.add(digest)
 
 
-@pytest.mark.parametrize("file_bytes_min", [spooling.FILE_BYTES_MIN, 300])
+@pytest.mark.parametrize("file_bytes_min", [blob_files.FILE_BYTES_MIN, 300])
 @pytest.mark.parametrize("work", WORKS, ids=lambda each: each.name)
 def test_a_crash_during_work_leaves_the_state_before_it_or_after_it(
     memory_path: Path,
@@ -68,8 +68,8 @@ def test_a_crash_during_work_leaves_the_state_before_it_or_after_it(
     work: Work,
     file_bytes_min: int,
 ) -> None:
-    monkeypatch.setattr(spooling, "FILE_BYTES_MIN", file_bytes_min)
-    monkeypatch.setattr(spooling, "CHUNK_BYTES", file_bytes_min)
+    monkeypatch.setattr(blob_files, "FILE_BYTES_MIN", file_bytes_min)
+    monkeypatch.setattr(blob_files, "CHUNK_BYTES", file_bytes_min)
     before = modelled(work.prepare)
     after = modelled(work.prepare, work.act)
     engine = open_inline(memory_path / "data", work.options)

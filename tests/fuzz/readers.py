@@ -9,7 +9,7 @@ from tests.support.bodies import READERS, reading
 from vicinal.errors import Error
 from vicinal.limits import Limits
 from vicinal.wire import vectors
-from vicinal.wire.rows import HeldRows
+from vicinal.wire.rows import MemoryBatchWriter
 
 DIMENSIONS = 3
 LIMITS = Limits(batch_vectors_max=8)
@@ -65,7 +65,7 @@ def outcome(given: bytes, way: int, cuts: list[int], *, compiled: bool, discard:
     """Return all that a reading gives: the batch, or the error's class and text."""
     with reading(READERS[way], compiled=compiled):
         try:
-            rows = HeldRows(DIMENSIONS, 0, LIMITS.batch_vectors_max)
+            rows = MemoryBatchWriter(DIMENSIONS, 0, LIMITS.batch_vectors_max)
             reader = vectors.Reader(None, DIMENSIONS, LIMITS, rows, discard=discard)
             for start, end in zip([0, *cuts], [*cuts, len(given)], strict=True):
                 reader.feed(given[start:end])

@@ -18,7 +18,7 @@ from vicinal.errors import Error
 from vicinal.limits import Limits
 from vicinal.model import VectorBatch
 from vicinal.wire import vectors
-from vicinal.wire.rows import HeldRows
+from vicinal.wire.rows import MemoryBatchWriter
 
 LIMITS = Limits(batch_vectors_max=8)
 DIMENSIONS = 3
@@ -143,7 +143,7 @@ def test_a_body_that_arrives_in_parts_is_read_or_refused_as_a_whole_one(
     parts = [body[start:end] for start, end in pairwise([0, *sorted(cuts), len(body)])]
 
     def in_parts() -> VectorBatch:
-        rows = HeldRows(DIMENSIONS, 0, LIMITS.batch_vectors_max)
+        rows = MemoryBatchWriter(DIMENSIONS, 0, LIMITS.batch_vectors_max)
         reader = vectors.Reader(content_type, DIMENSIONS, LIMITS, rows, discard=discard)
         for part in parts:
             lent = bytearray(part)

@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 from tests.support.model_engine import ModelEngine
 from tests.support.server import Running
 from vicinal.cli import main
-from vicinal.engine.base import Spool
 from vicinal.model import IndexAddress, Mutation, Page, StoredVector
 
 
@@ -63,16 +62,9 @@ class Recorder(ModelEngine):
         self.failures: dict[int, Exception] = {}
         self._calls = 0
 
-    def append(
-        self,
-        address: IndexAddress,
-        mutation: Mutation,
-        spool: Spool | None = None,
-        *,
-        wait_s: float = 0.0,
-    ) -> Any:
+    def append(self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0) -> Any:
         self._fail_if_told()
-        accepted = super().append(address, mutation, spool, wait_s=wait_s)
+        accepted = super().append(address, mutation, wait_s=wait_s)
         self.appended.append(mutation)
         return accepted
 

@@ -4,18 +4,19 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tests.support.model_engine import ModelEngine
-from vicinal.engine.base import Engine, Spool
+from vicinal.engine.base import Engine
 from vicinal.engine.catalog import Catalog
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
+    BatchWriter,
     Floats,
     IndexAddress,
     IndexConfig,
@@ -117,23 +118,27 @@ def create(
     engine.create_index(address, IndexConfig(dimensions, metric), None)
 
 
-def put(spool: Spool, values: Floats) -> None:
-    """Put rows into a spool."""
+def put(writer: BatchWriter, values: Floats) -> None:
+    """Put rows into a batch."""
     while len(values):
-        free = spool.free()[: len(values)]
+        free = writer.free()[: len(values)]
         free[:] = values[: len(free)]
-        spool.take(len(free))
+        writer.advance(len(free))
         values = values[len(free) :]
 
 
-def spooled(
+def written(writer: BatchWriter, vectors: VectorBatch) -> VectorBatch:
+    """Return the batch that a writer makes of these vectors."""
+    put(writer, vectors.values)
+    return writer.batch(vectors.ids, vectors.namespaces, vectors.metadata)
+
+
+def received(
     engine: Engine, kind: type[Insert | Upsert], vectors: VectorBatch, address: IndexAddress = DOCS
 ) -> Future[Accepted]:
     """Append vectors that were received over time."""
-    with closing(engine.spool(address)) as spool:
-        put(spool, vectors.values)
-        mutation = kind(replace(vectors, values=spool.values()))
-        return engine.append(address, mutation, spool)
+    with closing(engine.open_batch(address)) as writer:
+        return engine.append(address, kind(written(writer, vectors)))
 
 
 def apply(engine: Engine, mutation: Mutation, address: IndexAddress = DOCS) -> Accepted:

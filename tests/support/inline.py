@@ -15,7 +15,6 @@ from typing import ParamSpec, TypeVar
 from unittest.mock import patch
 
 from vicinal.budget import Budget
-from vicinal.engine.base import Spool
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.resources import Resources
 from vicinal.model import Accepted, IndexAddress, Mutation
@@ -60,17 +59,12 @@ class InlineEngine(EmbeddedEngine):
     executor: InlineExecutor
 
     def append(
-        self,
-        address: IndexAddress,
-        mutation: Mutation,
-        spool: Spool | None = None,
-        *,
-        wait_s: float = 0.0,
+        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         # An index holds a lock as it queues; what runs inline may want that lock again.
         with self.executor.deferred():
-            return super().append(address, mutation, spool, wait_s=wait_s)
+            return super().append(address, mutation, wait_s=wait_s)
 
 
 def open_inline(folder: Path, options: EngineOptions | None = None) -> InlineEngine:

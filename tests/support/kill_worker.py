@@ -14,10 +14,10 @@ from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 
-from tests.support.engines import DOCS, create, spooled
+from tests.support.engines import DOCS, create, received
 from tests.support.killing import DIMENSIONS, WRITERS, ids_of, step_of
 from vicinal import metadata
-from vicinal.engine import spooling
+from vicinal.engine import blob_files
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.errors import Overloaded
 from vicinal.model import Accepted, Insert, Upsert
@@ -25,7 +25,7 @@ from vicinal.model import Accepted, Insert, Upsert
 AHEAD = 3  # steps that a writer begins before it has an answer to the first
 # So small a tail that it seals and merges all the time.
 OPTIONS = EngineOptions(tail_rows_max=30, tails_max=100, idle_s=0.05)
-FILE_BYTES_MIN = 110  # so that some payloads are in files of their own, and some are not
+FILE_BYTES_MIN = 110  # so that some records are in files of their own, and some are not
 
 _print_lock = threading.Lock()
 
@@ -52,7 +52,7 @@ def write(engine: EmbeddedEngine, seed: int, writer: int, first: int) -> None:
         try:
             mutation = step_of(seed, writer, number).mutation()
             future = (
-                spooled(engine, type(mutation), mutation.batch)
+                received(engine, type(mutation), mutation.batch)
                 if isinstance(mutation, Insert | Upsert) and number % 2
                 else engine.append(DOCS, mutation)
             )
@@ -66,7 +66,7 @@ def write(engine: EmbeddedEngine, seed: int, writer: int, first: int) -> None:
 
 
 def main(folder: Path, seed: int, firsts: list[int]) -> None:
-    spooling.FILE_BYTES_MIN = spooling.CHUNK_BYTES = FILE_BYTES_MIN
+    blob_files.FILE_BYTES_MIN = blob_files.CHUNK_BYTES = FILE_BYTES_MIN
     engine = EmbeddedEngine.open(folder, OPTIONS)
     if not engine.list_indexes(DOCS.account):
         create(engine, dimensions=DIMENSIONS)

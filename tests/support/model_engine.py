@@ -23,7 +23,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from vicinal import distance, metadata
-from vicinal.engine.base import Spool
 from vicinal.errors import (
     AlreadyExists,
     BadCursor,
@@ -39,6 +38,7 @@ from vicinal.filters.nodes import Scalar
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
+    BatchWriter,
     CreateMetadataIndex,
     Delete,
     DeleteMetadataIndex,
@@ -62,18 +62,11 @@ from vicinal.model import (
     VectorBatch,
 )
 from vicinal.prepared import Prepared
-from vicinal.wire.rows import HeldRows
+from vicinal.wire.rows import MemoryBatchWriter
 
 BATCH_MAX = 5_000
 
 CURSOR_LIFETIME = timedelta(minutes=15)
-
-
-class HeldSpool(HeldRows):
-    """A spool that holds all in memory."""
-
-    def close(self) -> None:
-        pass
 
 
 def now() -> datetime:
@@ -167,16 +160,11 @@ class ModelEngine:
         with self._lock:
             return list(self._shelf(address).state.metadata_indexes.values())
 
-    def spool(self, address: IndexAddress) -> Spool:
-        return HeldSpool(self.get_index(address).config.dimensions, 0, BATCH_MAX)
+    def open_batch(self, address: IndexAddress) -> BatchWriter:
+        return MemoryBatchWriter(self.get_index(address).config.dimensions, 0, BATCH_MAX)
 
     def append(
-        self,
-        address: IndexAddress,
-        mutation: Mutation,
-        spool: Spool | None = None,
-        *,
-        wait_s: float = 0.0,
+        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         with self._lock:
             shelf = self._shelf(address)

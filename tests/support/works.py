@@ -12,7 +12,7 @@ from tests.support.engines import (
     batch,
     create,
     insert,
-    spooled,
+    received,
     upsert,
 )
 from tests.support.model_engine import ModelEngine
@@ -78,9 +78,9 @@ def prepared_to_overtake(engine: Engine) -> None:
     apply(engine, DeleteMetadataIndex("size"))
 
 
-def received(engine: Engine, *records: Record) -> None:
+def receive(engine: Engine, *records: Record) -> None:
     """Upsert what comes over time."""
-    accepted = spooled(engine, Upsert, batch(*records)).result(APPLIED_WITHIN_S)
+    accepted = received(engine, Upsert, batch(*records)).result(APPLIED_WITHIN_S)
     assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
 
 
@@ -105,7 +105,7 @@ WORKS = [
     Work("create an index", lambda e: create(e, NEW)),
     Work("drop an index", lambda e: e.delete_index(DOCS)),
     Work("upsert", lambda e: upsert(e, *points(3, 30))),
-    Work("upsert what came over time", lambda e: received(e, *points(3, 90))),
+    Work("upsert what came over time", lambda e: receive(e, *points(3, 90))),
     Work("insert", lambda e: insert(e, *points(6, 9))),
     Work("delete", lambda e: apply(e, Delete(["v1", "v4", "never"]))),
     Work("create a metadata index", lambda e: apply(e, CreateMetadataIndex(SIZE))),

@@ -106,7 +106,7 @@ def _dump_index(folder: Path, rows: int) -> None:
                 str(entry.seqno),
                 entry.mutation_id,
                 _time(entry.accepted_at),
-                f"{entry.payload.size:,}",
+                f"{entry.record.size:,}",
                 _described(entry.mutation),
             )
             for entry in entries[:rows]

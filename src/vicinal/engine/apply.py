@@ -13,6 +13,7 @@ either way, so applying again changes nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 
@@ -41,7 +42,6 @@ from vicinal.segment.format import column_name
 from vicinal.segment.ids import hashes
 from vicinal.segment.segment import Segment, SegmentView
 from vicinal.segment.tail import Tail, TailView
-from vicinal.storage.files import Extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class State:
         self._applied_at = sealed.at
         self.unsealed_count = 0
         self.unsealed_bytes = 0
-        """Mutations, and bytes of their payloads, that the log keeps for want of a segment."""
+        """Mutations, and bytes of their records, that the log keeps for want of a segment."""
         self.tail = self._new_tail()
 
     @property
@@ -92,23 +92,20 @@ class State:
         """The metadata indexes, oldest first."""
         return tuple(self._metadata_indexes.values())
 
-    def apply(
-        self, entry: Entry, mutation: Mutation, at: datetime, extent: Extent | None = None
-    ) -> None:
+    def apply(self, entry: Entry, mutation: Mutation, at: datetime) -> None:
         """Apply the next mutation of the log.
 
         Args:
             entry: Its entry.
             mutation: What that holds.
             at: When it becomes readable, UTC.
-            extent: Where its values are, if in a file of their own.
         """
         assert entry.seqno == self._applied_seqno + 1
         match mutation:
             case Upsert(batch):
-                self._upsert(batch, extent)
+                self._upsert(batch, entry.file)
             case Insert(batch):
-                self._insert(batch, extent)
+                self._insert(batch, entry.file)
             case Delete(ids):
                 self._kill(list(dict.fromkeys(ids)))
             case CreateMetadataIndex(metadata_index, backfill):
@@ -118,7 +115,7 @@ class State:
         self._applied_seqno, self._applied_mutation = entry.seqno, entry.mutation_id
         self._applied_at = at
         self.unsealed_count += 1
-        self.unsealed_bytes += entry.payload.size
+        self.unsealed_bytes += entry.record.size
 
     def snapshot(self) -> Snapshot:
         """Return the state as readers may see it."""
@@ -209,12 +206,12 @@ class State:
             masks = [view.live[kept] for view, kept in zip(views, rows, strict=True)]
             self._add_segment(_view(segment, np.concatenate(masks), columns))
 
-    def _upsert(self, batch: VectorBatch, extent: Extent | None) -> None:
+    def _upsert(self, batch: VectorBatch, file: Path | None) -> None:
         last = {vector_id: row for row, vector_id in enumerate(batch.ids)}
         self._kill(list(last))
-        self.tail.append(batch, None if len(last) == len(batch) else sorted(last.values()), extent)
+        self.tail.append(batch, None if len(last) == len(batch) else sorted(last.values()), file)
 
-    def _insert(self, batch: VectorBatch, extent: Extent | None) -> None:
+    def _insert(self, batch: VectorBatch, file: Path | None) -> None:
         first: dict[str, int] = {}
         for row, vector_id in enumerate(batch.ids):
             first.setdefault(vector_id, row)
@@ -226,7 +223,7 @@ class State:
         for view in self._segments.values():
             for place in np.flatnonzero(view.find(ids, id_hashes) >= 0).tolist():
                 first.pop(ids[place], None)
-        self.tail.append(batch, None if len(first) == len(batch) else list(first.values()), extent)
+        self.tail.append(batch, None if len(first) == len(batch) else list(first.values()), file)
 
     def _kill(self, ids: list[str]) -> None:
         for tail in (self.tail, self._sealing):

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from vicinal.model import (
     Accepted,
+    BatchWriter,
     EngineUsage,
     Index,
     IndexAddress,
@@ -33,23 +34,11 @@ from vicinal.model import (
     Page,
     Query,
     QueryResult,
-    Rows,
     Seqno,
     Status,
     StoredVector,
 )
 from vicinal.prepared import Prepared
-
-
-class Spool(Rows, Protocol):
-    """Holds the values of a long batch on their way to `Engine.append`.
-
-    Its methods may raise `Unavailable`: the values cannot be written. One thread at a time.
-    """
-
-    def close(self) -> None:
-        """Forget what was not appended. To be called in any case."""
-        ...
 
 
 class Engine(Protocol):
@@ -84,17 +73,16 @@ class Engine(Protocol):
         """Return the metadata indexes of the readable state, oldest first."""
         ...
 
-    def spool(self, address: IndexAddress) -> Spool:
-        """Return where the values of a long batch may be put before `append`."""
+    def open_batch(self, address: IndexAddress) -> BatchWriter:
+        """Return a writer for a long batch, whose values need not be in memory.
+
+        It may be closed as soon as `append` has returned for its batch. A batch for another index,
+        or one opened again meanwhile, is as good; its values are copied.
+        """
         ...
 
     def append(
-        self,
-        address: IndexAddress,
-        mutation: Mutation,
-        spool: Spool | None = None,
-        *,
-        wait_s: float = 0.0,
+        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         """Log a mutation. The future resolves when it is durable, in order of calls.
 
@@ -104,8 +92,6 @@ class Engine(Protocol):
         Args:
             address: Of the index.
             mutation: What to do.
-            spool: Where the values of the mutation are, if in one of this index; it may be
-                closed afterwards.
             wait_s: How long to wait for room instead of raising `Overloaded`; may be infinite.
 
         Raises:

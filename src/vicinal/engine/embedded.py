@@ -3,7 +3,7 @@
     lock             held while the folder is open
     catalog.db       which indexes there are (`catalog.py`)
     reserve          room that is given up to drop an index when the disk is full (`catalog.py`)
-    indexes/<uuid>/  of each: index.db and acknowledged (`log.py`), payloads/ (`payloads.py`) and
+    indexes/<uuid>/  of each: index.db and acknowledged (`log.py`), blobs/ (`blob_files.py`) and
                      segments/ (`segment/`)
 
 Indexes open on first use, and the one unused longest is closed for a new one when more
@@ -30,7 +30,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
-from vicinal.engine.base import Spool
 from vicinal.engine.catalog import Catalog, CatalogEntry
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.index import OpenIndex
@@ -49,6 +48,7 @@ from vicinal.errors import (
 )
 from vicinal.model import (
     Accepted,
+    BatchWriter,
     EngineUsage,
     Index,
     IndexAddress,
@@ -224,21 +224,16 @@ class EmbeddedEngine:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.reader.current()).metadata_indexes
 
-    def spool(self, address: IndexAddress) -> Spool:
+    def open_batch(self, address: IndexAddress) -> BatchWriter:
         """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.spool())
+        return self._on(address, lambda opened: opened.open_batch())
 
     def append(
-        self,
-        address: IndexAddress,
-        mutation: Mutation,
-        spool: Spool | None = None,
-        *,
-        wait_s: float = 0.0,
+        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         until = time.monotonic() + wait_s
-        return self._on(address, lambda opened: opened.append(mutation, spool, wait_until=until))
+        return self._on(address, lambda opened: opened.append(mutation, wait_until=until))
 
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
         """See `engine.base.Engine`."""

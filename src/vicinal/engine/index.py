@@ -31,19 +31,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vicinal.engine import base, records, recovery
+from vicinal.engine import records, recovery
 from vicinal.engine.admission import Admission, check_dimensions
+from vicinal.engine.blob_files import BlobBatch, BlobWriter
 from vicinal.engine.compactor import Compactor
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.lanes import Lane
-from vicinal.engine.log import Entry, Log
+from vicinal.engine.log import Draft, Entry, Log
 from vicinal.engine.maintenance import Maintenance
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.reader import Reader
-from vicinal.engine.records import Payload
+from vicinal.engine.records import LogRecord
 from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import EMPTY, Snapshot
-from vicinal.engine.spooling import Spool
 from vicinal.errors import (
     BodyTooLarge,
     Corruption,
@@ -54,6 +54,7 @@ from vicinal.errors import (
 )
 from vicinal.model import (
     Accepted,
+    BatchWriter,
     Index,
     Insert,
     Mutation,
@@ -63,7 +64,7 @@ from vicinal.model import (
 
 logger = logging.getLogger(__name__)
 
-PAYLOAD_BYTES_MAX = 900_000_000  # SQLite stops at 10**9 for a row, all columns together
+RECORD_BYTES_MAX = 900_000_000  # SQLite stops at 10**9 for a row, all columns together
 TIDY_ROWS_MIN = 1_000  # fewer rows are scanned as fast as a segment of them; ours
 
 
@@ -72,9 +73,7 @@ class _Pending:
     """A mutation on its way to the log."""
 
     mutation: Mutation
-    mutation_id: str
-    payload: Payload
-    spool: Spool | None  # has the payload in its file
+    draft: Draft
     accepted: Future[Accepted]
 
 
@@ -128,7 +127,6 @@ class OpenIndex:
         self._appended_vectors = 0  # changes under _order
         self._refused_vectors = 0  # changes in the commit lane
         self._applied_vectors = 0  # changes under _state_lock
-        self._spools: set[Spool] = set()  # being filled
         self._delayed: deque[_Logged] = deque()
         self._failure: Error | None = None
         self._closed: Error | None = None
@@ -149,48 +147,45 @@ class OpenIndex:
         self._is_tidy = False
         self._compactor.start()
 
-    def spool(self) -> Spool:
+    def open_batch(self) -> BatchWriter:
         """See `engine.base.Engine`."""
-        with self._order:
-            self._check_failure()
-            spool = self._log.spool(self.index.config.dimensions, self._spools.discard)
-            self._spools.add(spool)
-            return spool
+        self._check_failure()
+        return BlobWriter(self._log.blobs, self.index.config.dimensions)
 
-    def append(
-        self, mutation: Mutation, spool: base.Spool | None = None, *, wait_until: float = 0.0
-    ) -> Future[Accepted]:
+    def append(self, mutation: Mutation, *, wait_until: float = 0.0) -> Future[Accepted]:
         """See `engine.base.Engine`. Waits for room until a moment in monotonic seconds."""
         check_dimensions(mutation, self.index)
-        payload = records.encode(mutation)
-        if payload.size > PAYLOAD_BYTES_MAX:
+        record = records.encode(mutation)
+        if record.size > RECORD_BYTES_MAX:
             raise BodyTooLarge(
-                f"the mutation takes {payload.size} bytes, the maximum is {PAYLOAD_BYTES_MAX}"
+                f"the mutation takes {record.size} bytes, the maximum is {RECORD_BYTES_MAX}"
             )
-        # One of before the index was closed and opened again, or of another of the name before this
-        # one, has values and no file that is of use.
-        written = spool if isinstance(spool, Spool) and spool in self._spools else None
-        if written is not None and not written.finish(payload):
-            written = None
+        draft = Draft(str(uuid.uuid4()), record, self._finished_blob(mutation, record))
         room = self._resources.queue
         while True:
             seen = room.changes  # before it is looked at, not to miss what comes in between
             try:
-                return self._queue(mutation, payload, written)
+                return self._queue(mutation, draft)
             except Overloaded:
                 # Not under `_order`: closing, and applying what was delayed, ask for it.
                 if not room.wait_for_change(seen, wait_until - time.monotonic()):
                     raise
 
-    def _queue(
-        self, mutation: Mutation, payload: Payload, written: Spool | None
-    ) -> Future[Accepted]:
+    def _finished_blob(self, mutation: Mutation, record: LogRecord) -> BlobWriter | None:
+        """Return the file that has the record already, whole and fsynced, if there is one."""
+        batch = mutation.batch if isinstance(mutation, Insert | Upsert) else None
+        # A file made before the index was closed and opened again, or for another index of this
+        # name, is gone or another's; the values are mapped all the same.
+        if not isinstance(batch, BlobBatch) or batch.writer.files is not self._log.blobs:
+            return None
+        return batch.writer if batch.writer.finish(record) else None
+
+    def _queue(self, mutation: Mutation, draft: Draft) -> Future[Accepted]:
         """Put a mutation behind those that are on their way, or say why it cannot be.
 
         Raises:
             Overloaded: there is no room; nothing has changed, so it may be tried again.
         """
-        mutation_id = str(uuid.uuid4())
         accepted: Future[Accepted] = Future()
         accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
         with self._order:
@@ -203,13 +198,13 @@ class OpenIndex:
             # In this order: what is applied meanwhile may count twice, but never not at all.
             vectors_at_most = self.pending_count + self.reader.snapshot.vector_count
             self._admission.check(mutation, vectors_at_most)
-            self._resources.acquire(payload.size)
-            if written is not None and not written.keep():
-                self._resources.queue.release(payload.size)
+            self._resources.acquire(draft.record.size)
+            if draft.blob is not None and not draft.blob.keep():
+                self._resources.queue.release(draft.record.size)
                 raise Unavailable("whoever sent this mutation has given it up")
             self._admission.declare(mutation)
             self._appended_vectors += _vector_count(mutation)
-            self._commit_lane.put([_Pending(mutation, mutation_id, payload, written, accepted)])
+            self._commit_lane.put([_Pending(mutation, draft, accepted)])
         return accepted
 
     def wait_applied(self, seqno: Seqno, timeout_s: float) -> bool:
@@ -255,7 +250,7 @@ class OpenIndex:
                 self._compactor.tidy()
         try:
             self._maintenance.check_sizes()
-            self._log.check_sizes()
+            self._log.blobs.check_sizes()
         except Corruption as error:
             self._fail(error)
 
@@ -278,7 +273,7 @@ class OpenIndex:
         with self._applied:
             self._applied.notify_all()
         # Which also wakes those who wait for room in this index.
-        self._resources.queue.release(sum(each.entry.payload.size for each in self._delayed))
+        self._resources.queue.release(sum(each.entry.record.size for each in self._delayed))
         self._delayed.clear()
         self._let_go()
         if self._failure is None and is_kept:
@@ -290,13 +285,10 @@ class OpenIndex:
 
     def _commit(self, pending: Sequence[_Pending]) -> None:
         accepted_at = recovery.microseconds(datetime.now(UTC))
-        entries = [
-            Entry(Seqno(seqno), each.mutation_id, accepted_at, each.payload, each.spool)
-            for seqno, each in enumerate(pending, self._log.last_seqno + 1)
-        ]
+        entries: list[Entry] = []
         try:
             if self._failure is None:
-                self._log.append(entries)
+                entries = self._log.append([each.draft for each in pending], accepted_at)
         except ResourceExhausted as error:
             logger.warning("a write to index %r was refused: %s", self.index.name, error)
             self._refuse(pending, error)
@@ -307,7 +299,7 @@ class OpenIndex:
             self._refuse(pending, self._failure)
             return
         for entry, each in zip(entries, pending, strict=True):
-            each.accepted.set_result(Accepted(each.mutation_id, entry.seqno))
+            each.accepted.set_result(Accepted(entry.mutation_id, entry.seqno))
         due = time.monotonic() + self._options.visibility_delay_s
         logged = [
             _Logged(entry, each.mutation, due) for entry, each in zip(entries, pending, strict=True)
@@ -324,7 +316,7 @@ class OpenIndex:
         """Take mutations back that were queued and are not in the log."""
         self._is_admission_stale = True
         self._refused_vectors += sum(_vector_count(each.mutation) for each in pending)
-        self._resources.queue.release(sum(each.payload.size for each in pending))
+        self._resources.queue.release(sum(each.draft.record.size for each in pending))
         for each in pending:
             each.accepted.set_exception(error)
 
@@ -349,14 +341,13 @@ class OpenIndex:
             if self._failure is None:
                 with self._state_lock:
                     for each in logged:
-                        extent = self._log.values_of(each.entry)
-                        self._state.apply(each.entry, each.mutation, datetime.now(UTC), extent)
+                        self._state.apply(each.entry, each.mutation, datetime.now(UTC))
                         self._applied_vectors += _vector_count(each.mutation)
                     self._publish()
                     is_full = self._is_seal_due()
         except Exception as error:
             self._stop(error)
-        self._resources.queue.release(sum(each.entry.payload.size for each in logged))
+        self._resources.queue.release(sum(each.entry.record.size for each in logged))
         with self._applied:
             self._applied.notify_all()
         if is_full:

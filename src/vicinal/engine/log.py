@@ -2,7 +2,7 @@
 for.
 
     mutation    every acknowledged mutation that no segment holds yet, by seqno; of a long one
-                the payload is in a file of its own (`payloads`)
+                the record is in a file of its own (`blob_files`)
     manifest    one row: which segments and metadata indexes there are, and up to which
                 seqno they contain the log (`Manifest`)
     tombstone   which rows of a segment were dead at that seqno, as a bitmap
@@ -24,7 +24,7 @@ low-water mark (`storage.mark`) that a killed process leaves behind.
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,15 +32,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from vicinal.engine import records, spooling
-from vicinal.engine.payloads import Payloads
-from vicinal.engine.records import Payload
-from vicinal.engine.spooling import Spool
+from vicinal.engine import blob_files, records
+from vicinal.engine.blob_files import BlobFiles, BlobWriter
+from vicinal.engine.records import LogRecord
 from vicinal.errors import Corruption, ResourceExhausted, Unavailable
 from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
-from vicinal.storage.files import Extent, Seal
+from vicinal.storage.files import Seal
 from vicinal.storage.mark import Mark
 from vicinal.storage.sqlite import (
     Field,
@@ -52,7 +51,7 @@ from vicinal.storage.sqlite import (
     translating,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_NAME = "index.db"
 MARK_NAME = "acknowledged"
 
@@ -92,28 +91,37 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A mutation with its place in the log.
+class Draft:
+    """A mutation on its way into the log. `blob` has the record in its file already, if given."""
 
-    `accepted_at` is microseconds since the epoch. `spool`, on the way into the log, has the
-    payload in its file.
+    mutation_id: str
+    record: LogRecord
+    blob: BlobWriter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A mutation in the log.
+
+    `accepted_at` is microseconds since the epoch. `file` is the one that the record is in, if it
+    is long; values begin at `segment.room.FILE_OFFSET`.
     """
 
     seqno: Seqno
     mutation_id: str
     accepted_at: int
-    payload: Payload
-    spool: Spool | None = field(default=None, compare=False)
+    record: LogRecord
+    file: Path | None = None
 
     @property
     def mutation(self) -> Mutation:
         """The mutation, decoded.
 
         Raises:
-            Corruption: the payload holds none.
+            Corruption: the record holds none.
         """
         try:
-            return records.decode(self.payload)
+            return records.decode(self.record)
         except Corruption as error:
             raise Corruption(f"mutation {self.seqno} {error}") from error
 
@@ -139,44 +147,48 @@ class Log:
             opened.callback(self._connection.close)
             self._mark = Mark(folder / MARK_NAME)
             opened.callback(self._mark.close)
-            self._payloads = Payloads(folder)
             self.manifest = self._read_manifest()
+            self.blobs = BlobFiles(folder)
             self.last_seqno = self._check_seqnos(self.manifest)
             opened.pop_all()
 
     @classmethod
     def create(cls, folder: Path) -> None:
         """Make an empty log in an existing folder."""
-        Payloads.create(folder)
+        BlobFiles.create(folder)
         connection = open_database(folder / FILE_NAME, _SCHEMA)
         with transaction(connection):
             _write_manifest(connection, Manifest())
         close_database(connection)
 
-    def spool(self, dimensions: int, closed: Callable[[Spool], None]) -> Spool:
-        """Return where values may be put that will be appended."""
-        return self._payloads.spool(dimensions, closed)
-
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Make entries durable in one transaction; seqnos continue the log without gaps."""
-        assert entries[0].seqno == self.last_seqno + 1
-        last = entries[-1].seqno
+    def append(self, drafts: Sequence[Draft], accepted_at: int) -> list[Entry]:
+        """Make mutations durable in one transaction; return their entries, in the same order."""
         with self._lock:
+            first = self.last_seqno + 1
+            entries = [
+                self._entry(Seqno(seqno), draft.mutation_id, accepted_at, draft.record)
+                for seqno, draft in enumerate(drafts, first)
+            ]
+            last = entries[-1].seqno
             try:
                 with translating(self.path):
-                    seals = self._write_payloads(entries)
+                    seals = self._write_files(entries, drafts)
                 with self._settling(self.manifest, last), transaction(self._connection):
                     self._connection.executemany(
                         "INSERT INTO mutation VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        (_row(each, seals.get(each.seqno)) for each in entries),
+                        (_row(entry, seals.get(entry.seqno)) for entry in entries),
                     )
             except ResourceExhausted:
                 with suppress(OSError):  # a file in the way of the next is written over
-                    self._payloads.drop(each.seqno for each in entries)
+                    self.blobs.remove(entry.seqno for entry in entries)
+                for draft in drafts:
+                    if draft.blob is not None:
+                        draft.blob.remove()
                 raise
             self.last_seqno = last
         with suppress(OSError):  # an older mark is one as well
             self._mark.write(self.last_seqno)
+        return entries
 
     def entries(self) -> Iterator[Entry]:
         """Yield the mutations that no segment holds, in order. For opening only."""
@@ -188,26 +200,15 @@ class Log:
             for *fields, expected in cursor:
                 if checksum(*fields) != expected:
                     raise Corruption(f"mutation {fields[0]} in {self.path} fails its checksum")
-                seqno, mutation_id, accepted_at, _, payload, file_size, file_checksum = fields
-                yield Entry(
-                    seqno,
-                    mutation_id,
-                    accepted_at,
-                    self._payloads.read(seqno, Seal(file_size, file_checksum))
-                    if payload is None
-                    else self._payload_of(seqno, payload),
-                )
+                seqno, mutation_id, accepted_at, _, raw, file_size, file_checksum = fields
+                if raw is None:
+                    record = self.blobs.read(seqno, Seal(file_size, file_checksum))
+                else:
+                    record = self._record_of(seqno, raw)
+                file = self.blobs.path(seqno) if raw is None else None
+                yield Entry(seqno, mutation_id, accepted_at, record, file)
 
-    def values_of(self, entry: Entry) -> Extent | None:
-        """Return where the values of an entry that is in the log are, if in a file of their own."""
-        is_long = entry.payload.size >= spooling.FILE_BYTES_MIN and entry.payload.values.size
-        return self._payloads.values_of(entry.seqno) if is_long else None
-
-    def check_sizes(self) -> None:
-        """Look whether payload files still have the lengths that they are mapped with."""
-        self._payloads.check_sizes()
-
-    def verify_values(self, last: Seqno) -> None:
+    def verify_files(self, last: Seqno) -> None:
         """Verify the files of mutations up to `last` that no segment holds.
 
         What is searched in the tail is in these files, and whoever copies it vouches for it anew.
@@ -220,7 +221,7 @@ class Log:
             ).fetchall()
         with translating(self.path):
             for seqno, size, file_checksum in rows:
-                self._payloads.read(seqno, Seal(size, file_checksum))
+                self.blobs.read(seqno, Seal(size, file_checksum))
 
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
         """Replace manifest and tombstones in one transaction: the only commit point.
@@ -277,13 +278,13 @@ class Log:
                 last = rows[min(int(np.searchsorted(sizes, _TRIM_BYTES)), len(rows) - 1)][0]
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
         with self._lock, translating(self.path):
-            self._payloads.forget(self.manifest.sealed_seqno)
+            self.blobs.truncate(self.manifest.sealed_seqno)
             self._connection.execute("PRAGMA shrink_memory")  # its cache of what is gone
 
     def sweep(self) -> None:
         """Remove what no row names: for opening only, when nothing is on its way."""
         with self._lock, translating(self.path):
-            self._payloads.sweep(self.manifest.sealed_seqno, self.last_seqno)
+            self.blobs.remove_orphans(self.manifest.sealed_seqno, self.last_seqno)
 
     def close(self) -> None:
         """Note the last seqno and close the file.
@@ -307,23 +308,29 @@ class Log:
             self._mark.close()
             self._connection.close()
 
-    def _payload_of(self, seqno: Seqno, raw: bytes) -> Payload:
+    def _record_of(self, seqno: Seqno, raw: bytes) -> LogRecord:
         try:
-            return Payload.of(raw)
+            return LogRecord.of(raw)
         except Corruption as error:
             raise Corruption(f"mutation {seqno} in {self.path} {error}") from error
 
-    def _write_payloads(self, entries: Sequence[Entry]) -> dict[Seqno, Seal]:
-        """Make the payloads durable that have files of their own; return the seals of these."""
+    def _entry(self, seqno: Seqno, mutation_id: str, accepted_at: int, record: LogRecord) -> Entry:
+        is_long = record.size >= blob_files.FILE_BYTES_MIN
+        return Entry(
+            seqno, mutation_id, accepted_at, record, self.blobs.path(seqno) if is_long else None
+        )
+
+    def _write_files(self, entries: Sequence[Entry], drafts: Sequence[Draft]) -> dict[Seqno, Seal]:
+        """Make the records durable that have files of their own; return the seals of these."""
         seals = {
-            each.seqno: self._payloads.adopt(each.seqno, each.spool)
-            if each.spool is not None
-            else self._payloads.write(each.seqno, each.payload)
-            for each in entries
-            if each.payload.size >= spooling.FILE_BYTES_MIN
+            entry.seqno: self.blobs.adopt(entry.seqno, draft.blob)
+            if draft.blob is not None
+            else self.blobs.write(entry.seqno, entry.record)
+            for entry, draft in zip(entries, drafts, strict=True)
+            if entry.file is not None
         }
         if seals:
-            self._payloads.sync()
+            self.blobs.sync()
         return seals
 
     @contextmanager
@@ -408,13 +415,13 @@ def _write_manifest(connection: sqlite3.Connection, manifest: Manifest) -> None:
 
 
 def _row(entry: Entry, seal: Seal | None) -> tuple[Field, ...]:
-    """Return the row of an entry, whose payload is in a file if there is a seal of it."""
+    """Return the row of an entry, whose record is in a file if there is a seal of it."""
     fields: tuple[Field, ...] = (
         entry.seqno,
         entry.mutation_id,
         entry.accepted_at,
-        entry.payload.size,
-        bytes(entry.payload) if seal is None else None,
+        entry.record.size,
+        bytes(entry.record) if seal is None else None,
         None if seal is None else seal.size,
         None if seal is None else seal.checksum,
     )

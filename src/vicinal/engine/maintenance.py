@@ -3,7 +3,7 @@
 Seal (tail -> segment):
 
     1  freeze    under the state lock: a new tail begins, the old one stays readable
-    2  build     files of the new segment, from values whose payload files are verified again;
+    2  build     files of the new segment, from values whose files are verified again;
                  and columns backfilled since the last seal
     3  commit    manifest, tombstones and sealed_seqno in one transaction
     4  swap      under the state lock: the segment replaces the frozen tail
@@ -119,7 +119,7 @@ class Maintenance:
         columns: list[Column] = []
         try:
             if tail.live_count:
-                self._log.verify_values(sealed.seqno)
+                self._log.verify_files(sealed.seqno)
                 record, rows = build.seal_tail(
                     self._segments, number, tail, sealed.metadata_indexes, self._config.metric
                 )

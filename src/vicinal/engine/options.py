@@ -16,7 +16,7 @@ class EngineOptions:
             segments.
         tail_bytes_max: Likewise for the bytes of its values, or of its mutations.
         tails_max: A tail this many times over its bound holds up writers.
-        queue_bytes_max: Payload bytes accepted but not yet applied, over all indexes;
+        queue_bytes_max: Bytes of records accepted but not yet applied, over all indexes;
             past it `append` raises `Overloaded`.
         visibility_delay_s: Apply mutations this much later, to find code that does not
             wait for its writes.

@@ -1,10 +1,10 @@
-"""Mutations as bytes: the payload of a row in the log.
+"""Mutations as bytes: the records of the log.
 
-    payload := header length u32 | header | values, or the latter two as arrays (`payloads`)
+    record  := header length u32 | header | values, or the latter two as arrays (`blob_files`)
     header  := MessagePack array, its first element the kind of mutation
     values  := (n, d) float32, little-endian, row by row; only for vectors
 
-A payload is read back by the version that wrote it or a newer one: kinds are only added.
+A record is read back by the version that wrote it or a newer one: kinds are only added.
 """
 
 import struct
@@ -35,8 +35,8 @@ _NO_VALUES = np.empty(0, VALUES_DTYPE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Payload:
-    """What is stored of a mutation. `values` are those of all vectors, row by row, ``(n * d,)``."""
+class LogRecord:
+    """A mutation as it is stored. `values` are those of all vectors, row by row, ``(n * d,)``."""
 
     header: bytes
     values: Floats = field(default_factory=lambda: _NO_VALUES)
@@ -65,7 +65,7 @@ class Payload:
         return b"".join((_LENGTH.pack(len(self.header)), self.header, self.values.data))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Payload) and bytes(self) == bytes(other)
+        return isinstance(other, LogRecord) and bytes(self) == bytes(other)
 
     __hash__ = None  # type: ignore[assignment]  # as for any class with an `__eq__`
 
@@ -97,8 +97,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[_Header] = msgspec.msgpack.Decoder(_Header)
 
 
-def encode(mutation: Mutation) -> Payload:
-    """Return the payload of a mutation; values of vectors are not copied."""
+def encode(mutation: Mutation) -> LogRecord:
+    """Return the record of a mutation; values of vectors are not copied."""
     values = _NO_VALUES
     header: _Header
     match mutation:
@@ -117,29 +117,29 @@ def encode(mutation: Mutation) -> Payload:
             header = _CreateMetadataIndex(index.property_name, index.index_type, backfill)
         case DeleteMetadataIndex(property_name):
             header = _DeleteMetadataIndex(property_name)
-    return Payload(_encoder.encode(header), values)
+    return LogRecord(_encoder.encode(header), values)
 
 
-def decode(payload: Payload) -> Mutation:
-    """Return the mutation of a payload whose checksum has been verified; values are not copied.
+def decode(record: LogRecord) -> Mutation:
+    """Return the mutation of a record whose checksum has been verified; values are not copied.
 
     Raises:
         Corruption: it holds no mutation, whoever wrote it; the message does not say where.
     """
     try:
-        header = _decoder.decode(payload.header)
+        header = _decoder.decode(record.header)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Corruption(f"is no mutation: {error}") from error
     match header:
         case _Vectors():
             count, dimensions = len(header.ids), header.dimensions
             lengths = {count, len(header.namespaces), len(header.metadata)}
-            if dimensions < 1 or len(lengths) > 1 or payload.values.size != count * dimensions:
+            if dimensions < 1 or len(lengths) > 1 or record.values.size != count * dimensions:
                 raise Corruption(
                     f"has {count} vectors of {dimensions} dimensions "
-                    f"and {payload.values.size} values for them"
+                    f"and {record.values.size} values for them"
                 )
-            values = payload.values.reshape(count, dimensions)
+            values = record.values.reshape(count, dimensions)
             batch = VectorBatch(header.ids, values, header.namespaces, header.metadata)
             return Upsert(batch) if header.is_upsert else Insert(batch)
         case _Delete(ids):

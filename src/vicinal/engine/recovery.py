@@ -48,7 +48,7 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
     state = State(config, sealed, string_bytes_max=string_bytes_max)
     for entry in log.entries():
         mutation = _checked(entry, log, config)
-        state.apply(entry, mutation, moment(entry.accepted_at), log.values_of(entry))
+        state.apply(entry, mutation, moment(entry.accepted_at))
     sweep(folder / SEGMENTS, manifest)
     with suppress(ResourceExhausted):  # what stays is trimmed after the next seal
         log.trim()

@@ -16,11 +16,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from math import gcd
+from pathlib import Path
 
 import numpy as np
 
 from vicinal.model import Floats
-from vicinal.storage.files import Extent
+
+FILE_OFFSET = 1 << 14
+"""The byte of a file at which rows begin; most systems have pages of this length or less."""
 
 _UNUSED_SHARE_MAX = 1 / 16  # of the rows that are mapped behind them; ours
 _MAP_FIXED = 0x10  # sys/mman.h of Linux and macOS
@@ -40,13 +43,13 @@ class Room:
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.values: Floats = np.frombuffer(self._memory, np.float32).reshape(-1, dimensions)
 
-    def show(self, row: int, count: int, extent: Extent) -> int | None:
+    def show(self, row: int, count: int, path: Path) -> int | None:
         """Have `count` rows from `row` on, or from a little later, be those of a file.
 
         Args:
             row: Rows from here on are written to or read by nobody yet.
             count: How many rows there are.
-            extent: Where they begin in the file.
+            path: The file.
 
         Returns:
             The first of them; None where they cannot be shown, and nothing has changed.
@@ -60,24 +63,24 @@ class Room:
         first = -(-row // step) * step
         if (
             map_at is None
-            or extent.offset % mmap.PAGESIZE
+            or FILE_OFFSET % mmap.PAGESIZE
             or first - row > _UNUSED_SHARE_MAX * count
             or first + count > len(self.values)
         ):
             return None
         try:
-            descriptor = os.open(extent.path, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY)
         except OSError:  # too many are open
             return None
         try:
-            if os.fstat(descriptor).st_size < extent.offset + count * row_bytes:
+            if os.fstat(descriptor).st_size < FILE_OFFSET + count * row_bytes:
                 return None  # touching a page behind the end of a file would end the process
             address = self.values.ctypes.data + first * row_bytes
             access = mmap.PROT_READ | mmap.PROT_WRITE  # what is written here the file does not get
             flags = mmap.MAP_PRIVATE | _MAP_FIXED
             size = count * row_bytes
-            if map_at(address, size, access, flags, descriptor, extent.offset) != address:
-                raise MemoryError(f"{size} bytes of {extent.path} could not be mapped")
+            if map_at(address, size, access, flags, descriptor, FILE_OFFSET) != address:
+                raise MemoryError(f"{size} bytes of {path} could not be mapped")
         finally:
             os.close(descriptor)
         return first

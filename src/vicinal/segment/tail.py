@@ -11,6 +11,7 @@ replaces the array instead of writing to it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -35,7 +36,6 @@ from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 from vicinal.segment.room import Room
 from vicinal.segment.row_index import RowIndex
-from vicinal.storage.files import Extent
 
 _FEW = 1_000  # rows
 # Address space for as many as there may be while the tail before is sealed, within bounds: ours.
@@ -84,17 +84,17 @@ class Tail:
         self,
         batch: VectorBatch,
         rows: Sequence[int] | None = None,
-        extent: Extent | None = None,
+        file: Path | None = None,
     ) -> None:
         """Append vectors whose ids are live nowhere in the tail.
 
         Args:
             batch: What to append.
             rows: Those of the batch that are appended; all, if not given.
-            extent: Where the values of the batch are, if in a file; it never changes.
+            file: Has the values of the batch from `FILE_OFFSET` on, if given; it never changes.
         """
         if rows is not None:
-            extent = None
+            file = None
             batch = VectorBatch(
                 [batch.ids[row] for row in rows],
                 batch.values[list(rows)],
@@ -102,7 +102,7 @@ class Tail:
                 [batch.metadata[row] for row in rows],
             )
         coded_count = self.row_count
-        start = self._place(batch.values, extent)
+        start = self._place(batch.values, file)
         end = start + len(batch)
         self._norms[start:end] = norms(batch.values)
         if self._signs is not None:
@@ -181,12 +181,12 @@ class Tail:
             columns=self._columns,
         )
 
-    def _place(self, values: Floats, extent: Extent | None) -> int:
+    def _place(self, values: Floats, file: Path | None) -> int:
         """Put values behind all rows, or show them there; return the first's row."""
         start, end = self.row_count, self.row_count + len(values)
         self._reserve(end)
-        if extent is not None and self._room is not None:
-            first = self._room.show(start, len(values), extent)
+        if file is not None and self._room is not None:
+            first = self._room.show(start, len(values), file)
             if first is not None:
                 self._skip(first - start)
                 return first

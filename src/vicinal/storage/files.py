@@ -68,14 +68,6 @@ class _Trailer(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """Bytes that follow one another in a file. `offset` is in bytes."""
-
-    path: Path
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
 class Seal:
     """What the manifest remembers of a file: any other file under its name is damage."""
 

@@ -1,15 +1,17 @@
-"""Where the values of a body's records go, unless somebody else takes them (`model.Rows`)."""
+"""A batch in memory, made row by row: the default for the values of a body's records."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from vicinal.model import Floats
+from vicinal.model import Floats, VectorBatch
 
 _EMPTY_RECORD_BYTES = len(b'{"id":"a","values":[]}')
 _FEW = 16
 
 
-class HeldRows:
-    """Rows in memory; implements `model.Rows`.
+class MemoryBatchWriter:
+    """Makes a batch in memory; implements `model.BatchWriter`.
 
     Args:
         dimensions: Length of a row.
@@ -26,17 +28,22 @@ class HeldRows:
         self._count = 0
 
     def free(self) -> Floats:
-        """See `model.Rows`."""
+        """See `model.BatchWriter`."""
         if self._count == len(self._rows):
             grown = np.empty((max(2 * self._count, _FEW), self._rows.shape[1]), np.float32)
             grown[: self._count] = self._rows
             self._rows = grown
         return self._rows[self._count :]
 
-    def take(self, count: int) -> None:
-        """See `model.Rows`."""
+    def advance(self, count: int) -> None:
+        """See `model.BatchWriter`."""
         self._count += count
 
-    def values(self) -> Floats:
-        """See `model.Rows`."""
-        return self._rows[: self._count]
+    def batch(
+        self, ids: Sequence[str], namespaces: Sequence[str], metadata: Sequence[bytes]
+    ) -> VectorBatch:
+        """See `model.BatchWriter`."""
+        return VectorBatch(ids, self._rows[: self._count], namespaces, metadata)
+
+    def close(self) -> None:
+        """See `model.BatchWriter`; there is nothing to remove."""

@@ -5,7 +5,7 @@ goes further. Messages start as the live service's do and then name the place: t
 NDJSON, counted from 1, or the position in the array; the id, once it is known; the rule.
 
 This is the ingest path. `lines` reads the records that most clients send, many at a time;
-`members.quick` reads any other, its numbers are cast into a row of what takes them.
+`members.quick` reads any other, its numbers are cast into a row of the batch.
 
 Metadata is parsed, checked and written again as compact JSON: what is kept is its values,
 the order of its members and its characters; what is lost is white space, escapes that were
@@ -19,10 +19,10 @@ import numpy as np
 
 from vicinal import errors, metadata
 from vicinal.limits import Limits
-from vicinal.model import Rows, VectorBatch
+from vicinal.model import BatchWriter, VectorBatch
 from vicinal.wire import framing, lines, members
 from vicinal.wire.documents import NESTED_TOO_DEEPLY, RecordError, blob
-from vicinal.wire.rows import HeldRows
+from vicinal.wire.rows import MemoryBatchWriter
 
 _LINES_AT_ONCE = 500  # ours: 5 ms of reading without the interpreter's lock
 
@@ -53,8 +53,8 @@ def read(
         BadContentType: the body is in no known form.
     """
     text = bytes(body) if isinstance(body, memoryview) else body
-    rows = HeldRows(dimensions, len(text), limits.batch_vectors_max)
-    reader = Reader(content_type, dimensions, limits, rows, discard=discard)
+    writer = MemoryBatchWriter(dimensions, len(text), limits.batch_vectors_max)
+    reader = Reader(content_type, dimensions, limits, writer, discard=discard)
     reader.feed(text)
     return reader.finish()
 
@@ -67,16 +67,16 @@ class Reader:
 
     Args:
         content_type, dimensions, limits, discard: As for `read`.
-        rows: What takes the values.
+        writer: Makes the batch.
     """
 
     def __init__(
-        self, content_type: str | None, dimensions: int, limits: Limits, rows: Rows, *,
+        self, content_type: str | None, dimensions: int, limits: Limits, writer: BatchWriter, *,
         discard: bool = False,
     ) -> None:  # fmt: skip
         self._content_type = content_type
         self._limits = limits
-        self._collector = _Collector(dimensions, limits, rows, discard=discard)
+        self._collector = _Collector(dimensions, limits, writer, discard=discard)
         self._are_lines: bool | None = None  # None before the first part
         self._kept: members.Text = b""  # what has arrived and is not read; of lines, one at most
         self._lines_before = 0  # what is kept, or the next part
@@ -195,10 +195,12 @@ class _Record:
 class _Collector:
     """Takes the records of a body in turn."""
 
-    def __init__(self, dimensions: int, limits: Limits, rows: Rows, *, discard: bool) -> None:
+    def __init__(
+        self, dimensions: int, limits: Limits, writer: BatchWriter, *, discard: bool
+    ) -> None:
         self.dimensions = dimensions
         self._count = 0
-        self._rows = rows
+        self._writer = writer
         self._ids: list[str] = []
         self._namespaces: list[str] = []
         self._metadata: list[bytes] = []
@@ -229,7 +231,7 @@ class _Collector:
 
     def batch(self) -> VectorBatch:
         """Return what was collected."""
-        found = VectorBatch(self._ids, self._rows.values(), self._namespaces, self._metadata)
+        found = self._writer.batch(self._ids, self._namespaces, self._metadata)
         if not self._holes:
             return found
         return _only(found, sorted({*range(len(self._ids))} - {*self._holes}))
@@ -238,7 +240,7 @@ class _Collector:
         if self._count == self._limits.batch_vectors_max:
             raise _too_many(self._count)
         self._count += 1
-        row = self._rows.free()[0]
+        row = self._writer.free()[0]
         try:
             record = _record(text, self.dimensions, self._limits)
             with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite
@@ -249,18 +251,18 @@ class _Collector:
         except RecordError as refused:
             self._refuse(records, start, refused)
             return
-        self._rows.take(1)
+        self._writer.advance(1)
         self._add(record.id, record.namespace, record.metadata)
 
     def _take_lines(self, records: framing.Records, frames: framing.Lines) -> None:
         while True:
             room = min(self._limits.batch_vectors_max - self._count, _LINES_AT_ONCE)
-            free = self._rows.free()[:room]
+            free = self._writer.free()[:room]
             spans, frames.position, ends = lines.read(
                 frames.text, frames.position, free, frames.end
             )
             frames.ends += ends
-            self._rows.take(len(spans))
+            self._writer.advance(len(spans))
             for span in spans:
                 self._count += 1
                 try:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,19 @@ from tests.support.engines import (
     found,
     insert,
     put,
-    spooled,
+    received,
     upsert,
     vector,
+    written,
 )
 from tests.support.inline import open_inline
 from vicinal.engine import compactor
 from vicinal.engine import index as index_module
+from vicinal.engine.blob_files import FILE_BYTES_MIN, BlobWriter
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
-from vicinal.engine.log import Entry, Log
+from vicinal.engine.log import Draft, Entry, Log
 from vicinal.engine.maintenance import Maintenance
-from vicinal.engine.records import Payload
-from vicinal.engine.spooling import FILE_BYTES_MIN, Spool
+from vicinal.engine.records import LogRecord
 from vicinal.errors import (
     BodyTooLarge,
     Corruption,
@@ -196,7 +196,7 @@ def test_a_mutation_that_the_log_cannot_hold_is_refused_and_the_index_goes_on(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite holds no row of more than 10**9 bytes; such a mutation stopped the index."""
-    monkeypatch.setattr(index_module, "PAYLOAD_BYTES_MAX", 1000)
+    monkeypatch.setattr(index_module, "RECORD_BYTES_MAX", 1000)
     engine = open_engine()
 
     with pytest.raises(BodyTooLarge, match=r"\d{4} bytes, the maximum is 1000"):
@@ -215,11 +215,11 @@ class StuckWriter:
         monkeypatch.setattr(Log, "append", self._append)
 
     @property
-    def _append(self) -> Callable[[Log, Sequence[Entry]], None]:
-        def append(log: Log, entries: Sequence[Entry]) -> None:
+    def _append(self) -> Callable[[Log, Sequence[Draft], int], list[Entry]]:
+        def append(log: Log, drafts: Sequence[Draft], accepted_at: int) -> list[Entry]:
             self.entered.set()
             assert self.let_go.wait(30)
-            self._real(log, entries)
+            return self._real(log, drafts, accepted_at)
 
         return append
 
@@ -289,7 +289,7 @@ def test_what_is_refused_takes_no_room_in_the_queue(open_engine: Open) -> None:
 
 
 def part_files(folder: Path) -> list[Path]:
-    return list(folder.glob("indexes/*/payloads/*.part"))
+    return list(folder.glob("indexes/*/blobs/*.part"))
 
 
 def many() -> VectorBatch:
@@ -304,11 +304,11 @@ def test_a_mutation_that_is_refused_leaves_no_file_of_what_was_received(
 ) -> None:
     engine = open_engine(EngineOptions(Limits(vectors_per_index_max=1)))
 
-    with closing(engine.spool(DOCS)) as spool:
-        put(spool, many().values)
+    with closing(engine.open_batch(DOCS)) as writer:
+        mutation = Upsert(written(writer, many()))
         assert len(part_files(tmp_path)) == 1
         with pytest.raises(LimitExceeded):
-            engine.append(DOCS, Upsert(replace(many(), values=spool.values())), spool)
+            engine.append(DOCS, mutation)
 
     assert part_files(tmp_path) == []
     upsert(engine, Record("a", [1, 1]))
@@ -322,37 +322,35 @@ def test_a_full_queue_leaves_no_file_of_what_was_received(
     first = engine.append(DOCS, Delete(["x"]))
 
     with pytest.raises(Overloaded):
-        spooled(engine, Upsert, many())
+        received(engine, Upsert, many())
 
     assert part_files(tmp_path) == []
     stuck.let_go.set()
     first.result(30)
-    spooled(engine, Upsert, many()).result(30)
+    received(engine, Upsert, many()).result(30)
 
 
 def test_a_mutation_whose_sender_has_given_it_up_is_not_logged(
     open_engine: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = open_engine(EngineOptions(queue_bytes_max=4_000_000))
-    spool = engine.spool(DOCS)
-    put(spool, many().values)
-    mutation = Upsert(replace(many(), values=spool.values()))
-    finish = Spool.finish
+    mutation = Upsert(written(engine.open_batch(DOCS), many()))
+    finish = BlobWriter.finish
 
-    def finished_too_late(each: Spool, payload: Payload) -> bool:
-        is_finished = finish(each, payload)
-        each.close()
+    def finished_too_late(writer: BlobWriter, record: LogRecord) -> bool:
+        is_finished = finish(writer, record)
+        writer.close()
         return is_finished
 
-    monkeypatch.setattr(Spool, "finish", finished_too_late)
+    monkeypatch.setattr(BlobWriter, "finish", finished_too_late)
     with pytest.raises(Unavailable, match="given it up"):
-        engine.append(DOCS, mutation, spool)
+        engine.append(DOCS, mutation)
     monkeypatch.undo()
 
     assert part_files(tmp_path) == []
     upsert(engine, Record("a", [1, 1]))
     assert engine.status(DOCS).vector_count == 1
-    spooled(engine, Upsert, many()).result(30)  # there is room for it in the queue
+    received(engine, Upsert, many()).result(30)  # there is room for it in the queue
 
 
 def test_what_was_received_for_an_index_that_was_closed_for_another_is_logged(
@@ -361,11 +359,11 @@ def test_what_was_received_for_an_index_that_was_closed_for_another_is_logged(
     with closing(EmbeddedEngine.open(tmp_path, EngineOptions(open_indexes_max=1))) as engine:
         create(engine)
         create(engine, OTHER)
-        with closing(engine.spool(DOCS)) as spool:
-            put(spool, many().values)
+        with closing(engine.open_batch(DOCS)) as writer:
+            put(writer, many().values)
             insert(engine, Record("a", [1, 1]), address=OTHER)
-            mutation = Upsert(replace(many(), values=spool.values()))
-            accepted = engine.append(DOCS, mutation, spool).result(30)
+            mutation = Upsert(writer.batch(many().ids, many().namespaces, many().metadata))
+            accepted = engine.append(DOCS, mutation).result(30)
 
         assert engine.wait_applied(DOCS, accepted.seqno, 30)
         assert engine.status(DOCS).vector_count == 150_000
@@ -376,14 +374,14 @@ def test_values_that_were_damaged_in_their_file_are_not_sealed(
 ) -> None:
     engine = open_engine(EngineOptions(tail_rows_max=1_000_000))
     apply(engine, Upsert(many()))
-    (path,) = tmp_path.glob("indexes/*/payloads/*")
+    (path,) = tmp_path.glob("indexes/*/blobs/*")
     with path.open("r+b") as file:
         file.seek(500_000)
         byte = file.read(1)
         file.seek(500_000)
         file.write(bytes((byte[0] ^ 1,)))
 
-    with pytest.raises(Corruption, match="payloads/00000001 is damaged between bytes"):
+    with pytest.raises(Corruption, match="blobs/00000001 is damaged between bytes"):
         engine.maintain(DOCS)
     with pytest.raises(Corruption, match="damaged"):
         engine.get(DOCS, ["v1"])
@@ -466,7 +464,7 @@ def test_an_index_that_cannot_go_on_says_so_to_writers_is_read_and_leaves_the_ot
 
     writers: list[Callable[[], object]] = [
         lambda: engine.append(DOCS, one("a")),
-        lambda: engine.spool(DOCS),
+        lambda: engine.open_batch(DOCS),
         lambda: engine.maintain(DOCS),
     ]
     for write in writers:
@@ -490,7 +488,7 @@ def full(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["log.transaction", "payloads.sync_directory", "payloads.Payloads.write"]
+    "place", ["log.transaction", "blob_files.sync_directory", "blob_files.BlobFiles.write"]
 )
 def test_a_write_that_a_full_disk_refuses_leaves_nothing_and_the_next_is_taken(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
@@ -504,7 +502,7 @@ def test_a_write_that_a_full_disk_refuses_leaves_nothing_and_the_next_is_taken(
         with pytest.raises(ResourceExhausted, match="No space left"):
             engine.append(DOCS, long).result(30)
 
-    assert list(tmp_path.glob("indexes/*/payloads/*")) == []
+    assert list(tmp_path.glob("indexes/*/blobs/*")) == []
     apply(engine, long)
     assert engine.status(DOCS).applied_seqno == 2
     assert open_engine().status(DOCS).vector_count == len(long.batch) + 1
@@ -596,7 +594,7 @@ def test_a_tail_that_could_not_be_sealed_is_tried_again_without_being_asked(
     assert len(found(engine, Query(top_k=100, vector=vector(0, 0)))) == 20
 
 
-@pytest.mark.parametrize("file", ["segments/*/values", "payloads/*"])
+@pytest.mark.parametrize("file", ["segments/*/values", "blobs/*"])
 def test_a_file_that_is_cut_short_while_it_is_mapped_stops_its_index_and_not_the_process(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str
 ) -> None:

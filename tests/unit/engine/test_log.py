@@ -1,47 +1,53 @@
 """The log gives back every acknowledged mutation as it was, or says what is wrong; never less."""
 
-import mmap
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from vicinal.engine import log as log_module
 from vicinal.engine import records
-from vicinal.engine.log import FILE_NAME, MARK_NAME, Entry, Log, Manifest
-from vicinal.engine.payloads import FOLDER
-from vicinal.engine.records import Payload
-from vicinal.engine.spooling import FILE_BYTES_MIN
+from vicinal.engine.blob_files import FILE_BYTES_MIN, FOLDER
+from vicinal.engine.log import FILE_NAME, MARK_NAME, Draft, Entry, Log, Manifest
+from vicinal.engine.records import LogRecord
 from vicinal.errors import Corruption, Unavailable
 from vicinal.model import Delete, IndexType, MetadataIndex, Seqno, Upsert, VectorBatch
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
+from vicinal.segment.room import FILE_OFFSET
 from vicinal.storage import files
 from vicinal.storage import sqlite as storage
 from vicinal.storage.files import Seal
 
 LENGTH_BYTES = 4  # before a header
+ACCEPTED_AT = 1_000_000
 
 
 def entry(seqno: int, size: int = 1) -> Entry:
-    payload = records.encode(Delete([f"vector-{seqno}"] * size))
-    return Entry(Seqno(seqno), f"mutation-{seqno:04}", 1_000_000 + seqno, payload)
+    record = records.encode(Delete([f"vector-{seqno}"] * size))
+    return Entry(Seqno(seqno), f"mutation-{seqno:04}", ACCEPTED_AT, record)
 
 
 def long_entry(seqno: int) -> Entry:
     values = np.sin(np.arange(100_000.0) + seqno).reshape(-1, 100).astype(np.float32)
     ids = [str(each) for each in range(len(values))]
     batch = VectorBatch(ids, values, [""] * len(ids), [b""] * len(ids))
-    return replace(entry(seqno), payload=records.encode(Upsert(batch)))
+    return replace(entry(seqno), record=records.encode(Upsert(batch)))
 
 
 def entries(first: int, last: int) -> list[Entry]:
     return [entry(seqno) for seqno in range(first, last + 1)]
+
+
+def append(log: Log, entries: Sequence[Entry]) -> list[Entry]:
+    """Append what becomes these entries; return what became of it."""
+    return log.append([Draft(each.mutation_id, each.record) for each in entries], ACCEPTED_AT)
 
 
 def segment(number: int, rows: int = 10) -> SegmentRecord:
@@ -84,8 +90,8 @@ def execute(folder: Path, statement: str, fields: Sequence[object] = ()) -> None
 def test_entries_come_back_as_they_were_in_order(folder: Path) -> None:
     with opened(folder) as log:
         assert (log.last_seqno, list(log.entries())) == (0, [])
-        log.append(entries(1, 3))
-        log.append([entry(4)])
+        append(log, entries(1, 3))
+        append(log, [entry(4)])
 
     with opened(folder) as log:
         assert log.last_seqno == 4
@@ -96,31 +102,31 @@ def test_entries_come_back_as_they_were_in_order(folder: Path) -> None:
 def test_a_long_mutation_comes_back_as_it_was(folder: Path) -> None:
     written = [long_entry(1), entry(2), long_entry(3)]
     with opened(folder) as log:
-        log.append(written)
+        append(log, written)
 
     with opened(folder) as log:
         found = list(log.entries())
-    assert [(each.seqno, each.mutation_id, bytes(each.payload)) for each in found] == [
-        (each.seqno, each.mutation_id, bytes(each.payload)) for each in written
+    assert [(each.seqno, each.mutation_id, bytes(each.record)) for each in found] == [
+        (each.seqno, each.mutation_id, bytes(each.record)) for each in written
     ]
 
 
 @pytest.mark.parametrize(("size", "count"), [(FILE_BYTES_MIN - 1, 0), (FILE_BYTES_MIN, 1)])
 def test_only_a_long_mutation_has_a_file_of_its_own(folder: Path, size: int, count: int) -> None:
-    written = Entry(Seqno(1), "m", 1, Payload(bytes(size - LENGTH_BYTES)))
+    written = Entry(Seqno(1), "m", 1, LogRecord(bytes(size - LENGTH_BYTES)))
     with opened(folder) as log:
-        log.append([written])
+        append(log, [written])
 
     assert len(list((folder / FOLDER).iterdir())) == count
     assert ((folder / FILE_NAME).stat().st_size > size) == (count == 0)
     with opened(folder) as log:
         (found,) = log.entries()
-        assert found.payload == written.payload
+        assert found.record == written.record
 
 
 def test_values_of_a_long_mutation_are_read_where_its_file_has_them(folder: Path) -> None:
     with opened(folder) as log:
-        log.append([long_entry(1)])
+        append(log, [long_entry(1)])
 
     with opened(folder) as log:
         (mutation,) = (each.mutation for each in log.entries())
@@ -131,24 +137,25 @@ def test_values_of_a_long_mutation_are_read_where_its_file_has_them(folder: Path
         )
 
 
-def test_it_says_where_the_values_of_a_long_mutation_are(folder: Path) -> None:
+def test_an_entry_knows_the_file_of_a_long_mutation(folder: Path) -> None:
     written = [long_entry(1), entry(2), entry(3, size=100_000)]
-    assert written[2].payload.size > FILE_BYTES_MIN
+    assert written[2].record.size > FILE_BYTES_MIN
     with opened(folder) as log:
-        log.append(written)
-        extent, *others = (log.values_of(each) for each in written)
-
-        assert others == [None, None]  # in the database, and without values
-        assert extent is not None
-        found = np.fromfile(extent.path, "<f4", 100_000, offset=extent.offset)
-        assert np.array_equal(found, written[0].payload.values)
-        assert extent.offset % mmap.PAGESIZE == 0
+        appended = append(log, written)
+    with opened(folder) as log:
+        for found in (appended, list(log.entries())):
+            first, second, third = (each.file for each in found)
+            assert first is not None
+            values = np.fromfile(first, "<f4", 100_000, offset=FILE_OFFSET)
+            assert np.array_equal(values, written[0].record.values)
+            assert second is None
+            assert third == first.with_name("00000003")
 
 
 def test_files_that_no_row_names_are_removed_when_it_is_opened(folder: Path) -> None:
     # As after a crash between a file and its row, and between the removals of a row and its file.
     with opened(folder) as log:
-        log.append([long_entry(1), entry(2), long_entry(3)])
+        append(log, [long_entry(1), entry(2), long_entry(3)])
     for name in ("00000000", "00000004", "anything"):
         (folder / FOLDER / name).write_bytes(b"x")
 
@@ -156,9 +163,9 @@ def test_files_that_no_row_names_are_removed_when_it_is_opened(folder: Path) -> 
         assert len(list(log.entries())) == 3
         log.sweep()
         assert file_names(folder) == ["00000001", "00000003"]
-        log.append([long_entry(4)])
-        assert [bytes(each.payload) for each in log.entries()] == [
-            bytes(each.payload) for each in (long_entry(1), entry(2), long_entry(3), long_entry(4))
+        append(log, [long_entry(4)])
+        assert [bytes(each.record) for each in log.entries()] == [
+            bytes(each.record) for each in (long_entry(1), entry(2), long_entry(3), long_entry(4))
         ]
 
 
@@ -166,14 +173,14 @@ def test_trimming_removes_files_of_what_is_sealed_and_leaves_those_on_their_way(
     folder: Path,
 ) -> None:
     with opened(folder) as log:
-        log.append([long_entry(1), entry(2), long_entry(3)])
+        append(log, [long_entry(1), entry(2), long_entry(3)])
         # Another thread's: the row that names it may be committed, and not be counted yet.
         (folder / FOLDER / "00000004").write_bytes(b"x")
         (folder / FOLDER / "being-received").write_bytes(b"x")
         log.commit(Manifest(sealed_seqno=Seqno(2)), {})
         log.trim()
         assert file_names(folder) == ["00000003", "00000004", "being-received"]
-        assert [bytes(each.payload) for each in log.entries()] == [bytes(long_entry(3).payload)]
+        assert [bytes(each.record) for each in log.entries()] == [bytes(long_entry(3).record)]
 
 
 def test_the_manifest_comes_back_as_it_was(folder: Path) -> None:
@@ -188,7 +195,7 @@ def test_the_manifest_comes_back_as_it_was(folder: Path) -> None:
     )
     live = np.array([True, False, True])
     with opened(folder) as log:
-        log.append(entries(1, 3))
+        append(log, entries(1, 3))
         log.commit(manifest, {1: np.ones(10, np.bool_), 5: live})
 
     with opened(folder) as log:
@@ -228,8 +235,8 @@ def test_sealed_mutations_are_not_replayed_and_are_trimmed_in_steps(
 ) -> None:
     monkeypatch.setattr(log_module, "_TRIM_BYTES", 100)
     with opened(folder) as log:
-        log.append([entry(seqno, size=5) for seqno in range(1, 21)])
-        log.append([long_entry(21), long_entry(22)])
+        append(log, [entry(seqno, size=5) for seqno in range(1, 21)])
+        append(log, [long_entry(21), long_entry(22)])
         log.commit(Manifest(sealed_seqno=Seqno(21)), {})
         assert seqnos(log) == [22]
         log.trim()
@@ -255,7 +262,7 @@ def test_trimming_that_was_cut_short_goes_on_when_asked_again(
             yield
 
     log = Log(folder)
-    log.append(entries(1, 9))
+    append(log, entries(1, 9))
     log.commit(Manifest(sealed_seqno=Seqno(8)), {})
     with monkeypatch.context() as patch:
         patch.setattr(log_module, "transaction", two_steps_only)
@@ -266,33 +273,38 @@ def test_trimming_that_was_cut_short_goes_on_when_asked_again(
     with opened(folder) as log:
         assert (log.last_seqno, seqnos(log)) == (9, [9])
         log.trim()
-        log.append([entry(10)])
+        append(log, [entry(10)])
         assert seqnos(log) == [9, 10]
 
 
 def test_a_log_that_is_wholly_sealed_goes_on_where_it_was(folder: Path) -> None:
     with opened(folder) as log:
-        log.append(entries(1, 4))
+        append(log, entries(1, 4))
         log.commit(Manifest(sealed_seqno=Seqno(4)), {})
         log.trim()
 
     with opened(folder) as log:
         assert (log.last_seqno, seqnos(log)) == (4, [])
-        log.append([entry(5)])
+        append(log, [entry(5)])
         assert seqnos(log) == [5]
 
 
-def test_entries_out_of_order_are_a_mistake(folder: Path) -> None:
-    with opened(folder) as log, pytest.raises(AssertionError):
-        log.append([entry(2)])
+def test_seqnos_go_on_without_gaps_in_the_order_of_the_mutations(folder: Path) -> None:
+    with opened(folder) as log:
+        for mutation_ids, expected in (("ab", [1, 2]), ("c", [3])):
+            drafts = [Draft(each, entry(1).record) for each in mutation_ids]
+            found = log.append(drafts, ACCEPTED_AT)
+            assert [each.seqno for each in found] == expected
+            assert [each.mutation_id for each in found] == list(mutation_ids)
 
 
 def test_an_append_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Log(folder)
-    log.append([entry(1)])
+    append(log, [entry(1)])
 
-    with pytest.raises(Corruption, match="UNIQUE"):
-        log.append([entry(2), entry(2)])
+    nameless = replace(entry(3), mutation_id=cast(str, None))
+    with pytest.raises(Corruption, match="NOT NULL"):
+        append(log, [entry(2), nameless])
 
     assert log.last_seqno == 1
     assert seqnos(log) == [1]
@@ -324,7 +336,7 @@ DAMAGE_TO_A_MUTATION = [
 @pytest.mark.parametrize("statement", DAMAGE_TO_A_MUTATION)
 def test_a_change_to_any_field_of_a_mutation_is_noticed(folder: Path, statement: str) -> None:
     with opened(folder) as log:
-        log.append(entries(1, 3))
+        append(log, entries(1, 3))
     execute(folder, statement)
 
     with pytest.raises(Corruption, match=r"index\.db"), opened(folder) as log:
@@ -344,7 +356,7 @@ DAMAGE_TO_A_SEAL = [
 @pytest.mark.parametrize("statement", DAMAGE_TO_A_SEAL)
 def test_a_change_to_what_vouches_for_a_file_is_noticed(folder: Path, statement: str) -> None:
     with opened(folder) as log:
-        log.append([long_entry(1), entry(2)])
+        append(log, [long_entry(1), entry(2)])
     execute(folder, statement)
 
     with pytest.raises(Corruption, match=r"mutation 1 in .*index\.db"), opened(folder) as log:
@@ -354,7 +366,7 @@ def test_a_change_to_what_vouches_for_a_file_is_noticed(folder: Path, statement:
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "another's"])
 def test_damage_to_the_file_of_a_mutation_is_noticed(folder: Path, damage: str) -> None:
     with opened(folder) as log:
-        log.append([long_entry(1), long_entry(2)])
+        append(log, [long_entry(1), long_entry(2)])
     path = folder / FOLDER / "00000001"
     raw = bytearray(path.read_bytes())
     raw[-100_000] ^= 1
@@ -367,14 +379,14 @@ def test_damage_to_the_file_of_a_mutation_is_noticed(folder: Path, damage: str) 
             ]
         )
 
-    with pytest.raises(Corruption, match=r"payloads.00000001"), opened(folder) as log:
+    with pytest.raises(Corruption, match=r"blobs.00000001"), opened(folder) as log:
         list(log.entries())
 
 
-def test_a_log_without_its_folder_of_payloads_is_refused(folder: Path) -> None:
+def test_a_log_without_its_folder_of_blobs_is_refused(folder: Path) -> None:
     (folder / FOLDER).rmdir()
 
-    with pytest.raises(Corruption, match="payloads is missing"):
+    with pytest.raises(Corruption, match="blobs is missing"):
         Log(folder)
 
 
@@ -385,17 +397,17 @@ def test_a_file_that_cannot_be_written_leaves_no_row(
         raise OSError(28, "No space left on device")
 
     log = Log(folder)
-    log.append([entry(1)])
+    append(log, [entry(1)])
     with monkeypatch.context() as patch:
         patch.setattr(files, "sync", full)
         with pytest.raises(Unavailable, match="No space left"):
-            log.append([entry(2), long_entry(3)])
+            append(log, [entry(2), long_entry(3)])
     log.abandon()
 
     with opened(folder) as log:
         assert seqnos(log) == [1]
         log.trim()
-        log.append([long_entry(2)])
+        append(log, [long_entry(2)])
         assert seqnos(log) == [1, 2]
 
 
@@ -403,7 +415,7 @@ def test_a_file_that_cannot_be_written_leaves_no_row(
 def test_a_mutation_that_is_missing_is_noticed_wherever_it_was(folder: Path, lost: int) -> None:
     # The last one too: a log that was closed knows where it ended.
     with opened(folder) as log:
-        log.append(entries(1, 4))
+        append(log, entries(1, 4))
     execute(folder, "DELETE FROM mutation WHERE seqno = ?", (lost,))
 
     with pytest.raises(Corruption, match=r"index\.db lacks mutations: it has 3 from"):
@@ -413,7 +425,7 @@ def test_a_mutation_that_is_missing_is_noticed_wherever_it_was(folder: Path, los
 def test_a_log_that_ends_before_what_the_manifest_saw_is_refused(folder: Path) -> None:
     # As when a crashed log has lost its newest commits.
     log = Log(folder)
-    log.append(entries(1, 4))
+    append(log, entries(1, 4))
     log.commit(Manifest(sealed_seqno=Seqno(2)), {})
     log.abandon()
     execute(folder, "DELETE FROM mutation WHERE seqno = 4")
@@ -431,7 +443,7 @@ def test_acknowledged_mutations_that_a_killed_process_leaves_do_not_vanish_with_
     killed = tmp_path_factory.mktemp("killed")
     log = Log(folder)
     for seqno in range(1, 5):
-        log.append([entry(seqno)])
+        append(log, [entry(seqno)])
     shutil.copytree(folder, killed, dirs_exist_ok=True)
     log.abandon()
     path = killed / f"{FILE_NAME}-wal"
@@ -447,7 +459,7 @@ def test_acknowledged_mutations_that_a_killed_process_leaves_do_not_vanish_with_
 
 def test_without_its_mark_a_log_is_taken_as_it_is(folder: Path) -> None:
     with opened(folder) as log:
-        log.append(entries(1, 3))
+        append(log, entries(1, 3))
     (folder / MARK_NAME).unlink()
 
     with opened(folder) as log:
@@ -460,7 +472,7 @@ def test_a_manifest_is_in_the_database_itself_once_it_is_committed(
     # Were it lost with the write-ahead log, its segments would be strays, and removed.
     copy = tmp_path_factory.mktemp("copy")
     log = Log(folder)
-    log.append(entries(1, 3))
+    append(log, entries(1, 3))
     log.commit(Manifest(segments=(segment(1),), sealed_seqno=Seqno(3)), {})
     (copy / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes())
     (copy / FOLDER).mkdir()
@@ -472,7 +484,7 @@ def test_a_manifest_is_in_the_database_itself_once_it_is_committed(
 
 def test_mutations_between_the_sealed_ones_and_the_rest_must_be_there(folder: Path) -> None:
     with opened(folder) as log:
-        log.append(entries(1, 4))
+        append(log, entries(1, 4))
         log.commit(Manifest(sealed_seqno=Seqno(2)), {})
     execute(folder, "DELETE FROM mutation WHERE seqno = 3")
 
@@ -520,11 +532,20 @@ def test_damage_to_tombstones_is_noticed(folder: Path, statement: str) -> None:
             log.live_rows(segment(1))
 
 
-def test_another_format_is_refused_by_its_number(folder: Path) -> None:
+def test_a_later_format_is_refused_by_its_number(folder: Path) -> None:
     with opened(folder) as log:
-        log.commit(Manifest(format_version=2), {})
+        log.commit(Manifest(format_version=3), {})
 
-    with pytest.raises(Corruption, match="is of format 2, this version reads format 1"):
+    with pytest.raises(Corruption, match="is of format 3, this version reads format 2"):
+        Log(folder)
+
+
+def test_a_folder_of_format_1_is_refused_by_its_number(folder: Path) -> None:
+    with opened(folder) as log:
+        log.commit(Manifest(format_version=1), {})
+    (folder / FOLDER).rename(folder / "payloads")
+
+    with pytest.raises(Corruption, match="is of format 1, this version reads format 2"):
         Log(folder)
 
 
@@ -539,7 +560,7 @@ def test_a_log_that_is_missing_or_empty_is_not_made_anew(tmp_path: Path) -> None
 
 def test_abandoning_writes_nothing(folder: Path) -> None:
     log = Log(folder)
-    log.append([entry(1)])
+    append(log, [entry(1)])
     manifest = log.manifest
     log.abandon()
 

@@ -43,16 +43,15 @@ print(private_bytes() - before)
 LOGS = """
 import sys
 from pathlib import Path
-from vicinal.engine.log import Entry, Log
-from vicinal.engine.records import Payload
-from vicinal.model import Seqno
+from vicinal.engine.log import Draft, Log
+from vicinal.engine.records import LogRecord
 
 folder = Path(sys.argv[1])
 Log.create(folder)
 log = Log(folder)
-log.append([Entry(Seqno(1), "m", 0, Payload(bytes(1_000)))])
+log.append([Draft("m", LogRecord(bytes(1_000)))], 0)
 before = private_bytes()
-log.append([Entry(Seqno(2), "m", 0, Payload(bytes(40_000_000)))])
+log.append([Draft("m", LogRecord(bytes(40_000_000)))], 0)
 log.trim()
 memory.give_back()
 print(private_bytes() - before)
@@ -72,14 +71,14 @@ engine = EmbeddedEngine.open(Path(sys.argv[1]), EngineOptions(limits, tail_rows_
 address = IndexAddress("acme", "docs")
 engine.create_index(address, IndexConfig(1_000, Metric.COSINE), None)
 record = '{"id":"%d","values":[' + ",".join(["0.5"] * 1_000) + "]}"
-spool = engine.spool(address)
-reader = Reader(None, 1_000, limits, spool)
+writer = engine.open_batch(address)
+reader = Reader(None, 1_000, limits, writer)
 before = private_bytes()
 for start in range(0, 20_000, 100):
     reader.feed("".join(record % row + chr(10) for row in range(start, start + 100)).encode())
 received = private_bytes()
-accepted = engine.append(address, Upsert(reader.finish()), spool).result()
-spool.close()
+accepted = engine.append(address, Upsert(reader.finish())).result()
+writer.close()
 assert engine.wait_applied(address, accepted.seqno, 30)
 print(max(received, private_bytes()) - before)
 """

@@ -1,4 +1,4 @@
-"""A mutation comes back from its payload as it was, byte for byte."""
+"""A mutation comes back from its record as it was, byte for byte."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vicinal.engine import records
-from vicinal.engine.records import Payload
+from vicinal.engine.records import LogRecord
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
@@ -65,17 +65,17 @@ def test_vectors_come_back_as_they_were(batch: VectorBatch, kind: type[Insert | 
     assert found.batch.values.tobytes() == batch.values.tobytes()
 
 
-def test_a_payload_is_laid_out_as_documented() -> None:
+def test_a_record_is_laid_out_as_documented() -> None:
     values = np.array([[1.0, -2.0]], np.float32)
     encoded = records.encode(Upsert(VectorBatch(["a"], values, ["n"], [b'{"k":1}'])))
-    payload = bytes(encoded)
+    record = bytes(encoded)
 
-    assert encoded.size == len(payload)
-    assert Payload.of(payload) == encoded
-    length = int.from_bytes(payload[:4], "little")
-    assert payload[4 + length :] == values.astype("<f4").tobytes()
+    assert encoded.size == len(record)
+    assert LogRecord.of(record) == encoded
+    length = int.from_bytes(record[:4], "little")
+    assert record[4 + length :] == values.astype("<f4").tobytes()
     assert (
-        payload[4 : 4 + length]
+        record[4 : 4 + length]
         == bytes.fromhex(
             "96"  # six elements
             "a7" + b"vectors".hex() + "c3"  # an upsert
@@ -86,7 +86,7 @@ def test_a_payload_is_laid_out_as_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "mutation"),
+    ("record", "mutation"),
     [
         ("0b00000092a664656c65746591a161", Delete(["a"])),
         ("1300000094a5696e646578a3612e62a66e756d626572c3", CreateMetadataIndex(
@@ -94,6 +94,6 @@ def test_a_payload_is_laid_out_as_documented() -> None:
         ("1000000092aa64726f702d696e646578a3612e62", DeleteMetadataIndex("a.b")),
     ],
 )  # fmt: skip
-def test_what_version_1_wrote_is_read(payload: str, mutation: Mutation) -> None:
-    assert records.decode(Payload.of(bytes.fromhex(payload))) == mutation
-    assert bytes(records.encode(mutation)) == bytes.fromhex(payload)
+def test_what_version_1_wrote_is_read(record: str, mutation: Mutation) -> None:
+    assert records.decode(LogRecord.of(bytes.fromhex(record))) == mutation
+    assert bytes(records.encode(mutation)) == bytes.fromhex(record)

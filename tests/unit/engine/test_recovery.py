@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests.support.engines import DOCS, Record, apply, create, found, upsert, vector
 from tests.support.inline import open_inline
 from vicinal.engine.embedded import EngineOptions
-from vicinal.engine.records import Payload
+from vicinal.engine.records import LogRecord
 from vicinal.engine.recovery import microseconds, moment
 from vicinal.errors import Corruption
 from vicinal.model import (
@@ -103,7 +103,7 @@ def test_nothing_is_removed_while_anything_is_damaged(tmp_path: Path) -> None:
 
 def logged(index: Path, header: object, values: list[float]) -> None:
     """Write a mutation into the log of a closed index, with the checksum that it should have."""
-    payload = bytes(Payload(msgspec.msgpack.encode(header), np.array(values, "<f4")))
+    payload = bytes(LogRecord(msgspec.msgpack.encode(header), np.array(values, "<f4")))
     with closing(sqlite3.connect(index / "index.db")) as connection, connection:
         (last,) = connection.execute("SELECT max(seqno) FROM mutation").fetchone()
         fields = (last + 1, "an id", 0, len(payload), payload, None, None)

@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 
 from vicinal.model import Floats
-from vicinal.segment.room import Room
-from vicinal.storage.files import Extent
+from vicinal.segment import room as room_module
+from vicinal.segment.room import FILE_OFFSET, Room
 
 DIMENSIONS = mmap.PAGESIZE // 16  # four rows fill a page
 
 
-def stored(path: Path, count: int, *, dimensions: int = DIMENSIONS) -> tuple[Floats, Extent]:
+def stored(path: Path, count: int, *, dimensions: int = DIMENSIONS) -> tuple[Floats, Path]:
     values = np.random.default_rng(count).standard_normal((count, dimensions), dtype=np.float32)
-    path.write_bytes(bytes(mmap.PAGESIZE) + values.tobytes())
-    return values, Extent(path, mmap.PAGESIZE)
+    path.write_bytes(bytes(FILE_OFFSET) + values.tobytes())
+    return values, path
 
 
 def test_rows_of_a_file_are_shown_from_the_next_page_on(tmp_path: Path) -> None:
     room = Room(200, DIMENSIONS)
     room.values[:6] = 7
-    values, extent = stored(tmp_path / "a", 64)
+    values, path = stored(tmp_path / "a", 64)
 
-    assert room.show(6, 64, extent) == 8
+    assert room.show(6, 64, path) == 8
 
     assert np.array_equal(room.values[8:72], values)
     assert (room.values[:6] == 7).all()
@@ -35,10 +35,10 @@ def test_rows_of_a_file_are_shown_from_the_next_page_on(tmp_path: Path) -> None:
 
 def test_rows_stay_when_their_file_is_removed(tmp_path: Path) -> None:
     room = Room(100, DIMENSIONS)
-    values, extent = stored(tmp_path / "a", 64)
-    room.show(0, 64, extent)
+    values, path = stored(tmp_path / "a", 64)
+    room.show(0, 64, path)
 
-    extent.path.unlink()
+    path.unlink()
 
     assert np.array_equal(room.values[:64], values)
 
@@ -48,10 +48,10 @@ def test_rows_take_no_memory_of_their_own(tmp_path: Path) -> None:
         pytest.skip("this system does not say what memory a process has of its own")
     count = (32 << 20) // (DIMENSIONS * 4)
     room = Room(count, DIMENSIONS)
-    values, extent = stored(tmp_path / "a", count)
+    values, path = stored(tmp_path / "a", count)
     before = own_bytes()
 
-    assert room.show(0, count, extent) == 0
+    assert room.show(0, count, path) == 0
     assert room.values.sum() == values.sum()
 
     assert own_bytes() - before < 4 << 20
@@ -62,38 +62,42 @@ def own_bytes() -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Anonymous:"))
 
 
-def test_rows_that_begin_at_no_page_are_to_be_copied(tmp_path: Path) -> None:
+def test_rows_that_begin_at_no_page_are_to_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where pages are longer."""
     room = Room(200, DIMENSIONS)
-    _, extent = stored(tmp_path / "a", 64)
+    _, path = stored(tmp_path / "a", 64)
+    monkeypatch.setattr(room_module, "FILE_OFFSET", FILE_OFFSET + DIMENSIONS * 4)
 
-    assert room.show(0, 63, Extent(extent.path, extent.offset + DIMENSIONS * 4)) is None
+    assert room.show(0, 63, path) is None
     assert (room.values == 0).all()
 
 
 def test_rows_are_copied_where_too_many_before_them_would_stay_unused(tmp_path: Path) -> None:
     room = Room(200, 3)
-    _, extent = stored(tmp_path / "a", 100, dimensions=3)
+    _, path = stored(tmp_path / "a", 100, dimensions=3)
 
-    assert room.show(1, 100, extent) is None
+    assert room.show(1, 100, path) is None
     assert (room.values == 0).all()
 
 
 def test_rows_are_copied_where_they_would_not_fit(tmp_path: Path) -> None:
     room = Room(66, DIMENSIONS)
-    _, extent = stored(tmp_path / "a", 64)
+    _, path = stored(tmp_path / "a", 64)
 
-    assert room.show(1, 64, extent) is None
-    assert room.show(0, 64, extent) == 0
+    assert room.show(1, 64, path) is None
+    assert room.show(0, 64, path) == 0
 
 
 def test_rows_are_copied_when_their_file_cannot_be_opened(tmp_path: Path) -> None:
-    assert Room(200, DIMENSIONS).show(0, 64, Extent(tmp_path / "none", 0)) is None
+    assert Room(200, DIMENSIONS).show(0, 64, tmp_path / "none") is None
 
 
 def test_rows_are_copied_where_the_system_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, extent = stored(tmp_path / "a", 64)
+    _, path = stored(tmp_path / "a", 64)
     monkeypatch.setattr(sys, "platform", "another")
 
-    assert Room(200, DIMENSIONS).show(0, 64, extent) is None
+    assert Room(200, DIMENSIONS).show(0, 64, path) is None

@@ -1,6 +1,5 @@
 """A view of the tail shows for ever what was there when it was taken, whatever is done next."""
 
-import mmap
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from vicinal.ann.signs import Recipe
 from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import Effort, Floats, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment.ids import hashes
+from vicinal.segment.room import FILE_OFFSET
 from vicinal.segment.tail import Tail, TailView
-from vicinal.storage.files import Extent
 
 COLOR = MetadataIndex("color", IndexType.STRING)
 SIZE = MetadataIndex("size", IndexType.NUMBER)
@@ -153,16 +152,16 @@ def many(start: int, count: int) -> VectorBatch:
     return VectorBatch(ids, values, ["n"] * count, [b'{"color":"red"}'] * count)
 
 
-def extent_of(folder: Path, values: Floats) -> Extent:
+def file_of(folder: Path, values: Floats) -> Path:
     path = folder / str(len(list(folder.iterdir())))
-    path.write_bytes(bytes(mmap.PAGESIZE) + values.tobytes() + b"what follows in the file" * 500)
-    return Extent(path, mmap.PAGESIZE)
+    path.write_bytes(bytes(FILE_OFFSET) + values.tobytes() + b"what follows in the file" * 500)
+    return path
 
 
 def test_rows_are_where_a_file_has_them(tmp_path: Path) -> None:
     tail = Tail(128, Metric.COSINE, string_bytes_max=64)
     several = many(0, 2_000)
-    tail.append(several, extent=extent_of(tmp_path, several.values + 1))  # which tells
+    tail.append(several, file=file_of(tmp_path, several.values + 1))  # which tells
 
     assert np.array_equal(tail.view().values(np.arange(2_000)), several.values + 1)
 
@@ -177,7 +176,7 @@ def test_rows_in_files_are_as_good_as_copied_ones(tmp_path: Path, recipe: Recipe
         if start == 1_503:
             for each in (tail, copied):
                 each.add_column(COLOR, backfill=True)
-        tail.append(several, extent=extent_of(tmp_path, several.values))
+        tail.append(several, file=file_of(tmp_path, several.values))
         copied.append(several)
         views.append((tail.view(), contents(copied.view())))
     for path in tmp_path.iterdir():
@@ -204,7 +203,7 @@ def test_rows_picked_from_a_batch_that_is_in_a_file_are_those_picked(tmp_path: P
     tail = Tail(128, Metric.COSINE, string_bytes_max=64)
     several = many(0, 8_000)
 
-    tail.append(several, range(1, 8_000, 2), extent_of(tmp_path, several.values))
+    tail.append(several, range(1, 8_000, 2), file_of(tmp_path, several.values))
 
     assert np.array_equal(tail.view().values(np.arange(4_000)), several.values[1::2])
     assert find(tail.view(), "v0", "v1", "v3") == [-1, 0, 1]
@@ -213,13 +212,13 @@ def test_rows_picked_from_a_batch_that_is_in_a_file_are_those_picked(tmp_path: P
 def test_values_read_from_a_tail_do_not_reach_the_file(tmp_path: Path) -> None:
     tail = Tail(128, Metric.COSINE, string_bytes_max=64)
     several, after = many(0, 2_003), many(2_003, 1)
-    extent = extent_of(tmp_path, several.values)
-    before = extent.path.read_bytes()
+    path = file_of(tmp_path, several.values)
+    before = path.read_bytes()
 
-    tail.append(several, extent=extent)
+    tail.append(several, file=path)
     tail.append(after)  # into the page that the last mapped rows are on
 
-    assert extent.path.read_bytes() == before
+    assert path.read_bytes() == before
     assert np.array_equal(tail.view().values(np.array([2_003])), after.values)
 
 

@@ -14,7 +14,6 @@ from tests.support.embedder import TINY, TinyEmbedder
 from tests.support.engines import DOCS, create
 from tests.support.model_engine import ModelEngine
 from vicinal.embeddings.base import Embedding, Pooling
-from vicinal.engine.base import Spool
 from vicinal.errors import Corruption, Error, Overloaded, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import Accepted, Index, IndexAddress, Mutation, Seqno
@@ -232,12 +231,7 @@ class Failing(ModelEngine):
         self.error = error
 
     def append(
-        self,
-        address: IndexAddress,
-        mutation: Mutation,
-        spool: Spool | None = None,
-        *,
-        wait_s: float = 0.0,
+        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         raise self.error
 
@@ -246,12 +240,7 @@ class FailingLater(Failing):
     """Takes a mutation, and then cannot make it durable."""
 
     def append(
-        self,
-        address: IndexAddress,
-        mutation: Mutation,
-        spool: Spool | None = None,
-        *,
-        wait_s: float = 0.0,
+        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         future: Future[Accepted] = Future()
         future.set_exception(self.error)

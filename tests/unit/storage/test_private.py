@@ -70,7 +70,7 @@ def test_a_new_data_folder_is_its_owners_alone(tmp_path: Path, umask: int) -> No
     kinds = ("catalog.db", "tokens.db", "tokens-required", "texts.sqlite", "index.db", "segments")
     for kind in kinds:
         assert [name for name in names if name.endswith(kind)], kind
-    assert [name for name in names if "/segments/0" in name or "/payloads/" in name]
+    assert [name for name in names if "/segments/0" in name or "/blobs/" in name]
 
 
 def test_the_library_makes_the_same_modes_and_leaves_the_programs_umask_alone(

@@ -122,13 +122,13 @@ async def _write(request: ApiRequest, kind: Callable[[VectorBatch], Insert | Ups
 
     if request.arriving is not None:
         workers = services.workers
-        with closing(await workers.run(lambda: services.engine.spool(address))) as spool:
+        with closing(await workers.run(lambda: services.engine.open_batch(address))) as writer:
             reading = vectors.Reader(
-                content_type, dimensions, services.limits, spool, discard=discard
+                content_type, dimensions, services.limits, writer, discard=discard
             )
             await _feed(reading, request.body, request.arriving, workers)
             logged = await workers.run(
-                lambda: services.engine.append(address, kind(reading.finish()), spool)
+                lambda: services.engine.append(address, kind(reading.finish()))
             )
     elif len(request.body) > SMALL_BODY_BYTES:
         logged = await services.workers.run(read_and_log)

@@ -20,8 +20,8 @@ from tests.support.engines import DOCS, create
 from tests.support.model_engine import ModelEngine
 from tests.support.server import Running, in_thread
 from tests.support.sockets import answer, head, is_closed
+from vicinal.engine.blob_files import BlobWriter
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
-from vicinal.engine.spooling import Spool
 from vicinal.limits import Limits
 from vicinal.model import Seqno
 from vicinal.server.api.services import ServerConfig
@@ -275,15 +275,15 @@ def test_a_client_that_goes_in_the_middle_of_a_long_body_leaves_nothing_behind(
 def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    closed, close = threading.Event(), Spool.close
+    closed, close = threading.Event(), BlobWriter.close
 
-    def closing_said(spool: Spool) -> None:
+    def closing_said(writer: BlobWriter) -> None:
         seen.append(len(files_of(tmp_path)))
-        close(spool)
+        close(writer)
         closed.set()
 
     seen: list[int] = []
-    monkeypatch.setattr(Spool, "close", closing_said)
+    monkeypatch.setattr(BlobWriter, "close", closing_said)
     text = lines(300_000)
     limits = Limits(batch_vectors_max=400_000)
     with closing(EmbeddedEngine.open(tmp_path / "data", EngineOptions(limits))) as engine:
@@ -309,7 +309,7 @@ def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
 
 
 def files_of(folder: Path) -> list[Path]:
-    return list(folder.glob("data/indexes/*/payloads/*"))
+    return list(folder.glob("data/indexes/*/blobs/*"))
 
 
 def test_a_client_that_asks_before_it_sends_much_is_told_to_go_on(
