@@ -6,7 +6,8 @@ The test reads every Python and C file below ``src/vicinal`` and refuses
 * a retired word as part of a name (`RETIRED` says what to write instead), in identifiers and
   in the names of files and folders, and a name that says nothing (`EMPTY`);
 * a phrase in a docstring or a comment that stands for a noun or a number (`PHRASES`);
-* a vague verb as the name of functions in many modules (`VERBS`).
+* a vague verb as the name of functions in many modules (`VERBS`);
+* a retired term in a page of the documentation, but for ``docs/history`` (`TERMS`).
 
 To use it: run ``pytest tests/test_words.py``; a line of the failure is ``file:line: word:
 advice``. Rename what it names, or rewrite the sentence. A package that has not been gone through
@@ -117,6 +118,24 @@ PHRASES: dict[str, str] = {
 """A phrase that docstrings and comments do not have -> what they say instead. Looked for in the
 paragraphs of a docstring and in comments, lines joined."""
 
+TERMS: dict[str, str] = {
+    r"tails?": "memtable",
+    r"spool(?:s|ing)?": "blob writer",
+    r"lanes?": "executor",
+    r"(?:sign codes?|signs\.py)": "binary codes",
+    r"payloads?(?! index)": "log record, blob file",
+    r"strays?": "orphan",
+    r"sweeps?|swept": "remove orphans",
+    r"handovers?": "offload",
+    r"slack": "margin",
+    r"opened (?:rows?|candidates?)|rows? opened": "rescored",
+    r"folds|folded": "checkpoint, apply",
+    r"propos(?:es?|ed|ing|als?)": "find candidates",
+    r"tid(?:y|ies|ied)": "idle compaction",
+    r"lent": "zero-copy",
+}
+"""A term that pages do not have -> the field's. The glossary's last column may have it."""
+
 VERBS: dict[str, int] = {
     "append": 4,  # the engine, its protocol, the index's writer, the memtable or the log
     "collect": 1,
@@ -131,6 +150,9 @@ VERBS: dict[str, int] = {
     "work": 0,
 }
 """A verb that says little -> in how many modules functions may be called that."""
+
+DOCS_NOT_YET = {"CONTRIBUTING.md", "architecture.md", "decisions.md", "format.md", "operations.md"}
+"""Pages that have not been gone through."""
 
 ALLOWED: dict[tuple[str, str], str] = {
     ("d1", "drop"): "SQL's own word, in the names of SQLite's constants",
@@ -292,6 +314,19 @@ def verb_findings(sources: Sources) -> Iterator[Finding]:
             yield Finding(where, 0, verb, f"in {len(homes[verb])} modules, at most {most}")
 
 
+def term_findings(file: str, text: str) -> Iterator[Finding]:
+    """Yield retired terms in a page, but for code and the last column of the glossary."""
+    glossary = ""
+    for line, words in enumerate(text.splitlines(), 1):
+        if words.startswith("#"):
+            glossary = words.lstrip("# ")
+        if glossary == "Glossary" and words.startswith("| "):
+            words = words.rpartition(" | ")[0]
+        for term, advice in TERMS.items():
+            if match := re.search(rf"\b(?:{term})\b", words, re.IGNORECASE):
+                yield Finding(file, line, match[0].lower(), f"say {advice}")
+
+
 def findings(sources: Sources) -> list[Finding]:
     """Return where the rules are broken in these files, but for what is allowed."""
     every = [*class_findings(sources), *word_findings(sources), *verb_findings(sources)]
@@ -309,6 +344,27 @@ def test_the_source_keeps_the_language() -> None:
     broken = findings(sources())
 
     assert not broken, "\n".join(map(str, broken))
+
+
+def test_the_pages_keep_the_language() -> None:
+    top = ROOT.parents[1]
+    pages = [*top.joinpath("docs").glob("*.md"), top / "README.md", top / "CONTRIBUTING.md"]
+    broken = [
+        finding
+        for page in pages
+        if page.name not in DOCS_NOT_YET
+        for finding in term_findings(page.name, page.read_text(encoding="utf-8"))
+    ]
+
+    assert not broken, "\n".join(map(str, broken))
+
+
+def test_a_term_of_a_page_is_told_but_not_in_the_last_column_of_the_glossary() -> None:
+    page = "A tail.\n## Glossary\n| memtable | new rows | ours: tail |\n| a lane | b | c |\n## A\n"
+
+    told = [(finding.line, finding.word) for finding in term_findings("a.md", page)]
+
+    assert told == [(1, "tail"), (4, "lane")]
 
 
 def test_what_is_not_gone_through_yet_is_there() -> None:
