@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server.concurrency": {"errors", "model"},
     "server.offload": {"prepared"},
     "server.workers.sessions": {"errors"},
-    "server.http": {"errors", "sites", "wire", "server.concurrency"},
+    "server.http": {"errors", "budget", "sites", "wire", "server.concurrency"},
     "server.api": BASE | {"openai_errors", "tokens", "d1", "engine.base", "embeddings",
                           "generation", "wire", "server.http", "server.concurrency",
                           "server.offload", "server.workers.sessions"},

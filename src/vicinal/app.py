@@ -189,7 +189,7 @@ def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.
         asgi,
         loop="auto" if sys.platform == "win32" else "uvloop",
         http=http,
-        ws=websocket.Refused,
+        ws=websocket.WebSocketRefusal,
         log_config=None,  # `logs` has set them up
         access_log=False,  # the application writes its own
         server_header=False,

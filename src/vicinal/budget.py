@@ -25,10 +25,10 @@ class Budget:
         self.changes = 0
         self._changed = threading.Condition()
 
-    def acquire(self, amount: int) -> bool:
+    def acquire(self, amount: int, *, is_bounded: bool = True) -> bool:
         """Count `amount` units as in use; return False, and count nothing, if that is too many."""
         with self._changed:
-            if self.used and self.used + amount > self.bound:
+            if is_bounded and self.used and self.used + amount > self.bound:
                 return False
             self.used += amount
             return True

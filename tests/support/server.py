@@ -20,7 +20,7 @@ from uvicorn.config import LoopFactoryType
 
 from vicinal.server.app import App
 from vicinal.server.http.connection import BoundedProtocol
-from vicinal.server.http.websocket import Refused
+from vicinal.server.http.websocket import WebSocketRefusal
 
 READY_WITHIN_S = 180.0
 STOPPED_WITHIN_S = 120.0
@@ -76,7 +76,7 @@ def in_thread(
     config = uvicorn.Config(
         app,
         http=partial(BoundedProtocol, connections_max=connections_max),  # type: ignore[arg-type]  # is called, no more
-        ws=Refused,
+        ws=WebSocketRefusal,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -106,7 +106,7 @@ class App:
         self.services = services
         self.routes = all_routes(services.config.version)
         self._router = Router(self.routes)
-        self._meter = bodies.BodyBudget(services.config.body_bytes_in_flight_max)
+        self._body_budget = bodies.BodyBudget(services.config.body_bytes_in_flight_max)
         self._origins = Origins(services.config.allowed_origins, services.config.allowed_hosts)
         self._under_way = 0
         self.on_started: Callable[[], None] | None = None
@@ -281,17 +281,17 @@ class App:
                     request.receive,
                     request.headers,
                     route.body_bytes_max(services.limits),
-                    self._meter,
+                    self._body_budget,
                     services.config.body_idle_s,
                 )
-                request.body = await body.take(route.part_bytes)
+                request.body = await body.receive(route.part_bytes)
                 request.arriving = None if body.is_complete else body
             return respond.wrapped(await route.handler(request), route.form)
         finally:
             self._under_way -= 1
             services.metrics.under_way(self._under_way)
             if body is not None:
-                record.body_bytes, record.is_body_read = body.count, body.is_complete
+                record.body_bytes, record.is_body_read = body.received_bytes, body.is_complete
                 body.release()
 
 

@@ -144,7 +144,7 @@ async def _feed(
     while part:
         feeding = workers.start(partial(reading.feed, part))
         try:
-            part = await arriving.take(PART_BYTES)
+            part = await arriving.receive(PART_BYTES)
         finally:
             await feeding  # in any case, and what it raises is what is answered
         if reading.kept_bytes is not None:

@@ -1,4 +1,4 @@
-"""The types of ASGI 3 that this server is called with."""
+"""Types of ASGI 3, as this server uses them."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
@@ -9,4 +9,4 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 
 Headers = Mapping[bytes, bytes]
-"""Names in lower case; of a header that was sent twice, the last."""
+"""Headers by name, in lower case; of one that was sent twice, the last."""

@@ -1,9 +1,9 @@
-"""What RFC 9112 says of a request's head that the parser does not check.
+"""Rules of RFC 9112 for a request's head that the parser does not check.
 
-Who reads a head differently from the proxy before it may take the body of one request for
-another, so whatever is ambiguous is refused, and nothing behind it is read.
+A server that reads a head differently from the proxy before it may take the body of one request
+for another, so an ambiguous head is refused, and nothing behind it is read.
 
-Rules: pure functions of a head. What a refusal does to a connection is `connection`'s business.
+Rules: pure functions of a head. `connection` knows how a refusal ends a connection.
 """
 
 import re
@@ -22,7 +22,7 @@ _LENGTH_DIGITS_MAX = 20  # of 64 bits
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not served, and the status that says so."""
+    """A reason not to serve a request, and the status that says so."""
 
     status: HTTPStatus
     reason: str
@@ -34,7 +34,7 @@ class Refusal:
 
     @property
     def headers(self) -> Headers:
-        """Those of the answer, which ends the connection."""
+        """Headers of the response, which ends the connection."""
         return (
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", b"%d" % len(self.body)),
@@ -42,14 +42,14 @@ class Refusal:
         )
 
     def written(self) -> bytes:
-        """Return the whole answer."""
+        """Return the whole response."""
         head = b"HTTP/1.1 %d %b\r\n" % (self.status, self.status.phrase.encode())
         lines = [b"%b: %b\r\n" % header for header in self.headers]
         return b"".join([head, *lines, b"\r\n", self.body])
 
 
 def refusal(method: bytes, version: str, target: bytes, headers: Headers) -> Refusal | None:
-    """Return what is wrong with a head that the parser took, None when nothing is."""
+    """Return why a head that the parser took is refused, None when it is right."""
     if version not in ("1.0", "1.1"):
         return Refusal(
             HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.0 and HTTP/1.1 are spoken here"
@@ -60,10 +60,10 @@ def refusal(method: bytes, version: str, target: bytes, headers: Headers) -> Ref
     if len(hosts) > 1 or (version == "1.1" and not hosts):
         return Refusal(HTTPStatus.BAD_REQUEST, f"one Host header is needed, there are {len(hosts)}")
     authority, _ = split_target(target)
-    if any(_HOST.fullmatch(each) is None for each in (*hosts, authority or b"")):
+    if any(_HOST.fullmatch(host) is None for host in (*hosts, authority or b"")):
         return Refusal(HTTPStatus.BAD_REQUEST, "the Host header, or the target, names no host")
     lengths, codings = values(headers, b"content-length"), values(headers, b"transfer-encoding")
-    if any(len(each) > _LENGTH_DIGITS_MAX for each in lengths):
+    if any(len(length) > _LENGTH_DIGITS_MAX for length in lengths):
         return Refusal(HTTPStatus.BAD_REQUEST, f"a length of over {_LENGTH_DIGITS_MAX} digits")
     if not codings:
         return None
@@ -71,20 +71,20 @@ def refusal(method: bytes, version: str, target: bytes, headers: Headers) -> Ref
         return Refusal(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding")
     if lengths:
         return Refusal(HTTPStatus.BAD_REQUEST, "Content-Length excludes Transfer-Encoding")
-    if [each.strip().lower() for each in codings] != [b"chunked"]:
+    if [coding.strip().lower() for coding in codings] != [b"chunked"]:
         return Refusal(HTTPStatus.NOT_IMPLEMENTED, "no Transfer-Encoding is understood but chunked")
     return None
 
 
 def values(headers: Headers, name: bytes) -> list[bytes]:
     """Return the values of all headers of this name."""
-    return [value for each, value in headers if each == name]
+    return [value for header, value in headers if header == name]
 
 
 def split_target(target: bytes) -> tuple[bytes | None, bytes]:
-    """Return the authority of a request's target, None if it has none, and the rest of it.
+    """Return the authority of a request's target, None if it has none, and its rest.
 
-    A target with an authority is what proxies are sent; it counts instead of the Host header.
+    Proxies are sent targets with an authority, which counts instead of the Host header.
     """
     absolute = _ABSOLUTE.fullmatch(target.partition(b"#")[0])
     if absolute is None:
@@ -94,7 +94,7 @@ def split_target(target: bytes) -> tuple[bytes | None, bytes]:
 
 
 def same_body(headers: Headers) -> bytes:
-    """Return a head that frames its body as these headers do, and says nothing else."""
+    """Return a head with the same framing of its body as these headers, and nothing else."""
     lengths = values(headers, b"content-length")
     framing = (
         b"transfer-encoding: chunked"

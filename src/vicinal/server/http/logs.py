@@ -1,7 +1,7 @@
 """The log: one line an event, as text for people or JSON for machines.
 
 The access line of a request has its method, the template of its path, status, time and
-sizes. It never has what the caller sent: no token, no name, no vector.
+sizes. It never has a value that the caller sent: no token, no name, no vector.
 """
 
 import json
@@ -20,7 +20,7 @@ _access = logging.getLogger("vicinal.access")
 
 @dataclass(slots=True)
 class AccessRecord:
-    """What is known of a request so far, for the form of an error and the access line."""
+    """A request as the access line and the form of an error need it; filled in as it is read."""
 
     method: str
     headers: Headers
@@ -33,12 +33,12 @@ class AccessRecord:
 
     @property
     def template(self) -> str:
-        """The path without what the caller put into it."""
+        """The path of the route table, with parameters instead of the caller's values."""
         return "(no route)" if self.operation is None else self.operation.path
 
     @property
     def operation_id(self) -> str:
-        """What was asked for, by the name it has in the OpenAPI document."""
+        """The operation's name in the OpenAPI document."""
         return "none" if self.operation is None else self.operation.operation_id
 
 
@@ -80,7 +80,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def access(record: AccessRecord, status: int, bytes_out: int, seconds: float) -> None:
-    """Write the access line of a request that has been answered."""
+    """Write the access line of a request that has been answered in `seconds`."""
     if not _access.isEnabledFor(logging.INFO):
         return
     milliseconds = seconds * 1000

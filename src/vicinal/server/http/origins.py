@@ -1,4 +1,4 @@
-"""Which web pages may use the server, and by which names it may be called.
+"""Origins: which web pages may use the server, and by which names it may be called.
 
 A browser on this machine is a way around the loopback address: any page that it shows can send
 requests here, many of them without asking first (a form, an image, ``fetch`` with a text body),
@@ -7,14 +7,13 @@ give them away, as no page can change them: ``Origin`` and ``Sec-Fetch-Site`` sa
 asks, ``Host`` says by which name it found the server.
 
 While no token is needed, a request of another site, or by a name that is not this machine's, is
-refused before anything else of it is looked at, whatever it asks for. Where a token is needed
-the token protects: a page has none that it was not given. What other programs send (curl, the
-SDKs, Workers) has no ``Origin``.
+refused on every route before anything else of it is read. Where a token is needed the token
+protects: a page has none that it was not given. Other programs (curl, the SDKs, Workers) send no
+``Origin``.
 
-An allowed origin gets the headers of CORS, with its errors, too; any other gets none.
+An allowed origin gets the headers of CORS, also with errors; any other gets none.
 
-This module does not know what is asked for, but for whether a
-binding of a Worker does.
+This module does not know the operations, only whether a binding of a Worker asks.
 """
 
 import re
@@ -25,18 +24,18 @@ from vicinal.server.http.asgi import Scope
 from vicinal.sites import is_loopback, name_in
 
 Headers = Sequence[tuple[bytes, bytes]]
-"""As they came: one that is sent twice is there twice."""
+"""In the order in which they came; a header that is sent twice is there twice."""
 
 PREFLIGHT_S_MAX = 600  # ours: how long a browser may remember the answer to a preflight
 REQUESTED_BYTES_MAX = 4_096  # ours: of the names of headers that a preflight asks for
 
 BINDING_HOSTS = frozenset((b"vector-search", b"workers-binding.ai"))
-"""What the Workers runtime calls whatever its bindings lead to. A browser would put the port
-behind them, unless that is 80."""
+"""Names that the Workers runtime gives to the server behind its bindings. A browser would put the
+port behind them, unless that is 80."""
 
 TOOL_HOSTS = frozenset(("host.docker.internal", "host.containers.internal"))
-"""What containers call the machine that they run on. Other networks may give these names to
-anybody, so no page is taken for the server's own because it has one."""
+"""Names that containers give to the machine that they run on. Other networks may give them to
+anybody, so no page is taken for the server's own because it has such a name."""
 
 _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 
@@ -64,7 +63,7 @@ class Origins:
     """
 
     def __init__(self, origins: Iterable[str] = (), hosts: Iterable[str] = ()) -> None:
-        self._origins = frozenset(each.encode() for each in origins)
+        self._origins = frozenset(origin.encode() for origin in origins)
         self._hosts = frozenset(hosts)
 
     def problem(self, scope: Scope, *, is_binding: bool) -> Denied | None:
@@ -72,10 +71,10 @@ class Origins:
 
         Args:
             scope: The request.
-            is_binding: Whether it asks for what bindings of Workers ask for.
+            is_binding: Whether a binding of a Worker may have sent it.
 
         Returns:
-            ForeignHost: the server is not known by the name that it is called by.
+            ForeignHost: the request calls the server by a name that is not known.
             ForeignOrigin: a page of another site asks, which is not an allowed one.
         """
         headers: Headers = scope["headers"]
@@ -104,7 +103,7 @@ class Origins:
         )
 
     def headers(self, headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
-        """Return what goes with any answer, so that pages of allowed origins can read it."""
+        """Return the headers of any response, so that pages of allowed origins can read it."""
         if not self._origins:
             return ()
         origins = _all(headers, b"origin")
@@ -117,10 +116,10 @@ class Origins:
         )
 
     def preflight(self, method: str, headers: Headers) -> tuple[tuple[bytes, bytes], ...] | None:
-        """Return the answer's headers, beside `headers`, to a browser that asks first.
+        """Return the headers, in addition to `headers`, for a browser that asks first.
 
-        None when this is no such question, or not of an allowed origin. What there is at the
-        path plays no part: a page can read its 404 once it has asked.
+        None when this is no preflight, or not of an allowed origin. The path plays no part: a
+        page can read its 404 once it has asked.
         """
         if method != "OPTIONS" or not self._is_allowed(_all(headers, b"origin")):
             return None
@@ -161,7 +160,7 @@ class Origins:
 
 
 def _all(headers: Headers, name: bytes) -> list[bytes]:
-    return [value for each, value in headers if each == name]
+    return [value for header, value in headers if header == name]
 
 
 def _shown(values: Sequence[bytes]) -> str:

@@ -1,4 +1,4 @@
-"""Putting responses on the wire.
+"""Responses on the wire: whole or as a stream, with the headers that go with an error.
 
 The ``Content-Type`` of JSON is exactly ``application/json``: the AI binding of a Worker hands
 out a stream instead of an object when a charset follows.
@@ -28,17 +28,17 @@ def wrapped(response: Response, form: Envelope) -> Response:
 def refusal(
     body: bytes, answer: ErrorResponse, *, allowed: str = "", must_close: bool = False
 ) -> Response:
-    """Response with an error that has been written already.
+    """Return the response to a request that fails.
 
     Args:
         body: The error, as this route's clients read it.
         answer: The same error, for the status and ``Retry-After``.
-        allowed: For ``Allow``, when the method was wrong.
+        allowed: The value of ``Allow``, when the method was wrong.
         must_close: Whether the connection cannot be used again.
     """
     headers: list[tuple[bytes, bytes]] = []
     if answer.retry_after is not None:
-        # At least 1: clients take 0 for "at once", which is what put us here.
+        # At least 1: clients take 0 for "at once", which led to this refusal.
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(answer.retry_after))))
     if answer.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
@@ -72,12 +72,12 @@ async def send(send: Send, response: Response, *, with_body: bool = True) -> Non
 async def send_stream(send: Send, receive: Receive, response: Response, stream: Stream) -> int:
     """Send a response while it is made, no faster than its client reads; return its bytes.
 
-    When making it fails the client is told and the answer is left without its end, so that
+    When making it fails the client is told and the response is left without its end, so that
     nobody takes a part for the whole.
 
     Raises:
         ClientDisconnected: the client went; nothing is made any more.
-        Error: what failed.
+        Error: the failure of `stream.parts`.
     """
     sent = 0
 

@@ -1,4 +1,4 @@
-"""An answer, before it is put on the wire by `respond`."""
+"""Responses, before `respond` sends them."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from vicinal.wire.codes import ErrorResponse, Message
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The rest of an answer that is sent while it is made.
+    """The body of a response that is sent while it is made.
 
     Attributes:
-        parts: What to send, in pieces. Closed when the client has gone.
-        whole_s: Seconds that all of it may take, the client's reading included.
-        failure: Writes what is sent, before the connection breaks off, when `parts` fails.
+        parts: The body in pieces. Closed when the client has gone.
+        whole_s: Seconds that the whole may take, the client's reading included.
+        failure: Writes the last piece, before the connection breaks off, when `parts` fails.
     """
 
     parts: AsyncGenerator[bytes, None]
@@ -23,10 +23,10 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, complete but for ``Content-Length``.
+    """A response, complete but for ``Content-Length``.
 
     `body` is a bare result until the application has put the route's form around it, with
-    `messages` for those clients that read them. Where there is a `stream`, it is the body.
+    `messages` for those clients that read them. A `stream` replaces `body`.
     """
 
     body: bytes

@@ -1,6 +1,6 @@
 """Clients that do not read their responses: bounds on the time and the bytes of what waits.
 
-Rules: of a connection this knows its transport alone. It lives in the event loop's thread.
+Rules: this knows a connection's transport alone, and lives in the event loop's thread.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class WriteWatch:
     Args:
         transport: The connection.
         loop: The loop that the connection lives in.
-        watches: Those of all open connections of a server; this one is added until `close`.
+        watches: The watches of all open connections of a server, and of this one until `close`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class WriteWatch:
             self._timer = None
 
     def close(self) -> None:
-        """Forget the connection, which is closed."""
+        """Stop for good: the connection is closed."""
         self.stop()
         self._watches.discard(self)
 

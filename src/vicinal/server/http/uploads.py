@@ -48,7 +48,7 @@ class BufferPool:
         self._timer: asyncio.TimerHandle | None = None
 
     def acquire(self) -> bytearray:
-        """Return a buffer with anything in it."""
+        """Return a buffer, whose content is undefined."""
         if not self._spare:
             return bytearray(PART_BYTES)
         buffer = self._spare.pop()

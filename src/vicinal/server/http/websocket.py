@@ -1,7 +1,7 @@
-"""Refusing WebSockets, without a word in the log.
+"""WebSockets are refused, without a line in the log.
 
-Miniflare tries to open one before it calls a binding, and hangs up when it does not need
-it. uvicorn, which hands such connections to a class, would otherwise warn about each;
+Miniflare tries to open one before it calls a binding, and hangs up when it does not need it.
+uvicorn, which hands such connections to a class, would otherwise warn about every one;
 `connection` refuses them itself, in their turn.
 """
 
@@ -11,11 +11,11 @@ from typing import cast
 REFUSAL = b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-class Refused(asyncio.Protocol):
+class WebSocketRefusal(asyncio.Protocol):
     """Answers an attempt to open a WebSocket with 426; for uvicorn's setting ``ws``."""
 
     def __init__(self, config: object, server_state: object, app_state: object) -> None:
-        """Take what uvicorn gives; nothing of it is needed."""
+        """Take the arguments that uvicorn gives; none is needed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Answer and hang up."""

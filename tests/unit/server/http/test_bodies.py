@@ -17,12 +17,12 @@ def read_all(
     *,
     headers: Headers | None = None,
     bytes_max: int = 10,
-    meter: BodyBudget | None = None,
+    budget: BodyBudget | None = None,
     idle_s: float = 30.0,
 ) -> bytes | bytearray:
-    body = Body(talk.receive, headers or {}, bytes_max, meter or BodyBudget(1000), idle_s)
+    body = Body(talk.receive, headers or {}, bytes_max, budget or BodyBudget(1000), idle_s)
     try:
-        return asyncio.run(body.take())
+        return asyncio.run(body.receive())
     except BaseException:
         body.release()
         raise
@@ -41,9 +41,9 @@ def test_a_body_in_parts_is_all_there() -> None:
         body = Body(talk.receive, {}, 10, BodyBudget(1000), 30.0)
         found = []
         while not body.is_complete:
-            found.append(bytes(await body.take(3)))
-        assert await body.take(3) == b""
-        assert body.count == 10
+            found.append(bytes(await body.receive(3)))
+        assert await body.receive(3) == b""
+        assert body.received_bytes == 10
         return found
 
     assert asyncio.run(parts()) == [b"0123", b"456", b"789"]
@@ -73,12 +73,12 @@ def test_a_body_that_says_it_is_too_long_is_refused_before_it_is_read() -> None:
 
 
 def test_a_body_that_breaks_off_is_no_body() -> None:
-    meter = BodyBudget(20)
+    budget = BodyBudget(20)
 
     with pytest.raises(ClientDisconnected):
-        read_all(Conversation([b"01234", b"56789"], breaks_off=True), meter=meter)
+        read_all(Conversation([b"01234", b"56789"], breaks_off=True), budget=budget)
 
-    meter.take(20, "all of it")
+    budget.acquire_more(20, "all of it")
 
 
 class Stalled(Conversation):
@@ -98,8 +98,8 @@ def test_a_body_that_stops_arriving_between_parts_is_refused() -> None:
     async def parts() -> None:
         talk = Stalled()
         body = Body(talk.receive, {}, 10, BodyBudget(1000), 0.01)
-        assert await body.take(4) == b"0123"
-        await body.take(4)
+        assert await body.receive(4) == b"0123"
+        await body.receive(4)
 
     with pytest.raises(BadBody, match=r"stopped after 4 bytes for 0\.01 seconds"):
         asyncio.run(asyncio.wait_for(parts(), 30))
@@ -113,23 +113,23 @@ def test_a_compressed_body_is_refused() -> None:
 
 
 def test_bodies_together_are_bounded_but_for_one_of_unknown_length() -> None:
-    meter = BodyBudget(15)
-    read_all(Conversation([b"0123456789"]), meter=meter)
-    over = Body(Conversation([b"01", b"2345"]).receive, {}, 10, meter, 30.0)
+    budget = BodyBudget(15)
+    read_all(Conversation([b"0123456789"]), budget=budget)
+    over = Body(Conversation([b"01", b"2345"]).receive, {}, 10, budget, 30.0)
 
     async def read() -> None:
-        assert await over.take() == b"012345"
+        assert await over.receive() == b"012345"
 
     asyncio.run(read())
     for _ in range(3):
         with pytest.raises(Overloaded, match=r"16 bytes of other requests.*15"):
-            read_all(Conversation([b"0"]), meter=meter)
+            read_all(Conversation([b"0"]), budget=budget)
 
     over.release()  # then another may
-    assert read_all(Conversation([b"01234"]), meter=meter) == b"01234"
-    assert read_all(Conversation([b"0123456789"]), meter=meter)
+    assert read_all(Conversation([b"01234"]), budget=budget) == b"01234"
+    assert read_all(Conversation([b"0123456789"]), budget=budget)
     with pytest.raises(Overloaded):
-        read_all(Conversation([b"0"]), meter=meter)
+        read_all(Conversation([b"0"]), budget=budget)
 
 
 def length(size: int) -> Headers:
@@ -138,20 +138,20 @@ def length(size: int) -> Headers:
 
 def test_bodies_wait_for_memory_in_the_order_in_which_they_came() -> None:
     async def read_many() -> None:
-        meter = BodyBudget(15)
+        budget = BodyBudget(15)
         done: list[int] = []
 
         async def read(number: int, size: int) -> None:
             talk = Conversation([b"x" * size])
-            body = Body(talk.receive, length(size), 20, meter, 30.0)
-            await body.take()
+            body = Body(talk.receive, length(size), 20, budget, 30.0)
+            await body.receive()
             done.append(number)
             for _ in range(3):
                 await asyncio.sleep(0)  # others have their turn meanwhile
             body.release()
 
-        first = Body(Conversation([b"x" * 10]).receive, length(10), 20, meter, 30.0)
-        await first.take()
+        first = Body(Conversation([b"x" * 10]).receive, length(10), 20, budget, 30.0)
+        await first.receive()
         readers = [asyncio.create_task(read(number, 8 + number)) for number in range(8)]
         for _ in range(10):
             await asyncio.sleep(0)
@@ -159,7 +159,7 @@ def test_bodies_wait_for_memory_in_the_order_in_which_they_came() -> None:
         first.release()
         await asyncio.wait_for(asyncio.gather(*readers), 30)
         assert done == sorted(done)
-        assert meter._held == 0  # noqa: SLF001  # nothing is left counted
+        assert budget.counted.used == 0  # nothing is left counted
 
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
@@ -174,40 +174,40 @@ def test_a_body_that_waited_long_is_refused_and_those_behind_it_go_on(
     monkeypatch.setattr(bodies, "SMALL_BYTES", 0)
 
     async def read() -> None:
-        meter = BodyBudget(15)
-        first = Body(Conversation([b"x" * 10]).receive, length(10), 20, meter, 30.0)
-        await first.take()
+        budget = BodyBudget(15)
+        first = Body(Conversation([b"x" * 10]).receive, length(10), 20, budget, 30.0)
+        await first.receive()
         talk = Conversation([b"x" * 12])
-        long = Body(talk.receive, length(12), 20, meter, 30.0)
-        short = Body(Conversation([b"x" * 5]).receive, length(5), 20, meter, 30.0)
-        waiting = asyncio.create_task(long.take())
+        long = Body(talk.receive, length(12), 20, budget, 30.0)
+        short = Body(Conversation([b"x" * 5]).receive, length(5), 20, budget, 30.0)
+        waiting = asyncio.create_task(long.receive())
         await asyncio.sleep(0)
         monkeypatch.setattr(bodies, "WAIT_S_MAX", 30.0)
-        behind = asyncio.create_task(short.take())
+        behind = asyncio.create_task(short.receive())
         with pytest.raises(Overloaded) as refused:
             await waiting
         assert refused.value.retry_after == 1.0
         assert (await talk.receive())["body"] == b"x" * 12  # nothing was read of it
         assert await behind == b"x" * 5
-        gone = asyncio.create_task(BodyBudget.reserve(meter, 9))
+        gone = asyncio.create_task(BodyBudget.acquire(budget, 9))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
         for body in (first, long, short):
             body.release()
-        assert meter._held == 0  # noqa: SLF001  # nothing is left counted
+        assert budget.counted.used == 0  # nothing is left counted
 
     asyncio.run(read())
 
 
 def test_a_short_body_does_not_wait_behind_long_ones() -> None:
     async def read() -> None:
-        meter = BodyBudget(100_000)
-        first = Body(Conversation([b"x" * 90_000]).receive, length(90_000), 10**6, meter, 30.0)
-        await first.take()
-        waiting = asyncio.create_task(meter.reserve(90_000))
+        budget = BodyBudget(100_000)
+        first = Body(Conversation([b"x" * 90_000]).receive, length(90_000), 10**6, budget, 30.0)
+        await first.receive()
+        waiting = asyncio.create_task(budget.acquire(90_000))
         await asyncio.sleep(0)
-        await asyncio.wait_for(meter.reserve(1_000), 60)
+        await asyncio.wait_for(budget.acquire(1_000), 60)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
@@ -216,18 +216,18 @@ def test_a_short_body_does_not_wait_behind_long_ones() -> None:
 
 def test_what_is_held_of_a_body_may_be_less_than_all_of_it() -> None:
     async def read() -> None:
-        meter = BodyBudget(15)
-        body = Body(Conversation([b"x" * 5, b"x" * 5]).receive, length(10), 10, meter, 30.0)
-        await body.take(5)
+        budget = BodyBudget(15)
+        body = Body(Conversation([b"x" * 5, b"x" * 5]).receive, length(10), 10, budget, 30.0)
+        await body.receive(5)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(meter.reserve(10), 0.01)
+            await asyncio.wait_for(budget.acquire(10), 0.01)
         body.hold(3)
-        await asyncio.wait_for(meter.reserve(10), 60)
-        await body.take()
+        await asyncio.wait_for(budget.acquire(10), 60)
+        await body.receive()
         body.hold(100)  # never more than there is
-        meter.give_back(10)
+        budget.release(10)
         body.release()
-        assert meter._held == 0  # noqa: SLF001  # nothing is left counted
+        assert budget.counted.used == 0  # nothing is left counted
 
     asyncio.run(read())
 
@@ -242,28 +242,28 @@ def test_a_body_that_drips_is_refused_in_the_end(monkeypatch: pytest.MonkeyPatch
 
     async def read() -> None:
         body = Body(Dripping().receive, {}, 10**9, BodyBudget(10**9), 0.1)
-        await body.take(1)
+        await body.receive(1)
         with pytest.raises(BadBody, match="at less than 1000000 bytes a second"):
-            await body.take(10**9)
+            await body.receive(10**9)
 
     asyncio.run(asyncio.wait_for(read(), 30))
 
 
 def test_one_body_alone_may_be_longer_than_all_together() -> None:
-    meter = BodyBudget(5)
+    budget = BodyBudget(5)
 
-    assert read_all(Conversation([b"01234", b"56789"]), meter=meter) == b"0123456789"
+    assert read_all(Conversation([b"01234", b"56789"]), budget=budget) == b"0123456789"
 
 
 def test_a_refused_body_holds_nothing() -> None:
-    meter = BodyBudget(15)
+    budget = BodyBudget(15)
 
     for _ in range(3):
         with pytest.raises(BodyTooLarge):
-            read_all(Conversation([b"0123456789", b"0"]), meter=meter)
+            read_all(Conversation([b"0123456789", b"0"]), budget=budget)
 
-    assert read_all(Conversation([b"0"]), meter=meter)
-    meter.take(14, "the rest")
+    assert read_all(Conversation([b"0"]), budget=budget)
+    budget.acquire_more(14, "the rest")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from vicinal.server.http.uploads import (
     BufferPool,
     Upload,
 )
-from vicinal.server.http.websocket import Refused
+from vicinal.server.http.websocket import WebSocketRefusal
 
 LOGGER = logging.getLogger(__name__)
 UPSERT = f"{INDEXES}/docs/upsert"
@@ -156,7 +156,9 @@ def test_a_part_stays_as_it_is_until_the_next_call_but_one() -> None:
         state = ServerState()
         shared: dict[str, Any] = {}
         transport = FakeTransport()
-        http = BoundedProtocol(uvicorn.Config(app, ws=Refused, log_config=None), state, shared)
+        http = BoundedProtocol(
+            uvicorn.Config(app, ws=WebSocketRefusal, log_config=None), state, shared
+        )
         http.connection_made(transport)
         http.data_received(head("POST", "/", Content_Length=size))
         upload = transport.protocol
