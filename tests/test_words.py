@@ -41,7 +41,6 @@ NOT_YET = {
     "segment",
     "server",
     "storage",
-    "wire",
 }
 """Packages and modules of the top level that have not been gone through."""
 
@@ -156,6 +155,9 @@ DOCS_NOT_YET = {"CONTRIBUTING.md", "architecture.md", "decisions.md", "format.md
 
 ALLOWED: dict[tuple[str, str], str] = {
     ("d1", "drop"): "SQL's own word, in the names of SQLite's constants",
+    ("wire", "discard"): "the value of the URL parameter `unparsable-behavior`",
+    ("wire", "measured"): "a key of `explain`",
+    ("wire", "propose"): "a key of `explain`",
 }
 """(package, word) -> why the word is right there."""
 

@@ -144,7 +144,7 @@ def test_a_body_that_arrives_in_parts_is_read_or_refused_as_a_whole_one(
 
     def in_parts() -> VectorBatch:
         rows = MemoryBatchWriter(DIMENSIONS, 0, LIMITS.batch_vectors_max)
-        reader = vectors.Reader(content_type, DIMENSIONS, LIMITS, rows, discard=discard)
+        reader = vectors.BodyReader(content_type, DIMENSIONS, LIMITS, rows, discard=discard)
         for part in parts:
             lent = bytearray(part)
             reader.feed(lent)

@@ -1,7 +1,7 @@
-"""Reads what usual clients send as NDJSON: many records in one call of ``native/lines.c``.
+"""Reading of NDJSON in the form of usual clients, many records in one call of ``native/lines.c``.
 
-That call runs without the interpreter's lock. It stops before a record that it does not read,
-right or wrong; `vectors` reads that one, and all of them where no library was built.
+That call runs without the interpreter's lock. It stops before the first record in another form,
+right or wrong; `vectors` reads that record, and all records where no library was built.
 """
 
 import ctypes
@@ -16,8 +16,8 @@ from vicinal.native.structures import EXPONENT_MAX, EXPONENT_MIN, LineReader, Li
 from vicinal.wire.members import Text
 
 Span = tuple[int, int, int, int, int, int, int, int]
-"""Where a record starts and ends in the text, and so its id, namespace and metadata; a member
-that is not there is empty."""
+"""Start and end in the text of a record, its id, its namespace and its metadata; those of a missing
+member are equal."""
 
 _SPAN_LENGTH = ctypes.sizeof(LineRecord) // 8
 
@@ -30,18 +30,18 @@ def is_built() -> bool:
 def read(
     text: Text | memoryview, position: int, values: Floats, end: int | None = None
 ) -> tuple[list[Span], int, int]:
-    """Read the records from `position` on, up to the first one that is not read here.
+    """Read the records from `position` on, up to the first in another form.
 
     Args:
         text: Lines of NDJSON.
-        position: Where to begin; the start of a line, or before it.
-        values: ``(n, d)``, C-contiguous: its first rows are written, one for each record; no more
-            records than it has rows are read.
-        end: Where the text to be read ends, if not with `text`; the end of a line.
+        position: Start of a line, or of space before it.
+        values: ``(n, d)``, C-contiguous, for the values of at most n records; the first rows are
+            written.
+        end: End of the last line to be read; None for the end of `text`.
 
     Returns:
-        The records, which have ids and d finite values each; the position after the last, or
-        after the space that follows it; and how many line ends were passed over.
+        The records, all with an id and d finite values; the position after the last record or
+        after the space behind it; and the number of line ends before that position.
     """
     built = library()
     if built is None or not len(values):
@@ -65,7 +65,7 @@ def read(
 
 @cache
 def powers() -> NDArray[np.uint64]:
-    """Return the first 128 bits of each power of ten, ``(n, 2)``; a fraction is rounded up."""
+    """Return the first 128 bits of powers of ten, ``(n, 2)``; a fraction is rounded up."""
     powers_of_ten = []
     for exponent in range(EXPONENT_MIN, EXPONENT_MAX + 1):
         if exponent >= 0:

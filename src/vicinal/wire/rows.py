@@ -11,12 +11,12 @@ _FEW = 16
 
 
 class MemoryBatchWriter:
-    """Makes a batch in memory; implements `model.BatchWriter`.
+    """A writer of a batch in memory; implements `model.BatchWriter`.
 
     Args:
         dimensions: Length of a row.
-        text_bytes: How long the text of all records is, as far as that is known.
-        count_max: How many rows there can be.
+        text_bytes: Length of the text of all records, 0 if unknown.
+        count_max: Bound on the number of rows.
     """
 
     def __init__(self, dimensions: int, text_bytes: int, count_max: int) -> None:

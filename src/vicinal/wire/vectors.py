@@ -1,15 +1,15 @@
 """The bodies of insert and upsert: bytes in any of their forms to one batch of vectors.
 
-All or nothing: the first record that breaks a rule refuses the batch, before anything of it
-goes further. Messages start as the live service's do and then name the place: the line of
-NDJSON, counted from 1, or the position in the array; the id, once it is known; the rule.
+All or nothing: the first record that breaks a rule refuses the whole batch. Messages start like the
+live service's and then have the line of NDJSON, counted from 1, or the position in the array; the
+id, once it is known; and the rule.
 
 This is the ingest path. `lines` reads the records that most clients send, many at a time;
-`members.quick` reads any other, its numbers are cast into a row of the batch.
+`members.quick` reads any other record, and its numbers are cast into a row of the batch.
 
-Metadata is parsed, checked and written again as compact JSON: what is kept is its values,
-the order of its members and its characters; what is lost is white space, escapes that were
-not needed, how a fraction was spelled (1e2 is 100.0) and all but the last of a repeated key.
+Metadata is parsed, checked and written again as compact JSON. Its values, the order of its members
+and its characters stay; white space, needless escapes, the spelling of fractions (1e2 is 100.0) and
+all but the last of a repeated key go.
 """
 
 from collections.abc import Iterable
@@ -42,8 +42,8 @@ def read(
         content_type: The header, consulted only when the bytes are in no known form.
         dimensions: The length every vector must have.
         limits: Bounds on ids, namespaces, metadata and the number of vectors.
-        discard: Drop what does not parse as a vector record (all that `BadRecord` would say)
-            instead of refusing the batch. Dropped ones count for the number of vectors.
+        discard: Skip a record that does not parse as a vector (any `BadRecord`) instead of refusing
+            the batch. Skipped records count for the number of vectors.
 
     Raises:
         BadRecord: a record does not parse as a vector; the message names line, id and rule.
@@ -54,20 +54,20 @@ def read(
     """
     text = bytes(body) if isinstance(body, memoryview) else body
     writer = MemoryBatchWriter(dimensions, len(text), limits.batch_vectors_max)
-    reader = Reader(content_type, dimensions, limits, writer, discard=discard)
+    reader = BodyReader(content_type, dimensions, limits, writer, discard=discard)
     reader.feed(text)
     return reader.finish()
 
 
-class Reader:
-    """Reads a body whose text arrives in parts: what `read` does, and with the same errors.
+class BodyReader:
+    """A reader of a body whose text arrives in parts, with the rules and errors of `read`.
 
-    Lines are read as soon as they are whole, if the first is one that `lines` reads. Any other
-    body is kept until it has ended. Not thread-safe; after an error it is of no more use.
+    Lines are read as soon as they are complete, if `lines` reads the first. Any other body is kept
+    until it has ended. Not thread-safe; not to be used after an error.
 
     Args:
         content_type, dimensions, limits, discard: As for `read`.
-        writer: Makes the batch.
+        writer: Writer of the batch.
     """
 
     def __init__(
@@ -78,19 +78,19 @@ class Reader:
         self._limits = limits
         self._collector = _Collector(dimensions, limits, writer, discard=discard)
         self._are_lines: bool | None = None  # None before the first part
-        self._kept: members.Text = b""  # what has arrived and is not read; of lines, one at most
-        self._lines_before = 0  # what is kept, or the next part
+        self._kept: members.Text = b""  # text that is not read yet; of lines, one at most
+        self._lines_before = 0  # the kept text, or the next part
 
     @property
     def kept_bytes(self) -> int | None:
-        """How much of what was fed is kept to be read; None for all, whatever comes."""
+        """Bytes of the body that are kept in memory; None when the whole body is."""
         return len(self._kept) if self._are_lines else None
 
     def feed(self, part: members.Text) -> None:
-        """Take the next part of the body; nothing of it is needed afterwards.
+        """Read the next part of the body; the part may be reused afterwards.
 
         Raises:
-            InvalidInput: what has arrived is refused, as by `read`.
+            InvalidInput: a record is refused, as by `read`.
         """
         if self._are_lines is None:
             self._are_lines = self._begins_with_line(part)
@@ -110,7 +110,7 @@ class Reader:
         self._kept = part[end:]
 
     def finish(self) -> VectorBatch:
-        """Return the batch, now that the body has ended.
+        """Return the batch, after the last part.
 
         Raises:
             InvalidInput: the body is refused, as by `read`.
@@ -122,11 +122,11 @@ class Reader:
                 records = framing.split(self._kept, self._content_type, self._limits)
             except members.Malformed as error:
                 raise errors.BadRecord(f"failed to parse upsert vectors request: {error}") from None
-            self._collector.collect(records)
+            self._collector.add_all(records)
         return self._collector.batch()
 
     def _begins_with_line(self, part: members.Text) -> bool:
-        """Tell whether a body is lines by its first one; that of a single record may not tell."""
+        """Tell whether a body is lines, by its first; a body without a line end is not."""
         end = part.find(b"\n") + 1
         row = np.empty((1, self._collector.dimensions), np.float32)
         return bool(end and lines.read(part, 0, row, end)[0])
@@ -134,7 +134,7 @@ class Reader:
     def _read_lines(self, text: members.Text, start: int, end: int) -> None:
         if start < end:
             frames = framing.Lines(text, start, end)
-            self._collector.collect(
+            self._collector.add_all(
                 framing.Records(framing.Form.NDJSON, text, frames, start, self._lines_before)
             )
             self._lines_before += frames.ends
@@ -146,17 +146,17 @@ class Reader:
 
 
 def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -> VectorBatch:
-    """Hold records that are no text any more to the same rules.
+    """Return a batch of records that are parsed already, by the same rules.
 
     Args:
-        records: The members of each, as `members.careful` returns them; ``values`` may be an
+        records: The members of records, as `members.careful` returns them; ``values`` may be an
             array of one dimension and any numeric type.
         dimensions: The length every vector must have.
         limits: Bounds on ids, namespaces, metadata and the number of vectors.
 
     Raises:
         BadRecord, WrongDimensions, IdTooLong, NamespaceTooLong, MetadataTooLarge,
-        BadMetadataKey, TooManyVectors: as `read`; the place is the position, from 0.
+        BadMetadataKey, TooManyVectors: as `read`; the message has the position, from 0.
     """
     checked: list[_Record] = []
     for ordinal, record in enumerate(records):
@@ -165,22 +165,22 @@ def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -
         try:
             checked.append(_checked(record, dimensions, limits))
         except RecordError as refused:
-            raise _placed(refused, f"vectors[{ordinal}]") from None
+            raise _located(refused, f"vectors[{ordinal}]") from None
     values = np.empty((len(checked), dimensions), dtype=np.float32)
     with np.errstate(over="ignore"):
-        for row, each in enumerate(checked):
-            values[row] = each.values
+        for row, vector in enumerate(checked):
+            values[row] = vector.values
     finite = np.isfinite(values)
     if not finite.all():
-        row, position = (int(place) for place in np.argwhere(~finite)[0])
+        row, position = map(int, np.argwhere(~finite)[0])
         rule = f"values[{position}]: {checked[row].values[position]} is no finite float32"
         broken = RecordError(errors.BadRecord, rule, checked[row].id)
-        raise _placed(broken, f"vectors[{row}]")
+        raise _located(broken, f"vectors[{row}]")
     return VectorBatch(
-        [each.id for each in checked],
+        [vector.id for vector in checked],
         values,
-        [each.namespace for each in checked],
-        [each.metadata for each in checked],
+        [vector.namespace for vector in checked],
+        [vector.metadata for vector in checked],
     )
 
 
@@ -193,7 +193,7 @@ class _Record:
 
 
 class _Collector:
-    """Takes the records of a body in turn."""
+    """A batch in the making, from the records of a body in their order."""
 
     def __init__(
         self, dimensions: int, limits: Limits, writer: BatchWriter, *, discard: bool
@@ -204,12 +204,12 @@ class _Collector:
         self._ids: list[str] = []
         self._namespaces: list[str] = []
         self._metadata: list[bytes] = []
-        self._holes: list[int] = []  # rows of records that were dropped
+        self._holes: list[int] = []  # rows of records that are skipped
         self._limits = limits
         self._discard = discard
 
-    def collect(self, records: framing.Records) -> None:
-        """Take all these records, those on lines many at a time.
+    def add_all(self, records: framing.Records) -> None:
+        """Add records, those on lines many at a time.
 
         Raises:
             InvalidInput: as `read`.
@@ -218,11 +218,11 @@ class _Collector:
         try:
             while True:
                 if isinstance(frames, framing.Lines):
-                    self._take_lines(records, frames)
+                    self._add_lines(records, frames)
                 frame = next(frames, None)
                 if frame is None:
                     return
-                self._take(records, *frame)
+                self._add_record(records, *frame)
         except members.Malformed as error:
             raise errors.BadRecord(
                 "failed to parse upsert vectors request in json format: line None was not "
@@ -230,20 +230,20 @@ class _Collector:
             ) from None
 
     def batch(self) -> VectorBatch:
-        """Return what was collected."""
-        found = self._writer.batch(self._ids, self._namespaces, self._metadata)
+        """Return the batch of all records but the skipped ones."""
+        batch = self._writer.batch(self._ids, self._namespaces, self._metadata)
         if not self._holes:
-            return found
-        return _only(found, sorted({*range(len(self._ids))} - {*self._holes}))
+            return batch
+        return _only(batch, sorted({*range(len(self._ids))} - {*self._holes}))
 
-    def _take(self, records: framing.Records, start: int, text: members.Text) -> None:
+    def _add_record(self, records: framing.Records, start: int, text: members.Text) -> None:
         if self._count == self._limits.batch_vectors_max:
             raise _too_many(self._count)
         self._count += 1
         row = self._writer.free()[0]
         try:
             record = _record(text, self.dimensions, self._limits)
-            with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite
+            with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite
                 row[:] = record.values
             finite = np.isfinite(row)
             if not finite.all():
@@ -254,10 +254,10 @@ class _Collector:
         self._writer.advance(1)
         self._add(record.id, record.namespace, record.metadata)
 
-    def _take_lines(self, records: framing.Records, frames: framing.Lines) -> None:
+    def _add_lines(self, records: framing.Records, frames: framing.Lines) -> None:
         while True:
-            room = min(self._limits.batch_vectors_max - self._count, _LINES_AT_ONCE)
-            free = self._writer.free()[:room]
+            count_max = min(self._limits.batch_vectors_max - self._count, _LINES_AT_ONCE)
+            free = self._writer.free()[:count_max]
             spans, frames.position, ends = lines.read(
                 frames.text, frames.position, free, frames.end
             )
@@ -275,7 +275,7 @@ class _Collector:
                 return
 
     def _named(self, text: members.Text, span: lines.Span) -> tuple[str, str, bytes]:
-        """Return the id, namespace and metadata of a record whose values have been read."""
+        """Return the id, namespace and metadata of a record whose values `lines` has read."""
         start, end, id_start, id_end, name_start, name_end, metadata_start, metadata_end = span
         limits = self._limits
         if (
@@ -292,9 +292,9 @@ class _Collector:
                 if not metadata_end:
                     return vector_id, namespace, b""
                 member = b'{"metadata":%b}' % bytes(text[metadata_start:metadata_end])
-                found = members.quick(member, "values")
-                if found is not None:
-                    return vector_id, namespace, blob(found["metadata"], vector_id, limits)
+                document = members.quick(member, "values")
+                if document is not None:
+                    return vector_id, namespace, blob(document["metadata"], vector_id, limits)
         record = _record(text[start:end], self.dimensions, limits)
         return record.id, record.namespace, record.metadata
 
@@ -309,7 +309,7 @@ class _Collector:
 
 
 def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:
-    """Read one record and hold it to every rule but that its values are finite."""
+    """Read one record, by every rule but that its values are finite."""
     if len(text) > limits.record_bytes_max:
         rule = f"a record of {len(text)} bytes, max is {limits.record_bytes_max}"
         raise RecordError(errors.BadRecord, rule, None)
@@ -398,26 +398,26 @@ def _only(batch: VectorBatch, rows: list[int]) -> VectorBatch:
 def _complaint(
     records: framing.Records, ordinal: int, start: int, refused: RecordError
 ) -> errors.InvalidInput:
-    """Return the error for a record, with its place."""
+    """Return the error for a record, with its line or position."""
     if records.form is framing.Form.NDJSON:
         number = records.line(start)
-        live, place = f"Some({number - 1})", f"line {number}"
+        live, location = f"Some({number - 1})", f"line {number}"
     else:
-        live, place = "None", f"vectors[{ordinal}]"
+        live, location = "None", f"vectors[{ordinal}]"
     if refused.error is not errors.BadRecord:
-        return _placed(refused, place)
+        return _located(refused, location)
     if refused.vector_id is not None:
-        place += f', id "{refused.vector_id}"'
+        location += f', id "{refused.vector_id}"'
     return errors.BadRecord(
         f"failed to parse upsert vectors request in {records.form} format: "
-        f"line {live} was not expected format ({place}: {refused.rule})"
+        f"line {live} was not expected format ({location}: {refused.rule})"
     )
 
 
-def _placed(refused: RecordError, place: str) -> errors.InvalidInput:
+def _located(refused: RecordError, location: str) -> errors.InvalidInput:
     if refused.error is errors.BadRecord and refused.vector_id is not None:
-        place += f', id "{refused.vector_id}"'
-    return refused.error(f"{refused.rule} ({place})")
+        location += f', id "{refused.vector_id}"'
+    return refused.error(f"{refused.rule} ({location})")
 
 
 def _too_many(count_max: int) -> errors.TooManyVectors:

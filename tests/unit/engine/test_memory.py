@@ -64,7 +64,7 @@ import numpy as np
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.limits import Limits
 from vicinal.model import IndexAddress, IndexConfig, Metric, Upsert
-from vicinal.wire.vectors import Reader
+from vicinal.wire.vectors import BodyReader
 
 limits = Limits(batch_vectors_max=20_000)
 engine = EmbeddedEngine.open(Path(sys.argv[1]), EngineOptions(limits, tail_rows_max=1_000_000))
@@ -72,7 +72,7 @@ address = IndexAddress("acme", "docs")
 engine.create_index(address, IndexConfig(1_000, Metric.COSINE), None)
 record = '{"id":"%d","values":[' + ",".join(["0.5"] * 1_000) + "]}"
 writer = engine.open_batch(address)
-reader = Reader(None, 1_000, limits, writer)
+reader = BodyReader(None, 1_000, limits, writer)
 before = private_bytes()
 for start in range(0, 20_000, 100):
     reader.feed("".join(record % row + chr(10) for row in range(start, start + 100)).encode())

@@ -551,7 +551,7 @@ def test_a_body_cut_anywhere_is_refused_or_holds_whole_records(cut: int) -> None
 def test_a_line_is_read_when_it_is_whole_and_refused_before_the_body_has_ended(
     compiled: bool,
 ) -> None:
-    reader = vectors.Reader(None, 3, LIMITS, MemoryBatchWriter(3, 0, 10))
+    reader = vectors.BodyReader(None, 3, LIMITS, MemoryBatchWriter(3, 0, 10))
     reader.feed(f"{line()}\n{line(id='b')[:-3]}".encode())
 
     if compiled and lines.is_built():
@@ -568,7 +568,7 @@ def test_parts_may_be_used_again_once_they_were_read(compiled: bool, form: str) 
     records = [line(id=str(number)) for number in range(3)]
     body = "\n".join(records) + "\n" if form == "lines" else f"[{','.join(records)}]"
     cuts = [0, len(records[0]) + 1, len(records[0]) + 5, len(records[0]) + 9, len(body)]
-    reader = vectors.Reader(None, 3, LIMITS, MemoryBatchWriter(3, 0, 10))
+    reader = vectors.BodyReader(None, 3, LIMITS, MemoryBatchWriter(3, 0, 10))
 
     for start, end in itertools.pairwise(cuts):
         part = bytearray(body[start:end].encode())
@@ -579,7 +579,7 @@ def test_parts_may_be_used_again_once_they_were_read(compiled: bool, form: str) 
 
 
 def test_room_is_made_for_more_than_was_announced() -> None:
-    reader = vectors.Reader(None, 3, LIMITS, MemoryBatchWriter(3, 10, 1_000))
+    reader = vectors.BodyReader(None, 3, LIMITS, MemoryBatchWriter(3, 10, 1_000))
     ids = [str(number) for number in range(1_000)]
 
     for each in ids:

@@ -123,7 +123,7 @@ async def _write(request: ApiRequest, kind: Callable[[VectorBatch], Insert | Ups
     if request.arriving is not None:
         workers = services.workers
         with closing(await workers.run(lambda: services.engine.open_batch(address))) as writer:
-            reading = vectors.Reader(
+            reading = vectors.BodyReader(
                 content_type, dimensions, services.limits, writer, discard=discard
             )
             await _feed(reading, request.body, request.arriving, workers)
@@ -138,7 +138,7 @@ async def _write(request: ApiRequest, kind: Callable[[VectorBatch], Insert | Ups
 
 
 async def _feed(
-    reading: vectors.Reader, part: bytes | bytearray, arriving: Body, workers: Workers
+    reading: vectors.BodyReader, part: bytes | bytearray, arriving: Body, workers: Workers
 ) -> None:
     """Read a body while it arrives: one part in a thread, while the loop receives the next."""
     while part:
