@@ -20,10 +20,11 @@ from benchmarks import data, measure, report
 from benchmarks.measure import Floats, Rows, Wide
 from benchmarks.report import Cell, Report, Table
 from benchmarks.texts import SEED
-from vicinal.ann import calibration, projection, signs
+from vicinal.ann import calibration, projection, quantizer
 from vicinal.ann.base import AnnIndex, Selection
+from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.exact import ExactIndex, norms
-from vicinal.ann.signs import Recipe, SignIndex
+from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.model import Effort, Metric
 
 K = 10
@@ -129,11 +130,13 @@ class Signs:
         scale = 1.0
         if corpus.metric is Metric.DOT_PRODUCT:
             scale = float(norms(corpus.values).max())
-        codes = signs.by_recipe(corpus.values, corpus.metric, _recipe(bits, scale, 0))
+        codes = quantizer.encode(corpus.values, corpus.metric, _parameters(bits, scale, 0))
         slacks = [round(share * bits / 512) for share in _SLACKS]
         self.settings: Sequence[Setting] = [Setting(f"slack {each}", each, K) for each in slacks]
         self._indexes = {
-            each: SignIndex(replace(codes, recipe=_recipe(bits, scale, each)), self._index)
+            each: BinaryIndex(
+                replace(codes, parameters=_parameters(bits, scale, each)), self._index
+            )
             for each in slacks
         }
         self.bytes_per_vector = bits / 8
@@ -145,9 +148,9 @@ class Signs:
         )
 
 
-def _recipe(bits: int, scale: float, slack: int) -> Recipe:
+def _parameters(bits: int, scale: float, slack: int) -> QuantizerParameters:
     both = (slack, slack)
-    return Recipe(bits, scale, (both, both, both), (_RANKED, _RANKED))
+    return QuantizerParameters(bits, scale, (both, both, both), (_RANKED, _RANKED))
 
 
 class AsBuilt:
@@ -157,24 +160,24 @@ class AsBuilt:
         values = corpus.values
         codes = calibration.build(values, norms(values), corpus.metric)
         self._exact = _exact(corpus)
-        self._signs: SignIndex | None = None
+        self._signs: BinaryIndex | None = None
         self.settings: Sequence[Setting] = [Setting("-", 0, K)]
         self.label, self.bytes_per_vector = "as built: no codes, exact", 0.0
         if codes is not None:
-            recipe = codes.recipe
-            self.label = f"as built: {recipe.bits} bits"
+            parameters = codes.parameters
+            self.label = f"as built: {parameters.bits} bits"
             self.settings = [
-                Setting(f"{effort}: slack {recipe.slack[place][0]}", place, K)
-                for place, effort in enumerate(signs.EFFORTS)
+                Setting(f"{effort}: slack {parameters.margins[place][0]}", place, K)
+                for place, effort in enumerate(quantizer.EFFORTS)
             ]
-            self._signs = SignIndex(codes, self._exact)
-            self.bytes_per_vector = recipe.bits / 8
+            self._signs = BinaryIndex(codes, self._exact)
+            self.bytes_per_vector = parameters.bits / 8
 
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
         if self._signs is None:
             return _search(self._exact, query, _selection(self._exact, allowed))
-        effort = signs.EFFORTS[setting.effort]
+        effort = quantizer.EFFORTS[setting.effort]
         return _search(self._signs, query, _selection(self._signs, allowed), effort)
 
 

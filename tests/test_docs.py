@@ -214,7 +214,7 @@ def part_exists(name: str) -> bool:
 def test_every_part_that_architecture_names_or_draws_exists() -> None:
     names = set(parts_named(ARCHITECTURE.read_text()))
 
-    assert {"engine.reader.Reader.prepare", "segment.build", "ann.signs"} <= names
+    assert {"engine.reader.Reader.prepare", "segment.build", "ann.binary"} <= names
     assert [name for name in names if not part_exists(name)] == []
 
 

@@ -108,6 +108,13 @@ def test_a_module_imports_only_what_its_layer_allows(module: str) -> None:
     assert forbidden == set()
 
 
+@pytest.mark.parametrize("module", [name for name in modules() if within(name, "segment")])
+def test_a_segment_knows_kinds_of_index_by_their_seam_alone(module: str) -> None:
+    known = {name for name in imports(module) if within(name, "ann")}
+
+    assert known <= {"ann.base", "ann.exact", "ann.kinds"}
+
+
 @pytest.mark.parametrize("module", [name for name in modules() if not within(name, "server")])
 def test_only_the_server_is_async(module: str) -> None:
     path = ROOT.joinpath(*module.split("."))

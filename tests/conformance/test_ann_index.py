@@ -1,13 +1,31 @@
-"""Every AnnIndex passes this file. To add an index, add one line to `support.ann.BUILDERS`."""
+"""Every AnnIndex passes this file. To add an index, add one line to `support.ann.BUILDERS`, and its
+kind to `ann.kinds.KINDS`."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from tests.support.ann import BUILDERS, Builder, candidates, row_of_points, true_distances
-from vicinal.ann.base import AnnIndex
-from vicinal.model import Floats, Mask, Metric, Ordinals
+from tests.support.ann import (
+    BUILDERS,
+    Builder,
+    candidates,
+    candidates_among,
+    exact_index,
+    row_of_points,
+    true_distances,
+)
+from vicinal.ann.base import AnnIndex, Selection
+from vicinal.ann.exact import ExactIndex
+from vicinal.ann.kinds import KINDS, AnnKind
+from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
+from vicinal.storage import files
+from vicinal.storage.files import ComponentFile
 
 METRICS = list(Metric)
+STORED_ROWS = 9_000
 RECALL_MIN = 0.95  # of an approximate index on the data of this file
 
 
@@ -148,3 +166,128 @@ def test_rows_that_tie_are_all_proposed_by_an_exact_index(builder: Builder) -> N
 
     assert {9, 10, 11} <= set(proposed_by(index, at(10, 0), 2).tolist())
     assert set(range(21, 61)) <= set(proposed_by(index, at(10, 6), 1).tolist())
+
+
+def test_a_list_of_rows_is_searched_as_a_mask_of_them_is(builder: Builder) -> None:
+    values = cloud(1_000, 64, seed=7)
+    index = builder.build(values, Metric.COSINE)
+    rows = np.random.default_rng(8).permutation(1_000)[:600]
+    allowed = np.zeros(1_000, np.bool_)
+    allowed[rows] = True
+
+    assert index.row_count == 1_000
+    for query in values[:20]:
+        listed, masked = (
+            candidates_among(index, query, 10, rows),
+            candidates(index, query, 10, allowed),
+        )
+
+        assert allowed[listed.rows].all()
+        assert listed.method
+        nearest = rows[np.argsort(true_distances(values[rows], query, Metric.COSINE))[:5]]
+        assert set(nearest.tolist()) <= set(listed.rows.tolist())
+        assert set(nearest.tolist()) <= set(masked.rows.tolist())
+
+
+def test_searches_may_be_prepared_together_and_run_by_other_threads(builder: Builder) -> None:
+    values = cloud(1_000, 64, seed=9)
+    index = builder.build(values, Metric.COSINE)
+    everything = Selection(1_000)
+    alone = [candidates(index, query, 10).rows.tolist() for query in values[:20]]
+
+    prepared = [index.prepare(query, 10, everything, Effort.STANDARD) for query in values[:20]]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda task: task.run(), [task for each in prepared for task in each.tasks]))
+
+    assert [each.finish().rows.tolist() for each in prepared] == alone
+
+
+# Kinds that are built and stored
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.component)
+def kind(request: pytest.FixtureRequest) -> AnnKind:
+    return cast(AnnKind, request.param)
+
+
+@pytest.fixture(scope="module")
+def many() -> ExactIndex:
+    """Enough rows for an approximate index to be worth building."""
+    return exact_index(cloud(STORED_ROWS, 64, seed=10), Metric.COSINE)
+
+
+def recall(index: AnnIndex, oracle: AnnIndex) -> float:
+    """Return the share of the ten nearest that the index finds, over a few queries."""
+    shares = []
+    for query in cloud(20, 64, seed=11):
+        nearest = candidates(oracle, query, 10, effort=Effort.EXACT).rows
+        shares.append(np.isin(nearest, candidates(index, query, 10).rows).mean())
+    return float(np.mean(shares))
+
+
+def stored(kind: AnnKind, exact: ExactIndex, parameters: object, path: Path) -> AnnIndex:
+    """Return an index that was built, written to a file of a segment and opened from there."""
+    arrays = kind.build(exact, parameters)
+    assert arrays is not None
+    file = ComponentFile(path, kind.component, files.write(path, kind.component, arrays))
+    for name, (dtype, shape) in kind.layout(exact.row_count).items():
+        file.expect(name, dtype, *shape)
+    return kind.open(file.arrays, exact)
+
+
+def test_an_index_that_was_stored_finds_the_nearest_rows(
+    kind: AnnKind, many: ExactIndex, tmp_path: Path
+) -> None:
+    index = stored(kind, many, None, tmp_path / "first")
+
+    assert index.row_count == many.row_count
+    assert recall(index, many) >= RECALL_MIN
+
+
+def test_arrays_that_contradict_each_other_are_refused(kind: AnnKind, many: ExactIndex) -> None:
+    arrays = kind.build(many, None)
+    assert arrays is not None
+
+    for name in arrays:
+        assert name in kind.layout(many.row_count)
+    broken = {name: np.zeros_like(array[:1]) for name, array in arrays.items()}
+    with pytest.raises(ValueError, match=kind.component):
+        kind.open(broken, many)
+
+
+def test_parameters_of_one_index_build_another_of_rows_like_its_own(
+    kind: AnnKind, many: ExactIndex, tmp_path: Path
+) -> None:
+    parameters = stored(kind, many, None, tmp_path / "first").parameters
+    later = exact_index(cloud(STORED_ROWS, 64, seed=10)[::-1], Metric.COSINE)
+
+    index = stored(kind, later, parameters, tmp_path / "second")
+
+    assert index.parameters == parameters
+    assert recall(index, later) >= RECALL_MIN
+    assert stored(kind, later, "those of another kind", tmp_path / "third").parameters is not None
+
+
+def test_a_growing_index_finds_later_rows_and_leaves_earlier_indexes_as_they_were(
+    kind: AnnKind, many: ExactIndex, tmp_path: Path
+) -> None:
+    parameters = stored(kind, many, None, tmp_path / "first").parameters
+    values, half = many.values, STORED_ROWS // 2 + 1
+
+    assert kind.grow(values[:10], many.metric, parameters) is None
+    assert kind.grow(values[:half], many.metric, None) is None
+    growing = kind.grow(values[:half], many.metric, parameters)
+    assert growing is not None
+    early = exact_index(values[:half], many.metric)
+    index = growing.index(early)
+    before = [candidates(index, query, 10).rows.tolist() for query in values[:20]]
+    for start in range(half, STORED_ROWS, 1_000):
+        growing.extend(values[start : start + 1_000])
+
+    assert recall(growing.index(many), many) >= RECALL_MIN
+    assert recall(index, early) >= RECALL_MIN
+    assert [candidates(index, query, 10).rows.tolist() for query in values[:20]] == before
+
+
+def test_few_rows_are_not_worth_an_index(kind: AnnKind) -> None:
+    assert kind.build(exact_index(cloud(100, 64, seed=12), Metric.COSINE), None) is None

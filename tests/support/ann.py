@@ -7,10 +7,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.ann import exact, signs
+from vicinal.ann import exact, quantizer
 from vicinal.ann.base import AnnIndex, Candidates, Selection
+from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.signs import Recipe, SignIndex
+from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
 
 
@@ -36,13 +37,13 @@ def exact_index(values: Floats, metric: Metric) -> ExactIndex:
     return ExactIndex(values, exact.norms(values), metric)
 
 
-def sign_index(values: Floats, metric: Metric, *, is_compiled: bool = True) -> SignIndex:
+def binary_index(values: Floats, metric: Metric, *, is_compiled: bool = True) -> BinaryIndex:
     """Return sign codes of rows however few they are, with slack as for easy data."""
     scale = float(exact.norms(values).max()) or 1.0
     scale = scale if metric is Metric.DOT_PRODUCT else 1.0
-    recipe = Recipe(512, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
-    codes = signs.by_recipe(np.ascontiguousarray(values, np.float32), metric, recipe)
-    return SignIndex(codes, exact_index(values, metric), is_compiled=is_compiled)
+    parameters = QuantizerParameters(512, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
+    codes = quantizer.encode(np.ascontiguousarray(values, np.float32), metric, parameters)
+    return BinaryIndex(codes, exact_index(values, metric), is_compiled=is_compiled)
 
 
 def candidates(
@@ -64,10 +65,10 @@ def candidates_among(index: AnnIndex, query: Floats, k: int, rows: Ordinals) -> 
 
 BUILDERS = [
     Builder("exact", exact_index, is_exact=True),
-    Builder("signs", sign_index, is_exact=False, dimensions_min=31),
+    Builder("binary", binary_index, is_exact=False, dimensions_min=31),
     Builder(
-        "signs in Python",
-        partial(sign_index, is_compiled=False),
+        "binary in Python",
+        partial(binary_index, is_compiled=False),
         is_exact=False,
         dimensions_min=31,
     ),

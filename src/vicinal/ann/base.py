@@ -5,8 +5,8 @@ An ANN index is immutable, belongs to one block of rows and speaks *ordinals*: r
 that a client sees, so every score is exact whichever index found the row. It never sees ids,
 namespaces, metadata or JSON.
 
-`exact` is the index that needs no building, and the oracle for every other one
-(``tests/conformance/test_ann_index.py``).
+`kinds` lists the indexes that are built and stored. `exact` is the one that needs no building,
+and the oracle for every other one (``tests/conformance/test_ann_index.py``).
 """
 
 from dataclasses import dataclass
@@ -73,6 +73,11 @@ class AnnIndex(Protocol):
     @property
     def row_count(self) -> int:
         """The number of rows of the block, n."""
+        ...
+
+    @property
+    def parameters(self) -> object | None:
+        """What the index measured on its rows, for later ones of the same index to use."""
         ...
 
     def prepare(

@@ -1,7 +1,7 @@
 """Measures what sign codes it takes for the rows of a segment, and whether any will do.
 
 There are data that no number of bits orders well, and how much slack a search needs depends on
-the data, too (`signs`). So rows of the segment serve as queries: their exact answers are
+the data, too (`binary`). So rows of the segment serve as queries: their exact answers are
 computed, and for each true neighbour how much slack would have found it. The slack of an effort
 is what finds the share of neighbours that the effort promises: among all rows, and among a
 tenth of them or fewer, where neighbours are as far away as they are under a filter, or from
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from vicinal.ann import hamming, projection, signs
+from vicinal.ann import hamming, projection, quantizer
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.signs import DEPTHS, EFFORTS, Recipe, SignCodes
+from vicinal.ann.quantizer import DEPTHS, EFFORTS, BinaryCodes, QuantizerParameters
 from vicinal.model import Effort, Floats, Metric, Ordinals
 
 BITS = (512, 1024, 2048)
@@ -44,7 +44,7 @@ RECALL_MIN = 0.99
 _MARGINS = {Effort.LOW: 0.008, Effort.STANDARD: 0.004, Effort.HIGH: 0.02}
 _SMALL_ROWS = 30_000  # up to so many, more slack costs next to nothing
 _SMALL_MARGINS = {Effort.LOW: 0.008, Effort.STANDARD: 0.034, Effort.HIGH: 0.05}
-_MOST = 80  # percent of searches that open no more rows than a recipe says
+_MOST = 80  # percent of searches that open no more rows than the parameters say
 _PROBES = 160
 _DRAWN_TIMES = 2  # as many rows are drawn, as some may be copies of others
 _SAMPLES = 10  # neighbours of a probe that are looked at for copies
@@ -130,7 +130,7 @@ class _Needs:
     samples: tuple[int, ...]
 
 
-def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None:
+def build(values: Floats, row_norms: Floats, metric: Metric) -> BinaryCodes | None:
     """Return the cheapest codes that are good enough for these rows, or None.
 
     Args:
@@ -140,17 +140,17 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
     """
     row_count, dimensions = values.shape
     scale = float(row_norms.max()) if metric is Metric.DOT_PRODUCT else 1.0
-    if row_count < signs.ROWS_MIN or scale == 0.0 or not np.isfinite(scale):
+    if row_count < quantizer.ROWS_MIN or scale == 0.0 or not np.isfinite(scale):
         return None
     is_small = row_count <= _SMALL_ROWS
     parts = _parts(values, row_norms, metric)
     mean = projection.mean_of(values, metric, scale)
-    best: SignCodes | None = None
+    best: BinaryCodes | None = None
     best_cost = float(row_count * dimensions)  # of measuring every row
     for bits in BITS:
         cost = row_count * _COST_OF_512_BITS * bits / 512
         cost += _COST_OF_PROJECTING * bits * dimensions
-        if cost + signs.opened_count(DEPTHS[0]) * dimensions >= best_cost:
+        if cost + quantizer.rescored_min(DEPTHS[0]) * dimensions >= best_cost:
             break
         codes, offset = projection.encode(values, metric, scale, bits, mean)
         needs = [_needs(codes[part.rows], offset, part) for part in parts]
@@ -164,12 +164,12 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> SignCodes | None
             )
         ]
         near, far = (_most(each) for each in scored)
-        if is_small and near >= signs.OPENED_MAX:
+        if is_small and near >= quantizer.RESCORED_MAX:
             continue  # reading so many here and there is slower than all, and finds less
         cost += float(scored[0].mean()) * dimensions
         if cost < best_cost:
-            recipe = Recipe(bits, scale, slack, (near, max(near, far)))
-            best, best_cost = SignCodes(codes, offset, recipe), cost
+            parameters = QuantizerParameters(bits, scale, slack, (near, max(near, far)))
+            best, best_cost = BinaryCodes(codes, offset, parameters), cost
     return best
 
 
@@ -292,7 +292,7 @@ def _sample_count(
 
 
 def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
-    """Search for each probe as `signs.SignIndex` does, and note what would have helped.
+    """Search for each probe as `binary.BinaryIndex` does, and note what would have helped.
 
     `codes` are those of the part.
     """
@@ -305,18 +305,18 @@ def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
         hammings[truth.same[place]] = bits
         counts = np.cumsum(np.bincount(hammings, minlength=2 * bits + 1))
         for depth, needed, reached in zip(DEPTHS, slack, within, strict=True):
-            opened_to = int(np.searchsorted(counts, signs.opened_count(depth)))
-            opened = np.flatnonzero(hammings <= opened_to)[: signs.OPENED_MAX]
+            opened_to = int(np.searchsorted(counts, quantizer.rescored_min(depth)))
+            opened = np.flatnonzero(hammings <= opened_to)[: quantizer.RESCORED_MAX]
             estimates = exact.estimates(opened, exact.products(probe, opened))
-            reach = signs.reach(hammings[opened[np.argsort(estimates)[:depth]]])
+            reach = quantizer.radius(hammings[opened[np.argsort(estimates)[:depth]]])
             near = _as_near_as(depth, truth.distances[place])
             # Of rows that tie with the last, those are wanted that are found first.
             wanted = np.sort(hammings[truth.rows[place, :near]])[:depth]
             missing = np.where(wanted <= opened_to, 0, np.maximum(wanted - reach, 0))
-            missing[counts[wanted] > signs.OPENED_MAX] = _NEVER
+            missing[counts[wanted] > quantizer.RESCORED_MAX] = _NEVER
             needed[place, : len(wanted)] = missing
             upto = np.maximum(np.minimum(reach + np.arange(bits), 2 * bits), opened_to)
-            reached[place] = np.minimum(counts[upto], signs.OPENED_MAX)
+            reached[place] = np.minimum(counts[upto], quantizer.RESCORED_MAX)
     return _Needs(tuple(slack), tuple(within), truth.samples)
 
 

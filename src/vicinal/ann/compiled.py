@@ -1,7 +1,7 @@
 """The compiled search by codes of one segment or memtable (``native/binary.c``).
 
-Where there is no library, `signs` searches in Python: the same candidates, at two to three times
-the time. Knows nothing of quantizers and effort; `signs` does.
+Where there is no library, `binary` searches in Python: the same candidates, at two to three times
+the time. Knows nothing of quantizers and effort; `binary` does.
 """
 
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ class Plan:
 
     Attributes:
         k: Nearest rows that are wanted.
-        slack: Bits beyond the reach within which rows are rescored.
+        margin: Bits beyond the radius within which rows are rescored.
         rescored_expected: Rows that it is likely to rescore.
         rescored_min: Rows that are rescored first.
         rescored_max: More rows than this are not rescored by their codes alone.
     """
 
     k: int
-    slack: int
+    margin: int
     rescored_expected: int
     rescored_min: int
     rescored_max: int
@@ -93,7 +93,7 @@ class CompiledSearch:
         allowed: Mask | None = None,
         listed: Ordinals | None = None,
     ) -> SearchTask:
-        """Return a search as `signs.SignIndex` does it, for any thread to run.
+        """Return a search as `binary.BinaryIndex` does it, for any thread to run.
 
         Args:
             query: ``(d,)``.
@@ -115,7 +115,7 @@ class CompiledSearch:
             listed_count=0 if listed is None else len(listed),
             eligible_count=eligible_count,
             k=plan.k,
-            margin=plan.slack,
+            margin=plan.margin,
             rescored_expected=plan.rescored_expected,
             rescored_min=plan.rescored_min,
             rescored_max=plan.rescored_max,

@@ -73,6 +73,8 @@ class ExactIndex:
         dimensions = self.values.shape[1]
         return float(_relative_error(dimensions)), float(_absolute_error(dimensions))
 
+    parameters = None
+
     @property
     def row_count(self) -> int:
         """See `ann.base.AnnIndex`."""

@@ -274,12 +274,12 @@ class State:
         self._segments[view.segment.record.number] = view
 
     def _new_tail(self) -> Tail:
-        recipes = (view.segment.recipe for view in reversed(self._segments.values()))
+        indexes = (view.segment.index for view in reversed(self._segments.values()))
         tail = Tail(
             self._config.dimensions,
             self._config.metric,
             string_bytes_max=self._string_bytes_max,
-            recipe=next((each for each in recipes if each is not None), None),
+            parameters=next((i.parameters for i in indexes if i.parameters is not None), None),
         )
         for each in self._metadata_indexes.values():
             tail.add_column(each.metadata_index, backfill=False)

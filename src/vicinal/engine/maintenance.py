@@ -146,7 +146,7 @@ class Maintenance:
             indexes = self._state.metadata_indexes
         chosen = merge.candidates(
             [
-                merge.SegmentSize(number, len(view.live), view.live_count, view.segment.lacks_codes)
+                merge.SegmentSize(number, len(view.live), view.live_count, view.segment.lacks_index)
                 for number, view in views.items()
             ],
             is_idle=is_idle,

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal import metadata
-from vicinal.ann import calibration, signs
-from vicinal.ann.signs import Recipe, SignCodes
+from vicinal.ann.exact import ExactIndex
 from vicinal.model import Floats, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
+from vicinal.segment import row_index
 from vicinal.segment.blobs import Blobs, Bytes, Offsets, gathered_offsets
 from vicinal.segment.columns import Column, merged
 from vicinal.segment.ids import IdTable
@@ -52,8 +52,8 @@ def seal_tail(
 ) -> tuple[layout.SegmentRecord, Ordinals]:
     """Write the live rows of a tail as segment `number`.
 
-    Its codes follow the recipe of an older segment when there is one; a merge finds out
-    anew what its rows need.
+    Its index uses the parameters of an older segment where there are any; a merge measures them
+    anew.
 
     Returns:
         What the manifest needs, and the tail row of each row of the segment.
@@ -72,7 +72,7 @@ def seal_tail(
         namespaces=namespaces,
         columns=columns,
         metric=metric,
-        recipe=view.recipe,
+        parameters=view.parameters,
     )
     return record, rows
 
@@ -170,7 +170,7 @@ def _write(
     namespaces: Column,
     columns: Mapping[int, Column],
     metric: Metric,
-    recipe: Recipe | None = None,
+    parameters: object | None = None,
 ) -> layout.SegmentRecord:
     final = layout.folder(segments, number)
     folder = _unfinished(final)
@@ -187,9 +187,13 @@ def _write(
             folder / layout.NAMESPACES, layout.NAMESPACES, namespaces.arrays()
         ),
     }
-    codes = _codes(folder / layout.VALUES, components[layout.VALUES], metric, recipe)
-    if codes is not None:
-        components[layout.CODES] = files.write(folder / layout.CODES, layout.CODES, codes.arrays())
+    rows = ComponentFile(folder / layout.VALUES, layout.VALUES, components[layout.VALUES])
+    exact = ExactIndex(rows.unverified_array("values"), rows.array("norms"), metric)
+    built = row_index.build(exact, parameters)
+    if built is not None:
+        kind, arrays = built
+        name = kind.component
+        components[name] = files.write(folder / name, name, arrays)
     for index_number, column in columns.items():
         name = layout.column_name(index_number)
         components[name] = files.write(folder / name, name, column.arrays())
@@ -226,14 +230,6 @@ def _write_metadata(path: Path, offsets: Offsets, chunks: Iterable[Bytes]) -> Se
         writer.add("offsets", offsets)
         writer.add_chunks("bytes", np.uint8, (int(offsets[-1]),), chunks)
     return writer.seal
-
-
-def _codes(path: Path, seal: Seal, metric: Metric, recipe: Recipe | None) -> SignCodes | None:
-    file = ComponentFile(path, layout.VALUES, seal)
-    values: Floats = file.unverified_array("values")
-    if recipe is not None and len(values) >= signs.ROWS_MIN:
-        return signs.by_recipe(values, metric, recipe)
-    return calibration.build(values, file.array("norms"), metric)
 
 
 def _chunks(rows: Ordinals) -> Iterator[Ordinals]:

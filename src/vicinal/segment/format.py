@@ -4,7 +4,7 @@
     ids          `offsets` `bytes` of the ids in row order; `hashes` sorted, `rows` of each
     metadata     `offsets` `bytes` of the compact JSON of each row
     namespaces   a column of strings
-    codes        `codes` `offset` `scale` `slack` `scored` (ann.signs), where codes serve the rows
+    codes        `codes` `offset` `scale` `slack` `scored` (ann.quantizer), if they help
     column-G     a column; G is the number of the metadata index it belongs to
 
 A column is `codes` (n,) int32, `order` and `starts` uint32, and its keys: `keys`, or
@@ -23,7 +23,6 @@ VALUES = "values"
 IDS = "ids"
 METADATA = "metadata"
 NAMESPACES = "namespaces"
-CODES = "codes"
 
 
 def column_name(number: int) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from vicinal.ann.base import AnnIndex, Selection
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.signs import Recipe, SignCodes, SignIndex
+from vicinal.ann.kinds import KINDS, AnnKind
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
@@ -82,18 +82,16 @@ class Segment:
         )
         self._norms = exact.norms
         self.index = RowIndex(exact)
-        self.recipe: Recipe | None = None
-        self.lacks_codes = False
-        if layout.CODES in record.components:
-            try:
-                codes = self._read_codes()
-                self.index = RowIndex(exact, SignIndex(codes, exact))
-                self.recipe = codes.recipe
-            except Corruption as error:
-                # Codes are made from the values, so nothing is lost: search exactly until
-                # the segment is written again.
-                logger.warning("%s; searching without", error)
-                self.lacks_codes = True
+        self.lacks_index = False
+        for kind in KINDS:
+            if kind.component in record.components:
+                try:
+                    self.index = RowIndex(exact, self._open_index(kind, exact))
+                except Corruption as error:
+                    # It is made from the values, so nothing is lost: search exactly until the
+                    # segment is written again.
+                    logger.warning("%s; searching without", error)
+                    self.lacks_index = True
 
     @property
     def dimensions(self) -> int:
@@ -155,22 +153,14 @@ class Segment:
             self._metadata_file.array("offsets"), self._metadata_file.unverified_array("bytes")
         )
 
-    def _read_codes(self) -> SignCodes:
-        file = self._open(layout.CODES)
-        for name, dtype, shape in (
-            ("codes", "u1", (self.record.row_count, None)),
-            ("offset", "<f4", (None,)),
-            ("scale", "<f8", (1,)),
-            ("slack", "<i8", (3, 2)),
-            ("scored", "<i8", (2,)),
-        ):
+    def _open_index(self, kind: AnnKind, exact: ExactIndex) -> AnnIndex:
+        file = self._open(kind.component)
+        for name, (dtype, shape) in kind.layout(self.record.row_count).items():
             file.expect(name, dtype, *shape)
-        codes = SignCodes.of(file.arrays)
-        if 8 * codes.codes.shape[1] != len(codes.offset):
-            raise Corruption(f"the codes of {file.path} are not of as many bits as their offset")
-        if codes.recipe.scored[0] < 1 or codes.recipe.scored[1] < 0:
-            raise Corruption(f"the codes of {file.path} say that searches estimate no rows")
-        return codes
+        try:
+            return kind.open(file.arrays, exact)
+        except ValueError as error:
+            raise Corruption(f"{file.path}: {error}") from error
 
     def _open(self, name: str) -> ComponentFile:
         file = self._files.get(name)

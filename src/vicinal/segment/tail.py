@@ -1,7 +1,7 @@
 """The tail: the newest vectors of an index, in memory.
 
-It is searched exactly, or, once it is larger and a segment's recipe is known, by sign codes
-that grow with it (`ann.signs`).
+It is searched exactly, or, once it is larger, by an index that grows with it and uses the
+parameters of a segment's (`row_index`).
 
 One applier writes; it appends rows and marks rows dead, then takes a `TailView` for the
 next snapshot. Arrays are shared with views, which is safe because a row never changes
@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal import metadata
-from vicinal.ann import signs
 from vicinal.ann.base import Selection
 from vicinal.ann.exact import ExactIndex, norms
-from vicinal.ann.signs import GrowingSigns, Recipe, SignIndex
+from vicinal.ann.kinds import GrowingIndex
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import (
     Floats,
@@ -32,6 +31,7 @@ from vicinal.model import (
     Ordinals,
     VectorBatch,
 )
+from vicinal.segment import row_index
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
 from vicinal.segment.room import Room
@@ -54,13 +54,13 @@ class Tail:
         metric: Metric,
         *,
         string_bytes_max: int,
-        recipe: Recipe | None = None,
+        parameters: object | None = None,
     ) -> None:
         self.row_count = 0
         self.live_count = 0
         self._metric = metric
-        self._recipe = recipe
-        self._signs: GrowingSigns | None = None
+        self._parameters = parameters
+        self._growing: GrowingIndex | None = None
         self._string_bytes_max = string_bytes_max
         self._room: Room | None = None  # of `_values`, once there are more than a few
         self._values: Floats = np.empty((64, dimensions), np.float32)
@@ -105,10 +105,10 @@ class Tail:
         start = self._place(batch.values, file)
         end = start + len(batch)
         self._norms[start:end] = norms(batch.values)
-        if self._signs is not None:
-            self._signs.extend(self._values[coded_count:end])
-        elif self._recipe is not None and end >= signs.ROWS_MIN:
-            self._signs = GrowingSigns(self._recipe, self._metric, self._values[:end])
+        if self._growing is not None:
+            self._growing.extend(self._values[coded_count:end])
+        else:
+            self._growing = row_index.grow(self._values[:end], self._metric, self._parameters)
         self._live[start:end] = True
         self._ids.extend(batch.ids)
         self._row_of.update(zip(batch.ids, range(start, end), strict=True))
@@ -164,13 +164,13 @@ class Tail:
         self._is_live_shared = True
         count = self.row_count
         exact = ExactIndex(self._values[:count], self._norms[:count], self._metric)
-        codes = None if self._signs is None else SignIndex(self._signs.codes(count), exact)
+        approximate = None if self._growing is None else self._growing.index(exact)
         return TailView(
             live=self._live[:count],
             live_count=self.live_count,
             _values=self._values[:count],
-            index=RowIndex(exact, codes),
-            recipe=self._recipe,
+            index=RowIndex(exact, approximate),
+            parameters=self._parameters,
             _norms=exact.norms,
             _tail=self,
             _kill_count=self.kill_count,
@@ -245,7 +245,7 @@ class TailView:
     live_count: int
     columns: Mapping[str, GrowingColumn]
     index: RowIndex
-    recipe: Recipe | None
+    parameters: object | None
     _tail: Tail
     _kill_count: int
     _values: Floats

@@ -5,26 +5,27 @@ import pytest
 
 from tests.support.ann import candidates
 from tests.support.clusters import clustered
-from vicinal.ann import calibration, exact, signs
+from vicinal.ann import binary, calibration, exact, quantizer
+from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.signs import EFFORTS, SignCodes, SignIndex
+from vicinal.ann.quantizer import EFFORTS, BinaryCodes
 from vicinal.model import Effort, Floats, Mask, Metric
 
 METRICS = list(Metric)
 SEED = 7
 
 
-def build(values: Floats, metric: Metric) -> SignCodes | None:
+def build(values: Floats, metric: Metric) -> BinaryCodes | None:
     return calibration.build(values, exact.norms(values), metric)
 
 
-def index_of(values: Floats, codes: SignCodes, metric: Metric) -> SignIndex:
-    return SignIndex(codes, ExactIndex(values, exact.norms(values), metric))
+def index_of(values: Floats, codes: BinaryCodes, metric: Metric) -> BinaryIndex:
+    return BinaryIndex(codes, ExactIndex(values, exact.norms(values), metric))
 
 
 def recall(
     values: Floats,
-    codes: SignCodes,
+    codes: BinaryCodes,
     queries: Floats,
     metric: Metric,
     k: int,
@@ -114,7 +115,7 @@ def test_candidates_say_how_they_were_found_when_codes_do_not_tell_which_rows_ar
     far, near = candidates(index, values[0], 10, allowed), candidates(index, values[0], 10)
 
     assert (far.method, far.scored_count) == (exact.SCAN, allowed.sum().item())
-    assert near.method == signs.CODES
+    assert near.method == binary.CODES
     assert near.scored_count < len(values)
 
 
@@ -156,7 +157,7 @@ def test_data_that_directions_cannot_order_gets_no_codes() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_few_rows_get_no_codes(metric: Metric) -> None:
-    assert build(clustered(signs.ROWS_MIN - 1, 32), metric) is None
+    assert build(clustered(quantizer.ROWS_MIN - 1, 32), metric) is None
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -164,7 +165,7 @@ def test_few_rows_get_no_codes(metric: Metric) -> None:
 def test_rows_that_are_all_the_same_are_searched_one_way_or_the_other(
     metric: Metric, value: float
 ) -> None:
-    values = np.full((signs.ROWS_MIN, 16), value, np.float32)
+    values = np.full((quantizer.ROWS_MIN, 16), value, np.float32)
 
     codes = build(values, metric)
 
@@ -233,7 +234,7 @@ def test_rows_that_lie_far_from_the_origin_are_not_taken_for_copies() -> None:
     assert near is not None
     assert far is not None
     # Were they copies, there would be few samples, and several times the slack.
-    assert np.all(np.array(far.recipe.slack) <= np.array(near.recipe.slack) + 4)
+    assert np.all(np.array(far.parameters.margins) <= np.array(near.parameters.margins) + 4)
 
 
 @pytest.mark.filterwarnings("error")
@@ -244,13 +245,13 @@ def test_rows_that_lie_far_from_the_origin_need_the_slack_that_they_need_near_it
 
     assert near is not None
     assert far is not None
-    assert far.recipe.bits == near.recipe.bits
-    apart = np.abs(np.array(far.recipe.slack) - np.array(near.recipe.slack))
-    assert apart.max() <= near.recipe.bits // 100
+    assert far.parameters.bits == near.parameters.bits
+    apart = np.abs(np.array(far.parameters.margins) - np.array(near.parameters.margins))
+    assert apart.max() <= near.parameters.bits // 100
 
 
 def test_rows_whose_norms_overflow_are_not_lost() -> None:
-    values = clustered(signs.ROWS_MIN, 16)
+    values = clustered(quantizer.ROWS_MIN, 16)
     values[5] = 3e38
     values[6] = 1e-38
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.ann import candidates, candidates_among, exact_index, sign_index
+from tests.support.ann import binary_index, candidates, candidates_among, exact_index
 from tests.support.clusters import clustered
 from tests.support.watched import run_watched
-from vicinal.ann import signs
+from vicinal.ann import quantizer
+from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.compiled import CompiledSearch, Plan
-from vicinal.ann.signs import Recipe, SignIndex
+from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.distance import distances
 from vicinal.model import Floats, Mask, Metric, Ordinals
 from vicinal.native import library
@@ -24,10 +25,10 @@ pytestmark = pytest.mark.skipif(
 
 METRICS = list(Metric)
 SEED = 7
-PLAN = Plan(k=10, slack=30, rescored_expected=200, rescored_min=40, rescored_max=6_400)
+PLAN = Plan(k=10, margin=30, rescored_expected=200, rescored_min=40, rescored_max=6_400)
 
 
-def both(values: Floats, metric: Metric, bits: int = 512) -> tuple[SignIndex, SignIndex]:
+def both(values: Floats, metric: Metric, bits: int = 512) -> tuple[BinaryIndex, BinaryIndex]:
     """Return an index that uses the compiled search, and one that does not."""
     scale = float(np.linalg.norm(values, axis=1).max()) if metric is Metric.DOT_PRODUCT else 1.0
     return both_with_scale(values, metric, scale, bits)
@@ -35,17 +36,17 @@ def both(values: Floats, metric: Metric, bits: int = 512) -> tuple[SignIndex, Si
 
 def both_with_scale(
     values: Floats, metric: Metric, scale: float, bits: int = 512
-) -> tuple[SignIndex, SignIndex]:
-    """The same, with the scale of a recipe that was found for other rows."""
-    recipe = Recipe(bits, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
-    codes = signs.by_recipe(values, metric, recipe)
+) -> tuple[BinaryIndex, BinaryIndex]:
+    """The same, with the scale of a parameters that was found for other rows."""
+    parameters = QuantizerParameters(bits, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
+    codes = quantizer.encode(values, metric, parameters)
     exact = exact_index(values, metric)
-    return SignIndex(codes, exact), SignIndex(codes, exact, is_compiled=False)
+    return BinaryIndex(codes, exact), BinaryIndex(codes, exact, is_compiled=False)
 
 
-def searched(values: Floats, metric: Metric) -> tuple[CompiledSearch, SignIndex]:
+def searched(values: Floats, metric: Metric) -> tuple[CompiledSearch, BinaryIndex]:
     """Return the compiled search alone, and the index that would use it."""
-    index = sign_index(values, metric)
+    index = binary_index(values, metric)
     search = index.compiled
     assert search is not None
     return search, index
@@ -62,7 +63,7 @@ def masks(rows: int, random: np.random.Generator) -> list[Mask | None]:
     return [None, *(random.random(rows) < share for share in (0.9, 0.3, 0.09, 0.02, 0.006))]
 
 
-def nearest(index: SignIndex, query: Floats, k: int, rows: Ordinals) -> list[float]:
+def nearest(index: BinaryIndex, query: Floats, k: int, rows: Ordinals) -> list[float]:
     """Return the exact distances of the k nearest of some rows."""
     assert len(set(rows.tolist())) == len(rows)
     found = distances(index.exact.values[rows], query, index.exact.metric)
@@ -87,7 +88,7 @@ def check_same(metric: Metric, dimensions: int, bits: int, *, queries: int) -> N
     for query in values[8_990:][:queries]:
         for allowed in masks(8_990, random):
             for k in (1, 10, 100):
-                for effort in signs.EFFORTS:
+                for effort in quantizer.EFFORTS:
                     found = candidates(one, query, k, allowed, effort)
                     wanted = candidates(other, query, k, allowed, effort)
 
@@ -168,7 +169,7 @@ def test_more_rows_than_may_be_opened_are_left_to_python() -> None:
 
 def test_lists_and_masks_need_not_lie_side_by_side() -> None:
     values = clustered(5_000, 48)
-    index = sign_index(values, Metric.COSINE)
+    index = binary_index(values, Metric.COSINE)
     rows = np.arange(0, 5_000, 3)
     allowed = np.zeros((5_000, 2), np.bool_)
     allowed[rows, 0] = True
@@ -181,7 +182,7 @@ def test_lists_and_masks_need_not_lie_side_by_side() -> None:
 
 def test_any_number_of_threads_search_at_once() -> None:
     values = clustered(20_000, 64)
-    index = sign_index(values, Metric.COSINE)
+    index = binary_index(values, Metric.COSINE)
     alone = [candidates(index, each, 10, None).rows.tolist() for each in values[:200]]
 
     with ThreadPoolExecutor(4) as pool:
@@ -194,7 +195,7 @@ def test_any_number_of_threads_search_at_once() -> None:
 
 def test_values_that_may_not_be_read_yet_are_not_read() -> None:
     values = clustered(3_000, 40)
-    index = sign_index(values, Metric.COSINE)
+    index = binary_index(values, Metric.COSINE)
     rows = index.exact.values
     index.exact.may_read = lambda: False
     index.exact.values = np.full_like(rows, np.nan)  # what a damaged file might hold

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ann import sign_index
+from tests.support.ann import binary_index
 from tests.support.clusters import clustered
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.model import Floats, Metric
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
     library() is None, reason="THE COMPILED SEARCH WAS NOT BUILT: there is no C compiler"
 )
 
-PLAN = Plan(k=10, slack=30, rescored_expected=200, rescored_min=40, rescored_max=6_400)
+PLAN = Plan(k=10, margin=30, rescored_expected=200, rescored_min=40, rescored_max=6_400)
 ALL = 1_000_000
 
 
@@ -42,7 +42,7 @@ def pool(threads: int = 2, waiting_max: int = ALL) -> Iterator[SearchPool]:
 
 
 def search_of(values: Floats) -> CompiledSearch:
-    search = sign_index(values, Metric.COSINE).compiled
+    search = binary_index(values, Metric.COSINE).compiled
     assert search is not None
     return search
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.clusters import clustered
 from tests.support.engines import Record, batch
-from vicinal.ann import signs
+from vicinal.ann import quantizer
 from vicinal.ann.base import Selection
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import matches
@@ -209,13 +209,13 @@ def test_damage_where_nobody_looks_keeps_nothing_else_from_being_read(
 
 
 def test_a_segment_is_unmapped_as_soon_as_nobody_has_it(tmp_path: Path) -> None:
-    rows = clustered(signs.ROWS_MIN, 64)
+    rows = clustered(quantizer.ROWS_MIN, 64)
     tail = Tail(64, Metric.COSINE, string_bytes_max=64)
     count = len(rows)
     tail.append(VectorBatch([str(row) for row in range(count)], rows, [""] * count, [b""] * count))
     record, _ = build.seal_tail(tmp_path, 1, tail.view(), (), Metric.COSINE)
     segment = Segment(tmp_path, record, Metric.COSINE)
-    assert segment.recipe is not None
+    assert segment.index.parameters is not None
     everything = Selection(count)
     for effort in Effort:
         assert len(segment.index.prepare(rows[7], 10, everything, effort).run().rows)

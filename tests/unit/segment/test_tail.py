@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engines import Record, batch
-from vicinal.ann.signs import Recipe
+from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import Effort, Floats, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment.ids import hashes
@@ -166,9 +166,15 @@ def test_rows_are_where_a_file_has_them(tmp_path: Path) -> None:
     assert np.array_equal(tail.view().values(np.arange(2_000)), several.values + 1)
 
 
-@pytest.mark.parametrize("recipe", [None, Recipe(256, 1.0, ((9, 9),) * 3, (40, 400))])
-def test_rows_in_files_are_as_good_as_copied_ones(tmp_path: Path, recipe: Recipe | None) -> None:
-    tail, copied = (Tail(128, Metric.COSINE, string_bytes_max=64, recipe=recipe) for _ in range(2))
+@pytest.mark.parametrize(
+    "parameters", [None, QuantizerParameters(256, 1.0, ((9, 9),) * 3, (40, 400))]
+)
+def test_rows_in_files_are_as_good_as_copied_ones(
+    tmp_path: Path, parameters: QuantizerParameters | None
+) -> None:
+    tail, copied = (
+        Tail(128, Metric.COSINE, string_bytes_max=64, parameters=parameters) for _ in range(2)
+    )
     views = []
     # Some begin at a page; others do not, and leave rows unused.
     for start, count in ((0, 3), (3, 1_500), (1_503, 2_501), (4_004, 5), (4_009, 1_200)):

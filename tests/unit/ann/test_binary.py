@@ -3,22 +3,23 @@
 import numpy as np
 import pytest
 
-from tests.support.ann import candidates, candidates_among, exact_index, sign_index
+from tests.support.ann import binary_index, candidates, candidates_among, exact_index
 from tests.support.clusters import clustered
-from vicinal.ann import calibration, exact, signs
-from vicinal.ann.signs import GrowingSigns, Recipe, SignCodes, SignIndex
+from vicinal.ann import calibration, exact, quantizer
+from vicinal.ann.binary import BinaryIndex, GrowingBinaryIndex
+from vicinal.ann.quantizer import BinaryCodes, QuantizerParameters
 from vicinal.model import Effort, Metric
 
 METRICS = list(Metric)
 SEED = 7
-RECIPE = Recipe(512, 1.0, ((10, 20), (20, 40), (40, 60)), (100, 1_000))
+PARAMETERS = QuantizerParameters(512, 1.0, ((10, 20), (20, 40), (40, 60)), (100, 1_000))
 
 
 def test_slack_and_rows_grow_with_k_between_the_depths_that_were_measured() -> None:
     depths = (1, 10, 30, 100, 1_000)
 
-    slack = [RECIPE.slack_for(k, Effort.STANDARD) for k in depths]
-    near = [RECIPE.near_for(k) for k in depths]
+    slack = [PARAMETERS.margin_for(k, Effort.STANDARD) for k in depths]
+    near = [PARAMETERS.rescored_for(k) for k in depths]
 
     assert slack == [20, 20, 30, 40, 40]
     assert near[:2] == [100, 100]
@@ -32,21 +33,21 @@ def test_stored_codes_are_the_codes_that_were_built() -> None:
     codes = calibration.build(values, exact.norms(values), Metric.DOT_PRODUCT)
     assert codes is not None
 
-    again = SignCodes.of(codes.arrays())
+    again = BinaryCodes.of(codes.arrays())
 
-    assert again.recipe == codes.recipe
+    assert again.parameters == codes.parameters
     oracle = exact_index(values, Metric.DOT_PRODUCT)
     for query in values[:5]:
         assert (
-            candidates(SignIndex(again, oracle), query, 10, None).rows.tolist()
-            == candidates(SignIndex(codes, oracle), query, 10, None).rows.tolist()
+            candidates(BinaryIndex(again, oracle), query, 10, None).rows.tolist()
+            == candidates(BinaryIndex(codes, oracle), query, 10, None).rows.tolist()
         )
 
 
 @pytest.mark.parametrize("share", [0.9, 0.4, 0.2, 0.001])
 def test_a_mask_and_a_list_of_the_same_rows_are_searched_alike(share: float) -> None:
     values = clustered(6_000, 64)
-    index = sign_index(values, Metric.COSINE)
+    index = binary_index(values, Metric.COSINE)
     allowed = np.random.default_rng(SEED).random(6_000) < share
     for query in values[:10]:
         masked = candidates(index, query, 5, allowed)
@@ -58,11 +59,11 @@ def test_a_mask_and_a_list_of_the_same_rows_are_searched_alike(share: float) -> 
 
 def test_rows_with_the_same_code_do_not_make_a_search_read_everything() -> None:
     values = np.repeat(clustered(200, 32)[:2], 10_000, axis=0)
-    index = sign_index(values, Metric.COSINE)
+    index = binary_index(values, Metric.COSINE)
 
     proposal = candidates(index, values[0], 10, None)
 
-    assert 10 <= len(proposal.rows) <= proposal.scored_count <= signs.OPENED_MAX
+    assert 10 <= len(proposal.rows) <= proposal.scored_count <= quantizer.RESCORED_MAX
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -71,12 +72,12 @@ def test_codes_that_grew_find_what_codes_built_at_once_find(metric: Metric) -> N
     values, queries = np.ascontiguousarray(values[:6_000]), values[6_000:]
     built = calibration.build(values, exact.norms(values), metric)
     assert built is not None
-    growing = GrowingSigns(built.recipe, metric, values[:2_500])
+    growing = GrowingBinaryIndex(values[:2_500], metric, built.parameters)
     for start in range(2_500, 6_000, 700):
         growing.extend(values[start : start + 700])
     oracle = exact_index(values, metric)
 
-    index = SignIndex(growing.codes(6_000), oracle)
+    index = growing.index(oracle)
 
     found = sum(
         len(
@@ -91,8 +92,8 @@ def test_codes_that_grew_find_what_codes_built_at_once_find(metric: Metric) -> N
 
 def test_an_index_of_growing_codes_never_sees_rows_that_came_later() -> None:
     values = clustered(6_000, 32)
-    growing = GrowingSigns(RECIPE, Metric.COSINE, values[:2_000])
-    early = SignIndex(growing.codes(2_000), exact_index(values[:2_000], Metric.COSINE))
+    growing = GrowingBinaryIndex(values[:2_000], Metric.COSINE, PARAMETERS)
+    early = growing.index(exact_index(values[:2_000], Metric.COSINE))
     before = candidates(early, values[0], 10, None).rows.tolist()
 
     growing.extend(values[2_000:])
