@@ -52,7 +52,7 @@ def run(*, is_quick: bool) -> Report:
     def compared(label: str, engine: EmbeddedEngine, folder: Path) -> None:
         fresh = _engine(folder, vectors.values.shape[1])
         _upsert(fresh, np.flatnonzero(row_of >= 0), vectors.values, row_of)
-        fresh.maintain(ADDRESS)
+        fresh.compact(ADDRESS)
         for name, each in ((label, engine), (f"{label}: built afresh", fresh)):
             timing, recall = _searched(each, queries, vectors.values, row_of)
             recalls[name] = recall
@@ -63,17 +63,17 @@ def run(*, is_quick: bool) -> Report:
     with scratch() as folder:
         engine = _engine(folder / "churned", vectors.values.shape[1])
         _upsert(engine, np.arange(size), vectors.values, row_of)
-        engine.maintain(ADDRESS)
+        engine.compact(ADDRESS)
         for turn in range(ROUNDS):
             chosen = order[turn * step : (turn + 1) * step]
             _delete(engine, chosen)
             row_of[chosen] = -1
-            engine.maintain(ADDRESS)
+            engine.compact(ADDRESS)
             if turn == ROUNDS - 1:
                 compared("the last tenth deleted", engine, folder / "fresh-deleted")
             row_of[chosen] = size + turn * step + np.arange(step)
             _upsert(engine, chosen, vectors.values, row_of)
-            engine.maintain(ADDRESS)
+            engine.compact(ADDRESS)
         compared("30 % written again", engine, folder / "fresh")
         engine.close()
     loss = recalls["30 % written again: built afresh"] - recalls["30 % written again"]

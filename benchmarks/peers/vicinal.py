@@ -65,7 +65,7 @@ class Vicinal:
 
     def build(self) -> None:
         """See `worker.Database`."""
-        self._engine.maintain(ADDRESS)
+        self._engine.compact(ADDRESS)
 
     def tune(self, setting: Setting) -> None:
         """See `worker.Database`."""

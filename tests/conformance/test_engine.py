@@ -744,7 +744,7 @@ def test_maintenance_changes_nothing_that_can_be_seen(engine: Engine) -> None:
     )
     before, status = str(engine.query(DOCS, query)), engine.status(DOCS)
 
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
 
     assert str(engine.query(DOCS, query)) == before
     assert engine.status(DOCS) == status
@@ -832,7 +832,7 @@ def test_every_method_names_an_index_that_does_not_exist(engine: Engine) -> None
         lambda: engine.query(absent, near(0, 0)),
         lambda: engine.get(absent, ["a"]),
         lambda: engine.list(absent, 1, None),
-        lambda: engine.maintain(absent),
+        lambda: engine.compact(absent),
     ]
 
     for call in calls:
@@ -976,8 +976,8 @@ def written_to(engine: Engine, address: IndexAddress, kind: str) -> None:
             engine.list_metadata_indexes(address)
         case "wait":
             engine.wait_applied(address, Seqno(1), 0)
-        case "maintain":
-            engine.maintain(address)
+        case "compact":
+            engine.compact(address)
         case "get the index":
             engine.get_index(address)
         case "drop":
@@ -986,7 +986,7 @@ def written_to(engine: Engine, address: IndexAddress, kind: str) -> None:
 
 KINDS = [
     "insert", "upsert", "delete", "create a metadata index", "drop a metadata index",
-    "open a batch", "query", "get", "list", "status", "list metadata indexes", "wait", "maintain",
+    "open a batch", "query", "get", "list", "status", "list metadata indexes", "wait", "compact",
     "get the index", "drop",
 ]  # fmt: skip
 

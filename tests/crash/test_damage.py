@@ -66,7 +66,7 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         upsert(engine, *points(first, first + 20))
     apply(engine, CreateMetadataIndex(SIZE, backfill=True))
     apply(engine, Delete([f"vector-{n:03}" for n in range(0, 100, 9)]))
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blob_files, "FILE_BYTES_MIN", 300)
         upsert(engine, *points(90, 105))

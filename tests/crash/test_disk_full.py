@@ -124,7 +124,7 @@ def check_it_is_read_and_written(engine: Engine, *, is_full: bool) -> None:
     ]
     writers = [
         lambda: engine.append(DOCS, Delete(["never"])).result(30),
-        lambda: engine.maintain(DOCS),
+        lambda: engine.compact(DOCS),
     ]
     told = {type(outcome(reader)) for reader in readers}
     refused = {type(outcome(writer)) for writer in writers}
@@ -139,7 +139,7 @@ def check_other_index_serves(engine: Engine) -> None:
     upsert(engine, Record("p", [2, 2]), address=OTHER)
     assert {each.id for each in engine.get(OTHER, ["o", "p"])} == {"o", "p"}
     apply(engine, Delete(["p"]), OTHER)
-    engine.maintain(OTHER)
+    engine.compact(OTHER)
 
 
 @pytest.mark.parametrize("is_full", [True, False], ids=["full", "failing"])

@@ -124,7 +124,7 @@ def test_approximate_answers_are_exact_but_for_the_rarest_neighbour(
         write(engine, mutation)
         write(model, mutation)
     if is_tidied:
-        engine.maintain(DOCS)
+        engine.compact(DOCS)
         engine.close()
         engine = EmbeddedEngine.open(tmp_path, options)
 

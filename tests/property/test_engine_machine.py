@@ -231,8 +231,8 @@ class EngineMachine(RuleBasedStateMachine):
             self.write(address, mutation)
 
     @rule(address=ADDRESSES)
-    def maintain(self, address: IndexAddress) -> None:
-        self.agree(lambda e: e.maintain(address))
+    def compact(self, address: IndexAddress) -> None:
+        self.agree(lambda e: e.compact(address))
 
     @rule(address=ADDRESSES, query=queries())
     def query(self, address: IndexAddress, query: Query) -> None:
@@ -329,7 +329,7 @@ class EngineMachine(RuleBasedStateMachine):
 
         with watching(self.folder, photograph) as disk:
             if mutation is None:
-                self.maintain(address)
+                self.compact(address)
             else:
                 self.write(address, mutation)
             is_over = not survivor.exists()

@@ -239,7 +239,7 @@ class ModelEngine:
             self._cursors[following] = Cursor(shelf, place.ids, end, place.expires_at)
             return Page(page, len(place.ids), following, place.expires_at)
 
-    def maintain(self, address: IndexAddress) -> None:
+    def compact(self, address: IndexAddress) -> None:
         self._shelf(address)
 
     def close(self) -> None:

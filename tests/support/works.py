@@ -54,7 +54,7 @@ def prepared(engine: Engine) -> None:
     apply(engine, CreateMetadataIndex(COLOR))
     upsert(engine, *points(0, 4))
     upsert(engine, *points(4, 8))
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     upsert(engine, *points(2, 5))
     apply(engine, Delete(["v7"]))
 
@@ -111,9 +111,9 @@ WORKS = [
     Work("create a metadata index", lambda e: apply(e, CreateMetadataIndex(SIZE))),
     Work("backfill", lambda e: apply(e, CreateMetadataIndex(SIZE, backfill=True))),
     Work("drop a metadata index", lambda e: apply(e, DeleteMetadataIndex("color"))),
-    Work("seal", lambda e: e.maintain(DOCS)),
-    Work("seal what was backfilled", lambda e: e.maintain(DOCS), prepared_with_backfill),
-    Work("seal what came and went", lambda e: e.maintain(DOCS), prepared_to_overtake),
+    Work("seal", lambda e: e.compact(DOCS)),
+    Work("seal what was backfilled", lambda e: e.compact(DOCS), prepared_with_backfill),
+    Work("seal what came and went", lambda e: e.compact(DOCS), prepared_to_overtake),
     Work("merge", lambda e: upsert(e, *points(30, 34)), prepared_to_merge, SEALS_BY_ITSELF),
     Work("close", lambda e: e.close()),
 ]
@@ -150,5 +150,5 @@ def works_on(engine: Engine) -> bool:
     if all(each.name != DOCS.name for each in engine.list_indexes("acme")):
         return True
     upsert(engine, Record("later", [9, 9]))
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     return [each.id for each in engine.get(DOCS, ["later"])] == ["later"]

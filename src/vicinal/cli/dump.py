@@ -207,7 +207,7 @@ def _log(folder: Path) -> Iterator[Log]:
     try:
         yield opened
     finally:
-        opened.abandon()  # which writes nothing
+        opened.close(is_clean=False)  # which writes nothing
 
 
 def _described(mutation: Mutation) -> str:

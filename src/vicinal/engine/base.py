@@ -151,7 +151,7 @@ class Engine(Protocol):
         """
         ...
 
-    def maintain(self, address: IndexAddress) -> None:
+    def compact(self, address: IndexAddress) -> None:
         """Do now what is otherwise done in the background: seal the tail and merge.
 
         Raises:

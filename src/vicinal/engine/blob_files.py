@@ -251,7 +251,7 @@ class BlobWriter:
         """See `model.BatchWriter`."""
         with self._lock:
             if not self._is_closed and self._file is not None and not self._is_kept:
-                self._file.abandon()
+                self._file.cancel()
                 self.remove()
             self._is_closed = True
 

@@ -2,12 +2,13 @@
 
 One SQLite file for the whole data folder. An index exists from the commit of its row to
 the commit that removes it; its folder, named by the index's id, is made before and removed
-after, so a crash leaves at most a folder that no row names, which the next start sweeps.
+after, so a crash leaves at most an orphan, a folder that no row names, which the next start
+removes.
 
-Because of that sweep nothing may pass for "no row" but its absence: a catalog is made only
-when asked to, every commit is folded into the database at once, where damage is noticed
+Because of that nothing may pass for "no row" but its absence: a catalog is made only
+when asked to, every commit is followed by a checkpoint, where damage is noticed
 (`storage.wal` says what is not noticed in a write-ahead log), and a row that cannot be read
-costs the index it is of, and keeps every folder from being swept.
+costs the index it is of, and keeps every folder from being removed.
 
 So that an index can be dropped when the disk is full, which makes room, a small file is kept in
 reserve and given up first.
@@ -41,9 +42,9 @@ from vicinal.storage import private
 from vicinal.storage.files import sync
 from vicinal.storage.sqlite import (
     Field,
+    checkpoint,
     checksum,
     close_database,
-    fold,
     open_database,
     transaction,
     translating,
@@ -53,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "catalog.db"
 RESERVE_NAME = "reserve"
-RESERVE_BYTES = 256 << 10  # ours: a few times what one commit and its folding take
+RESERVE_BYTES = 256 << 10  # ours: a few times what one commit and its checkpoint take
 
 _SCHEMA = """
 CREATE TABLE "index" (
@@ -233,7 +234,7 @@ class Catalog:
         """Close the file; changes are refused from now on."""
         with self._lock:
             self._failure = self._failure or Unavailable("the engine is closed")
-            with suppress(sqlite3.Error):  # every commit was folded in as it was made
+            with suppress(sqlite3.Error):  # each commit had its checkpoint
                 close_database(self._connection)
 
     def _open(self, *, create: bool) -> sqlite3.Connection:
@@ -241,7 +242,7 @@ class Catalog:
         try:
             with translating(self.path):
                 with suppress(ResourceExhausted), translating(self.path):
-                    fold(connection)
+                    checkpoint(connection)
                 # Readers take no lock: what they see is replaced once all of it is read.
                 self._entries, self._unreadable = _rows(connection, self.path)
             for each in self._unreadable.values():
@@ -275,8 +276,8 @@ class Catalog:
         except Error as error:
             self._failure = error
             raise
-        with suppress(sqlite3.Error):  # the next commit or opening folds this one in
-            fold(self._connection)
+        with suppress(sqlite3.Error):  # the next commit or opening makes up for it
+            checkpoint(self._connection)
 
     def _open_again(self, error: ResourceExhausted) -> None:
         """See what the file holds after a full disk has left that unknown."""
@@ -312,7 +313,7 @@ def unreadable_rows(folder: Path) -> Sequence[Unreadable]:
     with translating(path):
         if not path.exists():
             raise Corruption(f"{path} is missing")
-        # Without what a crash left in the write-ahead log: every commit is folded in as it is made.
+        # Without what a crash left in the write-ahead log: each commit has its checkpoint.
         with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
             return list(_rows(connection, path)[1].values())
 

@@ -10,8 +10,8 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from vicinal.engine.lanes import Lane
-from vicinal.engine.maintenance import Maintenance
+from vicinal.engine.compaction import Compaction
+from vicinal.engine.executors import SerialExecutor
 from vicinal.engine.resources import Resources
 from vicinal.errors import ResourceExhausted
 from vicinal.storage.sqlite import is_exhausted
@@ -27,7 +27,7 @@ class Compactor:
 
     Args:
         name: Of the index.
-        maintenance: Does it.
+        compaction: Does it.
         resources: Have the threads.
         merges: Whether segments are merged.
         is_seal_due: Tells whether the tail is full.
@@ -37,7 +37,7 @@ class Compactor:
     def __init__(
         self,
         name: str,
-        maintenance: Maintenance,
+        compaction: Compaction,
         resources: Resources,
         *,
         merges: bool,
@@ -45,39 +45,39 @@ class Compactor:
         fail: Callable[[Exception], None],
     ) -> None:
         self._name = name
-        self._maintenance = maintenance
-        self._merges = merges
+        self._compaction = compaction
+        self._merges_segments = merges
         self._is_seal_due = is_seal_due
         self._fail = fail
         self._queue = resources.queue
         self._lock = threading.Lock()  # of stopping
         self._is_stopped = False
         self._unsealed: ResourceExhausted | None = None
-        self._seal_lane: Lane[bool] = Lane(resources.sealer, self._seal)
-        self._merge_lane: Lane[bool] = Lane(resources.merger, self._merge)
+        self._seals: SerialExecutor[bool] = SerialExecutor(resources.sealer, self._seal)
+        self._merges: SerialExecutor[bool] = SerialExecutor(resources.merger, self._merge)
 
     def start(self) -> None:
         """Begin with what opening has left to do."""
-        if self._maintenance.unverified_bytes <= VERIFIED_AT_ONCE_BYTES_MAX:
-            self._merge_lane.put([False])
-        self._seal_lane.put([False])
+        if self._compaction.unverified_bytes <= VERIFIED_AT_ONCE_BYTES_MAX:
+            self._merges.put([False])
+        self._seals.put([False])
 
     def seal(self, *, is_forced: bool = False) -> None:
         """Have the tail sealed if that is due or forced, and segments merged after it."""
         with self._lock:
             if not self._is_stopped:
-                self._seal_lane.put([is_forced])
+                self._seals.put([is_forced])
 
-    def tidy(self) -> None:
+    def merge_idle(self) -> None:
         """Have segments verified, and merged as for an index that nothing is written to."""
         with self._lock:
             if not self._is_stopped:
-                self._merge_lane.put([True])
+                self._merges.put([True])
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits or is under way."""
-        return self._seal_lane.is_idle and self._merge_lane.is_idle
+        return self._seals.is_idle and self._merges.is_idle
 
     def join(self) -> None:
         """Wait until all that was asked for before has been done.
@@ -108,17 +108,17 @@ class Compactor:
         self._is_stopped = True
 
     def _wait(self) -> None:
-        self._seal_lane.join()
-        self._merge_lane.join()
+        self._seals.join()
+        self._merges.join()
 
     def _seal(self, forced: Sequence[bool]) -> None:
         if self._is_stopped:
             return
         try:
             if any(forced) or self._is_seal_due():
-                self._maintenance.seal()
+                self._compaction.seal()
                 self._unsealed = None
-                self._merge_lane.put(forced)
+                self._merges.put(forced)
         except Exception as error:
             if not is_exhausted(error):
                 self._fail(error)
@@ -136,10 +136,10 @@ class Compactor:
         try:
             while not self._is_stopped:
                 # Again after a merge: its files have not been read back yet.
-                self._maintenance.verify(lambda: self._is_stopped)
-                if not self._merges:
+                self._compaction.verify(lambda: self._is_stopped)
+                if not self._merges_segments:
                     return
-                if not self._maintenance.merge_once(is_idle=any(is_idle)):
+                if not self._compaction.merge_once(is_idle=any(is_idle)):
                     return
         except (OSError, ResourceExhausted):
             # Nothing has changed, and all works without the merge, if more slowly.

@@ -80,7 +80,7 @@ _NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError
 T = TypeVar("T")
 
 
-class Retired(Unavailable):
+class Evicted(Unavailable):
     """The index was closed to make room, and opens again when it is asked for."""
 
 
@@ -99,7 +99,7 @@ class _Slot:
         self.again_at = math.inf  # monotonic seconds: when a failure is looked at again
         self.used_at = 0.0  # monotonic seconds
 
-    def retire(self) -> bool:
+    def evict(self) -> bool:
         """Close the index until it is asked for again, if nothing is under way in it."""
         if not self.lock.acquire(blocking=False):
             return False
@@ -108,12 +108,12 @@ class _Slot:
             if opened is None or not opened.is_quiet:
                 return False
             self.opened = None
-            _close(opened, Retired(f"index {opened.index.name!r} is being opened again"))
+            _close(opened, Evicted(f"index {opened.index.name!r} is being opened again"))
             return True
         finally:
             self.lock.release()
 
-    def shut(self, reason: Error, *, is_kept: bool = True) -> None:
+    def close(self, reason: Error, *, is_kept: bool = True) -> None:
         """Answer with `reason` from now on; called under the lock."""
         if self.failure is None or self.again_at < math.inf:
             self.failure, self.again_at = reason, math.inf
@@ -132,15 +132,17 @@ class EmbeddedEngine:
         # A folder with indexes has a catalog; making a new one would lose them all.
         has_indexes = any(path.is_dir() for path in self._indexes.iterdir())
         self._catalog = Catalog(folder, create=not has_indexes)
-        self._sweep()
+        self._remove_orphans()
         self._resources = Resources.start(options.queue_bytes_max)
         self._cursors = Cursors(options.cursor_lifetime_s)  # outlive the closing of an index
         self._slots: dict[str, _Slot] = {}
         self._slots_lock = threading.Lock()
         self._is_closed = False
         self._closing = threading.Event()
-        self._tender = threading.Thread(target=self._tend, name="vicinal-tend", daemon=True)
-        self._tender.start()
+        self._housekeeper = threading.Thread(
+            target=self._keep_house, name="vicinal-housekeeper", daemon=True
+        )
+        self._housekeeper.start()
 
     @classmethod
     def open(cls, folder: Path, options: EngineOptions | None = None) -> Self:
@@ -191,7 +193,7 @@ class EmbeddedEngine:
         else:
             folder = self._drop(entry)
         if folder is not None:
-            # What cannot be removed now, the next start sweeps.
+            # What cannot be removed now, the next start removes.
             shutil.rmtree(self._indexes / folder, ignore_errors=True)
             with self._slots_lock:
                 self._slots.pop(folder, None)
@@ -206,9 +208,9 @@ class EmbeddedEngine:
                 raise
             except Error as error:
                 # It may be gone the next time, so nothing more may be acknowledged.
-                slot.shut(error)
+                slot.close(error)
                 raise
-            slot.shut(IndexNotFound(entry.index.name), is_kept=False)
+            slot.close(IndexNotFound(entry.index.name), is_kept=False)
             self._cursors.forget(entry.folder)
             return folder
 
@@ -286,9 +288,9 @@ class EmbeddedEngine:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.reader.list(count, cursor))
 
-    def maintain(self, address: IndexAddress) -> None:
+    def compact(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`."""
-        self._on(address, lambda opened: opened.maintain())
+        self._on(address, lambda opened: opened.compact())
 
     def close(self) -> None:
         """See `engine.base.Engine`. Closing again does nothing."""
@@ -297,10 +299,10 @@ class EmbeddedEngine:
                 return
             self._is_closed = True
         self._closing.set()
-        self._tender.join()
+        self._housekeeper.join()
         for slot in list(self._slots.values()):
             with slot.lock:
-                slot.shut(Unavailable("the engine is closed"))
+                slot.close(Unavailable("the engine is closed"))
         self._resources.stop()
         self._catalog.close()
         os.close(self._lock)
@@ -316,7 +318,7 @@ class EmbeddedEngine:
         while True:
             try:
                 return work(self._open(address))
-            except Retired:
+            except Evicted:
                 continue
 
     def _open(self, address: IndexAddress) -> OpenIndex:
@@ -329,7 +331,7 @@ class EmbeddedEngine:
 
     def _open_slot(self, slot: _Slot) -> OpenIndex:
         entry = slot.entry
-        self._make_room()
+        self._evict_unused()
         with slot.lock:
             if slot.opened is None and time.monotonic() >= slot.again_at:
                 slot.failure, slot.again_at = None, math.inf
@@ -357,7 +359,7 @@ class EmbeddedEngine:
                 raise slot.failure.with_traceback(None)
             return slot.opened
 
-    def _make_room(self) -> None:
+    def _evict_unused(self) -> None:
         """Retire the indexes unused longest, so that one more may open."""
         with self._slots_lock:
             opened = [each for each in self._slots.values() if each.opened is not None]
@@ -365,20 +367,20 @@ class EmbeddedEngine:
         for slot in sorted(opened, key=lambda each: each.used_at):
             if excess <= 0:
                 return
-            excess -= slot.retire()
+            excess -= slot.evict()
 
-    def _tend(self) -> None:
+    def _keep_house(self) -> None:
         """Tidy idle indexes, time and again, until the engine is closed."""
         while not self._closing.wait(self._options.idle_s / 2):
             for folder in list(self._slots):
-                self._tend_one(folder)
+                self._compact_idle_index(folder)
 
-    def _tend_one(self, folder: str) -> None:
+    def _compact_idle_index(self, folder: str) -> None:
         # A function of its own, as what it has at hand while the tender sleeps would stay open.
         slot = self._slots.get(folder)
         opened = slot.opened if slot is not None else None
         if opened is not None:
-            opened.tend()
+            opened.compact_idle()
 
     @staticmethod
     def _make_index_folder(folder: Path) -> None:
@@ -388,7 +390,7 @@ class EmbeddedEngine:
         sync_directory(folder)
         sync_directory(folder.parent)
 
-    def _sweep(self) -> None:
+    def _remove_orphans(self) -> None:
         """Remove folders of indexes that a crash left without an entry in the catalog."""
         if self._catalog.unreadable():
             return  # one of them may be that of a row that cannot be read

@@ -7,7 +7,7 @@
 Locks, in the order they may be taken:
 
     _order        gives mutations their order; held to check one and queue it
-    (manifest)    inside `Maintenance`: a whole seal, the commit of a merge
+    (manifest)    inside `Compaction`: a whole seal, the commit of a merge
     _state_lock   the writable state; held to apply, freeze and swap
 
 Reads take none (`reader`).
@@ -34,11 +34,11 @@ from pathlib import Path
 from vicinal.engine import records, recovery
 from vicinal.engine.admission import Admission, check_dimensions
 from vicinal.engine.blob_files import BlobBatch, BlobWriter
+from vicinal.engine.compaction import Compaction
 from vicinal.engine.compactor import Compactor
 from vicinal.engine.cursors import Cursors
-from vicinal.engine.lanes import Lane
+from vicinal.engine.executors import SerialExecutor
 from vicinal.engine.log import Draft, Entry, Log
-from vicinal.engine.maintenance import Maintenance
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.reader import Reader
 from vicinal.engine.records import LogRecord
@@ -65,7 +65,7 @@ from vicinal.model import (
 logger = logging.getLogger(__name__)
 
 RECORD_BYTES_MAX = 900_000_000  # SQLite stops at 10**9 for a row, all columns together
-TIDY_ROWS_MIN = 1_000  # fewer rows are scanned as fast as a segment of them; ours
+IDLE_SEAL_ROWS_MIN = 1_000  # fewer rows are scanned as fast as a segment of them; ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class OpenIndex:
                 string_bytes_max=options.limits.indexed_string_bytes_max,
             )
         except BaseException:
-            self._log.abandon()
+            self._log.close(is_clean=False)
             raise
         self._state = state
         self._state_lock = threading.Lock()
@@ -130,21 +130,21 @@ class OpenIndex:
         self._delayed: deque[_Logged] = deque()
         self._failure: Error | None = None
         self._closed: Error | None = None
-        self._maintenance = Maintenance(
+        self._compaction = Compaction(
             folder, self._log, index.config, state, self._state_lock, self._publish
         )
         self._compactor = Compactor(
             index.name,
-            self._maintenance,
+            self._compaction,
             resources,
             merges=options.merges,
             is_seal_due=self._is_seal_due,
             fail=self._stop,
         )
-        self._commit_lane = Lane(resources.writers, self._commit)
-        self._apply_lane = Lane(resources.writers, self._apply)
+        self._commits = SerialExecutor(resources.writers, self._commit)
+        self._applies = SerialExecutor(resources.writers, self._apply)
         self._appended_at = time.monotonic()
-        self._is_tidy = False
+        self._is_compacted = False
         self._compactor.start()
 
     def open_batch(self) -> BatchWriter:
@@ -190,8 +190,8 @@ class OpenIndex:
         accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
         with self._order:
             self._check_failure()
-            self._appended_at, self._is_tidy = time.monotonic(), False
-            self._check_room()
+            self._appended_at, self._is_compacted = time.monotonic(), False
+            self._check_backpressure()
             if self._is_admission_stale:
                 self._catch_up()
                 self._is_admission_stale, self._admission = False, self._new_admission()
@@ -204,7 +204,7 @@ class OpenIndex:
                 raise Unavailable("whoever sent this mutation has given it up")
             self._admission.declare(mutation)
             self._appended_vectors += _vector_count(mutation)
-            self._commit_lane.put([_Pending(mutation, draft, accepted)])
+            self._commits.put([_Pending(mutation, draft, accepted)])
         return accepted
 
     def wait_applied(self, seqno: Seqno, timeout_s: float) -> bool:
@@ -222,7 +222,7 @@ class OpenIndex:
         """How many vectors are acknowledged, or about to be, and not applied."""
         return max(0, self._appended_vectors - self._applied_vectors - self._refused_vectors)
 
-    def maintain(self) -> None:
+    def compact(self) -> None:
         """See `engine.base.Engine`."""
         with self._order:
             self._check_failure()
@@ -236,20 +236,20 @@ class OpenIndex:
     @property
     def is_quiet(self) -> bool:
         """Whether no work is queued or under way."""
-        workers = (self._commit_lane, self._apply_lane, self._compactor)
+        workers = (self._commits, self._applies, self._compactor)
         return not self._delayed and all(each.is_idle for each in workers)
 
-    def tend(self) -> None:
+    def compact_idle(self) -> None:
         """Tidy the index when nothing has been written to it for a while."""
         with self._order:
             is_idle = time.monotonic() - self._appended_at >= self._options.idle_s
-            if is_idle and not self._is_tidy and not self._is_stopped:
-                self._is_tidy = True
-                if self._state.tail.row_count >= TIDY_ROWS_MIN:
+            if is_idle and not self._is_compacted and not self._is_stopped:
+                self._is_compacted = True
+                if self._state.tail.row_count >= IDLE_SEAL_ROWS_MIN:
                     self._compactor.seal(is_forced=True)
-                self._compactor.tidy()
+                self._compactor.merge_idle()
         try:
-            self._maintenance.check_sizes()
+            self._compaction.check_sizes()
             self._log.blobs.check_sizes()
         except Corruption as error:
             self._fail(error)
@@ -267,19 +267,16 @@ class OpenIndex:
         with self._order:
             self._closed = self.reader.failure = reason
         self._compactor.interrupt()
-        self._commit_lane.join()
-        self._apply_lane.join()
+        self._commits.join()
+        self._applies.join()
         self._compactor.stop()
         with self._applied:
             self._applied.notify_all()
         # Which also wakes those who wait for room in this index.
         self._resources.queue.release(sum(each.entry.record.size for each in self._delayed))
         self._delayed.clear()
-        self._let_go()
-        if self._failure is None and is_kept:
-            self._log.close()
-        else:
-            self._log.abandon()
+        self._release_state()
+        self._log.close(is_clean=self._failure is None and is_kept)
 
     # What the commit lane does.
 
@@ -310,7 +307,7 @@ class OpenIndex:
             timer.daemon = True
             timer.start()
         else:
-            self._apply_lane.put(logged)
+            self._applies.put(logged)
 
     def _refuse(self, pending: Sequence[_Pending], error: Error) -> None:
         """Take mutations back that were queued and are not in the log."""
@@ -325,7 +322,7 @@ class OpenIndex:
         with self._order:
             if self._closed is not None:
                 return
-            self._apply_lane.put(self._take_delayed(time.monotonic()))
+            self._applies.put(self._take_delayed(time.monotonic()))
 
     def _take_delayed(self, due: float) -> Sequence[_Logged]:
         taken = []
@@ -384,7 +381,7 @@ class OpenIndex:
             # Each raising adds to a traceback, and this one is raised again and again.
             raise reason.with_traceback(None)
 
-    def _check_room(self) -> None:
+    def _check_backpressure(self) -> None:
         if self._tail_is_full(self._options.tails_max):
             self._compactor.check()
             raise Overloaded(
@@ -397,11 +394,11 @@ class OpenIndex:
             self.index.name, self._options.limits, self.reader.snapshot, self._settled_snapshot
         )
 
-    def _let_go(self) -> None:
+    def _release_state(self) -> None:
         """Drop what keeps files open: lanes point back here, so that this may be a while."""
         self.reader.snapshot = EMPTY
-        self._state.let_go()
-        self._maintenance.let_go()
+        self._state.release()
+        self._compaction.release()
         self._admission = self._new_admission()
 
     def _settled_snapshot(self) -> Snapshot:
@@ -413,9 +410,9 @@ class OpenIndex:
 
         Delayed mutations are not waited for: they are applied now.
         """
-        self._commit_lane.join()
-        self._apply_lane.put(self._take_delayed(math.inf))
-        self._apply_lane.join()
+        self._commits.join()
+        self._applies.put(self._take_delayed(math.inf))
+        self._applies.join()
 
     def _stop(self, error: Exception) -> None:
         """Refuse all writes from now on, as one could not be gone on with."""

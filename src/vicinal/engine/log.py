@@ -18,8 +18,8 @@ not hold up commits; opening ignores and removes what a crash left of them.
 
 Rows carry checksums and seqnos have no gaps. So that no damage at the end passes for a
 shorter history either, the manifest notes the last seqno, a commit of the manifest is
-folded into the database, where all damage is noticed, and the file `acknowledged` keeps a
-low-water mark (`storage.mark`) that a killed process leaves behind.
+followed by a checkpoint into the database, where all damage is noticed, and the file
+`acknowledged` keeps a watermark (`storage.watermark`) that a killed process leaves behind.
 """
 
 import sqlite3
@@ -40,22 +40,22 @@ from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.format import SegmentRecord
 from vicinal.storage.files import Seal
-from vicinal.storage.mark import Mark
 from vicinal.storage.sqlite import (
     Field,
+    checkpoint,
     checksum,
     close_database,
-    fold,
     open_database,
     transaction,
     translating,
 )
+from vicinal.storage.watermark import Watermark
 
 FORMAT_VERSION = 2
 FILE_NAME = "index.db"
-MARK_NAME = "acknowledged"
+WATERMARK_NAME = "acknowledged"
 
-_TRIM_BYTES = 4 << 20  # removed in one transaction; about 10 ms
+_TRUNCATED_BYTES_MAX = 4 << 20  # removed in one transaction; about 10 ms
 
 _SCHEMA = """
 CREATE TABLE mutation (
@@ -129,7 +129,7 @@ class Entry:
 class Log:
     """An open log. Any thread may call any method; they take turns.
 
-    Every method but `close` and `abandon` may raise:
+    Every method but `close` may raise:
 
     Raises:
         Corruption: rows are damaged or missing.
@@ -145,8 +145,8 @@ class Log:
         with ExitStack() as opened, translating(self.path):
             self._connection = open_database(self.path, _SCHEMA, create=False)
             opened.callback(self._connection.close)
-            self._mark = Mark(folder / MARK_NAME)
-            opened.callback(self._mark.close)
+            self._watermark = Watermark(folder / WATERMARK_NAME)
+            opened.callback(self._watermark.close)
             self.manifest = self._read_manifest()
             self.blobs = BlobFiles(folder)
             self.last_seqno = self._check_seqnos(self.manifest)
@@ -186,8 +186,8 @@ class Log:
                         draft.blob.remove()
                 raise
             self.last_seqno = last
-        with suppress(OSError):  # an older mark is one as well
-            self._mark.write(self.last_seqno)
+        with suppress(OSError):  # an older one is a watermark as well
+            self._watermark.write(self.last_seqno)
         return entries
 
     def entries(self) -> Iterator[Entry]:
@@ -244,7 +244,7 @@ class Log:
                 _write_manifest(self._connection, manifest)
             self.manifest = manifest
         with self._lock, suppress(ResourceExhausted), translating(self.path):
-            fold(self._connection)  # on a full disk with the next commit
+            checkpoint(self._connection)  # on a full disk with the next commit
 
     def live_rows(self, segment: SegmentRecord) -> Mask:
         """Return which rows of a segment were alive at `Manifest.sealed_seqno`."""
@@ -264,7 +264,7 @@ class Log:
             )
         return ~dead
 
-    def trim(self) -> None:
+    def truncate(self) -> None:
         """Remove the mutations that segments hold, a few at a time, and then their files."""
         while True:
             with self._lock, translating(self.path), transaction(self._connection):
@@ -275,38 +275,37 @@ class Log:
                 if not rows:
                     break
                 sizes = np.cumsum([size for _, size in rows])
-                last = rows[min(int(np.searchsorted(sizes, _TRIM_BYTES)), len(rows) - 1)][0]
+                last = rows[min(int(np.searchsorted(sizes, _TRUNCATED_BYTES_MAX)), len(rows) - 1)][
+                    0
+                ]
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
         with self._lock, translating(self.path):
             self.blobs.truncate(self.manifest.sealed_seqno)
             self._connection.execute("PRAGMA shrink_memory")  # its cache of what is gone
 
-    def sweep(self) -> None:
+    def remove_orphans(self) -> None:
         """Remove what no row names: for opening only, when nothing is on its way."""
         with self._lock, translating(self.path):
             self.blobs.remove_orphans(self.manifest.sealed_seqno, self.last_seqno)
 
-    def close(self) -> None:
-        """Note the last seqno and close the file.
+    def close(self, *, is_clean: bool = True) -> None:
+        """Note the last seqno and close the file; write nothing if the log has failed.
 
         Raises:
             sqlite3.Error: the note could not be written; all that was acknowledged is there.
         """
         with self._lock:
+            self._watermark.close()
+            if not is_clean:
+                self._connection.close()
+                return
             try:
                 with transaction(self._connection):
                     _write_manifest(
                         self._connection, replace(self.manifest, logged_seqno=self.last_seqno)
                     )
             finally:
-                self._mark.close()
                 close_database(self._connection)
-
-    def abandon(self) -> None:
-        """Close the file and write nothing to it: for a log that has failed."""
-        with self._lock:
-            self._mark.close()
-            self._connection.close()
 
     def _record_of(self, seqno: Seqno, raw: bytes) -> LogRecord:
         try:
@@ -355,7 +354,7 @@ class Log:
                 found = self._read_manifest()
                 found_last = self._check_seqnos(found)
                 if (found, found_last) == (manifest, last):
-                    fold(self._connection)  # which syncs it
+                    checkpoint(self._connection)  # which syncs it
                     return
             except (Unavailable, sqlite3.Error) as cause:
                 raise Unavailable(f"{error}; and then: {cause}") from cause
@@ -387,7 +386,7 @@ class Log:
         is_gapless = count == last - manifest.sealed_seqno and (
             not count or first == manifest.sealed_seqno + 1
         )
-        known = max(manifest.logged_seqno, self._mark.read())
+        known = max(manifest.logged_seqno, self._watermark.read())
         if not is_gapless or last < known:
             raise Corruption(
                 f"{self.path} lacks mutations: it has {count} from {first} to {last}, "

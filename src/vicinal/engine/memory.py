@@ -24,7 +24,7 @@ def economise() -> None:
         libc.mallopt(_M_ARENA_MAX, _HEAPS_MAX)
 
 
-def give_back() -> None:
+def release() -> None:
     """Give freed memory back to the system; takes milliseconds."""
     libc = _glibc()
     if libc is not None:

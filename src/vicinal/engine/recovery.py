@@ -4,11 +4,11 @@
     2  open every segment the manifest names, checking seals and checksums
     3  read the tombstones as of the manifest's seqno
     4  replay the mutations after the manifest's seqno into a fresh tail
-    5  sweep what the manifest does not name, files and mutations: a crash during a seal or
+    5  remove what the manifest does not name, files and mutations: a crash during a seal or
        merge left them
 
 Anything missing or damaged stops this index with `Corruption`. Nothing is skipped, and
-nothing is removed before all else has been read: a stray may be the last copy of what is
+nothing is removed before all else has been read: an orphan may be the last copy of what is
 damaged.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vicinal.engine.apply import Sealed, State
 from vicinal.engine.log import Entry, Log, Manifest
+from vicinal.engine.state import SealedState, State
 from vicinal.errors import Corruption, ResourceExhausted
 from vicinal.model import IndexConfig, Insert, Mutation, Upsert
 from vicinal.segment import format as layout
@@ -37,7 +37,7 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
     """
     manifest = log.manifest
     views = tuple(_view(folder, log, manifest, record, config) for record in manifest.segments)
-    sealed = Sealed(
+    sealed = SealedState(
         views,
         manifest.metadata_indexes,
         manifest.next_metadata_index,
@@ -49,14 +49,14 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
     for entry in log.entries():
         mutation = _checked(entry, log, config)
         state.apply(entry, mutation, moment(entry.accepted_at))
-    sweep(folder / SEGMENTS, manifest)
+    remove_orphans(folder / SEGMENTS, manifest)
     with suppress(ResourceExhausted):  # what stays is trimmed after the next seal
-        log.trim()
-    log.sweep()
+        log.truncate()
+    log.remove_orphans()
     return state
 
 
-def sweep(segments: Path, manifest: Manifest) -> None:
+def remove_orphans(segments: Path, manifest: Manifest) -> None:
     """Remove what lies among the segments and is not in the manifest."""
     if not segments.is_dir():
         raise Corruption(f"{segments} is missing")

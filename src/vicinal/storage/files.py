@@ -80,7 +80,7 @@ class ComponentWriter:
 
     Use as a context manager; `seal` is set when the block ends without an error, and by
     then the file's bytes (not its directory entry) are on disk. Or call `open`, and in the
-    end `finish` or `abandon`.
+    end `finish` or `cancel`.
 
     Args:
         path: Where there is no file yet.
@@ -120,16 +120,16 @@ class ComponentWriter:
         if kind is None:
             self.finish()
         else:
-            self.abandon()
+            self.cancel()
 
     def open(self) -> None:
         """Make the file."""
-        # Closed by `finish` or `abandon`.
+        # Closed by `finish` or `cancel`.
         self._file: BinaryIO = open(self._path, "x+b", opener=private.opener)  # noqa: SIM115
         try:
             self._write(_MAGIC)
         except OSError:
-            self.abandon()
+            self.cancel()
             raise
 
     def add(self, name: str, array: NDArray[Any]) -> None:
@@ -171,7 +171,7 @@ class ComponentWriter:
         self._file.flush()
         return mmap.mmap(self._file.fileno(), self._offset, access=mmap.ACCESS_READ)
 
-    def abandon(self) -> None:
+    def cancel(self) -> None:
         """Close the file, which is of no use."""
         with suppress(OSError):  # what is not written yet is not needed
             self._file.close()
@@ -484,7 +484,7 @@ def publish(temporary: Path, final: Path) -> None:
     """Give a finished file or directory its final name, durably.
 
     Files inside are fsynced already. A crash before the rename leaves the temporary name,
-    which nothing reads and the next start sweeps.
+    which nothing reads and the next start removes.
     """
     if temporary.is_dir():
         sync_directory(temporary)

@@ -138,7 +138,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def fold(connection: sqlite3.Connection) -> None:
+def checkpoint(connection: sqlite3.Connection) -> None:
     """Fold the write-ahead log into the database, where damage to any commit is noticed."""
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -146,7 +146,7 @@ def fold(connection: sqlite3.Connection) -> None:
 def close_database(connection: sqlite3.Connection) -> None:
     """Fold the write-ahead log into the database and close it."""
     try:
-        fold(connection)
+        checkpoint(connection)
     finally:
         connection.close()
 

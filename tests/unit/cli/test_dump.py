@@ -24,10 +24,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ids = [f"v{number}" for number in range(30)]
         rows = np.arange(150, dtype=np.float32).reshape(30, 5)
         docs.upsert(vicinal.Columns(ids, rows, ["n"] * 30, [{"k": "[bold]"}] * 30), wait=True)
-    maintain(data)
+    compact(data)
     with vicinal.open(data) as database:
         database.index("docs").delete_by_ids(["v1", "v3"], wait=True)
-    maintain(data)
+    compact(data)
     with vicinal.open(data) as database:
         docs = database.index("docs")
         docs.insert([{"id": id_, "values": [1] * 5} for id_ in "abcd"])
@@ -37,10 +37,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return data
 
 
-def maintain(data: Path) -> None:
+def compact(data: Path) -> None:
     """Seal what is not sealed, without merging."""
     engine = EmbeddedEngine.open(data, EngineOptions(merges=False))
-    engine.maintain(IndexAddress("local", "docs"))
+    engine.compact(IndexAddress("local", "docs"))
     engine.close()
 
 

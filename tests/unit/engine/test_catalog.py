@@ -350,12 +350,12 @@ def test_an_index_is_removed_with_the_reserve_when_the_disk_is_full(
     catalog.close()
 
 
-def test_folding_that_fails_does_not_undo_what_was_committed(
+def test_a_checkpoint_that_fails_does_not_undo_what_was_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalog = Catalog(tmp_path, create=True)
     with monkeypatch.context() as patch:
-        patch.setattr(catalog_module, "fold", Fault(storage.fold, 1))
+        patch.setattr(catalog_module, "checkpoint", Fault(storage.checkpoint, 1))
         catalog.add(entry("a"), None)
 
     catalog.add(entry("b"), None)

@@ -213,12 +213,12 @@ def test_no_reader_sees_half_a_batch_while_batches_are_written_sealed_and_merged
             upsert(engine, *generation(mark))
             if mark % 10 == 0:
                 readers.let_all_act()
-                engine.maintain(DOCS)
+                engine.compact(DOCS)
 
     assert engine.status(DOCS).vector_count == len(MARKED) + 51 * ADDED
     steps = engine.query(DOCS, Query(ALL, vector=at(0, 0), explain=True)).explanations
     numbers = [int(each.part.removeprefix("segment ")) for each in steps]
-    assert max(numbers) >= 5, "a seal for each call of maintain"
+    assert max(numbers) >= 5, "a seal for each call of compact"
     assert len(numbers) < max(numbers), "segments have been merged"
 
 
@@ -280,7 +280,7 @@ def test_what_can_be_read_never_goes_back_and_contains_what_was_waited_for(
             seqnos.append(accepted.seqno)
         return seqnos
 
-    with crowd(watch.look, watch.look, lambda: engine.maintain(DOCS)) as readers:
+    with crowd(watch.look, watch.look, lambda: engine.compact(DOCS)) as readers:
         with ThreadPoolExecutor(len(ids)) as pool:
             seqnos = dict(zip(ids, pool.map(partial(write, readers), ids), strict=True))
         readers.let_all_act()
@@ -359,7 +359,7 @@ def test_readers_of_an_index_dropped_and_created_again_see_one_of_the_two_or_tha
             lives.begin()
             readers.urge(5)
             if life % 3 == 0:
-                engine.maintain(DOCS)
+                engine.compact(DOCS)
                 readers.let_all_act()
             last = engine.append(DOCS, Delete(ids_of(life - 1)))
             lives.end()
@@ -418,7 +418,7 @@ def test_pages_of_a_listing_stay_those_of_its_first_while_writes_and_merges_go_o
         upsert(engine, *(Record(each, [n, 0]) for each in added))
         apply(engine, Delete(belt_ids(DELETION * n, DELETION * (n + 1))))
         if n % 3 == 0:
-            engine.maintain(DOCS)
+            engine.compact(DOCS)
 
     for _ in range(10):
         move_belt()
@@ -475,7 +475,7 @@ def test_a_filter_finds_all_or_names_its_property_while_the_metadata_index_comes
     def rewrite() -> None:
         for first in (0, 10, 20):
             upsert(engine, *painted(first, first + 10))
-        engine.maintain(DOCS)
+        engine.compact(DOCS)
 
     readers = (
         lambda: check(red, IS_RED),
@@ -518,7 +518,7 @@ def test_what_many_threads_have_had_acknowledged_is_all_there_and_counted(
             accepted.append(engine.append(DOCS, Upsert(vectors)).result(APPLIED_WITHIN_S))
         return accepted
 
-    with crowd(lambda: engine.maintain(DOCS)) as others, ThreadPoolExecutor(writers) as pool:
+    with crowd(lambda: engine.compact(DOCS)) as others, ThreadPoolExecutor(writers) as pool:
         acknowledged = list(itertools.chain(*pool.map(partial(write, others), range(writers))))
 
     last = max(each.seqno for each in acknowledged)
@@ -530,4 +530,4 @@ def test_what_many_threads_have_had_acknowledged_is_all_there_and_counted(
         assert sorted(engine.list(DOCS, ALL, None).ids) == sorted(numbers)
         found = engine.get(DOCS, list(numbers))
         assert {each.id: int(each.values[0]) for each in found} == numbers
-        engine.maintain(DOCS)
+        engine.compact(DOCS)

@@ -274,7 +274,7 @@ def test_a_listing_goes_on_under_writes_seals_and_merges(tmp_path: Path) -> None
     for number in range(200):  # each a state of its own, of which the listing is not finished
         upsert(engine, Record(f"new{number}", [0, 0]), Record(ids[number % 100], [2, 2]))
         assert engine.list(DOCS, 10, None).next_cursor is not None
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     listed = [*first.ids]
     cursor = first.next_cursor
     while cursor is not None:
@@ -286,7 +286,7 @@ def test_a_listing_goes_on_under_writes_seals_and_merges(tmp_path: Path) -> None
     assert sorted(listed) == ids
 
 
-def test_a_listing_goes_on_when_its_index_was_closed_to_make_room(tmp_path: Path) -> None:
+def test_a_listing_goes_on_when_its_index_was_closed_to_evict_unused(tmp_path: Path) -> None:
     engine = EmbeddedEngine.open(tmp_path, EngineOptions(open_indexes_max=1))
     create(engine)
     ids = [f"v{n}" for n in range(9)]
@@ -294,7 +294,7 @@ def test_a_listing_goes_on_when_its_index_was_closed_to_make_room(tmp_path: Path
     first = engine.list(DOCS, 4, None)
     other = IndexAddress("acme", "other")
     create(engine, other)
-    engine.maintain(DOCS)  # nothing is under way, so that it may be closed
+    engine.compact(DOCS)  # nothing is under way, so that it may be closed
 
     upsert(engine, Record("a", [1, 1]), address=other)
     assert [each.address for each in engine.usage().open_indexes] == [other]

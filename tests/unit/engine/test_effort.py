@@ -56,7 +56,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]
     )
     last = engine.append(DOCS, Upsert(batch)).result()
     assert engine.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     yield engine
     engine.close()
 
@@ -135,7 +135,7 @@ def test_a_query_that_names_no_effort_has_the_index_s(tmp_path: Path) -> None:
         [f"v{row}" for row in range(ROWS)], values[:ROWS], [""] * ROWS, [b""] * ROWS
     )
     engine.append(DOCS, Upsert(batch)).result()
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     engine.close()
     engine = EmbeddedEngine.open(tmp_path, EngineOptions())
 

@@ -156,7 +156,7 @@ def test_a_manifest_that_passes_its_checksum_and_cannot_be_costs_its_index_alone
 ) -> None:
     with_a_vector(tmp_path, DOCS, OTHER)
     with opened(tmp_path) as engine:
-        engine.maintain(DOCS)
+        engine.compact(DOCS)
     with closing(sqlite3.connect(folder_of(tmp_path, DOCS) / "index.db")) as connection, connection:
         manifest = json.loads(connection.execute("SELECT document FROM manifest").fetchone()[0])
         change(manifest)
@@ -453,7 +453,7 @@ def test_whoever_holds_a_dropped_index_is_told_that_it_is_gone(
             lambda: index.reader.list(1, None),
             lambda: index.wait_applied(Seqno(99), 30.0),
             index.reader.current,
-            index.maintain,
+            index.compact,
         ]
         for call in calls:
             with pytest.raises(IndexNotFound, match="'docs'"):
@@ -477,7 +477,7 @@ def test_a_closed_engine_says_so_and_closing_again_does_nothing(tmp_path: Path) 
         lambda: engine.append(DOCS, Delete(["a"])),
         lambda: engine.query(DOCS, Query(top_k=1, vector=vector(1, 1))),
         lambda: engine.status(OTHER),
-        lambda: engine.maintain(DOCS),
+        lambda: engine.compact(DOCS),
     ]
     for call in calls:
         with pytest.raises(Unavailable, match="closed"):
@@ -561,7 +561,7 @@ def test_a_dropped_index_holds_no_file_of_it_so_that_the_disk_has_its_space_back
                 many = [Record(f"v{n}", [n, 1]) for n in range(40_000)]
                 insert(engine, *many[:20_000])
                 if kind != "in the tail":
-                    engine.maintain(DOCS)
+                    engine.compact(DOCS)
                 if kind != "sealed":
                     insert(engine, *many)
                 assert found(engine, Query(top_k=1, vector=vector(7, 1))) == ["v7"]

@@ -31,9 +31,9 @@ from tests.support.inline import open_inline
 from vicinal.engine import compactor
 from vicinal.engine import index as index_module
 from vicinal.engine.blob_files import FILE_BYTES_MIN, BlobWriter
+from vicinal.engine.compaction import Compaction
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.log import Draft, Entry, Log
-from vicinal.engine.maintenance import Maintenance
 from vicinal.engine.records import LogRecord
 from vicinal.errors import (
     BodyTooLarge,
@@ -92,20 +92,20 @@ def test_much_that_is_not_verified_waits_until_nothing_is_written(
     monkeypatch.setattr(compactor, "VERIFIED_AT_ONCE_BYTES_MAX", at_once)
     engine = open_engine(inline=True)
     upsert(engine, Record("a", [1, 0]))
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     read: list[int] = []
-    verify = Maintenance.verify
+    verify = Compaction.verify
 
-    def watched(self: Maintenance, should_stop: Callable[[], bool]) -> None:
+    def watched(self: Compaction, should_stop: Callable[[], bool]) -> None:
         read.append(self.unverified_bytes)
         verify(self, should_stop)
 
-    monkeypatch.setattr(Maintenance, "verify", watched)
+    monkeypatch.setattr(Compaction, "verify", watched)
     engine = open_engine(inline=True)
     assert found(engine, Query(top_k=1, vector=vector(1, 0))) == ["a"]
     assert any(read) is (at_once > 0)
 
-    engine.maintain(DOCS)  # as an index that nothing is written to is tidied
+    engine.compact(DOCS)  # as an index that nothing is written to is tidied
 
     assert any(read)
     assert read[-1] == 0 or len(read) == 1
@@ -253,14 +253,14 @@ def test_writers_wait_while_tails_cannot_be_sealed_fast_enough(
 ) -> None:
     engine = open_engine(EngineOptions(tail_rows_max=2, tails_max=2))
     sealing, go_on = threading.Event(), threading.Event()
-    real = Maintenance.seal
+    real = Compaction.seal
 
-    def slow(maintenance: Maintenance) -> None:
+    def slow(compaction: Compaction) -> None:
         sealing.set()
         assert go_on.wait(30)
-        real(maintenance)
+        real(compaction)
 
-    monkeypatch.setattr(Maintenance, "seal", slow)
+    monkeypatch.setattr(Compaction, "seal", slow)
     upsert(engine, Record("a", [1, 1]), Record("b", [1, 1]))
     assert sealing.wait(30)
     upsert(engine, Record("c", [1, 1]), Record("d", [1, 1]))
@@ -268,7 +268,7 @@ def test_writers_wait_while_tails_cannot_be_sealed_fast_enough(
     with pytest.raises(Overloaded, match="faster than it can seal"):
         engine.append(DOCS, one("e"))
     go_on.set()
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
 
     upsert(engine, Record("e", [1, 1]))
     assert engine.status(DOCS).vector_count == 5
@@ -382,7 +382,7 @@ def test_values_that_were_damaged_in_their_file_are_not_sealed(
         file.write(bytes((byte[0] ^ 1,)))
 
     with pytest.raises(Corruption, match="blobs/00000001 is damaged between bytes"):
-        engine.maintain(DOCS)
+        engine.compact(DOCS)
     with pytest.raises(Corruption, match="damaged"):
         engine.get(DOCS, ["v1"])
     with pytest.raises(Corruption, match="damaged"):
@@ -451,7 +451,7 @@ def test_an_index_that_cannot_go_on_says_so_to_writers_is_read_and_leaves_the_ot
 
     with monkeypatch.context() as patch:
         target = "vicinal.engine.log.Log.append" if place == "log" else (
-            "vicinal.engine.apply.State.apply")  # fmt: skip
+            "vicinal.engine.state.State.apply")  # fmt: skip
         patch.setattr(target, fail)
         future = engine.append(DOCS, Delete(["x" * 400]))
         if place == "log":
@@ -465,7 +465,7 @@ def test_an_index_that_cannot_go_on_says_so_to_writers_is_read_and_leaves_the_ot
     writers: list[Callable[[], object]] = [
         lambda: engine.append(DOCS, one("a")),
         lambda: engine.open_batch(DOCS),
-        lambda: engine.maintain(DOCS),
+        lambda: engine.compact(DOCS),
     ]
     for write in writers:
         with pytest.raises(Unavailable, match=str(error.args[-1])):
@@ -550,19 +550,19 @@ def test_a_tail_that_cannot_be_sealed_for_want_of_room_or_files_is_sealed_later(
     with monkeypatch.context() as patch:
         patch.setattr(where, fail)
         with pytest.raises(ResourceExhausted, match="it has run out"):
-            engine.maintain(DOCS)
+            engine.compact(DOCS)
         assert list(sealed) == []
         assert len(found(engine, Query(top_k=100, vector=vector(0, 0)))) == 20
         if place != "log.transaction":
             upsert(engine, Record("v3", [3, 7]), Record("late", [9, 9]))
             apply(engine, Delete(["v4"]))
             with pytest.raises(ResourceExhausted):
-                engine.maintain(DOCS)
+                engine.compact(DOCS)
 
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     upsert(engine, Record("v3", [3, 7]), Record("late", [9, 9]))
     apply(engine, Delete(["v4"]))
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
 
     expected = {each.id for each in records} - {"v4"} | {"late"}
     for _ in range(2):
@@ -598,9 +598,9 @@ def test_a_tail_that_could_not_be_sealed_is_tried_again_without_being_asked(
 def test_a_file_that_is_cut_short_while_it_is_mapped_stops_its_index_and_not_the_process(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str
 ) -> None:
-    is_noticed, real = threading.Event(), index_module.OpenIndex.tend
+    is_noticed, real = threading.Event(), index_module.OpenIndex.compact_idle
 
-    def tend(opened: index_module.OpenIndex) -> None:
+    def compact_idle(opened: index_module.OpenIndex) -> None:
         real(opened)
         if opened.index.name == DOCS.name:
             is_noticed.set()
@@ -609,12 +609,14 @@ def test_a_file_that_is_cut_short_while_it_is_mapped_stops_its_index_and_not_the
     create(engine, OTHER)
     upsert(engine, Record("o", [1, 1]), address=OTHER)
     upsert(engine, *(Record(f"v{n}", [n, 1]) for n in range(2_000)))
-    engine.maintain(DOCS)
-    monkeypatch.setattr(index_module, "TIDY_ROWS_MIN", 10**9)  # what is in the tail stays there
+    engine.compact(DOCS)
+    monkeypatch.setattr(
+        index_module, "IDLE_SEAL_ROWS_MIN", 10**9
+    )  # what is in the tail stays there
     upsert(engine, *(Record(f"w{n}", [n, 1]) for n in range(FILE_BYTES_MIN // 8)))
     (values,) = tmp_path.glob(f"indexes/*/{file}")
     os.truncate(values, 4096)
-    monkeypatch.setattr(index_module.OpenIndex, "tend", tend)
+    monkeypatch.setattr(index_module.OpenIndex, "compact_idle", compact_idle)
 
     assert is_noticed.wait(30)
     with pytest.raises(Corruption, match=f"{values} has 4096 bytes"):

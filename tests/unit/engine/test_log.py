@@ -14,7 +14,7 @@ import pytest
 from vicinal.engine import log as log_module
 from vicinal.engine import records
 from vicinal.engine.blob_files import FILE_BYTES_MIN, FOLDER
-from vicinal.engine.log import FILE_NAME, MARK_NAME, Draft, Entry, Log, Manifest
+from vicinal.engine.log import FILE_NAME, WATERMARK_NAME, Draft, Entry, Log, Manifest
 from vicinal.engine.records import LogRecord
 from vicinal.errors import Corruption, Unavailable
 from vicinal.model import Delete, IndexType, MetadataIndex, Seqno, Upsert, VectorBatch
@@ -70,7 +70,7 @@ def opened(folder: Path) -> Iterator[Log]:
     try:
         yield log
     except BaseException:
-        log.abandon()
+        log.close(is_clean=False)
         raise
     log.close()
 
@@ -161,7 +161,7 @@ def test_files_that_no_row_names_are_removed_when_it_is_opened(folder: Path) -> 
 
     with opened(folder) as log:
         assert len(list(log.entries())) == 3
-        log.sweep()
+        log.remove_orphans()
         assert file_names(folder) == ["00000001", "00000003"]
         append(log, [long_entry(4)])
         assert [bytes(each.record) for each in log.entries()] == [
@@ -178,7 +178,7 @@ def test_trimming_removes_files_of_what_is_sealed_and_leaves_those_on_their_way(
         (folder / FOLDER / "00000004").write_bytes(b"x")
         (folder / FOLDER / "being-received").write_bytes(b"x")
         log.commit(Manifest(sealed_seqno=Seqno(2)), {})
-        log.trim()
+        log.truncate()
         assert file_names(folder) == ["00000003", "00000004", "being-received"]
         assert [bytes(each.record) for each in log.entries()] == [bytes(long_entry(3).record)]
 
@@ -233,13 +233,13 @@ def test_tombstones_come_back_for_any_number_of_rows(folder: Path, rows: int) ->
 def test_sealed_mutations_are_not_replayed_and_are_trimmed_in_steps(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "_TRIM_BYTES", 100)
+    monkeypatch.setattr(log_module, "_TRUNCATED_BYTES_MAX", 100)
     with opened(folder) as log:
         append(log, [entry(seqno, size=5) for seqno in range(1, 21)])
         append(log, [long_entry(21), long_entry(22)])
         log.commit(Manifest(sealed_seqno=Seqno(21)), {})
         assert seqnos(log) == [22]
-        log.trim()
+        log.truncate()
 
     connection = sqlite3.connect(folder / FILE_NAME)
     count = "SELECT count(*), min(seqno) FROM mutation"
@@ -251,7 +251,7 @@ def test_sealed_mutations_are_not_replayed_and_are_trimmed_in_steps(
 def test_trimming_that_was_cut_short_goes_on_when_asked_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "_TRIM_BYTES", 1)
+    monkeypatch.setattr(log_module, "_TRUNCATED_BYTES_MAX", 1)
     steps = iter([True, True])
 
     @contextmanager
@@ -267,12 +267,12 @@ def test_trimming_that_was_cut_short_goes_on_when_asked_again(
     with monkeypatch.context() as patch:
         patch.setattr(log_module, "transaction", two_steps_only)
         with pytest.raises(Unavailable, match="disk I/O error"):
-            log.trim()
-    log.abandon()
+            log.truncate()
+    log.close(is_clean=False)
 
     with opened(folder) as log:
         assert (log.last_seqno, seqnos(log)) == (9, [9])
-        log.trim()
+        log.truncate()
         append(log, [entry(10)])
         assert seqnos(log) == [9, 10]
 
@@ -281,7 +281,7 @@ def test_a_log_that_is_wholly_sealed_goes_on_where_it_was(folder: Path) -> None:
     with opened(folder) as log:
         append(log, entries(1, 4))
         log.commit(Manifest(sealed_seqno=Seqno(4)), {})
-        log.trim()
+        log.truncate()
 
     with opened(folder) as log:
         assert (log.last_seqno, seqnos(log)) == (4, [])
@@ -308,7 +308,7 @@ def test_an_append_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.M
 
     assert log.last_seqno == 1
     assert seqnos(log) == [1]
-    log.abandon()
+    log.close(is_clean=False)
 
 
 # Damage
@@ -402,11 +402,11 @@ def test_a_file_that_cannot_be_written_leaves_no_row(
         patch.setattr(files, "sync", full)
         with pytest.raises(Unavailable, match="No space left"):
             append(log, [entry(2), long_entry(3)])
-    log.abandon()
+    log.close(is_clean=False)
 
     with opened(folder) as log:
         assert seqnos(log) == [1]
-        log.trim()
+        log.truncate()
         append(log, [long_entry(2)])
         assert seqnos(log) == [1, 2]
 
@@ -427,7 +427,7 @@ def test_a_log_that_ends_before_what_the_manifest_saw_is_refused(folder: Path) -
     log = Log(folder)
     append(log, entries(1, 4))
     log.commit(Manifest(sealed_seqno=Seqno(2)), {})
-    log.abandon()
+    log.close(is_clean=False)
     execute(folder, "DELETE FROM mutation WHERE seqno = 4")
 
     with pytest.raises(Corruption, match="and to 4 or more"):
@@ -445,7 +445,7 @@ def test_acknowledged_mutations_that_a_killed_process_leaves_do_not_vanish_with_
     for seqno in range(1, 5):
         append(log, [entry(seqno)])
     shutil.copytree(folder, killed, dirs_exist_ok=True)
-    log.abandon()
+    log.close(is_clean=False)
     path = killed / f"{FILE_NAME}-wal"
     raw = bytearray(path.read_bytes())
     path.unlink()
@@ -460,7 +460,7 @@ def test_acknowledged_mutations_that_a_killed_process_leaves_do_not_vanish_with_
 def test_without_its_mark_a_log_is_taken_as_it_is(folder: Path) -> None:
     with opened(folder) as log:
         append(log, entries(1, 3))
-    (folder / MARK_NAME).unlink()
+    (folder / WATERMARK_NAME).unlink()
 
     with opened(folder) as log:
         assert seqnos(log) == [1, 2, 3]
@@ -476,7 +476,7 @@ def test_a_manifest_is_in_the_database_itself_once_it_is_committed(
     log.commit(Manifest(segments=(segment(1),), sealed_seqno=Seqno(3)), {})
     (copy / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes())
     (copy / FOLDER).mkdir()
-    log.abandon()
+    log.close(is_clean=False)
 
     with opened(copy) as log:
         assert [each.number for each in log.manifest.segments] == [1]
@@ -558,11 +558,11 @@ def test_a_log_that_is_missing_or_empty_is_not_made_anew(tmp_path: Path) -> None
     assert (tmp_path / FILE_NAME).stat().st_size == 0
 
 
-def test_abandoning_writes_nothing(folder: Path) -> None:
+def test_closing_a_failed_log_writes_nothing(folder: Path) -> None:
     log = Log(folder)
     append(log, [entry(1)])
     manifest = log.manifest
-    log.abandon()
+    log.close(is_clean=False)
 
     with opened(folder) as log:
         assert log.manifest == manifest

@@ -35,7 +35,7 @@ before = private_bytes()
 thread = threading.Thread(target=fill)
 thread.start()
 thread.join()
-memory.give_back()
+memory.release()
 print(private_bytes() - before)
 """
 
@@ -52,8 +52,8 @@ log = Log(folder)
 log.append([Draft("m", LogRecord(bytes(1_000)))], 0)
 before = private_bytes()
 log.append([Draft("m", LogRecord(bytes(40_000_000)))], 0)
-log.trim()
-memory.give_back()
+log.truncate()
+memory.release()
 print(private_bytes() - before)
 """
 
@@ -139,4 +139,4 @@ def test_an_allocator_that_is_not_glibc_is_left_alone(monkeypatch: pytest.Monkey
     monkeypatch.setattr(memory, "_glibc", lambda: None)
 
     memory.economise()
-    memory.give_back()
+    memory.release()

@@ -25,7 +25,7 @@ def sizes(draw: st.DrawFn) -> list[SegmentSize]:
 
 
 def merged(segments: list[SegmentSize], chosen: tuple[int, ...], number: int) -> list[SegmentSize]:
-    """Return the segments after a merge, as `engine.maintenance` leaves them."""
+    """Return the segments after a merge, as `engine.compaction` leaves them."""
     live = sum(each.live_count for each in segments if each.number in chosen)
     rest = [each for each in segments if each.number not in chosen]
     return [*rest, SegmentSize(number, live, live)] if live else rest

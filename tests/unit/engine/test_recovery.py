@@ -290,7 +290,7 @@ def test_the_last_mutation_and_its_time_survive_sealing_and_opening(tmp_path: Pa
     engine = open_inline(tmp_path)
     create(engine)
     upsert(engine, Record("a", [1, 1]))
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     status = engine.status(DOCS)
     engine.close()
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.engines import APPLIED_WITHIN_S, DOCS, Record, batch, create, upsert
 from vicinal.budget import Budget
+from vicinal.engine.compaction import Compaction
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
-from vicinal.engine.maintenance import Maintenance
 from vicinal.errors import Error, IndexNotFound, Overloaded, Unavailable
 from vicinal.model import Accepted, Delete, IndexAddress, Upsert
 
@@ -41,14 +41,14 @@ class HeldSeal:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self._let = threading.Event(), threading.Event()
-        real = Maintenance.seal
+        real = Compaction.seal
 
-        def seal(maintenance: Maintenance) -> None:
+        def seal(compaction: Compaction) -> None:
             self.begun.set()
             assert self._let.wait(APPLIED_WITHIN_S)
-            real(maintenance)
+            real(compaction)
 
-        monkeypatch.setattr(Maintenance, "seal", seal)
+        monkeypatch.setattr(Compaction, "seal", seal)
 
     def go_on(self) -> None:
         self._let.set()
@@ -128,7 +128,7 @@ def test_who_has_waited_long_enough_is_refused_and_nothing_is_logged(
             engine.append(DOCS, one("e"), wait_s=0.05)
 
         held.go_on()
-        engine.maintain(DOCS)
+        engine.compact(DOCS)
         assert engine.status(DOCS).applied_seqno == 4
         assert engine.append(DOCS, one("f")).result(APPLIED_WITHIN_S).seqno == 5
 
@@ -172,12 +172,12 @@ def test_an_index_that_fails_lets_nobody_wait(
     waiters = Waiters(monkeypatch)
     begun, go_on = threading.Event(), threading.Event()
 
-    def fail(_maintenance: Maintenance) -> None:
+    def fail(_compaction: Compaction) -> None:
         begun.set()
         assert go_on.wait(APPLIED_WITHIN_S)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Maintenance, "seal", fail)
+    monkeypatch.setattr(Compaction, "seal", fail)
     with opened(folder, SMALL_TAIL) as engine, ThreadPoolExecutor(1) as pool:
         for name in "abcd":
             upsert(engine, Record(name, [1, 1]))
@@ -209,7 +209,7 @@ def test_many_threads_that_load_at_once_all_finish_and_each_in_its_order(folder:
         for each in loaded:
             seqnos = [future.result(APPLIED_WITHIN_S).seqno for future in each.result(60)]
             assert seqnos == sorted(seqnos)
-        engine.maintain(DOCS)
+        engine.compact(DOCS)
 
         assert engine.status(DOCS).vector_count == threads * (rounds + 1)
         last = engine.get(DOCS, [f"{name}" for name in range(threads)])

@@ -152,7 +152,7 @@ def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
     create(engine, dimensions=64)
     for start in range(0, ROWS, 4_500):
         apply(engine, Upsert(rows(VALUES[start : start + 4_500], start)))
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
     yield engine
     engine.close()
 
@@ -270,7 +270,7 @@ def test_answers_are_right_while_rows_are_written_sealed_and_merged(
 
 def write(engine: EmbeddedEngine, batch: VectorBatch) -> None:
     apply(engine, Upsert(batch))
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
 
 
 async def under_way(app: App, put: list[Task]) -> list[asyncio.Task[Received]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vicinal.errors import Corruption, Unavailable
-from vicinal.storage.sqlite import checksum, close_database, fold, open_database, transaction
+from vicinal.storage.sqlite import checkpoint, checksum, close_database, open_database, transaction
 
 SCHEMA = "CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB); CREATE TABLE u (x TEXT)"
 
@@ -50,12 +50,12 @@ def test_a_database_that_must_be_there_is_not_made_anew(tmp_path: Path, size: in
     assert not path.exists() or path.stat().st_size == size
 
 
-def test_folding_leaves_every_commit_in_the_database_itself(tmp_path: Path) -> None:
+def test_a_checkpoint_leaves_every_commit_in_the_database_itself(tmp_path: Path) -> None:
     connection = open_database(tmp_path / "x.db", SCHEMA)
     with transaction(connection):
         connection.execute("INSERT INTO u VALUES ('kept')")
 
-    fold(connection)
+    checkpoint(connection)
 
     assert (tmp_path / "x.db-wal").stat().st_size == 0
     assert b"kept" in (tmp_path / "x.db").read_bytes()

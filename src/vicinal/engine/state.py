@@ -45,7 +45,7 @@ from vicinal.segment.tail import Tail, TailView
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedState:
     """The state as of one seqno, as far as segments hold it: what a manifest records.
 
     `at` is when the newest mutation contained became readable, UTC.
@@ -62,7 +62,7 @@ class Sealed:
 class State:
     """The writable state. Not thread-safe: the index holds its lock around every call."""
 
-    def __init__(self, config: IndexConfig, sealed: Sealed, *, string_bytes_max: int) -> None:
+    def __init__(self, config: IndexConfig, sealed: SealedState, *, string_bytes_max: int) -> None:
         self._config = config
         self._string_bytes_max = string_bytes_max
         self._segments = {each.segment.record.number: each for each in sealed.segments}
@@ -129,18 +129,18 @@ class State:
             self._applied_at,
         )
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Drop everything: the index is closed."""
         self._segments.clear()
         self._sealing = None
         self.tail = self._new_tail()
 
-    def freeze(self) -> tuple[TailView, Sealed]:
+    def freeze(self) -> tuple[TailView, SealedState]:
         """Begin a new tail; return the old one, to be sealed, and all else as it is now."""
         assert self._sealing is None
         self._sealing, self.tail = self.tail, self._new_tail()
         self.unsealed_count = self.unsealed_bytes = 0
-        return self._sealing.view(), Sealed(
+        return self._sealing.view(), SealedState(
             self.segments,
             self.metadata_indexes,
             self._next_metadata_index,

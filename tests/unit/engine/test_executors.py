@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vicinal.engine.lanes import Lane
+from vicinal.engine.executors import SerialExecutor
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_items_of_many_threads_are_each_handled_once_and_in_their_order(
         handled.extend(items)
         at_work.release()
 
-    lane = Lane(pool, handle)
+    lane = SerialExecutor(pool, handle)
 
     def put(writer: int) -> None:
         for number in range(300):
@@ -53,7 +53,7 @@ def test_joining_a_lane_that_is_never_idle_ends(pool: ThreadPoolExecutor) -> Non
         if not enough.is_set():
             lane.put([handled[-1] + 1])
 
-    lane = Lane(pool, handle)
+    lane = SerialExecutor(pool, handle)
     lane.put([0])
     lane.join()
     assert handled[0] == 0
@@ -74,7 +74,7 @@ def test_what_gathers_while_a_lane_is_busy_is_handed_over_together(
         busy.set()
         assert go_on.wait(30)
 
-    lane = Lane(pool, handle)
+    lane = SerialExecutor(pool, handle)
     lane.put([1])
     assert busy.wait(30)
     lane.put([2, 3])
@@ -96,7 +96,7 @@ def test_joining_an_idle_lane_returns_at_once_and_a_busy_one_when_it_is_done(
         assert go_on.wait(30)
         handled.extend(items)
 
-    lane = Lane(pool, handle)
+    lane = SerialExecutor(pool, handle)
     lane.join()
     lane.put([1])
     assert entered.wait(30)
@@ -123,7 +123,7 @@ def test_a_lane_may_be_put_into_while_it_is_handled(pool: ThreadPoolExecutor) ->
         if handled[-1] < 5:
             lane.put([handled[-1] + 1])
 
-    lane: Lane[int] = Lane(pool, handle)
+    lane: SerialExecutor[int] = SerialExecutor(pool, handle)
     lane.put([1])
     lane.join()
 
@@ -139,11 +139,11 @@ def test_lanes_do_not_wait_for_each_other_while_there_are_threads(
         entered.set()
         assert go_on.wait(30)
 
-    stuck = Lane(pool, handle)
+    stuck = SerialExecutor(pool, handle)
     stuck.put([1])
     assert entered.wait(30)
     done: list[int] = []
-    free = Lane(pool, done.extend)
+    free = SerialExecutor(pool, done.extend)
 
     free.put([1, 2])
     free.join()

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from vicinal.storage.mark import Mark
+from vicinal.storage.watermark import Watermark
 
 
 def read(path: Path) -> int:
-    mark = Mark(path)
+    mark = Watermark(path)
     number = mark.read()
     mark.close()
     return number
 
 
 def test_a_mark_outlives_its_writer(tmp_path: Path) -> None:
-    mark = Mark(tmp_path / "m")
+    mark = Watermark(tmp_path / "m")
     assert mark.read() == 0
 
     for number in (1, 2**40, 7, 2**64 - 1):
@@ -24,7 +24,7 @@ def test_a_mark_outlives_its_writer(tmp_path: Path) -> None:
 
 
 def test_a_mark_that_is_cut_or_flipped_anywhere_says_nothing(tmp_path: Path) -> None:
-    mark = Mark(tmp_path / "m")
+    mark = Watermark(tmp_path / "m")
     mark.write(12345)
     mark.close()
     raw = (tmp_path / "m").read_bytes()

@@ -163,7 +163,7 @@ def test_a_column_begun_while_a_tail_is_sealed_has_what_came_after_only(
     for _ in range(3):
         assert colored(engine, "red") == {"v2", "v4", "v5"}
         assert all_ids(engine) == ids(0, 6)
-        engine.maintain(DOCS)
+        engine.compact(DOCS)
         engine = open_engine()
 
 
@@ -173,7 +173,7 @@ def test_a_tail_whose_rows_are_all_dead_makes_no_segment(open_engine: Open, tmp_
     upsert(engine, *points(0, 3))
     apply(engine, Delete(["v0", "v1", "v2"]))
 
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
 
     assert list(tmp_path.glob("indexes/*/segments/*")) == []
     assert engine.status(DOCS).applied_seqno == 2
@@ -189,7 +189,7 @@ def test_segments_whose_rows_are_all_dead_are_merged_away(
     assert list(tmp_path.glob("indexes/*/segments/*"))
 
     apply(engine, Delete([f"v{n}" for n in range(8)]))
-    engine.maintain(DOCS)
+    engine.compact(DOCS)
 
     assert list(tmp_path.glob("indexes/*/segments/*")) == []
     assert all_ids(open_engine()) == set()

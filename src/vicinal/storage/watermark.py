@@ -1,12 +1,12 @@
-"""A low-water mark: how far something durable has certainly come.
+"""A watermark: the number that something durable has certainly come to.
 
     file := number u64 | CRC-32 of it u32          12 bytes, little-endian
 
 Written over in place after each commit, and never synced: that takes microseconds, where
-a second sync would double the cost of a commit. So the mark outlives its process but not
-always its machine, and since a commit is on disk before its mark is written, no mark is
-ever ahead of what it stands for. Less than the mark says is therefore damage; a mark that
-is missing, older or unreadable says nothing.
+a second sync would double the cost of a commit. So it outlives its process but not
+always its machine, and since a commit is on disk before its watermark is written, no
+watermark is ever ahead of what it stands for. Less than it says is therefore damage; one that is
+missing, older or unreadable says nothing.
 """
 
 import os
@@ -19,8 +19,8 @@ _NUMBER = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
 
 
-class Mark:
-    """An open mark. One thread at a time."""
+class Watermark:
+    """An open watermark. One thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

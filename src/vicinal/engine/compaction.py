@@ -17,10 +17,10 @@ Merge (segments -> segment):
     4  swap      under the state lock, with what has died meanwhile
     5  remove    the folders merged from; readers keep them mapped
 
-A crash before a commit leaves folders that opening sweeps; after it, rows that opening
-trims and folders that it sweeps. Tombstones are always those as of ``sealed_seqno``: what
+A crash before a commit leaves folders that opening removes, and a crash after it rows and
+folders that opening removes. Tombstones are always those as of ``sealed_seqno``: what
 died since is in the log. A merge leaves out rows that died after it too, which is safe
-because replay kills or replaces exactly those ids (`apply.py`).
+because replay kills or replaces exactly those ids (`state.py`).
 
 A merge's long part runs beside seals; both commit under the manifest lock.
 """
@@ -34,9 +34,9 @@ from pathlib import Path
 import numpy as np
 
 from vicinal.engine import memory, merge
-from vicinal.engine.apply import Sealed, State
 from vicinal.engine.log import Log, Manifest
 from vicinal.engine.recovery import SEGMENTS, microseconds
+from vicinal.engine.state import SealedState, State
 from vicinal.errors import Corruption, ResourceExhausted
 from vicinal.model import IndexConfig, Mask, Ordinals
 from vicinal.segment import build
@@ -47,7 +47,7 @@ from vicinal.segment.segment import Segment
 from vicinal.segment.tail import TailView
 
 
-class Maintenance:
+class Compaction:
     """Seals and merges one index. `seal` has one caller at a time, and so has `merge_once`.
 
     Args:
@@ -74,7 +74,7 @@ class Maintenance:
         self._publish = publish
         self._manifest_lock = threading.Lock()
         self._next_segment = log.manifest.next_segment
-        self._frozen: tuple[TailView, Sealed] | None = None
+        self._frozen: tuple[TailView, SealedState] | None = None
         """What is being sealed, or could not be yet."""
         self._sealed_live = {each.number: log.live_rows(each) for each in log.manifest.segments}
         """For each segment of the manifest the rows alive as of its sealed_seqno."""
@@ -98,12 +98,12 @@ class Maintenance:
                 self._publish()
             self._frozen = None
         with suppress(ResourceExhausted):  # mutations that stay are trimmed with the next
-            self._log.trim()
+            self._log.truncate()
         del tail, sealed, columns
-        memory.give_back()
+        memory.release()
 
     def _sealed(
-        self, tail: TailView, sealed: Sealed
+        self, tail: TailView, sealed: SealedState
     ) -> tuple[Segment | None, Ordinals, Sequence[Column]]:
         """Write a frozen tail as a segment and commit it.
 
@@ -181,7 +181,7 @@ class Maintenance:
         for each in chosen:
             build.discard(self._segments, each)
         del views, merged
-        memory.give_back()
+        memory.release()
         return True
 
     @property
@@ -223,12 +223,12 @@ class Maintenance:
                 if is_used:  # else it was merged, and its files removed
                     raise
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Drop what was kept of segments: the index is closed."""
         self._sealed_live.clear()
         self._frozen = None
 
-    def _commit_seal(self, sealed: Sealed, segment: Segment | None) -> None:
+    def _commit_seal(self, sealed: SealedState, segment: Segment | None) -> None:
         manifest = self._log.manifest
         views = {each.segment.record.number: each for each in sealed.segments}
         records = [

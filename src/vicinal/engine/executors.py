@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Lane(Generic[Item]):
+class SerialExecutor(Generic[Item]):
     """Hands items to `handle` in order, in batches, one batch at a time.
 
     `handle` must not raise: there is nobody to tell.
