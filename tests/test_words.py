@@ -136,15 +136,16 @@ TERMS: dict[str, str] = {
 """A term that pages do not have -> the field's. The glossary's last column may have it."""
 
 VERBS: dict[str, int] = {
-    "append": 4,  # the engine, its protocol, the index's writer, the memtable or the log
-    "collect": 1,
+    "append": 5,  # a mutation: the protocol, engine, index and log; rows: the memtable
+    "check": 6,
+    "collect": 3,  # of a search pool, its user, and prometheus' interface
     "do": 0,
-    "find": 3,
+    "find": 5,  # an id: the protocol of a view, both views and their tables of ids
     "handle": 1,
-    "put": 2,  # the search pool, the executors
-    "read": 4,
-    "run": 4,
-    "take": 3,  # NumPy's word for rows by number
+    "put": 3,  # a task: the executors, the search pool and its user
+    "read": 6,  # bytes of a file or a pipe, and a body
+    "run": 6,  # a task: the executors, the search pool, prepared work and its users
+    "take": 4,  # NumPy's word for rows by number
     "timed": 0,
     "work": 0,
 }

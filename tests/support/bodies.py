@@ -18,7 +18,7 @@ READERS = (members.quick, lambda text, array: None)
 def no_lines(
     text: members.Text, position: int, values: Floats, end: int | None = None
 ) -> tuple[list[lines.Span], int, int]:
-    """Read no lines, as where `lines.read` was not compiled."""
+    """Read no lines, as where `lines.read_records` was not compiled."""
     return [], position, 0
 
 
@@ -27,7 +27,7 @@ def reading(quick: Callable[..., Any], *, compiled: bool) -> Iterator[None]:
     """Read bodies in this way."""
     with (
         mock.patch.object(members, "quick", quick),
-        mock.patch.object(lines, "read", lines.read if compiled else no_lines),
+        mock.patch.object(lines, "read_records", lines.read_records if compiled else no_lines),
     ):
         yield
 

@@ -33,7 +33,7 @@ class _Input(msgspec.Struct, frozen=True):
     input: msgspec.Raw = msgspec.Raw()
 
 
-def check(
+def refuse_too_many(
     body: bytes | bytearray,
     texts_of: Callable[[bytes | bytearray], msgspec.Raw],
     member: str,

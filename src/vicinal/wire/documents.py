@@ -52,11 +52,11 @@ def blob(document: object, vector_id: str, limits: Limits) -> bytes:
             f"got {len(encoded)} bytes"
         )
         raise RecordError(errors.MetadataTooLarge, rule, vector_id)
-    _check(document, vector_id, limits.metadata_depth_max)
+    _refuse_broken_rule(document, vector_id, limits.metadata_depth_max)
     return encoded
 
 
-def _check(value: Any, vector_id: str, depth_max: int) -> None:
+def _refuse_broken_rule(value: Any, vector_id: str, depth_max: int) -> None:
     """Refuse an object or array with an item that breaks a rule, at any depth."""
     if depth_max == 0:
         raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None)
@@ -76,7 +76,7 @@ def _check(value: Any, vector_id: str, depth_max: int) -> None:
                 rule = f"metadata: {_named(value, item)}{metadata.BEYOND}"
                 raise RecordError(errors.BadRecord, rule, vector_id)
         elif kind is not str and isinstance(item, dict | list) and (item or depth_max == 1):
-            _check(item, vector_id, depth_max - 1)
+            _refuse_broken_rule(item, vector_id, depth_max - 1)
 
 
 def _broken_key_rule(key: str) -> str | None:

@@ -27,7 +27,7 @@ def is_built() -> bool:
     return library() is not None
 
 
-def read(
+def read_records(
     text: Text | memoryview, position: int, values: Floats, end: int | None = None
 ) -> tuple[list[Span], int, int]:
     """Read the records from `position` on, up to the first in another form.

@@ -111,7 +111,7 @@ def careful(text: Text, array: str, *, unique: bool) -> Members:
     repeated = _repeated(decoded, document) if unique else None
     if repeated is not None:
         raise Malformed(f"member {metadata.shown(repeated)} is given twice")
-    _check({name: value for name, value in document.items() if name != array})
+    _refuse_non_json({name: value for name, value in document.items() if name != array})
     return document
 
 
@@ -223,7 +223,7 @@ def _reason(error: json.JSONDecodeError) -> str:
     return f"{error.msg} at column {error.pos + 1}"
 
 
-def _check(document: Members) -> None:
+def _refuse_non_json(document: Members) -> None:
     """Refuse texts that the standard library reads though they are not JSON."""
     try:
         metadata.encode(document)

@@ -310,7 +310,7 @@ def embedding(body: Body, limits: Limits) -> EmbeddingParameters:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
-    counting.check(body, counting.texts, "text", limits)
+    counting.refuse_too_many(body, counting.texts, "text", limits)
     return _embedding(_decode_embedding(body, schemas.EmbeddingRequest), limits)
 
 
@@ -321,7 +321,7 @@ def binding_embedding(body: Body, limits: Limits) -> EmbeddingParameters:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
-    counting.check(body, counting.inputs_texts, "text", limits)
+    counting.refuse_too_many(body, counting.inputs_texts, "text", limits)
     return _embedding(_decode_embedding(body, schemas.BindingEmbeddingRequest).inputs, limits)
 
 
@@ -332,7 +332,7 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingParameters:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
-    counting.check(body, counting.input_texts, "input", limits)
+    counting.refuse_too_many(body, counting.input_texts, "input", limits)
     request = _decode_embedding(body, schemas.OpenAIEmbeddingRequest)
     return OpenAIEmbeddingParameters(
         model=request.model,

@@ -129,7 +129,7 @@ class BodyReader:
         """Tell whether a body is lines, by its first; a body without a line end is not."""
         end = part.find(b"\n") + 1
         row = np.empty((1, self._collector.dimensions), np.float32)
-        return bool(end and lines.read(part, 0, row, end)[0])
+        return bool(end and lines.read_records(part, 0, row, end)[0])
 
     def _read_lines(self, text: members.Text, start: int, end: int) -> None:
         if start < end:
@@ -258,7 +258,7 @@ class _Collector:
         while True:
             count_max = min(self._limits.batch_vectors_max - self._count, _LINES_AT_ONCE)
             free = self._writer.free()[:count_max]
-            spans, frames.position, ends = lines.read(
+            spans, frames.position, ends = lines.read_records(
                 frames.text, frames.position, free, frames.end
             )
             frames.ends += ends

@@ -26,7 +26,7 @@ SEED = 7
 def spans_of(
     text: bytes | memoryview, dimensions: int = 3, rows: int = 10
 ) -> tuple[list[Span], int]:
-    return lines.read(text, 0, np.empty((rows, dimensions), np.float32))[:2]
+    return lines.read_records(text, 0, np.empty((rows, dimensions), np.float32))[:2]
 
 
 def line_of(*numbers: str) -> bytes:
@@ -36,7 +36,7 @@ def line_of(*numbers: str) -> bytes:
 def number(text: str) -> np.float32 | None:
     """Return the one value of a vector, None when its line is not read."""
     values = np.empty((1, 1), np.float32)
-    spans, _, _ = lines.read(line_of(text), 0, values)
+    spans, _, _ = lines.read_records(line_of(text), 0, values)
     return values[0, 0] if spans else None
 
 
@@ -94,7 +94,7 @@ def test_numbers_side_by_side_are_those_that_python_reads() -> None:
         line = line_of(*(space + text for text in texts))
         values = np.empty((1, dimensions), np.float32)
 
-        spans, _, _ = lines.read(line, 0, values)
+        spans, _, _ = lines.read_records(line, 0, values)
 
         if spans:
             read += dimensions
@@ -113,7 +113,7 @@ def test_what_is_no_digit_is_noticed_wherever_it_stands(digits: int) -> None:
             line = line_of(*good, broken, *good)
             values = np.empty((1, 41), np.float32)
 
-            spans, _, _ = lines.read(line, 0, values)
+            spans, _, _ = lines.read_records(line, 0, values)
 
             if spans:  # it still was a number, of another spelling
                 wanted = np.array([json.loads(line)["values"]], np.float32)
@@ -167,7 +167,7 @@ def read_up_to_a_wall(text):
     pages[start:mmap.PAGESIZE] = text
     assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(first + mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
     values = np.empty((9, 3), np.float32)
-    spans, position, _ = lines.read(memoryview(pages), start, values)
+    spans, position, _ = lines.read_records(memoryview(pages), start, values)
     print(len(spans), position - start)
 """
 
@@ -249,7 +249,7 @@ def test_white_space_and_the_order_of_members_do_not_matter() -> None:
     )
     values = np.zeros((3, 3), np.float32)
 
-    spans, position, ends = lines.read(b"\n\n" + line + b"\n \r\n", 0, values)
+    spans, position, ends = lines.read_records(b"\n\n" + line + b"\n \r\n", 0, values)
 
     ((start, end, id_start, id_end, *namespace, metadata_start, metadata_end),) = spans
     text = b"\n\n" + line
@@ -271,8 +271,8 @@ def test_no_more_lines_are_read_than_there_is_room_for() -> None:
     text = b"\n".join([GOOD] * 5)
     values = np.zeros((5, 3), np.float32)
 
-    spans, position, _ = lines.read(text, 0, values[:2])
-    more, end, _ = lines.read(text, position, values[2:])
+    spans, position, _ = lines.read_records(text, 0, values[:2])
+    more, end, _ = lines.read_records(text, position, values[2:])
 
     assert (len(spans), len(more), end) == (2, 3, len(text))
     assert values.tolist() == [[1, 2, 3]] * 5
@@ -321,14 +321,14 @@ from vicinal.wire import lines
 calls = 0
 library = Library(Path(os.environ["VICINAL_WATCHED"]))
 lines.library = lambda: library
-read = lines.read
+read = lines.read_records
 
 def counted(*given):
     global calls
     calls += 1
     return read(*given)
 
-lines.read = counted
+lines.read_records = counted
 these.test_numbers_are_those_that_python_reads_whatever_their_spelling()
 these.test_numbers_side_by_side_are_those_that_python_reads()
 these.test_numbers_half_way_between_two_are_never_rounded_the_wrong_way()
