@@ -2,7 +2,7 @@
 
 The only place that picks them. `create` puts an application together without listening,
 for tests and other servers; `serve` runs one under uvicorn until SIGINT or SIGTERM. Every
-obstacle a person can remove (a port in use, a folder that another process has open, no
+obstacle that a person can remove (a port in use, a folder that another process has open, no
 token on a public address) is an error of one sentence, raised before anything is served.
 """
 
@@ -46,12 +46,12 @@ _log = logging.getLogger("vicinal.server")
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """Everything that serves, put together. Close it when the ASGI application is idle.
+    """An application with all that it works with. Close it when the ASGI application is idle.
 
     Attributes:
         asgi: Answers requests.
-        own_token: Opens this application to itself: made for this process, and nowhere
-            stored; any text when no token is needed.
+        own_token: The secret of a token for this process itself, which is not stored; any text
+            when no token is needed.
         needs_token: Whether callers need a token.
     """
 
@@ -67,7 +67,7 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A server that answers: where, and with which application."""
+    """A server that answers: its origin, and its application."""
 
     origin: str
     application: Application
@@ -127,7 +127,7 @@ def serve(
     """Serve until SIGINT or SIGTERM, then finish running requests and close.
 
     Args:
-        settings: What to serve, and where.
+        settings: Of engine, server and encoder.
         on_ready: Called once, from a thread of its own, when requests are answered.
         warnings: Of the settings, for the log.
 
@@ -150,7 +150,7 @@ def serve(
         # before anything is closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         ready = Ready(origin(settings.host, listener.getsockname()[1]), application)
-        # A thread, as what it calls may ask the server.
+        # In a thread, as `on_ready` may send requests to the server.
         announce = threading.Thread(target=on_ready, args=(ready,), name="announce", daemon=True)
         application.asgi.on_started = announce.start
         with suppress(KeyboardInterrupt):
@@ -220,13 +220,13 @@ def _server_config(settings: Settings) -> ServerConfig:
         account=settings.account,
         requests_max=settings.requests_max,
         body_bytes_in_flight_max=settings.body_bytes_in_flight_max,
-        threads=settings.query_threads or _cores(),
+        threads=settings.query_threads or os.cpu_count() or 1,
         embedding_queue_max=settings.embedding_queue_max,
     )
 
 
 def _generator(settings: Settings) -> Generator | None:
-    """Return who passes requests for text on, None when nobody does; nothing is asked yet."""
+    """Return the client of the service that generates text, None when none is set."""
     if settings.generation_url is None:
         return None
     return Generator(
@@ -239,10 +239,6 @@ def _generator(settings: Settings) -> Generator | None:
             whole_s=settings.generation_timeout_s,
         )
     )
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
 
 
 def open_embedder(settings: Settings) -> Embedder:

@@ -2,7 +2,9 @@
 
 Three rooms, each of which may use those before it, and above them `app` and `routes`:
 
-* `http`: connections, bodies and answers, whatever is asked;
-* `api`: the operations, and what a request is to them;
-* `workers`: what bindings of Workers and their tools send, as operations of `api`.
+* `http`: connections, bodies and responses of any request;
+* `api`: the operations, their requests and routes;
+* `workers`: requests of Workers' bindings and their tools, as operations of `api`.
+
+All three may use `concurrency` and `offload`, which know none of them.
 """

@@ -1,13 +1,13 @@
-"""The ASGI application: every request's way in and out.
+"""The ASGI application: the way of every request in, and of its response out.
 
     unwrapped? → route → site and caller let in → body read, bounded → handler → response
          │         │              │                  │                 │          │
          └─────────┴──────────────┴──── errors ──────┴─────────────────┘          │
                                            └──→ the form that the route's clients read
 
-Requests of remote bindings come wrapped in others, and are unwrapped before all else. One
-exit for answers, one for errors. A request that the client has abandoned gets neither and
-leaves no trace: handlers change nothing before the whole body is there.
+Requests of remote bindings come wrapped in others, and are unwrapped before all else. There is one
+exit for responses and one for errors. A request whose client has gone gets neither and leaves no
+trace: handlers change nothing before the whole body is there.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ def build(
     pool: Pool | None = None,
     generator: Generator | None = None,
 ) -> "App":
-    """Put the application together; it closes none of what it is given, but stops `databases`.
+    """Put the application together. It closes no argument, but stops `databases`.
 
     Without `pool` all searches run in Python's threads, without `generator` no text is generated.
     """
@@ -110,8 +110,8 @@ class App:
         self._origins = Origins(services.config.allowed_origins, services.config.allowed_hosts)
         self._under_way = 0
         self.on_started: Callable[[], None] | None = None
-        """Called once, in the event loop, when requests are answered; those sent before wait in
-        the backlog of the socket."""
+        """Called once, in the event loop, when requests are answered; requests that were sent
+        before wait in the backlog of the socket."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope."""
@@ -142,9 +142,9 @@ class App:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = AccessRecord(scope["method"], dict(scope["headers"]))
         try:
-            lent = scope.get("extensions", {}).get(ZERO_COPY_BODY)
-            if lent is not None:
-                receive = lent["receive"]
+            zero_copy_body = scope.get("extensions", {}).get(ZERO_COPY_BODY)
+            if zero_copy_body is not None:
+                receive = zero_copy_body["receive"]
             response = self._readable(scope, await self._answer(scope, receive, record))
             if response.stream is not None:
                 await self._stream(record, response, response.stream, receive, send)
@@ -153,10 +153,10 @@ class App:
             self._done(record, _CLIENT_CLOSED, 0)
             return
         except asyncio.CancelledError:  # by uvicorn, when `shutdown_timeout_s` is over
-            response = _refused(Unavailable("the server is being stopped", retry_after=1), record)
+            response = _refusal(Unavailable("the server is being stopped", retry_after=1), record)
             response = replace(response, headers=(*response.headers, _CLOSE))
         except Exception as error:
-            response = self._readable(scope, _refused(error, record))
+            response = self._readable(scope, _refusal(error, record))
         limit = self.services.limits.body_bytes_max
         if not record.is_body_read and bodies.must_close(record.headers, limit):
             response = replace(response, headers=(*response.headers, _CLOSE))
@@ -191,9 +191,9 @@ class App:
             self._check_origin(scope, record)
             return Response(b"", 204, preflight)
         try:
-            route, parameters, query_string = self._placed(scope, record)
+            route, parameters, query_string = self._routed(scope, record)
         finally:
-            # Before any other problem, and in the form that is known by now.
+            # Before any other problem is told, in the form that is known by now.
             self._check_origin(scope, record)
         if record.method == "OPTIONS":
             return Response(b"", 204, ((b"allow", record.allowed.encode()),))
@@ -219,16 +219,16 @@ class App:
         if problem is not None and not auth.needs_token(services.tokens, services.config):
             raise problem
 
-    def _placed(
+    def _routed(
         self, scope: Scope, record: AccessRecord
     ) -> tuple[Route | None, Mapping[str, str], bytes]:
         """Return the route, None when the method is wrong, its parameters and the query string."""
-        path, query_string = self._asked(scope, record)
-        place = self._router.find(path)
-        record.allowed = place.allowed
-        record.form = next(iter(place.routes.values())).form
-        route = place.routes.get("GET" if record.method == "HEAD" else record.method)
-        parameters = place.parameters
+        path, query_string = self._target(scope, record)
+        match = self._router.match(path)
+        record.allowed = match.allowed
+        record.form = next(iter(match.routes.values())).form
+        route = match.routes.get("GET" if record.method == "HEAD" else record.method)
+        parameters = match.parameters
         if route is not None:
             record.operation, record.form = route.operation, route.form
             if route.addressed is not None:
@@ -237,7 +237,7 @@ class App:
             raise RouteNotFound(path.decode("latin-1"))
         return route, parameters, query_string
 
-    def _asked(self, scope: Scope, record: AccessRecord) -> tuple[bytes, bytes]:
+    def _target(self, scope: Scope, record: AccessRecord) -> tuple[bytes, bytes]:
         """Return path and query string, those of the inner request when one is wrapped."""
         path, query_string = scope["raw_path"], scope["query_string"]
         if remote_proxy.is_connection(path):
@@ -246,7 +246,7 @@ class App:
         elif remote_session.TOKEN_HEADER in record.headers:
             record.form = envelope.BINDING
             token = record.headers[remote_session.TOKEN_HEADER]
-            bindings = self.services.sessions.find(token.decode("latin-1"))
+            bindings = self.services.sessions.bindings(token.decode("latin-1"))
         else:
             return path, query_string
         inner = remote_proxy.unwrap(record.headers, bindings)
@@ -256,7 +256,7 @@ class App:
     async def _admitted(
         self, route: Route, permission: Permission, request: ApiRequest, record: AccessRecord
     ) -> Response:
-        """Answer a request that has to be let in, and counts while it is under way."""
+        """Answer a request that needs permission, and is counted while it is under way."""
         services = self.services
         bound = services.config.requests_max
         if self._under_way >= bound:
@@ -275,7 +275,7 @@ class App:
                 services.config,
                 route.unknown_token,
             )
-            request.look_up()
+            request.resolve_index()
             if route.body_bytes_max is not None:
                 body = bodies.Body(
                     request.receive,
@@ -295,8 +295,8 @@ class App:
                 body.release()
 
 
-def _refused(error: Exception, record: AccessRecord) -> Response:
-    """Return the answer to an error, in the form that the route's clients read."""
+def _refusal(error: Exception, record: AccessRecord) -> Response:
+    """Return the response to an error, in the form that the route's clients read."""
     answer = codes.response_for(error) if isinstance(error, Error) else codes.INTERNAL
     if isinstance(error, Unavailable):
         _log.warning("%s: %s", record.template, error)

@@ -18,14 +18,14 @@ API_ROUTES: tuple[Route, ...] = (
     *remote_session.ROUTES,
     *d1.ROUTES,
 )
-"""What clients call; the OpenAPI document describes these."""
+"""Routes for clients, which the OpenAPI document describes."""
 
 BINDING_ROUTES: tuple[Route, ...] = (
     *binding.INDEX_ROUTES,
     *binding.AI_ROUTES,
     *ai_proxy.ROUTES,
 )
-"""What the bindings of Workers call: a protocol between their runtime and us."""
+"""Routes for the bindings of Workers: a protocol between their runtime and this server."""
 
 
 def all_routes(version: str) -> tuple[Route, ...]:

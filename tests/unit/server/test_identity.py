@@ -15,8 +15,8 @@ from tests.support.server import Running, in_thread
 from tests.support.sockets import answer, head
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.model import Index, IndexAddress, Query, Seqno
-from vicinal.server.api.vectors import PART_BYTES
 from vicinal.server.http.connection import UPLOAD_BYTES_MIN
+from vicinal.server.http.uploads import PART_BYTES
 
 DIMENSIONS = 3
 

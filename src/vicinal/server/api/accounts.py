@@ -1,7 +1,7 @@
-"""What tools ask before they begin: which accounts there are and who is calling.
+"""Accounts and the caller, which tools ask for before they begin.
 
-There is one account to show: the token's own, or the configured one for a token that is
-good for all. Every other well-formed account id works too, it is just not listed.
+One account is listed: the token's own, or the configured one for a token that is good for all.
+Every other well-formed account id works too.
 """
 
 import re
@@ -31,7 +31,7 @@ PAGING = (
 
 
 def page_of(request: ApiRequest, items: Sequence[T]) -> Sequence[T]:
-    """Return the page that is asked for; pages after the last are empty.
+    """Return the page of `items` that a request names; pages after the last are empty.
 
     The SDKs go on asking for the next page until one is empty.
 
@@ -63,12 +63,12 @@ async def list_memberships(request: ApiRequest) -> Response:
 
 
 async def user(request: ApiRequest) -> Response:
-    """Return who is calling."""
+    """Return the caller."""
     return Response(accounts.user(request.services.config.account))
 
 
 async def verify_token(request: ApiRequest) -> Response:
-    """Say that the token is good: with a bad one, nothing gets here."""
+    """Answer that the token is good: a request with another one is refused before."""
     token_id = request.token.id if request.token is not None else "any"
     return Response(accounts.verification(token_id))
 

@@ -1,6 +1,6 @@
-"""Running models: text embeddings in Workers AI's form and OpenAI's, and what models there are.
+"""Models: text embeddings in Workers AI's form and OpenAI's, and lists of models.
 
-Other models are passed on, if anybody generates text (`chat`).
+Requests for other models are passed on to a service that generates text, if there is one (`chat`).
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ EmbeddingReader = Callable[[bytes | bytearray, Limits], requests.EmbeddingParame
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """How bodies are read on a way to run models, by what the model does."""
+    """Readers of the bodies of one way to run models, by the kind of model."""
 
     embedding: EmbeddingReader
     generation: chat.RequestReader
@@ -48,42 +48,45 @@ class Readers:
 _REST = Readers(requests.embedding, generation.request)
 
 
-async def run(request: ApiRequest) -> Response:
+async def run_rest(request: ApiRequest) -> Response:
     """Run the model that the path names."""
     return await run_model(request, _REST)
 
 
 async def run_model(request: ApiRequest, readers: Readers) -> Response:
-    """Run the model that the call's parameters name.
+    """Run the model that the parameter ``model_name`` names.
 
-    The model comes first: what a body must be depends on it.
+    The model comes first: it decides how the body is read.
     """
     name = request.parameters["model_name"]
     if name not in request.services.embedder.names():
         return await chat.generate(request, name, readers.generation)
-    asked = await _read(request, readers.embedding)
-    pooling = Pooling(asked.pooling) if asked.pooling is not None else None
-    made = await embed(request, name, asked.texts, pooling)
-    return Response(responses.embedding(made.values, made.pooling))
+    body = await _read_body(request, readers.embedding)
+    pooling = Pooling(body.pooling) if body.pooling is not None else None
+    embedding = await embed(request, name, body.texts, pooling)
+    return Response(responses.embedding(embedding.values, embedding.pooling))
 
 
 async def openai_embeddings(request: ApiRequest) -> Response:
     """Embed texts with the model that the body names."""
-    asked = await _read(request, requests.openai_embedding)
-    made = await embed(request, asked.model, asked.texts, None)
-    dimensions = made.values.shape[1]
-    if asked.dimensions not in (None, dimensions):
+    body = await _read_body(request, requests.openai_embedding)
+    embedding = await embed(request, body.model, body.texts, None)
+    dimensions = embedding.values.shape[1]
+    if body.dimensions not in (None, dimensions):
         raise BadEmbeddingInput(
-            f"{asked.model} makes vectors of {dimensions} dimensions, not {asked.dimensions}"
+            f"{body.model} makes vectors of {dimensions} dimensions, not {body.dimensions}"
         )
     return Response(
         responses.openai_embedding(
-            made.values, model=asked.model, encoding=asked.encoding, token_count=made.token_count
+            embedding.values,
+            model=body.model,
+            encoding=body.encoding,
+            token_count=embedding.token_count,
         )
     )
 
 
-async def _read(request: ApiRequest, read: Callable[[bytes | bytearray, Limits], T]) -> T:
+async def _read_body(request: ApiRequest, read: Callable[[bytes | bytearray, Limits], T]) -> T:
     return await off_loop(
         len(request.body),
         request.services.workers,
@@ -94,12 +97,12 @@ async def _read(request: ApiRequest, read: Callable[[bytes | bytearray, Limits],
 async def embed(
     request: ApiRequest, model: str, texts: Sequence[str], pooling: Pooling | None
 ) -> Embedding:
-    """Embed texts off the event loop; a client that goes gives up its place in the queue."""
+    """Embed texts in a thread; when its client goes, a request leaves the queue."""
     embedder = request.services.embedder
     work = request.services.embedding_workers.run(lambda: embedder.embed(model, texts, pooling))
-    made = await unless_disconnected(request.receive, work)
-    request.services.metrics.embedded(model, len(texts), made.token_count)
-    return made
+    embedding = await unless_disconnected(request.receive, work)
+    request.services.metrics.embedded(model, len(texts), embedding.token_count)
+    return embedding
 
 
 async def openai_models(request: ApiRequest) -> Response:
@@ -108,7 +111,7 @@ async def openai_models(request: ApiRequest) -> Response:
 
 
 async def openai_model(request: ApiRequest) -> Response:
-    """Return one of them."""
+    """Return one model, as OpenAI describes it."""
     name = request.parameters["model_name"]
     if name not in _names(request):
         raise chat.not_found(request, name)
@@ -119,20 +122,20 @@ async def search_models(request: ApiRequest) -> Response:
     """Return the models that can be run, by name; ``search`` and ``task`` narrow it down."""
     wanted = request.query.get("search", "").lower()
     task = request.query.get("task", "").lower()
-    found = [
-        each
-        for each in await _models(request)
-        if wanted in each.name.lower() and task in ("", each.task.name.lower())
+    matches = [
+        model
+        for model in await _models(request)
+        if wanted in model.name.lower() and task in ("", model.task.name.lower())
     ]
-    return Response(accounts.models(page_of(request, found)))
+    return Response(accounts.models(page_of(request, matches)))
 
 
 async def model_schema(request: ApiRequest) -> Response:
-    """Return what a model takes and gives."""
+    """Return the schemas of a model's input and output."""
     name = request.query.get("model", "")
-    for each in await _models(request):
-        if each.name == name:
-            return Response(accounts.model_schema(each))
+    for model in await _models(request):
+        if model.name == name:
+            return Response(accounts.model_schema(model))
     raise chat.not_found(request, name)
 
 
@@ -148,7 +151,7 @@ def _generating(request: ApiRequest) -> Sequence[str]:
 async def _models(request: ApiRequest) -> list[accounts.Model]:
     infos = await request.services.workers.run(request.services.embedder.models)
     return [
-        *(accounts.Model(each.name, each.dimensions, each.max_tokens) for each in infos),
+        *(accounts.Model(info.name, info.dimensions, info.max_tokens) for info in infos),
         *(
             accounts.Model(name, None, None, accounts.TEXT_GENERATION)
             for name in _generating(request)
@@ -176,7 +179,7 @@ ROUTES = (
             response=schemas.EmbeddingSchema,
             errors=(*_ERRORS, BadGenerationBody, BadGenerationInput, GenerationFailed),
         ),
-        run,
+        run_rest,
         Permission.READ,
         large_body,
         takes_rest=True,

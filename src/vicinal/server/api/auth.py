@@ -1,9 +1,9 @@
-"""Who is calling, and may they.
+"""Authentication and authorization: the caller's token, and whether it allows the operation.
 
-A token travels as ``Authorization: Bearer TOKEN`` or as ``X-Auth-Key`` beside
-``X-Auth-Email``; which e-mail address is not looked at. As long as no token has been made
-and none is required, requests without one are let in, and so is any token; a header that
-holds no token is refused all the same, as its sender meant something else.
+A token travels as ``Authorization: Bearer TOKEN`` or as ``X-Auth-Key`` with ``X-Auth-Email``, whose
+value is not read. While no token has been made and none is required, requests without one are let
+in, and so is any token; a header that holds no token is refused all the same, as its sender meant
+something else.
 """
 
 from vicinal.errors import Forbidden, Unauthenticated
@@ -12,7 +12,7 @@ from vicinal.server.http.asgi import Headers
 from vicinal.tokens import Permission, Token, Tokens
 
 HEADERS = (b"authorization", b"x-auth-key", b"x-auth-email")
-"""All that a token travels in."""
+"""The headers that a token travels in."""
 
 _WAYS_IN = "send 'Authorization: Bearer TOKEN', or 'X-Auth-Email' and 'X-Auth-Key'"
 
@@ -55,7 +55,7 @@ def authorize(
 
     Args:
         account: The account of the path, ``""`` when it has none.
-        unknown: What is raised for a token that is not known.
+        unknown: Error for a token that is not known.
 
     Returns:
         The token, None when none is needed.

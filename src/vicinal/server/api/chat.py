@@ -1,7 +1,7 @@
-"""Text generation: what the platform's clients ask goes on to a service, and its answer back.
+"""Text generation: requests in the platform's form go on to a service, and its answers back.
 
-OpenAI's own operations are passed on as they are, but for the model's name. A stream begins
-only when the service's has, so that what it refuses is refused with a status.
+OpenAI's own operations are passed on as they are, but for the model's name. A stream begins only
+when the service's has, so that a request which the service refuses gets a status.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -23,7 +23,7 @@ from vicinal.server.api.generation import Generator, ServiceResponse
 from vicinal.server.api.paths import AI
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Handler, Route
-from vicinal.server.concurrency import unless_disconnected
+from vicinal.server.concurrency import off_loop, unless_disconnected
 from vicinal.server.http.response import Response, Stream
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, generation
@@ -35,7 +35,6 @@ T = TypeVar("T")
 RequestReader = Callable[[bytes | bytearray], Request]
 
 _NAME_CHARS_MAX = 100  # of a name in a message
-_INLINE_BYTES_MAX = 64 * 1024  # ours: a longer body is read in a thread
 _EVENTS = b"text/event-stream"
 _HEADERS = ((b"cache-control", b"no-cache"),)
 
@@ -54,30 +53,30 @@ def not_found(request: ApiRequest, name: str) -> ModelNotFound:
     )
 
 
-def asked_of(request: ApiRequest, name: str) -> tuple[Generator, str]:
-    """Return who generates with a model, and what it is called there.
+def generator_for(request: ApiRequest, name: str) -> tuple[Generator, str]:
+    """Return the generator of a model, and the model's name at its service.
 
     Raises:
-        ModelNotFound: nobody does.
+        ModelNotFound: there is none.
     """
     generator = request.services.generator
-    there = None if generator is None else generator.config.names.at_service(name)
-    if generator is None or there is None:
+    model = None if generator is None else generator.config.names.at_service(name)
+    if generator is None or model is None:
         raise not_found(request, name)
-    return generator, there
+    return generator, model
 
 
 async def generate(request: ApiRequest, name: str, read: RequestReader) -> Response:
     """Generate text with a model, in the platform's form."""
-    generator, there = asked_of(request, name)
+    generator, model = generator_for(request, name)
     _check_length(request)
-    wanted = await _read(request, lambda: read(request.body))
-    body = await _read(request, lambda: openai.body(wanted, there))
+    wanted = await _off_loop(request, lambda: read(request.body))
+    body = await _off_loop(request, lambda: openai.body(wanted, model))
     path = openai.path(wanted)
     if wanted.is_streamed:
-        parts = _platform_parts(generator, path, body, there)
+        parts = _platform_parts(generator, path, body, model)
         return await _streamed(request, generator, parts, envelope.bare_failure)
-    content = await unless_disconnected(request.receive, _whole(generator, path, body, there))
+    content = await unless_disconnected(request.receive, _whole(generator, path, body, model))
     with generator.failures():
         answer = openai.read_answer(content)
     return Response(generation.generated(answer, wants_json=wanted.wants_json))
@@ -95,15 +94,15 @@ async def completions(request: ApiRequest) -> Response:
 
 async def _passed_on(request: ApiRequest, path: str) -> Response:
     _check_length(request)
-    asked = await _read(request, lambda: generation.openai_request(request.body))
-    if asked.model in request.services.embedder.names():
-        raise BadGenerationInput(f"{asked.model} makes embeddings, no text")
-    generator, there = asked_of(request, asked.model)
-    body = await _read(request, lambda: generation.renamed(request.body, there))
-    if asked.is_streamed:
-        parts = _passed_parts(generator, path, body, there)
+    wanted = await _off_loop(request, lambda: generation.openai_request(request.body))
+    if wanted.model in request.services.embedder.names():
+        raise BadGenerationInput(f"{wanted.model} makes embeddings, no text")
+    generator, model = generator_for(request, wanted.model)
+    body = await _off_loop(request, lambda: generation.renamed(request.body, model))
+    if wanted.is_streamed:
+        parts = _passed_parts(generator, path, body, model)
         return await _streamed(request, generator, parts, envelope.openai_failure)
-    content = await unless_disconnected(request.receive, _whole(generator, path, body, there))
+    content = await unless_disconnected(request.receive, _whole(generator, path, body, model))
     with generator.failures():
         openai.check(content)
     return Response(content)
@@ -115,15 +114,12 @@ def _check_length(request: ApiRequest) -> None:
         raise BodyTooLarge(f"the body has {len(request.body)} bytes, the limit is {bytes_max}")
 
 
-async def _read(request: ApiRequest, work: Callable[[], T]) -> T:
-    """Read or write a body, off the event loop when it is long."""
-    if len(request.body) <= _INLINE_BYTES_MAX:
-        return work()
-    return await request.services.workers.run(work)
+async def _off_loop(request: ApiRequest, work: Callable[[], T]) -> T:
+    return await off_loop(len(request.body), request.services.workers, work)
 
 
-async def _whole(generator: Generator, path: str, body: bytes, there: str) -> bytes:
-    async with generator.in_time(), generator.asked(path, body, there) as response:
+async def _whole(generator: Generator, path: str, body: bytes, model: str) -> bytes:
+    async with generator.in_time(), generator.send(path, body, model) as response:
         return await response.content()
 
 
@@ -148,15 +144,15 @@ async def _streamed(
 
 
 async def _platform_parts(
-    generator: Generator, path: str, body: bytes, there: str
+    generator: Generator, path: str, body: bytes, model: str
 ) -> AsyncGenerator[bytes, None]:
-    """Yield events in the platform's form, after nothing once the service has begun."""
+    """Yield empty bytes once the service has begun, then events in the platform's form."""
     written = _Written()
-    async with generator.asked(path, body, there) as response:
+    async with generator.send(path, body, model) as response:
         yield b""
-        async with aclosing(_together(generator, response)) as all_events:
-            async for together in all_events:
-                if part := b"".join(written.event(piece) for _, piece in together):
+        async with aclosing(_read_events(generator, response)) as all_events:
+            async for batch in all_events:
+                if part := b"".join(written.event(piece) for _, piece in batch):
                     yield part
     tool_calls = written.tool_calls()
     if tool_calls or written.usage is not None:
@@ -165,35 +161,35 @@ async def _platform_parts(
 
 
 async def _passed_parts(
-    generator: Generator, path: str, body: bytes, there: str
+    generator: Generator, path: str, body: bytes, model: str
 ) -> AsyncGenerator[bytes, None]:
-    """Yield events as the service sends them, after nothing once it has begun."""
-    async with generator.asked(path, body, there) as response:
+    """Yield empty bytes once the service has begun, then events as it sends them."""
+    async with generator.send(path, body, model) as response:
         yield b""
-        async with aclosing(_together(generator, response)) as all_events:
-            async for together in all_events:
-                if together:
-                    yield b"".join(events.event(data) for data, _ in together)
+        async with aclosing(_read_events(generator, response)) as all_events:
+            async for batch in all_events:
+                if batch:
+                    yield b"".join(events.event(data) for data, _ in batch)
     yield events.event(events.END)
 
 
-async def _together(
+async def _read_events(
     generator: Generator, response: ServiceResponse
 ) -> AsyncGenerator[list[tuple[bytes, Piece]], None]:
-    """Yield the data of events and what it says, up to the one that ends the stream.
+    """Yield the data of events and the pieces in it, up to the event that ends the stream.
 
     Raises:
         GenerationFailed: an event says nothing, or the stream ends before the model has stopped.
     """
     has_stopped = False
     async with aclosing(response.events()) as all_events:
-        async for together in all_events:
-            is_end = events.END in together
-            before = together[: together.index(events.END)] if is_end else together
+        async for batch in all_events:
+            is_end = events.END in batch
+            before = batch[: batch.index(events.END)] if is_end else batch
             with generator.failures():
-                read = [(data, openai.read_piece(data)) for data in before]
-            has_stopped |= any(piece.is_last for _, piece in read)
-            yield read
+                pieces = [(data, openai.read_piece(data)) for data in before]
+            has_stopped |= any(piece.is_last for _, piece in pieces)
+            yield pieces
             if is_end:
                 return
     if not has_stopped:
@@ -201,14 +197,14 @@ async def _together(
 
 
 class _Written:
-    """What has come of an answer; texts are written on at once, calls when they are whole."""
+    """The part of an answer that has come: texts are written at once, calls when they are whole."""
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self._calls: dict[int, list[ToolCallPart]] = {}
 
     def event(self, piece: Piece) -> bytes:
-        """Return what a piece is in the platform's form: one event, or nothing yet."""
+        """Return a piece in the platform's form: one event, or nothing yet."""
         self.usage = piece.usage or self.usage
         for part in piece.tool_calls:
             self._calls.setdefault(part.index, []).append(part)

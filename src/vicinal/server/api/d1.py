@@ -1,6 +1,7 @@
-"""SQL databases beside the indexes: what libraries keep the texts of their vectors in.
+"""SQL databases next to the indexes, in which libraries keep the texts of their vectors.
 
-No route makes one: the first statement does. Reading about one that is not there is an error.
+No route creates a database: its first statement does. To describe one that does not
+exist is an error.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,54 +33,46 @@ DATABASE = f"{DATABASES}/{{database_id}}"
 
 async def raw(request: ApiRequest) -> Response:
     """Run statements; rows come as arrays."""
-    return await _run(request, d1.raw, names_each_row=False)
+    return await _run_statements(request, d1.raw, names_each_row=False)
 
 
 async def query(request: ApiRequest) -> Response:
     """Run statements; rows come as objects."""
-    return await _run(request, d1.objects, names_each_row=True)
+    return await _run_statements(request, d1.objects, names_each_row=True)
 
 
 async def list_databases(request: ApiRequest) -> Response:
     """Return the databases of the account, or those whose name has a text in it."""
-    databases, account, part = (
-        request.services.databases,
-        request.account,
-        request.query.get("name", ""),
-    )
+    databases, account = request.services.databases, request.account
+    part = request.query.get("name", "")
 
-    def work() -> bytes:
-        page = page_of(request, [each for each in databases.ids(account) if part in each])
-        return d1.databases([databases.info(account, id_) for id_ in page])
+    def list_page() -> bytes:
+        page = page_of(request, [name for name in databases.ids(account) if part in name])
+        return d1.databases([databases.info(account, name) for name in page])
 
-    return Response(await request.services.workers.run(work))
+    return Response(await request.services.workers.run(list_page))
 
 
 async def info(request: ApiRequest) -> Response:
-    """Return what is known of a database."""
-    services, account, database = (
-        request.services,
-        request.account,
-        request.parameters["database_id"],
-    )
-    return Response(
-        await services.workers.run(lambda: d1.database(services.databases.info(account, database)))
-    )
+    """Return name, size and times of a database."""
+    services, database = request.services, request.parameters["database_id"]
+
+    def describe() -> bytes:
+        return d1.database(services.databases.info(request.account, database))
+
+    return Response(await services.workers.run(describe))
 
 
-async def _run(
+async def _run_statements(
     request: ApiRequest,
     write: Callable[[Sequence[StatementResult]], bytes],
     *,
     names_each_row: bool,
 ) -> Response:
-    services, account, database = (
-        request.services,
-        request.account,
-        request.parameters["database_id"],
-    )
+    services, account = request.services, request.account
+    database = request.parameters["database_id"]
 
-    def work() -> bytes:
+    def execute() -> bytes:
         statements = d1.statements(request.body)
         results = services.databases.execute(
             account, database, statements, names_each_row=names_each_row
@@ -87,7 +80,7 @@ async def _run(
         return write(results)
 
     async with services.database_turns.turn(account, database):
-        return Response(await services.database_workers.run(work))
+        return Response(await services.database_workers.run(execute))
 
 
 def _body(limits: Limits) -> int:

@@ -1,9 +1,9 @@
-"""Asking the service that generates text, without ever waiting for it with a thread.
+"""The client of the service that generates text. No thread waits for it.
 
-Whatever the service does, a request ends: connecting, silence, the whole and every length are
-bounded, and so is how many requests are under way. A redirect is not followed, as the key would
-go elsewhere; the key is in no message. A request that nobody waits for any more is cancelled by
-closing its connection. Nothing is asked twice: who generates may have been paid.
+Every request ends, as the time to connect, of silence and of the whole, every length, and the
+number of requests under way are bounded. A redirect is not followed, as the key would go elsewhere;
+the key is in no message. A request whose caller has gone is cancelled by closing its connection.
+Nothing is sent twice: each request may cost money.
 """
 
 import asyncio
@@ -41,12 +41,12 @@ _KEY_IS_WRONG = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
-    """Where text is generated, and how long that may take.
+    """The service that generates text, and bounds on its time.
 
     Attributes:
         url: Up to and without ``/chat/completions``, such as ``http://127.0.0.1:11434/v1``.
         key: Sent as a bearer token; None sends none.
-        names: What models are called there.
+        names: Names of the models there.
         requests_max: Requests that may be under way; one more is `Overloaded`.
         idle_s: Seconds that the service may be silent.
         whole_s: Seconds that one answer may take, and its client to read it.
@@ -61,10 +61,10 @@ class GenerationConfig:
 
 
 class Generator:
-    """Asks the service. For one event loop.
+    """Sends requests to the service. For one event loop.
 
     Raises:
-        InvalidInput: the URL is none that can be asked.
+        InvalidInput: the URL is not one of HTTP.
     """
 
     def __init__(self, config: GenerationConfig) -> None:
@@ -81,13 +81,13 @@ class Generator:
         self._client: httpx.AsyncClient | None = None
 
     @asynccontextmanager
-    async def asked(self, path: str, body: bytes, model: str) -> AsyncIterator["ServiceResponse"]:
+    async def send(self, path: str, body: bytes, model: str) -> AsyncIterator["ServiceResponse"]:
         """Send a request and wait until its answer begins; leaving ends it, wherever it is.
 
         Args:
             path: The operation, after the URL.
             body: The request.
-            model: What the model is called at the service, for messages.
+            model: The model's name at the service, for messages.
 
         Raises:
             Overloaded: too many requests are under way, here or there.
@@ -115,10 +115,10 @@ class Generator:
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
-        """Hold what is done to the time that an answer may take.
+        """Bound the time of the block to that of one answer.
 
         Raises:
-            GenerationFailed: it takes longer.
+            GenerationFailed: the block takes longer.
         """
         try:
             async with asyncio.timeout(self.config.whole_s):
@@ -133,11 +133,13 @@ class Generator:
         if self._client is not None:
             await self._client.aclose()
 
-    async def read(self, response: httpx.Response, bytes_max: int) -> AsyncGenerator[bytes, None]:
+    async def receive(
+        self, response: httpx.Response, bytes_max: int
+    ) -> AsyncGenerator[bytes, None]:
         """Yield an answer's parts as they come.
 
         Raises:
-            GenerationFailed: it is longer than `bytes_max`, or ends before its end.
+            GenerationFailed: the answer is longer than `bytes_max`, or incomplete.
         """
         length = 0
         with self.failures():
@@ -168,7 +170,7 @@ class Generator:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Tell what goes wrong on the way to the service and back, without the key."""
+        """Turn errors of the way to the service and back into ours, without the key."""
         try:
             yield
         except GenerationFailed as error:
@@ -187,33 +189,33 @@ class Generator:
             ) from None
 
     def hidden(self, text: str) -> str:
-        """Return what the service says without the key, which it may repeat."""
+        """Return a text of the service without the key, which it may repeat."""
         return text.replace(self.config.key, _HIDDEN) if self.config.key else text
 
     async def _refuse(self, response: httpx.Response, model: str) -> None:
-        """Raise what the status of an answer means."""
+        """Raise the error that the status of an answer means."""
         status = response.status_code
-        said = f"{self._shown} answers {status} for {model[:100]}"
+        problem = f"{self._shown} answers {status} for {model[:100]}"
         if status in _KEY_IS_WRONG:  # the operator's to know, and it may repeat the key
-            raise GenerationFailed(f"{said}: generation_key is missing or wrong")
+            raise GenerationFailed(f"{problem}: generation_key is missing or wrong")
         content = bytearray()
-        async with aclosing(self.read(response, _REASON_BYTES_MAX)) as parts:
+        async with aclosing(self.receive(response, _REASON_BYTES_MAX)) as parts:
             async for part in parts:
                 content += part
-        said = f"{said}: {self.hidden(openai_errors.reason(bytes(content)))}"
+        problem = f"{problem}: {self.hidden(openai_errors.reason(bytes(content)))}"
         if status in _REFUSED:
-            raise BadGenerationInput(said)
+            raise BadGenerationInput(problem)
         if status == httpx.codes.NOT_FOUND:
-            raise ModelNotFound(said)
+            raise ModelNotFound(problem)
         retry_after = response.headers.get("Retry-After", "")
         seconds = float(retry_after[:9]) if retry_after.isdecimal() else None
         if status == httpx.codes.TOO_MANY_REQUESTS:
-            raise Overloaded(said, retry_after=seconds or 1.0)
-        raise GenerationFailed(said, retry_after=seconds)
+            raise Overloaded(problem, retry_after=seconds or 1.0)
+        raise GenerationFailed(problem, retry_after=seconds)
 
 
 class ServiceResponse:
-    """An answer that has begun with status 200. Made by `Generator.asked`."""
+    """An answer that has begun with status 200. Made by `Generator.send`."""
 
     def __init__(self, generator: Generator, response: httpx.Response) -> None:
         self._generator = generator
@@ -223,10 +225,10 @@ class ServiceResponse:
         """Return the whole answer.
 
         Raises:
-            GenerationFailed: as `Generator.read`.
+            GenerationFailed: as `Generator.receive`.
         """
         content = bytearray()
-        async with aclosing(self._generator.read(self._response, ANSWER_BYTES_MAX)) as parts:
+        async with aclosing(self._generator.receive(self._response, ANSWER_BYTES_MAX)) as parts:
             async for part in parts:
                 content += part
         return bytes(content)
@@ -235,10 +237,10 @@ class ServiceResponse:
         """Yield the data of events, those together that came together.
 
         Raises:
-            GenerationFailed: as `Generator.read`, or an event is too long.
+            GenerationFailed: as `Generator.receive`, or an event is too long.
         """
         reader = EventReader()
-        async with aclosing(self._generator.read(self._response, STREAM_BYTES_MAX)) as parts:
+        async with aclosing(self._generator.receive(self._response, STREAM_BYTES_MAX)) as parts:
             async for part in parts:
                 if events := reader.feed(part):
                     yield events

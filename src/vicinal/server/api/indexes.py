@@ -14,8 +14,8 @@ from vicinal.wire.openapi import Operation
 async def list_indexes(request: ApiRequest) -> Response:
     """Return the indexes of an account."""
     engine, account = request.services.engine, request.account
-    found = await request.services.workers.run(lambda: engine.list_indexes(account))
-    return Response(responses.indexes(found))
+    indexes = await request.services.workers.run(lambda: engine.list_indexes(account))
+    return Response(responses.indexes(indexes))
 
 
 async def create_index(request: ApiRequest) -> Response:
@@ -23,27 +23,27 @@ async def create_index(request: ApiRequest) -> Response:
     services, account = request.services, request.account
 
     def create() -> Index:
-        asked = requests.create_index(request.body, services.limits)
-        address = IndexAddress(account, asked.name)
-        return services.engine.create_index(address, asked.config, asked.description)
+        new = requests.create_index(request.body, services.limits)
+        address = IndexAddress(account, new.name)
+        return services.engine.create_index(address, new.config, new.description)
 
     return Response(responses.index(await services.workers.run(create)))
 
 
 async def get_index(request: ApiRequest) -> Response:
-    """Return what was fixed when an index was created."""
+    """Return name, description and configuration of an index."""
     return Response(responses.index(request.named_index))
 
 
 async def delete_index(request: ApiRequest) -> Response:
-    """Remove an index and all it holds."""
+    """Delete an index with its vectors."""
     engine, address = request.services.engine, request.address
     await request.services.workers.run(lambda: engine.delete_index(address))
     return Response(envelope.NULL)
 
 
 async def info(request: ApiRequest) -> Response:
-    """Return how far an index has come."""
+    """Return the number of vectors and the last mutation that queries see."""
     engine, address = request.services.engine, request.address
     status = await request.services.workers.run(lambda: engine.status(address))
     return Response(responses.status(status))

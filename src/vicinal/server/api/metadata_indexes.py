@@ -27,8 +27,8 @@ async def create(request: ApiRequest) -> Response:
     return await _write(request, lambda: requests.create_metadata_index(request.body, limits))
 
 
-async def drop(request: ApiRequest) -> Response:
-    """Forget a metadata index."""
+async def delete(request: ApiRequest) -> Response:
+    """Delete a metadata index."""
     return await _write(request, lambda: requests.delete_metadata_index(request.body))
 
 
@@ -46,8 +46,8 @@ async def _write(
 async def list_(request: ApiRequest) -> Response:
     """Return the metadata indexes of an index."""
     engine, address = request.services.engine, request.address
-    found = await request.services.workers.run(lambda: engine.list_metadata_indexes(address))
-    return Response(responses.metadata_indexes(found))
+    indexes = await request.services.workers.run(lambda: engine.list_metadata_indexes(address))
+    return Response(responses.metadata_indexes(indexes))
 
 
 ROUTES = (
@@ -87,7 +87,7 @@ ROUTES = (
             response=schemas.MutationSchema,
             errors=(BadBody, MetadataIndexNotFound, IndexNotFound),
         ),
-        drop,
+        delete,
         Permission.WRITE,
         json_body,
     ),

@@ -1,9 +1,9 @@
-"""What `/metrics` shows: requests, indexes, embeddings and the process, for Prometheus.
+"""Metrics of requests, indexes, embeddings and the process, for Prometheus.
 
-Names follow Prometheus' rules: base units, ``_total`` for what only grows. Labels never
-hold what a caller sends but the names of indexes and accounts, which are in the catalog.
-What indexes hold is read from the engine when it is asked for; an index that is closed is
-counted and not opened.
+Names follow Prometheus' rules: base units, ``_total`` for counts that only grow. Of the values that
+callers send labels have the names of indexes and accounts only, which are in the catalog. Counts of
+vectors are read from the engine when they are asked for; an index that is closed is counted and
+not opened.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Metrics:
     """Counts of one server. Thread-safe.
 
     Args:
-        engine: Whose indexes are shown.
+        engine: The engine whose indexes are counted.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -60,7 +60,7 @@ class Metrics:
         self._requests.labels(operation, str(status)).observe(seconds)
 
     def under_way(self, count: int) -> None:
-        """Note how many requests are under way."""
+        """Set the number of requests under way."""
         self._under_way.set(count)
 
     def embedded(self, model: str, text_count: int, token_count: int) -> None:
@@ -74,13 +74,13 @@ class Metrics:
 
 
 class _Indexes(Collector):
-    """What the indexes hold at the moment."""
+    """Counts of the indexes and their vectors at the moment."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def describe(self) -> Iterator[Metric]:
-        """Name what `collect` gives, without asking the engine."""
+        """Name the families of `collect`, without asking the engine."""
         yield from self._families()
 
     def collect(self) -> Iterator[Metric]:
@@ -88,10 +88,10 @@ class _Indexes(Collector):
         indexes, vectors, pending = self._families()
         usage = self._engine.usage()
         indexes.add_metric((), usage.index_count)
-        for each in usage.open_indexes:
-            labels = (each.address.account, each.address.name)
-            vectors.add_metric(labels, each.vector_count)
-            pending.add_metric(labels, each.pending_count)
+        for index in usage.open_indexes:
+            labels = (index.address.account, index.address.name)
+            vectors.add_metric(labels, index.vector_count)
+            pending.add_metric(labels, index.pending_count)
         yield from (indexes, vectors, pending)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What operators ask: is it alive, is it ready, how is it doing, what does it answer."""
+"""Operations for operators: liveness, readiness, metrics and the OpenAPI document."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -16,19 +16,19 @@ _OK = b'{"status":"ok"}'
 
 
 async def healthz(request: ApiRequest) -> Response:
-    """Say that the event loop turns."""
+    """Answer, which shows that the event loop runs."""
     return Response(_OK)
 
 
 async def readyz(request: ApiRequest) -> Response:
-    """Say that the engine answers: its catalog is open and a thread is free to ask it."""
+    """Answer once the engine has: its catalog is open and a thread is free."""
     engine, account = request.services.engine, request.services.config.account
     await request.services.workers.run(lambda: engine.list_indexes(account))
     return Response(_OK)
 
 
 async def show_metrics(request: ApiRequest) -> Response:
-    """Return counts in Prometheus' text format; they name the indexes of every account."""
+    """Return metrics in Prometheus' text format; they name the indexes of every account."""
     token = request.token
     if token is not None and token.account is not None:
         raise Forbidden(
@@ -38,7 +38,7 @@ async def show_metrics(request: ApiRequest) -> Response:
     return Response(text, content_type=metrics.CONTENT_TYPE)
 
 
-def described(operations: Sequence[Operation], version: str) -> Handler:
+def document_handler(operations: Sequence[Operation], version: str) -> Handler:
     """Return the handler that answers with the OpenAPI document of these operations."""
 
     @cache
@@ -52,7 +52,7 @@ def described(operations: Sequence[Operation], version: str) -> Handler:
 
 
 def routes(operations: Sequence[Operation], version: str) -> tuple[Route, ...]:
-    """Return the routes of operators, the last of which describes `operations`."""
+    """Return the routes for operators; the last one describes `operations`."""
     return (
         Route(
             _operation("/healthz", "Tell that the process lives"),
@@ -71,7 +71,7 @@ def routes(operations: Sequence[Operation], version: str) -> tuple[Route, ...]:
         ),
         Route(
             _operation("/openapi.json", "Describe the operations"),
-            described(operations, version),
+            document_handler(operations, version),
             None,
             form=envelope.PLAIN,
         ),

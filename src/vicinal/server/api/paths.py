@@ -1,4 +1,4 @@
-"""Where the resources are, and how a URL's parameters are read."""
+"""Paths of the resources, and the parameters of a query string."""
 
 from urllib.parse import parse_qsl
 
@@ -14,7 +14,7 @@ _PARAMETERS_MAX = 32
 
 
 def query_parameters(query_string: bytes) -> dict[str, str]:
-    """Return the parameters after the question mark; of one given twice, the last.
+    """Return the parameters of a query string; of one given twice, the last.
 
     Raises:
         BadParameter: there are too many.

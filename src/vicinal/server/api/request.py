@@ -1,7 +1,7 @@
-"""A request as its handler has it: let in, its body read, its index looked up.
+"""Requests as their handlers have them: let in, the body received, the index found.
 
 A handler is an async function from `ApiRequest` to `Response`. It runs after its caller has been
-let in and the body has been read, or the first part of a long one, and raises the errors of
+let in and the body, or the first part of a long one, has been received, and raises the errors of
 ``errors``; status codes, envelopes and headers are put around it by `app`.
 """
 
@@ -24,18 +24,19 @@ class ApiRequest:
     """One request.
 
     Attributes:
-        services: What to answer with.
+        services: Engine, encoder and all else that handlers work with.
         account: ``""`` on routes outside any account.
-        parameters: Those of the path, decoded.
-        query: The parameters after the question mark; of one given twice, the last.
+        parameters: Parameters of the path, decoded.
+        query: Parameters after the question mark; of one given twice, the last.
         headers: As sent.
-        client: Who is at the other end of the connection.
+        client: The other end of the connection.
         receive: The ASGI callable; handlers use it only to notice that the client has gone.
-        token: Who is calling, None when nobody has to say.
-        body: The whole of it, empty when the route reads none.
-        arriving: What follows `body`, when the route wants long bodies in parts and this is one.
-        index: The index that the path names, looked up before the body was read; None on routes
-            that name none. The call is for this one, whatever takes its name meanwhile.
+        token: The caller's token, None when no token is needed.
+        body: The whole body or, while `arriving` is given, its first part; empty when the route
+            reads none.
+        arriving: The rest of a long body, on routes that receive long bodies in parts.
+        index: The index that the path names, found before the body was received; None on routes
+            that name none. The request is for this index, also when another takes its name.
     """
 
     services: Services
@@ -50,11 +51,11 @@ class ApiRequest:
     arriving: Body | None = None
     index: Index | None = None
 
-    def look_up(self) -> None:
+    def resolve_index(self) -> None:
         """Set `index`, where the path names one.
 
         Raises:
-            IndexNotFound: there is none of this name.
+            IndexNotFound: no index has this name.
         """
         name = self.parameters.get(INDEX_NAME)
         if name is not None:

@@ -28,16 +28,17 @@ class Route:
     """One row of the route table.
 
     Attributes:
-        operation: Method, path and shapes, as the OpenAPI document tells them.
-        handler: What answers.
-        permission: What a token must allow, or None when no token is asked for.
-        body_bytes_max: The limit that the body is held to, None when a body is not read.
-        part_bytes: How much of a longer body is read before the handler is called, None for all.
+        operation: Method, path and schemas, as the OpenAPI document has them.
+        handler: Answers requests.
+        permission: Permission that a token must have, or None when no token is needed.
+        body_bytes_max: Limit of the body, None when a body is not read.
+        part_bytes: Bytes of a longer body that are received before the handler is called, None
+            for all.
         takes_rest: Whether the last parameter of the path takes all that follows.
-        addressed: Reads out of the headers what other routes have in their path, None for a
-            route whose path says it.
-        form: How results and errors are written for the clients of this route.
-        unknown_token: What a token that is not known is refused with.
+        addressed: Reads the parameters of the path from the headers, None for a route whose path
+            has them.
+        form: Envelope of results and errors for the clients of this route.
+        unknown_token: Error for a token that is not known.
     """
 
     operation: Operation
@@ -75,15 +76,15 @@ class _Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What answers at a path: a route for each method, and the path's parameters."""
+class RouteMatch:
+    """The routes of one path, by method, and the path's parameters."""
 
     routes: Mapping[str, Route]
     parameters: Mapping[str, str]
 
     @property
     def allowed(self) -> str:
-        """The methods that are answered here, as the ``Allow`` header has them."""
+        """The methods of the path, as the ``Allow`` header has them."""
         methods = set(self.routes) | {"OPTIONS"} | ({"HEAD"} if "GET" in self.routes else set())
         return ", ".join(sorted(methods))
 
@@ -96,11 +97,11 @@ class Router:
         for route in routes:
             self._add(route)
 
-    def find(self, raw_path: bytes) -> Place:
-        """Return what answers at a path, which is percent-encoded as it was sent.
+    def match(self, raw_path: bytes) -> RouteMatch:
+        """Return the routes of a path, which is percent-encoded as it was sent.
 
         Raises:
-            RouteNotFound: nothing does.
+            RouteNotFound: there is none.
         """
         node, parameters = self._root, {}
         segments = _segments(raw_path)
@@ -118,7 +119,7 @@ class Router:
                 raise RouteNotFound(raw_path.decode("latin-1"))
         if not node.routes:
             raise RouteNotFound(raw_path.decode("latin-1"))
-        return Place(node.routes, parameters)
+        return RouteMatch(node.routes, parameters)
 
     def _add(self, route: Route) -> None:
         node = self._root
@@ -142,7 +143,7 @@ def _segments(raw_path: bytes) -> list[str]:
         if b"%" not in raw_path:
             segments = raw_path.decode().split("/")
         else:
-            segments = [unquote_to_bytes(each).decode() for each in raw_path.split(b"/")]
+            segments = [unquote_to_bytes(part).decode() for part in raw_path.split(b"/")]
     except UnicodeDecodeError:
         raise RouteNotFound(raw_path.decode("latin-1")) from None
     # The path begins with a slash, so the first segment is empty.

@@ -1,4 +1,4 @@
-"""What handlers work with: the configuration, the engine and all else that serves."""
+"""Services: the configuration, the engine and all else that handlers work with."""
 
 from dataclasses import dataclass, field
 
@@ -17,21 +17,21 @@ from vicinal.tokens import Tokens
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """What the server can be told; everything else it is given ready-made.
+    """Settings of the server itself; its engine, encoder and tokens have their own.
 
     Attributes:
         version: Shown in the OpenAPI document.
         limits: Bounds on requests.
         require_token: Refuse requests without a token even when there are no tokens.
-        allowed_origins: Of web pages that may use the server, as browsers write them.
-        allowed_hosts: Names and addresses that the server may be called by beside those of
-            loopback, as `origins.name_in` returns them.
+        allowed_origins: Origins of web pages that may use the server, as browsers write them.
+        allowed_hosts: Names and addresses that the server may be called by, in addition to those
+            of loopback, as `sites.name_in` returns them.
         account: The account that the account routes show to a token good for all.
         requests_max: Requests that may be under way; one more is answered 429.
-        body_bytes_in_flight_max: Bytes of bodies that may be held at once, over all requests.
-            One request may always hold as much as its own limit.
-        body_idle_s: Seconds that a body may stop arriving.
-        wait_s_max: The longest that ``Prefer: wait`` is followed.
+        body_bytes_in_flight_max: Bytes of bodies in memory at one time, over all requests. One
+            request may always have as much as its own limit.
+        body_idle_s: Seconds that a body may pause.
+        wait_s_max: Seconds that ``Prefer: wait`` is followed at most.
         threads: Threads for queries and for parsing large bodies.
         embedding_threads: Threads that may wait for the embedder, which takes calls in turns
             and computes in threads of its own.
@@ -55,8 +55,11 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What handlers work with. Thread-safe, but for those of the event loop alone: cost estimators,
-    offload, clients, turns and sessions."""
+    """One of each thing that handlers work with, over all requests.
+
+    For the event loop's thread only: cost estimators, offload, clients, turns and sessions. The
+    rest is thread-safe.
+    """
 
     config: ServerConfig
     engine: Engine

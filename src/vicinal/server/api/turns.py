@@ -1,9 +1,9 @@
-"""Whose SQL runs next: turns that are bounded for each database, each account and over all.
+"""Turns of SQL calls, bounded for each database, each account and over all.
 
-One call at a time for a database, as SQLite lets nobody else write it, half of the processes
-for an account, and the rest wait in order, each as long as another cannot go before it has.
-So neither a database nor an account with long statements holds up another's. Who would wait
-too long, or with too many, is refused.
+One call at a time runs for a database, as SQLite lets nobody else write it, and half of the
+processes for an account. The rest wait in order, but a call that may run goes before one that may
+not. So neither a database nor an account with long statements holds up another's. A call that would
+wait too long, or with too many others, is refused.
 
 Used from the event loop alone; waiting takes no thread.
 """
@@ -19,14 +19,14 @@ from vicinal.errors import Overloaded
 
 @dataclass(frozen=True, slots=True)
 class TurnBounds:
-    """How many calls may run and wait.
+    """Numbers of calls that may run and wait.
 
     Attributes:
-        running_max: Of all accounts.
-        account_running_max: Of one.
-        waiting_max: Of all accounts; ours.
-        account_waiting_max: Of one; ours.
-        wait_s_max: How long one may wait; ours: three calls that take as long as they may.
+        running_max: Running calls of all accounts.
+        account_running_max: Running calls of one account.
+        waiting_max: Waiting calls of all accounts; ours.
+        account_waiting_max: Waiting calls of one account; ours.
+        wait_s_max: Seconds that a call may wait; ours: three calls of the longest duration.
     """
 
     running_max: int
@@ -82,11 +82,11 @@ class Turns:
     def _end(self, account: str, database: str) -> None:
         self._databases.remove((account, database))
         self._accounts -= Counter((account,))
-        for each in list(self._waiting):
-            if self._may_run(each.account, each.database):
-                self._waiting.remove(each)
-                self._begin(each.account, each.database)
-                each.begins.set_result(None)
+        for call in list(self._waiting):
+            if self._may_run(call.account, call.database):
+                self._waiting.remove(call)
+                self._begin(call.account, call.database)
+                call.begins.set_result(None)
 
     async def _wait(self, account: str, database: str) -> None:
         self._refuse_too_many(account)
@@ -116,7 +116,7 @@ class Turns:
                 f"{bounds.waiting_max} calls wait for their databases, the most there may be",
                 retry_after=1.0,
             )
-        count = sum(each.account == account for each in self._waiting)
+        count = sum(call.account == account for call in self._waiting)
         if count >= bounds.account_waiting_max:
             raise Overloaded(
                 f"{count} calls of account {account!r} wait for their databases, the most there "

@@ -1,4 +1,4 @@
-"""The operations on vectors: the hot paths, and the ones beside them."""
+"""The operations on vectors: query, insert, upsert, get, delete and list."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -35,19 +35,14 @@ from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Route, json_body, large_body
 from vicinal.server.api.writes import acknowledge
 from vicinal.server.concurrency import SMALL_BODY_BYTES, Workers, run_by_cost
-from vicinal.server.http import uploads
 from vicinal.server.http.bodies import Body
 from vicinal.server.http.response import Response
+from vicinal.server.http.uploads import PART_BYTES
 from vicinal.tokens import Permission
 from vicinal.wire import codes, requests, responses, schemas, vectors
 from vicinal.wire.openapi import Operation, Parameter
 
-PART_BYTES = uploads.PART_BYTES
-"""Vectors bodies longer than this are read part by part, each in a few milliseconds at most."""
-
-_PARTS_HELD = (
-    4  # the one that is read, the one that waits, the one that is filled, and what was copied
-)
+_PARTS_HELD = 4  # one that is read, one that waits, one that is filled, and a copy
 
 
 EFFORT_HEADER = b"vicinal-effort"
@@ -146,7 +141,7 @@ async def _feed(
         try:
             part = await arriving.receive(PART_BYTES)
         finally:
-            await feeding  # in any case, and what it raises is what is answered
+            await feeding  # its error comes before that of receiving
         if reading.kept_bytes is not None:
             arriving.hold(reading.kept_bytes + _PARTS_HELD * PART_BYTES)
 
@@ -155,15 +150,15 @@ async def get_by_ids(request: ApiRequest) -> Response:
     """Return stored vectors."""
     services, address = request.services, request.address
 
-    def read() -> bytes:
+    def get() -> bytes:
         ids = requests.ids(request.body, services.limits.get_ids_max, services.limits)
         return responses.vectors(services.engine.get(address, ids))
 
-    return Response(await services.workers.run(read))
+    return Response(await services.workers.run(get))
 
 
 async def delete_by_ids(request: ApiRequest) -> Response:
-    """Remove vectors."""
+    """Delete vectors."""
     services, address = request.services, request.address
 
     def log() -> Future[Accepted]:
@@ -180,10 +175,10 @@ async def list_ids(request: ApiRequest) -> Response:
         request.query.get("count"), request.query.get("cursor"), services.limits
     )
 
-    def read() -> bytes:
+    def list_page() -> bytes:
         return responses.page(services.engine.list(address, page.count, page.cursor))
 
-    return Response(await services.workers.run(read))
+    return Response(await services.workers.run(list_page))
 
 
 _WRITE_ERRORS = (

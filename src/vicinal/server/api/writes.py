@@ -1,8 +1,8 @@
-"""What all writes have in common: logging a mutation, answering, and waiting if asked to.
+"""Acknowledging writes: the response to a mutation that is durable, or visible if asked for.
 
-The answer to a write means that it is durable. A client that wants it to be visible too
-says ``Prefer: wait=SECONDS`` (RFC 7240); ``Preference-Applied`` then tells it that it is.
-Without that header in the answer the time was up first: the write stands all the same.
+The response to a write means that it is durable. A client that wants it to be visible too sends
+``Prefer: wait=SECONDS`` (RFC 7240); ``Preference-Applied`` in the response then says that it is.
+Without that header the time was up first: the write stands all the same.
 """
 
 import asyncio
@@ -40,12 +40,12 @@ async def acknowledge(
 
 
 def preferred_wait_s(headers: Headers, wait_s_max: int) -> int | None:
-    """Return how long the client would wait, as far as we go along, None when it would not.
+    """Return the seconds that the client would wait, at most `wait_s_max`; None when it would not.
 
     A preference that cannot be read is no preference (RFC 7240, section 2).
     """
-    found = _WAIT.search(headers.get(b"prefer", b""))
-    return min(int(found[1]), wait_s_max) if found else None
+    wait = _WAIT.search(headers.get(b"prefer", b""))
+    return min(int(wait[1]), wait_s_max) if wait else None
 
 
 async def _visible(

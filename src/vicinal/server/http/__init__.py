@@ -1,5 +1,5 @@
-"""HTTP: connections, where a request ends, bodies, answers, other sites' pages, the log.
+"""HTTP: connections, where a request ends, bodies, responses, other sites' pages, the log.
 
-Bytes and their bounds in time, memory and number. Must not know the operations that are asked
-for, nor tokens, the engine or the encoder.
+Bytes and their bounds in time, memory and number. Must not know the operations, nor tokens, the
+engine or the encoder.
 """

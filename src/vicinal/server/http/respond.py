@@ -25,16 +25,13 @@ def wrapped(response: Response, form: Envelope) -> Response:
     return replace(response, body=form.success(response.body, response.messages))
 
 
-def refusal(
-    body: bytes, answer: ErrorResponse, *, allowed: str = "", must_close: bool = False
-) -> Response:
+def refusal(body: bytes, answer: ErrorResponse, *, allowed: str = "") -> Response:
     """Return the response to a request that fails.
 
     Args:
         body: The error, as this route's clients read it.
         answer: The same error, for the status and ``Retry-After``.
         allowed: The value of ``Allow``, when the method was wrong.
-        must_close: Whether the connection cannot be used again.
     """
     headers: list[tuple[bytes, bytes]] = []
     if answer.retry_after is not None:
@@ -44,8 +41,6 @@ def refusal(
         headers.append((b"www-authenticate", b"Bearer"))
     if allowed:
         headers.append((b"allow", allowed.encode()))
-    if must_close:
-        headers.append((b"connection", b"close"))
     return Response(body, answer.status, tuple(headers))
 
 

@@ -1,11 +1,11 @@
-"""The AI binding of wrangler up to 4.36: its requests, wrapped into one of REST.
+"""The AI binding of wrangler up to 4.36: its requests come wrapped into one of REST.
 
     POST /accounts/ACCOUNT/ai/run/proxy
     X-Forwarded: http://workers-binding.ai/run?version=3
     cf-consn-model-id: MODEL
 
-Method, body and headers are those of the binding's own request, and the answer goes back to it
-as it is. So it is answered as `binding` answers, for the account that the path names.
+Method, body and headers are those of the binding's own request, and the response goes back to it
+as it is. So it is answered as in `binding`, for the account that the path names.
 """
 
 from dataclasses import replace
@@ -33,12 +33,12 @@ _PATHS = {
 }
 
 
-async def run(request: ApiRequest) -> Response:
+async def run_proxied(request: ApiRequest) -> Response:
     """Run the model that a header names."""
     _wrapped(request, "POST")
     addressed = binding.model_address(request.headers, request.services.config)
     parameters = {**addressed, "account_id": request.account}
-    return await binding.run(replace(request, parameters=parameters))
+    return await binding.run_bound(replace(request, parameters=parameters))
 
 
 async def models(request: ApiRequest) -> Response:
@@ -50,7 +50,7 @@ async def models(request: ApiRequest) -> Response:
 
 
 def _wrapped(request: ApiRequest, method: str) -> SplitResult:
-    """Return the URL that the binding asked for."""
+    """Return the URL of the binding's own request."""
     url = request.headers.get(FORWARDED_HEADER)
     if url is None:
         raise BadParameter(
@@ -74,7 +74,7 @@ ROUTES = (
             summary="Run a model for an older wrangler's binding",
             is_enveloped=False,
         ),
-        run,
+        run_proxied,
         Permission.READ,
         large_body,
         form=envelope.BINDING,

@@ -1,16 +1,16 @@
-"""The protocol of the Workers bindings: what workerd's own modules send, and how they read.
+"""Workers bindings: requests of workerd's own modules, and responses that they read.
 
-A Worker's ``env.VECTORIZE`` and ``env.AI`` are JavaScript objects of the runtime that send
-fixed paths to a fetcher. Neither index nor account is in the request, so whoever configures
-the fetcher adds them as headers:
+A Worker's ``env.VECTORIZE`` and ``env.AI`` are JavaScript objects of the runtime that send fixed
+paths to a fetcher. Neither index nor account is in the request, so the configuration of the fetcher
+adds them as headers:
 
     Authorization: Bearer TOKEN     as everywhere
     X-Vectorize-Account: ACCOUNT    the account that the server is set to, if not said
     X-Vectorize-Index: INDEX        for the paths of an index
 
-The handlers are those of REST. Only what is put around them differs: no envelope, and
-errors as ``{"error": text, "code": number}``, which the runtime turns into
-``VECTOR_QUERY_ERROR (code = 40006): text``. It takes any status but 200 for an error.
+The handlers are those of REST. Only the envelope differs: none for results, and errors as
+``{"error": text, "code": number}``, which the runtime turns into ``VECTOR_QUERY_ERROR (code =
+40006): text``. It takes any status but 200 for an error.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ MODEL_HEADER = b"cf-consn-model-id"
 _READERS = ai.Readers(requests.binding_embedding, generation.binding_request)
 
 
-async def run(request: ApiRequest) -> Response:
+async def run_bound(request: ApiRequest) -> Response:
     """Run the model that a header names."""
     return await ai.run_model(request, _READERS)
 
@@ -42,7 +42,7 @@ def index_address(headers: Headers, config: ServerConfig) -> Mapping[str, str]:
     """Return the account and the index that the headers name.
 
     Raises:
-        BadParameter: there is no index in them.
+        BadParameter: no header names an index.
     """
     name = headers.get(INDEX_HEADER, b"").decode("latin-1")
     if not name:
@@ -57,7 +57,7 @@ def model_address(headers: Headers, config: ServerConfig) -> Mapping[str, str]:
     """Return the account and the model that the headers name.
 
     Raises:
-        BadParameter: there is no model in them.
+        BadParameter: no header names a model.
     """
     name = headers.get(MODEL_HEADER, b"").decode("latin-1")
     if not name:
@@ -96,7 +96,7 @@ def _bound(
 def _run(path: str) -> Route:
     route = _bound("run_model", path, model_address)
     operation = replace(route.operation, request=schemas.BindingEmbeddingRequest)
-    return replace(route, operation=operation, handler=run)
+    return replace(route, operation=operation, handler=run_bound)
 
 
 INDEX_ROUTES = (
@@ -107,7 +107,7 @@ INDEX_ROUTES = (
     _bound("get_by_ids", "/getByIds", index_address),
     _bound("delete_by_ids", "/deleteByIds", index_address),
 )
-"""What ``cloudflare-internal:vectorize-api`` asks for."""
+"""Routes of ``cloudflare-internal:vectorize-api``."""
 
 AI_ROUTES = (
     _run("/run"),
@@ -117,4 +117,4 @@ AI_ROUTES = (
         form=envelope.BINDING_MODELS,
     ),
 )
-"""What ``cloudflare-internal:ai-api`` asks for."""
+"""Routes of ``cloudflare-internal:ai-api``."""

@@ -35,7 +35,7 @@ _AI_PATHS = frozenset(route.operation.path for route in binding.AI_ROUTES)
 
 @dataclass(frozen=True, slots=True)
 class Unwrapped:
-    """The request that a binding made."""
+    """The binding's own request."""
 
     raw_path: bytes
     query_string: bytes

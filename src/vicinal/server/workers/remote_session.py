@@ -1,11 +1,11 @@
-"""The sessions that ``wrangler dev`` sets up before it runs a Worker with remote bindings.
+"""Remote sessions, which ``wrangler dev`` sets up before it runs a Worker with remote bindings.
 
     GET  workers/subdomain/edge-preview          leave to upload
     GET  workers/subdomain                       where uploaded Workers answer
     POST workers/scripts/NAME/edge-preview       the upload: which binding is for which index
 
-Each call of a binding then carries the token that the upload was answered with, and is
-otherwise wrapped as `remote_proxy` tells.
+Every request of a binding then carries the token from the response to the upload, and is wrapped
+as for `remote_proxy`.
 """
 
 import secrets
@@ -42,7 +42,7 @@ async def subdomain(request: ApiRequest) -> Response:
 
 
 async def upload(request: ApiRequest) -> Response:
-    """Begin a session with the bindings of an uploaded Worker, whose code is not looked at."""
+    """Begin a session with the bindings of an uploaded Worker, whose code is not read."""
     secret = auth.secret_in(request.headers)
     indexes = await off_loop(
         len(request.body),

@@ -1,4 +1,4 @@
-"""What the bindings of a remote Worker lead to, and for how long that is remembered.
+"""Remote sessions: the indexes behind the bindings of an uploaded Worker, by a token.
 
 Sessions are kept in memory: wrangler begins a new one when it is told that its token is not
 known, which is also what it is told after a restart.
@@ -18,12 +18,12 @@ SESSION_S = 2 * 3600.0  # wrangler renews its session before an hour is over
 
 @dataclass(frozen=True, slots=True)
 class Bindings:
-    """What the bindings of a Worker lead to.
+    """The account and the indexes behind the bindings of a Worker.
 
     Attributes:
-        account: Whose indexes.
-        authorization: The header to let their requests in with, None for the request's own.
-        indexes: By the names of the bindings.
+        account: The account of the indexes.
+        authorization: The header that authenticates their requests, None for the request's own.
+        indexes: Names of indexes by the names of the bindings.
     """
 
     account: str
@@ -52,7 +52,7 @@ class Sessions:
             self._sessions.popitem(last=False)
         return token
 
-    def find(self, token: str) -> Bindings:
+    def bindings(self, token: str) -> Bindings:
         """Return the bindings of a session.
 
         Raises:

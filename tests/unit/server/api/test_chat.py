@@ -688,7 +688,7 @@ def test_the_place_of_a_request_that_fails_is_free_again() -> None:
         asking = generator(f"http://127.0.0.1:{free_port()}", requests_max=1)
         for _ in range(2):
             with pytest.raises(Exception, match="cannot be reached"):
-                async with asking.asked("/chat/completions", b"{}", "m"):
+                async with asking.send("/chat/completions", b"{}", "m"):
                     pass
         await asking.close()
 

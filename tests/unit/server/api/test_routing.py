@@ -23,11 +23,11 @@ def router() -> Router:
 def test_every_route_is_found_by_its_own_path(router: Router, route: Route) -> None:
     path = re.sub(r"{\w+}", "a", route.operation.path)
 
-    assert router.find(path.encode()).routes[route.operation.method] is route
+    assert router.match(path.encode()).routes[route.operation.method] is route
 
 
 def test_parameters_are_taken_from_the_path(router: Router) -> None:
-    place = router.find(f"{INDEXES}/docs/metadata_index/list".encode())
+    place = router.match(f"{INDEXES}/docs/metadata_index/list".encode())
 
     assert place.parameters == {"account_id": "acme", "index_name": "docs"}
 
@@ -37,7 +37,7 @@ def test_parameters_are_taken_from_the_path(router: Router) -> None:
     [("a%20b", "a b"), ("a%2Fb", "a/b"), ("%C3%A9", "é"), ("%64ocs", "docs"), ("a+b", "a+b")],
 )
 def test_a_name_is_decoded_after_the_path_is_split(router: Router, encoded: str, name: str) -> None:
-    place = router.find(f"{INDEXES}/{encoded}/info".encode())
+    place = router.match(f"{INDEXES}/{encoded}/info".encode())
 
     assert place.parameters["index_name"] == name
     assert place.routes["GET"].operation.operation_id == "info"
@@ -53,13 +53,13 @@ def test_a_name_is_decoded_after_the_path_is_split(router: Router, encoded: str,
     ],
 )
 def test_a_model_name_may_have_slashes_encoded_or_not(router: Router, rest: str) -> None:
-    place = router.find(f"/client/v4/accounts/acme/ai/run/{rest}".encode())
+    place = router.match(f"/client/v4/accounts/acme/ai/run/{rest}".encode())
 
     assert place.parameters["model_name"] == "@cf/baai/bge-base-en-v1.5"
 
 
 def test_a_slash_at_the_end_makes_no_difference(router: Router) -> None:
-    with_slash, without = router.find(f"{INDEXES}/".encode()), router.find(INDEXES.encode())
+    with_slash, without = router.match(f"{INDEXES}/".encode()), router.match(INDEXES.encode())
 
     assert with_slash.routes == without.routes
     assert set(without.routes) == {"GET", "POST"}
@@ -85,14 +85,14 @@ def test_a_slash_at_the_end_makes_no_difference(router: Router) -> None:
 )
 def test_a_path_that_leads_nowhere_is_named(router: Router, path: str) -> None:
     with pytest.raises(RouteNotFound) as caught:
-        router.find(path.encode())
+        router.match(path.encode())
 
     assert str(caught.value) == path
 
 
 def test_a_place_tells_the_methods_it_answers(router: Router) -> None:
-    assert router.find(INDEXES.encode()).allowed == "GET, HEAD, OPTIONS, POST"
-    assert router.find(f"{INDEXES}/docs/query".encode()).allowed == "OPTIONS, POST"
+    assert router.match(INDEXES.encode()).allowed == "GET, HEAD, OPTIONS, POST"
+    assert router.match(f"{INDEXES}/docs/query".encode()).allowed == "OPTIONS, POST"
 
 
 def test_operations_have_names_of_their_own_and_say_what_they_do() -> None:

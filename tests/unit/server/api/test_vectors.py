@@ -9,8 +9,8 @@ from tests.support.engines import DOCS
 from tests.support.model_engine import ModelEngine
 from vicinal.limits import Limits
 from vicinal.server.api.services import ServerConfig
-from vicinal.server.api.vectors import PART_BYTES
 from vicinal.server.app import App
+from vicinal.server.http.uploads import PART_BYTES
 
 VECTOR = b'{"id":"a","values":[1,0]}'
 

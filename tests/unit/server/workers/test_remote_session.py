@@ -191,11 +191,11 @@ def test_a_session_ends() -> None:
     token = kept.add(Bindings("acme", None, {}))
 
     clock.now += sessions.SESSION_S - 1
-    assert kept.find(token).account == "acme"
+    assert kept.bindings(token).account == "acme"
 
     clock.now += 1
     with pytest.raises(UnknownSession):
-        kept.find(token)
+        kept.bindings(token)
 
 
 def test_the_oldest_session_ends_when_there_are_too_many() -> None:
@@ -203,9 +203,9 @@ def test_the_oldest_session_ends_when_there_are_too_many() -> None:
     tokens = [kept.add(Bindings(str(n), None, {})) for n in range(sessions.SESSIONS_MAX + 1)]
 
     with pytest.raises(UnknownSession):
-        kept.find(tokens[0])
-    assert kept.find(tokens[1]).account == "1"
-    assert kept.find(tokens[-1]).account == str(sessions.SESSIONS_MAX)
+        kept.bindings(tokens[0])
+    assert kept.bindings(tokens[1]).account == "1"
+    assert kept.bindings(tokens[-1]).account == str(sessions.SESSIONS_MAX)
 
 
 def test_the_upload_of_a_worker_is_bounded(app: App) -> None:
