@@ -36,7 +36,6 @@ NOT_YET = {
     "app",
     "cli",
     "engine",
-    "filters",
     "native",
     "segment",
     "server",

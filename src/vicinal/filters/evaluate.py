@@ -1,6 +1,6 @@
-"""What a filter means: one pure function, the oracle for every engine.
+"""The meaning of a filter: one pure function, the oracle for every engine.
 
-Engines evaluate filters over columns, bitmaps or SQL; their tests compare with this.
+Engines evaluate filters over columns, bitmaps or SQL; their tests compare with this function.
 
 * A vector *has* a value for a property when a metadata index on it existed as the vector
   was written (or was backfilled) and the value's type is the index's. Otherwise it lacks it.
@@ -9,8 +9,8 @@ Engines evaluate filters over columns, bitmaps or SQL; their tests compare with 
 * ``$ne`` and ``$nin`` are the negations of ``$eq`` and ``$in``, so vectors that lack the
   property match them.
 * A null operand stands for lacking the property.
-* A predicate on a property without a metadata index matches nothing, negations included:
-  the caller is told of it instead (``QueryResult.unindexed``).
+* A predicate on a property without a metadata index matches nothing, negations included;
+  the result names the property (``QueryResult.unindexed``).
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 
 
 def matches(filter_: Filter, values: Mapping[str, Scalar | None]) -> bool:
-    """Tell whether a vector passes.
+    """Tell whether a vector passes a filter.
 
     Args:
         filter_: The predicates, all of which must hold.

@@ -3,7 +3,7 @@
 A filter has no disjunction and no nesting: the wire's grammar has none (platform docs,
 metadata filtering). Numbers are floats (a number index has float64 precision), booleans
 are never numbers, and string operands of equality are already cut to the indexed bytes,
-as `parse` leaves them. What a predicate means is said in `evaluate`, nowhere else.
+as `parse` leaves them. The meaning of a predicate is in `evaluate` alone.
 """
 
 from dataclasses import dataclass

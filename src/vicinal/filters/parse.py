@@ -23,7 +23,9 @@ from vicinal.errors import BadFilter, EmptyFilterValue
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.limits import Limits
 
-_OPERATORS: Mapping[str, Operator] = MappingProxyType({each.value: each for each in Operator})
+_OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {operator.value: operator for operator in Operator}
+)
 _LOWER = frozenset((Operator.GT, Operator.GTE))
 _UPPER = frozenset((Operator.LT, Operator.LTE))
 _LISTS = frozenset((Operator.IN, Operator.NIN))
@@ -36,8 +38,8 @@ def parse(document: object, limits: Limits) -> Filter:
     library sends it with every query that has none.
 
     Args:
-        document: What a JSON parser returned for the filter.
-        limits: Bounds on the filter's size and its keys, and how far strings are indexed.
+        document: The filter as a JSON parser returned it.
+        limits: Bounds on the filter's size and its keys, and on the indexed bytes of strings.
 
     Raises:
         BadFilter: the document is outside the grammar; the message names key and rule.
@@ -56,7 +58,7 @@ def parse(document: object, limits: Limits) -> Filter:
 
 
 def broken_key_rule(key: str, chars_max: int) -> str | None:
-    """Return which rule of the path to a property `key` breaks, if any."""
+    """Return the rule of paths to properties that `key` breaks, None for a valid key."""
     if not key:
         return "must not be empty"
     if len(key) > chars_max:
