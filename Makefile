@@ -49,7 +49,7 @@ test-clients: $(STAMP) ## every way that Workers and libraries reach the server
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(C_FILES) tests/fuzz/*.c
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES) tests/fuzz/*.c benchmarks/*.c
 
 types: $(STAMP)
 	$(BIN)/mypy
@@ -59,7 +59,7 @@ check: lint types test ## what CI runs
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(C_FILES) tests/fuzz/*.c
+	$(BIN)/clang-format -i $(C_FILES) tests/fuzz/*.c benchmarks/*.c
 
 crash: $(STAMP) ## the long crash run: a real server killed 200 times
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/crash

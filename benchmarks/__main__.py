@@ -17,7 +17,7 @@ from benchmarks.report import RESULTS, Report
 
 NAMES = (
     "ann_kinds", "query", "filters", "http_query", "http_ingest", "durable_writes", "churn",
-    "scale", "embedding_rate", "error_bound",
+    "scale", "embedding_rate", "error_bound", "kernels",
 )  # fmt: skip
 
 

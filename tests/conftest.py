@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-import tests.support.one_thread  # noqa: F401 - before what imports faiss
+import tests.support.one_thread  # noqa: F401 - before what imports numpy
 from tests.support.models import pull_minilm
 from vicinal.errors import Unavailable
 

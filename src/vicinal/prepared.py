@@ -9,27 +9,11 @@ A caller that must not wait has the tasks run elsewhere (`server.offload`) and t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
+
+from vicinal.native.pool import SearchTask
 
 T = TypeVar("T")
-
-
-class Task(Protocol):
-    """A part of prepared work that any thread may run, once."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock time of the run."""
-        ...
-
-    @property
-    def cpu_seconds(self) -> float:
-        """CPU time of the run in a pool; 0 after `run`."""
-        ...
-
-    def run(self) -> None:
-        """Run it in this thread."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +27,7 @@ class Prepared(Generic[T]):
     """
 
     finish: Callable[[], T]
-    tasks: Sequence[Task] = ()
+    tasks: Sequence[SearchTask] = ()
 
     def run(self) -> T:
         """Run the tasks in this thread and finish."""

@@ -228,6 +228,41 @@ static void multiply(Source *source, const float *values, int64_t rows, int64_t 
     free(found.all);
 }
 
+/* Hold the distances of all codes, and products with all rows and with listed ones, against those
+   computed one by one. */
+static void scan(Source *source, const CodedRows *coded) {
+    const int64_t rows = coded->row_count, dimensions = coded->projection.dimensions;
+    const int64_t code_bytes = coded->projection.code_bytes,
+                  chosen_row = chosen(source, 0, rows - 1);
+    const uint8_t *code = coded->codes + chosen_row * code_bytes;
+    const Memory distances = memory(source, rows, sizeof(int32_t), sizeof(int32_t));
+    vicinal_hammings(coded->codes, rows, code, code_bytes / LINE_BYTES, distances.start);
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t hamming = 0;
+        for (int64_t at = 0; at < code_bytes; at++)
+            hamming += __builtin_popcount(coded->codes[row * code_bytes + at] ^ code[at]);
+        if (((int32_t *)distances.start)[row] != hamming) abort();
+    }
+    const int64_t is_euclidean = chosen(source, 0, 1), count = chosen(source, 0, rows);
+    const float *query = coded->values + chosen_row * dimensions;
+    const Memory list = memory(source, count, sizeof(uint32_t), sizeof(uint32_t));
+    for (int64_t at = 0; at < count; at++)
+        ((uint32_t *)list.start)[at] = (uint32_t)(any(source) % (uint64_t)rows);
+    const Memory all = memory(source, rows, sizeof(float), sizeof(float));
+    const Memory some = memory(source, count, sizeof(float), sizeof(float));
+    vicinal_row_products(coded->values, dimensions, query, NULL, rows, is_euclidean, all.start);
+    vicinal_row_products(coded->values, dimensions, query, list.start, count, is_euclidean,
+                         some.start);
+    for (int64_t at = 0; at < count; at++)
+        if (memcmp((float *)some.start + at, (float *)all.start + ((uint32_t *)list.start)[at],
+                   sizeof(float)))
+            abort();
+    free(distances.all);
+    free(list.all);
+    free(all.all);
+    free(some.all);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     Source source = {data, size, 0};
     processor = (int)chosen(&source, 0, 3);
@@ -236,7 +271,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (dimensions == 1537) dimensions = 4096;
     int64_t rows_max = NUMBERS_MAX / dimensions;
     const int64_t rows = chosen(&source, 1, rows_max < ROWS_MAX ? rows_max : ROWS_MAX);
-    const int64_t code_bytes = LINE * chosen(&source, 1, CODE_BYTES_MAX / LINE);
+    const int64_t code_bytes = LINE_BYTES * chosen(&source, 1, CODE_BYTES_MAX / LINE_BYTES);
     const int is_encoded = (int)chosen(&source, 0, 1);
     source.state = (uint64_t)chosen(&source, 0, 65535);
 
@@ -298,6 +333,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
     for (int64_t left = chosen(&source, 1, 3); left; left--) search_once(&source, &coded);
     multiply(&source, values.start, rows, dimensions);
+    scan(&source, &coded);
     free(signs.all);
     free(offset.all);
     free(values.all);

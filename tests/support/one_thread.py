@@ -1,8 +1,7 @@
-"""Imported before faiss: makes it compute in the thread that calls it, as the engine's own do.
+"""Imported before numpy: makes its BLAS compute in the thread that calls it.
 
 It would start a thread a core, which wait for each other by spinning: beside other processes, a
-test of 0.9 seconds took 19. Processes that tests start, those of xdist among them, inherit it, and
-there it holds for numpy as well.
+test of 0.9 seconds took 19. Processes that tests start, those of xdist among them, inherit it.
 """
 
 import os

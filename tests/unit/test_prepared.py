@@ -1,20 +1,16 @@
 """Prepared work is finished once, after all of its tasks."""
 
-from dataclasses import dataclass
-
 import pytest
 
+from vicinal.native.pool import SearchTask
 from vicinal.prepared import Prepared
 
 
-@dataclass
-class Noted:
+class Noted(SearchTask):
     """A task that notes that it was run."""
 
-    name: str
-    notes: list[str]
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
+    def __init__(self, name: str, notes: list[str]) -> None:
+        self.name, self.notes = name, notes
 
     def run(self) -> None:
         self.notes.append(self.name)

@@ -17,9 +17,8 @@ from vicinal.model import Floats, Mask, Ordinals
 from vicinal.native.library import Library, library
 from vicinal.native.library import projection as native_projection
 from vicinal.native.pool import SearchTask
-from vicinal.native.structures import CODE_BYTES_MAX, CodedRows, CodeSearch
+from vicinal.native.structures import CODE_BYTES_MAX, LINE_BYTES, CodedRows, CodeSearch
 
-_LINE_BYTES = 64  # a code's length is a multiple of it
 _ROWS_MAX = 1 << 32
 _CANDIDATES_MAX = 4_096  # more, as when very many rows tie, are left to Python
 
@@ -80,7 +79,7 @@ class CompiledSearch:
     def of(codes: Bits, sample: Bits, offset: Floats, exact: ExactIndex) -> "CompiledSearch | None":
         """Return a search over these codes, or None where only Python can search them."""
         built, code_bytes = library(), codes.shape[1]
-        fits = code_bytes % _LINE_BYTES == 0 and code_bytes <= CODE_BYTES_MAX
+        fits = code_bytes % LINE_BYTES == 0 and code_bytes <= CODE_BYTES_MAX
         if built is None or not fits or len(codes) >= _ROWS_MAX:
             return None
         return CompiledSearch(built, codes, sample, offset, exact)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +28,7 @@ SCAN, LIST = "exact scan", "exact over the selected rows"
 
 _TINY = float(np.finfo(np.float32).tiny)
 _TWO = np.float32(2.0)
+_CHUNK_ROWS = 256  # whose values stay in a core's cache
 
 
 def norms(rows: Floats) -> Floats:
@@ -107,23 +107,7 @@ class ExactIndex:
         """Return ``(len(rows),)``: squared distances under euclidean, else dot products."""
         if self._about_to_read is not None:
             self._about_to_read(rows)
-        rows = np.ascontiguousarray(rows, np.int64)
-        found = np.empty(len(rows), np.float32)
-        function = (
-            faiss.fvec_L2sqr_by_idx
-            if self.metric is Metric.EUCLIDEAN
-            else faiss.fvec_inner_products_by_idx
-        )
-        function(
-            faiss.swig_ptr(found),
-            faiss.swig_ptr(query),
-            faiss.swig_ptr(self.values),
-            faiss.swig_ptr(rows),
-            len(query),
-            1,
-            len(rows),
-        )
-        return found
+        return self._products(query, rows)
 
     def estimates(self, rows: Ordinals, products: Floats) -> Floats:
         """Return distances that order rows as the metric does, NaN or infinite on overflow."""
@@ -137,18 +121,24 @@ class ExactIndex:
     def _all_products(self, query: Floats) -> Floats:
         if self._about_to_read is not None:
             self._about_to_read(None)
-        count, dimensions = self.values.shape
-        products = np.empty(count, np.float32)
-        function = (
-            faiss.fvec_L2sqr_ny if self.metric is Metric.EUCLIDEAN else faiss.fvec_inner_products_ny
-        )
-        function(
-            faiss.swig_ptr(products),
-            faiss.swig_ptr(query),
-            faiss.swig_ptr(self.values),
-            dimensions,
-            count,
-        )
+        return self._products(query, None)
+
+    def _products(self, query: Floats, rows: Ordinals | None) -> Floats:
+        is_euclidean = self.metric is Metric.EUCLIDEAN
+        built = library()
+        if built is not None:
+            return built.row_products(self.values, query, rows, is_euclidean=is_euclidean)
+        products = np.empty(len(self.values) if rows is None else len(rows), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(products), _CHUNK_ROWS):
+                chunk = slice(start, start + _CHUNK_ROWS)
+                values = self.values[chunk if rows is None else rows[chunk]]
+                # Not `@`, which would take a thread on every core.
+                if is_euclidean:
+                    values = values - query
+                    np.einsum("ij,ij->i", values, values, out=products[chunk])
+                else:
+                    np.einsum("ij,j->i", values, query, out=products[chunk])
         return products
 
     def nearest(

@@ -16,8 +16,8 @@ once for all of them.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
-import faiss
 import numpy as np
 from numpy.random import RandomState
 
@@ -134,19 +134,15 @@ def _project(query: Floats, metric: Metric, bits: int) -> Floats:
 
 
 def products(rows: Floats, others: Floats) -> Floats:
-    """Return ``rows @ others.T``, on this thread alone.
+    """Return ``rows @ others.T``; on this thread alone where there is a library.
 
-    numpy would hand it to a thread on every core, which takes them from searches and then
-    spins for a while; faiss keeps to the threads that it was allowed, but its BLAS keeps 20 MB.
+    numpy hands it to a thread on every core, which takes them from searches.
     """
     built = library()
     if built is not None:
         return built.products(rows, others)
-    transform = faiss.LinearTransform(others.shape[1], len(others), False)
-    faiss.copy_array_to_vector(others.ravel(), transform.A)
-    transform.is_trained = True
-    found: Floats = transform.apply(rows)
-    return found
+    with np.errstate(over="ignore", invalid="ignore"):
+        return cast(Floats, rows @ others.T)
 
 
 @lru_cache(maxsize=16)

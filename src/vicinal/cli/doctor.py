@@ -39,7 +39,7 @@ OPEN_FILES_MIN = 4_096  # a server raises its soft limit to the hard one itself
 DISK_BYTES_MIN = 1 << 30
 ANSWER_S = 5.0  # within which a server is to say that it is ready
 
-_PACKAGES = ("vicinal", "faiss-cpu", "numpy", "onnxruntime", "msgspec", "uvicorn")
+_PACKAGES = ("vicinal", "numpy", "onnxruntime", "msgspec", "uvicorn")
 
 
 class Verdict(StrEnum):
@@ -83,7 +83,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "packages", Verdict.OK, ", ".join([*versions, f"sqlite {sqlite3.sqlite_version}"])
     )
-    yield _compiled("search", is_built=library() is not None, cost="queries take twice as long")
+    yield _compiled(
+        "search", is_built=library() is not None, cost="queries take about 3 times as long"
+    )
     yield _compiled("reading", is_built=lines.is_built(), cost="many vectors are taken in slower")
     yield _sql()
     yield _data_folder(settings.data)

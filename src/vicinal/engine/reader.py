@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import faiss
 import msgspec
 
 from vicinal.engine import search
@@ -56,9 +55,6 @@ class Reader:
     def prepare(self, query: Query) -> Prepared[QueryResult]:
         """See `engine.base.Engine`."""
         snapshot = self.current()
-        # A thread's own setting, and this is the caller's thread: without it one query takes every
-        # core, and waiting for them costs more than the search.
-        faiss.omp_set_num_threads(1)
         with self._reading():
             prepared = search.prepare(snapshot, self._index.config, query)
 

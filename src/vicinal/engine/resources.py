@@ -6,8 +6,6 @@ import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import faiss
-
 from vicinal.budget import Budget
 from vicinal.engine import memory
 from vicinal.errors import Overloaded
@@ -62,8 +60,6 @@ def _pool(name: str, threads: int, niceness: int) -> ThreadPoolExecutor:
 
 
 def _begin(niceness: int) -> None:
-    # The setting is one a thread; without it one search would take every core.
-    faiss.omp_set_num_threads(1)
     if niceness and sys.platform == "linux":  # elsewhere it is the process's, not the thread's
         thread = threading.get_native_id()
         own = os.getpriority(os.PRIO_PROCESS, thread)  # less than that may not be asked for

@@ -18,7 +18,7 @@
 
 enum {
     BLOCK_BYTES = 1 << 15, /* of codes, compared before their rows are looked at */
-    AHEAD = 32,            /* listed rows whose codes are fetched before their turn */
+    CODES_AHEAD = 32,      /* listed rows whose codes are fetched before their turn */
     SAMPLE_ROWS = 2048,    /* at most: as in `ann.hamming` */
     GROWTH = 8,            /* how many times more rows are aimed at when a limit left too few */
     OUTLIERS = 11,         /* one in so many nearest rows does not count: as in `ann.binary` */
@@ -129,7 +129,8 @@ int64_t vicinal_encode(const Projection *projection, const float *rows, int64_t 
 static void gather(const CodedRows *coded, const int64_t *listed, int64_t count, uint8_t *codes) {
     const int64_t bytes = coded->projection.code_bytes;
     for (int64_t at = 0; at < count; at++) {
-        if (at + AHEAD < count) __builtin_prefetch(coded->codes + listed[at + AHEAD] * bytes);
+        if (at + CODES_AHEAD < count)
+            __builtin_prefetch(coded->codes + listed[at + CODES_AHEAD] * bytes);
         memcpy(codes + at * bytes, coded->codes + listed[at] * bytes, bytes);
     }
 }
@@ -139,14 +140,14 @@ static void append_near(const CodedRows *coded, const CodeSearch *search, int64_
                         int64_t count, int64_t limit, NearRows *near) {
     const int64_t bytes = coded->projection.code_bytes;
     uint8_t gathered[BLOCK_BYTES];
-    NearCode near_codes[BLOCK_BYTES / LINE + 1];
+    NearCode near_codes[BLOCK_BYTES / LINE_BYTES + 1];
     const uint8_t *codes = coded->codes + start * bytes;
     if (search->listed) {
         gather(coded, search->listed + start, count, gathered);
         codes = gathered;
     }
     const int64_t near_count =
-        find_near_codes(codes, count, search->query_code, bytes / LINE, limit, near_codes);
+        find_near_codes(codes, count, search->query_code, bytes / LINE_BYTES, limit, near_codes);
     for (int64_t at = 0; at < near_count; at++) {
         const int64_t position = start + near_codes[at].position;
         const int64_t row = search->listed ? search->listed[position] : position;
@@ -156,12 +157,25 @@ static void append_near(const CodedRows *coded, const CodeSearch *search, int64_
     }
 }
 
+/* Write the Hamming distances of codes (count, 64 lines) to one code. */
+void vicinal_hammings(const uint8_t *codes, int64_t count, const uint8_t *code, int64_t lines,
+                      int32_t *distances) {
+    hammings(codes, count, code, lines, distances);
+}
+
 /* ---- rescoring rows ------------------------------------------------------------------------ */
 
 /* Write the dot products (count, other_count) of rows and others. */
 void vicinal_products(const float *rows, int64_t count, const float *others, int64_t other_count,
                       int64_t dimensions, float *products) {
     matrix_product(rows, count, others, other_count, dimensions, products);
+}
+
+/* Write squared distances, or dot products, of a query and listed rows, or the first `count`. */
+void vicinal_row_products(const float *values, int64_t dimensions, const float *query,
+                          const uint32_t *rows, int64_t count, int64_t is_euclidean,
+                          float *products) {
+    row_products(values, dimensions, query, rows, count, is_euclidean != 0, products);
 }
 
 /* Write distances that order rows as the metric does; return whether all are finite, and so are

@@ -7,8 +7,9 @@
 #ifndef VICINAL_KERNELS_H
 #define VICINAL_KERNELS_H
 
-#include <stdint.h>
 #include <string.h>
+
+#include "structures.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -17,7 +18,6 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    LINE = 64,  /* bytes: a code is one or more of these */
     LANES = 16, /* numbers that are added up side by side */
 };
 
@@ -152,7 +152,7 @@ typedef struct {
 
 INLINE int64_t hamming_of_line(const uint8_t *one, const uint8_t *other) {
     int64_t sum = 0;
-    for (int word = 0; word < LINE; word += 8) {
+    for (int word = 0; word < LINE_BYTES; word += 8) {
         uint64_t a, b;
         memcpy(&a, one + word, 8);
         memcpy(&b, other + word, 8);
@@ -169,8 +169,8 @@ INLINE int64_t hamming_of_line(const uint8_t *one, const uint8_t *other) {
         int64_t near_count = 0;                                                                    \
         for (int64_t position = 0; position < count; position++) {                                 \
             int64_t hamming = 0;                                                                   \
-            for (int64_t line = 0; line < lines; line++, codes += LINE) {                          \
-                hamming += hamming_of_line(codes, code + line * LINE);                             \
+            for (int64_t line = 0; line < lines; line++, codes += LINE_BYTES) {                    \
+                hamming += hamming_of_line(codes, code + line * LINE_BYTES);                       \
             }                                                                                      \
             near_codes[near_count] = (NearCode){(uint16_t)position, (uint16_t)hamming};            \
             near_count += hamming <= limit;                                                        \
@@ -200,9 +200,9 @@ VPOPCNT INLINE int64_t find_near_codes_in_lanes(const uint8_t *codes, int64_t co
         __m512i sums[8];
         for (int row = 0; row < 8; row++) {
             sums[row] = _mm512_setzero_si512();
-            for (int64_t line = 0; line < lines; line++, codes += LINE) {
-                const __m512i differ = _mm512_xor_si512(_mm512_loadu_si512(codes),
-                                                        _mm512_loadu_si512(code + line * LINE));
+            for (int64_t line = 0; line < lines; line++, codes += LINE_BYTES) {
+                const __m512i differ = _mm512_xor_si512(
+                    _mm512_loadu_si512(codes), _mm512_loadu_si512(code + line * LINE_BYTES));
                 sums[row] = _mm512_add_epi64(sums[row], _mm512_popcnt_epi64(differ));
             }
         }
@@ -231,6 +231,7 @@ VPOPCNT static int64_t find_near_codes_vpopcnt(const uint8_t *codes, int64_t cou
                                                const uint8_t *code, int64_t lines, int64_t limit,
                                                NearCode *near_codes) {
     if (lines == 1) return find_near_codes_in_lanes(codes, count, code, 1, limit, near_codes);
+    if (lines == 4) return find_near_codes_in_lanes(codes, count, code, 4, limit, near_codes);
     if (lines == 2) return find_near_codes_in_lanes(codes, count, code, 2, limit, near_codes);
     return find_near_codes_in_lanes(codes, count, code, lines, limit, near_codes);
 }
@@ -247,7 +248,62 @@ static int64_t find_near_codes(const uint8_t *codes, int64_t count, const uint8_
     return find_near_codes_plain(codes, count, code, lines, limit, near_codes);
 }
 
+typedef uint64_t Word __attribute__((aligned(1), may_alias));
+
+INLINE void hammings_of(const uint8_t *codes, int64_t count, const uint8_t *code, int64_t lines,
+                        int32_t *distances) {
+    for (int64_t at = 0; at < count; at++, codes += lines * LINE_BYTES) {
+        int64_t hamming = 0;
+        for (int64_t word = 0; word < lines * LINE_BYTES / 8; word++)
+            hamming += __builtin_popcountll(((Word *)codes)[word] ^ ((Word *)code)[word]);
+        distances[at] = (int32_t)hamming;
+    }
+}
+
+/* Write the distances of all codes; most have one line. */
+#define HAMMINGS(NAME, TARGET)                                                                     \
+    TARGET static void NAME(const uint8_t *codes, int64_t count, const uint8_t *code,              \
+                            int64_t lines, int32_t *distances) {                                   \
+        if (lines == 1)                                                                            \
+            hammings_of(codes, count, code, 1, distances);                                         \
+        else                                                                                       \
+            hammings_of(codes, count, code, lines, distances);                                     \
+    }
+
+HAMMINGS(hammings_plain, )
+#if defined(__x86_64__)
+HAMMINGS(hammings_popcnt, __attribute__((target("popcnt"))))
+HAMMINGS(hammings_vpopcnt, VPOPCNT)
+#endif
+
+static void hammings(const uint8_t *codes, int64_t count, const uint8_t *code, int64_t lines,
+                     int32_t *distances) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512vpopcntdq"))
+        hammings_vpopcnt(codes, count, code, lines, distances);
+    else if (__builtin_cpu_supports("popcnt"))
+        hammings_popcnt(codes, count, code, lines, distances);
+    else
+#endif
+        hammings_plain(codes, count, code, lines, distances);
+}
+
 /* ---- products ---------------------------------------------------------------------------- */
+
+/* The sum of 16 numbers, in four steps rather than fifteen. */
+INLINE float total(Lanes *numbers) {
+    Lanes x = *numbers;
+    x += REORDERED(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    x += REORDERED(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    x += REORDERED(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    x += REORDERED(x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    return x[0];
+}
+
+enum {
+    AHEAD = 4,     /* rows whose start is fetched before their turn */
+    FETCHED = 128, /* numbers of it: the processor foresees the others */
+};
 
 INLINE float product(const float *row, const float *query, int64_t dimensions, int is_euclidean) {
     Lanes sums[4] = {{0}};
@@ -258,9 +314,8 @@ INLINE float product(const float *row, const float *query, int64_t dimensions, i
             const Lanes b = *(const Lanes *)(query + at + part * LANES);
             sums[part] += is_euclidean ? (a - b) * (a - b) : a * b;
         }
-    const Lanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    float sum = 0;
-    for (int lane = 0; lane < LANES; lane++) sum += all[lane];
+    Lanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    float sum = total(&all);
     for (; at < dimensions; at++) {
         const float difference = row[at] - query[at];
         sum += is_euclidean ? difference * difference : row[at] * query[at];
@@ -272,15 +327,15 @@ INLINE float product(const float *row, const float *query, int64_t dimensions, i
     TARGET static void NAME(const float *values, int64_t dimensions, const float *query,           \
                             const uint32_t *rows, int64_t count, int is_euclidean,                 \
                             float *products) {                                                     \
-        for (int64_t position = 0; position < count; position++) {                                 \
-            const float *row = values + rows[position] * dimensions;                               \
-            if (position + 2 < count) { /* the row after the next one */                           \
-                const float *next = values + rows[position + 2] * dimensions;                      \
-                for (int64_t at = 0; at < dimensions; at += LANES)                                 \
-                    __builtin_prefetch(next + at, 0, 2);                                           \
+        for (int64_t at = 0; at < count; at++) {                                                   \
+            const float *row = values + (rows ? rows[at] : at) * dimensions;                       \
+            if (rows && at + AHEAD < count) { /* rows in order are foreseen by the processor */    \
+                const float *later = values + rows[at + AHEAD] * dimensions;                       \
+                for (int64_t line = 0; line < FETCHED && line < dimensions; line += LANES)         \
+                    __builtin_prefetch(later + line);                                              \
             }                                                                                      \
-            products[position] = is_euclidean ? product(row, query, dimensions, 1)                 \
-                                              : product(row, query, dimensions, 0);                \
+            products[at] = is_euclidean ? product(row, query, dimensions, 1)                       \
+                                        : product(row, query, dimensions, 0);                      \
         }                                                                                          \
     }
 
@@ -290,7 +345,7 @@ ROW_PRODUCTS(row_products_avx2, __attribute__((target("avx2,fma"))))
 ROW_PRODUCTS(row_products_avx512, __attribute__((target("avx512f"))))
 #endif
 
-/* Write squared distances, or dot products, of a query and some rows. */
+/* Write squared distances, or dot products, of a query and listed rows, or the first `count`. */
 static void row_products(const float *values, int64_t dimensions, const float *query,
                          const uint32_t *rows, int64_t count, int is_euclidean, float *products) {
 #if defined(__x86_64__)
@@ -323,8 +378,7 @@ INLINE void product_tile(const float *rows, const float *others, int64_t dimensi
         }
     for (int row = 0; row < TILE_ROWS; row++)
         for (int other = 0; other < TILE_OTHERS; other++) {
-            float sum = 0;
-            for (int lane = 0; lane < LANES; lane++) sum += sums[row][other][lane];
+            float sum = total(&sums[row][other]);
             for (int64_t rest = at; rest < dimensions; rest++)
                 sum += rows[row * dimensions + rest] * others[other * dimensions + rest];
             products[row * stride + other] = sum;

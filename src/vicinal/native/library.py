@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.model import Floats, Metric
+from vicinal.model import Floats, Metric, Ordinals
 from vicinal.native import structures
-from vicinal.native.structures import NO_MEMORY, LineReader, PoolTask, Projection
+from vicinal.native.structures import LINE_BYTES, NO_MEMORY, LineReader, PoolTask, Projection
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 
@@ -74,6 +74,14 @@ class Library:
         self._products = built.vicinal_products
         self._products.argtypes = (_POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _POINTER)
         self._products.restype = None
+        self._row_products = built.vicinal_row_products
+        self._row_products.argtypes = (
+            _POINTER, _INTEGER, _POINTER, _POINTER, _INTEGER, _INTEGER, _POINTER,
+        )  # fmt: skip
+        self._row_products.restype = None
+        self._hammings = built.vicinal_hammings
+        self._hammings.argtypes = (_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER)
+        self._hammings.restype = None
         self._norms = built.vicinal_norms
         self._norms.argtypes, self._norms.restype = (_POINTER, _INTEGER, _INTEGER, _POINTER), None
         self._read_lines = built.vicinal_read_lines
@@ -101,12 +109,44 @@ class Library:
             raise MemoryError("no memory to encode rows")
         return codes
 
+    def hammings(self, codes: NDArray[np.uint8], code: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Return the Hamming distances of codes ``(n, b)`` to a code ``(b,)``.
+
+        b is a multiple of `LINE_BYTES`; both are C-contiguous.
+        """
+        distances = np.empty(len(codes), np.int32)
+        self._hammings(
+            codes.ctypes.data, len(codes), code.ctypes.data, codes.shape[1] // LINE_BYTES,
+            distances.ctypes.data,
+        )  # fmt: skip
+        return distances
+
     def norms(self, rows: Floats) -> Floats:
         """Return the euclidean norms of rows ``(n, d)``, ``(n,)``, infinite on overflow."""
         rows = np.ascontiguousarray(rows, np.float32)
         norms = np.empty(len(rows), np.float32)
         self._norms(rows.ctypes.data, len(rows), rows.shape[1], norms.ctypes.data)
         return norms
+
+    def row_products(
+        self, values: Floats, query: Floats, rows: Ordinals | None, *, is_euclidean: bool
+    ) -> Floats:
+        """Return the dot products, or squared distances, of a query and some rows, or all.
+
+        Args:
+            values: ``(n, d)``, C-contiguous, n below 2**32.
+            query: ``(d,)``.
+            rows: ``(m,)`` ordinals, or None for all.
+        """
+        query = np.ascontiguousarray(query, np.float32)
+        listed = None if rows is None else rows.astype(np.uint32)
+        products = np.empty(len(values) if rows is None else len(rows), np.float32)
+        self._row_products(
+            values.ctypes.data, values.shape[1], query.ctypes.data,
+            None if listed is None else listed.ctypes.data, len(products), is_euclidean,
+            products.ctypes.data,
+        )  # fmt: skip
+        return products
 
     def products(self, rows: Floats, others: Floats) -> Floats:
         """Return ``rows @ others.T`` of ``(n, d)`` and ``(m, d)``."""

@@ -16,7 +16,6 @@ from typing import cast
 from vicinal.model import Ordinals
 from vicinal.native.library import Library, library
 from vicinal.native.structures import NO_MEMORY, CodedRows, CodeSearch, PoolTask
-from vicinal.prepared import Task
 
 WAITING_MAX = 4
 """Searches that may wait for each thread; one more is faster where it was asked for."""
@@ -136,13 +135,13 @@ class SearchPool:
         built, cores = library(), len(affinity(0)) if affinity else os.cpu_count() or 1
         return None if built is None or cores < 2 else SearchPool(built, cores - 1)
 
-    def put(self, task: Task, on_done: Callable[[], None]) -> bool:
+    def put(self, task: SearchTask, on_done: Callable[[], None]) -> bool:
         """Have a task done and `on_done` called by `collect`; return False if it is not taken.
 
         The pool keeps the task until then.
         """
         # A forked process has the pool and not its threads.
-        if not isinstance(task, SearchTask) or os.getpid() != self._process or self.is_closed:
+        if os.getpid() != self._process or self.is_closed:
             return False
         self._count += 1
         task.structure.number = self._count

@@ -11,6 +11,7 @@
 enum { COSINE, EUCLIDEAN, DOT_PRODUCT };
 enum { UNSETTLED = -1, NO_MEMORY = -2 }; /* statuses of a search that found nothing */
 enum {
+    LINE_BYTES = 64, /* a code has one or more lines of bytes */
     CODE_BYTES_MAX = 256,
     EXPONENT_MIN = -65, /* powers of ten beyond these two are left to Python */
     EXPONENT_MAX = 40,
@@ -92,6 +93,11 @@ typedef struct Pool Pool;
 void vicinal_norms(const float *rows, int64_t count, int64_t dimensions, float *norms);
 void vicinal_products(const float *rows, int64_t count, const float *others, int64_t other_count,
                       int64_t dimensions, float *products);
+void vicinal_row_products(const float *values, int64_t dimensions, const float *query,
+                          const uint32_t *rows, int64_t count, int64_t is_euclidean,
+                          float *products);
+void vicinal_hammings(const uint8_t *codes, int64_t count, const uint8_t *code, int64_t lines,
+                      int32_t *distances);
 int64_t vicinal_encode(const Projection *projection, const float *rows, int64_t count,
                        uint8_t *codes);
 int64_t vicinal_search(const CodedRows *rows, CodeSearch *search);

@@ -9,6 +9,9 @@ from ctypes import c_double, c_float, c_int64, c_uint8, c_uint64, c_void_p
 
 COSINE, EUCLIDEAN, DOT_PRODUCT = 0, 1, 2
 UNSETTLED, NO_MEMORY = -1, -2
+LINE_BYTES = 64
+"""The length of a code that the library reads is a multiple of this."""
+
 CODE_BYTES_MAX = 256
 """Longer codes are not searched by the library."""
 
@@ -16,8 +19,8 @@ EXPONENT_MIN, EXPONENT_MAX = -65, 40
 """Of ten: numbers that need other powers are not read by the library."""
 
 _CONSTANTS = (
-    "COSINE", "EUCLIDEAN", "DOT_PRODUCT", "UNSETTLED", "NO_MEMORY", "CODE_BYTES_MAX",
-    "EXPONENT_MIN", "EXPONENT_MAX",
+    "COSINE", "EUCLIDEAN", "DOT_PRODUCT", "UNSETTLED", "NO_MEMORY", "LINE_BYTES",
+    "CODE_BYTES_MAX", "EXPONENT_MIN", "EXPONENT_MAX",
 )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic, thread_time
 from typing import Final, Protocol, TypeVar
 
-from vicinal.prepared import Prepared, Task
+from vicinal.native.pool import SearchTask
+from vicinal.prepared import Prepared
 
 T = TypeVar("T")
 Answer = TypeVar("Answer")
@@ -51,7 +52,7 @@ class Pool(Protocol):
         """A file descriptor that is readable when a task is done and not yet collected."""
         ...
 
-    def put(self, task: Task, on_done: Callable[[], None]) -> bool:
+    def put(self, task: SearchTask, on_done: Callable[[], None]) -> bool:
         """Have a task run and `on_done` called by `collect`; False if the pool is full.
 
         The pool keeps the task until then.
@@ -107,7 +108,7 @@ class SearchOffload:
             self._loop.remove_reader(self._pool.descriptor)
         self._loop = None
 
-    def _put(self, tasks: Sequence[Task]) -> asyncio.Future[None] | None:
+    def _put(self, tasks: Sequence[SearchTask]) -> asyncio.Future[None] | None:
         """Put tasks, run those that the pool refuses; return a future of the rest, if any."""
         loop = self._watched()
         all_done: asyncio.Future[None] = loop.create_future()

@@ -1,4 +1,4 @@
-"""What the compiled library computes is what numpy and faiss compute."""
+"""What the compiled library computes is what numpy computes."""
 
 import ctypes
 import re
@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from hatch_build import compile_
+from tests.support.ann import exact_index
 from tests.support.clusters import clustered
-from vicinal.ann import exact, projection
-from vicinal.model import Metric
+from vicinal.ann import exact, hamming, projection
+from vicinal.ann.base import Selection
+from vicinal.model import Metric, Ordinals
 from vicinal.native import library, structures
 
 pytestmark = pytest.mark.skipif(
@@ -55,6 +57,54 @@ def test_products_are_those_of_numpy(dimensions: int) -> None:
     found = projection.products(rows, others)
 
     assert np.allclose(found, rows.astype(np.float64) @ others.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("dimensions", [1, 15, 64, 65, 768, 1000])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rows", [None, np.array([5]), np.arange(2_999, -1, -7)])
+def test_products_of_a_query_are_those_of_float64_with_and_without_the_library(
+    dimensions: int, metric: Metric, rows: Ordinals | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(SEED)
+    values = random.normal(size=(3_000, dimensions)).astype(np.float32)
+    query = random.normal(size=dimensions).astype(np.float32)
+    index = exact_index(values, metric)
+    wide = (values if rows is None else values[rows]).astype(np.float64)
+    if metric is Metric.EUCLIDEAN:
+        expected, scale = np.square(wide - query).sum(axis=1), None
+    else:
+        expected = wide @ query.astype(np.float64)
+        scale = np.linalg.norm(wide, axis=1) * np.linalg.norm(query.astype(np.float64))
+
+    for built in (library.library(), None):
+        monkeypatch.setattr(exact, "library", lambda built=built: built)
+        found = index.products(query, np.arange(3_000) if rows is None else rows)
+        everything = index.find_candidates(query, 3_000, Selection(3_000)).rows
+        relative, absolute = index.error
+
+        assert found.dtype == np.float32
+        bound = relative * (expected if scale is None else scale) + absolute
+        assert (np.abs(found - expected) <= bound).all()
+        assert len(everything) == 3_000
+
+
+@pytest.mark.parametrize("bits", [512, 1024, 1536, 2048])
+@pytest.mark.parametrize("rows", [0, 1, 1_000])
+def test_hamming_distances_are_those_of_numpy(
+    bits: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(SEED)
+    codes = random.integers(0, 256, (rows, bits // 8), np.uint8)
+    code = random.integers(0, 256, bits // 8, np.uint8)
+    codes[:1] = ~code  # as far as codes are
+    expected = np.unpackbits(codes ^ code, axis=1).sum(axis=1).tolist()
+
+    for built in (library.library(), None):
+        monkeypatch.setattr(hamming, "library", lambda built=built: built)
+        distances = hamming.distances(codes, code)
+
+        assert distances.dtype == np.int32
+        assert distances.tolist() == expected
 
 
 @pytest.mark.parametrize("dimensions", [1, 7, 8, 9, 768, 1536])

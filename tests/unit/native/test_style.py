@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-C_FILES = sorted([*ROOT.glob("src/vicinal/**/*.[ch]"), *ROOT.glob("tests/fuzz/*.c")])
+C_FILES = sorted(
+    [
+        *ROOT.glob("src/vicinal/**/*.[ch]"),
+        *ROOT.glob("tests/fuzz/*.c"),
+        *ROOT.glob("benchmarks/*.c"),
+    ]
+)
 
 
 def formatted(text: str) -> str:
@@ -34,4 +40,4 @@ def test_the_check_of_formatting_can_fail() -> None:
 
 
 def test_all_c_is_in_one_folder() -> None:
-    assert {path.parent.name for path in C_FILES} == {"native", "fuzz"}
+    assert {path.parent.name for path in C_FILES} == {"native", "fuzz", "benchmarks"}

@@ -19,8 +19,9 @@ from vicinal.d1 import Databases
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.model import Floats, Upsert, VectorBatch
 from vicinal.native.library import library
-from vicinal.native.pool import SearchPool
-from vicinal.prepared import Prepared, Task
+from vicinal.native.pool import SearchPool, SearchTask
+from vicinal.native.structures import PoolTask
+from vicinal.prepared import Prepared
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.offload import ALONE_S, ClientTracker, SearchOffload
@@ -36,13 +37,12 @@ VALUES = clustered(ROWS + 64, 64)
 QUERIES = VALUES[ROWS:]
 
 
-@dataclass
-class Held:
+class Held(SearchTask):
     """A task that a test's pool holds."""
 
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    was_run: bool = False
+    def __init__(self) -> None:
+        self.structure = PoolTask()
+        self.was_run = False
 
     def run(self) -> None:
         self.was_run = True
@@ -54,9 +54,9 @@ class HoldingPool:
 
     room: int
     descriptor: int = -1
-    held: list[tuple[Task, Callable[[], None]]] = field(default_factory=list)
+    held: list[tuple[SearchTask, Callable[[], None]]] = field(default_factory=list)
 
-    def put(self, task: Task, on_done: Callable[[], None]) -> bool:
+    def put(self, task: SearchTask, on_done: Callable[[], None]) -> bool:
         if len(self.held) == self.room:
             return False
         self.held.append((task, on_done))
@@ -66,8 +66,7 @@ class HoldingPool:
         held, self.held = self.held, []
         for task, on_done in held:
             task.run()
-            assert isinstance(task, Held)
-            task.cpu_seconds = 0.5
+            task.structure.cpu_seconds = 0.5
             on_done()
 
     def close(self) -> None:
@@ -222,7 +221,7 @@ def test_many_clients_at_once_get_the_answers_that_one_gets(
     asyncio.run(asyncio.wait_for(main(), 60))
 
 
-async def until_some(put: list[Task]) -> None:
+async def until_some(put: list[SearchTask]) -> None:
     for _ in range(10_000):
         if put:
             return
@@ -230,12 +229,12 @@ async def until_some(put: list[Task]) -> None:
     pytest.fail("the pool was given nothing")
 
 
-def count_puts(pool: SearchPool) -> list[Task]:
+def count_puts(pool: SearchPool) -> list[SearchTask]:
     """Return what will list the tasks that the pool takes."""
-    taken: list[Task] = []
+    taken: list[SearchTask] = []
     put = pool.put
 
-    def noted(task: Task, on_done: Callable[[], None]) -> bool:
+    def noted(task: SearchTask, on_done: Callable[[], None]) -> bool:
         is_put = put(task, on_done)
         if is_put:
             taken.append(task)
@@ -273,7 +272,7 @@ def write(engine: EmbeddedEngine, batch: VectorBatch) -> None:
     engine.compact(DOCS)
 
 
-async def under_way(app: App, put: list[Task]) -> list[asyncio.Task[Received]]:
+async def under_way(app: App, put: list[SearchTask]) -> list[asyncio.Task[Received]]:
     """Have every query asked by a client of its own, and return when the pool has taken some."""
     await warm_up(app)
     tasks = [
