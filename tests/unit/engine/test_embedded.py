@@ -507,8 +507,8 @@ def test_an_index_that_cannot_be_closed_does_not_keep_the_others_open(
     docs = folder_of(tmp_path, DOCS)
     real = Log.close
 
-    def failing(log: Log) -> None:
-        real(log)
+    def failing(log: Log, *, is_clean: bool = True) -> None:
+        real(log, is_clean=is_clean)
         if log.path.parent == docs:
             raise OSError(28, "No space left on device")
 

@@ -268,11 +268,11 @@ def test_values_that_no_segment_can_have_are_said_to_be_of_this_index(tmp_path: 
         assert found(engine, Query(top_k=1, vector=vector(0, 0)), OTHER) == ["a"]
 
 
-def test_a_crash_before_trimming_leaves_mutations_that_are_not_applied_twice(
+def test_a_crash_before_truncation_leaves_mutations_that_are_not_applied_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vicinal.engine.log.Log.trim", lambda _: None)
+        patch.setattr("vicinal.engine.log.Log.truncate", lambda _: None)
         index = left_closed(tmp_path)
     count = "SELECT count(*) FROM mutation"
     connection = sqlite3.connect(index / "index.db")
