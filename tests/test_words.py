@@ -149,7 +149,7 @@ VERBS: dict[str, int] = {
 }
 """A verb that says little -> in how many modules functions may be called that."""
 
-DOCS_NOT_YET = {"CONTRIBUTING.md", "architecture.md", "decisions.md", "format.md", "operations.md"}
+DOCS_NOT_YET = {"architecture.md", "decisions.md", "format.md", "operations.md"}
 """Pages that have not been gone through."""
 
 ALLOWED: dict[tuple[str, str], str] = {
