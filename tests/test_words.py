@@ -37,7 +37,6 @@ NOT_YET = {
     "engine",
     "native",
     "segment",
-    "server",
     "storage",
 }
 """Packages and modules of the top level that have not been gone through."""
@@ -154,6 +153,7 @@ DOCS_NOT_YET = {"architecture.md", "decisions.md", "format.md", "operations.md"}
 
 ALLOWED: dict[tuple[str, str], str] = {
     ("d1", "drop"): "SQL's own word, in the names of SQLite's constants",
+    ("server", "discard"): "a value of the platform's parameter unparsable-behavior",
     ("wire", "discard"): "the value of the URL parameter `unparsable-behavior`",
     ("wire", "measured"): "a key of `explain`",
     ("wire", "propose"): "a key of `explain`",

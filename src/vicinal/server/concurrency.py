@@ -94,9 +94,9 @@ async def run_by_cost(
 ) -> T:
     """Run work on an index in the event loop when it is cheap, in a thread otherwise."""
     if estimator.is_cheap(address):
-        result, seconds = timed(work)
+        result, seconds = with_cpu_time(work)
     else:
-        result, seconds = await workers.run(lambda: timed(work))
+        result, seconds = await workers.run(lambda: with_cpu_time(work))
     estimator.note(address, seconds)
     return result
 
@@ -106,10 +106,10 @@ async def off_loop(size: int, workers: Workers, work: Callable[[], T]) -> T:
     return work() if size <= SMALL_BODY_BYTES else await workers.run(work)
 
 
-def timed(work: Callable[[], T]) -> tuple[T, float]:
-    """Return what work returns, and the seconds of CPU it took.
+def with_cpu_time(work: Callable[[], T]) -> tuple[T, float]:
+    """Return the result of work, and the seconds of CPU that it took.
 
-    Not the time on the clock: whatever else runs on the machine would make an index look slow.
+    Not the time on the clock: other work of the machine would make an index look slow.
     """
     start = thread_time()
     return work(), thread_time() - start
@@ -133,7 +133,7 @@ async def unless_disconnected(receive: Callable[[], Awaitable[object]], work: Aw
         work: Cancelled when the client goes first.
 
     Raises:
-        ClientDisconnected: it did.
+        ClientDisconnected: the client went first.
     """
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(receive())
@@ -143,6 +143,6 @@ async def unless_disconnected(receive: Callable[[], Awaitable[object]], work: Aw
             raise ClientDisconnected
         return working.result()
     finally:
-        for each in (working, gone):
-            each.cancel()
+        for waiting in (working, gone):
+            waiting.cancel()
         await asyncio.gather(working, gone, return_exceptions=True)

@@ -103,7 +103,7 @@ class SearchOffload:
         return answer, seconds + thread_time() - start
 
     def close(self) -> None:
-        """Stop watching the pool, which is closed by whoever opened it."""
+        """Stop watching the pool, which its opener closes."""
         if self._loop is not None and self._pool is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._pool.descriptor)
         self._loop = None
