@@ -76,7 +76,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def fill_index(folder: Path, opened: contextlib.ExitStack) -> None:
-    options = EngineOptions(tail_rows_max=ROWS, merges=False, idle_s=3_600)
+    options = EngineOptions(memtable_rows_max=ROWS, merges=False, idle_s=3_600)
     engine = EmbeddedEngine.open(folder, options)
     opened.callback(engine.close)
     engine.create_index(DOCS, IndexConfig(DIMENSIONS, Metric.COSINE), None)

@@ -204,7 +204,7 @@ def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.
 def _engine_options(settings: Settings) -> EngineOptions:
     return EngineOptions(
         limits=settings.wire_limits,
-        tail_rows_max=settings.memtable_rows_max,
+        memtable_rows_max=settings.memtable_rows_max,
         queue_bytes_max=settings.queue_bytes_max,
         visibility_delay_s=settings.visibility_delay_s,
     )

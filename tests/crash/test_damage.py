@@ -57,7 +57,7 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Segments, merged and not, tombstones, columns, one of them backfilled, and a log, of which
     some is in files."""
     folder = tmp_path_factory.mktemp("specimen")
-    engine = open_inline(folder, EngineOptions(tail_rows_max=20))
+    engine = open_inline(folder, EngineOptions(memtable_rows_max=20))
     create(engine, OTHER)
     upsert(engine, *points(0, 3), address=OTHER)
     create(engine)

@@ -194,7 +194,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_full_is_read_from_and_written_to_again_once_there_is_room(
     small_disk: Path,
 ) -> None:
-    options = EngineOptions(tail_rows_max=2_000)
+    options = EngineOptions(memtable_rows_max=2_000)
     data = small_disk / "data"
 
     def write(address: IndexAddress) -> None:

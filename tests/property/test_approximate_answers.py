@@ -34,7 +34,7 @@ from vicinal.model import (
 )
 
 LIMITS = PROFILES["open"]
-DIMENSIONS, ROWS, BATCH, TAIL = 48, 11_000, 1_000, 5_000
+DIMENSIONS, ROWS, BATCH, MEMTABLE = 48, 11_000, 1_000, 5_000
 QUERIES = 60
 RECALL_MIN = 0.99
 INDEXES = (MetadataIndex("group", IndexType.NUMBER), MetadataIndex("colour", IndexType.STRING))
@@ -115,7 +115,7 @@ def test_approximate_answers_are_exact_but_for_the_rarest_neighbour(
 ) -> None:
     random = np.random.default_rng(seed)
     values = clustered(ROWS + QUERIES, DIMENSIONS, seed)
-    options = EngineOptions(LIMITS, tail_rows_max=TAIL)
+    options = EngineOptions(LIMITS, memtable_rows_max=MEMTABLE)
     engine: EmbeddedEngine = EmbeddedEngine.open(tmp_path, options)
     model = ModelEngine(LIMITS)
     for each in (engine, model):

@@ -1,6 +1,6 @@
 """The embedded engine beside a dict, under any order of calls, reopenings and crashes.
 
-Both get the same calls and must give the same answers, errors included. The engine's tail
+Both get the same calls and must give the same answers, errors included. The engine's memtable
 is so small that most rows are in segments, which seal and merge all the time. After a crash
 it must hold all that was acknowledged, and of a mutation in flight all or nothing.
 
@@ -102,8 +102,8 @@ MUTATIONS: st.SearchStrategy[Mutation] = st.one_of(
 )
 OPTIONS = st.builds(
     EngineOptions,
-    tail_rows_max=st.sampled_from([1, 3, 3, 1000]),
-    tails_max=st.just(1000),
+    memtable_rows_max=st.sampled_from([1, 3, 3, 1000]),
+    memtables_max=st.just(1000),
     merges=st.sampled_from([True, True, False]),
 )
 

@@ -71,10 +71,10 @@ BUILDERS = [
         spoil=spoil_embedded,
     ),
     Implementation(
-        # So small a tail that almost everything is in segments, which merge all the time.
+        # So small a memtable that almost everything is in segments, which merge all the time.
         "embedded, always sealing",
         lambda folder, limits: EmbeddedEngine.open(
-            folder, EngineOptions(limits, tail_rows_max=2, tails_max=1_000)
+            folder, EngineOptions(limits, memtable_rows_max=2, memtables_max=1_000)
         ),
         durable=True,
         spoil=spoil_embedded,

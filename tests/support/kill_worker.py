@@ -23,8 +23,8 @@ from vicinal.errors import Overloaded
 from vicinal.model import Accepted, Insert, Upsert
 
 AHEAD = 3  # steps that a writer begins before it has an answer to the first
-# So small a tail that it seals and merges all the time.
-OPTIONS = EngineOptions(tail_rows_max=30, tails_max=100, idle_s=0.05)
+# So small a memtable that it seals and merges all the time.
+OPTIONS = EngineOptions(memtable_rows_max=30, memtables_max=100, idle_s=0.05)
 FILE_BYTES_MIN = 110  # so that some records are in files of their own, and some are not
 
 _print_lock = threading.Lock()

@@ -35,8 +35,8 @@ NEW = IndexAddress("acme", "new")
 COLOR = MetadataIndex("color", IndexType.STRING)
 SIZE = MetadataIndex("size", IndexType.NUMBER)
 PROBES: list[tuple[str, Scalar]] = [("color", "red"), ("color", "blue"), ("size", 1.0)]
-SEALS_BY_ITSELF = EngineOptions(tail_rows_max=4)
-SEALS_WHEN_ASKED = EngineOptions(tail_rows_max=1000)
+SEALS_BY_ITSELF = EngineOptions(memtable_rows_max=4)
+SEALS_WHEN_ASKED = EngineOptions(memtable_rows_max=1000)
 
 
 def points(first: int, last: int) -> list[Record]:

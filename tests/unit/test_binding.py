@@ -478,7 +478,7 @@ def test_query_by_id_gives_the_vector_no_place_that_its_score_does_not(database:
 
 def test_loading_faster_than_tails_are_sealed_waits_instead_of_raising(tmp_path: Path) -> None:
     limits = PROFILES["open"]
-    options = EngineOptions(limits, tail_rows_max=50, tails_max=1, queue_bytes_max=4_000)
+    options = EngineOptions(limits, memtable_rows_max=50, memtables_max=1, queue_bytes_max=4_000)
     with Database(EmbeddedEngine.open(tmp_path / "data", options), "local", limits) as database:
         docs = database.create_index("docs", dimensions=3, metric="cosine")
 

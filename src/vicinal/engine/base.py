@@ -152,7 +152,7 @@ class Engine(Protocol):
         ...
 
     def compact(self, address: IndexAddress) -> None:
-        """Do now what is otherwise done in the background: seal the tail and merge.
+        """Do now what is otherwise done in the background: seal the memtable and merge.
 
         Raises:
             ResourceExhausted: the disk is full; it is done once there is room.

@@ -33,7 +33,7 @@ import numpy as np
 from vicinal.engine.records import VALUES_DTYPE, LogRecord
 from vicinal.errors import Corruption, Unavailable
 from vicinal.model import Floats, Seqno, VectorBatch
-from vicinal.segment.room import FILE_OFFSET
+from vicinal.segment.arena import FILE_OFFSET
 from vicinal.storage import private
 from vicinal.storage.files import ComponentFile, ComponentWriter, Seal, check_size, sync_directory
 from vicinal.storage.sqlite import translating

@@ -1,12 +1,12 @@
 """Sealing and merging: what happens to an index behind its readers' and writers' backs.
 
-Seal (tail -> segment):
+Seal (memtable -> segment):
 
-    1  freeze    under the state lock: a new tail begins, the old one stays readable
+    1  freeze    under the state lock: a new memtable begins, the old one stays readable
     2  build     files of the new segment, from values whose files are verified again;
                  and columns backfilled since the last seal
     3  commit    manifest, tombstones and sealed_seqno in one transaction
-    4  swap      under the state lock: the segment replaces the frozen tail
+    4  swap      under the state lock: the segment replaces the frozen memtable
     5  trim      the log's mutations that the segment holds
 
 Merge (segments -> segment):
@@ -43,8 +43,8 @@ from vicinal.segment import build
 from vicinal.segment import format as layout
 from vicinal.segment.build import NumberedIndex
 from vicinal.segment.columns import Column
+from vicinal.segment.memtable import MemtableView
 from vicinal.segment.segment import Segment
-from vicinal.segment.tail import TailView
 
 
 class Compaction:
@@ -74,16 +74,16 @@ class Compaction:
         self._publish = publish
         self._manifest_lock = threading.Lock()
         self._next_segment = log.manifest.next_segment
-        self._frozen: tuple[TailView, SealedState] | None = None
+        self._frozen: tuple[MemtableView, SealedState] | None = None
         """What is being sealed, or could not be yet."""
         self._sealed_live = {each.number: log.live_rows(each) for each in log.manifest.segments}
         """For each segment of the manifest the rows alive as of its sealed_seqno."""
 
     def seal(self) -> None:
-        """Turn the tail into a segment; with an empty tail, bring the manifest up to date.
+        """Turn the memtable into a segment; with an empty memtable, bring the manifest up to date.
 
         Raises:
-            OSError, ResourceExhausted: it could not be written. The tail stays frozen, and is
+            OSError, ResourceExhausted: it could not be written. The memtable stays frozen, and is
                 what the next call seals; nothing is merged until then.
         """
         with self._manifest_lock:
@@ -91,25 +91,25 @@ class Compaction:
                 with self._state_lock:
                     self._frozen = self._state.freeze()
                     self._publish()
-            tail, sealed = self._frozen
-            segment, rows, columns = self._sealed(tail, sealed)
+            memtable, sealed = self._frozen
+            segment, rows, columns = self._sealed(memtable, sealed)
             with self._state_lock:
                 self._state.replace_sealing(segment, rows)
                 self._publish()
             self._frozen = None
         with suppress(ResourceExhausted):  # mutations that stay are trimmed with the next
             self._log.truncate()
-        del tail, sealed, columns
+        del memtable, sealed, columns
         memory.release()
 
     def _sealed(
-        self, tail: TailView, sealed: SealedState
+        self, memtable: MemtableView, sealed: SealedState
     ) -> tuple[Segment | None, Ordinals, Sequence[Column]]:
-        """Write a frozen tail as a segment and commit it.
+        """Write a frozen memtable as a segment and commit it.
 
         Returns:
-            The segment, the tail row of each of its rows, and its columns, to be held on to until
-            they are in use, so that their files are open then.
+            The segment, the memtable row of each of its rows, and its columns, to be held on to
+            until they are in use, so that their files are open then.
 
         Raises:
             OSError, ResourceExhausted: it could not be written. Nothing is left of it.
@@ -118,10 +118,10 @@ class Compaction:
         segment, rows = None, np.empty(0, np.int64)
         columns: list[Column] = []
         try:
-            if tail.live_count:
+            if memtable.live_count:
                 self._log.verify_files(sealed.seqno)
-                record, rows = build.seal_tail(
-                    self._segments, number, tail, sealed.metadata_indexes, self._config.metric
+                record, rows = build.seal_memtable(
+                    self._segments, number, memtable, sealed.metadata_indexes, self._config.metric
                 )
                 segment = Segment(self._segments, record, self._config.metric)
                 columns = [

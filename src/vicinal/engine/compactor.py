@@ -1,7 +1,7 @@
 """When an index is sealed and merged: in the background, one of each at a time.
 
 A seal that finds too little disk space, or too many files open, is tried again after a while: the
-log has what is in the tail. A merge that does is given up, as all works without it.
+log has what is in the memtable. A merge that does is given up, as all works without it.
 
 This knows when; how is known by `maintenance`, and what is due by the index.
 """
@@ -30,7 +30,7 @@ class Compactor:
         compaction: Does it.
         resources: Have the threads.
         merges: Whether segments are merged.
-        is_seal_due: Tells whether the tail is full.
+        is_seal_due: Tells whether the memtable is full.
         fail: Takes what cannot be gone on with.
     """
 
@@ -63,7 +63,7 @@ class Compactor:
         self._seals.put([False])
 
     def seal(self, *, is_forced: bool = False) -> None:
-        """Have the tail sealed if that is due or forced, and segments merged after it."""
+        """Have the memtable sealed if that is due or forced, and segments merged after it."""
         with self._lock:
             if not self._is_stopped:
                 self._seals.put([is_forced])
@@ -83,13 +83,13 @@ class Compactor:
         """Wait until all that was asked for before has been done.
 
         Raises:
-            ResourceExhausted: the tail could not be sealed, and will be later.
+            ResourceExhausted: the memtable could not be sealed, and will be later.
         """
         self._wait()
         self.check()
 
     def check(self) -> None:
-        """Tell whether the tail could be sealed when that was tried last.
+        """Tell whether the memtable could be sealed when that was tried last.
 
         Raises:
             ResourceExhausted: it could not.

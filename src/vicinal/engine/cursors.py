@@ -2,7 +2,7 @@
 
 All pages of one listing describe the index as it was when the first was read. What that takes
 is kept in memory: which rows were alive, and the ids. Values and metadata are not, so a listing
-pins neither the tail's arrays nor the large files of segments that have been merged away.
+pins neither the memtable's arrays nor the large files of segments that have been merged away.
 
 A timestamp that was given out is a promise, and is kept whatever else is listed, written, merged
 or closed meanwhile. So memory is bounded on the other side: listings of one state of an index
@@ -241,7 +241,7 @@ class Cursors:
                 del self._held[key]
 
     def _count(self) -> int:
-        # Again each time: the ids of a tail become more while it is one.
+        # Again each time: the ids of a memtable become more while it is one.
         return _ENTRY_BYTES * len(self._kept) + sum(
             _size(each.what) for each in self._held.values()
         )

@@ -1,8 +1,8 @@
 """One open index: commits and applies mutations, and publishes snapshots.
 
     append -> commit lane: one transaction for all that waits -> acknowledged
-                -> apply lane: fold into the tail, publish one new snapshot -> visible
-                             -> a full tail: sealed and merged (`compactor`)
+                -> apply lane: fold into the memtable, publish one new snapshot -> visible
+                             -> a full memtable: sealed and merged (`compactor`)
 
 Locks, in the order they may be taken:
 
@@ -245,7 +245,7 @@ class OpenIndex:
             is_idle = time.monotonic() - self._appended_at >= self._options.idle_s
             if is_idle and not self._is_compacted and not self._is_stopped:
                 self._is_compacted = True
-                if self._state.tail.row_count >= IDLE_SEAL_ROWS_MIN:
+                if self._state.memtable.row_count >= IDLE_SEAL_ROWS_MIN:
                     self._compactor.seal(is_forced=True)
                 self._compactor.merge_idle()
         try:
@@ -352,21 +352,21 @@ class OpenIndex:
 
     def _publish(self) -> None:
         self.reader.snapshot = self._state.snapshot()
-        self._resources.queue.notify()  # a tail that is being sealed leaves room for another
+        self._resources.queue.notify()  # a memtable that is being sealed leaves room for another
 
     def _is_seal_due(self) -> bool:
         state, options = self._state, self._options
         return (
-            self._tail_is_full()
-            or state.unsealed_count >= options.tail_rows_max
-            or state.unsealed_bytes >= options.tail_bytes_max
+            self._memtable_is_full()
+            or state.unsealed_count >= options.memtable_rows_max
+            or state.unsealed_bytes >= options.memtable_bytes_max
         )
 
-    def _tail_is_full(self, times: int = 1) -> bool:
-        tail = self._state.tail
+    def _memtable_is_full(self, times: int = 1) -> bool:
+        memtable = self._state.memtable
         return (
-            tail.row_count >= times * self._options.tail_rows_max
-            or tail.nbytes >= times * self._options.tail_bytes_max
+            memtable.row_count >= times * self._options.memtable_rows_max
+            or memtable.nbytes >= times * self._options.memtable_bytes_max
         )
 
     # What `append` checks, in the order of calls.
@@ -382,7 +382,7 @@ class OpenIndex:
             raise reason.with_traceback(None)
 
     def _check_backpressure(self) -> None:
-        if self._tail_is_full(self._options.tails_max):
+        if self._memtable_is_full(self._options.memtables_max):
             self._compactor.check()
             raise Overloaded(
                 f"index {self.index.name!r} takes vectors faster than it can seal them",

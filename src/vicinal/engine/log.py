@@ -211,7 +211,7 @@ class Log:
     def verify_files(self, last: Seqno) -> None:
         """Verify the files of mutations up to `last` that no segment holds.
 
-        What is searched in the tail is in these files, and whoever copies it vouches for it anew.
+        The memtable is searched in these files, and a copy of them is vouched for anew.
         """
         with self._lock, translating(self.path):
             rows = self._connection.execute(

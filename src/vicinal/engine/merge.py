@@ -2,7 +2,7 @@
 
 Size-tiered: segments whose live rows are within a factor of four of each other are of one
 tier, and four of a tier become one of the next, so a row is rewritten once a tier:
-log4(n / tail) times in all. A segment of which a fifth is dead is rewritten alone, which
+log4(n / memtable) times in all. A segment of which a fifth is dead is rewritten alone, which
 gives its space back, and so is one whose codes were damaged. Segments that would make one
 of more than `ROWS_MAX` rows stay apart.
 

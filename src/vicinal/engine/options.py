@@ -11,11 +11,11 @@ class EngineOptions:
 
     Args:
         limits: What an index or account may hold.
-        tail_rows_max: A tail of this many rows, or mutations, is sealed. More make queries
+        memtable_rows_max: A memtable of this many rows, or mutations, is sealed. More make queries
             and opening slower (rows are scanned, mutations replayed), fewer make more
             segments.
-        tail_bytes_max: Likewise for the bytes of its values, or of its mutations.
-        tails_max: A tail this many times over its bound holds up writers.
+        memtable_bytes_max: Likewise for the bytes of its values, or of its mutations.
+        memtables_max: A memtable this many times over its bound holds up writers.
         queue_bytes_max: Bytes of records accepted but not yet applied, over all indexes;
             past it `append` raises `Overloaded`.
         visibility_delay_s: Apply mutations this much later, to find code that does not
@@ -23,15 +23,15 @@ class EngineOptions:
         cursor_lifetime_s: How long a listing may pause between two pages.
         open_indexes_max: More indexes than this are open at once only while all are busy.
             Each takes two file handles.
-        idle_s: An index that nothing is written to for so long is tidied: its tail is
+        idle_s: An index that nothing is written to for so long is tidied: its memtable is
             sealed and its segments are merged further.
         merges: Merge segments in the background; off only for tests that look at segments.
     """
 
     limits: Limits = field(default_factory=Limits)
-    tail_rows_max: int = 20_000
-    tail_bytes_max: int = 128 << 20
-    tails_max: int = 4
+    memtable_rows_max: int = 20_000
+    memtable_bytes_max: int = 128 << 20
+    memtables_max: int = 4
     queue_bytes_max: int = 512 << 20
     visibility_delay_s: float = 0.0
     cursor_lifetime_s: float = 900.0

@@ -3,7 +3,7 @@
     1  open the log: SQLite's own recovery, then integrity, checksums, seqnos without gaps
     2  open every segment the manifest names, checking seals and checksums
     3  read the tombstones as of the manifest's seqno
-    4  replay the mutations after the manifest's seqno into a fresh tail
+    4  replay the mutations after the manifest's seqno into a fresh memtable
     5  remove what the manifest does not name, files and mutations: a crash during a seal or
        merge left them
 

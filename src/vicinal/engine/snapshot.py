@@ -18,7 +18,7 @@ from vicinal.segment.ids import hashes
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Views of segments, oldest first, then of the tail; an id is live in at most one.
+    """Views of segments, oldest first, then of the memtable; an id is live in at most one.
 
     `applied_mutation` and `applied_at` (UTC) are those of the newest mutation contained.
     """

@@ -1,7 +1,7 @@
 """Applying mutations: the writable state of an index, and the snapshots it publishes.
 
-The state is the present of an index: segments with the rows now dead in them, a tail
-being sealed if there is one, and the tail. One applier owns it; what it publishes is
+The state is the present of an index: segments with the rows now dead in them, a memtable
+being sealed if there is one, and the memtable. One applier owns it; what it publishes is
 immutable, so it replaces a mask that a snapshot has before changing it.
 
 A mutation means the same whenever it is applied to the state that the ones before it
@@ -40,8 +40,8 @@ from vicinal.segment.build import NumberedIndex
 from vicinal.segment.columns import Column, merged
 from vicinal.segment.format import column_name
 from vicinal.segment.ids import hashes
+from vicinal.segment.memtable import Memtable, MemtableView
 from vicinal.segment.segment import Segment, SegmentView
-from vicinal.segment.tail import Tail, TailView
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class State:
         self._segments = {each.segment.record.number: each for each in sealed.segments}
         self._own_masks: set[int] = set()
         """Segments whose mask no snapshot has seen yet, so that it may be written to."""
-        self._sealing: Tail | None = None
+        self._sealing: Memtable | None = None
         self._metadata_indexes = {
             each.metadata_index.property_name: each for each in sealed.metadata_indexes
         }
@@ -79,7 +79,7 @@ class State:
         self.unsealed_count = 0
         self.unsealed_bytes = 0
         """Mutations, and bytes of their records, that the log keeps for want of a segment."""
-        self.tail = self._new_tail()
+        self.memtable = self._new_memtable()
 
     @property
     def segments(self) -> tuple[SegmentView, ...]:
@@ -120,7 +120,11 @@ class State:
     def snapshot(self) -> Snapshot:
         """Return the state as readers may see it."""
         views: list[View] = list(self.segments)
-        views += [tail.view() for tail in (self._sealing, self.tail) if tail and tail.row_count]
+        views += [
+            memtable.view()
+            for memtable in (self._sealing, self.memtable)
+            if memtable and memtable.row_count
+        ]
         return Snapshot(
             tuple(views),
             tuple(each.metadata_index for each in self._metadata_indexes.values()),
@@ -133,12 +137,12 @@ class State:
         """Drop everything: the index is closed."""
         self._segments.clear()
         self._sealing = None
-        self.tail = self._new_tail()
+        self.memtable = self._new_memtable()
 
-    def freeze(self) -> tuple[TailView, SealedState]:
-        """Begin a new tail; return the old one, to be sealed, and all else as it is now."""
+    def freeze(self) -> tuple[MemtableView, SealedState]:
+        """Begin a new memtable; return the old one, to be sealed, and all else as it is now."""
         assert self._sealing is None
-        self._sealing, self.tail = self.tail, self._new_tail()
+        self._sealing, self.memtable = self.memtable, self._new_memtable()
         self.unsealed_count = self.unsealed_bytes = 0
         return self._sealing.view(), SealedState(
             self.segments,
@@ -150,21 +154,21 @@ class State:
         )
 
     def replace_sealing(self, segment: Segment | None, rows: Ordinals) -> None:
-        """Put a segment in place of the tail it was sealed from.
+        """Put a segment in place of the memtable it was sealed from.
 
         Args:
-            segment: None when no row of the tail was alive.
-            rows: The tail row of each row of the segment.
+            segment: None when no row of the memtable was alive.
+            rows: The memtable row of each row of the segment.
         """
         assert self._sealing is not None
-        tail, self._sealing = self._sealing.view(), None
+        memtable, self._sealing = self._sealing.view(), None
         if segment is not None:
             columns = {
                 # A column begun since the freeze is not among the segment's files.
-                name: self._stored_column(segment, index) or tail.columns[name].sealed(rows)
+                name: self._stored_column(segment, index) or memtable.columns[name].sealed(rows)
                 for name, index in self._metadata_indexes.items()
             }
-            self._add_segment(_view(segment, tail.live[rows], columns))
+            self._add_segment(_view(segment, memtable.live[rows], columns))
 
     def merged_columns(
         self, old: Sequence[int], segment: Segment, rows: Sequence[Ordinals]
@@ -209,26 +213,30 @@ class State:
     def _upsert(self, batch: VectorBatch, file: Path | None) -> None:
         last = {vector_id: row for row, vector_id in enumerate(batch.ids)}
         self._kill(list(last))
-        self.tail.append(batch, None if len(last) == len(batch) else sorted(last.values()), file)
+        self.memtable.append(
+            batch, None if len(last) == len(batch) else sorted(last.values()), file
+        )
 
     def _insert(self, batch: VectorBatch, file: Path | None) -> None:
         first: dict[str, int] = {}
         for row, vector_id in enumerate(batch.ids):
             first.setdefault(vector_id, row)
-        for tail in (self.tail, self._sealing):
-            if tail:
-                first = {each: row for each, row in first.items() if each not in tail}
+        for memtable in (self.memtable, self._sealing):
+            if memtable:
+                first = {each: row for each, row in first.items() if each not in memtable}
         ids = list(first)
         id_hashes = hashes(ids)
         for view in self._segments.values():
             for place in np.flatnonzero(view.find(ids, id_hashes) >= 0).tolist():
                 first.pop(ids[place], None)
-        self.tail.append(batch, None if len(first) == len(batch) else list(first.values()), file)
+        self.memtable.append(
+            batch, None if len(first) == len(batch) else list(first.values()), file
+        )
 
     def _kill(self, ids: list[str]) -> None:
-        for tail in (self.tail, self._sealing):
-            if tail and ids:
-                ids = tail.kill(ids)
+        for memtable in (self.memtable, self._sealing):
+            if memtable and ids:
+                ids = memtable.kill(ids)
         if not ids or not self._segments:
             return
         id_hashes = hashes(ids)
@@ -249,9 +257,9 @@ class State:
             return
         self._metadata_indexes[name] = NumberedIndex(self._next_metadata_index, metadata_index)
         self._next_metadata_index += 1
-        for tail in (self.tail, self._sealing):
-            if tail:
-                tail.add_column(metadata_index, backfill=backfill)
+        for memtable in (self.memtable, self._sealing):
+            if memtable:
+                memtable.add_column(metadata_index, backfill=backfill)
         for number, view in self._segments.items():
             column = (
                 build.backfill(view, metadata_index, string_bytes_max=self._string_bytes_max)
@@ -263,9 +271,9 @@ class State:
     def _delete_metadata_index(self, property_name: str) -> None:
         if self._metadata_indexes.pop(property_name, None) is None:
             return
-        for tail in (self.tail, self._sealing):
-            if tail:
-                tail.drop_column(property_name)
+        for memtable in (self.memtable, self._sealing):
+            if memtable:
+                memtable.drop_column(property_name)
         for number, view in self._segments.items():
             columns = {k: v for k, v in view.columns.items() if k != property_name}
             self._segments[number] = replace(view, columns=columns)
@@ -273,17 +281,17 @@ class State:
     def _add_segment(self, view: SegmentView) -> None:
         self._segments[view.segment.record.number] = view
 
-    def _new_tail(self) -> Tail:
+    def _new_memtable(self) -> Memtable:
         indexes = (view.segment.index for view in reversed(self._segments.values()))
-        tail = Tail(
+        memtable = Memtable(
             self._config.dimensions,
             self._config.metric,
             string_bytes_max=self._string_bytes_max,
             parameters=next((i.parameters for i in indexes if i.parameters is not None), None),
         )
         for each in self._metadata_indexes.values():
-            tail.add_column(each.metadata_index, backfill=False)
-        return tail
+            memtable.add_column(each.metadata_index, backfill=False)
+        return memtable
 
     @staticmethod
     def _stored_column(segment: Segment, index: NumberedIndex) -> Column | None:

@@ -1,1 +1,1 @@
-"""Immutable segments, the mutable tail, and the columns filters read."""
+"""Immutable segments, the mutable memtable, and the columns filters read."""

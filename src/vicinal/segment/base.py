@@ -1,6 +1,6 @@
 """A view: one part of a snapshot, seen as it was when the snapshot was taken.
 
-The tail and each segment give one. A view's rows are numbered from 0; some are dead
+The memtable and each segment give one. A view's rows are numbered from 0; some are dead
 (deleted or replaced since). Views never change, so any number of threads read them
 without a lock.
 """
@@ -15,7 +15,7 @@ from vicinal.segment.ids import Hashes, IdTable
 
 
 class View(Protocol):
-    """Rows of one segment or tail. Methods that take `rows` take ordinals of any order."""
+    """Rows of one segment or memtable. Methods that take `rows` take ordinals of any order."""
 
     @property
     def name(self) -> str:

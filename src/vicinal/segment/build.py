@@ -1,4 +1,4 @@
-"""Writing a segment: from a tail when it is sealed, from segments when they are merged.
+"""Writing a segment: from a memtable when it is sealed, from segments when they are merged.
 
 Each function writes a folder of component files under a temporary name, every file
 fsynced, and gives it its final name (`storage.files.publish`). Nothing refers to the
@@ -23,11 +23,11 @@ from vicinal.ann.exact import ExactIndex
 from vicinal.model import Floats, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
 from vicinal.segment import row_index
-from vicinal.segment.blobs import Blobs, Bytes, Offsets, gathered_offsets
+from vicinal.segment.binary_column import BinaryColumn, Bytes, Offsets, gathered_offsets
 from vicinal.segment.columns import Column, merged
 from vicinal.segment.ids import IdTable
+from vicinal.segment.memtable import MemtableView
 from vicinal.segment.segment import SegmentView
-from vicinal.segment.tail import TailView
 from vicinal.storage import files, private
 from vicinal.storage.files import ComponentFile, ComponentWriter, Seal
 
@@ -43,25 +43,25 @@ class NumberedIndex:
     metadata_index: MetadataIndex
 
 
-def seal_tail(
+def seal_memtable(
     segments: Path,
     number: int,
-    view: TailView,
+    view: MemtableView,
     indexes: Sequence[NumberedIndex],
     metric: Metric,
 ) -> tuple[layout.SegmentRecord, Ordinals]:
-    """Write the live rows of a tail as segment `number`.
+    """Write the live rows of a memtable as segment `number`.
 
     Its index uses the parameters of an older segment where there are any; a merge measures them
     anew.
 
     Returns:
-        What the manifest needs, and the tail row of each row of the segment.
+        What the manifest needs, and the memtable row of each row of the segment.
     """
     rows = np.flatnonzero(view.live)
     namespaces, by_property = view.sealed_columns(rows)
     columns = {each.number: by_property[each.metadata_index.property_name] for each in indexes}
-    blobs = Blobs.of(view.metadata(rows))
+    blobs = BinaryColumn.of(view.metadata(rows))
     record = _write(
         segments,
         number,
@@ -166,7 +166,7 @@ def _write(
     ids: Mapping[str, NDArray[Any]],
     metadata_offsets: Offsets,
     metadata_chunks: Iterable[Bytes],
-    values: Sequence[tuple[TailView | SegmentView, Ordinals]],
+    values: Sequence[tuple[MemtableView | SegmentView, Ordinals]],
     namespaces: Column,
     columns: Mapping[int, Column],
     metric: Metric,
@@ -202,7 +202,7 @@ def _write(
 
 
 def _write_values(
-    path: Path, parts: Sequence[tuple[TailView | SegmentView, Ordinals]], row_count: int
+    path: Path, parts: Sequence[tuple[MemtableView | SegmentView, Ordinals]], row_count: int
 ) -> Seal:
     with ComponentWriter(path, layout.VALUES) as writer:
         shape = (row_count, parts[0][0].dimensions)
@@ -213,7 +213,7 @@ def _write_values(
     return writer.seal
 
 
-def _values(view: TailView | SegmentView, rows: Ordinals) -> Iterator[Floats]:
+def _values(view: MemtableView | SegmentView, rows: Ordinals) -> Iterator[Floats]:
     """Yield the values of ascending rows, chunk by chunk; those side by side are not copied."""
     count = max(_CHUNK_BYTES // (view.dimensions * 4), 1)
     for at in range(0, len(rows), count):

@@ -6,7 +6,7 @@ any predicate is a few intervals of codes, and whether rows without a value pass
 (`CodeSet`); because rows are also kept sorted by code, those intervals are slices, whose
 lengths are counts. So a predicate costs a binary search, not a scan.
 
-`Column` is sealed and may be memory-mapped; `GrowingColumn` is a tail's, appended to by
+`Column` is sealed and may be memory-mapped; `GrowingColumn` is a memtable's, appended to by
 one writer while readers use the rows that were there when their snapshot was taken. What
 a predicate means is `filters.evaluate`; a property test holds the two together.
 Namespaces are a column of strings in which no namespace is the lack of one.
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import IndexType, Mask, Ordinals
-from vicinal.segment.blobs import Blobs
+from vicinal.segment.binary_column import BinaryColumn
 
 Codes = NDArray[np.int32]
 LACKING = -1
@@ -63,16 +63,16 @@ class CodeSet:
 class Strings(Sequence[str]):
     """An immutable sequence of strings, kept as UTF-8."""
 
-    def __init__(self, blobs: Blobs) -> None:
-        self.blobs = blobs
+    def __init__(self, blobs: BinaryColumn) -> None:
+        self.column = blobs
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> Self:
         """Lay strings out."""
-        return cls(Blobs.of(string.encode() for string in strings))
+        return cls(BinaryColumn.of(string.encode() for string in strings))
 
     def __len__(self) -> int:
-        return len(self.blobs)
+        return len(self.column)
 
     @overload
     def __getitem__(self, place: int) -> str: ...
@@ -83,11 +83,11 @@ class Strings(Sequence[str]):
             return [self[each] for each in range(*place.indices(len(self)))]
         if not 0 <= place < len(self):
             raise IndexError(place)
-        return self.blobs[place].decode()
+        return self.column[place].decode()
 
     def take(self, places: Ordinals) -> list[str]:
         """Return the strings at these places."""
-        return [each.decode() for each in self.blobs.take(places)]
+        return [each.decode() for each in self.column.take(places)]
 
 
 class Column:
@@ -106,7 +106,7 @@ class Column:
     def keys(self) -> Strings | NDArray[Any]:
         """The distinct values, ascending."""
         if self.index_type is IndexType.STRING:
-            return Strings(Blobs(self._arrays["key_offsets"], self._arrays["key_bytes"]))
+            return Strings(BinaryColumn(self._arrays["key_offsets"], self._arrays["key_bytes"]))
         return self._arrays["keys"]
 
     @cached_property
@@ -137,7 +137,7 @@ class Column:
             "starts": starts,
         }
         if index_type is IndexType.STRING:
-            blobs = Strings.of(str(key) for key in keys).blobs
+            blobs = Strings.of(str(key) for key in keys).column
             arrays["key_offsets"], arrays["key_bytes"] = blobs.offsets, blobs.data
         else:
             dtype = np.float64 if index_type is IndexType.NUMBER else np.bool_
@@ -203,7 +203,7 @@ class Column:
 
 
 class GrowingColumn:
-    """A tail's column. One writer appends; a reader passes the row count of its snapshot."""
+    """A memtable's column. One writer appends; a reader passes the row count of its snapshot."""
 
     def __init__(self, index_type: IndexType, row_count: int = 0) -> None:
         """Begin with `row_count` rows that lack a value."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.model import Ordinals
-from vicinal.segment.blobs import Blobs, gathered
+from vicinal.segment.binary_column import BinaryColumn, gathered
 from vicinal.segment.columns import Strings
 
 Hashes = NDArray[np.uint64]
@@ -42,7 +42,7 @@ class IdTable:
     @cached_property
     def ids(self) -> Strings:
         """The id of each row."""
-        return Strings(Blobs(self._arrays["offsets"], self._arrays["bytes"]))
+        return Strings(BinaryColumn(self._arrays["offsets"], self._arrays["bytes"]))
 
     @cached_property
     def hashes(self) -> Hashes:
@@ -57,7 +57,7 @@ class IdTable:
     @staticmethod
     def arrays(ids: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return the arrays to store for rows with these ids."""
-        return _arrays(Strings.of(ids).blobs, hashes(ids))
+        return _arrays(Strings.of(ids).column, hashes(ids))
 
     @staticmethod
     def merged(parts: Sequence[tuple["IdTable", Ordinals]]) -> dict[str, NDArray[Any]]:
@@ -67,7 +67,7 @@ class IdTable:
             by_row = np.empty(len(table), np.uint64)
             by_row[table.rows] = table.hashes
             unsorted.append(by_row[kept])
-        blobs = gathered([(table.ids.blobs, kept) for table, kept in parts])
+        blobs = gathered([(table.ids.column, kept) for table, kept in parts])
         return _arrays(blobs, np.concatenate(unsorted))
 
     def __len__(self) -> int:
@@ -97,6 +97,6 @@ class IdTable:
         return found
 
 
-def _arrays(blobs: Blobs, unsorted: Hashes) -> dict[str, NDArray[Any]]:
+def _arrays(blobs: BinaryColumn, unsorted: Hashes) -> dict[str, NDArray[Any]]:
     rows = np.argsort(unsorted, kind="stable").astype(np.uint32)
     return {"offsets": blobs.offsets, "bytes": blobs.data, "hashes": unsorted[rows], "rows": rows}

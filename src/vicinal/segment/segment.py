@@ -22,7 +22,7 @@ from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 from vicinal.model import Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
-from vicinal.segment.blobs import Blobs
+from vicinal.segment.binary_column import BinaryColumn
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
 from vicinal.segment.row_index import RowIndex
@@ -142,14 +142,14 @@ class Segment:
                 self._metadata_file.verify_slice("bytes", int(offsets[row]), int(offsets[row + 1]))
         return self._metadata.take(rows)
 
-    def all_metadata(self) -> Blobs:
+    def all_metadata(self) -> BinaryColumn:
         """Return the metadata of all rows, verified."""
         self._metadata_file.verify_all()
         return self._metadata
 
     @cached_property
-    def _metadata(self) -> Blobs:
-        return Blobs(
+    def _metadata(self) -> BinaryColumn:
+        return BinaryColumn(
             self._metadata_file.array("offsets"), self._metadata_file.unverified_array("bytes")
         )
 

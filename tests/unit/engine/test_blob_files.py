@@ -15,7 +15,7 @@ from vicinal.engine.blob_files import CHUNK_BYTES, FOLDER, BlobBatch, BlobFiles,
 from vicinal.engine.records import LogRecord
 from vicinal.errors import Unavailable
 from vicinal.model import Floats, Insert, Seqno, Upsert, VectorBatch
-from vicinal.segment.room import FILE_OFFSET
+from vicinal.segment.arena import FILE_OFFSET
 
 DIMENSIONS = 64
 CHUNK = CHUNK_BYTES // (4 * DIMENSIONS)  # rows

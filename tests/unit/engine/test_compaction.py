@@ -31,10 +31,10 @@ def open_engine(tmp_path: Path) -> Iterator[Open]:
     """Open the engine of a test, or the same folder again after closing it."""
     opened: list[EmbeddedEngine] = []
 
-    def open_(*, tail_rows_max: int = 4) -> EmbeddedEngine:
+    def open_(*, memtable_rows_max: int = 4) -> EmbeddedEngine:
         for each in opened:
             each.close()
-        opened.append(open_inline(tmp_path, EngineOptions(tail_rows_max=tail_rows_max)))
+        opened.append(open_inline(tmp_path, EngineOptions(memtable_rows_max=memtable_rows_max)))
         return opened[-1]
 
     yield open_
@@ -87,7 +87,7 @@ def test_a_column_backfilled_while_a_merge_runs_is_there_after_opening_again(
 
     def meanwhile() -> None:
         apply(engine, CreateMetadataIndex(COLOR, backfill=True))
-        upsert(engine, *points(100, 104))  # fills the tail, which is sealed
+        upsert(engine, *points(100, 104))  # fills the memtable, which is sealed
 
     done = during(monkeypatch, "merge", meanwhile)
     for first in range(0, 16, 4):
@@ -121,7 +121,7 @@ def test_a_metadata_index_made_again_while_a_merge_runs_has_the_new_values_only(
         engine = open_engine()
 
 
-@pytest.mark.parametrize("build_name", ["seal_tail", "merge"])
+@pytest.mark.parametrize("build_name", ["seal_memtable", "merge"])
 def test_rows_deleted_and_replaced_while_files_are_written_stay_so(
     monkeypatch: pytest.MonkeyPatch, open_engine: Open, build_name: str
 ) -> None:
@@ -137,7 +137,7 @@ def test_rows_deleted_and_replaced_while_files_are_written_stay_so(
         upsert(engine, *points(first, first + 4))
 
     assert done == [build_name]
-    gone = {"v1"} if build_name == "seal_tail" else {"v1", "v5"}
+    gone = {"v1"} if build_name == "seal_memtable" else {"v1", "v5"}
     for _ in range(2):
         assert all_ids(engine) == (ids(0, 16) | {"v6"}) - gone
         nearest = found(engine, Query(top_k=100, vector=vector(1000, 0)))
@@ -146,7 +146,7 @@ def test_rows_deleted_and_replaced_while_files_are_written_stay_so(
         engine = open_engine()
 
 
-def test_a_column_begun_while_a_tail_is_sealed_has_what_came_after_only(
+def test_a_column_begun_while_a_memtable_is_sealed_has_what_came_after_only(
     monkeypatch: pytest.MonkeyPatch, open_engine: Open
 ) -> None:
     engine = open_engine()
@@ -156,7 +156,7 @@ def test_a_column_begun_while_a_tail_is_sealed_has_what_came_after_only(
         apply(engine, CreateMetadataIndex(COLOR))
         upsert(engine, *points(2, 3))
 
-    during(monkeypatch, "seal_tail", meanwhile)
+    during(monkeypatch, "seal_memtable", meanwhile)
     upsert(engine, *points(0, 4))
     upsert(engine, *points(4, 6))
 
@@ -167,7 +167,9 @@ def test_a_column_begun_while_a_tail_is_sealed_has_what_came_after_only(
         engine = open_engine()
 
 
-def test_a_tail_whose_rows_are_all_dead_makes_no_segment(open_engine: Open, tmp_path: Path) -> None:
+def test_a_memtable_whose_rows_are_all_dead_makes_no_segment(
+    open_engine: Open, tmp_path: Path
+) -> None:
     engine = open_engine()
     create(engine)
     upsert(engine, *points(0, 3))

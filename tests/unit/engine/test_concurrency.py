@@ -1,6 +1,6 @@
 """Readers get whole, present answers whatever is written, sealed, merged or dropped meanwhile.
 
-Tails are of a few rows, so that seals and merges go on under the reads, and threads take
+Memtables are of a few rows, so that seals and merges go on under the reads, and threads take
 turns far more often than usual. Nothing is random and nothing waits for time to pass: a
 writer does a fixed number of rounds and has readers read a few times in each of them.
 """
@@ -52,7 +52,7 @@ def _short_turns() -> Iterator[None]:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
-    engine = EmbeddedEngine.open(tmp_path, EngineOptions(tail_rows_max=16, tails_max=1_000))
+    engine = EmbeddedEngine.open(tmp_path, EngineOptions(memtable_rows_max=16, memtables_max=1_000))
     create(engine)
     yield engine
     engine.close()

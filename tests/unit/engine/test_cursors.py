@@ -23,14 +23,14 @@ from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadCursor, Overloaded
 from vicinal.model import IndexAddress, Metric, Seqno
 from vicinal.segment.base import View
-from vicinal.segment.tail import Tail
+from vicinal.segment.memtable import Memtable
 
 
 def view(ids: Sequence[str], dead: Sequence[str] = ()) -> View:
-    tail = Tail(1, Metric.EUCLIDEAN, string_bytes_max=64)
-    tail.append(batch(*(Record(each, [0]) for each in ids)))
-    tail.kill(dead)
-    return tail.view()
+    memtable = Memtable(1, Metric.EUCLIDEAN, string_bytes_max=64)
+    memtable.append(batch(*(Record(each, [0]) for each in ids)))
+    memtable.kill(dead)
+    return memtable.view()
 
 
 _seqnos = itertools.count(1)
@@ -225,26 +225,26 @@ def test_one_listing_may_be_larger_than_the_bound() -> None:
     assert len(cursors.page("docs", numbered(9), 9, None).ids) == 9
 
 
-def test_ids_that_a_tail_takes_later_count() -> None:
+def test_ids_that_a_memtable_takes_later_count() -> None:
     cursors = Cursors(900.0)
-    tail = Tail(1, Metric.EUCLIDEAN, string_bytes_max=64)
-    tail.append(batch(*(Record(f"a{n}", [0]) for n in range(5))))
-    cursors.page("docs", snapshot(tail.view()), 2, None)
+    memtable = Memtable(1, Metric.EUCLIDEAN, string_bytes_max=64)
+    memtable.append(batch(*(Record(f"a{n}", [0]) for n in range(5))))
+    cursors.page("docs", snapshot(memtable.view()), 2, None)
     before = cursors.kept_bytes
 
-    tail.append(batch(*(Record(f"b{n}", [0]) for n in range(1_000))))
+    memtable.append(batch(*(Record(f"b{n}", [0]) for n in range(1_000))))
 
     assert cursors.kept_bytes >= before + 100 * 1_000
 
 
 def test_a_listing_keeps_ids_and_lets_go_of_values() -> None:
     cursors = Cursors(900.0)
-    tail = Tail(1, Metric.EUCLIDEAN, string_bytes_max=64)
-    tail.append(batch(*(Record(f"v{n}", [0]) for n in range(9))))
-    cursor = cursors.page("docs", snapshot(tail.view()), 2, None).next_cursor
-    gone = weakref.ref(tail)
+    memtable = Memtable(1, Metric.EUCLIDEAN, string_bytes_max=64)
+    memtable.append(batch(*(Record(f"v{n}", [0]) for n in range(9))))
+    cursor = cursors.page("docs", snapshot(memtable.view()), 2, None).next_cursor
+    gone = weakref.ref(memtable)
 
-    del tail
+    del memtable
     gc.collect()
 
     assert gone() is None
@@ -265,7 +265,7 @@ def test_a_cursor_of_another_index_or_of_one_that_is_gone_is_refused() -> None:
 
 
 def test_a_listing_goes_on_under_writes_seals_and_merges(tmp_path: Path) -> None:
-    engine = EmbeddedEngine.open(tmp_path, EngineOptions(tail_rows_max=16, tails_max=1_000))
+    engine = EmbeddedEngine.open(tmp_path, EngineOptions(memtable_rows_max=16, memtables_max=1_000))
     create(engine)
     ids = [f"v{n:04}" for n in range(100)]
     upsert(engine, *(Record(each, [1, 1]) for each in ids))

@@ -44,7 +44,7 @@ def part_of(row: int) -> bytes:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
     """An engine with one sealed segment of all rows, in parts of different size."""
     folder: Path = tmp_path_factory.mktemp("effort")
-    engine = EmbeddedEngine.open(folder, EngineOptions(tail_rows_max=ROWS))
+    engine = EmbeddedEngine.open(folder, EngineOptions(memtable_rows_max=ROWS))
     engine.create_index(DOCS, IndexConfig(DIMENSIONS, Metric.COSINE), None)
     index = MetadataIndex("part", IndexType.STRING)
     engine.append(DOCS, CreateMetadataIndex(index)).result()

@@ -556,11 +556,11 @@ def test_a_dropped_index_holds_no_file_of_it_so_that_the_disk_has_its_space_back
         gc.collect()
         gc.disable()  # what only a collection frees may stay for hours
         try:
-            for kind in ("sealed", "in the tail", "both"):
+            for kind in ("sealed", "in the memtable", "both"):
                 create(engine)
                 many = [Record(f"v{n}", [n, 1]) for n in range(40_000)]
                 insert(engine, *many[:20_000])
-                if kind != "in the tail":
+                if kind != "in the memtable":
                     engine.compact(DOCS)
                 if kind != "sealed":
                     insert(engine, *many)

@@ -134,9 +134,9 @@ def logged(folder: Path) -> int:
 def test_deletes_and_ignored_inserts_do_not_lengthen_the_log_for_ever(
     open_engine: Open, tmp_path: Path
 ) -> None:
-    """A tail is sealed when it is full. Mutations that add no row to it never filled it, so
+    """A memtable is sealed when it is full. Mutations that add no row to it never filled it, so
     the log kept all of them, and each opening applied all of them again."""
-    engine = open_engine(EngineOptions(tail_rows_max=10), inline=True)
+    engine = open_engine(EngineOptions(memtable_rows_max=10), inline=True)
     insert(engine, Record("a", [1, 1]))
 
     for _ in range(50):
@@ -153,7 +153,7 @@ def test_deletes_and_ignored_inserts_do_not_lengthen_the_log_for_ever(
 def test_large_batches_that_change_nothing_are_sealed_by_their_bytes(
     open_engine: Open, tmp_path: Path
 ) -> None:
-    engine = open_engine(EngineOptions(tail_bytes_max=10_000), inline=True)
+    engine = open_engine(EngineOptions(memtable_bytes_max=10_000), inline=True)
     records = [Record(f"v{n}", [n, 0], metadata={"text": "x" * 200}) for n in range(5)]
 
     for _ in range(100):
@@ -164,9 +164,9 @@ def test_large_batches_that_change_nothing_are_sealed_by_their_bytes(
 
 
 @pytest.mark.parametrize(
-    "options", [EngineOptions(tail_rows_max=100), EngineOptions(tail_bytes_max=800)]
+    "options", [EngineOptions(memtable_rows_max=100), EngineOptions(memtable_bytes_max=800)]
 )
-def test_a_tail_is_sealed_at_its_rows_or_bytes_and_not_before(
+def test_a_memtable_is_sealed_at_its_rows_or_bytes_and_not_before(
     open_engine: Open, tmp_path: Path, options: EngineOptions
 ) -> None:
     engine = open_engine(options, inline=True)
@@ -183,7 +183,7 @@ def test_a_long_log_is_sealed_as_soon_as_the_index_opens(open_engine: Open, tmp_
     upsert(engine, *(Record(f"v{n}", [n, 0]) for n in range(20)))
     assert segments(tmp_path) == 0
 
-    engine = open_engine(EngineOptions(tail_rows_max=20), inline=True)
+    engine = open_engine(EngineOptions(memtable_rows_max=20), inline=True)
 
     assert engine.status(DOCS).vector_count == 20
     assert segments(tmp_path) == 1
@@ -248,10 +248,10 @@ def test_one_mutation_larger_than_the_queue_passes_alone(open_engine: Open) -> N
     apply(engine, Delete(["x" * 300]))
 
 
-def test_writers_wait_while_tails_cannot_be_sealed_fast_enough(
+def test_writers_wait_while_memtables_cannot_be_sealed_fast_enough(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = open_engine(EngineOptions(tail_rows_max=2, tails_max=2))
+    engine = open_engine(EngineOptions(memtable_rows_max=2, memtables_max=2))
     sealing, go_on = threading.Event(), threading.Event()
     real = Compaction.seal
 
@@ -372,7 +372,7 @@ def test_what_was_received_for_an_index_that_was_closed_for_another_is_logged(
 def test_values_that_were_damaged_in_their_file_are_not_sealed(
     open_engine: Open, tmp_path: Path
 ) -> None:
-    engine = open_engine(EngineOptions(tail_rows_max=1_000_000))
+    engine = open_engine(EngineOptions(memtable_rows_max=1_000_000))
     apply(engine, Upsert(many()))
     (path,) = tmp_path.glob("indexes/*/blobs/*")
     with path.open("r+b") as file:
@@ -533,12 +533,12 @@ EXHAUSTED = [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE]
 
 
 @pytest.mark.parametrize("code", EXHAUSTED, ids=errno.errorcode.get)
-@pytest.mark.parametrize("place", ["build.seal_tail", "maintenance.Segment", "log.transaction"])
-def test_a_tail_that_cannot_be_sealed_for_want_of_room_or_files_is_sealed_later(
+@pytest.mark.parametrize("place", ["build.seal_memtable", "compaction.Segment", "log.transaction"])
+def test_a_memtable_that_cannot_be_sealed_for_want_of_room_or_files_is_sealed_later(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, place: str
 ) -> None:
     monkeypatch.setattr(compactor, "AGAIN_S", 60.0)  # only when it is asked to
-    engine = open_engine(EngineOptions(tail_rows_max=1_000))
+    engine = open_engine(EngineOptions(memtable_rows_max=1_000))
     records = [Record(f"v{n}", [n, 1]) for n in range(20)]
     upsert(engine, *records)
     sealed = tmp_path.glob("indexes/*/segments/*")
@@ -572,14 +572,14 @@ def test_a_tail_that_cannot_be_sealed_for_want_of_room_or_files_is_sealed_later(
         engine = open_engine()
 
 
-def test_a_tail_that_could_not_be_sealed_is_tried_again_without_being_asked(
+def test_a_memtable_that_could_not_be_sealed_is_tried_again_without_being_asked(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compactor, "AGAIN_S", 0.01)
-    engine = open_engine(EngineOptions(tail_rows_max=10, merges=False))
-    real, calls, is_sealed = build.seal_tail, [0], threading.Event()
+    engine = open_engine(EngineOptions(memtable_rows_max=10, merges=False))
+    real, calls, is_sealed = build.seal_memtable, [0], threading.Event()
 
-    def seal_tail(*args: Any) -> object:
+    def seal_memtable(*args: Any) -> object:
         calls[0] += 1
         if calls[0] < 4:
             raise OSError(errno.EMFILE, "Too many open files")
@@ -587,7 +587,7 @@ def test_a_tail_that_could_not_be_sealed_is_tried_again_without_being_asked(
         is_sealed.set()
         return result
 
-    monkeypatch.setattr(build, "seal_tail", seal_tail)
+    monkeypatch.setattr(build, "seal_memtable", seal_memtable)
     upsert(engine, *(Record(f"v{n}", [n, 1]) for n in range(20)))
 
     assert is_sealed.wait(30)
@@ -605,14 +605,14 @@ def test_a_file_that_is_cut_short_while_it_is_mapped_stops_its_index_and_not_the
         if opened.index.name == DOCS.name:
             is_noticed.set()
 
-    engine = open_engine(EngineOptions(idle_s=0.02, tail_rows_max=100_000, merges=False))
+    engine = open_engine(EngineOptions(idle_s=0.02, memtable_rows_max=100_000, merges=False))
     create(engine, OTHER)
     upsert(engine, Record("o", [1, 1]), address=OTHER)
     upsert(engine, *(Record(f"v{n}", [n, 1]) for n in range(2_000)))
     engine.compact(DOCS)
     monkeypatch.setattr(
         index_module, "IDLE_SEAL_ROWS_MIN", 10**9
-    )  # what is in the tail stays there
+    )  # what is in the memtable stays there
     upsert(engine, *(Record(f"w{n}", [n, 1]) for n in range(FILE_BYTES_MIN // 8)))
     (values,) = tmp_path.glob(f"indexes/*/{file}")
     os.truncate(values, 4096)

@@ -67,7 +67,7 @@ from vicinal.model import IndexAddress, IndexConfig, Metric, Upsert
 from vicinal.wire.vectors import BodyReader
 
 limits = Limits(batch_vectors_max=20_000)
-engine = EmbeddedEngine.open(Path(sys.argv[1]), EngineOptions(limits, tail_rows_max=1_000_000))
+engine = EmbeddedEngine.open(Path(sys.argv[1]), EngineOptions(limits, memtable_rows_max=1_000_000))
 address = IndexAddress("acme", "docs")
 engine.create_index(address, IndexConfig(1_000, Metric.COSINE), None)
 record = '{"id":"%d","values":[' + ",".join(["0.5"] * 1_000) + "]}"
@@ -119,14 +119,14 @@ def test_a_log_keeps_nothing_in_memory_of_what_is_written_to_it(tmp_path: Path) 
 
 
 @needs_proc
-def test_values_of_a_long_body_take_no_memory_while_they_come_nor_in_the_tail(
+def test_values_of_a_long_body_take_no_memory_while_they_come_nor_in_the_memtable(
     tmp_path: Path,
 ) -> None:
     # 80 MB of them; what remains are ids, norms and one chunk.
     assert grown_by(RECEIVES, str(tmp_path)) < 20_000_000
 
 
-def test_a_tail_is_sealed_without_loading_anything_that_would_stay(tmp_path: Path) -> None:
+def test_a_memtable_is_sealed_without_loading_anything_that_would_stay(tmp_path: Path) -> None:
     # What is loaded late lies among what is freed soon, and keeps whole arenas from going back.
     command = [sys.executable, "-c", SEALS, str(tmp_path)]
 

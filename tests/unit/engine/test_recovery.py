@@ -35,7 +35,7 @@ COLOR = MetadataIndex("color", IndexType.STRING)
 
 def left_closed(folder: Path) -> Path:
     """Leave a closed index with a segment, a column, tombstones and a log; return its folder."""
-    engine = open_inline(folder, EngineOptions(tail_rows_max=4, merges=False))
+    engine = open_inline(folder, EngineOptions(memtable_rows_max=4, merges=False))
     create(engine)
     apply(engine, CreateMetadataIndex(COLOR))
     upsert(engine, *(Record(f"v{n}", [n, 0], metadata={"color": "red"}) for n in range(4)))

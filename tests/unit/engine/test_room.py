@@ -72,22 +72,22 @@ class Waiters:
         assert self._begun.acquire(timeout=APPLIED_WITHIN_S)
 
 
-def fill_tail(engine: EmbeddedEngine, held: HeldSeal) -> None:
-    """Leave no room in a tail of two rows, twice over."""
+def fill_memtable(engine: EmbeddedEngine, held: HeldSeal) -> None:
+    """Leave no room in a memtable of two rows, twice over."""
     for name in "abcd":
         upsert(engine, Record(name, [1, 1]))
     assert held.begun.wait(APPLIED_WITHIN_S)
 
 
-SMALL_TAIL = EngineOptions(tail_rows_max=2, tails_max=2)
+SMALL_MEMTABLE = EngineOptions(memtable_rows_max=2, memtables_max=2)
 
 
-def test_a_write_waits_while_the_tail_is_full(
+def test_a_write_waits_while_the_memtable_is_full(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, waiters = HeldSeal(monkeypatch), Waiters(monkeypatch)
-    with opened(folder, SMALL_TAIL) as engine, ThreadPoolExecutor(1) as pool:
-        fill_tail(engine, held)
+    with opened(folder, SMALL_MEMTABLE) as engine, ThreadPoolExecutor(1) as pool:
+        fill_memtable(engine, held)
         with pytest.raises(Overloaded):
             engine.append(DOCS, one("refused"))
 
@@ -121,8 +121,8 @@ def test_who_has_waited_long_enough_is_refused_and_nothing_is_logged(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = HeldSeal(monkeypatch)
-    with opened(folder, SMALL_TAIL) as engine:
-        fill_tail(engine, held)
+    with opened(folder, SMALL_MEMTABLE) as engine:
+        fill_memtable(engine, held)
 
         with pytest.raises(Overloaded, match="faster than it can seal"):
             engine.append(DOCS, one("e"), wait_s=0.05)
@@ -178,7 +178,7 @@ def test_an_index_that_fails_lets_nobody_wait(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Compaction, "seal", fail)
-    with opened(folder, SMALL_TAIL) as engine, ThreadPoolExecutor(1) as pool:
+    with opened(folder, SMALL_MEMTABLE) as engine, ThreadPoolExecutor(1) as pool:
         for name in "abcd":
             upsert(engine, Record(name, [1, 1]))
         assert begun.wait(APPLIED_WITHIN_S)
@@ -191,7 +191,7 @@ def test_an_index_that_fails_lets_nobody_wait(
 
 
 def test_many_threads_that_load_at_once_all_finish_and_each_in_its_order(folder: Path) -> None:
-    options = EngineOptions(tail_rows_max=20, tails_max=1, queue_bytes_max=2_000)
+    options = EngineOptions(memtable_rows_max=20, memtables_max=1, queue_bytes_max=2_000)
     threads, rounds = 12, 30
 
     def load(engine: EmbeddedEngine, name: int) -> list[Future[Accepted]]:

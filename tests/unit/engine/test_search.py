@@ -11,13 +11,13 @@ from vicinal.engine.snapshot import Snapshot
 from vicinal.model import IndexConfig, Metric, Ordinals, Query, QueryResult, Seqno
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
-from vicinal.segment.tail import Tail
+from vicinal.segment.memtable import Memtable
 
 
 def part(*records: Record, metric: Metric = Metric.EUCLIDEAN) -> View:
-    tail = Tail(len(records[0].values), metric, string_bytes_max=64)
-    tail.append(batch(*records))
-    return tail.view()
+    memtable = Memtable(len(records[0].values), metric, string_bytes_max=64)
+    memtable.append(batch(*records))
+    return memtable.view()
 
 
 def snapshot(*views: View) -> Snapshot:

@@ -67,7 +67,7 @@ def test_every_predicate_means_the_same_in_every_kind_of_column(
     rows: tuple[IndexType, list[Scalar | None]], questions: list[Predicate]
 ) -> None:
     index_type, values = rows
-    column, tail = sealed(index_type, values), growing(index_type, values)
+    column, memtable = sealed(index_type, values), growing(index_type, values)
 
     for predicate in questions:
         expected = [holds(predicate, value) for value in values]
@@ -75,17 +75,17 @@ def test_every_predicate_means_the_same_in_every_kind_of_column(
         assert codes.mask(column.codes).tolist() == expected
         assert column.count(codes) == sum(expected)
         assert sorted(column.rows(codes).tolist()) == np.flatnonzero(expected).tolist()
-        assert tail.mask(predicate, len(values)).tolist() == expected
+        assert memtable.mask(predicate, len(values)).tolist() == expected
 
 
 @given(rows_of_a_type())
 def test_values_come_back_with_their_type(rows: tuple[IndexType, list[Scalar | None]]) -> None:
     index_type, values = rows
-    column, tail = sealed(index_type, values), growing(index_type, values)
+    column, memtable = sealed(index_type, values), growing(index_type, values)
 
     for row, value in enumerate(values):
         assert same(column.value(row), value)
-        assert same(tail.value(row), value)
+        assert same(memtable.value(row), value)
 
 
 @given(rows_of_a_type(), st.data())

@@ -26,8 +26,8 @@ from vicinal.segment.build import NumberedIndex
 from vicinal.segment.columns import Column
 from vicinal.segment.format import SegmentRecord
 from vicinal.segment.ids import hashes
+from vicinal.segment.memtable import Memtable, MemtableView
 from vicinal.segment.segment import Segment, SegmentView, select
-from vicinal.segment.tail import Tail, TailView
 from vicinal.storage import files
 
 COLOR = NumberedIndex(1, MetadataIndex("color", IndexType.STRING))
@@ -44,13 +44,13 @@ RECORDS = [
 ]
 
 
-def tail_of(records: Sequence[Record], dead: Sequence[str] = ()) -> TailView:
-    tail = Tail(2, Metric.EUCLIDEAN, string_bytes_max=64)
+def memtable_of(records: Sequence[Record], dead: Sequence[str] = ()) -> MemtableView:
+    memtable = Memtable(2, Metric.EUCLIDEAN, string_bytes_max=64)
     for each in METADATA_INDEXES:
-        tail.add_column(each, backfill=False)
-    tail.append(batch(*records))
-    tail.kill(dead)
-    return tail.view()
+        memtable.add_column(each, backfill=False)
+    memtable.append(batch(*records))
+    memtable.kill(dead)
+    return memtable.view()
 
 
 def opened(folder: Path, record: SegmentRecord, indexes: Sequence[NumberedIndex]) -> SegmentView:
@@ -65,8 +65,8 @@ def opened(folder: Path, record: SegmentRecord, indexes: Sequence[NumberedIndex]
     return SegmentView(segment, np.ones(record.row_count, np.bool_), record.row_count, columns)
 
 
-def sealed(folder: Path, number: int, view: TailView) -> SegmentView:
-    record, _ = build.seal_tail(folder, number, view, INDEXES, Metric.EUCLIDEAN)
+def sealed(folder: Path, number: int, view: MemtableView) -> SegmentView:
+    record, _ = build.seal_memtable(folder, number, view, INDEXES, Metric.EUCLIDEAN)
     return opened(folder, record, INDEXES)
 
 
@@ -92,22 +92,22 @@ def contents(view: View) -> dict[str, tuple[object, ...]]:
     }
 
 
-def test_a_sealed_tail_says_what_the_tail_said(tmp_path: Path) -> None:
-    tail = tail_of(RECORDS, dead=["c"])
+def test_a_sealed_memtable_says_what_the_memtable_said(tmp_path: Path) -> None:
+    memtable = memtable_of(RECORDS, dead=["c"])
 
-    record, rows = build.seal_tail(tmp_path, 3, tail, INDEXES, Metric.EUCLIDEAN)
+    record, rows = build.seal_memtable(tmp_path, 3, memtable, INDEXES, Metric.EUCLIDEAN)
 
     view = opened(tmp_path, record, INDEXES)
     assert record.row_count == 4
-    assert tail.ids(rows) == view.ids(np.arange(4))
-    assert contents(view) == contents(tail)
-    assert view.live_namespaces() == tail.live_namespaces() == {"n"}
+    assert memtable.ids(rows) == view.ids(np.arange(4))
+    assert contents(view) == contents(memtable)
+    assert view.live_namespaces() == memtable.live_namespaces() == {"n"}
     assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_a_merged_segment_says_what_its_parts_said(tmp_path: Path) -> None:
-    first = with_dead(sealed(tmp_path, 1, tail_of(RECORDS[:3])), 0)
-    second = sealed(tmp_path, 2, tail_of(RECORDS[3:]))
+    first = with_dead(sealed(tmp_path, 1, memtable_of(RECORDS[:3])), 0)
+    second = sealed(tmp_path, 2, memtable_of(RECORDS[3:]))
 
     parts = [second, first]
     record, kept = build.merge(tmp_path, 9, parts, INDEXES, Metric.EUCLIDEAN)
@@ -122,9 +122,9 @@ def test_a_merged_segment_says_what_its_parts_said(tmp_path: Path) -> None:
 def test_rows_from_before_a_metadata_index_lack_its_values_after_a_merge_too(
     tmp_path: Path,
 ) -> None:
-    before = sealed(tmp_path, 1, tail_of(RECORDS[:2]))
+    before = sealed(tmp_path, 1, memtable_of(RECORDS[:2]))
     before = replace(before, columns={"color": before.columns["color"], "size": None})
-    after = sealed(tmp_path, 2, tail_of(RECORDS[4:]))
+    after = sealed(tmp_path, 2, memtable_of(RECORDS[4:]))
 
     record, _ = build.merge(tmp_path, 3, [before, after], INDEXES, Metric.EUCLIDEAN)
 
@@ -134,7 +134,7 @@ def test_rows_from_before_a_metadata_index_lack_its_values_after_a_merge_too(
 
 
 def test_a_backfilled_column_is_the_one_the_rows_would_have_had(tmp_path: Path) -> None:
-    with_columns = sealed(tmp_path, 1, tail_of(RECORDS))
+    with_columns = sealed(tmp_path, 1, memtable_of(RECORDS))
 
     for each in METADATA_INDEXES:
         column = build.backfill(with_columns, each, string_bytes_max=64)
@@ -144,7 +144,7 @@ def test_a_backfilled_column_is_the_one_the_rows_would_have_had(tmp_path: Path) 
 
 
 def test_a_column_added_later_is_stored_with_the_segment(tmp_path: Path) -> None:
-    view = sealed(tmp_path, 1, tail_of(RECORDS))
+    view = sealed(tmp_path, 1, memtable_of(RECORDS))
     late = NumberedIndex(7, SIZE.metadata_index)
     column = build.backfill(view, late.metadata_index, string_bytes_max=64)
 
@@ -159,7 +159,7 @@ def test_a_column_added_later_is_stored_with_the_segment(tmp_path: Path) -> None
 
 
 def test_dead_rows_are_found_nowhere(tmp_path: Path) -> None:
-    view = with_dead(sealed(tmp_path, 1, tail_of(RECORDS)), 0, 2)
+    view = with_dead(sealed(tmp_path, 1, memtable_of(RECORDS)), 0, 2)
     wanted = ["a", "c", "d", "never"]
 
     assert view.find(wanted, hashes(wanted)).tolist() == [-1, -1, 3, -1]
@@ -174,7 +174,7 @@ def test_dead_rows_are_found_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("component", ["values", "ids", "metadata", "namespaces", "column-1"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
 def test_a_damaged_component_is_named(tmp_path: Path, component: str, damage: str) -> None:
-    view = sealed(tmp_path, 1, tail_of(RECORDS))
+    view = sealed(tmp_path, 1, memtable_of(RECORDS))
     path = tmp_path / "00000001" / component
     raw = bytearray(path.read_bytes())
     path.unlink()
@@ -193,7 +193,7 @@ def test_damage_where_nobody_looks_keeps_nothing_else_from_being_read(
 ) -> None:
     monkeypatch.setattr(files, "VERIFIED_AT_OPEN_BYTES_MAX", 0)
     monkeypatch.setattr(files, "BLOCK_BYTES", 64)
-    view = sealed(tmp_path, 1, tail_of(RECORDS))
+    view = sealed(tmp_path, 1, memtable_of(RECORDS))
     path = tmp_path / "00000001" / "ids"
     raw = bytearray(path.read_bytes())
     raw[64] ^= 1  # the first of the offsets, which are not asked for to find an id's rows
@@ -210,10 +210,12 @@ def test_damage_where_nobody_looks_keeps_nothing_else_from_being_read(
 
 def test_a_segment_is_unmapped_as_soon_as_nobody_has_it(tmp_path: Path) -> None:
     rows = clustered(quantizer.ROWS_MIN, 64)
-    tail = Tail(64, Metric.COSINE, string_bytes_max=64)
+    memtable = Memtable(64, Metric.COSINE, string_bytes_max=64)
     count = len(rows)
-    tail.append(VectorBatch([str(row) for row in range(count)], rows, [""] * count, [b""] * count))
-    record, _ = build.seal_tail(tmp_path, 1, tail.view(), (), Metric.COSINE)
+    memtable.append(
+        VectorBatch([str(row) for row in range(count)], rows, [""] * count, [b""] * count)
+    )
+    record, _ = build.seal_memtable(tmp_path, 1, memtable.view(), (), Metric.COSINE)
     segment = Segment(tmp_path, record, Metric.COSINE)
     assert segment.index.parameters is not None
     everything = Selection(count)
@@ -232,7 +234,7 @@ def test_a_segment_is_unmapped_as_soon_as_nobody_has_it(tmp_path: Path) -> None:
 
 
 def test_a_segment_stays_readable_when_its_folder_is_removed(tmp_path: Path) -> None:
-    view = sealed(tmp_path, 1, tail_of(RECORDS))
+    view = sealed(tmp_path, 1, memtable_of(RECORDS))
     before = contents(view)
 
     build.discard(tmp_path, 1)
@@ -285,9 +287,9 @@ def test_a_selection_holds_exactly_the_live_rows_that_match(
     data: st.DataObject,
 ) -> None:
     records = [Record(f"v{n}", [n, 0], space, each) for n, (space, each) in enumerate(rows)]
-    tail = tail_of(records)
+    memtable = memtable_of(records)
     dead = data.draw(st.lists(st.sampled_from(range(len(rows))), unique=True))
-    view = with_dead(sealed(tmp_path_factory.mktemp("s"), 1, tail), *dead)
+    view = with_dead(sealed(tmp_path_factory.mktemp("s"), 1, memtable), *dead)
     lacks_size = data.draw(st.booleans())
     if lacks_size:
         view = replace(view, columns={**view.columns, "size": None})
@@ -350,12 +352,12 @@ def test_the_narrowest_predicate_decides_what_is_listed() -> None:
 
 
 MAKERS: list[Callable[[Path], View]] = [
-    lambda _: tail_of(RECORDS),
-    lambda folder: sealed(folder, 1, tail_of(RECORDS)),
+    lambda _: memtable_of(RECORDS),
+    lambda folder: sealed(folder, 1, memtable_of(RECORDS)),
 ]
 
 
-@pytest.mark.parametrize("make", MAKERS, ids=["tail", "segment"])
+@pytest.mark.parametrize("make", MAKERS, ids=["memtable", "segment"])
 def test_what_a_view_returns_does_not_write_through(
     tmp_path: Path, make: Callable[[Path], View]
 ) -> None:

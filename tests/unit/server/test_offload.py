@@ -147,7 +147,7 @@ def test_clients_that_cannot_be_told_apart_are_not_alone_when_they_ask_often() -
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
-    engine = EmbeddedEngine.open(tmp_path / "data", EngineOptions(tail_rows_max=4_500))
+    engine = EmbeddedEngine.open(tmp_path / "data", EngineOptions(memtable_rows_max=4_500))
     create(engine, dimensions=64)
     for start in range(0, ROWS, 4_500):
         apply(engine, Upsert(rows(VALUES[start : start + 4_500], start)))

@@ -1,9 +1,9 @@
-"""The tail: the newest vectors of an index, in memory.
+"""The memtable: the newest vectors of an index, in memory.
 
 It is searched exactly, or, once it is larger, by an index that grows with it and uses the
 parameters of a segment's (`row_index`).
 
-One applier writes; it appends rows and marks rows dead, then takes a `TailView` for the
+One applier writes; it appends rows and marks rows dead, then takes a `MemtableView` for the
 next snapshot. Arrays are shared with views, which is safe because a row never changes
 once written: appending writes behind every view's row count, and growing or marking dead
 replaces the array instead of writing to it.
@@ -32,20 +32,20 @@ from vicinal.model import (
     VectorBatch,
 )
 from vicinal.segment import row_index
+from vicinal.segment.arena import MappedArena
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
 from vicinal.segment.ids import Hashes
-from vicinal.segment.room import Room
 from vicinal.segment.row_index import RowIndex
 
 _FEW = 1_000  # rows
-# Address space for as many as there may be while the tail before is sealed, within bounds: ours.
+# Address space for the rows that arrive while the memtable before is sealed, within bounds: ours.
 _RESERVED_ROWS, _RESERVED_BYTES = 80_000, 256 << 20
 
 T = TypeVar("T")
 Number = TypeVar("Number", bound=np.generic)
 
 
-class Tail:
+class Memtable:
     """The mutable end of an index. Not thread-safe: its one applier calls everything."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Tail:
         self._parameters = parameters
         self._growing: GrowingIndex | None = None
         self._string_bytes_max = string_bytes_max
-        self._room: Room | None = None  # of `_values`, once there are more than a few
+        self._arena: MappedArena | None = None  # of `_values`, once there are more than a few
         self._values: Floats = np.empty((64, dimensions), np.float32)
         self._norms: Floats = np.empty(64, np.float32)
         self._live: Mask = np.zeros(64, np.bool_)
@@ -77,7 +77,7 @@ class Tail:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of values held, the part of a tail's memory that grows with dimensions."""
+        """Bytes of values held, the part of a memtable's memory that grows with dimensions."""
         return int(self._values[: self.row_count].nbytes)
 
     def append(
@@ -86,7 +86,7 @@ class Tail:
         rows: Sequence[int] | None = None,
         file: Path | None = None,
     ) -> None:
-        """Append vectors whose ids are live nowhere in the tail.
+        """Append vectors whose ids are live nowhere in the memtable.
 
         Args:
             batch: What to append.
@@ -119,7 +119,7 @@ class Tail:
         self.live_count += len(batch)
 
     def kill(self, ids: Sequence[str]) -> list[str]:
-        """Mark the rows of these ids dead; return the ids that are not in the tail."""
+        """Mark the rows of these ids dead; return the ids that are not in the memtable."""
         rows = {each: self._row_of[each] for each in ids if each in self._row_of}
         if rows:
             self.kill_count += 1
@@ -159,20 +159,20 @@ class Tail:
             k: v for k, v in self._metadata_indexes.items() if k != property_name
         }
 
-    def view(self) -> "TailView":
+    def view(self) -> "MemtableView":
         """Return the rows as they are now, unchanged by whatever is done next."""
         self._is_live_shared = True
         count = self.row_count
         exact = ExactIndex(self._values[:count], self._norms[:count], self._metric)
         approximate = None if self._growing is None else self._growing.index(exact)
-        return TailView(
+        return MemtableView(
             live=self._live[:count],
             live_count=self.live_count,
             _values=self._values[:count],
             index=RowIndex(exact, approximate),
             parameters=self._parameters,
             _norms=exact.norms,
-            _tail=self,
+            _memtable=self,
             _kill_count=self.kill_count,
             _ids=self._ids,
             _row_of=self._row_of,
@@ -185,8 +185,8 @@ class Tail:
         """Put values behind all rows, or show them there; return the first's row."""
         start, end = self.row_count, self.row_count + len(values)
         self._reserve(end)
-        if file is not None and self._room is not None:
-            first = self._room.show(start, len(values), file)
+        if file is not None and self._arena is not None:
+            first = self._arena.map_file(start, len(values), file)
             if first is not None:
                 self._skip(first - start)
                 return first
@@ -221,14 +221,13 @@ class Tail:
         capacity = len(self._values)
         if row_count <= capacity:
             return
-        # Rows not written to take no memory yet, so that a large tail grows once: growing copies
-        # all of it.
+        # Rows not written to take no memory, so a large memtable grows once: growing copies it.
         reserved = min(_RESERVED_ROWS, _RESERVED_BYTES // self._values[0].nbytes)
         capacity = max(row_count, 2 * capacity, reserved if row_count > _FEW else 0)
         count, old = self.row_count, self._values
         if capacity > _FEW:
-            self._room = Room(capacity, old.shape[1])
-            self._values = self._room.values
+            self._arena = MappedArena(capacity, old.shape[1])
+            self._values = self._arena.values
         else:
             self._values = np.empty((capacity, old.shape[1]), np.float32)
         self._values[:count] = old[:count]
@@ -238,15 +237,15 @@ class Tail:
 
 
 @dataclass(frozen=True, slots=True)
-class TailView:
-    """The tail as one snapshot sees it: the rows before `len(live)`."""
+class MemtableView:
+    """The memtable as one snapshot sees it: the rows before `len(live)`."""
 
     live: Mask
     live_count: int
     columns: Mapping[str, GrowingColumn]
     index: RowIndex
     parameters: object | None
-    _tail: Tail
+    _memtable: Memtable
     _kill_count: int
     _values: Floats
     _norms: Floats
@@ -260,8 +259,8 @@ class TailView:
         count = len(self.live)
         rows = np.array([self._row_of.get(each, -1) for each in ids], np.int64)
         rows[rows >= count] = -1
-        if self._tail.kill_count != self._kill_count:
-            # The tail has moved on, and its map may have forgotten ids that live here.
+        if self._memtable.kill_count != self._kill_count:
+            # The memtable has moved on, and its map may have forgotten ids that live here.
             wanted = {each: place for place, each in enumerate(ids)}
             for row in np.flatnonzero(self.live).tolist():
                 place = wanted.get(self._ids[row])
@@ -287,7 +286,7 @@ class TailView:
     @property
     def name(self) -> str:
         """See `segment.base.View`."""
-        return "tail"
+        return "tail"  # explanations on the wire keep this word
 
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""

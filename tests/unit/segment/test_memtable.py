@@ -1,4 +1,4 @@
-"""A view of the tail shows for ever what was there when it was taken, whatever is done next."""
+"""A view of the memtable shows for ever what was there when it was taken, whatever is done next."""
 
 import threading
 from collections.abc import Sequence
@@ -14,32 +14,32 @@ from tests.support.engines import Record, batch
 from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import Effort, Floats, IndexType, MetadataIndex, Metric, VectorBatch
+from vicinal.segment.arena import FILE_OFFSET
 from vicinal.segment.ids import hashes
-from vicinal.segment.room import FILE_OFFSET
-from vicinal.segment.tail import Tail, TailView
+from vicinal.segment.memtable import Memtable, MemtableView
 
 COLOR = MetadataIndex("color", IndexType.STRING)
 SIZE = MetadataIndex("size", IndexType.NUMBER)
 
 
-def new_tail() -> Tail:
-    return Tail(2, Metric.EUCLIDEAN, string_bytes_max=64)
+def new_memtable() -> Memtable:
+    return Memtable(2, Metric.EUCLIDEAN, string_bytes_max=64)
 
 
-def upsert(tail: Tail, *records: Record) -> None:
-    tail.kill([each.id for each in records])
-    tail.append(batch(*records))
+def upsert(memtable: Memtable, *records: Record) -> None:
+    memtable.kill([each.id for each in records])
+    memtable.append(batch(*records))
 
 
 def record(name: str, value: float, color: str | None = None, namespace: str = "") -> Record:
     return Record(name, [value, 0], namespace, None if color is None else {"color": color})
 
 
-def find(view: TailView, *ids: str) -> list[int]:
+def find(view: MemtableView, *ids: str) -> list[int]:
     return [int(row) for row in view.find(ids, hashes(ids))]
 
 
-def contents(view: TailView) -> dict[str, tuple[list[float], str, bytes]]:
+def contents(view: MemtableView) -> dict[str, tuple[list[float], str, bytes]]:
     """Return all that a view says of its live rows, by id."""
     rows = np.flatnonzero(view.live)
     found = zip(view.ids(rows), view.values(rows).tolist(), view.namespaces(rows),
@@ -51,7 +51,9 @@ def equals(property_name: str, operand: Scalar | None) -> tuple[Predicate, ...]:
     return (Predicate(property_name, Operator.EQ, (operand,)),)
 
 
-def selected(view: TailView, namespace: str = "", filter_: Sequence[Predicate] = ()) -> set[str]:
+def selected(
+    view: MemtableView, namespace: str = "", filter_: Sequence[Predicate] = ()
+) -> set[str]:
     selection = view.select(namespace, tuple(filter_))
     mask = view.live if selection.mask is None else selection.mask
     assert selection.count == mask.sum()
@@ -59,89 +61,89 @@ def selected(view: TailView, namespace: str = "", filter_: Sequence[Predicate] =
 
 
 def test_a_view_finds_what_was_replaced_deleted_or_added_since_as_it_was() -> None:
-    tail = new_tail()
-    upsert(tail, record("a", 1), record("b", 2), record("c", 3))
-    view = tail.view()
+    memtable = new_memtable()
+    upsert(memtable, record("a", 1), record("b", 2), record("c", 3))
+    view = memtable.view()
     before = contents(view)
 
-    upsert(tail, record("a", 10), record("new", 4))
-    tail.kill(["b"])
+    upsert(memtable, record("a", 10), record("new", 4))
+    memtable.kill(["b"])
 
     assert contents(view) == before
     assert find(view, "b", "new", "a", "c", "never") == [1, -1, 0, 2, -1]
-    assert find(tail.view(), "b", "new", "a", "c") == [-1, 4, 3, 2]
+    assert find(memtable.view(), "b", "new", "a", "c") == [-1, 4, 3, 2]
     assert view.live_count == 3
 
 
 def test_an_id_deleted_before_a_view_and_added_after_is_not_in_it() -> None:
-    tail = new_tail()
-    upsert(tail, record("a", 1), record("b", 2))
-    tail.kill(["a"])
-    view = tail.view()
+    memtable = new_memtable()
+    upsert(memtable, record("a", 1), record("b", 2))
+    memtable.kill(["a"])
+    view = memtable.view()
 
-    upsert(tail, record("a", 3))
+    upsert(memtable, record("a", 3))
 
     assert find(view, "a", "b") == [-1, 1]
     assert set(contents(view)) == {"b"}
 
 
 def test_killing_names_the_ids_that_are_not_there() -> None:
-    tail = new_tail()
-    upsert(tail, record("a", 1))
+    memtable = new_memtable()
+    upsert(memtable, record("a", 1))
 
-    assert tail.kill(["x", "a", "y"]) == ["x", "y"]
-    assert tail.kill(["a"]) == ["a"]
-    assert (tail.row_count, tail.live_count) == (1, 0)
-    assert "a" not in tail
-
-
-def test_ids_that_are_not_in_the_tail_cost_its_readers_nothing() -> None:
-    tail = new_tail()
-    upsert(tail, record("a", 1))
-    count = tail.kill_count
-
-    upsert(tail, record("b", 1), record("c", 1))
-
-    assert tail.kill_count == count
+    assert memtable.kill(["x", "a", "y"]) == ["x", "y"]
+    assert memtable.kill(["a"]) == ["a"]
+    assert (memtable.row_count, memtable.live_count) == (1, 0)
+    assert "a" not in memtable
 
 
-def test_a_view_keeps_its_rows_when_the_tail_grows_far_beyond_them() -> None:
-    tail = new_tail()
-    upsert(tail, *(record(f"v{n}", n, "red", "n") for n in range(60)))
-    tail.add_column(COLOR, backfill=True)
-    view = tail.view()
+def test_ids_that_are_not_in_the_memtable_cost_its_readers_nothing() -> None:
+    memtable = new_memtable()
+    upsert(memtable, record("a", 1))
+    count = memtable.kill_count
+
+    upsert(memtable, record("b", 1), record("c", 1))
+
+    assert memtable.kill_count == count
+
+
+def test_a_view_keeps_its_rows_when_the_memtable_grows_far_beyond_them() -> None:
+    memtable = new_memtable()
+    upsert(memtable, *(record(f"v{n}", n, "red", "n") for n in range(60)))
+    memtable.add_column(COLOR, backfill=True)
+    view = memtable.view()
     before = contents(view)
 
-    upsert(tail, *(record(f"w{n}", n, "blue", "m") for n in range(5000)))
-    upsert(tail, *(record(f"v{n}", -n) for n in range(60)))
+    upsert(memtable, *(record(f"w{n}", n, "blue", "m") for n in range(5000)))
+    upsert(memtable, *(record(f"v{n}", -n) for n in range(60)))
 
     assert contents(view) == before
     assert selected(view, "n", equals("color", "red")) == set(before)
     assert selected(view, "m") == set()
     assert view.live_namespaces() == {"n"}
-    assert tail.view().live_namespaces() == {"m"}
+    assert memtable.view().live_namespaces() == {"m"}
 
 
 def test_rows_picked_from_a_batch_are_appended_in_the_order_given() -> None:
-    tail = new_tail()
+    memtable = new_memtable()
     several = batch(record("a", 1, "x", "n"), record("b", 2), record("c", 3, "z", "m"))
 
-    tail.append(several, [2, 0])
+    memtable.append(several, [2, 0])
 
-    assert contents(tail.view()) == {
+    assert contents(memtable.view()) == {
         "c": ([3, 0], "m", b'{"color":"z"}'),
         "a": ([1, 0], "n", b'{"color":"x"}'),
     }
 
 
-def test_a_tail_does_not_hold_on_to_the_arrays_it_was_given() -> None:
-    tail = new_tail()
+def test_a_memtable_does_not_hold_on_to_the_arrays_it_was_given() -> None:
+    memtable = new_memtable()
     values = np.ones((1, 2), np.float32)
-    tail.append(VectorBatch(["a"], values, [""], [b""]))
+    memtable.append(VectorBatch(["a"], values, [""], [b""]))
 
     values[:] = 7
 
-    assert contents(tail.view())["a"][0] == [1, 1]
+    assert contents(memtable.view())["a"][0] == [1, 1]
 
 
 def many(start: int, count: int) -> VectorBatch:
@@ -159,11 +161,11 @@ def file_of(folder: Path, values: Floats) -> Path:
 
 
 def test_rows_are_where_a_file_has_them(tmp_path: Path) -> None:
-    tail = Tail(128, Metric.COSINE, string_bytes_max=64)
+    memtable = Memtable(128, Metric.COSINE, string_bytes_max=64)
     several = many(0, 2_000)
-    tail.append(several, file=file_of(tmp_path, several.values + 1))  # which tells
+    memtable.append(several, file=file_of(tmp_path, several.values + 1))  # which tells
 
-    assert np.array_equal(tail.view().values(np.arange(2_000)), several.values + 1)
+    assert np.array_equal(memtable.view().values(np.arange(2_000)), several.values + 1)
 
 
 @pytest.mark.parametrize(
@@ -172,26 +174,26 @@ def test_rows_are_where_a_file_has_them(tmp_path: Path) -> None:
 def test_rows_in_files_are_as_good_as_copied_ones(
     tmp_path: Path, parameters: QuantizerParameters | None
 ) -> None:
-    tail, copied = (
-        Tail(128, Metric.COSINE, string_bytes_max=64, parameters=parameters) for _ in range(2)
+    memtable, copied = (
+        Memtable(128, Metric.COSINE, string_bytes_max=64, parameters=parameters) for _ in range(2)
     )
     views = []
     # Some begin at a page; others do not, and leave rows unused.
     for start, count in ((0, 3), (3, 1_500), (1_503, 2_501), (4_004, 5), (4_009, 1_200)):
         several = many(start, count)
         if start == 1_503:
-            for each in (tail, copied):
+            for each in (memtable, copied):
                 each.add_column(COLOR, backfill=True)
-        tail.append(several, file=file_of(tmp_path, several.values))
+        memtable.append(several, file=file_of(tmp_path, several.values))
         copied.append(several)
-        views.append((tail.view(), contents(copied.view())))
+        views.append((memtable.view(), contents(copied.view())))
     for path in tmp_path.iterdir():
         path.unlink()
 
-    assert tail.row_count > copied.row_count == tail.live_count
+    assert memtable.row_count > copied.row_count == memtable.live_count
     for view, expected in views:
         assert contents(view) == expected
-    view, other = tail.view(), copied.view()
+    view, other = memtable.view(), copied.view()
     assert selected(view, "n", equals("color", "red")) == set(other.ids(np.arange(5_209)))
     for query in many(0, 5_209).values[::500]:
         found = [
@@ -200,43 +202,43 @@ def test_rows_in_files_are_as_good_as_copied_ones(
             for proposal in [each.index.prepare(query, 5, each.select("", ()), Effort.EXACT).run()]
         ]
         assert found[0] == found[1]
-    tail.kill(["v1600", "v0"])
-    assert find(tail.view(), "v1600", "v0") == [-1, -1]
+    memtable.kill(["v1600", "v0"])
+    assert find(memtable.view(), "v1600", "v0") == [-1, -1]
     assert find(view, "v1600", "v5208") != [-1, -1]
 
 
 def test_rows_picked_from_a_batch_that_is_in_a_file_are_those_picked(tmp_path: Path) -> None:
-    tail = Tail(128, Metric.COSINE, string_bytes_max=64)
+    memtable = Memtable(128, Metric.COSINE, string_bytes_max=64)
     several = many(0, 8_000)
 
-    tail.append(several, range(1, 8_000, 2), file_of(tmp_path, several.values))
+    memtable.append(several, range(1, 8_000, 2), file_of(tmp_path, several.values))
 
-    assert np.array_equal(tail.view().values(np.arange(4_000)), several.values[1::2])
-    assert find(tail.view(), "v0", "v1", "v3") == [-1, 0, 1]
+    assert np.array_equal(memtable.view().values(np.arange(4_000)), several.values[1::2])
+    assert find(memtable.view(), "v0", "v1", "v3") == [-1, 0, 1]
 
 
-def test_values_read_from_a_tail_do_not_reach_the_file(tmp_path: Path) -> None:
-    tail = Tail(128, Metric.COSINE, string_bytes_max=64)
+def test_values_read_from_a_memtable_do_not_reach_the_file(tmp_path: Path) -> None:
+    memtable = Memtable(128, Metric.COSINE, string_bytes_max=64)
     several, after = many(0, 2_003), many(2_003, 1)
     path = file_of(tmp_path, several.values)
     before = path.read_bytes()
 
-    tail.append(several, file=path)
-    tail.append(after)  # into the page that the last mapped rows are on
+    memtable.append(several, file=path)
+    memtable.append(after)  # into the page that the last mapped rows are on
 
     assert path.read_bytes() == before
-    assert np.array_equal(tail.view().values(np.array([2_003])), after.values)
+    assert np.array_equal(memtable.view().values(np.array([2_003])), after.values)
 
 
 def test_a_column_begun_later_lacks_the_rows_before_it_unless_they_are_backfilled() -> None:
-    tail = new_tail()
-    upsert(tail, record("a", 1, "red"))
+    memtable = new_memtable()
+    upsert(memtable, record("a", 1, "red"))
 
-    tail.add_column(COLOR, backfill=False)
-    tail.add_column(SIZE, backfill=True)
-    upsert(tail, record("b", 2, "red"), Record("c", [3, 0], metadata={"size": 7}))
+    memtable.add_column(COLOR, backfill=False)
+    memtable.add_column(SIZE, backfill=True)
+    upsert(memtable, record("b", 2, "red"), Record("c", [3, 0], metadata={"size": 7}))
 
-    view = tail.view()
+    view = memtable.view()
     assert selected(view, filter_=equals("color", "red")) == {"b"}
     assert selected(view, filter_=equals("color", None)) == {"a", "c"}
     assert selected(view, filter_=equals("size", 7.0)) == {"c"}
@@ -245,24 +247,24 @@ def test_a_column_begun_later_lacks_the_rows_before_it_unless_they_are_backfille
 
 
 def test_a_view_keeps_the_columns_it_was_taken_with() -> None:
-    tail = new_tail()
-    tail.add_column(COLOR, backfill=False)
-    upsert(tail, record("a", 1, "red"))
-    view = tail.view()
+    memtable = new_memtable()
+    memtable.add_column(COLOR, backfill=False)
+    upsert(memtable, record("a", 1, "red"))
+    view = memtable.view()
 
-    tail.add_column(SIZE, backfill=False)
-    tail.drop_column("color")
-    tail.add_column(MetadataIndex("color", IndexType.NUMBER), backfill=True)
+    memtable.add_column(SIZE, backfill=False)
+    memtable.drop_column("color")
+    memtable.add_column(MetadataIndex("color", IndexType.NUMBER), backfill=True)
 
     assert set(view.columns) == {"color"}
     assert selected(view, filter_=equals("color", "red")) == {"a"}
-    assert selected(tail.view(), filter_=equals("color", "red")) == set()
+    assert selected(memtable.view(), filter_=equals("color", "red")) == set()
 
 
 def test_values_are_returned_as_copies() -> None:
-    tail = new_tail()
-    upsert(tail, record("a", 1))
-    view = tail.view()
+    memtable = new_memtable()
+    upsert(memtable, record("a", 1))
+    view = memtable.view()
 
     view.values(np.array([0]))[:] = 9
 
@@ -271,10 +273,10 @@ def test_values_are_returned_as_copies() -> None:
 
 @pytest.mark.parametrize("count", [0, 3, 90])
 def test_the_nearest_selected_rows_are_proposed_whether_few_or_many(count: int) -> None:
-    tail = new_tail()
-    upsert(tail, *(record(f"v{n:02}", n, "red" if n < count else "blue") for n in range(100)))
-    tail.add_column(COLOR, backfill=True)
-    view = tail.view()
+    memtable = new_memtable()
+    upsert(memtable, *(record(f"v{n:02}", n, "red" if n < count else "blue") for n in range(100)))
+    memtable.add_column(COLOR, backfill=True)
+    view = memtable.view()
     selection = view.select("", equals("color", "red"))
 
     query = np.array([500, 0], np.float32)
@@ -299,21 +301,21 @@ IDS = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=5).map(tuple)
 
 @given(st.lists(st.builds(Act, IDS, IDS, st.booleans()), max_size=25))
 def test_every_view_of_any_history_stays_as_it_was(history: list[Act]) -> None:
-    tail = new_tail()
+    memtable = new_memtable()
     model: dict[str, float] = {}
-    taken: list[tuple[TailView, dict[str, float]]] = []
+    taken: list[tuple[MemtableView, dict[str, float]]] = []
     for number, act in enumerate(history):
-        # Appended ids are live nowhere in the tail: what was there is killed first.
+        # Appended ids are live nowhere in the memtable: what was there is killed first.
         doomed = [*act.kills, *(each for each in act.appends if each not in act.kills)]
-        assert tail.kill(doomed) == [each for each in doomed if each not in model]
+        assert memtable.kill(doomed) == [each for each in doomed if each not in model]
         model = {key: value for key, value in model.items() if key not in doomed}
         if act.appends:
-            tail.append(batch(*(record(each, number) for each in act.appends)))
+            memtable.append(batch(*(record(each, number) for each in act.appends)))
             model |= dict.fromkeys(act.appends, float(number))
         if act.looks:
-            taken.append((tail.view(), dict(model)))
+            taken.append((memtable.view(), dict(model)))
 
-    taken.append((tail.view(), model))
+    taken.append((memtable.view(), model))
     for view, expected in taken:
         assert {key: values[0] for key, (values, _, _) in contents(view).items()} == expected
         assert view.live_count == len(expected)
@@ -326,16 +328,16 @@ def test_every_view_of_any_history_stays_as_it_was(history: list[Act]) -> None:
 
 
 def test_a_reader_finds_each_id_of_its_view_while_a_writer_replaces_them_all() -> None:
-    tail = new_tail()
+    memtable = new_memtable()
     ids = [f"v{n}" for n in range(50)]
-    upsert(tail, *(record(each, 0) for each in ids))
-    views = [tail.view()]
+    upsert(memtable, *(record(each, 0) for each in ids))
+    views = [memtable.view()]
     stop = threading.Event()
 
     def write() -> None:
         for generation in range(1, 400):
-            upsert(tail, *(record(each, generation) for each in ids))
-            views.append(tail.view())
+            upsert(memtable, *(record(each, generation) for each in ids))
+            views.append(memtable.view())
         stop.set()
 
     writer = threading.Thread(target=write)

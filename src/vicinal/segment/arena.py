@@ -29,7 +29,7 @@ _UNUSED_SHARE_MAX = 1 / 16  # of the rows that are mapped behind them; ours
 _MAP_FIXED = 0x10  # sys/mman.h of Linux and macOS
 
 
-class Room:
+class MappedArena:
     """Address space for rows; those never written to take no memory.
 
     Attributes:
@@ -43,7 +43,7 @@ class Room:
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.values: Floats = np.frombuffer(self._memory, np.float32).reshape(-1, dimensions)
 
-    def show(self, row: int, count: int, path: Path) -> int | None:
+    def map_file(self, row: int, count: int, path: Path) -> int | None:
         """Have `count` rows from `row` on, or from a little later, be those of a file.
 
         Args:

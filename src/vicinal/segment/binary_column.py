@@ -20,7 +20,7 @@ CHUNK_BYTES = 4 << 20  # gathered at a time; the places of the bytes take eight 
 
 
 @dataclass(frozen=True, slots=True)
-class Blobs:
+class BinaryColumn:
     """Byte strings; the k-th is ``data[offsets[k]:offsets[k + 1]]``.
 
     `offsets` is ``(n + 1,)`` uint64, `data` uint8; both may be memory-mapped.
@@ -30,7 +30,7 @@ class Blobs:
     data: Bytes
 
     @classmethod
-    def of(cls, blobs: Iterable[bytes]) -> "Blobs":
+    def of(cls, blobs: Iterable[bytes]) -> "BinaryColumn":
         """Lay byte strings out, one at a time."""
         ends, data = array("Q", [0]), bytearray()
         for blob in blobs:
@@ -73,13 +73,13 @@ class Blobs:
             first = last
 
 
-def gathered_offsets(parts: Sequence[tuple[Blobs, Ordinals]]) -> Offsets:
+def gathered_offsets(parts: Sequence[tuple[BinaryColumn, Ordinals]]) -> Offsets:
     """Return the offsets of the rows of several, one after another."""
     lengths = [np.zeros(1, np.int64), *(blobs.lengths(rows) for blobs, rows in parts)]
     return np.cumsum(np.concatenate(lengths)).astype(np.uint64)
 
 
-def gathered(parts: Sequence[tuple[Blobs, Ordinals]]) -> Blobs:
+def gathered(parts: Sequence[tuple[BinaryColumn, Ordinals]]) -> BinaryColumn:
     """Return the rows of several, one after another."""
     chunks = [chunk for blobs, rows in parts for chunk in blobs.chunks(rows)]
-    return Blobs(gathered_offsets(parts), np.concatenate([np.empty(0, np.uint8), *chunks]))
+    return BinaryColumn(gathered_offsets(parts), np.concatenate([np.empty(0, np.uint8), *chunks]))

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vicinal.segment import blobs
-from vicinal.segment.blobs import Blobs, gathered, gathered_offsets
+from vicinal.segment import binary_column
+from vicinal.segment.binary_column import BinaryColumn, gathered, gathered_offsets
 
 STRINGS = st.lists(st.binary(max_size=12), max_size=20)
 
 
 def test_byte_strings_lie_one_after_another() -> None:
-    laid = Blobs.of([b"ab", b"", b"c"])
+    laid = BinaryColumn.of([b"ab", b"", b"c"])
 
     assert laid.offsets.tolist() == [0, 2, 2, 3]
     assert laid.data.tobytes() == b"abc"
@@ -28,11 +28,11 @@ def test_gathered_rows_are_the_rows(
     expected: list[bytes] = []
     for strings, random in parts:
         rows = [row for row in range(len(strings)) if random.random() < 0.6]  # type: ignore[attr-defined]  # hypothesis types it as object
-        chosen.append((Blobs.of(strings), np.array(rows, np.int64)))
+        chosen.append((BinaryColumn.of(strings), np.array(rows, np.int64)))
         expected += [strings[row] for row in rows]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blobs, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(binary_column, "CHUNK_BYTES", chunk_bytes)
         result = gathered(chosen)
         sizes = [len(chunk) for each, rows in chosen for chunk in each.chunks(rows)]
 
