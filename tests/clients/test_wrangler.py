@@ -19,6 +19,8 @@ pytestmark = pytest.mark.node
 VERSION = "4.86.0"
 COMMAND_ENDS_WITHIN_S = 300
 
+_KEEPS_COMPILED = Path(__file__).parents[1] / "support" / "compiled.cjs"
+
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -71,6 +73,9 @@ def wrangler(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Wrangl
         folder,
         {
             **os.environ,
+            "NODE_OPTIONS": f'--require "{_KEEPS_COMPILED}"',
+            "COMPILED_PROGRAM": "/wrangler-dist/cli.js",
+            "COMPILED_KEPT": str(installed / "compiled"),
             "CLOUDFLARE_API_BASE_URL": served.running.base_url,
             "CLOUDFLARE_API_TOKEN": served.running.token,
             "CLOUDFLARE_ACCOUNT_ID": served.running.account,

@@ -1,5 +1,6 @@
 """``vicinal wrangler`` and ``vicinal run`` start programs told of one server and of no other."""
 
+import contextlib
 import json
 import os
 import socket
@@ -11,7 +12,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple, NoReturn
+from unittest.mock import patch
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -128,21 +132,38 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ran(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    outer = {
-        name: each
-        for name, each in os.environ.items()
-        if not name.startswith(("VICINAL_", "_VICINAL", "CLOUDFLARE_"))
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "vicinal", *arguments],
-        cwd=folder,
-        env={**outer, **variables},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+class Run(NamedTuple):
+    """How a command ended, and what it and the program in its place have printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ran(folder: Path, *arguments: str, **variables: str) -> Run:
+    """Run a command in this process; what takes its place is run as a child."""
+
+    def replace(program: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+        done = subprocess.run(
+            arguments,
+            executable=program,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        click.echo(done.stdout, nl=False)
+        click.echo(done.stderr, nl=False, err=True)
+        sys.exit(done.returncode)
+
+    others = ("VICINAL_", "_VICINAL", "CLOUDFLARE_")
+    hidden = {name: None for name in os.environ if name.startswith(others)}
+    with contextlib.chdir(folder), patch.object(os, "execve", replace):
+        run = CliRunner().invoke(
+            main, arguments, env={**hidden, **variables}, catch_exceptions=False
+        )
+    return Run(run.exit_code, run.stdout, run.stderr)
 
 
 @contextmanager
@@ -182,7 +203,7 @@ def url() -> Iterator[str]:
         yield url
 
 
-def told(run: "subprocess.CompletedProcess[str]") -> tuple[list[str], dict[str, str]]:
+def told(run: Run) -> tuple[list[str], dict[str, str]]:
     assert run.returncode == 0, run.stderr
     arguments, variables = json.loads(run.stdout)
     return arguments, variables
