@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 import tests.support.one_thread  # noqa: F401 - before what imports numpy
 from tests.support.models import pull_minilm
+from tests.support.postgres import close_server
 from vicinal.errors import Unavailable
 
 settings.register_profile(
@@ -63,6 +64,10 @@ def pytest_collection_finish() -> None:
     """Leave the tests themselves out of every later collection of garbage: they stay anyway."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    close_server()
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,23 @@
 """Every implementation of the Engine seam, and the short words tests use to talk to one."""
 
+import hashlib
 import json
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tests.support.model_engine import ModelEngine
+from tests.support.postgres import server
 from vicinal.engine.base import Engine
 from vicinal.engine.catalog import Catalog
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
+from vicinal.engine.shared.engine import SharedEngine, SharedOptions
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -41,12 +46,14 @@ class Implementation:
         build: Opens an engine that keeps its files in a folder.
         durable: Whether opening the folder again finds what was acknowledged.
         spoil: Damages the files of one index of a closed engine, or None when there are none.
+        is_healed: Whether the engine has all that is in them elsewhere.
     """
 
     name: str
     build: Callable[[Path, Limits], Engine]
     durable: bool
     spoil: Callable[[Path, IndexAddress], None] | None = None
+    is_healed: bool = False
 
 
 def spoil_embedded(folder: Path, address: IndexAddress) -> None:
@@ -60,6 +67,29 @@ def spoil_embedded(folder: Path, address: IndexAddress) -> None:
     raw = bytearray(log.read_bytes())
     raw[len(raw) // 2 :] = b"\xff" * (len(raw) - len(raw) // 2)
     log.write_bytes(raw)
+
+
+def spoil_shared(folder: Path, _address: IndexAddress) -> None:
+    """Overwrite the second half of every file of the copies of a closed node."""
+    for path in (folder / "node" / "copies").rglob("*"):
+        if path.is_file():
+            raw = path.read_bytes()
+            path.write_bytes(raw[: len(raw) // 2] + b"\xff" * (len(raw) - len(raw) // 2))
+
+
+def shared_schema(folder: Path) -> str:
+    """Return the name of the schema that all nodes with folders in `folder` have."""
+    return f"test_{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}"
+
+
+def open_shared(
+    folder: Path, limits: Limits, node: Path | None = None, **options: Any
+) -> SharedEngine:
+    """Open a node of the shared engine; what has the same folder has the same database."""
+    shared = SharedOptions(
+        server().dsn, shared_schema(folder), index=EngineOptions(limits), **options
+    )
+    return SharedEngine.open(node or folder / "node", shared)
 
 
 BUILDERS = [
@@ -78,6 +108,15 @@ BUILDERS = [
         ),
         durable=True,
         spoil=spoil_embedded,
+    ),
+]
+
+BUILDERS += [
+    Implementation("shared", open_shared, durable=True, spoil=spoil_shared, is_healed=True),
+    Implementation(
+        "shared, every opening a new empty node",
+        lambda folder, limits: open_shared(folder, limits, folder / uuid.uuid4().hex),
+        durable=True,
     ),
 ]
 

@@ -117,6 +117,10 @@ class State:
         self.unsealed_count += 1
         self.unsealed_bytes += entry.record.size
 
+    def move_to(self, seqno: Seqno, mutation_id: str | None, at: datetime | None) -> None:
+        """Say which mutation this is the state after, when it was not made by replaying the log."""
+        self._applied_seqno, self._applied_mutation, self._applied_at = seqno, mutation_id, at
+
     def snapshot(self) -> Snapshot:
         """Return the state as readers may see it."""
         views: list[View] = list(self.segments)

@@ -1,0 +1,305 @@
+"""A copy: one index in a local folder that follows a log which is kept elsewhere.
+
+    fill     an empty folder gets the rows as of one seqno, in segments
+    replay   the mutations after it, in order, each once: applied, one new snapshot, visible
+               -> a full memtable: sealed and merged (`compactor`)
+
+A copy has no log of its own: what is in its memtable when the process ends is replayed again from
+`place`, which is where its segments end. Replaying is never refused; it waits while the memtable is
+several times full. Damage, and any error but want of disk space, ends the copy: whoever keeps it
+throws it away and fills another.
+
+Locks as in `index`: `_state_lock` is held to apply, freeze and swap; reads take none (`reader`).
+"""
+
+import logging
+import shutil
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vicinal.engine import recovery
+from vicinal.engine.compaction import Compaction
+from vicinal.engine.compactor import Compactor
+from vicinal.engine.cursors import Cursors
+from vicinal.engine.log import Entry, Log
+from vicinal.engine.options import EngineOptions
+from vicinal.engine.reader import Reader
+from vicinal.engine.records import LogRecord
+from vicinal.engine.recovery import SEGMENTS
+from vicinal.engine.resources import Resources
+from vicinal.engine.snapshot import EMPTY
+from vicinal.engine.state import SealedState, State
+from vicinal.errors import Corruption, Error, Unavailable
+from vicinal.model import (
+    BEFORE_ANY,
+    Index,
+    Insert,
+    Mutation,
+    Seqno,
+    Upsert,
+)
+from vicinal.storage import private
+from vicinal.storage.files import sync, sync_directory
+
+logger = logging.getLogger(__name__)
+
+FILLED = "filled"  # a file that is there once all of a copy is
+FILL_ROWS = 100_000  # of a segment that filling makes; ours
+FILL_BYTES = 256 << 20  # of its values; ours
+WAIT_S = 1.0  # between two looks whether a memtable that could not be sealed now is
+IDLE_SEAL_ROWS_MIN = 1_000  # as in `index`
+IDLE_COUNT = 2  # calls of `compact_idle` without a mutation before so many rows are sealed; ours
+IDLE_COUNT_SHORT = 12  # before fewer are; ours
+
+_NO_RECORD = LogRecord(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPlace:
+    """How far a copy has come: the newest mutation that it contains, None before any."""
+
+    seqno: Seqno = BEFORE_ANY
+    mutation_id: str | None = None
+
+
+def is_filled(folder: Path) -> bool:
+    """Tell whether a folder holds a whole copy."""
+    return (folder / FILLED).exists()
+
+
+def fill(
+    folder: Path,
+    index: Index,
+    options: EngineOptions,
+    place: CopyPlace,
+    mutations: Iterable[Mutation],
+) -> None:
+    """Make a copy in a folder that is not there, or holds one that is not whole.
+
+    Args:
+        folder: Where.
+        index: Of what.
+        options: Of the engine.
+        place: Where the index is after all mutations.
+        mutations: What makes it: upserts of vectors that are new, and creations of metadata
+            indexes. They are not those of the log.
+
+    Raises:
+        ResourceExhausted: the disk is full.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    private.make_folder(folder)
+    private.make_folder(folder / SEGMENTS)
+    Log.create(folder)
+    log = Log(folder)
+    try:
+        string_bytes_max = options.limits.indexed_string_bytes_max
+        state = State(index.config, SealedState(), string_bytes_max=string_bytes_max)
+        compaction = Compaction(folder, log, index.config, state, threading.Lock(), lambda: None)
+        now = datetime.now(UTC)
+        for number, mutation in enumerate(mutations, 1):
+            state.apply(Entry(Seqno(number), "", 0, _NO_RECORD), mutation, now)
+            if state.memtable.row_count >= FILL_ROWS or state.memtable.nbytes >= FILL_BYTES:
+                compaction.seal()
+        state.move_to(place.seqno, place.mutation_id, now if place.seqno else None)
+        compaction.seal()
+        state.release()
+        compaction.release()
+        log.close()
+    except BaseException:
+        log.close(is_clean=False)
+        raise
+    with open(folder / FILLED, "xb", opener=private.opener) as file:
+        sync(file.fileno())
+    sync_directory(folder)
+    sync_directory(folder.parent)
+
+
+class CopiedIndex:
+    """An open copy. Thread-safe, but that one thread at a time replays.
+
+    Attributes:
+        reader: Answers reads.
+
+    Raises:
+        Corruption: on opening, when something of it is missing or damaged.
+        Unavailable: on opening, when another process has it open.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        index: Index,
+        options: EngineOptions,
+        resources: Resources,
+        cursors: Cursors,
+    ) -> None:
+        self.index = index
+        self.folder = folder
+        self._options = options
+        self._log = Log(folder)
+        try:
+            self._state = recovery.recover(
+                folder,
+                self._log,
+                index.config,
+                string_bytes_max=options.limits.indexed_string_bytes_max,
+            )
+        except BaseException:
+            self._log.close(is_clean=False)
+            raise
+        self._state_lock = threading.Lock()
+        self._changed = threading.Condition()
+        self.reader = Reader(index, folder.name, cursors, self._fail)
+        self.reader.snapshot = self._state.snapshot()
+        self.pending_count = 0
+        """Vectors in mutations that are being replayed and that queries do not see yet."""
+        self._failure: Error | None = None
+        self._closed: Error | None = None
+        self._idle_count = 0  # calls of `compact_idle` since something was replayed
+        self._compaction = Compaction(
+            folder, self._log, index.config, self._state, self._state_lock, self._publish
+        )
+        self._compactor = Compactor(
+            index.name,
+            self._compaction,
+            resources,
+            merges=options.merges,
+            is_seal_due=self._is_seal_due,
+            fail=self._fail,
+        )
+        self._compactor.start()
+
+    @property
+    def place(self) -> CopyPlace:
+        """How far what queries see has come."""
+        snapshot = self.reader.snapshot
+        return CopyPlace(snapshot.applied_seqno, snapshot.applied_mutation)
+
+    @property
+    def failure(self) -> Error | None:
+        """What has ended the copy, if anything has."""
+        return self._failure
+
+    def replay(self, entries: Sequence[tuple[Entry, Mutation]]) -> None:
+        """Apply the next mutations; they are visible when this returns.
+
+        Raises:
+            Error: the copy has ended, or is closed; it cannot be gone on with.
+        """
+        self._wait_for_sealing()
+        self.pending_count = sum(_vector_count(mutation) for _, mutation in entries)
+        try:
+            with self._state_lock:
+                for entry, mutation in entries:
+                    self._state.apply(entry, mutation, datetime.now(UTC))
+                self._publish()
+                is_full = self._is_seal_due()
+        except Exception as error:
+            self._fail(error)
+            self._check()
+        self.pending_count, self._idle_count = 0, 0
+        if is_full:
+            self._compactor.seal()
+
+    def wait_applied(self, seqno: Seqno, timeout_s: float) -> bool:
+        """Wait until queries see a mutation; return whether they do by then."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self.reader.snapshot.applied_seqno >= seqno or self._failure or self._closed
+                ),
+                timeout_s,
+            )
+        self._check()
+        return self.reader.snapshot.applied_seqno >= seqno
+
+    def compact(self) -> None:
+        """See `engine.base.Engine`."""
+        self._check()
+        self._compactor.seal(is_forced=True)
+        try:
+            self._compactor.join()
+        finally:
+            self._check()
+
+    def compact_idle(self) -> None:
+        """Seal and merge what nothing has been replayed into for a while.
+
+        A few rows are sealed as well in the end: the log may not have them for ever.
+        """
+        if self._failure is not None or self._closed is not None:
+            return
+        self._idle_count += 1
+        is_long = self._state.memtable.row_count >= IDLE_SEAL_ROWS_MIN
+        is_behind = self._state.unsealed_count > 0
+        if is_behind and self._idle_count == (IDLE_COUNT if is_long else IDLE_COUNT_SHORT):
+            self._compactor.seal(is_forced=True)
+            self._compactor.merge_idle()
+        try:
+            self._compaction.check_sizes()
+        except Corruption as error:
+            self._fail(error)
+
+    def close(self, reason: Error) -> None:
+        """Refuse all from now on with `reason`, let what is under way finish, close the files."""
+        self._closed = self.reader.failure = reason
+        self._compactor.interrupt()
+        with self._changed:
+            self._changed.notify_all()
+        self._compactor.stop()
+        with self._state_lock:
+            self.reader.snapshot = EMPTY
+            self._state.release()
+        self._compaction.release()
+        with suppress(Error):  # its manifest is as of the last seal, which is all it has to be
+            self._log.close(is_clean=False)
+
+    def _wait_for_sealing(self) -> None:
+        with self._changed:
+            while self._memtable_is_full(self._options.memtables_max):
+                self._check()
+                self._changed.wait(WAIT_S)
+        self._check()
+
+    def _publish(self) -> None:
+        self.reader.snapshot = self._state.snapshot()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _is_seal_due(self) -> bool:
+        return self._memtable_is_full() or (
+            self._state.unsealed_count >= self._options.memtable_rows_max
+        )
+
+    def _memtable_is_full(self, times: int = 1) -> bool:
+        memtable = self._state.memtable
+        return (
+            memtable.row_count >= times * self._options.memtable_rows_max
+            or memtable.nbytes >= times * self._options.memtable_bytes_max
+        )
+
+    def _check(self) -> None:
+        reason = self._failure or self._closed
+        if reason is not None:
+            # Each raising adds to a traceback, and this one is raised again and again.
+            raise reason.with_traceback(None)
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, Error):
+            logger.error("the copy of index %r has ended", self.index.name, exc_info=error)
+            error = Unavailable(
+                f"the copy of index {self.index.name!r} has ended: {error}", retry_after=1.0
+            )
+        if self._failure is None:
+            self._failure = self.reader.failure = error
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _vector_count(mutation: Mutation) -> int:
+    return len(mutation.batch) if isinstance(mutation, Insert | Upsert) else 0

@@ -1,0 +1,1 @@
+"""The shared engine: many nodes over one PostgreSQL, which keeps log, catalog and rows."""

@@ -1,0 +1,470 @@
+"""Connections to one PostgreSQL database, on an event loop in a thread of its own.
+
+Every call ends: connecting, each statement and each COMMIT have a time-out here, and statements and
+lock waits have one in the server, so that neither a hung server nor a hung node holds anything for
+long. A connection on which something did not end in time is cut off, never cancelled: a cancelled
+COMMIT would be reported as done before its standby has it.
+
+SQL names tables as ``vicinal.table``; `Database.sql` puts the schema of the setting in place of it.
+
+This module knows connections and errors, not what the tables mean.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+
+from vicinal.engine.shared.failures import RETRY_AFTER_S, Lost, given_up, translated
+from vicinal.errors import Error, Unavailable
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 3.0  # of one host; ours
+STATEMENT_TIMEOUT_S = 10.0  # of one statement, also in the server; ours
+BEGIN_TIMEOUT_S = 3.0  # takes no lock and no disk: a server that takes longer hangs; ours
+READ_TIMEOUT_S = 3.0  # of a look-up, which takes milliseconds; ours
+LOCK_TIMEOUT_S = 5.0  # how long a statement waits for a lock of another node; ours
+IDLE_TIMEOUT_S = 10.0  # a node that hangs in a transaction holds its locks so long; ours
+RETRY_PAUSE_S = 0.05  # between two attempts at the same transaction; ours
+SERVER_VERSION_MIN = 150_000
+
+_DEFAULT_PORT = 5432
+
+T = TypeVar("T")
+
+
+class Use(Enum):
+    """What a connection is for. Each use has connections of its own, so none waits for another."""
+
+    APPEND = "append"
+    FOLD = "fold"
+    FILL = "fill"
+    FOLLOW = "follow"
+    READ = "read"
+    POLL = "poll"
+
+
+CONNECTIONS_MAX = {Use.APPEND: 8, Use.FOLD: 2, Use.FILL: 2, Use.FOLLOW: 4, Use.READ: 4, Use.POLL: 1}
+"""Most connections of one node at a time, for each use; ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds of one transaction in seconds: of a statement, a lock wait, and a pause between two
+    statements."""
+
+    statement_s: float = STATEMENT_TIMEOUT_S
+    lock_s: float = LOCK_TIMEOUT_S
+    idle_s: float = IDLE_TIMEOUT_S
+
+
+class Session:
+    """One connection in use. For the event loop of its `Database` alone.
+
+    Every method may raise:
+
+    Raises:
+        Lost: the connection is lost, or the server gave the transaction up.
+        ResourceExhausted: the server's disk is full.
+        Unavailable: the server refuses.
+        Corruption: the server has found damage.
+    """
+
+    def __init__(self, connection: Any, database: "Database", timeout_s: float) -> None:
+        self._connection = connection
+        self._database = database
+        self._timeout_s = timeout_s
+        self.is_committing = False
+        """Whether COMMIT has been sent: from then on the outcome may be unknown."""
+
+    def sql(self, text: str) -> str:
+        """See `Database.sql`."""
+        return self._database.sql(text)
+
+    async def fetch(self, sql: str, *arguments: object) -> Sequence[Any]:
+        """Return all rows of a statement."""
+        rows: Sequence[Any] = await self._within(
+            self._connection.fetch(self._database.sql(sql), *arguments)
+        )
+        return rows
+
+    async def fetchrow(self, sql: str, *arguments: object) -> Any:
+        """Return the first row of a statement, None when there is none."""
+        return await self._within(self._connection.fetchrow(self._database.sql(sql), *arguments))
+
+    async def execute(self, sql: str, *arguments: object) -> str:
+        """Run a statement; without arguments, several. Return the command tag of the last."""
+        tag: str = await self._within(self._connection.execute(self._database.sql(sql), *arguments))
+        return tag
+
+    async def copy(
+        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> None:
+        """Add rows to a table of the schema by COPY, in binary."""
+        await self._within(
+            self._connection.copy_records_to_table(
+                table, schema_name=self._database.schema, columns=columns, records=rows
+            )
+        )
+
+    async def cursor(self, sql: str, *arguments: object) -> Callable[[int], Awaitable[Any]]:
+        """Return a function that fetches the next rows of a query, of a transaction only."""
+        cursor = await self._within(self._connection.cursor(self._database.sql(sql), *arguments))
+        return lambda count: self._within(cursor.fetch(count))
+
+    async def begin(self, timeouts: Timeouts, *, is_durable: bool, mode: str) -> None:
+        """Begin a transaction; all its bounds travel with BEGIN, as poolers allow no other way."""
+        async with self._limited(BEGIN_TIMEOUT_S):
+            await self.execute(
+                f"BEGIN {mode};"
+                f"SET LOCAL statement_timeout = {round(timeouts.statement_s * 1e3)};"
+                f"SET LOCAL lock_timeout = {round(timeouts.lock_s * 1e3)};"
+                f"SET LOCAL idle_in_transaction_session_timeout = {round(timeouts.idle_s * 1e3)};"
+                f"SET LOCAL synchronous_commit = {'on' if is_durable else 'off'}"
+            )
+
+    async def commit(self) -> None:
+        """End the transaction; durable, on the standbys that the server waits for as well."""
+        warnings: list[str] = []
+
+        def listen(_connection: object, message: Any) -> None:
+            # The one warning that COMMIT can have: somebody cancelled its wait for a standby.
+            if message.severity_en in ("WARNING", None):
+                warnings.append(message.message)
+
+        self.is_committing = True
+        self._connection.add_log_listener(listen)
+        try:
+            tag = await self.execute("COMMIT")
+        finally:
+            with suppress(asyncpg.InterfaceError):
+                self._connection.remove_log_listener(listen)
+        if tag != "COMMIT":
+            self.is_committing = False
+            raise Lost(f"the database answered COMMIT with {tag}", retry_after=RETRY_AFTER_S)
+        if warnings:
+            raise Lost(f"the database committed and warns: {warnings[0]}", retry_after=1.0)
+
+    @asynccontextmanager
+    async def _limited(self, timeout_s: float) -> AsyncIterator[None]:
+        before, self._timeout_s = self._timeout_s, timeout_s
+        try:
+            yield
+        finally:
+            self._timeout_s = before
+
+    async def _within(self, call: Awaitable[T]) -> T:
+        """Wait for one call; cut the connection off when it does not end in time."""
+        started = time.monotonic()
+        is_late = False
+
+        def cut() -> None:
+            nonlocal is_late
+            is_late = True
+            self._connection.terminate()
+
+        timer = asyncio.get_running_loop().call_later(self._timeout_s, cut)
+        try:
+            return await call
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            if is_late:
+                raise Lost(
+                    f"the database did not answer within {self._timeout_s:g} s",
+                    retry_after=RETRY_AFTER_S,
+                ) from error
+            raise translated(error) from error
+        finally:
+            timer.cancel()
+            self._database.observe(time.monotonic() - started)
+
+
+class Database:
+    """One PostgreSQL database and the schema in it. Thread-safe: its coroutines run in one thread.
+
+    Args:
+        dsn: ``postgresql://user:password@host:port,host:port/database``; the first host that takes
+            writes is used.
+        schema: Where the tables are.
+        observe: Called with the seconds of each statement, in the loop's thread.
+
+    Raises:
+        Unavailable: the DSN cannot be one.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        schema: str = "vicinal",
+        *,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+        observe: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        self.schema = schema
+        self.observe = observe
+        self._dsn = dsn
+        self._hosts = hosts(dsn)
+        self._prefix = f"{quoted(schema)}."
+        self._timeouts = Timeouts(statement_s=statement_timeout_s)
+        self._statements: dict[str, str] = {}
+        self._idle: list[Any] = []
+        self._used: set[Any] = set()
+        self._closing = threading.Lock()
+        self._is_closed = False
+        self._loop = _new_loop()
+        self._free = {use: asyncio.Semaphore(count) for use, count in CONNECTIONS_MAX.items()}
+        self._thread = threading.Thread(target=self._serve, name="vicinal-database", daemon=True)
+        self._thread.start()
+
+    # From any thread.
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine in the loop's thread.
+
+        Raises:
+            Unavailable: the database is closed.
+        """
+        with self._closing:
+            if not self._is_closed:
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        raise Unavailable("the engine is closed")
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop's thread and return what it returns."""
+        try:
+            return self.submit(work).result()
+        except CancelledError:
+            raise Unavailable("the engine is closed") from None
+
+    def post(self, work: Callable[[], object]) -> None:
+        """Call a function in the loop's thread, soon; not at all once the database is closed."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(work)
+
+    def close(self) -> None:
+        """Cut off all connections, end all coroutines and the thread. Again does nothing."""
+        with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        # After all that was submitted before, so that it is ended, too.
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    # In the loop's thread.
+
+    def sql(self, text: str) -> str:
+        """Return a statement with the schema's name in place of ``vicinal.``."""
+        found = self._statements.get(text)
+        if found is None:
+            found = text.replace("vicinal.", self._prefix)
+            if len(self._statements) < 1_000:
+                self._statements[text] = found
+        return found
+
+    @asynccontextmanager
+    async def session(self, use: Use, timeout_s: float | None = None) -> AsyncIterator[Session]:
+        """Lend a connection on which each statement is a transaction, bounded in seconds.
+
+        Raises:
+            Lost: none can be had.
+        """
+        async with self._free[use]:
+            connection = await self._connection()
+            if timeout_s is None:
+                is_short = use in (Use.READ, Use.POLL)
+                timeout_s = READ_TIMEOUT_S if is_short else self._timeouts.statement_s
+            session = Session(connection, self, timeout_s)
+            try:
+                yield session
+            except Lost:
+                self._cut(connection)
+                raise
+            except BaseException:
+                if connection.is_closed() or connection.is_in_transaction():
+                    connection.terminate()
+                raise
+            finally:
+                self._used.discard(connection)
+                if not connection.is_closed() and not self._is_closed:
+                    self._idle.append(connection)
+
+    async def read(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Do something that changes nothing; once more where a connection turns out to be lost."""
+        try:
+            async with self.session(Use.READ) as session:
+                return await work(session)
+        except Lost:
+            async with self.session(Use.READ) as session:
+                return await work(session)
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+        use: Use,
+        *,
+        is_durable: bool = True,
+        mode: str = "",
+        timeouts: Timeouts | None = None,
+    ) -> AsyncIterator[Session]:
+        """Lend a connection for one transaction, which is committed unless the body raises.
+
+        Args:
+            use: What for.
+            is_durable: Whether COMMIT waits for the disk and the standbys.
+            mode: What follows BEGIN.
+            timeouts: Other bounds than usual.
+        """
+        timeouts = timeouts or self._timeouts
+        async with self.session(use, timeouts.statement_s) as session:
+            await session.begin(timeouts, is_durable=is_durable, mode=mode)
+            try:
+                yield session
+                await session.commit()
+            except Lost:
+                raise  # `session` cuts the connection off
+            except BaseException:
+                with suppress(Error):
+                    await session.execute("ROLLBACK")
+                raise
+
+    async def persist(
+        self, work: Callable[[Session, bool], Awaitable[T]], use: Use, until: float
+    ) -> T:
+        """Do a transaction, again and again on other connections while they are lost.
+
+        Args:
+            work: The transaction. It is told whether it may have been committed before, and must
+                then find out.
+            use: What for.
+            until: When to stop, in monotonic seconds.
+
+        Raises:
+            Unavailable: time is up; the message says when the outcome is not known.
+        """
+        may_be_done = False
+        while True:
+            session: Session | None = None
+            try:
+                async with self.transaction(use) as session:
+                    return await work(session, may_be_done)
+            except Lost as error:
+                may_be_done = may_be_done or (session is not None and session.is_committing)
+                if time.monotonic() + RETRY_PAUSE_S >= until:
+                    raise given_up(error, may_be_done=may_be_done) from error
+            await asyncio.sleep(RETRY_PAUSE_S)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    async def _connection(self) -> Any:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                self._used.add(connection)
+                return connection
+        if self._is_closed:
+            raise Unavailable("the engine is closed")
+        connection = await self._connect()
+        self._used.add(connection)
+        return connection
+
+    async def _connect(self) -> Any:
+        """Connect to the first host that takes writes, the one that did so last before others."""
+        last: Error | None = None
+        for host, port in list(self._hosts):
+            override = {} if host is None else {"host": host, "port": port}
+            try:
+                connection = await asyncpg.connect(
+                    self._dsn,
+                    timeout=CONNECT_TIMEOUT_S,
+                    target_session_attrs="read-write",
+                    server_settings={"application_name": "vicinal"},
+                    **override,
+                )
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                last = translated(error, where=f"{host or 'its host'}:{port}")
+                last.__cause__ = error
+                continue
+            except asyncpg.InternalClientError as error:
+                last = Lost(f"{host}:{port} takes no writes: {error}", retry_after=RETRY_AFTER_S)
+                continue
+            self._hosts.sort(key=lambda each: each != (host, port))  # the others stay in order
+            return connection
+        assert last is not None
+        raise last
+
+    def _cut(self, connection: Any) -> None:
+        """Cut off a lost connection, and idle ones of the same server with it."""
+        connection.terminate()
+        for each in self._idle:
+            each.terminate()
+        self._idle.clear()
+
+    async def _end(self) -> None:
+        for connection in [*self._idle, *self._used]:
+            connection.terminate()
+        self._idle.clear()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def hosts(dsn: str) -> list[tuple[str | None, int]]:
+    """Return the hosts of a DSN with their ports; a host of None is libpq's default.
+
+    Raises:
+        Unavailable: it is no DSN of PostgreSQL. The message does not repeat it: it has a password.
+    """
+    try:
+        parts = urlsplit(dsn)
+        if parts.scheme not in ("postgresql", "postgres"):
+            raise ValueError("it does not begin with postgresql://")
+        query = parse_qs(parts.query)
+        named = query.get("host", [""])[-1] or parts.netloc.rpartition("@")[2]
+        ports = query.get("port", [""])[-1].split(",")
+        found: list[tuple[str | None, int]] = []
+        for place, each in enumerate(named.split(",")):
+            host, port = _host_and_port(unquote(each))
+            given = ports[min(place, len(ports) - 1)]
+            found.append((host or None, int(port or given or _DEFAULT_PORT)))
+    except ValueError as error:
+        raise Unavailable(f"the setting 'database' is no PostgreSQL URL: {error}") from error
+    return found
+
+
+def _host_and_port(text: str) -> tuple[str, str]:
+    if text.startswith("/"):
+        return text, ""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, rest.removeprefix(":")
+    host, _, port = text.partition(":")
+    return host, port
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL has it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not on every system
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

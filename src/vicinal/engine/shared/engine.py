@@ -1,0 +1,384 @@
+"""The shared engine of one node: implements `engine.base.Engine` over a PostgreSQL database.
+
+    writes     go to the log in the database (`ledger`), and are acknowledged by its COMMIT
+    queries    are answered from this node's copy (`copies`), which follows the log (`follower`)
+    listings   are of the rows (`rows`, `listing`), so that any node can go on with them
+
+What `engine.base` says of an engine holds of one node: its ``applied_seqno`` never goes back, but
+another node's may be behind.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, TypeVar
+from uuid import UUID
+
+from vicinal.budget import Budget
+from vicinal.engine import blob_files, records
+from vicinal.engine.admission import check_dimensions
+from vicinal.engine.blob_files import BlobFiles, BlobWriter
+from vicinal.engine.copying import CopiedIndex
+from vicinal.engine.options import EngineOptions
+from vicinal.engine.resources import Resources
+from vicinal.engine.shared import schema
+from vicinal.engine.shared.catalog import Catalog, CatalogEntry
+from vicinal.engine.shared.copies import Copies, Counts, Retired
+from vicinal.engine.shared.database import Database
+from vicinal.engine.shared.follower import Follower
+from vicinal.engine.shared.ledger import Ledger
+from vicinal.engine.shared.listing import Cursors, Listings
+from vicinal.engine.shared.nodes import Nodes
+from vicinal.engine.shared.permits import Permits
+from vicinal.engine.shared.rows import Rows
+from vicinal.errors import BodyTooLarge, IndexNotFound, Overloaded, Unavailable
+from vicinal.model import (
+    Accepted,
+    BatchWriter,
+    EngineUsage,
+    Index,
+    IndexAddress,
+    IndexConfig,
+    IndexUsage,
+    MetadataIndex,
+    Mutation,
+    Page,
+    Query,
+    QueryResult,
+    Seqno,
+    Status,
+    StoredVector,
+)
+from vicinal.prepared import Prepared
+from vicinal.storage import private
+from vicinal.storage.sqlite import translating
+
+logger = logging.getLogger(__name__)
+
+RECORD_BYTES_MAX = 900_000_000  # as in `index`
+LIST_DEADLINE_S = 30.0  # how long a listing waits for the rows; ours
+WORKER_THREADS = 4  # replay and fold; ours
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedOptions:
+    """What can be set about a node of the shared engine.
+
+    Args:
+        dsn: Of the database.
+        schema: Of the tables in it.
+        write_deadline_s: After how many seconds a write that the database does not take is refused.
+        is_strong: Whether a query waits until its node has all that was acknowledged before it.
+        copies_bytes_max: How much disk the copies of the node may take, None for no bound.
+        index: What an open index may take.
+    """
+
+    dsn: str
+    schema: str = "vicinal"
+    write_deadline_s: float = 30.0
+    is_strong: bool = False
+    copies_bytes_max: int | None = None
+    index: EngineOptions = field(default_factory=EngineOptions)
+
+
+class SharedEngine:
+    """See `engine.base.Engine` for what its methods promise."""
+
+    def __init__(self, folder: Path, options: SharedOptions, lock: int) -> None:
+        self._options = options
+        self._lock = lock
+        self._is_closed = False
+        self._closing = threading.Lock()
+        self._database = Database(options.dsn, options.schema)
+        try:
+            secret = schema.prepare(self._database)
+        except BaseException:
+            self._database.close()
+            raise
+        index = options.index
+        shutil.rmtree(folder / blob_files.FOLDER, ignore_errors=True)  # what a crash left
+        BlobFiles.create(folder)
+        self._blobs = BlobFiles(folder)
+        self._queue = Budget(index.queue_bytes_max)
+        self._resources = Resources.start(index.queue_bytes_max)
+        self._workers = ThreadPoolExecutor(WORKER_THREADS, "vicinal-follow")
+        self._listings = Listings(self._database, Cursors(secret), index.cursor_lifetime_s)
+        self._rows = Rows(self._database, self._workers, self._listings.gone_s)
+        self._nodes = Nodes(self._database)
+        self._catalog = Catalog(self._database, options.write_deadline_s, self._on_dropped)
+        self._copies = Copies(
+            self._database, folder, index, self._resources, options.copies_bytes_max, self._kick
+        )
+        self._permits = Permits(index.limits, self._fold_all)
+        self._ledger = Ledger(
+            self._database, self._permits, options.write_deadline_s, self._on_settled
+        )
+        self._follower = Follower(
+            self._database,
+            self._catalog,
+            self._copies,
+            self._rows,
+            self._nodes,
+            self._workers,
+            index.visibility_delay_s,
+        )
+        self._following = self._database.submit(self._follower.run())
+
+    @classmethod
+    def open(cls, folder: Path, options: SharedOptions) -> Self:
+        """Open a node whose copies are in a folder, making that when it is not there.
+
+        Raises:
+            Unavailable: another process has the folder, or the database cannot be used; the message
+                says why.
+        """
+        with translating(folder):
+            private.make_data_folder(folder)
+            lock = _lock(folder)
+            try:
+                return cls(folder, options, lock)
+            except BaseException:
+                os.close(lock)
+                raise
+
+    def create_index(
+        self, address: IndexAddress, config: IndexConfig, description: str | None
+    ) -> Index:
+        """See `engine.base.Engine`."""
+        count_max = self._options.index.limits.indexes_per_account_max
+        return self._catalog.add(address, config, description, count_max)
+
+    def delete_index(self, address: IndexAddress) -> None:
+        """See `engine.base.Engine`."""
+        self._catalog.remove(address)
+
+    @property
+    def is_shared(self) -> bool:
+        """See `engine.base.Engine`."""
+        return True
+
+    def answers_at_once(self, address: IndexAddress) -> bool:
+        """See `engine.base.Engine`."""
+        if self._options.is_strong:
+            return False
+        try:
+            entry = self._catalog.remembered(address)
+        except IndexNotFound:
+            return True
+        return entry is not None and self._copies.is_ready(entry.key)
+
+    def get_index(self, address: IndexAddress) -> Index:
+        """See `engine.base.Engine`."""
+        return self._catalog.get(address).index
+
+    def list_indexes(self, account: str) -> Sequence[Index]:
+        """See `engine.base.Engine`."""
+        return self._catalog.of_account(account)
+
+    def list_metadata_indexes(self, address: IndexAddress) -> Sequence[MetadataIndex]:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda copy: copy.reader.current().metadata_indexes)
+
+    def open_batch(self, address: IndexAddress) -> BatchWriter:
+        """See `engine.base.Engine`."""
+        return BlobWriter(self._blobs, self._catalog.get(address).index.config.dimensions)
+
+    def append(
+        self,
+        address: IndexAddress,
+        mutation: Mutation,
+        *,
+        wait_s: float = 0.0,
+    ) -> Future[Accepted]:
+        """See `engine.base.Engine`; what is refused is said by the future, where that needs the
+        database."""
+        entry = self._catalog.get(address)
+        check_dimensions(mutation, entry.index)
+        record = records.encode(mutation)
+        if record.size > RECORD_BYTES_MAX:
+            raise BodyTooLarge(
+                f"the mutation takes {record.size} bytes, the maximum is {RECORD_BYTES_MAX}"
+            )
+        until = time.monotonic() + wait_s
+        self._acquire(record.size, until)
+        return self._ledger.append(entry.key, entry.index.name, mutation, record, until)
+
+    def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
+        """See `engine.base.Engine`; with a timeout, until queries on every live node see it."""
+        until = time.monotonic() + timeout_s
+        entry = self._catalog.get(address)
+        if timeout_s <= 0:
+            return self._on(address, lambda copy: copy.wait_applied(seqno, 0.0))
+        copy = self._opened(entry, timeout_s)
+        if not copy.wait_applied(seqno, max(until - time.monotonic(), 0.0)):
+            return False
+        return self._database.run(self._nodes.wait_for_others(entry.key, seqno, until))
+
+    def status(self, address: IndexAddress) -> Status:
+        """See `engine.base.Engine`."""
+        snapshot, config = self._on(
+            address, lambda copy: (copy.reader.current(), copy.index.config)
+        )
+        return Status(
+            config.dimensions,
+            snapshot.vector_count,
+            snapshot.applied_seqno,
+            snapshot.applied_mutation,
+            snapshot.applied_at,
+        )
+
+    def usage(self) -> EngineUsage:
+        """See `engine.base.Engine`; open indexes are those of this node."""
+        found = []
+        for index_id, copy in self._copies.open_copies():
+            address = self._catalog.address_of(index_id)
+            if address is not None:
+                count = copy.reader.snapshot.vector_count
+                found.append(IndexUsage(address, count, copy.pending_count))
+        return EngineUsage(self._catalog.index_count, found)
+
+    def query(self, address: IndexAddress, query: Query) -> QueryResult:
+        """See `engine.base.Engine`."""
+        return self.prepare(address, query).run()
+
+    def prepare(self, address: IndexAddress, query: Query) -> Prepared[QueryResult]:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda copy: copy.reader.prepare(query))
+
+    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda copy: copy.reader.get(ids))
+
+    def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
+        """See `engine.base.Engine`."""
+        entry = self._catalog.get(address)
+        return self._database.run(self._list(entry, count, cursor))
+
+    def compact(self, address: IndexAddress) -> None:
+        """See `engine.base.Engine`; of this node's copy."""
+        self._on(address, lambda copy: copy.compact())
+
+    @property
+    def counts(self) -> Counts:
+        """What has happened to the copies of this node since it opened."""
+        return self._copies.counts
+
+    def close(self) -> None:
+        """See `engine.base.Engine`. Closing again does nothing."""
+        with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self._ledger.close()
+        self._database.run(self._leave())
+        self._copies.close()
+        self._database.close()
+        self._workers.shutdown()
+        self._resources.stop()
+        os.close(self._lock)
+
+    def _on(self, address: IndexAddress, work: Callable[[CopiedIndex], T]) -> T:
+        """Do something with a copy; it is opened again if it was just closed for want of use."""
+        while True:
+            try:
+                return work(self._readable(address))
+            except Retired:
+                continue
+
+    def _readable(self, address: IndexAddress) -> CopiedIndex:
+        entry = self._catalog.get(address)
+        if not self._options.is_strong:
+            return self._copies.opened(entry)
+        seqno = self._database.run(self._logged_seqno(entry))
+        copy = self._copies.opened(entry)
+        self._kick()
+        if not copy.wait_applied(seqno, self._options.write_deadline_s):
+            raise Unavailable(
+                f"this node's copy of index {entry.index.name!r} does not keep up", retry_after=1.0
+            )
+        return copy
+
+    def _opened(self, entry: CatalogEntry, wait_s: float) -> CopiedIndex:
+        return self._copies.opened(entry, wait_s)
+
+    def _acquire(self, size: int, until: float) -> None:
+        """Count bytes as queued, waiting for room until a moment in monotonic seconds."""
+        while True:
+            seen = self._queue.changes
+            if self._queue.acquire(size):
+                return
+            if not self._queue.wait_for_change(seen, until - time.monotonic()):
+                raise Overloaded(
+                    f"{self._queue.used} bytes of mutations are queued, "
+                    f"{self._queue.bound} are allowed",
+                    retry_after=1.0,
+                )
+
+    def _kick(self) -> None:
+        self._follower.kick()
+
+    def _on_dropped(self, index_id: UUID, name: str) -> None:
+        self._copies.remove(index_id, name)
+
+    # In the database's thread.
+
+    def _on_settled(self, index_id: UUID, size: int) -> None:
+        self._queue.release(size)
+        self._follower.note_written(index_id)
+
+    async def _fold_all(self, index_id: UUID, seqno: Seqno) -> int:
+        until = time.monotonic() + self._options.write_deadline_s
+        return await self._rows.fold_all(index_id, seqno, until)
+
+    async def _logged_seqno(self, entry: CatalogEntry) -> Seqno:
+        row = await self._database.read(
+            lambda session: session.fetchrow(
+                "SELECT logged_seqno FROM vicinal.head WHERE index_id = $1", entry.key
+            )
+        )
+        if row is None:
+            self._catalog.forget(entry.key)
+            raise IndexNotFound(entry.index.name)
+        return Seqno(row[0])
+
+    async def _list(self, entry: CatalogEntry, count: int, cursor: str | None) -> Page:
+        """Read a page; the first is of all that was acknowledged before."""
+        until = time.monotonic() + LIST_DEADLINE_S
+        if cursor is None:
+            seqno = await self._logged_seqno(entry)
+            await self._rows.fold_all(entry.key, seqno, until)
+            return await self._listings.first(entry.key, entry.index.name, count)
+        while True:
+            page, listed = await self._listings.next(entry.key, count, cursor)
+            if page is not None:
+                return page
+            await self._rows.fold_all(entry.key, Seqno(listed), until)
+
+    async def _leave(self) -> None:
+        self._following.cancel()
+        await self._follower.stop()
+        try:
+            async with asyncio.timeout(1.0):
+                await self._nodes.leave()
+        except (TimeoutError, Unavailable):
+            pass  # others stop waiting for this node after a while
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise Unavailable(f"{folder} is in use by another process") from error
+    return descriptor

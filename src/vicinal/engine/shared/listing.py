@@ -1,0 +1,197 @@
+"""Listings of ids, and their cursors: signed places that any node can go on from, also after a
+failover.
+
+A listing is of the rows as they were at one seqno: a query for what was born by then and not gone.
+A cursor says which index, at which seqno, after which id and until when. It is signed with the
+cluster's key, so nobody can make one up or move it to another index. All times are the database's:
+nodes' clocks need not agree.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from vicinal.engine.shared.database import Database
+from vicinal.errors import BadCursor, IndexNotFound
+from vicinal.model import Page
+
+_SIGNATURE_BYTES = 16
+
+
+GONE_S = 6 * 3600.0  # how long ids that are deleted are kept for listings, at least; ours
+_MARGIN_S = 600.0  # ids of one fold are dated by its beginning
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """A place in a listing.
+
+    Attributes:
+        index_id: Of the index, 16 bytes.
+        seqno: Which state of it is listed.
+        mutation_id: The mutation of that seqno, 16 bytes, empty before any: another one with the
+            seqno means that a failover took this state back.
+        total_count: How many ids it has.
+        after: The last id listed.
+        began_at: When the first page was read, seconds since the epoch.
+        expires_at: Until when the next page may be asked for.
+    """
+
+    index_id: bytes
+    seqno: int
+    mutation_id: bytes
+    total_count: int
+    after: bytes
+    began_at: float
+    expires_at: float
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Place)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """Writes and reads cursors with one key."""
+
+    secret: bytes
+
+    def encode(self, place: Place) -> str:
+        """Return a place as clients get it."""
+        raw = _encoder.encode(place)
+        return base64.urlsafe_b64encode(self._sign(raw) + raw).decode().rstrip("=")
+
+    def decode(self, index_id: UUID, cursor: str) -> Place:
+        """Return the place that a cursor names.
+
+        Raises:
+            BadCursor: it was not made with this key, or for another index.
+        """
+        try:
+            padded = cursor + "=" * (-len(cursor) % 4)
+            raw = base64.b64decode(padded, altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise _unknown(cursor) from error
+        signature, raw = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
+        if not hmac.compare_digest(signature, self._sign(raw)):
+            raise _unknown(cursor)
+        place = _decoder.decode(raw)
+        if place.index_id != index_id.bytes:
+            raise expired(cursor)
+        return place
+
+    def _sign(self, raw: bytes) -> bytes:
+        return hmac.digest(self.secret, raw, hashlib.sha256)[:_SIGNATURE_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class Listings:
+    """Reads pages of ids. For the database's thread.
+
+    Args:
+        database: Where the rows are.
+        cursors: Of the cluster.
+        lifetime_s: How long a listing may pause between two pages; all of it takes at most what
+            is left of `gone_s`.
+    """
+
+    database: Database
+    cursors: Cursors
+    lifetime_s: float
+    gone_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gone_s", max(GONE_S, 2 * self.lifetime_s + _MARGIN_S))
+
+    async def first(self, index_id: UUID, name: str, count: int) -> Page:
+        """Return the first page of the rows as they are.
+
+        Raises:
+            IndexNotFound: the index is gone.
+        """
+        row = await self.database.read(
+            lambda session: session.fetchrow(_FIRST, index_id, count + 1)
+        )
+        if row is None:
+            raise IndexNotFound(name)
+        mutation_id = row["mutation_id"]
+        place = Place(
+            index_id.bytes,
+            row["seqno"],
+            b"" if mutation_id is None else mutation_id.bytes,
+            row["vector_count"],
+            b"",
+            row["now"],
+            0.0,
+        )
+        return self._page(place, row["ids"], count, row["now"])
+
+    async def next(self, index_id: UUID, count: int, cursor: str) -> tuple[Page | None, int]:
+        """Return the page that a cursor names; none when the rows have yet to come to the seqno
+        that is returned with it, as a crash may have taken them back.
+
+        Raises:
+            BadCursor: the cursor is unknown, of another index, or expired.
+        """
+        place = self.cursors.decode(index_id, cursor)
+        row = await self.database.read(
+            lambda session: session.fetchrow(_NEXT, index_id, place.seqno, place.after, count + 1)
+        )
+        if row is None or row["now"] > place.expires_at:
+            raise expired(cursor)
+        if row["mutation_id"] is not None and row["mutation_id"].bytes != place.mutation_id:
+            raise expired(cursor)
+        if row["logged_seqno"] < place.seqno:
+            raise expired(cursor)
+        if row["folded_seqno"] < place.seqno:
+            return None, place.seqno
+        return self._page(place, row["ids"], count, row["now"]), place.seqno
+
+    def _page(self, place: Place, ids: Sequence[bytes], count: int, now: float) -> Page:
+        page = [each.decode() for each in ids[:count]]
+        if len(ids) <= count:
+            return Page(page, place.total_count, None, None)
+        end = place.began_at + self.gone_s - _MARGIN_S
+        expires_at = min(now + self.lifetime_s, end)
+        following = msgspec.structs.replace(place, after=ids[count - 1], expires_at=expires_at)
+        return Page(
+            page,
+            place.total_count,
+            self.cursors.encode(following),
+            datetime.fromtimestamp(expires_at, UTC),
+        )
+
+
+_FIRST = """
+SELECT seqno, mutation_id, vector_count, extract(epoch FROM now())::float8 AS now,
+  ARRAY(SELECT id FROM vicinal.vector WHERE index_id = $1 ORDER BY id LIMIT $2) AS ids
+FROM vicinal.folded WHERE index_id = $1
+"""
+
+_NEXT = """
+SELECT folded.seqno AS folded_seqno, head.logged_seqno, extract(epoch FROM now())::float8 AS now,
+  (SELECT mutation_id FROM vicinal.mutation WHERE index_id = $1 AND seqno = $2) AS mutation_id,
+  ARRAY((SELECT id FROM vicinal.vector
+      WHERE index_id = $1 AND born <= $2 AND id > $3 ORDER BY id LIMIT $4)
+    UNION ALL (SELECT id FROM vicinal.gone
+      WHERE index_id = $1 AND born <= $2 AND died > $2 AND id > $3 ORDER BY id LIMIT $4)
+    ORDER BY id LIMIT $4) AS ids
+FROM vicinal.folded AS folded JOIN vicinal.head AS head USING (index_id) WHERE index_id = $1
+"""
+
+
+def expired(cursor: str) -> BadCursor:
+    """Return what is said of a cursor whose listing is no longer there."""
+    return BadCursor(
+        f"cursor {cursor!r} has expired or belongs to another index; list again without a cursor"
+    )
+
+
+def _unknown(cursor: str) -> BadCursor:
+    return BadCursor(f"{cursor!r} is not a cursor that a listing has returned")

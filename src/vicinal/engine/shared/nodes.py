@@ -1,0 +1,108 @@
+"""Which nodes live, and how far the copies of each have come.
+
+Heartbeats in tables that are not logged: a crash of the database empties them, and the next beat
+fills them again. They decide nothing but whom `Prefer: wait` waits for. All times are the
+database's.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import Mapping
+from uuid import UUID, uuid4
+
+from vicinal.engine.shared.database import Database, Session, Use
+from vicinal.model import Seqno
+
+BEAT_S = 1.0  # ours
+LIVE_S = 5.0  # a node unseen for so long is not waited for; ours
+PLACES_S = 0.05  # between two reports of how far copies have come; ours
+WAIT_POLL_S = 0.01  # ours
+
+
+class Nodes:
+    """This node among the others. For the database's thread.
+
+    Attributes:
+        count: Nodes that live, this one with them, as of the last beat.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.node_id = uuid4()
+        self._name = f"{socket.gethostname()}"[:200]
+        self.count = 1
+        self._beat_at = 0.0
+        self._reported_at = 0.0
+        self._reported: dict[UUID, Seqno] = {}
+
+    async def beat(self, session: Session, places: Mapping[UUID, Seqno]) -> None:
+        """Say that this node lives, and how far its copies are, each when it is due."""
+        now = time.monotonic()
+        if now - self._beat_at >= BEAT_S:
+            row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S)
+            self.count, self._beat_at = row[0], now
+        closed = [each for each in self._reported if each not in places]
+        # Alone, only which copies there are: the first other one has to find them.
+        moved = {
+            index_id: seqno
+            for index_id, seqno in places.items()
+            if index_id not in self._reported
+            or (self.count > 1 and self._reported[index_id] != seqno)
+        }
+        if (moved or closed) and now - self._reported_at >= PLACES_S:
+            await session.execute(_REPORT, self.node_id, list(moved), list(moved.values()), closed)
+            self._reported |= moved
+            for each in closed:
+                del self._reported[each]
+            self._reported_at = now
+
+    async def leave(self) -> None:
+        """Say that this node is gone."""
+        async with self._database.session(Use.READ) as session:
+            await session.execute("DELETE FROM vicinal.copy WHERE node_id = $1", self.node_id)
+            await session.execute("DELETE FROM vicinal.node WHERE node_id = $1", self.node_id)
+
+    async def wait_for_others(self, index_id: UUID, seqno: Seqno, until: float) -> bool:
+        """Wait until the copies of all live nodes have a mutation; return whether they do.
+
+        Args:
+            index_id: Of the index.
+            seqno: Of the mutation.
+            until: When to stop, in monotonic seconds.
+        """
+        while True:
+            async with self._database.session(Use.READ) as session:
+                (behind,) = await session.fetchrow(_BEHIND, index_id, seqno, self.node_id, LIVE_S)
+            if not behind:
+                return True
+            if time.monotonic() >= until:
+                return False
+            await asyncio.sleep(WAIT_POLL_S)
+
+
+_BEAT = """
+WITH beat AS (
+  INSERT INTO vicinal.node VALUES ($1, $2, now())
+  ON CONFLICT (node_id) DO UPDATE SET seen_at = now()),
+old AS (
+  DELETE FROM vicinal.copy WHERE node_id IN (
+    SELECT node_id FROM vicinal.node WHERE seen_at < now() - interval '1 hour')),
+gone AS (
+  DELETE FROM vicinal.node WHERE seen_at < now() - interval '1 hour')
+SELECT count(*) + 1 FROM vicinal.node
+WHERE node_id <> $1 AND seen_at > now() - make_interval(secs => $3)
+"""
+
+_REPORT = """
+WITH moved AS (
+  INSERT INTO vicinal.copy SELECT unnest($2::uuid[]), $1, unnest($3::bigint[])
+  ON CONFLICT (index_id, node_id) DO UPDATE SET seqno = excluded.seqno)
+DELETE FROM vicinal.copy WHERE node_id = $1 AND index_id = ANY($4)
+"""
+
+_BEHIND = """
+SELECT count(*) FROM vicinal.copy AS copy JOIN vicinal.node AS node USING (node_id)
+WHERE copy.index_id = $1 AND copy.seqno < $2 AND node_id <> $3
+  AND node.seen_at > now() - make_interval(secs => $4)
+"""

@@ -1,0 +1,139 @@
+"""The database hangs (SIGSTOP): every call ends within its bound, and reads go on.
+
+What was under way when it hung is done or not done when it goes on, and says so truly.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.engines import DOCS, Record, batch, create, found, insert, open_shared, vector
+from tests.support.postgres import server
+from tests.support.waiting import wait_until
+from vicinal.engine.shared import database
+from vicinal.engine.shared.engine import SharedEngine
+from vicinal.errors import Unavailable
+from vicinal.limits import Limits
+from vicinal.model import Delete, IndexAddress, Query, Seqno, Upsert
+
+DEADLINE_S = 1.0
+BOUND_S = 0.5  # of one step at the database, in these tests
+SLACK_S = 3.0  # for a busy machine
+OTHER = IndexAddress("acme", "other")
+ALL = Query(top_k=100, vector=vector(0, 0))
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedEngine]:
+    monkeypatch.setattr(database, "CONNECT_TIMEOUT_S", BOUND_S)
+    monkeypatch.setattr(database, "BEGIN_TIMEOUT_S", BOUND_S)
+    monkeypatch.setattr(database, "READ_TIMEOUT_S", BOUND_S)
+    engine = open_shared(tmp_path, Limits(), write_deadline_s=DEADLINE_S)
+    create(engine)
+    insert(engine, Record("a", [1, 1]), Record("b", [2, 2]))
+    yield engine
+    engine.close()
+
+
+@contextmanager
+def hanging() -> Iterator[None]:
+    server().pause()
+    try:
+        yield
+    finally:
+        server().resume()
+
+
+def seconds(call: Callable[[], object]) -> float:
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
+
+
+def test_reads_from_the_copy_do_not_notice(engine: SharedEngine) -> None:
+    with hanging():
+        for _ in range(20):
+            assert seconds(lambda: engine.query(DOCS, ALL)) < BOUND_S
+            assert seconds(lambda: engine.get_index(DOCS)) < BOUND_S
+            assert seconds(lambda: engine.status(DOCS)) < BOUND_S
+            assert seconds(lambda: engine.usage()) < BOUND_S
+            assert seconds(lambda: engine.wait_applied(DOCS, Seqno(9), 0.0)) < BOUND_S
+            assert [each.id for each in engine.get(DOCS, ["b"])] == ["b"]
+            assert found(engine, ALL) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda engine: create(engine, OTHER),
+        lambda engine: engine.delete_index(DOCS),
+        lambda engine: engine.list_indexes("acme"),
+        lambda engine: engine.get_index(OTHER),
+        lambda engine: engine.append(DOCS, Delete(["a"])).result(60),
+        lambda engine: engine.list(DOCS, 1, None),
+    ],
+    ids=["create", "drop", "list indexes", "look up", "append", "list"],
+)
+def test_what_needs_the_database_is_refused_in_time_and_works_again_after(
+    engine: SharedEngine, call: Callable[[SharedEngine], object]
+) -> None:
+    with hanging():
+        started = time.monotonic()
+        with pytest.raises(Unavailable) as caught:
+            call(engine)
+        took = time.monotonic() - started
+    assert took < DEADLINE_S + 4 * BOUND_S + SLACK_S
+    assert caught.value.retry_after is not None
+
+    insert(engine, Record("c", [3, 3]), address=DOCS if call_keeps(engine) else OTHER)
+
+
+def call_keeps(engine: SharedEngine) -> bool:
+    """Whether there is an index to write to; a drop may have been done after all."""
+    if "docs" in [each.name for each in engine.list_indexes("acme")]:
+        return True
+    create(engine, OTHER)
+    return False
+
+
+def test_a_write_that_hangs_at_any_moment_is_not_lost_and_not_done_twice(
+    engine: SharedEngine,
+) -> None:
+    futures = {}
+    for number in range(12):
+        futures[f"v{number}"] = [
+            engine.append(DOCS, Upsert(batch(Record(f"v{number}", [number, place]))))
+            for place in range(20)
+        ]
+        if number % 4 == 3:
+            with hanging():
+                time.sleep(0.02 * number)  # how long it hangs, not what is waited for
+    outcomes = {id_: [each.exception(60) for each in made] for id_, made in futures.items()}
+    accepted = [each.result() for made in futures.values() for each in made if not each.exception()]
+    assert len({each.mutation_id for each in accepted}) == len(accepted)
+    last = engine.append(DOCS, Delete(["none"])).result(60)
+    assert engine.wait_applied(DOCS, last.seqno, 60)
+    for id_, errors in outcomes.items():
+        assert all(error is None or isinstance(error, Unavailable) for error in errors)
+        if errors[-1] is None:
+            (stored,) = engine.get(DOCS, [id_])
+            assert stored.values[1] == 19
+
+
+def test_the_log_is_followed_again_once_the_database_goes_on(
+    engine: SharedEngine, tmp_path: Path
+) -> None:
+    other = open_shared(tmp_path, Limits(), tmp_path / "other")
+    with hanging():
+        time.sleep(0.1)  # how long it hangs
+    insert(other, Record("c", [3, 3]))
+    wait_until(lambda: found(engine, ALL) == ["a", "b", "c"])
+    other.close()
+
+
+def test_closing_does_not_wait_for_a_database_that_hangs(engine: SharedEngine) -> None:
+    with hanging():
+        assert seconds(engine.close) < 8.0

@@ -1,0 +1,214 @@
+"""A real PostgreSQL for tests: started, killed, stopped and promoted as they like."""
+
+import functools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import wait_until
+
+DEBIAN = Path("/usr/lib/postgresql")
+VERSION_MIN = 15
+
+
+@functools.cache
+def programs() -> Path | None:
+    """The folder of the newest PostgreSQL of this machine that is new enough."""
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += [path / "bin" for path in DEBIAN.glob("*") if int(path.name) >= VERSION_MIN]
+    return max(folders, key=lambda path: path.parent.name, default=None)
+
+
+def need_postgres() -> Path:
+    """Skip a test, loudly, where there is no PostgreSQL."""
+    folder = programs()
+    if folder is None:
+        pytest.skip(f"needs PostgreSQL {VERSION_MIN} or newer (Debian: postgresql)")
+    user = _user()
+    if user is not None:
+        test = ["sh", "-c", ": > /dev/null"]
+        if subprocess.run(test, user=user, cwd="/", stderr=subprocess.DEVNULL).returncode:
+            pytest.skip(f"PostgreSQL refuses root, and {user!r} cannot write to /dev/null here")
+    return folder
+
+
+def _user() -> str | None:
+    """Whom the server runs as: it refuses root."""
+    if os.getuid() != 0:
+        return None
+    names = {each.pw_name for each in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+class Postgres:
+    """A server in a folder of its own, on a free port of the loopback.
+
+    Args:
+        is_durable: Whether it syncs, as tests of durability need it to.
+    """
+
+    def __init__(self, *, is_durable: bool = False) -> None:
+        self._programs = need_postgres()
+        self._user = _user()
+        self.folder = Path(tempfile.mkdtemp(prefix="vicinal-postgres-"))
+        self.data = self.folder / "data"
+        self.port = free_port()
+        self._is_durable = is_durable
+        self._process: subprocess.Popen[bytes] | None = None
+        if self._user is not None:
+            shutil.chown(self.folder, self._user)
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://vicinal@127.0.0.1:{self.port}/postgres"
+
+    def initialise(self) -> None:
+        self.run(
+            "initdb", "--pgdata", str(self.data), "--username=vicinal", "--auth=trust",
+            "--encoding=UTF8", "--locale=C", "--no-sync",
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "on" if self._is_durable else "off",
+            "shared_buffers": "32MB",
+            "max_connections": "200",
+            "autovacuum_naptime": "10s",
+        }
+        # It ends with the tests, however they end.
+        bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        program = str(self._programs / "postgres")
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*bound, program, "-D", str(self.data), "-p", str(self.port), *options],
+                user=self._user, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self.folder, start_new_session=True,
+            )  # fmt: skip
+        wait_until(self._answers)
+
+    def kill(self) -> None:
+        """End all its processes at once, as a lost machine does."""
+        self._signal(signal.SIGKILL)
+        self._wait()
+
+    def pause(self) -> None:
+        """Stop all its processes where they are: it hangs."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it as a restart does."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._wait()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def sql(self, statement: str) -> str:
+        """Run SQL by psql; return the rows, tab-separated."""
+        return self.run(
+            "psql", "--no-psqlrc", "-tAX", "-F\t", "-v", "ON_ERROR_STOP=1", "-d", self.dsn,
+            "-c", statement,
+        ).strip()  # fmt: skip
+
+    def standby(self, *, name: str) -> "Postgres":
+        """Make and start a server that follows this one."""
+        other = Postgres(is_durable=self._is_durable)
+        other.run(
+            "pg_basebackup", "-d", f"{self.dsn}?application_name={name}", "-D", str(other.data),
+            "-R", "-X", "stream", "-c", "fast", "--no-sync",
+        )  # fmt: skip
+        other.start()
+        return other
+
+    def promote(self) -> None:
+        """Make a standby take writes."""
+        self.run("pg_ctl", "promote", "-D", str(self.data), "-w")
+
+    def run(self, program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(self._programs / program), *arguments], user=self._user, cwd=self.folder,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{program}: {done.stderr}"
+        return done.stdout
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "log").read_text()
+        ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(ready, cwd=self.folder).returncode == 0
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the server and its children, each of which leads a session of its own."""
+        assert self._process is not None
+        for each in [self._process.pid, *_children(self._process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(each, number)
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        self._process.wait(timeout=30)
+        self._process = None
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(int(path.parent.name))
+    return found
+
+
+_server: Postgres | None = None
+
+
+def server() -> Postgres:
+    """The server that tests of this process share, which syncs nothing; skip where none can be."""
+    global _server
+    if _server is None:
+        _server = Postgres()
+        _server.initialise()
+        _server.start()
+    return _server
+
+
+def close_server() -> None:
+    """Stop it, if it was started."""
+    global _server
+    if _server is not None:
+        _server.close()
+        _server = None
+
+
+def fresh_schema() -> str:
+    """A name that no other test has."""
+    return f"test_{uuid.uuid4().hex}"

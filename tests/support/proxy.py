@@ -1,0 +1,116 @@
+"""A TCP proxy before a database that loses, at a moment of a test's choice, what is under way."""
+
+import socket
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+_PART = 1 << 16
+
+
+class LossyProxy:
+    """Passes connections on, and cuts one off at the n-th request after `lose`.
+
+    A request is what a client sends between two answers. The connection is cut either before the
+    server gets the request, or after it has answered and before the client gets the answer.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._left = 0
+        self._is_answer = True
+        self.lost_count = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose(self, number: int, *, is_answer: bool) -> None:
+        """Lose the answer to the `number`-th request from now on, or the request itself."""
+        with self._lock:
+            self._left, self._is_answer = number, is_answer
+
+    def keep(self) -> bool:
+        """Lose nothing from now on; return whether something was yet to be lost."""
+        with self._lock:
+            was_due, self._left = self._left > 0, 0
+            return was_due
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _is_due(self) -> bool:
+        with self._lock:
+            if self._left == 0:
+                return False
+            self._left -= 1
+            if self._left == 0:
+                self.lost_count += 1
+                return True
+            return False
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._target) as server:
+            answers = _Answers(client, server)
+            try:
+                while request := client.recv(_PART):
+                    is_due = self._is_due()
+                    if is_due and not self._is_answer:
+                        return
+                    if is_due:
+                        answers.drop()
+                    server.sendall(request)
+                    if is_due:
+                        answers.wait_for_one()
+                        return
+            except OSError:
+                return
+            finally:
+                for each in (client, server):
+                    with suppress(OSError):
+                        each.shutdown(socket.SHUT_RDWR)
+
+
+class _Answers:
+    """What the server sends back: passed on, or dropped."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self._client = client
+        self._server = server
+        self._is_dropped = threading.Event()
+        self._has_dropped = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def drop(self) -> None:
+        self._is_dropped.set()
+
+    def wait_for_one(self) -> None:
+        self._has_dropped.wait(20)
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while answer := self._server.recv(_PART):
+                if self._is_dropped.is_set():
+                    self._has_dropped.set()
+                else:
+                    self._client.sendall(answer)
+        self._has_dropped.set()
+        with suppress(OSError):
+            self._client.shutdown(socket.SHUT_RDWR)
