@@ -148,6 +148,13 @@ class ModelEngine:
             self._shelf(address)
             del self._shelves[_key(address)]
 
+    @property
+    def is_shared(self) -> bool:
+        return False
+
+    def answers_at_once(self, address: IndexAddress) -> bool:
+        return True
+
     def get_index(self, address: IndexAddress) -> Index:
         with self._lock:
             return self._shelf(address).index

@@ -9,7 +9,8 @@ What every engine promises (``tests/conformance/test_engine.py``):
 1. Insert keeps what is there, upsert replaces whole; ids are unique across an index.
 2. What `append` has acknowledged survives a kill at any point.
 3. Applying a mutation a second time changes nothing.
-4. ``applied_seqno`` never goes back, and moves through mutations in order.
+4. ``applied_seqno`` never goes back, and moves through mutations in order, as one engine
+   object sees it; another node of a shared engine may be behind.
 5. A query sees all of a mutation or none of it.
 6. Filters mean what ``filters.evaluate`` says.
 7. Scores are exact, from ``distance``; ties are broken by id, as code points.
@@ -61,8 +62,22 @@ class Engine(Protocol):
         """Remove an index and all it holds; its name is free at once."""
         ...
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes may serve the same indexes."""
+        ...
+
+    def answers_at_once(self, address: IndexAddress) -> bool:
+        """Tell whether an event loop may call `get_index`, `query`, `prepare`, `append` without a
+        wait, and `wait_applied` with a timeout of 0.
+
+        They need nothing but this machine then. All other calls may wait for another one at any
+        time, except for this, `is_shared` and `usage`.
+        """
+        ...
+
     def get_index(self, address: IndexAddress) -> Index:
-        """Return what was fixed at creation; from memory, so that it may be asked in passing."""
+        """Return what was fixed at creation."""
         ...
 
     def list_indexes(self, account: str) -> Sequence[Index]:
@@ -94,6 +109,9 @@ class Engine(Protocol):
             mutation: What to do.
             wait_s: How long to wait for room instead of raising `Overloaded`; may be infinite.
 
+        What needs the index's state is checked in the order of calls, so an error is raised here or
+        set on the future:
+
         Raises:
             WrongDimensions: the vectors are not of the index's dimensions.
             AlreadyExists: the property has a metadata index of another type.
@@ -101,13 +119,15 @@ class Engine(Protocol):
             LimitExceeded: the index would hold too many vectors, namespaces or metadata
                 indexes. Nothing is logged.
             Overloaded: too much is queued, still after `wait_s`. Nothing is logged.
-            ResourceExhausted: the disk is full, or too many files are open; also from the
-                future. Nothing is logged.
+            ResourceExhausted: the disk is full, or too many files are open. Nothing is logged.
         """
         ...
 
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
-        """Wait until a query sees the mutation; return whether it does by then."""
+        """Wait until a query sees the mutation; return whether it does by then.
+
+        With a timeout of 0 this is about queries of this engine, else about those of all nodes.
+        """
         ...
 
     def status(self, address: IndexAddress) -> Status:

@@ -214,6 +214,15 @@ class EmbeddedEngine:
             self._cursors.forget(entry.folder)
             return folder
 
+    @property
+    def is_shared(self) -> bool:
+        """See `engine.base.Engine`."""
+        return False
+
+    def answers_at_once(self, address: IndexAddress) -> bool:
+        """See `engine.base.Engine`."""
+        return True
+
     def get_index(self, address: IndexAddress) -> Index:
         """See `engine.base.Engine`."""
         return self._catalog.get(address).index

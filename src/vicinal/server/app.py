@@ -275,7 +275,7 @@ class App:
                 services.config,
                 route.unknown_token,
             )
-            request.resolve_index()
+            await request.resolve_index()
             if route.body_bytes_max is not None:
                 body = bodies.Body(
                     request.receive,

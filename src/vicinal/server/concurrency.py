@@ -90,10 +90,24 @@ class CostEstimator:
 
 
 async def run_by_cost(
-    estimator: CostEstimator, workers: Workers, address: IndexAddress, work: Callable[[], T]
+    estimator: CostEstimator,
+    workers: Workers,
+    address: IndexAddress,
+    work: Callable[[], T],
+    *,
+    is_local: bool = True,
 ) -> T:
-    """Run work on an index in the event loop when it is cheap, in a thread otherwise."""
-    if estimator.is_cheap(address):
+    """Run work on an index in the event loop when it is cheap, in a thread otherwise.
+
+    Args:
+        estimator: Of such work.
+        workers: Have the threads.
+        address: Of the index.
+        work: What to run.
+        is_local: Whether it needs nothing but this machine: waiting for another one takes no CPU,
+            so it would pass for cheap.
+    """
+    if is_local and estimator.is_cheap(address):
         result, seconds = with_cpu_time(work)
     else:
         result, seconds = await workers.run(lambda: with_cpu_time(work))

@@ -51,15 +51,20 @@ class ApiRequest:
     arriving: Body | None = None
     index: Index | None = None
 
-    def resolve_index(self) -> None:
+    async def resolve_index(self) -> None:
         """Set `index`, where the path names one.
 
         Raises:
             IndexNotFound: no index has this name.
         """
         name = self.parameters.get(INDEX_NAME)
-        if name is not None:
-            self.index = self.services.engine.get_index(IndexAddress(self.account, name))
+        if name is None:
+            return
+        engine, address = self.services.engine, IndexAddress(self.account, name)
+        if engine.answers_at_once(address):
+            self.index = engine.get_index(address)
+        else:
+            self.index = await self.services.workers.run(lambda: engine.get_index(address))
 
     @property
     def named_index(self) -> Index:

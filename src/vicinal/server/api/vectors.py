@@ -54,6 +54,7 @@ async def query(request: ApiRequest) -> Response:
     """Find the nearest vectors."""
     services, address, estimator = request.services, request.address, request.services.query_cost
     is_long = len(request.body) > SMALL_BODY_BYTES
+    is_local = services.engine.answers_at_once(address)
     is_shared = not is_long and services.clients.has_concurrent_clients(request.client)
 
     def prepare() -> Prepared[QueryResult]:
@@ -64,11 +65,12 @@ async def query(request: ApiRequest) -> Response:
 
     if is_long:
         return await services.workers.run(answer)
-    if is_shared and services.offload.is_possible and estimator.is_cheap(address):
+    may_offload = is_shared and is_local and services.offload.is_possible
+    if may_offload and estimator.is_cheap(address):
         response, seconds = await services.offload.run(prepare, _query_response)
         estimator.note(address, seconds)
         return response
-    return await run_by_cost(estimator, services.workers, address, answer)
+    return await run_by_cost(estimator, services.workers, address, answer, is_local=is_local)
 
 
 def _query_of(request: ApiRequest) -> Query:
@@ -128,7 +130,10 @@ async def _write(request: ApiRequest, kind: Callable[[VectorBatch], Insert | Ups
     elif len(request.body) > SMALL_BODY_BYTES:
         logged = await services.workers.run(read_and_log)
     else:
-        logged = await run_by_cost(services.write_cost, services.workers, address, read_and_log)
+        is_local = services.engine.answers_at_once(address)
+        logged = await run_by_cost(
+            services.write_cost, services.workers, address, read_and_log, is_local=is_local
+        )
     return await acknowledge(request, address, logged)
 
 
