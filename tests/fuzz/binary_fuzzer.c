@@ -283,13 +283,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                              .scale = 1};
     while (projection.length < dimensions + (metric == DOT_PRODUCT)) projection.length *= 2;
     projection.blocks = (8 * code_bytes + projection.length - 1) / projection.length;
-    const int64_t sign_count = projection.rounds * projection.blocks * projection.length;
-    const Memory signs = memory(&source, sign_count, sizeof(float), sizeof(float));
-    for (int64_t at = 0; at < sign_count; at++)
-        ((float *)signs.start)[at] = any(&source) % 2 ? 1 : -1;
+    const int64_t flip_count = projection.rounds * projection.blocks * projection.length;
+    const Memory flips = memory(&source, flip_count, sizeof(float), sizeof(float));
+    for (int64_t at = 0; at < flip_count; at++)
+        ((float *)flips.start)[at] = any(&source) % 2 ? 1 : -1;
     const Memory offset = memory(&source, 8 * code_bytes, sizeof(float), sizeof(float));
     fill(&source, offset.start, 8 * code_bytes, SMALL);
-    projection.signs = signs.start;
+    projection.flips = flips.start;
     projection.offset = offset.start;
 
     const Memory values = memory(&source, rows * dimensions, sizeof(float), sizeof(float));
@@ -334,7 +334,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (int64_t left = chosen(&source, 1, 3); left; left--) search_once(&source, &coded);
     multiply(&source, values.start, rows, dimensions);
     scan(&source, &coded);
-    free(signs.all);
+    free(flips.all);
     free(offset.all);
     free(values.all);
     free(norms.all);

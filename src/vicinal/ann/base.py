@@ -77,7 +77,7 @@ class AnnIndex(Protocol):
 
     @property
     def parameters(self) -> object | None:
-        """What the index measured on its rows, for later ones of the same index to use."""
+        """Measurements of the rows, for later blocks of the same index to use."""
         ...
 
     def prepare(

@@ -48,7 +48,7 @@ class BinaryIndex:
     """Finds candidates by their codes; implements `ann.base.AnnIndex`.
 
     Args:
-        codes: Those of the rows of `exact`.
+        codes: The codes of the rows of `exact`.
         exact: Has the rows' values.
         is_compiled: Whether `compiled` searches where it can.
     """
@@ -125,7 +125,7 @@ class BinaryIndex:
             if farther > near.limit:
                 near = codes.within(farther)
             if near.count_within(farther) > plan.rescored_max:
-                # Those whose codes are nearest will do if nothing was found near the edge.
+                # The rows with the nearest codes will do if none was found near the edge.
                 rescored = _RescoredRows(self.exact, query)
                 rescored.extend(*near.first(plan.rescored_max))
                 edge = farther if limit >= 0 else farther + plan.margin
@@ -191,7 +191,7 @@ class GrowingBinaryIndex:
     Args:
         values: The first rows, ``(n, d)``, whose mean is taken off all.
         metric: How rows are measured.
-        parameters: Those of a segment of the same index.
+        parameters: The parameters of a segment of the same index.
     """
 
     def __init__(self, values: Floats, metric: Metric, parameters: QuantizerParameters) -> None:

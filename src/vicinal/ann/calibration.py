@@ -1,15 +1,15 @@
-"""Measures what sign codes it takes for the rows of a segment, and whether any will do.
+"""Calibration of binary quantization: the length of a segment's codes and the margins of searches,
+or that no codes will do.
 
-There are data that no number of bits orders well, and how much slack a search needs depends on
-the data, too (`binary`). So rows of the segment serve as queries: their exact answers are
-computed, and for each true neighbour how much slack would have found it. The slack of an effort
-is what finds the share of neighbours that the effort promises: among all rows, and among a
-tenth of them or fewer, where neighbours are as far away as they are under a filter, or from
-queries that are unlike any row. Copies tell nothing: those of a probe are left out, and
-neighbours that are copies of each other are one sample, so that there may be few samples, and
-more slack for the want of them. Of the code lengths, the one is kept whose searches cost least
-by a simple model; when none reaches `RECALL_MIN`, there are no codes and the segment is
-searched exactly.
+No number of bits orders some data well, and the margin that a search needs depends on the data, too
+(`binary`). So rows of the segment serve as queries, *probes*: their exact neighbours are computed,
+and the margin that would have found each neighbour. An effort's margin is the one that finds the
+share of neighbours which the effort promises: among all rows, and among a tenth of them or fewer,
+where neighbours are as far away as they are under a filter, or from queries that are unlike any
+row. Copies tell nothing: copies of a probe are left out, and neighbours that are copies of each
+other are one sample; few samples make for a larger margin. Of the code lengths the one is kept
+whose searches cost least by a simple model; when none reaches `RECALL_MIN`, there are no codes and
+the segment is searched exactly.
 """
 
 import math
@@ -26,65 +26,57 @@ from vicinal.ann.exact import ExactIndex
 from vicinal.ann.quantizer import DEPTHS, EFFORTS, BinaryCodes, QuantizerParameters
 from vicinal.model import Effort, Floats, Metric, Ordinals
 
+# Every number below is ours; where a line names no other source, it was chosen for recall and CPU
+# on the data of docs/history/calibration.md.
+
+# ---- what is promised ----
+
 BITS = (512, 1024, 2048)
-"""Code lengths tried, shortest first."""
+"""Code lengths that are tried, in bits, shortest first."""
 
 RECALLS = {
     Effort.LOW: (0.99, 0.99),
     Effort.STANDARD: (0.998, 0.997),
     Effort.HIGH: (1.0, 0.999),
 }
-"""The share of the probes' true neighbours that each effort finds, for the two depths."""
+"""The share of the probes' neighbours that each effort finds, at each of `DEPTHS`."""
 
 RECALL_MIN = 0.99
-"""Codes with which a search finds less even at the largest slack are not kept."""
+"""Codes are not kept if a search finds a smaller share even with the largest margin."""
 
-# More slack than the probes needed, in shares of the bits, at the first depth: ten neighbours
-# of each probe are few to tell what one of a thousand needs.
-_MARGINS = {Effort.LOW: 0.008, Effort.STANDARD: 0.004, Effort.HIGH: 0.02}
-_SMALL_ROWS = 30_000  # up to so many, more slack costs next to nothing
-_SMALL_MARGINS = {Effort.LOW: 0.008, Effort.STANDARD: 0.034, Effort.HIGH: 0.05}
-_MOST = 80  # percent of searches that open no more rows than the parameters say
-_PROBES = 160
-_DRAWN_TIMES = 2  # as many rows are drawn, as some may be copies of others
-_SAMPLES = 10  # neighbours of a probe that are looked at for copies
-# Rows are copies when their squared distance is at most this share of that to the mean, which
-# changes a bit of a hundred, or of their squared norm, which is what float32 tells.
-_SAME = 1e-3
-_SAME_ROUNDED = 1e-5
+# ---- the probes and their neighbours ----
+
+_PROBES = 160  # rows; more would only make the added margins smaller, and each reads all rows
+_DRAWN_PER_PROBE = 2  # rows, of which one may be a copy of another
+_NEIGHBOURS = DEPTHS[0]  # of a probe that are looked at for copies, evenly spread
+_TIED = 32  # neighbours beyond the deepest, as they may tie with it
+_COPY_TO_MEAN = 1e-3  # of the squared distance to the mean: a copy's codes differ in 1 % of bits
+_COPY_ROUNDED = 1e-5  # of the squared norm: as near as float32 tells
+_TIE = np.float32(1e-5)  # of a distance: as much as an estimate is wrong
 _TINY = np.finfo(np.float32).tiny
-_CONFIDENCE = 0.95
-_TIED = 32  # more neighbours than the deepest are looked at, as they may tie with it
 _CHUNK_ROWS = 512  # whose distances to all probes stay in a core's cache
-_THINNED = 10  # of so many rows one is left
-_THINNED_ROWS_MIN = 2_000
-_THINNED_ROWS_MAX = 20_000
-_SEED = 20_240_521
-_NEVER = 1 << 20  # bits of slack that no search has
-# What comparing 512 bits, and projecting a dimension of the query on a direction, cost in
-# dimensions of a row that are measured: of the search in Python (why: docs/history/calibration.md).
-_COST_OF_512_BITS = 5.1
-_COST_OF_PROJECTING = 0.2
 
+# ---- a smaller part, as rows are under a filter ----
 
-@dataclass(frozen=True, slots=True)
-class _Truth:
-    """The exact answers of the probes.
+_PART_SHARE = 10  # one row of ten
+_PART_ROWS_MIN = 2_000  # else there is no such part
+_PART_ROWS_MAX = 20_000
 
-    Attributes:
-        probes: ``(p, d)``.
-        rows: ``(p, deepest + tied)``: the nearest rows that are not copies of the probe.
-        distances: Of those, ascending (`_comparable`).
-        same: For each probe, the rows that are copies of it.
-        samples: For each of `DEPTHS`, how many of `_SAMPLES` neighbours of each probe, evenly
-            spread, are no copies of each other.
-    """
+# ---- margins beyond what the probes needed ----
 
-    probes: Floats
-    rows: NDArray[np.int64]
-    distances: Floats
-    same: Sequence[Ordinals]
-    samples: tuple[int, ...]
+# In shares of the bits, at the first depth: ten neighbours of each probe are few to tell what one
+# of a thousand needs.
+_ADDED = {Effort.LOW: 0.008, Effort.STANDARD: 0.004, Effort.HIGH: 0.02}
+_SMALL_ROWS = 30_000  # rescoring more of them costs next to nothing
+_ADDED_SMALL = {Effort.LOW: 0.008, Effort.STANDARD: 0.034, Effort.HIGH: 0.05}
+_CONFIDENCE = 0.95  # that a quantile of few samples is not larger than what is added makes it
+_UNREACHABLE = 1 << 20  # bits: a margin that no search has
+
+# ---- what a search costs, in dimensions of a rescored row, measured in Python's search ----
+
+_EXPECTED_PERCENT = 80  # of searches rescore no more rows than the parameters say
+_COST_OF_512_BITS = 5.1  # comparing them
+_COST_OF_PROJECTING = 0.2  # one dimension of the query on one direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,41 +85,60 @@ class _Probes:
 
     Attributes:
         values: ``(p, d)``.
-        centre: ``(d,)``: what is taken off all rows to compare them: nothing, but under the
-            Euclidean metric, where squared norms of rows that are far from the origin would
-            hide how far they are apart, the mean of some.
-        within: ``(p,)``: how far copies may be, in squared norms of the probe without the
-            centre; under cosine, of rows of norm one.
+        centre: ``(d,)``: subtracted from all rows before they are compared. Under the Euclidean
+            metric the mean of some rows, as squared norms of rows far from the origin would hide
+            how far they are apart; else zeros.
+        copy_distances: ``(p,)``: squared distances up to which rows are copies, in squared norms of
+            the probe without the centre; under cosine, of rows of norm one.
     """
 
     values: Floats
     centre: Floats
-    within: Floats
+    copy_distances: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Neighbours:
+    """The exact neighbours of the probes.
+
+    Attributes:
+        probes: ``(p, d)``.
+        rows: ``(p, deepest + _TIED)``: the nearest rows that are not copies of the probe.
+        distances: Their distances, ascending (`_distances`).
+        copies: For each probe, the rows that are copies of it.
+        sample_counts: For each of `DEPTHS`, the number of `_NEIGHBOURS` of all probes, evenly
+            spread, that are no copies of each other.
+    """
+
+    probes: Floats
+    rows: NDArray[np.int64]
+    distances: Floats
+    copies: Sequence[Ordinals]
+    sample_counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows in which the probes are searched for: which ones, their values, the answers."""
+    """Rows among which the probes are searched for, their values and the probes' neighbours."""
 
     rows: slice | Ordinals
     exact: ExactIndex
-    truth: _Truth
+    neighbours: _Neighbours
 
 
 @dataclass(frozen=True, slots=True)
 class _Needs:
-    """What searches with some codes would have needed.
+    """The margins that searches with some codes needed in a part.
 
     Attributes:
-        slack: For each of `DEPTHS` ``(p, k)``: bits of slack that find each neighbour.
-        within: For each of `DEPTHS` ``(p, bits)``: how many rows' codes lie within the reach
-            and so many bits.
-        samples: For each of `DEPTHS`, those of the `_Truth`.
+        margins: For each of `DEPTHS` ``(p, k)``: the bits with which each neighbour is found.
+        rescored: For each of `DEPTHS` ``(p, bits)``: the rows rescored with a margin of m bits.
+        sample_counts: As of the `_Neighbours`.
     """
 
-    slack: tuple[NDArray[np.int64], ...]
-    within: tuple[NDArray[np.int64], ...]
-    samples: tuple[int, ...]
+    margins: tuple[NDArray[np.int64], ...]
+    rescored: tuple[NDArray[np.int64], ...]
+    sample_counts: tuple[int, ...]
 
 
 def build(values: Floats, row_norms: Floats, metric: Metric) -> BinaryCodes | None:
@@ -135,8 +146,8 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> BinaryCodes | No
 
     Args:
         values: ``(n, d)`` float32; may be memory-mapped, and is read a few times over.
-        row_norms: ``(n,)`` float32, as `exact.norms` gives them.
-        metric: How rows are measured.
+        row_norms: ``(n,)`` float32, as `exact.norms` returns them.
+        metric: How distances are measured.
     """
     row_count, dimensions = values.shape
     scale = float(row_norms.max()) if metric is Metric.DOT_PRODUCT else 1.0
@@ -146,7 +157,7 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> BinaryCodes | No
     parts = _parts(values, row_norms, metric)
     mean = projection.mean_of(values, metric, scale)
     best: BinaryCodes | None = None
-    best_cost = float(row_count * dimensions)  # of measuring every row
+    best_cost = float(row_count * dimensions)  # of exact search
     for bits in BITS:
         cost = row_count * _COST_OF_512_BITS * bits / 512
         cost += _COST_OF_PROJECTING * bits * dimensions
@@ -154,43 +165,42 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> BinaryCodes | No
             break
         codes, offset = projection.encode(values, metric, scale, bits, mean)
         needs = [_needs(codes[part.rows], offset, part) for part in parts]
-        slack = _slack(needs, bits, is_small=is_small)
-        if slack is None:
+        margins = _margins(needs, bits, is_small=is_small)
+        if margins is None:
             continue
-        scored = [
-            within[:, min(each, bits - 1)]
-            for within, each in zip(
-                needs[0].within, slack[EFFORTS.index(Effort.STANDARD)], strict=True
-            )
-        ]
-        near, far = (_most(each) for each in scored)
-        if is_small and near >= quantizer.RESCORED_MAX:
-            continue  # reading so many here and there is slower than all, and finds less
-        cost += float(scored[0].mean()) * dimensions
+        standard = margins[EFFORTS.index(Effort.STANDARD)]
+        near, far = (
+            counts[:, min(margin, bits - 1)]
+            for counts, margin in zip(needs[0].rescored, standard, strict=True)
+        )
+        expected_near, expected_far = _expected(near), _expected(far)
+        if is_small and expected_near >= quantizer.RESCORED_MAX:
+            continue  # 6,400 scattered rows take longer than all in order, and miss some
+        cost += float(near.mean()) * dimensions
         if cost < best_cost:
-            parameters = QuantizerParameters(bits, scale, slack, (near, max(near, far)))
-            best, best_cost = BinaryCodes(codes, offset, parameters), cost
+            expected = (expected_near, max(expected_near, expected_far))
+            best = BinaryCodes(codes, offset, QuantizerParameters(bits, scale, margins, expected))
+            best_cost = cost
     return best
 
 
 def _parts(values: Floats, row_norms: Floats, metric: Metric) -> Sequence[_Part]:
-    random = RandomState(_SEED)  # unlike the newer generators', its stream is frozen
-    drawn = random.choice(len(values), min(_DRAWN_TIMES * _PROBES, len(values)), replace=False)
+    """Return all rows, and a part of them if there are enough."""
+    random = RandomState(projection.SEED)  # unlike newer generators', its stream is frozen
+    count = min(_DRAWN_PER_PROBE * _PROBES, len(values))
+    drawn = random.choice(len(values), count, replace=False)
     probes = _probes(values[drawn], row_norms[drawn], metric)
-    everything = _Part(
-        slice(None),
-        ExactIndex(values, row_norms, metric),
-        _truth(values, row_norms, metric, probes),
-    )
-    count = min(len(values) // _THINNED, _THINNED_ROWS_MAX)
-    if count < _THINNED_ROWS_MIN:
+
+    def part(rows: slice | Ordinals, values: Floats, norms: Floats) -> _Part:
+        neighbours = _neighbours(values, norms, metric, probes)
+        return _Part(rows, ExactIndex(values, norms, metric), neighbours)
+
+    everything = part(slice(None), values, row_norms)
+    count = min(len(values) // _PART_SHARE, _PART_ROWS_MAX)
+    if count < _PART_ROWS_MIN:
         return (everything,)
     rows = np.sort(random.choice(len(values), count, replace=False))
-    thinned, norms = values[rows], row_norms[rows]
-    return (
-        everything,
-        _Part(rows, ExactIndex(thinned, norms, metric), _truth(thinned, norms, metric, probes)),
-    )
+    return (everything, part(rows, values[rows], row_norms[rows]))
 
 
 def _probes(drawn: Floats, row_norms: Floats, metric: Metric) -> _Probes:
@@ -202,71 +212,71 @@ def _probes(drawn: Floats, row_norms: Floats, metric: Metric) -> _Probes:
             lifted /= np.fmax(row_norms, _TINY)[:, None]
         spread = np.square(lifted - lifted.mean(axis=0)).sum(axis=1)
         spread /= np.square(lifted).sum(axis=1)
-        within = np.fmax(_SAME_ROUNDED, _SAME * np.fmin(spread, 1.0))
-    every = _Probes(drawn, centre, within.astype(np.float32))
-    is_same = _comparable(drawn, row_norms, every, metric)[1]
-    first = np.flatnonzero(~np.tril(is_same, -1).any(axis=1))[:_PROBES]
-    return _Probes(drawn[first], centre, every.within[first])
+        copy_distances = np.fmax(_COPY_ROUNDED, _COPY_TO_MEAN * np.fmin(spread, 1.0))
+    all_drawn = _Probes(drawn, centre, copy_distances.astype(np.float32))
+    is_copy = _distances(drawn, row_norms, all_drawn, metric)[1]
+    first = np.flatnonzero(~np.tril(is_copy, -1).any(axis=1))[:_PROBES]
+    return _Probes(drawn[first], centre, all_drawn.copy_distances[first])
 
 
-def _truth(values: Floats, row_norms: Floats, metric: Metric, probes: _Probes) -> _Truth:
+def _neighbours(values: Floats, row_norms: Floats, metric: Metric, probes: _Probes) -> _Neighbours:
+    """Search for all probes, a chunk of rows at a time."""
     deepest, count = max(DEPTHS) + _TIED, len(probes.values)
     rows = np.zeros((count, deepest), np.int64)
     nearest = np.full((count, deepest), np.inf, np.float32)
-    same: list[list[int]] = [[] for _ in range(count)]
+    copies: list[list[int]] = [[] for _ in range(count)]
     for start in range(0, len(values), _CHUNK_ROWS):
         end = min(start + _CHUNK_ROWS, len(values))
-        near, is_same = _comparable(values[start:end], row_norms[start:end], probes, metric)
-        for probe, row in zip(*(each.tolist() for each in np.nonzero(is_same)), strict=True):
-            same[probe].append(start + row)
-        both = np.concatenate([nearest, near], axis=1)
-        both_rows = np.concatenate(
-            [rows, np.broadcast_to(np.arange(start, end), (count, end - start))], axis=1
-        )
+        distances, is_copy = _distances(values[start:end], row_norms[start:end], probes, metric)
+        for probe, row in np.argwhere(is_copy).tolist():
+            copies[probe].append(start + row)
+        both = np.concatenate([nearest, distances], axis=1)
+        chunk = np.broadcast_to(np.arange(start, end), (count, end - start))
+        both_rows = np.concatenate([rows, chunk], axis=1)
         kept = np.argpartition(both, deepest - 1, axis=1)[:, :deepest]
         nearest = np.take_along_axis(both, kept, axis=1)
         rows = np.take_along_axis(both_rows, kept, axis=1)
     order = np.argsort(nearest, axis=1)
     rows = np.take_along_axis(rows, order, axis=1)
     nearest = np.take_along_axis(nearest, order, axis=1)
-    return _Truth(
+    spread = [slice(0, depth, depth // _NEIGHBOURS) for depth in DEPTHS]
+    return _Neighbours(
         probes.values,
         rows,
         nearest,
-        [np.array(each, np.int64) for each in same],
+        [np.array(rows_of_probe, np.int64) for rows_of_probe in copies],
         tuple(
-            _sample_count(values, row_norms, metric, probes, rows[:, places], nearest[:, places])
-            for places in (slice(0, depth, depth // _SAMPLES) for depth in DEPTHS)
+            _sample_count(values, row_norms, metric, probes, rows[:, some], nearest[:, some])
+            for some in spread
         ),
     )
 
 
-def _comparable(
-    rows: Floats, row_norms: Floats, queries: _Probes, metric: Metric
+def _distances(
+    rows: Floats, row_norms: Floats, probes: _Probes, metric: Metric
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return ``(queries, rows)`` distances that order rows as the metric does.
+    """Return ``(probes, rows)`` distances that order rows as the metric does, and which are copies.
 
-    Copies of the query are infinitely far, and told: they are found by any code. So are rows
-    whose numbers overflow.
+    Copies of a probe are infinitely far: any code finds them. So are rows whose numbers overflow.
     """
     with np.errstate(all="ignore"):
         if metric is Metric.EUCLIDEAN:
-            rows = rows - queries.centre
+            rows = rows - probes.centre
             row_norms = np.linalg.norm(rows, axis=1)
-        centred = queries.values - queries.centre
+        centred = probes.values - probes.centre
         dots = np.ascontiguousarray(projection.products(rows, centred).T)
         norms = np.linalg.norm(centred, axis=1)[:, None]
-        within = queries.within[:, None]
+        copy_distances = probes.copy_distances[:, None]
         if metric is Metric.COSINE:
             distances = -np.divide(dots, row_norms, out=np.zeros_like(dots), where=row_norms > 0)
-            is_same = distances <= (within / 2 - 1) * norms
+            is_copy = distances <= (copy_distances / 2 - 1) * norms
         else:
             distances = np.square(row_norms) - 2 * dots
-            is_same = distances <= (within - 1) * np.square(norms)
+            is_copy = distances <= (copy_distances - 1) * np.square(norms)
             if metric is Metric.DOT_PRODUCT:
                 distances = -dots
-    distances[is_same | np.isnan(distances)] = np.inf
-    return distances, is_same
+    distances[is_copy | np.isnan(distances)] = np.inf
+    return distances, is_copy
 
 
 def _sample_count(
@@ -277,110 +287,110 @@ def _sample_count(
     rows: NDArray[np.int64],
     distances: Floats,
 ) -> int:
-    """Return how many of ``(p, m)`` neighbours are no copies of the one before, at least 1.
+    """Return the number of ``(p, m)`` neighbours that are no copies of the one before, at least 1.
 
     Copies are as far from a probe as each other, and so next to each other.
     """
-    near, found = values[rows], np.isfinite(distances)
+    neighbours, is_row = values[rows], np.isfinite(distances)
     with np.errstate(all="ignore"):
-        near -= probes.centre
+        neighbours -= probes.centre
         if metric is Metric.COSINE:
-            near /= np.fmax(row_norms[rows], _TINY)[:, :, None]
-        apart = np.square(near[:, 1:] - near[:, :-1]).sum(axis=2)
-        is_same = apart <= probes.within[:, None] * np.square(near[:, :-1]).sum(axis=2)
-    return max(int(found.sum() - (is_same & found[:, 1:]).sum()), 1)
+            neighbours /= np.fmax(row_norms[rows], _TINY)[:, :, None]
+        apart = np.square(neighbours[:, 1:] - neighbours[:, :-1]).sum(axis=2)
+        norms = np.square(neighbours[:, :-1]).sum(axis=2)
+        is_copy = apart <= probes.copy_distances[:, None] * norms
+    return max(int(is_row.sum() - (is_copy & is_row[:, 1:]).sum()), 1)
 
 
 def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
-    """Search for each probe as `binary.BinaryIndex` does, and note what would have helped.
+    """Search for each probe as `binary.BinaryIndex` does, and note which margins would have done.
 
-    `codes` are those of the part.
+    Args:
+        codes: The codes of the part.
+        offset: The projected mean, ``(bits,)``.
+        part: Its rows.
     """
-    exact, truth, bits = part.exact, part.truth, len(offset)
-    slack = [np.zeros((len(truth.probes), depth), np.int64) for depth in DEPTHS]
-    within = [np.zeros((len(truth.probes), bits), np.int64) for _ in DEPTHS]
-    probe_codes = projection.codes_of_queries(truth.probes, exact.metric, offset)
-    for place, (probe, code) in enumerate(zip(truth.probes, probe_codes, strict=True)):
+    exact, neighbours, bits = part.exact, part.neighbours, len(offset)
+    probes = neighbours.probes
+    margins = [np.zeros((len(probes), depth), np.int64) for depth in DEPTHS]
+    rescored = [np.zeros((len(probes), bits), np.int64) for _ in DEPTHS]
+    probe_codes = projection.codes_of_queries(probes, exact.metric, offset)
+    for number, (probe, code) in enumerate(zip(probes, probe_codes, strict=True)):
         hammings = hamming.distances(codes, code)
-        hammings[truth.same[place]] = bits
+        hammings[neighbours.copies[number]] = bits
         counts = np.cumsum(np.bincount(hammings, minlength=2 * bits + 1))
-        for depth, needed, reached in zip(DEPTHS, slack, within, strict=True):
-            opened_to = int(np.searchsorted(counts, quantizer.rescored_min(depth)))
-            opened = np.flatnonzero(hammings <= opened_to)[: quantizer.RESCORED_MAX]
-            estimates = exact.estimates(opened, exact.products(probe, opened))
-            reach = quantizer.radius(hammings[opened[np.argsort(estimates)[:depth]]])
-            near = _as_near_as(depth, truth.distances[place])
-            # Of rows that tie with the last, those are wanted that are found first.
-            wanted = np.sort(hammings[truth.rows[place, :near]])[:depth]
-            missing = np.where(wanted <= opened_to, 0, np.maximum(wanted - reach, 0))
-            missing[counts[wanted] > quantizer.RESCORED_MAX] = _NEVER
-            needed[place, : len(wanted)] = missing
-            upto = np.maximum(np.minimum(reach + np.arange(bits), 2 * bits), opened_to)
-            reached[place] = np.minimum(counts[upto], quantizer.RESCORED_MAX)
-    return _Needs(tuple(slack), tuple(within), truth.samples)
+        for depth, depth_margins, depth_rescored in zip(DEPTHS, margins, rescored, strict=True):
+            limit = int(np.searchsorted(counts, quantizer.rescored_min(depth)))
+            first = np.flatnonzero(hammings <= limit)[: quantizer.RESCORED_MAX]
+            estimates = exact.estimates(first, exact.products(probe, first))
+            radius = quantizer.radius(hammings[first[np.argsort(estimates)[:depth]]])
+            tied = _count_with_ties(depth, neighbours.distances[number])
+            # Of rows that tie with the last, those count that are found first.
+            nearest = np.sort(hammings[neighbours.rows[number, :tied]])[:depth]
+            needed = np.where(nearest <= limit, 0, np.maximum(nearest - radius, 0))
+            needed[counts[nearest] > quantizer.RESCORED_MAX] = _UNREACHABLE
+            depth_margins[number, : len(nearest)] = needed
+            limits = np.maximum(np.minimum(radius + np.arange(bits), 2 * bits), limit)
+            depth_rescored[number] = np.minimum(counts[limits], quantizer.RESCORED_MAX)
+    return _Needs(tuple(margins), tuple(rescored), neighbours.sample_counts)
 
 
-def _as_near_as(depth: int, distances: Floats) -> int:
-    """Return how many rows are as near as the depth-th; what is infinitely far is no row."""
+def _count_with_ties(depth: int, distances: Floats) -> int:
+    """Return the number of rows that are as near as the depth-th; none is infinitely far."""
     bound = distances[depth - 1]
     if not np.isfinite(bound):
         return int(np.isfinite(distances[:depth]).sum())
-    # A little more, as distances are estimated.
-    return int(np.searchsorted(distances, bound + np.float32(1e-5) * np.abs(bound), "right"))
+    return int(np.searchsorted(distances, bound + _TIE * np.abs(bound), "right"))
 
 
-def _slack(
+def _margins(
     needs: Sequence[_Needs], bits: int, *, is_small: bool
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None:
-    """Return the slack for each of `EFFORTS` that is enough in every part, or None."""
+    """Return the margins for each of `EFFORTS` that are enough in every part, or None."""
     near, far = (
-        [(np.sort(each.slack[depth], axis=None), each.samples[depth]) for each in needs]
+        [(np.sort(part.margins[depth], axis=None), part.sample_counts[depth]) for part in needs]
         for depth in range(len(DEPTHS))
     )
-    if min(np.mean(needed < _NEVER) for needed, _ in near) < RECALL_MIN:
+    if min(np.mean(margins < _UNREACHABLE) for margins, _ in near) < RECALL_MIN:
         return None
 
-    def enough(needed: NDArray[np.int64], share: float) -> int:
-        place = min(int(np.ceil(share * len(needed))), len(needed)) - 1
-        reachable = needed[needed < _NEVER]
-        return int(needed[place]) if needed[place] < _NEVER else int(reachable[-1])
+    def enough(margins: NDArray[np.int64], share: float) -> int:
+        margin = margins[min(int(np.ceil(share * len(margins))), len(margins)) - 1]
+        return int(margin if margin < _UNREACHABLE else margins[margins < _UNREACHABLE][-1])
 
-    def both(effort: Effort) -> tuple[int, int]:
+    def of_effort(effort: Effort) -> tuple[int, int]:
         share_near, share_far = RECALLS[effort]
-        margin = round((_SMALL_MARGINS if is_small else _MARGINS)[effort] * bits)
+        added = round((_ADDED_SMALL if is_small else _ADDED)[effort] * bits)
 
-        def largest(needs: Sequence[tuple[NDArray[np.int64], int]], share: float) -> int:
+        def largest(parts: Sequence[tuple[NDArray[np.int64], int]], share: float) -> int:
             # The error is that of the larger depth's share, as a share of 1 has none.
             return max(
-                enough(needed, share) + _uncertainty(share_far, samples, bits)
-                for needed, samples in needs
+                enough(margins, share) + _uncertainty(share_far, sample_count, bits)
+                for margins, sample_count in parts
             )
 
-        return (
-            min(largest(near, share_near) + margin, bits),
-            min(largest(far, share_far), bits),
-        )
+        return min(largest(near, share_near) + added, bits), min(largest(far, share_far), bits)
 
-    low, standard, high = (both(each) for each in EFFORTS)
+    low, standard, high = map(of_effort, EFFORTS)
     return low, standard, high
 
 
-def _most(counts: NDArray[np.int64]) -> int:
-    """Return the count that `_MOST` percent of all do not exceed."""
+def _expected(counts: NDArray[np.int64]) -> int:
+    """Return the count that `_EXPECTED_PERCENT` of all do not exceed."""
     # Not numpy's percentile, which imports modules that nothing else here needs.
-    return int(np.sort(counts)[-(-len(counts) * _MOST // 100) - 1])
+    return int(np.sort(counts)[-(-len(counts) * _EXPECTED_PERCENT // 100) - 1])
 
 
-def _uncertainty(share: float, samples: int, bits: int) -> int:
-    """Return by how many bits a quantile of so few samples may be too small.
+def _uncertainty(share: float, sample_count: int, bits: int) -> int:
+    """Return the bits by which a quantile of this many samples may be too small.
 
-    What searches need is distributed about as the difference of two codes' Hamming distances
-    is, normally with a variance of ``bits / 2`` or less; and that is known of the error of a
-    quantile (Mosteller, On Some Useful Inefficient Statistics, 1946). The error that all
-    probes without copies leave is none: margins allow for it.
+    The margins that searches need are distributed about as the difference of two codes' Hamming
+    distances is: normally, with a variance of ``bits / 2`` or less. The error of a quantile of that
+    is known (Mosteller, On Some Useful Inefficient Statistics, 1946). The error that remains with
+    all probes and no copies is left to the added margins.
     """
     normal = NormalDist()
     error = math.sqrt(share * (1 - share)) / normal.pdf(normal.inv_cdf(share))
-    lacking = 1 / math.sqrt(samples) - 1 / math.sqrt(_SAMPLES * _PROBES)
+    lacking = 1 / math.sqrt(sample_count) - 1 / math.sqrt(_NEIGHBOURS * _PROBES)
     deviations = normal.inv_cdf(_CONFIDENCE) * error * max(lacking, 0.0)
     return round(deviations * math.sqrt(bits / 2))

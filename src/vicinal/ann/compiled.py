@@ -48,7 +48,7 @@ class CompiledSearch:
     Args:
         built: The library.
         codes: ``(n, b)``, b a multiple of 64.
-        sample: That of `codes` (`hamming.sample`).
+        sample: The sample of `codes` (`hamming.sample`).
         offset: The projected mean, ``(8 * b,)``.
         exact: Has the rows' values and norms.
     """
@@ -58,12 +58,12 @@ class CompiledSearch:
     ) -> None:
         self._library = built
         dimensions = exact.values.shape[1]
-        signs = projection.signs_for(dimensions, exact.metric, len(offset))
+        flips = projection.flips_for(dimensions, exact.metric, len(offset))
         offset = np.ascontiguousarray(offset, np.float32)
-        self._keepalive = (codes, sample, signs, offset, exact)
+        self._keepalive = (codes, sample, flips, offset, exact)
         relative_error, absolute_error = exact.error
         self._rows = CodedRows(
-            projection=native_projection(signs, offset, dimensions, exact.metric),
+            projection=native_projection(flips, offset, dimensions, exact.metric),
             codes=codes.ctypes.data,
             sample=sample.ctypes.data,
             values=exact.values.ctypes.data,

@@ -1,10 +1,10 @@
-"""Exact search: measure every allowed row in float32, keep all that can be among the k nearest.
+"""Exact search: score every selected row in float32, keep all that can be among the k nearest.
 
 A float32 dot product of d terms is off by at most about ``d * 2**-24`` times the product
 of the norms (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). So each
 row gets an interval that holds its true distance, and a row is dropped only when k other
-intervals lie wholly below its own. What is left, mostly k rows and a few, is for
-`vicinal.distance` to measure; no tie is ever cut here.
+intervals lie wholly below its own. `vicinal.distance` measures the rows that are left, mostly k
+and a few; no tie is ever cut here.
 
 Distances on this page are *estimates*: monotone in the true ones, not equal to them.
 Euclidean stays squared and cosine keeps the query's norm.
@@ -93,7 +93,7 @@ class ExactIndex:
             method, rows = LIST, selection.rows
             products = self.products(query, rows)
         else:
-            method, products = SCAN, self._all_products(query)
+            method, products = SCAN, self.products(query, None)
             if selection.mask is None:
                 rows = np.arange(len(self.norms))
             else:
@@ -103,27 +103,11 @@ class ExactIndex:
         nearest = self.nearest(query, k, rows, products, estimates)
         return Candidates(nearest, len(rows), method)
 
-    def products(self, query: Floats, rows: Ordinals) -> Floats:
-        """Return ``(len(rows),)``: squared distances under euclidean, else dot products."""
+    def products(self, query: Floats, rows: Ordinals | None) -> Floats:
+        """Return ``(len(rows),)``, or ``(n,)``: squared distances under euclidean, else dot
+        products; of all rows if `rows` is None."""
         if self._about_to_read is not None:
             self._about_to_read(rows)
-        return self._products(query, rows)
-
-    def estimates(self, rows: Ordinals, products: Floats) -> Floats:
-        """Return distances that order rows as the metric does, NaN or infinite on overflow."""
-        if self.metric is Metric.EUCLIDEAN:
-            return products
-        if self.metric is Metric.DOT_PRODUCT:
-            return -products
-        with np.errstate(all="ignore"):
-            return cast(Floats, products / -self.norms[rows])
-
-    def _all_products(self, query: Floats) -> Floats:
-        if self._about_to_read is not None:
-            self._about_to_read(None)
-        return self._products(query, None)
-
-    def _products(self, query: Floats, rows: Ordinals | None) -> Floats:
         is_euclidean = self.metric is Metric.EUCLIDEAN
         built = library()
         if built is not None:
@@ -141,6 +125,15 @@ class ExactIndex:
                     np.einsum("ij,j->i", values, query, out=products[chunk])
         return products
 
+    def estimates(self, rows: Ordinals, products: Floats) -> Floats:
+        """Return distances that order rows as the metric does, NaN or infinite on overflow."""
+        if self.metric is Metric.EUCLIDEAN:
+            return products
+        if self.metric is Metric.DOT_PRODUCT:
+            return -products
+        with np.errstate(all="ignore"):
+            return cast(Floats, products / -self.norms[rows])
+
     def nearest(
         self, query: Floats, k: int, rows: Ordinals, products: Floats, estimates: Floats
     ) -> Ordinals:
@@ -149,7 +142,7 @@ class ExactIndex:
             return rows
         row_norms = self.norms[rows]
         if self.metric is Metric.COSINE:
-            # Intervals as wide as the widest will do, unless some are of no use.
+            # Intervals as wide as the widest will do, unless some bound nothing.
             with np.errstate(all="ignore"):
                 width = _relative_error(len(query)) * _size(query)
                 width += _absolute_error(len(query)) / row_norms.min()
@@ -169,10 +162,10 @@ class ExactIndex:
         absolute = _absolute_error(len(query))
         with np.errstate(all="ignore"):
             if self.metric is Metric.EUCLIDEAN:
-                distances, slack = products, relative * products + absolute
+                distances, margin = products, relative * products + absolute
             else:
                 distances = -products
-                slack = relative * _size(query) * row_norms + absolute
+                margin = relative * _size(query) * row_norms + absolute
                 if self.metric is Metric.COSINE:
                     scale = np.divide(
                         np.float32(1.0),
@@ -180,8 +173,8 @@ class ExactIndex:
                         out=np.zeros_like(row_norms),
                         where=row_norms > 0,
                     )
-                    distances, slack = distances * scale, slack * scale
-            lower, upper = distances - slack, distances + slack
+                    distances, margin = distances * scale, margin * scale
+            lower, upper = distances - margin, distances + margin
         unknown = ~(np.isfinite(lower) & np.isfinite(upper))
         if self.metric is Metric.COSINE:
             unknown |= (row_norms > 0) & (row_norms < _TINY)  # rounded by up to a half

@@ -1,8 +1,8 @@
-"""Which codes are near a query's code: Hamming distances, and the rows within a limit.
+"""Hamming distances of codes to a query's code, and the rows within a limit.
 
 Every code is compared, a chunk at a time, so that memory does not grow with the rows.
-`Codes.nearest` guesses from a sample which limit leaves as many rows as are wanted; rows come in no
-order, as they are rescored anyway.
+`Codes.nearest` estimates from a sample which limit leaves as many rows as are expected; rows come
+in no order, as they are rescored anyway. ``native/binary.c`` does the same with the same numbers.
 
 Knows nothing of values, metrics or effort.
 """
@@ -24,17 +24,17 @@ _CHUNK_ROWS = 1 << 13  # whose words take half a megabyte, and stay in a core's 
 _EVEN_BYTES = np.uint64(0x00FF00FF00FF00FF)
 _EACH_PAIR = np.uint64(0x0001000100010001)
 _SAMPLE_ROWS = 2_048
-_MORE = 8  # times as many rows are aimed at when a limit left too few
+_GROWTH = 8  # times as many rows are aimed at when a limit left too few
 
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """All rows within a limit, in no order.
+    """All rows within a Hamming distance, in no order.
 
     Attributes:
         rows: ``(m,)``.
-        hammings: ``(m,)``: their distances.
-        limit: Every row at most so far is here.
+        hammings: ``(m,)``: the distances of `rows`.
+        limit: All rows with distance <= `limit` are included.
     """
 
     rows: Ordinals
@@ -42,11 +42,11 @@ class Near:
     limit: int
 
     def count_within(self, limit: int) -> int:
-        """Return how many rows are at most so far."""
+        """Return the number of rows with distance <= `limit`."""
         return int(np.count_nonzero(self.hammings <= limit))
 
     def between(self, above: int, limit: int) -> tuple[Ordinals, Hammings]:
-        """Return rows farther than `above` and at most at `limit`, and their distances."""
+        """Return the rows with ``above < distance <= limit``, and their distances."""
         is_between = (self.hammings > above) & (self.hammings <= limit)
         return self.rows[is_between], self.hammings[is_between]
 
@@ -59,20 +59,20 @@ class Near:
 
     def distance_of(self, count: int) -> int:
         """Return the distance of the `count`-th nearest row, or of the last."""
-        place = min(count, len(self.hammings)) - 1
-        return int(np.partition(self.hammings, place)[place])
+        last = min(count, len(self.hammings)) - 1
+        return int(np.partition(self.hammings, last)[last])
 
 
 class Codes:
-    """The codes that a search looks at, and the query's code.
+    """The codes that a search compares, and the query's code.
 
     Args:
         codes: ``(n, b)``, C-contiguous, n at least 1.
         code: ``(b,)``.
-        sample: That of `codes`, if it is at hand.
-        rows: ``(n,)``: the row of each code; None when that is its place.
+        sample: The sample of `codes`, if it was computed before.
+        rows: ``(n,)``: the row of each code; None if they are ``0..n-1``.
         allowed: ``(n,)``; None allows all.
-        count: How many are allowed, if `allowed` is given; at least 1.
+        count: Number of allowed codes, if `allowed` is given; at least 1.
     """
 
     def __init__(
@@ -93,62 +93,59 @@ class Codes:
         self.total = len(codes)
         self.count = len(codes) if count is None else count
 
-    def nearest(self, wanted: int, at_least: int) -> Near:
-        """Return about `wanted` rows, and `at_least` so many, or all that are allowed."""
+    def nearest(self, expected: int, least: int) -> Near:
+        """Return about `expected` rows and not fewer than `least`, or all that are allowed."""
         if self.total <= _SAMPLE_ROWS and self.allowed is None:
             rows = np.arange(self.total) if self.rows is None else self.rows
             return Near(rows, distances(self._codes, self._code), self._farthest)
-        at_least = min(at_least, self.count)
-        sample = self._sampled()
+        least = min(least, self.count)
+        sample_hammings = self._sampled()
         while True:
-            near = self.within(self._guessed(sample, wanted))
-            if len(near.rows) >= at_least:
+            near = self.within(self._limit(sample_hammings, expected))
+            if len(near.rows) >= least:
                 return near
-            wanted *= _MORE
+            expected *= _GROWTH
 
     def within(self, limit: int) -> Near:
-        """Return the rows at most so far."""
-        parts = [self._part(start, limit) for start in range(0, self.total, _CHUNK_ROWS)]
-        rows, hammings = parts[0]
-        if len(parts) > 1:
-            rows = np.concatenate([each for each, _ in parts])
-            hammings = np.concatenate([each for _, each in parts])
+        """Return the rows with distance <= `limit`."""
+        chunks = [self._chunk(start, limit) for start in range(0, self.total, _CHUNK_ROWS)]
+        rows = np.concatenate([chunk_rows for chunk_rows, _ in chunks])
+        hammings = np.concatenate([chunk_hammings for _, chunk_hammings in chunks])
         return Near(rows if self.rows is None else self.rows[rows], hammings, limit)
 
-    def _part(self, start: int, limit: int) -> tuple[Ordinals, Hammings]:
+    def _chunk(self, start: int, limit: int) -> tuple[Ordinals, Hammings]:
         end = start + _CHUNK_ROWS
         hammings = distances(self._codes[start:end], self._code)
         is_near = hammings <= limit
         if self.allowed is not None:
             is_near &= self.allowed[start:end]
-        places = np.flatnonzero(is_near)
-        near = hammings[places]
-        return (places + start if start else places), near
+        near = np.flatnonzero(is_near)
+        return near + start, hammings[near]
 
     def _sampled(self) -> Hammings:
         codes = sample(self._codes) if self._sample is None else self._sample
-        found = distances(codes, self._code)
+        hammings = distances(codes, self._code)
         if self.allowed is not None:
-            found = found[self.allowed[:: sample_step(self.total)]]
-        return found
+            hammings = hammings[self.allowed[:: sample_step(self.total)]]
+        return hammings
 
-    def _guessed(self, sample: Hammings, wanted: int) -> int:
-        """Return a limit that leaves `wanted` rows or, more likely, a few more."""
-        expected = wanted / self.count * len(sample)
-        place = math.ceil(expected + math.sqrt(expected))
-        if place >= len(sample):
+    def _limit(self, sample_hammings: Hammings, expected: int) -> int:
+        """Return a limit that leaves `expected` rows or, more likely, a few more."""
+        in_sample = expected / self.count * len(sample_hammings)
+        quantile = math.ceil(in_sample + math.sqrt(in_sample))
+        if quantile >= len(sample_hammings):
             return self._farthest
-        sample.partition(place)
-        return int(sample[place])
+        sample_hammings.partition(quantile)
+        return int(sample_hammings[quantile])
 
 
 def sample(codes: Bits) -> Bits:
-    """Return some of ``(n, b)`` codes, evenly spread over them."""
+    """Return up to 2,048 of ``(n, b)`` codes, evenly spread."""
     return np.ascontiguousarray(codes[:: sample_step(len(codes))])
 
 
 def sample_step(count: int) -> int:
-    """Return one in how many of `count` codes is in a `sample`."""
+    """Return s such that every s-th of `count` codes is in a `sample`."""
     return -(-count // _SAMPLE_ROWS)
 
 

@@ -1,4 +1,4 @@
-"""The kinds of approximate index: what each has to do, and the list of them.
+"""The kinds of approximate index: what a kind has to do, and the list of all.
 
 To add a kind, write its module and put it into `KINDS`; `segment` knows kinds by this seam alone,
 and every kind passes ``tests/conformance/test_ann_index.py``. The rows themselves always have an

@@ -29,7 +29,7 @@ from vicinal.native.library import projection as native_projection
 _MEAN_ROWS_MAX = 50_000
 _MEAN_NUMBERS = 1 << 17
 _CHUNK_ROWS = 16_384
-_SEED = 20_240_521
+SEED = 20_240_521
 _ROUNDS = 3
 
 
@@ -43,7 +43,7 @@ def encode(
         metric: How rows are measured.
         scale: The largest norm for dot-product, 1 otherwise.
         bits: A multiple of 8.
-        mean: That of these rows (`mean_of`), if it is known.
+        mean: The mean of these rows (`mean_of`), if it is known.
 
     Returns:
         ``(n, bits / 8)`` and ``(bits,)``; `codes_of` continues with the latter.
@@ -71,10 +71,10 @@ def codes_of(values: Floats, metric: Metric, scale: float, offset: Floats) -> Bi
     """Return the codes of more rows, with the mean of earlier ones taken off."""
     built = library()
     if built is not None:
-        signs = signs_for(values.shape[1], metric, len(offset))
+        flips = flips_for(values.shape[1], metric, len(offset))
         offset = np.ascontiguousarray(offset, np.float32)
-        plan = native_projection(signs, offset, values.shape[1], metric, scale)
-        return built.encode(plan, values)
+        structure = native_projection(flips, offset, values.shape[1], metric, scale)
+        return built.encode(structure, values)
     codes = np.empty((len(values), len(offset) // 8), np.uint8)
     for start in range(0, len(values), _CHUNK_ROWS):
         lifted = _lifted(values[start : start + _CHUNK_ROWS], metric, scale)
@@ -97,9 +97,9 @@ def codes_of_queries(queries: Floats, metric: Metric, offset: Floats) -> Bits:
     return np.packbits(np.stack(projected) > offset, axis=1)
 
 
-def signs_for(dimensions: int, metric: Metric, bits: int) -> Floats:
+def flips_for(dimensions: int, metric: Metric, bits: int) -> Floats:
     """Return the random signs of `_mixed` for queries, ``(rounds, blocks, length)``."""
-    return _Plan.of(dimensions + (metric is Metric.DOT_PRODUCT), bits).signs
+    return _Transform.of(dimensions + (metric is Metric.DOT_PRODUCT), bits).flips
 
 
 def _lifted(rows: Floats, metric: Metric, scale: float) -> Floats:
@@ -159,41 +159,41 @@ def _mixed(rows: Floats, bits: int) -> Floats:
     Lindenstrauss Transform, 2009), in a few microseconds where a matrix would have to be
     read from memory.
     """
-    plan = _Plan.of(rows.shape[1], bits)
-    left, right = plan.left, plan.right
+    transform = _Transform.of(rows.shape[1], bits)
+    left, right = transform.left, transform.right
     padded = np.zeros((len(rows), 1, len(left) * len(right)), np.float32)
     padded[:, 0, : rows.shape[1]] = rows
     mixed: Floats = padded
     with np.errstate(over="ignore", invalid="ignore"):
-        for signs in plan.signs:
-            turned = (mixed * signs).reshape(len(rows), -1, len(left), len(right))
+        for flips in transform.flips:
+            turned = (mixed * flips).reshape(len(rows), -1, len(left), len(right))
             mixed = (left @ turned @ right).reshape(len(rows), -1, padded.shape[2])
     return mixed.reshape(len(rows), -1)[:, :bits]
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """What `_mixed` multiplies with.
+class _Transform:
+    """The matrices and signs that `_mixed` multiplies with.
 
     A Hadamard transform of a length of ``a * b`` is one of ``a`` over the columns and one
-    of ``b`` over the rows of an ``(a, b)`` array: `left` and `right`. `signs` is
+    of ``b`` over the rows of an ``(a, b)`` array: `left` and `right`. `flips` is
     ``(rounds, blocks, a * b)``, the same on every machine.
     """
 
     left: Floats
     right: Floats
-    signs: Floats
+    flips: Floats
 
     @staticmethod
     @lru_cache(maxsize=16)
-    def of(dimensions: int, bits: int) -> "_Plan":
-        """Return the plan for so many dimensions and bits."""
+    def of(dimensions: int, bits: int) -> "_Transform":
+        """Return the transform of rows of `dimensions` to `bits`."""
         exponent = max(dimensions - 1, 1).bit_length()
         length = 1 << exponent
-        random = RandomState(_SEED)  # unlike newer generators', its stream is frozen
-        signs = random.randint(0, 2, (_ROUNDS, -(-bits // length), length)) * 2 - 1
+        random = RandomState(SEED)  # unlike newer generators', its stream is frozen
+        flips = random.randint(0, 2, (_ROUNDS, -(-bits // length), length)) * 2 - 1
         left, right = _hadamard(exponent // 2), _hadamard(exponent - exponent // 2)
-        return _Plan(left, right, signs.astype(np.float32))
+        return _Transform(left, right, flips.astype(np.float32))
 
 
 def _hadamard(exponent: int) -> Floats:

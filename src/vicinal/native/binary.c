@@ -21,7 +21,7 @@ enum {
     CODES_AHEAD = 32,      /* listed rows whose codes are fetched before their turn */
     SAMPLE_ROWS = 2048,    /* at most: as in `ann.hamming` */
     GROWTH = 8,            /* how many times more rows are aimed at when a limit left too few */
-    OUTLIERS = 11,         /* one in so many nearest rows does not count: as in `ann.binary` */
+    OUTLIERS = 11,         /* of 11 nearest rows one does not count: as in `ann.quantizer` */
     BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes, and one more */
 };
 
@@ -70,7 +70,7 @@ static void encode(const Projection *projection, const float *lifted, float *rot
         memcpy(rotated, lifted, length * sizeof *rotated);
         for (int64_t round = 0; round < projection->rounds; round++) {
             const int64_t turn = round * projection->blocks + block;
-            hadamard(rotated, projection->signs + turn * length, scale, length);
+            hadamard(rotated, projection->flips + turn * length, scale, length);
         }
         const int64_t first = block * length;
         const int64_t count = bits - first < length ? bits - first : length;

@@ -1,7 +1,7 @@
 /* The loops in which `binary.c` spends its time, once for each kind of processor.
 
-   Each is written as a macro that makes one function for a target, and has a function that calls
-   the one for the processor it runs on. Nothing here knows of metrics or searches.
+   A macro makes one function for each target, and a function calls the one for the processor that
+   it runs on. Nothing here knows of metrics or searches.
 */
 
 #ifndef VICINAL_KERNELS_H
@@ -33,8 +33,8 @@ typedef int32_t Order __attribute__((vector_size(64)));
 #define REORDERED(X, ...) __builtin_shuffle(X, (Order){__VA_ARGS__})
 #endif
 
-/* Four stages within 16 numbers: each is added to its partner or taken from it. By a pointer, as
-   vectors are passed in other ways where processors have no registers for them. */
+/* Four stages within 16 numbers: a number is added to its partner or taken from it. By a pointer,
+   as vectors are passed in other ways where processors have no registers for them. */
 INLINE void transform_16(Lanes *numbers) {
     Lanes x = *numbers;
     x = REORDERED(x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14) +
@@ -76,11 +76,11 @@ INLINE void two_stages(float *numbers, int64_t length, int64_t half) {
 
 /* Multiply `length` numbers, a power of two, by signs and a scale, and transform them. */
 #define HADAMARD(NAME, TARGET)                                                                     \
-    TARGET static void NAME(float *numbers, const float *signs, float scale, int64_t length) {     \
+    TARGET static void NAME(float *numbers, const float *flips, float scale, int64_t length) {     \
         int64_t half = length < LANES ? 1 : LANES;                                                 \
-        for (int64_t at = 0; at < length % LANES; at++) numbers[at] *= signs[at] * scale;          \
+        for (int64_t at = 0; at < length % LANES; at++) numbers[at] *= flips[at] * scale;          \
         for (int64_t at = 0; at + LANES <= length; at += LANES) {                                  \
-            *(Lanes *)(numbers + at) *= *(const Lanes *)(signs + at) * scale;                      \
+            *(Lanes *)(numbers + at) *= *(const Lanes *)(flips + at) * scale;                      \
             transform_16((Lanes *)(numbers + at));                                                 \
         }                                                                                          \
         for (; half >= LANES && 4 * half <= length; half *= 4) two_stages(numbers, length, half);  \
@@ -93,18 +93,18 @@ HADAMARD(hadamard_avx2, __attribute__((target("avx2"))))
 HADAMARD(hadamard_avx512, __attribute__((target("avx512f"))))
 #endif
 
-static void hadamard(float *numbers, const float *signs, float scale, int64_t length) {
+static void hadamard(float *numbers, const float *flips, float scale, int64_t length) {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f")) {
-        hadamard_avx512(numbers, signs, scale, length);
+        hadamard_avx512(numbers, flips, scale, length);
         return;
     }
     if (__builtin_cpu_supports("avx2")) {
-        hadamard_avx2(numbers, signs, scale, length);
+        hadamard_avx2(numbers, flips, scale, length);
         return;
     }
 #endif
-    hadamard_plain(numbers, signs, scale, length);
+    hadamard_plain(numbers, flips, scale, length);
 }
 
 /* ---- thresholds -------------------------------------------------------------------------- */

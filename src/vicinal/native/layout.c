@@ -25,7 +25,7 @@ const Entry vicinal_layout[] = {
     CONSTANT(EXPONENT_MIN),
     CONSTANT(EXPONENT_MAX),
     STRUCTURE(Projection),
-    FIELD(Projection, signs),
+    FIELD(Projection, flips),
     FIELD(Projection, offset),
     FIELD(Projection, rounds),
     FIELD(Projection, blocks),

@@ -1,7 +1,7 @@
 """The library built from the C of this folder when the package was built (``hatch_build.py``).
 
-It lies beside its sources and carries their checksum in its name, so that one of other sources is
-never loaded. One that lays out a structure otherwise than `structures` is an error.
+The library lies beside its sources and carries their checksum in its name, so that one of other
+sources is never loaded. One that lays out a structure otherwise than `structures` is an error.
 """
 
 import ctypes
@@ -179,20 +179,20 @@ def library_path(sources: tuple[Path, ...]) -> Path:
 
 
 def projection(
-    signs: Floats, offset: Floats, dimensions: int, metric: Metric, scale: float = 1.0
+    flips: Floats, offset: Floats, dimensions: int, metric: Metric, scale: float = 1.0
 ) -> Projection:
-    """Return the structure; it points to `signs` and `offset`, which must outlive it.
+    """Return the structure; it points to `flips` and `offset`, which must outlive it.
 
     Args:
-        signs: ``(rounds, blocks, length)``, C-contiguous.
+        flips: Random signs, ``(rounds, blocks, length)``, C-contiguous.
         offset: ``(bits,)``, C-contiguous.
         dimensions: Of rows and queries.
         metric: How distances are measured.
         scale: The largest norm of the rows under dot-product.
     """
-    rounds, blocks, length = signs.shape
+    rounds, blocks, length = flips.shape
     return Projection(
-        signs=signs.ctypes.data,
+        flips=flips.ctypes.data,
         offset=offset.ctypes.data,
         rounds=rounds,
         blocks=blocks,

@@ -1,10 +1,10 @@
 /* Vector records on lines of NDJSON, read without the interpreter's lock.
 
-   Only what clients usually send is read here: an object on one line with the members `id`,
+   Records as clients usually send them are read here: an object on one line with the members `id`,
    `values`, `namespace` and `metadata`, each at most once, names and ids without escapes, and
-   as many finite numbers (`numbers.h`) as the index has dimensions. At anything else, right or
-   wrong, reading stops before that line, and `wire/vectors.py` reads it, with reasons. What is read
-   here has the same meaning there (tests/unit/wire/test_lines.py).
+   as many finite numbers (`numbers.h`) as the index has dimensions. At any other line, right or
+   wrong, reading stops before it, and `wire/vectors.py` reads it, with reasons. A record that is
+   read here has the same meaning there (tests/unit/wire/test_lines.py).
 
    Rules: C11 as gcc and clang have it; reads and writes only what it is given; keeps nothing.
 */

@@ -4,9 +4,9 @@
    between two of them is read eight digits at a time (`read_usual`). Any other spelling is read
    from its first character to its last (`read_number`).
 
-   They are found as D. Lemire describes in "Number Parsing at a Gigabyte per Second" (2021), with
-   the powers of ten that `wire/lines.py` computes; where that does not settle the last bit, reading
-   stops, as it does at what is no number.
+   Numbers are rounded as D. Lemire describes in "Number Parsing at a Gigabyte per Second" (2021),
+   with the powers of ten that `wire/lines.py` computes; where that does not settle the last bit,
+   reading stops, as it does at what is no number.
 */
 
 #ifndef VICINAL_NUMBERS_H
@@ -22,12 +22,12 @@
 
 enum {
     EXACT_EXPONENT_MAX = 22, /* 10^22 is the largest power that is a float64 */
-    DIGITS_MAX = 19,         /* any number of so many digits fits into 64 bits */
+    DIGITS_MAX = 19,         /* any number of 19 digits fits into 64 bits */
     COMMAS = 128,            /* found at a time */
     BEFORE = 24,             /* characters of the text before those that `read_usual` reads */
 };
 #define EXACT_MANTISSA_MAX (UINT64_C(1) << 53)
-#define EACH(byte)         (UINT64_C(0x0101010101010101) * (byte)) /* of a word's eight bytes */
+#define BYTES(byte)        (UINT64_C(0x0101010101010101) * (byte)) /* of a word's eight bytes */
 
 static const double EXACT_POWERS[EXACT_EXPONENT_MAX + 1] = {
     1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
@@ -36,7 +36,7 @@ static const double EXACT_POWERS[EXACT_EXPONENT_MAX + 1] = {
 
 static const uint64_t TENS[9] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
 
-static inline int is_digit(char each) { return (unsigned char)(each - '0') < 10; }
+static inline int is_digit(char character) { return (unsigned char)(character - '0') < 10; }
 
 /* Passes over white space within a line. */
 static inline const char *solid(const char *at, const char *end) {
@@ -53,7 +53,7 @@ static inline uint64_t word_at(const char *at) {
 
 /* Of characters made digits' values, marks the bytes that are above 9: that were no digits. */
 static inline uint64_t no_digits(uint64_t eight) {
-    return ((eight + EACH(0x76)) | eight) & EACH(0x80);
+    return ((eight + BYTES(0x76)) | eight) & BYTES(0x80);
 }
 
 /* The number that eight digits' values make. */
@@ -68,7 +68,7 @@ static inline uint64_t number_of(uint64_t eight) {
 /* Passes over digits, eight at a time; appends them to `mantissa`. */
 static inline const char *read_digits(const char *at, const char *end, uint64_t *mantissa) {
     while (end - at >= 8) {
-        uint64_t eight = word_at(at) ^ EACH('0');
+        uint64_t eight = word_at(at) ^ BYTES('0');
         uint64_t others = no_digits(eight);
         int count = others ? __builtin_ctzll(others) >> 3 : 8;
         if (count == 0) return at;
@@ -119,7 +119,7 @@ static int nearest(uint64_t mantissa, int64_t exponent, const Power *powers, dou
 }
 
 /* Reads a number; returns where it ends, or NULL if it is left to Python. */
-static const char *read_number(const char *at, const char *end, const Power *powers, float *found) {
+static const char *read_number(const char *at, const char *end, const Power *powers, float *value) {
     int is_negative = at < end && *at == '-';
     at += is_negative;
     if (at == end || !is_digit(*at)) return NULL;
@@ -156,16 +156,16 @@ static const char *read_number(const char *at, const char *end, const Power *pow
     double number;
     if (!nearest(mantissa, exponent, powers, &number)) return NULL;
     /* An integer has no negative zero. */
-    *found = (float)(is_negative && !(is_integer && mantissa == 0) ? -number : number);
-    return __builtin_isfinite(*found) ? at : NULL;
+    *value = (float)(is_negative && !(is_integer && mantissa == 0) ? -number : number);
+    return __builtin_isfinite(*value) ? at : NULL;
 }
 
-/* The number that the last `count` of the eight characters before `end` make; what is no digit
-   among them is marked in `strays`. */
-static inline uint64_t digits_before(const char *end, int64_t count, uint64_t *strays) {
+/* The number that the last `count` of the eight characters before `end` make; those that are no
+   digits are marked in `errors`. */
+static inline uint64_t digits_before(const char *end, int64_t count, uint64_t *errors) {
     uint64_t others = 64 - 8 * (uint64_t)count;
-    uint64_t eight = (word_at(end - 8) ^ EACH('0')) >> others << others;
-    *strays |= no_digits(eight);
+    uint64_t eight = (word_at(end - 8) ^ BYTES('0')) >> others << others;
+    *errors |= no_digits(eight);
     return number_of(eight);
 }
 
@@ -173,48 +173,48 @@ static inline uint64_t digits_before(const char *end, int64_t count, uint64_t *s
    stand before `end`; returns 0 if they are none, or if it is not settled. */
 static int read_long(uint64_t whole, const char *end, int64_t count, const Power *powers,
                      double *number) {
-    uint64_t strays = 0, mantissa = digits_before(end, 8, &strays);
+    uint64_t errors = 0, mantissa = digits_before(end, 8, &errors);
     if (count <= 16) {
         mantissa +=
-            TENS[8] * (digits_before(end - 8, count - 8, &strays) + TENS[count - 8] * whole);
+            TENS[8] * (digits_before(end - 8, count - 8, &errors) + TENS[count - 8] * whole);
     } else {
-        mantissa += TENS[8] * digits_before(end - 8, 8, &strays);
-        whole = digits_before(end - 16, count - 16, &strays) + TENS[count - 16] * whole;
+        mantissa += TENS[8] * digits_before(end - 8, 8, &errors);
+        whole = digits_before(end - 16, count - 16, &errors) + TENS[count - 16] * whole;
         mantissa += TENS[8] * TENS[8] * whole;
     }
-    if (strays) return 0;
+    if (errors) return 0;
     if (mantissa > EXACT_MANTISSA_MAX) return nearest(mantissa, -count, powers, number);
     *number = (double)(int64_t)mantissa / EXACT_POWERS[count];
     return 1;
 }
 
 /* Reads the numbers from `at` on that end at these commas, as long as they are spelled as most
-   are: with one digit before the point, up to 18 behind it and no exponent. Returns how many.
+   are: with one digit before the point, up to 18 behind it and no exponent. Returns their number.
    The BEFORE characters before `at` belong to the text.
 
    Knowing where a number ends, nothing here waits for the number before it. */
 static __attribute__((noinline)) int64_t read_usual(const char *at, const char *const *commas,
                                                     int64_t count, const Power *powers,
                                                     float *values) {
-    for (int64_t place = 0; place < count; place++) {
-        const char *comma = commas[place], *first = at + (*at == '-');
+    for (int64_t read_count = 0; read_count < count; read_count++) {
+        const char *comma = commas[read_count], *first = at + (*at == '-');
         uint64_t digits = (uint64_t)(comma - first - 2), whole = (unsigned char)(*first - '0');
         double number;
         /* In this order: behind less than three characters there may be nothing to read. */
-        if (digits - 1 >= 18 || whole > 9 || first[1] != '.') return place;
+        if (digits - 1 >= 18 || whole > 9 || first[1] != '.') return read_count;
         if (digits <= 8) {
-            uint64_t strays = 0, mantissa = digits_before(comma, (int64_t)digits, &strays);
-            if (strays) return place;
+            uint64_t errors = 0, mantissa = digits_before(comma, (int64_t)digits, &errors);
+            if (errors) return read_count;
             mantissa += whole * TENS[digits];
             number = (double)(int64_t)mantissa / EXACT_POWERS[digits];
         } else if (!read_long(whole, comma, (int64_t)digits, powers, &number)) {
-            return place;
+            return read_count;
         }
         float positive = (float)number;
         uint32_t bits;
         memcpy(&bits, &positive, sizeof bits);
         bits |= (uint32_t)(*at == '-') << 31;
-        memcpy(values + place, &bits, sizeof bits);
+        memcpy(values + read_count, &bits, sizeof bits);
         at = comma + 1;
     }
     return count;
@@ -222,41 +222,42 @@ static __attribute__((noinline)) int64_t read_usual(const char *at, const char *
 
 /* Marks the commas among 64 characters, the first one in the lowest bit. */
 static inline uint64_t commas_among(const char *at) {
-    uint64_t found = 0;
+    uint64_t commas = 0;
 #if defined(__SSE2__)
     for (int part = 0; part < 64; part += 16) {
-        __m128i each = _mm_loadu_si128((const __m128i *)(at + part));
-        each = _mm_cmpeq_epi8(each, _mm_set1_epi8(','));
-        found |= (uint64_t)(uint32_t)_mm_movemask_epi8(each) << part;
+        __m128i sixteen = _mm_loadu_si128((const __m128i *)(at + part));
+        sixteen = _mm_cmpeq_epi8(sixteen, _mm_set1_epi8(','));
+        commas |= (uint64_t)(uint32_t)_mm_movemask_epi8(sixteen) << part;
     }
 #else
     for (int part = 0; part < 64; part += 8) {
-        uint64_t each = word_at(at + part) ^ EACH(',');
-        each = ~(((each & EACH(0x7F)) + EACH(0x7F)) | each | EACH(0x7F)) >> 7;
-        found |= (each * UINT64_C(0x0102040810204080)) >> 56 << part; /* the bits side by side */
+        uint64_t eight = word_at(at + part) ^ BYTES(',');
+        eight = ~(((eight & BYTES(0x7F)) + BYTES(0x7F)) | eight | BYTES(0x7F)) >> 7;
+        commas |= (eight * UINT64_C(0x0102040810204080)) >> 56 << part; /* the bits side by side */
     }
 #endif
-    return found;
+    return commas;
 }
 
 /* How many bits are set. */
 static inline int64_t ones(uint64_t bits) {
-    bits -= bits >> 1 & EACH(0x55);
-    bits = (bits & EACH(0x33)) + (bits >> 2 & EACH(0x33));
-    return (int64_t)(((bits + (bits >> 4)) & EACH(0x0F)) * EACH(1) >> 56);
+    bits -= bits >> 1 & BYTES(0x55);
+    bits = (bits & BYTES(0x33)) + (bits >> 2 & BYTES(0x33));
+    return (int64_t)(((bits + (bits >> 4)) & BYTES(0x0F)) * BYTES(1) >> 56);
 }
 
-/* Finds up to COMMAS commas; returns how many. `*from` is moved to where looking may go on. */
+/* Finds up to COMMAS commas; returns their number. `*from` is moved to where the search may go on.
+ */
 static int64_t find_commas(const char **from, const char *end, const char **commas) {
     const char *at = *from;
     int64_t count = 0;
     for (; end - at >= 64 && count <= COMMAS - 64; at += 64) {
-        uint64_t found = commas_among(at);
-        int64_t next = count + ones(found);
+        uint64_t marks = commas_among(at);
+        int64_t next = count + ones(marks);
         do { /* more than there are do no harm, and spare a branch that is hard to foresee */
-            for (int each = 0; each < 8; each++) {
-                commas[count + each] = at + __builtin_ctzll(found | UINT64_C(1) << 63);
-                found &= found - 1;
+            for (int offset = 0; offset < 8; offset++) {
+                commas[count + offset] = at + __builtin_ctzll(marks | UINT64_C(1) << 63);
+                marks &= marks - 1;
             }
             count += 8;
         } while (count < next);
@@ -284,21 +285,22 @@ static const char *read_array(const char *at, const char *end, const char *text,
     if (at == end || *at++ != '[') return NULL;
     ahead = at;
     while (left > 0) {
-        int64_t found = find_commas(&ahead, end, commas), place = 0;
-        if (found > left) found = left;
-        if (found == 0) return NULL;
-        while (place < found) {
+        int64_t comma_count = find_commas(&ahead, end, commas), at_comma = 0;
+        if (comma_count > left) comma_count = left;
+        if (comma_count == 0) return NULL;
+        while (at_comma < comma_count) {
             if (at - text >= BEFORE) {
-                place += read_usual(at, commas + place, found - place, powers, values + place);
-                at = place > 0 ? commas[place - 1] + 1 : at;
+                at_comma += read_usual(at, commas + at_comma, comma_count - at_comma, powers,
+                                       values + at_comma);
+                at = at_comma > 0 ? commas[at_comma - 1] + 1 : at;
             }
-            if (place < found) {
-                if (read_value(at, end, powers, values + place) != commas[place]) return NULL;
-                at = commas[place++] + 1;
+            if (at_comma < comma_count) {
+                if (read_value(at, end, powers, values + at_comma) != commas[at_comma]) return NULL;
+                at = commas[at_comma++] + 1;
             }
         }
-        values += found;
-        left -= found;
+        values += comma_count;
+        left -= comma_count;
     }
     at = read_value(at, end, powers, values);
     return at != NULL && at < end && *at == ']' ? at + 1 : NULL;

@@ -32,10 +32,10 @@ class SearchTask:
         rows: The rows.
         search: The query; it points to `candidates`.
         candidates: Ordinals, written by the search.
-        keepalive: Whatever else `rows` and `search` point to: it lives as long as this.
+        keepalive: The other objects that `rows` and `search` point to; they live as long as this.
 
     Attributes:
-        structure: What ``pool.c`` reads and writes.
+        structure: The C structure that ``pool.c`` reads and writes.
     """
 
     __slots__ = ("__weakref__", "_candidates", "_keepalive", "_library", "_search", "structure")
@@ -170,7 +170,7 @@ class SearchPool:
     def close(self) -> None:
         """Do the tasks that were put, and end the threads.
 
-        What is not collected by then never is; closing again does nothing.
+        Tasks that are not collected by then never are; closing again does nothing.
         """
         self._stop()
 

@@ -19,7 +19,7 @@ enum {
 
 /* How rows and queries get their codes (`ann.projection`). */
 typedef struct {
-    const float *signs;  /* (rounds, blocks, length), each 1 or -1 */
+    const float *flips;  /* (rounds, blocks, length), each 1 or -1 */
     const float *offset; /* (8 code_bytes,): the mean's projection */
     int64_t rounds, blocks, length, code_bytes, dimensions, metric;
     double scale; /* the largest norm of the rows under dot-product, else 1 */

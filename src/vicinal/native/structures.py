@@ -28,7 +28,7 @@ class Projection(ctypes.Structure):
     """How rows and queries get their codes."""
 
     _fields_ = (
-        ("signs", c_void_p),
+        ("flips", c_void_p),
         ("offset", c_void_p),
         ("rounds", c_int64),
         ("blocks", c_int64),
