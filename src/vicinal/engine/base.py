@@ -1,13 +1,13 @@
-"""What the server asks of an engine, and nothing more.
+"""The seam between the server and an engine.
 
 An engine keeps indexes: it makes mutations durable, applies them in order and answers
 queries from a consistent snapshot. It is synchronous and thread-safe. Nothing above this
 seam knows which engine runs, and no syntax or type of an engine leaves it.
 
-What every engine promises (``tests/conformance/test_engine.py``):
+The promises of every engine (``tests/conformance/test_engine.py``):
 
 1. Insert keeps what is there, upsert replaces whole; ids are unique across an index.
-2. What `append` has acknowledged survives a kill at any point.
+2. An acknowledged mutation survives a kill at any point.
 3. Applying a mutation a second time changes nothing.
 4. ``applied_seqno`` never goes back, and moves through mutations in order, as one engine
    object sees it; another node of a shared engine may be behind.
@@ -91,8 +91,8 @@ class Engine(Protocol):
     def open_batch(self, address: IndexAddress) -> BatchWriter:
         """Return a writer for a long batch, whose values need not be in memory.
 
-        It may be closed as soon as `append` has returned for its batch. A batch for another index,
-        or one opened again meanwhile, is as good; its values are copied.
+        The caller may close it as soon as `append` has returned for its batch. The values of a
+        batch of another index, or of one that was opened again, are copied.
         """
         ...
 
@@ -106,7 +106,7 @@ class Engine(Protocol):
 
         Args:
             address: Of the index.
-            mutation: What to do.
+            mutation: The whole write.
             wait_s: How long to wait for room instead of raising `Overloaded`; may be infinite.
 
         What needs the index's state is checked in the order of calls, so an error is raised here or
@@ -131,11 +131,11 @@ class Engine(Protocol):
         ...
 
     def status(self, address: IndexAddress) -> Status:
-        """Return what the readable state contains."""
+        """Return the contents of the readable state, in numbers."""
         ...
 
     def usage(self) -> EngineUsage:
-        """Return what there is over all accounts, without opening anything."""
+        """Return the number of indexes and open ones over all accounts; opens none."""
         ...
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:
@@ -151,7 +151,7 @@ class Engine(Protocol):
     def prepare(self, address: IndexAddress, query: Query) -> Prepared[QueryResult]:
         """Prepare `query` on a snapshot that is taken now.
 
-        It raises what `query` raises, here or when it is finished.
+        This and `Prepared.finish` raise the errors of `query`.
         """
         ...
 

@@ -130,7 +130,7 @@ class Compaction:
                 ]
             self._commit_seal(sealed, segment)
         except (OSError, ResourceExhausted):
-            build.discard(self._segments, number)
+            build.remove(self._segments, number)
             raise
         return segment, rows, columns
 
@@ -167,7 +167,7 @@ class Compaction:
                 segment = Segment(self._segments, record, self._config.metric)
             with self._manifest_lock:
                 if self._frozen is not None:
-                    build.discard(self._segments, number)
+                    build.remove(self._segments, number)
                     return False
                 # Held on to, so that their files are open once they are needed.
                 columns = self._commit_merge(chosen, segment, kept)
@@ -176,10 +176,10 @@ class Compaction:
                     self._publish()
                 del columns
         except (OSError, ResourceExhausted):
-            build.discard(self._segments, number)
+            build.remove(self._segments, number)
             raise
         for each in chosen:
-            build.discard(self._segments, each)
+            build.remove(self._segments, each)
         del views, merged
         memory.release()
         return True

@@ -1,14 +1,14 @@
-"""Which segments to merge: a pure function from their sizes.
+"""The choice of segments to merge: a pure function of their sizes.
 
 Size-tiered: segments whose live rows are within a factor of four of each other are of one
 tier, and four of a tier become one of the next, so a row is rewritten once a tier:
-log4(n / memtable) times in all. A segment of which a fifth is dead is rewritten alone, which
+log4(n / memtable rows) times in all. A segment of which a fifth is dead is rewritten alone, which
 gives its space back, and so is one whose codes were damaged. Segments that would make one
 of more than `ROWS_MAX` rows stay apart.
 
-An idle index is tidied: each segment costs a query some time of its own, so a segment is
-merged with all smaller ones when together they are a quarter of it. A row is then
-rewritten for at most four others that are new.
+An idle index is compacted further: a query spends some time on every segment, so a segment is
+merged with all smaller ones when together they are a quarter of it. A row is then rewritten for
+at most four new ones.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 FAN_IN = 4
 DEAD_SHARE_MAX = 0.2
-TIDY_SHARE = 0.25
+IDLE_SHARE = 0.25
 ROWS_MAX = 4_000_000  # a merge's ids and metadata are held in memory; ours
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentSize:
-    """What the policy looks at."""
+    """A segment as the policy sees it; counts are rows."""
 
     number: int
     row_count: int
@@ -38,28 +38,28 @@ def candidates(segments: Sequence[SegmentSize], *, is_idle: bool = False) -> tup
         is_idle: Nothing has been written for a while.
     """
     tiers: dict[int, list[SegmentSize]] = {}
-    for each in segments:
-        tiers.setdefault(_tier(each.live_count), []).append(each)
+    for segment in segments:
+        tiers.setdefault(_tier(segment.live_count), []).append(segment)
     for _, members in sorted(tiers.items()):
         chosen = members[:FAN_IN]
-        if len(chosen) == FAN_IN and sum(each.live_count for each in chosen) <= ROWS_MAX:
-            return tuple(each.number for each in chosen)
-    for each in segments:
-        dead_count = each.row_count - each.live_count
-        if each.needs_rewrite or dead_count > DEAD_SHARE_MAX * each.row_count:
-            return (each.number,)
-    return _tidied(segments) if is_idle else ()
+        if len(chosen) == FAN_IN and sum(segment.live_count for segment in chosen) <= ROWS_MAX:
+            return tuple(segment.number for segment in chosen)
+    for segment in segments:
+        dead_count = segment.row_count - segment.live_count
+        if segment.needs_rewrite or dead_count > DEAD_SHARE_MAX * segment.row_count:
+            return (segment.number,)
+    return _idle_candidates(segments) if is_idle else ()
 
 
-def _tidied(segments: Sequence[SegmentSize]) -> tuple[int, ...]:
+def _idle_candidates(segments: Sequence[SegmentSize]) -> tuple[int, ...]:
     """Return the largest segment that is worth rewriting and all that are smaller."""
-    by_size = sorted(segments, key=lambda each: -each.live_count)
-    for place, largest in enumerate(by_size):
-        smaller = sum(each.live_count for each in by_size[place + 1 :])
-        is_worth = place + 1 < len(by_size) and smaller >= TIDY_SHARE * largest.live_count
+    by_size = sorted(segments, key=lambda segment: -segment.live_count)
+    for rank, largest in enumerate(by_size[:-1]):
+        smaller = sum(segment.live_count for segment in by_size[rank + 1 :])
+        is_worth = smaller >= IDLE_SHARE * largest.live_count
         if is_worth and largest.live_count + smaller <= ROWS_MAX:
-            chosen = {each.number for each in by_size[place:]}
-            return tuple(each.number for each in segments if each.number in chosen)
+            chosen = {segment.number for segment in by_size[rank:]}
+            return tuple(segment.number for segment in segments if segment.number in chosen)
     return ()
 
 

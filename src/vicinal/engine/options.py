@@ -1,4 +1,4 @@
-"""What can be set about the embedded engine."""
+"""The options of the embedded engine."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ class EngineOptions:
     """Bounds and delays of the embedded engine.
 
     Args:
-        limits: What an index or account may hold.
+        limits: Bounds on an index and an account.
         memtable_rows_max: A memtable of this many rows, or mutations, is sealed. More make queries
             and opening slower (rows are scanned, mutations replayed), fewer make more
             segments.
@@ -22,9 +22,9 @@ class EngineOptions:
             wait for its writes.
         cursor_lifetime_s: How long a listing may pause between two pages.
         open_indexes_max: More indexes than this are open at once only while all are busy.
-            Each takes two file handles.
-        idle_s: An index that nothing is written to for so long is tidied: its memtable is
-            sealed and its segments are merged further.
+            An open index takes two file handles.
+        idle_s: An index without writes for this long is compacted: its memtable is sealed and its
+            segments are merged further.
         merges: Merge segments in the background; off only for tests that look at segments.
     """
 

@@ -1,6 +1,5 @@
-"""The reads of one open index, all from its newest snapshot.
-
-They take no lock: the writer replaces the snapshot and never changes it.
+"""The reads of one open index, all from its newest snapshot and without a lock: the writer
+replaces the snapshot and never changes it.
 """
 
 import logging

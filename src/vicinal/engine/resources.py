@@ -1,4 +1,4 @@
-"""What the open indexes of an engine share: threads, and a bound on queued bytes."""
+"""The resources that open indexes share: threads, and a bound on queued bytes."""
 
 import os
 import sys

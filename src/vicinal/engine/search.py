@@ -37,11 +37,11 @@ from vicinal.model import (
 from vicinal.prepared import Prepared
 from vicinal.segment.base import View
 
-CHUNK_BYTES = 4 << 20  # of float32 values measured at once; ours
+CHUNK_BYTES = 4 << 20  # of float32 values rescored at one time; ours
 
 
 class _Hit(NamedTuple):
-    """A measured row; ordered as the wire orders matches. `part` is its view's place."""
+    """A rescored row; ordered as the wire orders matches. `part` is the number of its view."""
 
     distance: float
     id: str
@@ -78,11 +78,11 @@ class _ViewSearch:
         """Finish the search and compute the distances of its candidates."""
         start = perf_counter()
         candidates = self.prepared.finish()
-        found = perf_counter()
+        searched = perf_counter()
         exact = _distances(self.view, candidates.rows, vector, metric)
-        search_s = self.prepare_s + found - start
+        search_s = self.prepare_s + searched - start
         search_s += sum(task.seconds for task in self.prepared.tasks)
-        return _Rescored(self, candidates, exact, search_s, perf_counter() - found)
+        return _Rescored(self, candidates, exact, search_s, perf_counter() - searched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _finish(
     rescored = [search.rescore(vector, metric) for search in searches]
     return QueryResult(
         _matches(snapshot, metric, query, _nearest(rescored, query.top_k)),
-        explanations=tuple(each.explanation() for each in rescored) if query.explain else (),
+        explanations=tuple(view.explanation() for view in rescored) if query.explain else (),
     )
 
 
@@ -153,8 +153,8 @@ def _vector(snapshot: Snapshot, query: Query) -> Floats | None:
     if query.vector_id is None:
         assert query.vector is not None
         return query.vector
-    found = snapshot.get([query.vector_id])
-    return found[0].values if found else None
+    vectors = snapshot.get([query.vector_id])
+    return vectors[0].values if vectors else None
 
 
 def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Floats:
@@ -171,11 +171,11 @@ def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Fl
 def _nearest(rescored: Sequence[_Rescored], top_k: int) -> list[_Hit]:
     bound = _bound([part.distances for part in rescored], top_k)
     hits: list[_Hit] = []
-    for part, one in enumerate(rescored):
-        near = one.distances <= bound
-        rows = one.candidates.rows[near]
-        ids = one.search.view.ids(rows)
-        hits += map(_Hit, one.distances[near].tolist(), ids, repeat(part), rows.tolist())
+    for part, view in enumerate(rescored):
+        near = view.distances <= bound
+        rows = view.candidates.rows[near]
+        ids = view.search.view.ids(rows)
+        hits += map(_Hit, view.distances[near].tolist(), ids, repeat(part), rows.tolist())
     hits.sort()
     return hits[:top_k]
 
@@ -190,21 +190,21 @@ def _bound(distances_: Sequence[Floats], top_k: int) -> float:
 def _matches(
     snapshot: Snapshot, metric: Metric, query: Query, hits: Sequence[_Hit]
 ) -> tuple[ScoredVector, ...]:
-    """Load what is wanted of each hit, view by view."""
+    """Load values, namespace and metadata of the hits, view by view."""
     matches: list[ScoredVector | None] = [None] * len(hits)
     for part in {hit.part for hit in hits}:
         view = snapshot.views[part]
-        places = [place for place, hit in enumerate(hits) if hit.part == part]
-        rows = np.array([hits[place].row for place in places], np.int64)
+        ranks = [rank for rank, hit in enumerate(hits) if hit.part == part]
+        rows = np.array([hits[rank].row for rank in ranks], np.int64)
         values = view.values(rows) if query.return_values else repeat(None)
         documents = _documents(snapshot, view, rows, query.return_metadata)
-        loaded = zip(places, view.namespaces(rows), values, documents, strict=False)
-        for place, namespace, vector, document in loaded:
-            hit = hits[place]
-            matches[place] = ScoredVector(
+        loaded = zip(ranks, view.namespaces(rows), values, documents, strict=False)
+        for rank, namespace, vector, document in loaded:
+            hit = hits[rank]
+            matches[rank] = ScoredVector(
                 hit.id, score(hit.distance, metric), namespace, vector, document
             )
-    return tuple(each for each in matches if each is not None)
+    return tuple(match for match in matches if match is not None)
 
 
 def _documents(

@@ -31,27 +31,27 @@ class Snapshot:
 
     @cached_property
     def vector_count(self) -> int:
-        """How many vectors there are."""
+        """The number of vectors."""
         return sum(view.live_count for view in self.views)
 
     @cached_property
     def indexed_properties(self) -> frozenset[str]:
         """The properties that have a metadata index."""
-        return frozenset(each.property_name for each in self.metadata_indexes)
+        return frozenset(index.property_name for index in self.metadata_indexes)
 
     def get(self, ids: Sequence[str]) -> list[StoredVector]:
         """Return the vectors of these ids that exist, in the order asked, each once."""
         distinct = list(dict.fromkeys(ids))
         id_hashes = hashes(distinct)
-        found: dict[int, StoredVector] = {}
+        vectors: dict[int, StoredVector] = {}
         for view in self.views:
             rows = view.find(distinct, id_hashes)
-            places = np.flatnonzero(rows >= 0)
-            found.update(zip(places.tolist(), _vectors(view, rows[places]), strict=True))
-        return [found[place] for place in sorted(found)]
+            positions = np.flatnonzero(rows >= 0)
+            vectors.update(zip(positions.tolist(), _vectors(view, rows[positions]), strict=True))
+        return [vectors[position] for position in sorted(vectors)]
 
     def count(self, ids: Sequence[str]) -> int:
-        """Return how many of these distinct ids exist."""
+        """Return the number of these distinct ids that exist."""
         id_hashes = hashes(ids)
         return sum(int((view.find(ids, id_hashes) >= 0).sum()) for view in self.views)
 
@@ -61,8 +61,8 @@ EMPTY = Snapshot((), (), BEFORE_ANY, None, None)
 
 def _vectors(view: View, rows: Ordinals) -> list[StoredVector]:
     return [
-        StoredVector(*each)
-        for each in zip(
+        StoredVector(*columns)
+        for columns in zip(
             view.ids(rows), view.values(rows), view.namespaces(rows), view.metadata(rows),
             strict=True,
         )

@@ -277,7 +277,7 @@ class State:
             return
         for memtable in (self.memtable, self._sealing):
             if memtable:
-                memtable.drop_column(property_name)
+                memtable.remove_column(property_name)
         for number, view in self._segments.items():
             columns = {k: v for k, v in view.columns.items() if k != property_name}
             self._segments[number] = replace(view, columns=columns)

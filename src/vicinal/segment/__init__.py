@@ -1,1 +1,1 @@
-"""Immutable segments, the mutable memtable, and the columns filters read."""
+"""Immutable segments, the memtable, and the columns that filters read."""

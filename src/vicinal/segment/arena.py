@@ -1,12 +1,11 @@
-"""Rows side by side in memory, some of which are where a file has them.
+"""A float32 arena for the memtable, into which rows of blob files can be mapped.
 
 The values of a long mutation are in a file before they are applied, and its pages are in memory.
-A room shows such pages in place of its own, so that these rows need no memory of their own and
-are not copied. That takes rows that begin at a page here as they do there: a few rows before them
-may stay unused.
+Mapped into the arena in place of its own pages, these rows need no second memory and no copy. A
+mapping begins at a page of the arena and of the file: a few rows before it may stay unused.
 
 Rules: this knows rows and pages, not what they mean. Mapped files must not change; they may be
-removed. Where the system has no such thing, rows are copied, which is for the caller to do.
+removed. On a system without such mappings the caller copies the rows.
 """
 
 import ctypes
@@ -23,14 +22,14 @@ import numpy as np
 from vicinal.model import Floats
 
 FILE_OFFSET = 1 << 14
-"""The byte of a file at which rows begin; most systems have pages of this length or less."""
+"""The byte of a file at which rows begin: 16 KiB, the longest page of usual systems."""
 
-_UNUSED_SHARE_MAX = 1 / 16  # of the rows that are mapped behind them; ours
+_UNUSED_SHARE_MAX = 1 / 16  # unused rows per mapped row; ours
 _MAP_FIXED = 0x10  # sys/mman.h of Linux and macOS
 
 
 class MappedArena:
-    """Address space for rows; those never written to take no memory.
+    """Address space for rows; rows that were never written take no memory.
 
     Attributes:
         values: ``(row_count, d)`` float32, zeros at first.
@@ -44,18 +43,18 @@ class MappedArena:
         self.values: Floats = np.frombuffer(self._memory, np.float32).reshape(-1, dimensions)
 
     def map_file(self, row: int, count: int, path: Path) -> int | None:
-        """Have `count` rows from `row` on, or from a little later, be those of a file.
+        """Map `count` rows of a file at `row`, or at the next row that begins at a page.
 
         Args:
-            row: Rows from here on are written to or read by nobody yet.
-            count: How many rows there are.
-            path: The file.
+            row: Rows from this one on are not in use.
+            count: The number of rows.
+            path: The file, with the rows at `FILE_OFFSET`.
 
         Returns:
-            The first of them; None where they cannot be shown, and nothing has changed.
+            The first mapped row; None where they cannot be mapped, and nothing has changed.
 
         Raises:
-            MemoryError: the rows of the room from `row` on must not be used any more.
+            MemoryError: the rows of the arena from `row` on must not be used any more.
         """
         map_at = _map_at()
         row_bytes = self.values[0].nbytes
@@ -87,7 +86,7 @@ class MappedArena:
 
 
 def _map_at() -> Callable[[int, int, int, int, int, int], int] | None:
-    """Return the system's ``mmap``, None where it may be another than the one meant here."""
+    """Return the system's ``mmap``, None where its signature may differ."""
     if sys.platform not in ("linux", "darwin") or sys.maxsize < 2**32:
         return None
     function = ctypes.CDLL(None).mmap

@@ -1,8 +1,7 @@
-"""A view: one part of a snapshot, seen as it was when the snapshot was taken.
+"""A view: the rows of a segment or memtable as they were when a snapshot was taken.
 
-The memtable and each segment give one. A view's rows are numbered from 0; some are dead
-(deleted or replaced since). Views never change, so any number of threads read them
-without a lock.
+Rows are numbered from 0; some are dead (deleted or replaced). Views never change, so any number
+of threads read them without a lock.
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ class View(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it in an explanation."""
+        """The name of the part in explanations."""
         ...
 
     @property
@@ -29,11 +28,11 @@ class View(Protocol):
 
     @property
     def live_count(self) -> int:
-        """How many rows are not dead."""
+        """The number of rows that are not dead."""
         ...
 
     def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
-        """Return the live row of each id, -1 where there is none."""
+        """Return the live row of each id, ``(len(ids),)``, -1 where there is none."""
         ...
 
     def select(self, namespace: str, filter_: Filter) -> Selection:
@@ -45,7 +44,7 @@ class View(Protocol):
 
     @property
     def index(self) -> AnnIndex:
-        """What finds the nearest of its rows."""
+        """The index that finds the nearest rows."""
         ...
 
     def values(self, rows: Ordinals) -> Floats:
@@ -58,7 +57,7 @@ class View(Protocol):
 
     @property
     def id_source(self) -> IdTable | Sequence[str]:
-        """The id of each row: of all that a view is, what a listing has to keep."""
+        """The id of every row, dead ones too: all that a listing keeps of a view."""
         ...
 
     def namespaces(self, rows: Ordinals) -> list[str]:
@@ -72,9 +71,9 @@ class View(Protocol):
     def indexed_values(
         self, row: int, metadata_indexes: Sequence[MetadataIndex]
     ) -> list[tuple[str, Scalar]]:
-        """Return property and value of each of these metadata indexes that has one."""
+        """Return property and value for these metadata indexes, where the row has a value."""
         ...
 
     def live_namespaces(self) -> set[str]:
-        """Return the namespaces of the live rows, without ``""``."""
+        """Return the distinct namespaces of the live rows, without ``""``."""
         ...

@@ -1,7 +1,7 @@
-"""Many byte strings in two arrays: where each ends, and all of them in a row.
+"""A binary column: many byte strings in two arrays, their offsets and their bytes.
 
-Gathering rows of such arrays touches no byte string by itself, so that merging a million
-of them takes the interpreter a few calls, and holds up no query.
+Gathering rows touches no byte string by itself: merging a million takes a few calls of NumPy,
+which hold up no query.
 """
 
 from array import array
@@ -16,7 +16,7 @@ from vicinal.model import Ordinals
 Offsets = NDArray[np.uint64]
 Bytes = NDArray[np.uint8]
 
-CHUNK_BYTES = 4 << 20  # gathered at a time; the places of the bytes take eight times as much
+CHUNK_BYTES = 4 << 20  # gathered at a time; their positions take eight times as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class BinaryColumn:
     data: Bytes
 
     @classmethod
-    def of(cls, blobs: Iterable[bytes]) -> "BinaryColumn":
+    def of(cls, values: Iterable[bytes]) -> "BinaryColumn":
         """Lay byte strings out, one at a time."""
         ends, data = array("Q", [0]), bytearray()
-        for blob in blobs:
-            data += blob
+        for value in values:
+            data += value
             ends.append(len(data))
         return cls(np.frombuffer(ends, np.uint64), np.frombuffer(data, np.uint8))
 
@@ -51,11 +51,11 @@ class BinaryColumn:
         return [bytes(data[start:end]) for start, end in zip(starts, ends, strict=True)]
 
     def lengths(self, rows: Ordinals) -> NDArray[np.int64]:
-        """Return how long these rows are."""
+        """Return the lengths of these rows in bytes."""
         return (self.offsets[rows + 1] - self.offsets[rows]).astype(np.int64)
 
     def chunks(self, rows: Ordinals) -> Iterator[Bytes]:
-        """Yield the bytes of these rows one after another, some megabytes at a time.
+        """Yield the bytes of these rows one after another, `CHUNK_BYTES` at a time.
 
         A row longer than a chunk makes a chunk of its own.
         """
@@ -67,19 +67,19 @@ class BinaryColumn:
             done = int(ends[first - 1]) if first else 0
             last = max(int(np.searchsorted(ends, done + CHUNK_BYTES, side="right")), first + 1)
             counts = lengths[first:last]
-            # Each byte's place: its row's start, and how far into the row it is.
+            # A byte's position: the start of its row, and the offset in the row.
             into = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
             yield self.data[np.repeat(starts[first:last], counts) + into]
             first = last
 
 
 def gathered_offsets(parts: Sequence[tuple[BinaryColumn, Ordinals]]) -> Offsets:
-    """Return the offsets of the rows of several, one after another."""
-    lengths = [np.zeros(1, np.int64), *(blobs.lengths(rows) for blobs, rows in parts)]
+    """Return the offsets of the rows of several columns, one after another."""
+    lengths = [np.zeros(1, np.int64), *(column.lengths(rows) for column, rows in parts)]
     return np.cumsum(np.concatenate(lengths)).astype(np.uint64)
 
 
 def gathered(parts: Sequence[tuple[BinaryColumn, Ordinals]]) -> BinaryColumn:
-    """Return the rows of several, one after another."""
-    chunks = [chunk for blobs, rows in parts for chunk in blobs.chunks(rows)]
+    """Return the rows of several columns as one, one after another."""
+    chunks = [chunk for column, rows in parts for chunk in column.chunks(rows)]
     return BinaryColumn(gathered_offsets(parts), np.concatenate([np.empty(0, np.uint8), *chunks]))

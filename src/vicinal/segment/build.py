@@ -2,8 +2,8 @@
 
 Each function writes a folder of component files under a temporary name, every file
 fsynced, and gives it its final name (`storage.files.publish`). Nothing refers to the
-folder until the manifest names it: a crash before that leaves a stray that the next start
-sweeps.
+folder until the manifest names it: a crash before that leaves an orphan, which the next start
+removes.
 
 Values and metadata are copied in chunks, so a merge needs memory for ids and columns but
 not for vectors.
@@ -32,7 +32,7 @@ from vicinal.storage import files, private
 from vicinal.storage.files import ComponentFile, ComponentWriter, Seal
 
 CHUNK_ROWS = 4_096
-_CHUNK_BYTES = 512 << 10  # of values; what is larger glibc takes from the system each time
+_CHUNK_BYTES = 512 << 10  # of values; glibc takes larger ones from the system each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +56,18 @@ def seal_memtable(
     anew.
 
     Returns:
-        What the manifest needs, and the memtable row of each row of the segment.
+        The segment's record for the manifest, and the memtable row of each of its rows.
     """
     rows = np.flatnonzero(view.live)
     namespaces, by_property = view.sealed_columns(rows)
-    columns = {each.number: by_property[each.metadata_index.property_name] for each in indexes}
-    blobs = BinaryColumn.of(view.metadata(rows))
+    columns = {index.number: by_property[index.metadata_index.property_name] for index in indexes}
+    documents = BinaryColumn.of(view.metadata(rows))
     record = _write(
         segments,
         number,
         ids=IdTable.arrays(view.ids(rows)),
-        metadata_offsets=blobs.offsets,
-        metadata_chunks=[blobs.data],
+        metadata_offsets=documents.offsets,
+        metadata_chunks=[documents.data],
         values=[(view, rows)],
         namespaces=namespaces,
         columns=columns,
@@ -86,11 +86,11 @@ def merge(
 ) -> tuple[layout.SegmentRecord, list[Ordinals]]:
     """Write the live rows of several segments as segment `number`, in the order given.
 
-    A metadata index that came after some of the rows has a column all the same: those
-    rows lack a value in it, as before.
+    A metadata index that is younger than some of the rows has a column all the same: those rows
+    lack a value in it, as before.
 
     Returns:
-        What the manifest needs, and for each view its rows in the segment, in order.
+        The segment's record for the manifest, and for each view its rows in the segment, in order.
     """
     kept = [np.flatnonzero(view.live) for view in views]
     parts = list(zip(views, kept, strict=True))
@@ -99,19 +99,19 @@ def merge(
         ((view.segment.namespaces, rows) for view, rows in parts),
     )
     columns = {
-        each.number: merged(
-            each.metadata_index.index_type,
-            ((view.columns[each.metadata_index.property_name], rows) for view, rows in parts),
+        index.number: merged(
+            index.metadata_index.index_type,
+            ((view.columns[index.metadata_index.property_name], rows) for view, rows in parts),
         )
-        for each in indexes
+        for index in indexes
     }
-    blobs = [(view.segment.all_metadata(), rows) for view, rows in parts]
+    documents = [(view.segment.all_metadata(), rows) for view, rows in parts]
     record = _write(
         segments,
         number,
         ids=IdTable.merged([(view.segment.ids, rows) for view, rows in parts]),
-        metadata_offsets=gathered_offsets(blobs),
-        metadata_chunks=(chunk for each, rows in blobs for chunk in each.chunks(rows)),
+        metadata_offsets=gathered_offsets(documents),
+        metadata_chunks=(chunk for column, rows in documents for chunk in column.chunks(rows)),
         values=parts,
         namespaces=namespaces,
         columns=columns,
@@ -121,13 +121,13 @@ def merge(
 
 
 def backfill(view: SegmentView, metadata_index: MetadataIndex, *, string_bytes_max: int) -> Column:
-    """Return the column that a segment would have had, read from its metadata."""
+    """Return the column of a metadata index that is younger than the segment, from its metadata."""
     keys: dict[str | float | bool, int] = {}
     codes = np.full(len(view.live), -1, np.int32)
     for chunk in _chunks(np.arange(len(view.live))):
-        for row, blob in zip(chunk.tolist(), view.metadata(chunk), strict=True):
+        for row, document in zip(chunk.tolist(), view.metadata(chunk), strict=True):
             value = metadata.indexed_value(
-                metadata.decode(blob), metadata_index, string_bytes_max=string_bytes_max
+                metadata.decode(document), metadata_index, string_bytes_max=string_bytes_max
             )
             if value is not None:
                 codes[row] = keys.setdefault(value, len(keys))
@@ -145,10 +145,10 @@ def write_column(segments: Path, number: int, index_number: int, column: Column)
     return seal
 
 
-def discard(segments: Path, number: int) -> None:
+def remove(segments: Path, number: int) -> None:
     """Remove a segment's folder, finished or not, that the manifest does not name.
 
-    What cannot be removed stays for the next start to sweep.
+    An orphan that cannot be removed stays for the next start.
     """
     folder = layout.folder(segments, number)
     for path in (folder, _unfinished(folder)):
@@ -214,7 +214,7 @@ def _write_values(
 
 
 def _values(view: MemtableView | SegmentView, rows: Ordinals) -> Iterator[Floats]:
-    """Yield the values of ascending rows, chunk by chunk; those side by side are not copied."""
+    """Yield the values of ascending rows, chunk by chunk; adjacent rows are not copied."""
     count = max(_CHUNK_BYTES // (view.dimensions * 4), 1)
     for at in range(0, len(rows), count):
         chunk = rows[at : at + count]

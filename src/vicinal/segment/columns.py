@@ -1,14 +1,14 @@
 """Columns: one indexed property of every row, in the form that filters read.
 
 A column has *keys*, the distinct values in ascending order, and for each row a *code*: the
-place of its value among the keys, or -1 when the row lacks one. Because keys are sorted,
-any predicate is a few intervals of codes, and whether rows without a value pass
-(`CodeSet`); because rows are also kept sorted by code, those intervals are slices, whose
-lengths are counts. So a predicate costs a binary search, not a scan.
+rank of its value among the keys, or -1 when the row lacks one. Because keys are sorted, any
+predicate is a few intervals of codes and a flag for rows without a value (`CodeSet`); because
+rows are also kept sorted by code, those intervals are slices, whose lengths are counts. So a
+predicate costs a binary search, not a scan.
 
-`Column` is sealed and may be memory-mapped; `GrowingColumn` is a memtable's, appended to by
-one writer while readers use the rows that were there when their snapshot was taken. What
-a predicate means is `filters.evaluate`; a property test holds the two together.
+`Column` is sealed and may be memory-mapped; `GrowingColumn` is the memtable's, appended to by
+one writer while readers use the rows that were there when their snapshot was taken.
+`filters.evaluate` defines what a predicate means; a property test holds the two together.
 Namespaces are a column of strings in which no namespace is the lack of one.
 """
 
@@ -47,7 +47,9 @@ class CodeSet:
             start, stop = self.intervals[0]
             mask = (codes >= start) & (codes < stop)
         else:
-            bounds = np.array([bound for each in self.intervals for bound in each], np.int32)
+            bounds = np.array(
+                [bound for interval in self.intervals for bound in interval], np.int32
+            )
             mask = np.searchsorted(bounds, codes, side="right") % 2 == 1
         if self.lacking:
             mask |= codes == LACKING
@@ -63,8 +65,8 @@ class CodeSet:
 class Strings(Sequence[str]):
     """An immutable sequence of strings, kept as UTF-8."""
 
-    def __init__(self, blobs: BinaryColumn) -> None:
-        self.column = blobs
+    def __init__(self, column: BinaryColumn) -> None:
+        self.column = column
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> Self:
@@ -75,23 +77,23 @@ class Strings(Sequence[str]):
         return len(self.column)
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, position: int) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        return self.column[place].decode()
+    def __getitem__(self, position: slice) -> list[str]: ...
+    def __getitem__(self, position: int | slice) -> str | list[str]:
+        if isinstance(position, slice):
+            return [self[index] for index in range(*position.indices(len(self)))]
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        return self.column[position].decode()
 
-    def take(self, places: Ordinals) -> list[str]:
-        """Return the strings at these places."""
-        return [each.decode() for each in self.column.take(places)]
+    def take(self, positions: Ordinals) -> list[str]:
+        """Return the strings at these positions."""
+        return [value.decode() for value in self.column.take(positions)]
 
 
 class Column:
-    """A sealed column, made from the arrays that `arrays` gives, each taken when needed."""
+    """A sealed column, made from the arrays that `arrays` returns; each array is read on demand."""
 
     def __init__(self, index_type: IndexType, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.index_type = index_type
@@ -121,9 +123,9 @@ class Column:
     def of(cls, index_type: IndexType, keys: Sequence[Scalar], codes: Codes) -> Self:
         """Seal a column whose keys come in any order; keys that no row has are dropped."""
         ranked = sorted(_distinct(codes), key=lambda code: keys[code])
-        places = np.full(len(keys) + 1, LACKING, np.int32)  # the last serves LACKING
-        places[ranked] = np.arange(len(ranked), dtype=np.int32)
-        return cls._of_sorted(index_type, [keys[code] for code in ranked], places[codes])
+        ranks = np.full(len(keys) + 1, LACKING, np.int32)  # the last serves LACKING
+        ranks[ranked] = np.arange(len(ranked), dtype=np.int32)
+        return cls._of_sorted(index_type, [keys[code] for code in ranked], ranks[codes])
 
     @classmethod
     def _of_sorted(cls, index_type: IndexType, keys: Sequence[Scalar], codes: Codes) -> Self:
@@ -137,8 +139,8 @@ class Column:
             "starts": starts,
         }
         if index_type is IndexType.STRING:
-            blobs = Strings.of(str(key) for key in keys).column
-            arrays["key_offsets"], arrays["key_bytes"] = blobs.offsets, blobs.data
+            column = Strings.of(str(key) for key in keys).column
+            arrays["key_offsets"], arrays["key_bytes"] = column.offsets, column.data
         else:
             dtype = np.float64 if index_type is IndexType.NUMBER else np.bool_
             arrays["keys"] = np.array(keys, dtype)
@@ -161,7 +163,7 @@ class Column:
                 assert_never(predicate.operator)
 
     def count(self, codes: CodeSet) -> int:
-        """Return how many rows have one of these codes."""
+        """Return the number of rows that have one of these codes."""
         count = sum(int(self._starts[b]) - int(self._starts[a]) for a, b in codes.intervals)
         return count + (len(self.codes) - len(self._order) if codes.lacking else 0)
 
@@ -203,7 +205,7 @@ class Column:
 
 
 class GrowingColumn:
-    """A memtable's column. One writer appends; a reader passes the row count of its snapshot."""
+    """A column of the memtable. One writer; a reader passes the row count of its snapshot."""
 
     def __init__(self, index_type: IndexType, row_count: int = 0) -> None:
         """Begin with `row_count` rows that lack a value."""
@@ -269,18 +271,18 @@ class GrowingColumn:
 
 
 def merged(index_type: IndexType, parts: Iterable[tuple[Column | None, Ordinals]]) -> Column:
-    """Return one column of the given rows of several; None stands for rows that all lack."""
+    """Return one column of the given rows of several columns; None is a column without values."""
     union: dict[Scalar, int] = {}
     codes: list[Codes] = []
     for column, rows in parts:
         if column is None:
             codes.append(np.full(len(rows), LACKING, np.int32))
             continue
-        places = np.empty(len(column.keys) + 1, np.int32)
-        places[LACKING] = LACKING
+        merged_codes = np.empty(len(column.keys) + 1, np.int32)
+        merged_codes[LACKING] = LACKING
         for code, key in enumerate(column.keys):
-            places[code] = union.setdefault(as_scalar(key), len(union))
-        codes.append(places[column.codes[rows]])
+            merged_codes[code] = union.setdefault(as_scalar(key), len(union))
+        codes.append(merged_codes[column.codes[rows]])
     return Column.of(index_type, list(union), np.concatenate(codes))
 
 

@@ -32,7 +32,7 @@ def column_name(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRecord:
-    """What the manifest says of a segment; everything that is in its folder is named here."""
+    """The manifest's record of a segment; it names every file in the folder."""
 
     number: int
     row_count: int

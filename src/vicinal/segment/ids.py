@@ -1,6 +1,6 @@
 """From vector id to row: sorted 64-bit hashes, searched for many ids at once.
 
-A hash only proposes; the id itself is compared in full, so colliding ids are told apart.
+After a hash the id itself is compared in full, so ids with equal hashes are told apart.
 The hash is BLAKE2b cut to 8 bytes: the same on every machine and in every process, which
 Python's own is not, as the sorted hashes are stored.
 """
@@ -19,22 +19,22 @@ from vicinal.segment.columns import Strings
 
 Hashes = NDArray[np.uint64]
 
-_AT_ONCE = 1_000  # what many small objects take for a moment, Python may keep for long
+_AT_ONCE = 1_000  # Python may keep for long what many small objects take for a moment
 
 
 def hashes(ids: Sequence[str]) -> Hashes:
     """Return the hash of each id, ``(n,)``."""
-    found = np.empty(len(ids), "<u8")
+    hashed = np.empty(len(ids), "<u8")
     for start in range(0, len(ids), _AT_ONCE):
         part = ids[start : start + _AT_ONCE]
-        raw = b"".join([blake2b(each.encode(), digest_size=8).digest() for each in part])
-        found[start : start + len(part)] = np.frombuffer(raw, "<u8")
-    return found
+        raw = b"".join([blake2b(vector_id.encode(), digest_size=8).digest() for vector_id in part])
+        hashed[start : start + len(part)] = np.frombuffer(raw, "<u8")
+    return hashed
 
 
 class IdTable:
-    """The ids of a segment's rows, made from the arrays that `arrays` gives, each taken when
-    needed."""
+    """The ids of a segment's rows, made from the arrays that `arrays` returns; an array is read
+    when it is needed."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._arrays = arrays
@@ -61,14 +61,14 @@ class IdTable:
 
     @staticmethod
     def merged(parts: Sequence[tuple["IdTable", Ordinals]]) -> dict[str, NDArray[Any]]:
-        """Return the arrays to store for the given rows of several, one after another."""
+        """Return the arrays to store for the given rows of several tables, one after another."""
         unsorted = []
         for table, kept in parts:
             by_row = np.empty(len(table), np.uint64)
             by_row[table.rows] = table.hashes
             unsorted.append(by_row[kept])
-        blobs = gathered([(table.ids.column, kept) for table, kept in parts])
-        return _arrays(blobs, np.concatenate(unsorted))
+        column = gathered([(table.ids.column, kept) for table, kept in parts])
+        return _arrays(column, np.concatenate(unsorted))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,21 +82,26 @@ class IdTable:
 
     def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
         """Return the row of each id, -1 where there is none; ``(len(ids),)``."""
-        found = np.full(len(ids), -1, np.int64)
+        rows = np.full(len(ids), -1, np.int64)
         firsts = np.searchsorted(self.hashes, id_hashes)
         inside = firsts < len(self.hashes)
         inside[inside] = self.hashes[firsts[inside]] == id_hashes[inside]
-        for place in np.flatnonzero(inside).tolist():
-            at = int(firsts[place])
-            while at < len(self.hashes) and self.hashes[at] == id_hashes[place]:
+        for index in np.flatnonzero(inside).tolist():
+            at = int(firsts[index])
+            while at < len(self.hashes) and self.hashes[at] == id_hashes[index]:
                 row = int(self.rows[at])
-                if self.ids[row] == ids[place]:
-                    found[place] = row
+                if self.ids[row] == ids[index]:
+                    rows[index] = row
                     break
                 at += 1
-        return found
+        return rows
 
 
-def _arrays(blobs: BinaryColumn, unsorted: Hashes) -> dict[str, NDArray[Any]]:
+def _arrays(column: BinaryColumn, unsorted: Hashes) -> dict[str, NDArray[Any]]:
     rows = np.argsort(unsorted, kind="stable").astype(np.uint32)
-    return {"offsets": blobs.offsets, "bytes": blobs.data, "hashes": unsorted[rows], "rows": rows}
+    return {
+        "offsets": column.offsets,
+        "bytes": column.data,
+        "hashes": unsorted[rows],
+        "rows": rows,
+    }

@@ -1,12 +1,12 @@
 """The memtable: the newest vectors of an index, in memory.
 
-It is searched exactly, or, once it is larger, by an index that grows with it and uses the
-parameters of a segment's (`row_index`).
+A small memtable is searched exactly; a larger one has an index that grows with it and uses the
+parameters of a segment's index (`row_index`).
 
 One applier writes; it appends rows and marks rows dead, then takes a `MemtableView` for the
-next snapshot. Arrays are shared with views, which is safe because a row never changes
-once written: appending writes behind every view's row count, and growing or marking dead
-replaces the array instead of writing to it.
+next snapshot. Arrays are shared with views, which is safe because a written row never changes:
+appending writes behind every view's row count, and growing or marking dead replaces the array
+instead of writing to it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ Number = TypeVar("Number", bound=np.generic)
 
 
 class Memtable:
-    """The mutable end of an index. Not thread-safe: its one applier calls everything."""
+    """The mutable rows of an index. Not thread-safe: its one applier calls everything."""
 
     def __init__(
         self,
@@ -62,14 +62,14 @@ class Memtable:
         self._parameters = parameters
         self._growing: GrowingIndex | None = None
         self._string_bytes_max = string_bytes_max
-        self._arena: MappedArena | None = None  # of `_values`, once there are more than a few
+        self._arena: MappedArena | None = None  # of `_values`, above `_FEW` rows
         self._values: Floats = np.empty((64, dimensions), np.float32)
         self._norms: Floats = np.empty(64, np.float32)
         self._live: Mask = np.zeros(64, np.bool_)
         self._is_live_shared = False
         self._ids: list[str] = []
         self._row_of: dict[str, int] = {}
-        self.kill_count = 0  # moves before a row dies, so that readers notice
+        self.kill_count = 0  # raised before a row dies, so that readers notice
         self._metadata: list[bytes] = []
         self._namespaces = GrowingColumn(IndexType.STRING)
         self._columns: dict[str, GrowingColumn] = {}
@@ -77,7 +77,7 @@ class Memtable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of values held, the part of a memtable's memory that grows with dimensions."""
+        """Bytes of the values, the part of the memory that grows with dimensions."""
         return int(self._values[: self.row_count].nbytes)
 
     def append(
@@ -89,8 +89,8 @@ class Memtable:
         """Append vectors whose ids are live nowhere in the memtable.
 
         Args:
-            batch: What to append.
-            rows: Those of the batch that are appended; all, if not given.
+            batch: The vectors.
+            rows: The rows of the batch to append; None appends all.
             file: Has the values of the batch from `FILE_OFFSET` on, if given; it never changes.
         """
         if rows is not None:
@@ -102,7 +102,7 @@ class Memtable:
                 [batch.metadata[row] for row in rows],
             )
         coded_count = self.row_count
-        start = self._place(batch.values, file)
+        start = self._store(batch.values, file)
         end = start + len(batch)
         self._norms[start:end] = norms(batch.values)
         if self._growing is not None:
@@ -113,24 +113,26 @@ class Memtable:
         self._ids.extend(batch.ids)
         self._row_of.update(zip(batch.ids, range(start, end), strict=True))
         self._metadata.extend(batch.metadata)
-        self._namespaces.extend(each or None for each in batch.namespaces)
+        self._namespaces.extend(namespace or None for namespace in batch.namespaces)
         self._extend_columns(batch.metadata)
         self.row_count = end
         self.live_count += len(batch)
 
     def kill(self, ids: Sequence[str]) -> list[str]:
         """Mark the rows of these ids dead; return the ids that are not in the memtable."""
-        rows = {each: self._row_of[each] for each in ids if each in self._row_of}
+        rows = {
+            vector_id: self._row_of[vector_id] for vector_id in ids if vector_id in self._row_of
+        }
         if rows:
             self.kill_count += 1
-            for each in rows:
-                del self._row_of[each]
+            for vector_id in rows:
+                del self._row_of[vector_id]
             if self._is_live_shared:
                 self._live = self._live.copy()
                 self._is_live_shared = False
             self._live[list(rows.values())] = False
             self.live_count -= len(rows)
-        return [each for each in ids if each not in rows]
+        return [vector_id for vector_id in ids if vector_id not in rows]
 
     def __contains__(self, vector_id: str) -> bool:
         return vector_id in self._row_of
@@ -141,9 +143,11 @@ class Memtable:
         if backfill:
             column.extend(
                 metadata.indexed_value(
-                    metadata.decode(blob), metadata_index, string_bytes_max=self._string_bytes_max
+                    metadata.decode(document),
+                    metadata_index,
+                    string_bytes_max=self._string_bytes_max,
                 )
-                for blob in self._metadata
+                for document in self._metadata
             )
         # Views hold the dictionary they were given, so it is replaced, not changed.
         self._columns = {**self._columns, metadata_index.property_name: column}
@@ -152,15 +156,15 @@ class Memtable:
             metadata_index.property_name: metadata_index,
         }
 
-    def drop_column(self, property_name: str) -> None:
-        """Forget a column."""
+    def remove_column(self, property_name: str) -> None:
+        """Remove a column; views keep theirs."""
         self._columns = {k: v for k, v in self._columns.items() if k != property_name}
         self._metadata_indexes = {
             k: v for k, v in self._metadata_indexes.items() if k != property_name
         }
 
     def view(self) -> "MemtableView":
-        """Return the rows as they are now, unchanged by whatever is done next."""
+        """Return the rows as they are now; later writes do not change the view."""
         self._is_live_shared = True
         count = self.row_count
         exact = ExactIndex(self._values[:count], self._norms[:count], self._metric)
@@ -181,8 +185,8 @@ class Memtable:
             columns=self._columns,
         )
 
-    def _place(self, values: Floats, file: Path | None) -> int:
-        """Put values behind all rows, or show them there; return the first's row."""
+    def _store(self, values: Floats, file: Path | None) -> int:
+        """Copy values behind all rows, or map them there; return the row of the first."""
         start, end = self.row_count, self.row_count + len(values)
         self._reserve(end)
         if file is not None and self._arena is not None:
@@ -204,10 +208,10 @@ class Memtable:
         self._extend_columns([b""] * count)
         self.row_count = end
 
-    def _extend_columns(self, blobs: Sequence[bytes]) -> None:
+    def _extend_columns(self, encoded: Sequence[bytes]) -> None:
         if not self._columns:
             return
-        documents = [metadata.decode(blob) for blob in blobs]
+        documents = [metadata.decode(document) for document in encoded]
         for name, column in self._columns.items():
             metadata_index = self._metadata_indexes[name]
             column.extend(
@@ -257,15 +261,15 @@ class MemtableView:
     def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
         """See `segment.base.View`."""
         count = len(self.live)
-        rows = np.array([self._row_of.get(each, -1) for each in ids], np.int64)
+        rows = np.array([self._row_of.get(vector_id, -1) for vector_id in ids], np.int64)
         rows[rows >= count] = -1
         if self._memtable.kill_count != self._kill_count:
-            # The memtable has moved on, and its map may have forgotten ids that live here.
-            wanted = {each: place for place, each in enumerate(ids)}
+            # The memtable has changed, and its map may lack ids that are alive in this view.
+            index_of = {vector_id: index for index, vector_id in enumerate(ids)}
             for row in np.flatnonzero(self.live).tolist():
-                place = wanted.get(self._ids[row])
-                if place is not None:
-                    rows[place] = row
+                index = index_of.get(self._ids[row])
+                if index is not None:
+                    rows[index] = row
             rows[~self.live[rows]] = -1
         return rows
 
@@ -293,7 +297,7 @@ class MemtableView:
         return self._values[rows]
 
     def values_between(self, start: int, stop: int) -> Floats:
-        """Return the values of rows side by side, dead or alive, without a copy."""
+        """Return the values of adjacent rows, dead or alive, without a copy."""
         return self._values[start:stop]
 
     def norms(self, rows: Ordinals) -> Floats:
@@ -311,8 +315,8 @@ class MemtableView:
 
     def namespaces(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
-        found = (self._namespaces.value(row) for row in rows.tolist())
-        return ["" if each is None else str(each) for each in found]
+        values = (self._namespaces.value(row) for row in rows.tolist())
+        return ["" if value is None else str(value) for value in values]
 
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """See `segment.base.View`."""
@@ -322,12 +326,9 @@ class MemtableView:
         self, row: int, metadata_indexes: Sequence[MetadataIndex]
     ) -> list[tuple[str, Scalar]]:
         """See `segment.base.View`."""
-        found = []
-        for each in metadata_indexes:
-            value = self.columns[each.property_name].value(row)
-            if value is not None:
-                found.append((each.property_name, value))
-        return found
+        names = [index.property_name for index in metadata_indexes]
+        values = ((name, self.columns[name].value(row)) for name in names)
+        return [(name, value) for name, value in values if value is not None]
 
     def live_namespaces(self) -> set[str]:
         """See `segment.base.View`."""
@@ -347,7 +348,7 @@ class MemtableView:
 
 
 def _grown(items: NDArray[Number], capacity: int) -> NDArray[Number]:
-    """Return a copy of these items with room for more behind them."""
+    """Return a copy of these items in an array of this capacity."""
     grown = np.empty(capacity, items.dtype)
     grown[: len(items)] = items
     return grown
@@ -355,6 +356,6 @@ def _grown(items: NDArray[Number], capacity: int) -> NDArray[Number]:
 
 def _at(items: Sequence[T], rows: Ordinals) -> list[T]:
     """Return the items of these rows."""
-    # What many numbers take for a moment, Python may keep for long.
+    # Python may keep for long what many numbers take for a moment.
     starts = range(0, len(rows), _FEW)
     return [items[row] for start in starts for row in rows[start : start + _FEW].tolist()]

@@ -1,14 +1,15 @@
 """A sealed segment, memory-mapped, and the view that a snapshot has of it.
 
 A `Segment` is its files: immutable, shared by every snapshot that contains it, unmapped
-when the last of them is gone (its folder may be deleted before). What changes over time,
-which rows are dead and which metadata indexes have a column, is in the `SegmentView`.
+when the last snapshot is gone (its folder may be removed before). A `SegmentView` adds the parts
+that change: which rows are dead, and which metadata indexes have a column.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -33,17 +34,17 @@ logger = logging.getLogger(__name__)
 LISTED_ROWS_MAX = 20_000
 LISTED_ROWS_MIN = 4_000
 LISTED_SHARE_MAX = 0.02
-"""Below these many rows scoring just them beats a scan under a mask (docs/history/search.md)."""
+"""Up to this many rows, scoring a list beats a scan under a mask (docs/history/search.md)."""
 
 
-_MANY_ROWS = 64  # side by side are read ahead, as merges ask for them
+_MANY_ROWS = 64  # adjacent ones are read ahead, as merges ask for them
 
 
 class Segment:
     """The files of one segment.
 
-    Each part of a file is read and verified when it is first needed: opening a million rows
-    reads their codes and little else.
+    A part of a file is read and verified when it is first needed: opening a million rows reads
+    their codes and little else.
 
     Raises:
         Corruption: on opening, when a component is missing or not what was written; from
@@ -52,7 +53,7 @@ class Segment:
 
     def __init__(self, segments: Path, record: layout.SegmentRecord, metric: Metric) -> None:
         self.record = record
-        # Weakly: the file of a column that was dropped may go.
+        # Weakly: the file of a removed column may be closed.
         self._files: WeakValueDictionary[str, ComponentFile] = WeakValueDictionary()
         self._folder = layout.folder(segments, record.number)
         row_count = record.row_count
@@ -70,8 +71,8 @@ class Segment:
         ids.expect("rows", "<u4", row_count)
         self.ids = IdTable(ids.arrays)
         self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
-        # Nothing here may point back to the segment: its files are unmapped when it is let go
-        # of, not when cycles are next looked for.
+        # Nothing here may point back to the segment: its files are unmapped with its last
+        # reference, not when cycles are next collected.
         file = self._values_file
         exact = ExactIndex(
             self._values,
@@ -88,8 +89,8 @@ class Segment:
                 try:
                     self.index = RowIndex(exact, self._open_index(kind, exact))
                 except Corruption as error:
-                    # It is made from the values, so nothing is lost: search exactly until the
-                    # segment is written again.
+                    # An index is made from the values, so nothing is lost: search exactly until
+                    # the segment is written again.
                     logger.warning("%s; searching without", error)
                     self.lacks_index = True
 
@@ -125,7 +126,7 @@ class Segment:
         return self._values[rows]
 
     def values_between(self, start: int, stop: int) -> Floats:
-        """Return the values of rows side by side, where the file has them."""
+        """Return the values of adjacent rows, mapped."""
         self._values_file.read_ahead("values", start, stop)
         self._values_file.verify_slice("values", start, stop)
         return self._values[start:stop]
@@ -200,7 +201,7 @@ class SegmentView:
 
     def select(self, namespace: str, filter_: Filter) -> Selection:
         """See `segment.base.View`."""
-        terms = [(self.columns[each.property_name], each) for each in filter_]
+        terms = [(self.columns[predicate.property_name], predicate) for predicate in filter_]
         if namespace:
             is_in = Predicate("", Operator.EQ, (namespace,))
             terms.append((self.segment.namespaces, is_in))
@@ -221,7 +222,7 @@ class SegmentView:
         return self.segment.values(rows)
 
     def values_between(self, start: int, stop: int) -> Floats:
-        """Return the values of rows side by side, dead or alive, without a copy."""
+        """Return the values of adjacent rows, dead or alive, without a copy."""
         return self.segment.values_between(start, stop)
 
     def norms(self, rows: Ordinals) -> Floats:
@@ -247,8 +248,8 @@ class SegmentView:
         column = self.segment.namespaces
         if not len(column.keys):
             return [""] * len(rows)
-        found = (column.value(row) for row in rows.tolist())
-        return ["" if each is None else str(each) for each in found]
+        values = (column.value(row) for row in rows.tolist())
+        return ["" if value is None else str(value) for value in values]
 
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """See `segment.base.View`."""
@@ -258,13 +259,11 @@ class SegmentView:
         self, row: int, metadata_indexes: Sequence[MetadataIndex]
     ) -> list[tuple[str, Scalar]]:
         """See `segment.base.View`."""
-        found = []
-        for each in metadata_indexes:
-            column = self.columns[each.property_name]
-            value = None if column is None else column.value(row)
-            if value is not None:
-                found.append((each.property_name, value))
-        return found
+        columns = [
+            (index.property_name, self.columns[index.property_name]) for index in metadata_indexes
+        ]
+        values = [(name, column.value(row)) for name, column in columns if column is not None]
+        return [(name, value) for name, value in values if value is not None]
 
     def live_namespaces(self) -> set[str]:
         """See `segment.base.View`."""
@@ -288,7 +287,7 @@ def select(
             continue
         codes = column.code_set(predicate)
         sets.append((column.count(codes), column, codes))
-    sets.sort(key=lambda each: each[0])
+    sets.sort(key=itemgetter(0))
     if not sets:
         return Selection(live_count, mask=None if live_count == row_count else live)
     count, column, codes = sets[0]

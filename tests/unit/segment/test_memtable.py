@@ -253,7 +253,7 @@ def test_a_view_keeps_the_columns_it_was_taken_with() -> None:
     view = memtable.view()
 
     memtable.add_column(SIZE, backfill=False)
-    memtable.drop_column("color")
+    memtable.remove_column("color")
     memtable.add_column(MetadataIndex("color", IndexType.NUMBER), backfill=True)
 
     assert set(view.columns) == {"color"}

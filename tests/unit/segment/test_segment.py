@@ -237,7 +237,7 @@ def test_a_segment_stays_readable_when_its_folder_is_removed(tmp_path: Path) -> 
     view = sealed(tmp_path, 1, memtable_of(RECORDS))
     before = contents(view)
 
-    build.discard(tmp_path, 1)
+    build.remove(tmp_path, 1)
 
     assert not list(tmp_path.iterdir())
     assert contents(view) == before
