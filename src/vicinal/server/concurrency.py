@@ -1,7 +1,7 @@
-"""The bridge from the event loop to blocking work, and when not to cross it.
+"""Blocking work beside the event loop: a bounded pool of threads, and when to do without.
 
-Crossing costs about 0.3 ms of CPU, more than a cheap query itself. So an index whose last
-operations were quick is worked on right in the event loop, all else in a small pool.
+Handing work to a thread costs about 0.3 ms of CPU, more than a cheap query itself. So work on an
+index whose last operations were quick runs in the event loop, other work in the pool.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ T = TypeVar("T")
 SMALL_BODY_BYTES = 64 * 1024
 """Bodies up to this length may be read in the event loop, in well under a millisecond."""
 
-INLINE_S_MAX = 0.002  # ours: how long other requests may be held up for one
-_REMEMBERED = 0.8  # the share of an average that is history, the rest is the newest
+INLINE_S_MAX = 0.002  # ours: the time that one request may hold up the others
+_HISTORY_SHARE = 0.8  # of the moving average; the newest operation has the rest
 _INDEXES_MAX = 10_000
 
 
@@ -28,9 +28,9 @@ class Workers:
     """A bounded pool of threads.
 
     Args:
-        name: Begins the names of the threads.
-        threads: How many run at once.
-        pending_max: How many may run and wait together.
+        name: The prefix of the threads' names.
+        threads: The number of threads.
+        pending_max: Calls that may run and wait at one time.
     """
 
     def __init__(self, name: str, threads: int, pending_max: int) -> None:
@@ -40,15 +40,15 @@ class Workers:
         self._pending_max = pending_max
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run blocking work in a thread; cancelling drops it if it has not begun.
+        """Run blocking work in a thread; cancelling removes it if it has not begun.
 
         Raises:
-            Overloaded: too much waits already.
+            Overloaded: `pending_max` calls run and wait already.
         """
         return await self.start(work)
 
     def start(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Begin what `run` does."""
+        """Begin `run`; return the future of its result."""
         if self._pending >= self._pending_max:
             raise Overloaded(
                 f"{self._pending} requests wait for {self._name}, the most there may be",
@@ -63,28 +63,28 @@ class Workers:
         self._pending -= 1
 
     def close(self) -> None:
-        """Finish what is running, drop what waits."""
+        """Finish running work, cancel waiting work."""
         self._pool.shutdown(cancel_futures=True)
 
 
 class CostEstimator:
-    """How long the operations on each index take, to tell cheap ones in advance.
+    """Moving averages of the CPU time of operations, by index, to tell cheap ones in advance.
 
-    Used from the event loop's thread alone. An index that has not been worked on is not
-    cheap, as its first use may have to open it.
+    Used from the event loop's thread alone. An index without operations is not cheap, as its
+    first use may have to open it.
     """
 
     def __init__(self) -> None:
         self._seconds: OrderedDict[IndexAddress, float] = OrderedDict()
 
     def is_cheap(self, address: IndexAddress) -> bool:
-        """Decide whether to work on this index in the event loop."""
+        """Tell whether the average is below `INLINE_S_MAX`."""
         return self._seconds.get(address, INLINE_S_MAX) < INLINE_S_MAX
 
     def note(self, address: IndexAddress, seconds: float) -> None:
-        """Remember how long one operation took."""
+        """Add the CPU time of one operation to the average."""
         before = self._seconds.pop(address, seconds)
-        self._seconds[address] = _REMEMBERED * before + (1 - _REMEMBERED) * seconds
+        self._seconds[address] = _HISTORY_SHARE * before + (1 - _HISTORY_SHARE) * seconds
         if len(self._seconds) > _INDEXES_MAX:
             self._seconds.popitem(last=False)
 
@@ -100,11 +100,11 @@ async def run_by_cost(
     """Run work on an index in the event loop when it is cheap, in a thread otherwise.
 
     Args:
-        estimator: Of such work.
-        workers: Have the threads.
-        address: Of the index.
-        work: What to run.
-        is_local: Whether it needs nothing but this machine: waiting for another one takes no CPU,
+        estimator: The estimator of such work.
+        workers: The threads.
+        address: The address of the index.
+        work: The work.
+        is_local: Whether the work needs this machine alone: waiting for another one takes no CPU,
             so it would pass for cheap.
     """
     if is_local and estimator.is_cheap(address):
@@ -116,14 +116,14 @@ async def run_by_cost(
 
 
 async def off_loop(size: int, workers: Workers, work: Callable[[], T]) -> T:
-    """Read a body in the event loop while it is short, in a thread otherwise."""
+    """Run work on a body of `size` bytes in the event loop if it is short, else in a thread."""
     return work() if size <= SMALL_BODY_BYTES else await workers.run(work)
 
 
 def with_cpu_time(work: Callable[[], T]) -> tuple[T, float]:
     """Return the result of work, and the seconds of CPU that it took.
 
-    Not the time on the clock: other work of the machine would make an index look slow.
+    Wall-clock time would make an index look slow while the machine does other work.
     """
     start = thread_time()
     return work(), thread_time() - start
@@ -139,15 +139,15 @@ class ClientDisconnected(Exception):
 
 
 async def unless_disconnected(receive: Callable[[], Awaitable[object]], work: Awaitable[T]) -> T:
-    """Wait for work, but give it up when the client goes.
+    """Wait for work; cancel it when the client disconnects.
 
     Args:
         receive: The ASGI callable, once the whole body has been read: the next event it
             gives can only be the disconnection.
-        work: Cancelled when the client goes first.
+        work: The work.
 
     Raises:
-        ClientDisconnected: the client went first.
+        ClientDisconnected: the client disconnected first.
     """
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(receive())

@@ -18,17 +18,17 @@ T = TypeVar("T")
 Answer = TypeVar("Answer")
 
 Client = tuple[str, int] | None
-"""Host and port of a connection's other end, None where it has no such."""
+"""Host and port of the other end of a connection; None for a Unix socket."""
 
 ALONE_S: Final = 0.02
-"""Ours: a client is alone when no other has asked for so long."""
+"""A client is alone when no other has asked for this long; ours."""
 
 
 class ClientTracker:
-    """Tells whether several clients ask at once. Used from the event loop's thread alone.
+    """Tells whether several clients ask at one time. Used from the event loop's thread alone.
 
-    Requests that are answered in the loop never overlap, so that counting those under way
-    says nothing; but connections that are used in turns tell.
+    Requests that are answered in the loop never overlap, so their number says nothing; but
+    connections that are used in turns tell.
     """
 
     def __init__(self) -> None:
