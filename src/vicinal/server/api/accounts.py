@@ -11,11 +11,13 @@ from typing import TypeVar
 from vicinal.errors import BadParameter, InvalidToken, UnknownUser
 from vicinal.server.api.paths import API
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import Route
+from vicinal.server.api.routing import RouteTable
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import accounts
-from vicinal.wire.openapi import Operation, Parameter
+from vicinal.wire.openapi import Parameter
+
+ROUTES = RouteTable()
 
 T = TypeVar("T")
 
@@ -52,23 +54,55 @@ def _integer(request: ApiRequest, name: str, default: int, most: int) -> int:
     return int(text)
 
 
+@ROUTES.add(
+    "GET",
+    f"{API}/accounts",
+    Permission.READ,
+    response=list[accounts.AccountSchema],
+    errors=(BadParameter,),
+    parameters=PAGING,
+)
 async def list_accounts(request: ApiRequest) -> Response:
-    """Return the accounts that the token is for."""
+    """List the accounts a token is for."""
     return Response(accounts.accounts(page_of(request, _accounts(request))))
 
 
+@ROUTES.add(
+    "GET",
+    f"{API}/memberships",
+    Permission.READ,
+    response=list[accounts.MembershipSchema],
+    errors=(BadParameter,),
+    parameters=PAGING,
+)
 async def list_memberships(request: ApiRequest) -> Response:
-    """Return the caller's membership in each of them."""
+    """List the caller's membership in each of them."""
     return Response(accounts.memberships(page_of(request, _accounts(request))))
 
 
+@ROUTES.add(
+    "GET",
+    f"{API}/user",
+    Permission.READ,
+    response=accounts.UserSchema,
+    errors=(UnknownUser,),
+    unknown_token=UnknownUser,
+)
 async def user(request: ApiRequest) -> Response:
-    """Return the caller."""
+    """Tell who is calling."""
     return Response(accounts.user(request.services.config.account))
 
 
+@ROUTES.add(
+    "GET",
+    f"{API}/user/tokens/verify",
+    Permission.READ,
+    response=accounts.VerificationSchema,
+    errors=(InvalidToken,),
+    unknown_token=InvalidToken,
+)
 async def verify_token(request: ApiRequest) -> Response:
-    """Answer that the token is good: a request with another one is refused before."""
+    """Tell whether a token is good."""
     token_id = request.token.id if request.token is not None else "any"
     return Response(accounts.verification(token_id))
 
@@ -76,59 +110,3 @@ async def verify_token(request: ApiRequest) -> Response:
 def _accounts(request: ApiRequest) -> Sequence[str]:
     own = request.token.account if request.token is not None else None
     return (own or request.services.config.account,)
-
-
-ROUTES = (
-    Route(
-        Operation(
-            method="GET",
-            path=f"{API}/accounts",
-            operation_id="list_accounts",
-            summary="List the accounts a token is for",
-            response=list[accounts.AccountSchema],
-            errors=(BadParameter,),
-            parameters=PAGING,
-        ),
-        list_accounts,
-        Permission.READ,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=f"{API}/memberships",
-            operation_id="list_memberships",
-            summary="List the caller's membership in each of them",
-            response=list[accounts.MembershipSchema],
-            errors=(BadParameter,),
-            parameters=PAGING,
-        ),
-        list_memberships,
-        Permission.READ,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=f"{API}/user",
-            operation_id="user",
-            summary="Tell who is calling",
-            response=accounts.UserSchema,
-            errors=(UnknownUser,),
-        ),
-        user,
-        Permission.READ,
-        unknown_token=UnknownUser,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=f"{API}/user/tokens/verify",
-            operation_id="verify_token",
-            summary="Tell whether a token is good",
-            response=accounts.VerificationSchema,
-            errors=(InvalidToken,),
-        ),
-        verify_token,
-        Permission.READ,
-        unknown_token=InvalidToken,
-    ),
-)

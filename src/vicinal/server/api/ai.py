@@ -25,12 +25,23 @@ from vicinal.server.api import chat
 from vicinal.server.api.accounts import PAGING, page_of
 from vicinal.server.api.paths import AI
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import Route, large_body
+from vicinal.server.api.routing import RouteTable, large_body
 from vicinal.server.concurrency import off_loop, unless_disconnected
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import accounts, envelope, generation, requests, responses, schemas
-from vicinal.wire.openapi import Operation, Parameter
+from vicinal.wire.openapi import Parameter
+
+_ERRORS = (
+    BadEmbeddingBody,
+    BadEmbeddingInput,
+    ModelNotFound,
+    BodyTooLarge,
+    Overloaded,
+    Unavailable,
+)
+
+ROUTES = RouteTable()
 
 T = TypeVar("T")
 
@@ -48,12 +59,22 @@ class Readers:
 _REST = Readers(requests.embedding, generation.request)
 
 
-async def run_rest(request: ApiRequest) -> Response:
-    """Run the model that the path names."""
-    return await run_model(request, _REST)
+@ROUTES.add(
+    "POST",
+    f"{AI}/run/{{model_name}}",
+    Permission.READ,
+    large_body,
+    request=schemas.EmbeddingRequest,
+    response=schemas.EmbeddingSchema,
+    errors=(*_ERRORS, BadGenerationBody, BadGenerationInput, GenerationFailed),
+    takes_rest=True,
+)
+async def run_model(request: ApiRequest) -> Response:
+    """Run a model: embed texts in this form, or generate text in another."""
+    return await run_with(request, _REST)
 
 
-async def run_model(request: ApiRequest, readers: Readers) -> Response:
+async def run_with(request: ApiRequest, readers: Readers) -> Response:
     """Run the model that the parameter ``model_name`` names.
 
     The model comes first: it decides how the body is read.
@@ -67,8 +88,19 @@ async def run_model(request: ApiRequest, readers: Readers) -> Response:
     return Response(responses.embedding(embedding.values, embedding.pooling))
 
 
+@ROUTES.add(
+    "POST",
+    f"{AI}/v1/embeddings",
+    Permission.READ,
+    large_body,
+    request=schemas.OpenAIEmbeddingRequest,
+    response=schemas.OpenAIEmbeddingListSchema,
+    errors=_ERRORS,
+    is_enveloped=False,
+    form=envelope.OPENAI,
+)
 async def openai_embeddings(request: ApiRequest) -> Response:
-    """Embed texts with the model that the body names."""
+    """Embed texts, in OpenAI's form."""
     body = await _read_body(request, requests.openai_embedding)
     embedding = await embed(request, body.model, body.texts, None)
     dimensions = embedding.values.shape[1]
@@ -105,21 +137,51 @@ async def embed(
     return embedding
 
 
+@ROUTES.add(
+    "GET",
+    f"{AI}/v1/models",
+    Permission.READ,
+    response=accounts.OpenAIModelListSchema,
+    is_enveloped=False,
+    form=envelope.OPENAI,
+)
 async def openai_models(request: ApiRequest) -> Response:
-    """Return the models that can be run, as OpenAI lists them."""
+    """List the models, in OpenAI's form."""
     return Response(accounts.openai_models(_names(request)))
 
 
+@ROUTES.add(
+    "GET",
+    f"{AI}/v1/models/{{model_name}}",
+    Permission.READ,
+    response=accounts.OpenAIModelSchema,
+    errors=(ModelNotFound,),
+    is_enveloped=False,
+    takes_rest=True,
+    form=envelope.OPENAI,
+)
 async def openai_model(request: ApiRequest) -> Response:
-    """Return one model, as OpenAI describes it."""
+    """Tell of one model, in OpenAI's form."""
     name = request.parameters["model_name"]
     if name not in _names(request):
         raise chat.not_found(request, name)
     return Response(accounts.openai_model(name))
 
 
+@ROUTES.add(
+    "GET",
+    f"{AI}/models/search",
+    Permission.READ,
+    response=list[accounts.ListedModelSchema],
+    errors=(BadParameter,),
+    parameters=(
+        Parameter("search", str, "Part of a model's name."),
+        Parameter("task", str, "What the models are to do, such as `Text Embeddings`."),
+        *PAGING,
+    ),
+)
 async def search_models(request: ApiRequest) -> Response:
-    """Return the models that can be run, by name; ``search`` and ``task`` narrow it down."""
+    """List the models."""
     wanted = request.query.get("search", "").lower()
     task = request.query.get("task", "").lower()
     matches = [
@@ -130,8 +192,15 @@ async def search_models(request: ApiRequest) -> Response:
     return Response(accounts.models(page_of(request, matches)))
 
 
+@ROUTES.add(
+    "GET",
+    f"{AI}/models/schema",
+    Permission.READ,
+    errors=(ModelNotFound,),
+    parameters=(Parameter("model", str, "The model's name."),),
+)
 async def model_schema(request: ApiRequest) -> Response:
-    """Return the schemas of a model's input and output."""
+    """Tell what a model takes and gives."""
     name = request.query.get("model", "")
     for model in await _models(request):
         if model.name == name:
@@ -157,104 +226,3 @@ async def _models(request: ApiRequest) -> list[accounts.Model]:
             for name in _generating(request)
         ),
     ]
-
-
-_ERRORS = (
-    BadEmbeddingBody,
-    BadEmbeddingInput,
-    ModelNotFound,
-    BodyTooLarge,
-    Overloaded,
-    Unavailable,
-)
-
-ROUTES = (
-    Route(
-        Operation(
-            method="POST",
-            path=f"{AI}/run/{{model_name}}",
-            operation_id="run_model",
-            summary="Run a model: embed texts in this form, or generate text in another",
-            request=schemas.EmbeddingRequest,
-            response=schemas.EmbeddingSchema,
-            errors=(*_ERRORS, BadGenerationBody, BadGenerationInput, GenerationFailed),
-        ),
-        run_rest,
-        Permission.READ,
-        large_body,
-        takes_rest=True,
-    ),
-    Route(
-        Operation(
-            method="POST",
-            path=f"{AI}/v1/embeddings",
-            operation_id="openai_embeddings",
-            summary="Embed texts, in OpenAI's form",
-            request=schemas.OpenAIEmbeddingRequest,
-            response=schemas.OpenAIEmbeddingListSchema,
-            errors=_ERRORS,
-            is_enveloped=False,
-        ),
-        openai_embeddings,
-        Permission.READ,
-        large_body,
-        form=envelope.OPENAI,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=f"{AI}/v1/models",
-            operation_id="openai_models",
-            summary="List the models, in OpenAI's form",
-            response=accounts.OpenAIModelListSchema,
-            is_enveloped=False,
-        ),
-        openai_models,
-        Permission.READ,
-        form=envelope.OPENAI,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=f"{AI}/v1/models/{{model_name}}",
-            operation_id="openai_model",
-            summary="Tell of one model, in OpenAI's form",
-            response=accounts.OpenAIModelSchema,
-            errors=(ModelNotFound,),
-            is_enveloped=False,
-        ),
-        openai_model,
-        Permission.READ,
-        takes_rest=True,
-        form=envelope.OPENAI,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=f"{AI}/models/search",
-            operation_id="search_models",
-            summary="List the models",
-            response=list[accounts.ListedModelSchema],
-            errors=(BadParameter,),
-            parameters=(
-                Parameter("search", str, "Part of a model's name."),
-                Parameter("task", str, "What the models are to do, such as `Text Embeddings`."),
-                *PAGING,
-            ),
-        ),
-        search_models,
-        Permission.READ,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=f"{AI}/models/schema",
-            operation_id="model_schema",
-            summary="Tell what a model takes and gives",
-            errors=(ModelNotFound,),
-            parameters=(Parameter("model", str, "The model's name."),),
-        ),
-        model_schema,
-        Permission.READ,
-    ),
-)

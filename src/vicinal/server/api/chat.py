@@ -6,6 +6,7 @@ when the service's has, so that a request which the service refuses gets a statu
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from operator import attrgetter
 from typing import TypeVar
 
 from vicinal.errors import (
@@ -18,25 +19,38 @@ from vicinal.errors import (
 )
 from vicinal.generation import events, openai
 from vicinal.generation.base import Piece, Request, ToolCall, ToolCallPart, Usage
-from vicinal.limits import Limits
 from vicinal.server.api.generation import Generator, ServiceResponse
 from vicinal.server.api.paths import AI
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import Handler, Route
+from vicinal.server.api.routing import BodyLimit, RouteTable
 from vicinal.server.concurrency import off_loop, unless_disconnected
 from vicinal.server.http.response import Response, Stream
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, generation
 from vicinal.wire.codes import ErrorResponse
-from vicinal.wire.openapi import Operation
 
 T = TypeVar("T")
+
+ROUTES = RouteTable()
 
 RequestReader = Callable[[bytes | bytearray], Request]
 
 _NAME_CHARS_MAX = 100  # of a name in a message
 _EVENTS = b"text/event-stream"
 _HEADERS = ((b"cache-control", b"no-cache"),)
+
+
+_ERRORS = (
+    BadGenerationBody,
+    BadGenerationInput,
+    ModelNotFound,
+    BodyTooLarge,
+    Overloaded,
+    GenerationFailed,
+)
+
+generation_body: BodyLimit = attrgetter("generation_body_bytes_max")
+"""The limit of bodies that ask for text."""
 
 
 def not_found(request: ApiRequest, name: str) -> ModelNotFound:
@@ -82,13 +96,33 @@ async def generate(request: ApiRequest, name: str, read: RequestReader) -> Respo
     return Response(generation.generated(answer, wants_json=wanted.wants_json))
 
 
-async def chat_completions(request: ApiRequest) -> Response:
-    """Pass a conversation on."""
+@ROUTES.add(
+    "POST",
+    f"{AI}/v1{openai.CHAT}",
+    Permission.READ,
+    generation_body,
+    request=generation.OpenAIGenerationRequest,
+    errors=_ERRORS,
+    is_enveloped=False,
+    form=envelope.OPENAI,
+)
+async def openai_chat_completions(request: ApiRequest) -> Response:
+    """Generate text, in OpenAI's form, by another service."""
     return await _passed_on(request, openai.CHAT)
 
 
-async def completions(request: ApiRequest) -> Response:
-    """Pass on a text to be continued."""
+@ROUTES.add(
+    "POST",
+    f"{AI}/v1{openai.TEXT}",
+    Permission.READ,
+    generation_body,
+    request=generation.OpenAIGenerationRequest,
+    errors=_ERRORS,
+    is_enveloped=False,
+    form=envelope.OPENAI,
+)
+async def openai_completions(request: ApiRequest) -> Response:
+    """Continue a text, in OpenAI's form, by another service."""
     return await _passed_on(request, openai.TEXT)
 
 
@@ -219,44 +253,3 @@ class _Written:
             )
             for index, parts in sorted(self._calls.items())
         ]
-
-
-def generation_body(limits: Limits) -> int:
-    """The limit of bodies that ask for text."""
-    return limits.generation_body_bytes_max
-
-
-def _route(name: str, path: str, summary: str, handler: Handler) -> Route:
-    operation = Operation(
-        method="POST",
-        path=f"{AI}/v1{path}",
-        operation_id=name,
-        summary=summary,
-        request=generation.OpenAIGenerationRequest,
-        errors=(
-            BadGenerationBody,
-            BadGenerationInput,
-            ModelNotFound,
-            BodyTooLarge,
-            Overloaded,
-            GenerationFailed,
-        ),
-        is_enveloped=False,
-    )
-    return Route(operation, handler, Permission.READ, generation_body, form=envelope.OPENAI)
-
-
-ROUTES = (
-    _route(
-        "openai_chat_completions",
-        openai.CHAT,
-        "Generate text, in OpenAI's form, by another service",
-        chat_completions,
-    ),
-    _route(
-        "openai_completions",
-        openai.TEXT,
-        "Continue a text, in OpenAI's form, by another service",
-        completions,
-    ),
-)

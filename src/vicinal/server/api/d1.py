@@ -21,28 +21,34 @@ from vicinal.limits import Limits
 from vicinal.server.api.accounts import PAGING, page_of
 from vicinal.server.api.paths import ACCOUNT
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import Route, large_body
+from vicinal.server.api.routing import RouteTable, large_body
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import d1
-from vicinal.wire.openapi import Operation, Parameter
+from vicinal.wire.openapi import Parameter
+
+_ERRORS = (BadBody, BadStatement, DatabaseNotFound, LimitExceeded, Overloaded, Unavailable)
+
+ROUTES = RouteTable()
 
 DATABASES = f"{ACCOUNT}/d1/database"
 DATABASE = f"{DATABASES}/{{database_id}}"
 
 
-async def raw(request: ApiRequest) -> Response:
-    """Run statements; rows come as arrays."""
-    return await _run_statements(request, d1.raw, names_each_row=False)
+def _body(limits: Limits) -> int:
+    return min(large_body(limits), CALL_BYTES_MAX)
 
 
-async def query(request: ApiRequest) -> Response:
-    """Run statements; rows come as objects."""
-    return await _run_statements(request, d1.objects, names_each_row=True)
-
-
-async def list_databases(request: ApiRequest) -> Response:
-    """Return the databases of the account, or those whose name has a text in it."""
+@ROUTES.add(
+    "GET",
+    DATABASES,
+    Permission.READ,
+    response=list[d1.DatabaseSchema],
+    errors=(BadParameter,),
+    parameters=(Parameter("name", str, "Only those whose name has this in it."), *PAGING),
+)
+async def d1_list(request: ApiRequest) -> Response:
+    """List the SQL databases of the account."""
     databases, account = request.services.databases, request.account
     part = request.query.get("name", "")
 
@@ -53,14 +59,45 @@ async def list_databases(request: ApiRequest) -> Response:
     return Response(await request.services.workers.run(list_page))
 
 
-async def info(request: ApiRequest) -> Response:
-    """Return name, size and times of a database."""
+@ROUTES.add(
+    "GET", DATABASE, Permission.READ, response=d1.DatabaseSchema, errors=(DatabaseNotFound,)
+)
+async def d1_info(request: ApiRequest) -> Response:
+    """Tell what is known of an SQL database."""
     services, database = request.services, request.parameters["database_id"]
 
     def describe() -> bytes:
         return d1.database(services.databases.info(request.account, database))
 
     return Response(await services.workers.run(describe))
+
+
+@ROUTES.add(
+    "POST",
+    f"{DATABASE}/raw",
+    Permission.WRITE,
+    _body,
+    request=d1.StatementsRequest,
+    response=list[d1.RawResultSchema],
+    errors=_ERRORS,
+)
+async def d1_raw(request: ApiRequest) -> Response:
+    """Run SQL statements as one transaction; rows as arrays."""
+    return await _run_statements(request, d1.raw, names_each_row=False)
+
+
+@ROUTES.add(
+    "POST",
+    f"{DATABASE}/query",
+    Permission.WRITE,
+    _body,
+    request=d1.StatementsRequest,
+    response=list[d1.ObjectsResultSchema],
+    errors=_ERRORS,
+)
+async def d1_query(request: ApiRequest) -> Response:
+    """Run SQL statements as one transaction; rows as objects."""
+    return await _run_statements(request, d1.objects, names_each_row=True)
 
 
 async def _run_statements(
@@ -81,66 +118,3 @@ async def _run_statements(
 
     async with services.database_turns.turn(account, database):
         return Response(await services.database_workers.run(execute))
-
-
-def _body(limits: Limits) -> int:
-    return min(large_body(limits), CALL_BYTES_MAX)
-
-
-_ERRORS = (BadBody, BadStatement, DatabaseNotFound, LimitExceeded, Overloaded, Unavailable)
-
-ROUTES = (
-    Route(
-        Operation(
-            method="GET",
-            path=DATABASES,
-            operation_id="d1_list",
-            summary="List the SQL databases of the account",
-            response=list[d1.DatabaseSchema],
-            errors=(BadParameter,),
-            parameters=(Parameter("name", str, "Only those whose name has this in it."), *PAGING),
-        ),
-        list_databases,
-        Permission.READ,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=DATABASE,
-            operation_id="d1_info",
-            summary="Tell what is known of an SQL database",
-            response=d1.DatabaseSchema,
-            errors=(DatabaseNotFound,),
-        ),
-        info,
-        Permission.READ,
-    ),
-    Route(
-        Operation(
-            method="POST",
-            path=f"{DATABASE}/raw",
-            operation_id="d1_raw",
-            summary="Run SQL statements as one transaction; rows as arrays",
-            request=d1.StatementsRequest,
-            response=list[d1.RawResultSchema],
-            errors=_ERRORS,
-        ),
-        raw,
-        Permission.WRITE,
-        _body,
-    ),
-    Route(
-        Operation(
-            method="POST",
-            path=f"{DATABASE}/query",
-            operation_id="d1_query",
-            summary="Run SQL statements as one transaction; rows as objects",
-            request=d1.StatementsRequest,
-            response=list[d1.ObjectsResultSchema],
-            errors=_ERRORS,
-        ),
-        query,
-        Permission.WRITE,
-        _body,
-    ),
-)

@@ -4,22 +4,33 @@ from vicinal.errors import BadBody, BadIndexConfig, IndexExists, IndexNotFound, 
 from vicinal.model import Index, IndexAddress
 from vicinal.server.api.paths import INDEX, INDEXES
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import Route, json_body
+from vicinal.server.api.routing import RouteTable, json_body
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, requests, responses, schemas
-from vicinal.wire.openapi import Operation
+
+ROUTES = RouteTable()
 
 
+@ROUTES.add("GET", INDEXES, Permission.READ, response=list[schemas.IndexSchema])
 async def list_indexes(request: ApiRequest) -> Response:
-    """Return the indexes of an account."""
+    """List the indexes of an account, oldest first."""
     engine, account = request.services.engine, request.account
     indexes = await request.services.workers.run(lambda: engine.list_indexes(account))
     return Response(responses.indexes(indexes))
 
 
+@ROUTES.add(
+    "POST",
+    INDEXES,
+    Permission.WRITE,
+    json_body,
+    request=schemas.CreateIndexRequest,
+    response=schemas.IndexSchema,
+    errors=(BadBody, BadIndexConfig, IndexExists, LimitExceeded),
+)
 async def create_index(request: ApiRequest) -> Response:
-    """Create an empty index."""
+    """Create an index from dimensions and metric, or from a preset."""
     services, account = request.services, request.account
 
     def create() -> Index:
@@ -30,84 +41,29 @@ async def create_index(request: ApiRequest) -> Response:
     return Response(responses.index(await services.workers.run(create)))
 
 
+@ROUTES.add("GET", INDEX, Permission.READ, response=schemas.IndexSchema, errors=(IndexNotFound,))
 async def get_index(request: ApiRequest) -> Response:
-    """Return name, description and configuration of an index."""
+    """Return an index."""
     return Response(responses.index(request.named_index))
 
 
+@ROUTES.add("DELETE", INDEX, Permission.WRITE, errors=(IndexNotFound,))
 async def delete_index(request: ApiRequest) -> Response:
-    """Delete an index with its vectors."""
+    """Remove an index and all it holds; its name is free at once."""
     engine, address = request.services.engine, request.address
     await request.services.workers.run(lambda: engine.delete_index(address))
     return Response(envelope.NULL)
 
 
+@ROUTES.add(
+    "GET",
+    f"{INDEX}/info",
+    Permission.READ,
+    response=schemas.IndexInfoSchema,
+    errors=(IndexNotFound,),
+)
 async def info(request: ApiRequest) -> Response:
-    """Return the number of vectors and the last mutation that queries see."""
+    """Count an index's vectors and name the last mutation that queries see."""
     engine, address = request.services.engine, request.address
     status = await request.services.workers.run(lambda: engine.status(address))
     return Response(responses.status(status))
-
-
-ROUTES = (
-    Route(
-        Operation(
-            method="GET",
-            path=INDEXES,
-            operation_id="list_indexes",
-            summary="List the indexes of an account, oldest first",
-            response=list[schemas.IndexSchema],
-        ),
-        list_indexes,
-        Permission.READ,
-    ),
-    Route(
-        Operation(
-            method="POST",
-            path=INDEXES,
-            operation_id="create_index",
-            summary="Create an index from dimensions and metric, or from a preset",
-            request=schemas.CreateIndexRequest,
-            response=schemas.IndexSchema,
-            errors=(BadBody, BadIndexConfig, IndexExists, LimitExceeded),
-        ),
-        create_index,
-        Permission.WRITE,
-        json_body,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=INDEX,
-            operation_id="get_index",
-            summary="Return an index",
-            response=schemas.IndexSchema,
-            errors=(IndexNotFound,),
-        ),
-        get_index,
-        Permission.READ,
-    ),
-    Route(
-        Operation(
-            method="DELETE",
-            path=INDEX,
-            operation_id="delete_index",
-            summary="Remove an index and all it holds; its name is free at once",
-            errors=(IndexNotFound,),
-        ),
-        delete_index,
-        Permission.WRITE,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=f"{INDEX}/info",
-            operation_id="info",
-            summary="Count an index's vectors and name the last mutation that queries see",
-            response=schemas.IndexInfoSchema,
-            errors=(IndexNotFound,),
-        ),
-        info,
-        Permission.READ,
-    ),
-)

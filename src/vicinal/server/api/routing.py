@@ -7,9 +7,11 @@ takes it decoded either way. A slash at the end makes no difference.
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from vicinal.errors import RouteNotFound, Unauthenticated
+from vicinal.errors import Error, RouteNotFound, Unauthenticated
 from vicinal.limits import Limits
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.services import ServerConfig
@@ -17,7 +19,7 @@ from vicinal.server.http.asgi import Headers
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import envelope
-from vicinal.wire.openapi import Operation
+from vicinal.wire.openapi import Operation, Parameter
 
 Handler = Callable[[ApiRequest], Awaitable[Response]]
 BodyLimit = Callable[[Limits], int]
@@ -52,19 +54,55 @@ class Route:
     unknown_token: type[Unauthenticated] = Unauthenticated
 
 
-def json_body(limits: Limits) -> int:
-    """The limit of bodies that are not vectors or texts."""
-    return limits.json_body_bytes_max
+json_body: BodyLimit = attrgetter("json_body_bytes_max")
+"""The limit of bodies other than vectors and texts."""
+
+large_body: BodyLimit = attrgetter("body_bytes_max")
+"""The limit of bodies of vectors and texts."""
 
 
-def large_body(limits: Limits) -> int:
-    """The limit of bodies of vectors and texts."""
-    return limits.body_bytes_max
+class RouteTable(list[Route]):
+    """The routes of one module, in the order of their handlers."""
 
+    def add(
+        self,
+        method: str,
+        path: str,
+        permission: Permission | None,
+        body_bytes_max: BodyLimit | None = None,
+        part_bytes: int | None = None,
+        *,
+        request: Any = None,
+        response: Any = None,
+        errors: tuple[type[Error], ...] = (),
+        parameters: tuple[Parameter, ...] = (),
+        request_types: tuple[str, ...] = ("application/json",),
+        is_enveloped: bool = True,
+        takes_rest: bool = False,
+        form: envelope.Envelope = envelope.REST,
+        unknown_token: type[Unauthenticated] = Unauthenticated,
+        operation_id: str = "",
+    ) -> Callable[[Handler], Handler]:
+        """Add the route of the handler below; the arguments are those of `Operation` and `Route`.
 
-def worker_body(limits: Limits) -> int:
-    """The limit of uploaded Workers, whose code comes with their metadata."""
-    return limits.worker_body_bytes_max
+        The handler's name is the operation's id, unless one is given, and the first line of its
+        docstring the summary.
+        """
+
+        def decorate(handler: Handler) -> Handler:
+            summary = (handler.__doc__ or "").partition("\n")[0].removesuffix(".")
+            operation = Operation(
+                method, path, operation_id or handler.__name__, summary, request, response,
+                errors, parameters, request_types, is_enveloped,
+            )  # fmt: skip
+            route = Route(
+                operation, handler, permission, body_bytes_max, part_bytes, takes_rest, form,
+                unknown_token=unknown_token,
+            )  # fmt: skip
+            self.append(route)
+            return handler
+
+        return decorate
 
 
 @dataclass(slots=True)

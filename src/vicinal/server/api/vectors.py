@@ -32,7 +32,7 @@ from vicinal.model import Accepted, Delete, Insert, Query, QueryResult, Upsert, 
 from vicinal.prepared import Prepared
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import Route, json_body, large_body
+from vicinal.server.api.routing import RouteTable, json_body, large_body
 from vicinal.server.api.writes import acknowledge
 from vicinal.server.concurrency import SMALL_BODY_BYTES, Workers, run_by_cost
 from vicinal.server.http.bodies import Body
@@ -40,7 +40,33 @@ from vicinal.server.http.response import Response
 from vicinal.server.http.uploads import PART_BYTES
 from vicinal.tokens import Permission
 from vicinal.wire import codes, requests, responses, schemas, vectors
-from vicinal.wire.openapi import Operation, Parameter
+from vicinal.wire.openapi import Parameter
+
+_WRITE_ERRORS = (
+    BadRecord,
+    WrongDimensions,
+    IdTooLong,
+    NamespaceTooLong,
+    BadMetadataKey,
+    MetadataTooLarge,
+    TooManyVectors,
+    BadContentType,
+    BadParameter,
+    LimitExceeded,
+    BodyTooLarge,
+    IndexNotFound,
+    Overloaded,
+)
+
+_VECTORS_TYPES = ("application/x-ndjson", "application/json", "multipart/form-data")
+
+_UNPARSABLE = Parameter(
+    "unparsable-behavior",
+    str,
+    "`error` refuses the batch for a record that does not parse, `discard` drops the record.",
+)
+
+ROUTES = RouteTable()
 
 _PARTS_HELD = 4  # one that is read, one that waits, one that is filled, and a copy
 
@@ -50,8 +76,27 @@ EXPLAIN_HEADER = b"vicinal-explain"
 """Extensions: how hard to look, and whether the answer says how it was found."""
 
 
+@ROUTES.add(
+    "POST",
+    f"{INDEX}/query",
+    Permission.READ,
+    json_body,
+    request=schemas.QueryRequest,
+    response=schemas.QueryResultSchema,
+    errors=(
+        BadBody,
+        BadQueryVector,
+        BadTopK,
+        IdTooLong,
+        NamespaceTooLong,
+        BadFilter,
+        EmptyFilterValue,
+        BodyTooLarge,
+        IndexNotFound,
+    ),
+)
 async def query(request: ApiRequest) -> Response:
-    """Find the nearest vectors."""
+    """Find the vectors nearest to a vector."""
     services, address, estimator = request.services, request.address, request.services.query_cost
     is_long = len(request.body) > SMALL_BODY_BYTES
     is_local = services.engine.answers_at_once(address)
@@ -94,13 +139,37 @@ def _header(request: ApiRequest, name: bytes) -> str | None:
     return request.headers[name].decode("latin-1").lower() if name in request.headers else None
 
 
+@ROUTES.add(
+    "POST",
+    f"{INDEX}/insert",
+    Permission.WRITE,
+    large_body,
+    PART_BYTES,
+    request=schemas.VectorRecordSchema,
+    response=schemas.MutationSchema,
+    errors=_WRITE_ERRORS,
+    parameters=(_UNPARSABLE,),
+    request_types=_VECTORS_TYPES,
+)
 async def insert(request: ApiRequest) -> Response:
-    """Add vectors whose id is new."""
+    """Add vectors whose id is new; others are ignored."""
     return await _write(request, Insert)
 
 
+@ROUTES.add(
+    "POST",
+    f"{INDEX}/upsert",
+    Permission.WRITE,
+    large_body,
+    PART_BYTES,
+    request=schemas.VectorRecordSchema,
+    response=schemas.MutationSchema,
+    errors=_WRITE_ERRORS,
+    parameters=(_UNPARSABLE,),
+    request_types=_VECTORS_TYPES,
+)
 async def upsert(request: ApiRequest) -> Response:
-    """Add or replace vectors."""
+    """Add vectors, replacing those whose id is there."""
     return await _write(request, Upsert)
 
 
@@ -151,8 +220,17 @@ async def _feed(
             arriving.hold(reading.kept_bytes + _PARTS_HELD * PART_BYTES)
 
 
+@ROUTES.add(
+    "POST",
+    f"{INDEX}/get_by_ids",
+    Permission.READ,
+    json_body,
+    request=schemas.IdsRequest,
+    response=list[schemas.VectorSchema],
+    errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound),
+)
 async def get_by_ids(request: ApiRequest) -> Response:
-    """Return stored vectors."""
+    """Return stored vectors; unknown ids are left out."""
     services, address = request.services, request.address
 
     def get() -> bytes:
@@ -162,8 +240,17 @@ async def get_by_ids(request: ApiRequest) -> Response:
     return Response(await services.workers.run(get))
 
 
+@ROUTES.add(
+    "POST",
+    f"{INDEX}/delete_by_ids",
+    Permission.WRITE,
+    json_body,
+    request=schemas.IdsRequest,
+    response=schemas.MutationSchema,
+    errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound, Overloaded),
+)
 async def delete_by_ids(request: ApiRequest) -> Response:
-    """Delete vectors."""
+    """Remove vectors; unknown ids are ignored."""
     services, address = request.services, request.address
 
     def log() -> Future[Accepted]:
@@ -173,8 +260,19 @@ async def delete_by_ids(request: ApiRequest) -> Response:
     return await acknowledge(request, address, await services.workers.run(log))
 
 
-async def list_ids(request: ApiRequest) -> Response:
-    """Return one page of ids."""
+@ROUTES.add(
+    "GET",
+    f"{INDEX}/list",
+    Permission.READ,
+    response=schemas.VectorListSchema,
+    errors=(BadParameter, BadCursor, IndexNotFound),
+    parameters=(
+        Parameter("count", int, "How many ids a page has at most."),
+        Parameter("cursor", str, "`nextCursor` of the page before."),
+    ),
+)
+async def list_vectors(request: ApiRequest) -> Response:
+    """List the ids of an index, page by page, from one snapshot."""
     services, address = request.services, request.address
     page = requests.list_parameters(
         request.query.get("count"), request.query.get("cursor"), services.limits
@@ -184,133 +282,3 @@ async def list_ids(request: ApiRequest) -> Response:
         return responses.page(services.engine.list(address, page.count, page.cursor))
 
     return Response(await services.workers.run(list_page))
-
-
-_WRITE_ERRORS = (
-    BadRecord,
-    WrongDimensions,
-    IdTooLong,
-    NamespaceTooLong,
-    BadMetadataKey,
-    MetadataTooLarge,
-    TooManyVectors,
-    BadContentType,
-    BadParameter,
-    LimitExceeded,
-    BodyTooLarge,
-    IndexNotFound,
-    Overloaded,
-)
-
-_VECTORS_TYPES = ("application/x-ndjson", "application/json", "multipart/form-data")
-
-_UNPARSABLE = Parameter(
-    "unparsable-behavior",
-    str,
-    "`error` refuses the batch for a record that does not parse, `discard` drops the record.",
-)
-
-ROUTES = (
-    Route(
-        Operation(
-            method="POST",
-            path=f"{INDEX}/query",
-            operation_id="query",
-            summary="Find the vectors nearest to a vector",
-            request=schemas.QueryRequest,
-            response=schemas.QueryResultSchema,
-            errors=(
-                BadBody,
-                BadQueryVector,
-                BadTopK,
-                IdTooLong,
-                NamespaceTooLong,
-                BadFilter,
-                EmptyFilterValue,
-                BodyTooLarge,
-                IndexNotFound,
-            ),
-        ),
-        query,
-        Permission.READ,
-        json_body,
-    ),
-    Route(
-        Operation(
-            method="POST",
-            path=f"{INDEX}/insert",
-            operation_id="insert",
-            summary="Add vectors whose id is new; others are ignored",
-            request=schemas.VectorRecordSchema,
-            response=schemas.MutationSchema,
-            errors=_WRITE_ERRORS,
-            parameters=(_UNPARSABLE,),
-            request_types=_VECTORS_TYPES,
-        ),
-        insert,
-        Permission.WRITE,
-        large_body,
-        PART_BYTES,
-    ),
-    Route(
-        Operation(
-            method="POST",
-            path=f"{INDEX}/upsert",
-            operation_id="upsert",
-            summary="Add vectors, replacing those whose id is there",
-            request=schemas.VectorRecordSchema,
-            response=schemas.MutationSchema,
-            errors=_WRITE_ERRORS,
-            parameters=(_UNPARSABLE,),
-            request_types=_VECTORS_TYPES,
-        ),
-        upsert,
-        Permission.WRITE,
-        large_body,
-        PART_BYTES,
-    ),
-    Route(
-        Operation(
-            method="POST",
-            path=f"{INDEX}/get_by_ids",
-            operation_id="get_by_ids",
-            summary="Return stored vectors; unknown ids are left out",
-            request=schemas.IdsRequest,
-            response=list[schemas.VectorSchema],
-            errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound),
-        ),
-        get_by_ids,
-        Permission.READ,
-        json_body,
-    ),
-    Route(
-        Operation(
-            method="POST",
-            path=f"{INDEX}/delete_by_ids",
-            operation_id="delete_by_ids",
-            summary="Remove vectors; unknown ids are ignored",
-            request=schemas.IdsRequest,
-            response=schemas.MutationSchema,
-            errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound, Overloaded),
-        ),
-        delete_by_ids,
-        Permission.WRITE,
-        json_body,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=f"{INDEX}/list",
-            operation_id="list_vectors",
-            summary="List the ids of an index, page by page, from one snapshot",
-            response=schemas.VectorListSchema,
-            errors=(BadParameter, BadCursor, IndexNotFound),
-            parameters=(
-                Parameter("count", int, "How many ids a page has at most."),
-                Parameter("cursor", str, "`nextCursor` of the page before."),
-            ),
-        ),
-        list_ids,
-        Permission.READ,
-    ),
-)

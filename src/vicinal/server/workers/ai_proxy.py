@@ -15,12 +15,13 @@ from vicinal.errors import BadParameter, RouteNotFound
 from vicinal.server.api import ai
 from vicinal.server.api.paths import AI, query_parameters
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import Route, large_body
+from vicinal.server.api.routing import RouteTable, large_body
 from vicinal.server.http.response import Response
 from vicinal.server.workers import binding
 from vicinal.tokens import Permission
 from vicinal.wire import envelope
-from vicinal.wire.openapi import Operation
+
+ROUTES = RouteTable()
 
 FORWARDED_HEADER = b"x-forwarded"
 
@@ -33,16 +34,18 @@ _PATHS = {
 }
 
 
-async def run_proxied(request: ApiRequest) -> Response:
-    """Run the model that a header names."""
+@ROUTES.add("POST", _PATH, Permission.READ, large_body, is_enveloped=False, form=envelope.BINDING)
+async def proxied_run(request: ApiRequest) -> Response:
+    """Run a model for an older wrangler's binding."""
     _wrapped(request, "POST")
     addressed = binding.model_address(request.headers, request.services.config)
     parameters = {**addressed, "account_id": request.account}
     return await binding.run_bound(replace(request, parameters=parameters))
 
 
-async def models(request: ApiRequest) -> Response:
-    """Return the models that can be run."""
+@ROUTES.add("GET", _PATH, Permission.READ, is_enveloped=False, form=envelope.BINDING_MODELS)
+async def proxied_models(request: ApiRequest) -> Response:
+    """List the models for an older wrangler's binding."""
     wrapped = _wrapped(request, "GET")
     return await ai.search_models(
         replace(request, query=query_parameters(wrapped.query.encode("latin-1")))
@@ -63,32 +66,3 @@ def _wrapped(request: ApiRequest, method: str) -> SplitResult:
     if wrapped.path not in _PATHS[method]:
         raise RouteNotFound(f"{wrapped.path}, asked for by the AI binding")
     return wrapped
-
-
-ROUTES = (
-    Route(
-        Operation(
-            method="POST",
-            path=_PATH,
-            operation_id="proxied_run",
-            summary="Run a model for an older wrangler's binding",
-            is_enveloped=False,
-        ),
-        run_proxied,
-        Permission.READ,
-        large_body,
-        form=envelope.BINDING,
-    ),
-    Route(
-        Operation(
-            method="GET",
-            path=_PATH,
-            operation_id="proxied_models",
-            summary="List the models for an older wrangler's binding",
-            is_enveloped=False,
-        ),
-        models,
-        Permission.READ,
-        form=envelope.BINDING_MODELS,
-    ),
-)

@@ -35,7 +35,7 @@ _READERS = ai.Readers(requests.binding_embedding, generation.binding_request)
 
 async def run_bound(request: ApiRequest) -> Response:
     """Run the model that a header names."""
-    return await ai.run_model(request, _READERS)
+    return await ai.run_with(request, _READERS)
 
 
 def index_address(headers: Headers, config: ServerConfig) -> Mapping[str, str]:
@@ -76,7 +76,7 @@ def account_address(headers: Headers, config: ServerConfig) -> Mapping[str, str]
     return {"account_id": account or config.account}
 
 
-_REST = {
+_REST: dict[str, Route] = {
     route.operation.operation_id: route for route in (*indexes.ROUTES, *vectors.ROUTES, *ai.ROUTES)
 }
 

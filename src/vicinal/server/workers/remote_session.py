@@ -9,18 +9,20 @@ as for `remote_proxy`.
 """
 
 import secrets
+from operator import attrgetter
 
 from vicinal.errors import BadBody
 from vicinal.server.api import auth
 from vicinal.server.api.paths import ACCOUNT
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import Handler, Route, worker_body
+from vicinal.server.api.routing import BodyLimit, RouteTable
 from vicinal.server.concurrency import off_loop
 from vicinal.server.http.response import Response
 from vicinal.server.workers.sessions import Bindings
 from vicinal.tokens import Permission
 from vicinal.wire import remote
-from vicinal.wire.openapi import Operation
+
+ROUTES = RouteTable()
 
 TOKEN_HEADER = b"cf-workers-preview-token"
 
@@ -31,18 +33,62 @@ SUBDOMAIN = "localhost/vicinal"
 the rest a path, so that what it sends there never leaves this machine."""
 
 
-async def begin(request: ApiRequest) -> Response:
-    """Give leave to upload; what the upload needs is the API token all the same."""
+worker_body: BodyLimit = attrgetter("worker_body_bytes_max")
+"""The limit of uploaded Workers, whose code comes with their metadata."""
+
+
+# Which of two paths is asked for depends on the version and on how wrangler was called.
+@ROUTES.add(
+    "GET",
+    f"{_WORKERS}/scripts/{{script_name}}/subdomain/edge-preview",
+    Permission.READ,
+    response=remote.SessionSchema,
+    operation_id="begin_script_session",
+)
+@ROUTES.add(
+    "GET",
+    f"{_WORKERS}/subdomain/edge-preview",
+    Permission.READ,
+    response=remote.SessionSchema,
+)
+async def begin_session(request: ApiRequest) -> Response:
+    """Give leave to upload a Worker for a remote session.
+
+    The upload needs the API token all the same.
+    """
     return Response(remote.session(secrets.token_urlsafe(32)))
 
 
-async def subdomain(request: ApiRequest) -> Response:
-    """Return where uploaded Workers answer."""
+@ROUTES.add("GET", f"{_WORKERS}/subdomain", Permission.READ, response=remote.SubdomainSchema)
+async def workers_subdomain(request: ApiRequest) -> Response:
+    """Tell where uploaded Workers answer."""
     return Response(remote.subdomain(SUBDOMAIN))
 
 
-async def upload(request: ApiRequest) -> Response:
-    """Begin a session with the bindings of an uploaded Worker, whose code is not read."""
+@ROUTES.add(
+    "POST",
+    f"{_WORKERS}/services/{{script_name}}/environments/{{environment}}/edge-preview",
+    Permission.READ,
+    worker_body,
+    response=remote.PreviewSchema,
+    errors=(BadBody,),
+    request_types=("multipart/form-data",),
+    operation_id="upload_environment",
+)
+@ROUTES.add(
+    "POST",
+    f"{_WORKERS}/scripts/{{script_name}}/edge-preview",
+    Permission.READ,
+    worker_body,
+    response=remote.PreviewSchema,
+    errors=(BadBody,),
+    request_types=("multipart/form-data",),
+)
+async def upload_worker(request: ApiRequest) -> Response:
+    """Begin a remote session with an uploaded Worker's bindings.
+
+    The Worker's code is not read.
+    """
     secret = auth.secret_in(request.headers)
     indexes = await off_loop(
         len(request.body),
@@ -53,51 +99,3 @@ async def upload(request: ApiRequest) -> Response:
         request.account, None if secret is None else b"Bearer " + secret.encode("latin-1"), indexes
     )
     return Response(remote.preview(request.services.sessions.add(bindings)))
-
-
-def _route(operation: Operation, handler: Handler) -> Route:
-    limit = worker_body if operation.method == "POST" else None
-    return Route(operation, handler, Permission.READ, limit)
-
-
-def _uploads(path: str, name: str) -> Operation:
-    return Operation(
-        method="POST",
-        path=f"{_WORKERS}/{path}/edge-preview",
-        operation_id=name,
-        summary="Begin a remote session with an uploaded Worker's bindings",
-        response=remote.PreviewSchema,
-        errors=(BadBody,),
-        request_types=("multipart/form-data",),
-    )
-
-
-def _begins(path: str, name: str) -> Operation:
-    return Operation(
-        method="GET",
-        path=f"{_WORKERS}/{path}/edge-preview",
-        operation_id=name,
-        summary="Give leave to upload a Worker for a remote session",
-        response=remote.SessionSchema,
-    )
-
-
-ROUTES = (
-    _route(_begins("subdomain", "begin_session"), begin),
-    # Which of two paths is asked for depends on the version and on how wrangler was called.
-    _route(_begins("scripts/{script_name}/subdomain", "begin_script_session"), begin),
-    _route(
-        Operation(
-            method="GET",
-            path=f"{_WORKERS}/subdomain",
-            operation_id="workers_subdomain",
-            summary="Tell where uploaded Workers answer",
-            response=remote.SubdomainSchema,
-        ),
-        subdomain,
-    ),
-    _route(_uploads("scripts/{script_name}", "upload_worker"), upload),
-    _route(
-        _uploads("services/{script_name}/environments/{environment}", "upload_environment"), upload
-    ),
-)
