@@ -32,20 +32,13 @@ class Refusal:
         """The reason, as a line of text."""
         return f"{self.reason}\n".encode()
 
-    @property
-    def headers(self) -> Headers:
-        """Headers of the response, which ends the connection."""
-        return (
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(self.body)),
-            (b"connection", b"close"),
-        )
-
     def written(self) -> bytes:
-        """Return the whole response."""
-        head = b"HTTP/1.1 %d %b\r\n" % (self.status, self.status.phrase.encode())
-        lines = [b"%b: %b\r\n" % header for header in self.headers]
-        return b"".join([head, *lines, b"\r\n", self.body])
+        """Return the whole response, which ends the connection."""
+        return (
+            b"HTTP/1.1 %d %b\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (self.status, self.status.phrase.encode(), len(self.body), self.body)
+        )
 
 
 def refusal(method: bytes, version: str, target: bytes, headers: Headers) -> Refusal | None:

@@ -70,27 +70,20 @@ class BufferPool:
 
 
 class UploadConnection(Protocol):
-    """The connection of an upload, whose newest request it is for."""
+    """The connection of an upload for its newest request; `asyncio.Protocol` has the other methods.
+
+    `body_arrives` notes that bytes have come and `body_ends` takes back the transport. `put_body`
+    gives bytes to the request, and returns whether it keeps `part` itself instead of a copy.
+    """
 
     loop: asyncio.AbstractEventLoop
 
-    def body_arrives(self) -> None:
-        """Note that bytes of the body have come."""
-
-    def put_body(self, part: bytearray | memoryview, *, is_last: bool) -> bool:
-        """Give bytes to the request; return whether it keeps `part` itself instead of a copy."""
-
-    def body_ends(self) -> None:
-        """Take back the transport: the whole body has come."""
-
-    def pause_writing(self) -> None:
-        """See `asyncio.BaseProtocol`."""
-
-    def resume_writing(self) -> None:
-        """See `asyncio.BaseProtocol`."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.BaseProtocol`."""
+    def body_arrives(self) -> None: ...
+    def put_body(self, part: bytearray | memoryview, *, is_last: bool) -> bool: ...
+    def body_ends(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
 
 
 class Upload(asyncio.BufferedProtocol):

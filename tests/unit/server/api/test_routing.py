@@ -5,8 +5,11 @@ import re
 import pytest
 
 from vicinal.errors import RouteNotFound
-from vicinal.server.api.routing import Route, Router
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import Route, Router, RouteTable, large_body
+from vicinal.server.http.response import Response
 from vicinal.server.routes import API_ROUTES, BINDING_ROUTES, all_routes
+from vicinal.tokens import Permission
 
 INDEXES = "/client/v4/accounts/acme/vectorize/v2/indexes"
 
@@ -125,3 +128,26 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
         "d1_query",
     }
     assert all(route.permission is not None for route in clients)
+
+
+def test_a_handler_names_its_operation_and_summarizes_it() -> None:
+    table = RouteTable()
+
+    @table.add("GET", "/other", None, operation_id="other")
+    @table.add("POST", "/docs", Permission.WRITE, large_body, 7, errors=(RouteNotFound,))
+    async def write_docs(request: ApiRequest) -> Response:
+        """Write docs.
+
+        More of it.
+        """
+        return Response(b"")
+
+    first, second = table
+    assert (first.operation.operation_id, second.operation.operation_id) == ("write_docs", "other")
+    assert first.operation.summary == second.operation.summary == "Write docs"
+    assert (first.operation.method, first.operation.path) == ("POST", "/docs")
+    assert first.operation.errors == (RouteNotFound,)
+    assert (first.permission, first.part_bytes) == (Permission.WRITE, 7)
+    assert first.body_bytes_max is large_body
+    assert first.handler is second.handler is write_docs
+    assert (second.permission, second.body_bytes_max) == (None, None)
