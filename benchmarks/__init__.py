@@ -1,6 +1,6 @@
 """Benchmarks: one file, one question, and the question in its docstring.
 
-``python -m benchmarks`` runs them and says where the results go. What they share:
+``python -m benchmarks`` runs them and says where the results go. The parts that they share:
 
     texts       real short texts with metadata, and their embeddings
     data        vectors of a size and length asked for, exact answers to compare with

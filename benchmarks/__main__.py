@@ -36,9 +36,9 @@ def main() -> None:
         document.update()
         return
     if arguments.show:
-        for name, found in document.latest(RESULTS).items():
+        for name, latest in document.latest(RESULTS).items():
             if name in (arguments.names or NAMES):
-                print(report.text(found))
+                print(report.text(latest))
         return
     reports, failures = [], []
     for name in arguments.names or NAMES:
@@ -57,7 +57,7 @@ def main() -> None:
         reports.append(ran)
         print(report.text(ran))
         print(f"  {name} took {time.monotonic() - start:.0f} s\n", flush=True)
-    marked = [each for each in reports if each.marks]
+    marked = [result for result in reports if result.marks]
     print("\n".join([*(report.marks_text(marked) if marked else []), *failures]))
     print(f"\nresults are in {RESULTS}")
     if failures:

@@ -132,12 +132,12 @@ class Signs:
             scale = float(norms(corpus.values).max())
         codes = quantizer.encode(corpus.values, corpus.metric, _parameters(bits, scale, 0))
         slacks = [round(share * bits / 512) for share in _SLACKS]
-        self.settings: Sequence[Setting] = [Setting(f"slack {each}", each, K) for each in slacks]
+        self.settings: Sequence[Setting] = [Setting(f"slack {slack}", slack, K) for slack in slacks]
         self._indexes = {
-            each: BinaryIndex(
-                replace(codes, parameters=_parameters(bits, scale, each)), self._index
+            slack: BinaryIndex(
+                replace(codes, parameters=_parameters(bits, scale, slack)), self._index
             )
-            for each in slacks
+            for slack in slacks
         }
         self.bytes_per_vector = bits / 8
 
@@ -167,8 +167,8 @@ class AsBuilt:
             parameters = codes.parameters
             self.label = f"as built: {parameters.bits} bits"
             self.settings = [
-                Setting(f"{effort}: slack {parameters.margins[place][0]}", place, K)
-                for place, effort in enumerate(quantizer.EFFORTS)
+                Setting(f"{effort}: slack {parameters.margins[number][0]}", number, K)
+                for number, effort in enumerate(quantizer.EFFORTS)
             ]
             self._signs = BinaryIndex(codes, self._exact)
             self.bytes_per_vector = parameters.bits / 8
@@ -187,7 +187,7 @@ class SignGraph:
     def __init__(self, corpus: Corpus, bits: int) -> None:
         self.label = f"HNSW32 over {bits} sign bits"
         self.settings: Sequence[Setting] = [
-            Setting(f"ef {each}", each, each) for each in (50, 100, 150, 200, 300, 400, 800, 1_600)
+            Setting(f"ef {ef}", ef, ef) for ef in (50, 100, 150, 200, 300, 400, 800, 1_600)
         ]
         self._metric = corpus.metric
         scale = 1.0
@@ -214,7 +214,7 @@ class ByteGraph:
     def __init__(self, corpus: Corpus) -> None:
         self.label = "HNSW24 over unsigned bytes"
         self.settings: Sequence[Setting] = [
-            Setting(f"ef {each}", each, 2 * K) for each in (32, 48, 64, 96, 128, 192, 256, 512)
+            Setting(f"ef {ef}", ef, 2 * K) for ef in (32, 48, 64, 96, 128, 192, 256, 512)
         ]
         self._unit = corpus.metric is Metric.COSINE
         values = _unit(corpus.values) if self._unit else corpus.values
@@ -288,14 +288,14 @@ class Faiss:
 def _kinds(corpus: Corpus, *, with_graphs: bool) -> Iterator[tuple[Kind, float]]:
     """Yield each kind, built, and the CPU seconds that took; graphs take minutes each."""
     lists = int(2 ** np.round(np.log2(1.6 * np.sqrt(len(corpus.values)))))
-    probes = [each for each in (8, 16, 32, 64, 128, 256, 512) if each <= lists]
-    flat = [Setting(f"{each} candidates", 0, each) for each in _CANDIDATES]
+    probes = [probe_count for probe_count in (8, 16, 32, 64, 128, 256, 512) if probe_count <= lists]
+    flat = [Setting(f"{count} candidates", 0, count) for count in _CANDIDATES]
     coarse = [
-        Setting(f"nprobe {each}, {candidates} candidates", each, candidates)
-        for each in probes
+        Setting(f"nprobe {probe_count}, {candidates} candidates", probe_count, candidates)
+        for probe_count in probes
         for candidates in (100, 400)
     ]
-    graph = [Setting(f"ef {each}", each, K) for each in (16, 32, 64, 128, 256, 512, 1_024)]
+    graph = [Setting(f"ef {ef}", ef, K) for ef in (16, 32, 64, 128, 256, 512, 1_024)]
     makes: list[Callable[[], Kind]] = [
         partial(Exact, corpus),
         partial(AsBuilt, corpus),
@@ -385,17 +385,17 @@ def _at_targets(
     """Return setting, recall and CPU of the first setting that reaches each target."""
     index = _exact(corpus)
     cells: list[Cell] = []
-    place = 0
+    number = 0
     for target in TARGETS:
-        found: tuple[Cell, Cell, Cell] = (None, None, None)
-        while place < len(kind.settings):
-            setting = kind.settings[place]
+        best: tuple[Cell, Cell, Cell] = (None, None, None)
+        while number < len(kind.settings):
+            setting = kind.settings[number]
             if _run(kind, setting, index, corpus, _TUNING_QUERIES, allowed)[0] >= target:
                 reached, cpu_ms = _run(kind, setting, index, corpus, count, allowed)
-                found = (setting.label, reached, cpu_ms)
+                best = (setting.label, reached, cpu_ms)
                 break
-            place += 1
-        cells += found
+            number += 1
+        cells += best
     return tuple(cells)
 
 
@@ -409,9 +409,9 @@ def _run(
         return _search(index, query, Selection.of_rows(kind.propose(query, setting, allowed)))
 
     queries = corpus.queries[:count]
-    timing, found = measure.run([partial(search, each) for each in queries], budget_s=_BUDGET_S)
+    timing, results = measure.run([partial(search, query) for query in queries], budget_s=_BUDGET_S)
     reached = measure.recall(
-        [each.tolist() for each in found], corpus.values, queries, corpus.nearest,
+        [rows.tolist() for rows in results], corpus.values, queries, corpus.nearest,
         str(corpus.metric),
     )  # fmt: skip
     return reached, timing.cpu_ms

@@ -53,10 +53,10 @@ def run(*, is_quick: bool) -> Report:
         fresh = _engine(folder, vectors.values.shape[1])
         _upsert(fresh, np.flatnonzero(row_of >= 0), vectors.values, row_of)
         fresh.compact(ADDRESS)
-        for name, each in ((label, engine), (f"{label}: built afresh", fresh)):
-            timing, recall = _searched(each, queries, vectors.values, row_of)
+        for name, searched in ((label, engine), (f"{label}: built afresh", fresh)):
+            timing, recall = _searched(searched, queries, vectors.values, row_of)
             recalls[name] = recall
-            count = each.status(ADDRESS).vector_count
+            count = searched.status(ADDRESS).vector_count
             rows.append((name, count, recall, timing.cpu_ms, timing.p50_ms, timing.p99_ms))
         fresh.close()
 
@@ -98,7 +98,7 @@ def _upsert(engine: EmbeddedEngine, ids: Rows, values: Floats, row_of: Rows) -> 
     for start in range(0, len(ids), _BATCH):
         chosen = ids[start : start + _BATCH]
         batch = VectorBatch(
-            [str(each) for each in chosen],
+            [str(row) for row in chosen],
             np.ascontiguousarray(values[row_of[chosen]]),
             [""] * len(chosen),
             [b""] * len(chosen),
@@ -109,7 +109,7 @@ def _upsert(engine: EmbeddedEngine, ids: Rows, values: Floats, row_of: Rows) -> 
 def _delete(engine: EmbeddedEngine, ids: Rows) -> None:
     count_max = PROFILES["cloudflare"].delete_ids_max
     for start in range(0, len(ids), count_max):
-        _write(engine, Delete([str(each) for each in ids[start : start + count_max]]))
+        _write(engine, Delete([str(row) for row in ids[start : start + count_max]]))
 
 
 def _write(engine: EmbeddedEngine, mutation: Mutation) -> None:
@@ -123,15 +123,15 @@ def _searched(
     """Return times and recall of an index whose ids have the values of these rows."""
 
     def ask(query: Floats) -> list[int]:
-        found = engine.query(ADDRESS, Query(top_k=K, vector=query))
-        return [int(match.id) for match in found.matches]
+        result = engine.query(ADDRESS, Query(top_k=K, vector=query))
+        return [int(match.id) for match in result.matches]
 
-    timing, found = measure.run([partial(ask, query) for query in queries], budget_s=300.0)
+    timing, answers = measure.run([partial(ask, query) for query in queries], budget_s=300.0)
     ids = np.flatnonzero(row_of >= 0)
     content = np.ascontiguousarray(values[row_of[ids]])
     place_of = np.full(len(row_of), -1)
     place_of[ids] = np.arange(len(ids))
-    places = [place_of[each].tolist() for each in found]
-    assert all(place >= 0 for each in places for place in each), "a deleted id was found"
+    places = [place_of[answer].tolist() for answer in answers]
+    assert all(row >= 0 for answer in places for row in answer), "a deleted id was found"
     nearest = data.exact(content, queries, K, "cosine")
     return timing, measure.recall(places, content, queries, nearest, "cosine")

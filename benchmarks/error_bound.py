@@ -84,7 +84,7 @@ def _rows(
     lengths = np.linalg.norm(residuals, axis=1)
     turned = (residuals / lengths[:, None]) @ rotation.T
     spread = np.sqrt(np.maximum(1 / codes.aligned**2 - 1, 0) / (bits - 1))
-    found: list[tuple[Cell, ...]] = []
+    rows: list[tuple[Cell, ...]] = []
     for deviations in _DEVIATIONS:
         counts, missed = [], 0
         sample: Rows = np.empty(0, np.int64)
@@ -97,11 +97,11 @@ def _rows(
             if len(counts) <= _TIMED_QUERIES and len(left) >= np.median(counts):
                 sample = left
         median = float(np.median(counts))
-        found.append((
+        rows.append((
             bits, deviations, round(median), round(float(np.percentile(counts, 90))),
             median / len(values), missed, _read_ms(exact, queries, sample[: round(median)]),
         ))  # fmt: skip
-    return found
+    return rows
 
 
 def _coded(residuals: Floats, rotation: Floats) -> _Codes:

@@ -71,7 +71,7 @@ def run(*, is_quick: bool) -> Report:
         side = Side(folder, running)
         for contender in (VICINAL, *PEERS):
             side.load(contender, vectors)
-        peers = tuple(_peer_row(each, len(lines)) for each in side.loaded)
+        peers = tuple(_peer_row(loaded, len(lines)) for loaded in side.loaded)
     size = f"{len(lines):,} x 768"
     return Report(
         "http_ingest", report.question(__doc__), is_quick,
@@ -139,7 +139,7 @@ def _vicinal_row(
 
 
 def send(server: Server, path: str, bodies: Sequence[bytes], connections: int) -> _Sent:
-    """Post all bodies over so many connections; what is refused as too much is sent again.
+    """Post all bodies; one that is refused as too much is sent again.
 
     Raises:
         Failed: one was refused for another reason.
@@ -190,12 +190,12 @@ def _settle(server: Server) -> None:
         quiet = quiet + 1 if is_quiet else 0
 
 
-def _peer_row(each: Loaded, count: int) -> tuple[Cell, ...]:
-    seconds = each.insert.seconds + each.build.seconds
-    cpu = each.insert.cpu_seconds + each.build.cpu_seconds
+def _peer_row(loaded: Loaded, count: int) -> tuple[Cell, ...]:
+    seconds = loaded.insert.seconds + loaded.build.seconds
+    cpu = loaded.insert.cpu_seconds + loaded.build.cpu_seconds
     return (
-        each.name, report.options_text(each.process.contender.options), each.insert.seconds,
-        each.build.seconds, count / seconds, cpu / count * 1e6, each.private_bytes / count,
+        loaded.name, report.options_text(loaded.process.contender.options), loaded.insert.seconds,
+        loaded.build.seconds, count / seconds, cpu / count * 1e6, loaded.private_bytes / count,
     )  # fmt: skip
 
 
@@ -205,11 +205,11 @@ def _marks(rows: Sequence[Sequence[Cell]], loaded: Sequence[Loaded], count: int)
     memory = max(float(row[8] or 0) for row in ours)
     # Only those that build an index: keeping rows to scan them later is another thing.
     peers = [
-        (count / (each.insert.seconds + each.build.seconds), each.name)
-        for each in loaded
-        if each.process.contender in PEERS
-        and each.process.contender.is_database
-        and each.process.contender.options
+        (count / (database.insert.seconds + database.build.seconds), database.name)
+        for database in loaded
+        if database.process.contender in PEERS
+        and database.process.contender.is_database
+        and database.process.contender.options
     ]
     rate, name = max(peers, default=(0.0, "none"))
     return [

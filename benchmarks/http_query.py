@@ -31,7 +31,7 @@ COLUMNS = (
     "server", "recall@10", "connections", "requests/s", "p50 ms", "p99 ms", "CPU µs/request",
     "errors",
 )  # fmt: skip
-_CHROMA = next(each for each in PEERS if each.name == "chromadb")
+_CHROMA = next(peer for peer in PEERS if peer.name == "chromadb")
 _CHROMA_COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 
 Body = Callable[[list[float]], bytes]
@@ -61,7 +61,7 @@ class Runs:
         headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Measure a server under each number of connections, and its recall if it finds."""
-        bodies = [body(each) for each in serving.numbers(self._task.vectors.queries)]
+        bodies = [body(number) for number in serving.numbers(self._task.vectors.queries)]
         lines = serving.write_lines(self._folder / "bodies", bodies)
         recall = None
         if ids is not None:
@@ -95,12 +95,12 @@ class Runs:
     ) -> float:  # fmt: skip
         rows = np.full((min(self._recall_queries, len(bodies)), K), -1, np.int64)
         with Client(server.port) as client:
-            for place in range(len(rows)):
-                status, answer = client.ask("POST", path, bodies[place], headers=headers)
+            for number in range(len(rows)):
+                status, answer = client.ask("POST", path, bodies[number], headers=headers)
                 if not 200 <= status < 300:
                     raise Failed(f"{path} was answered {status}: {answer}")
-                found = ids(answer)
-                rows[place, : len(found)] = found
+                row_ids = ids(answer)
+                rows[number, : len(row_ids)] = row_ids
         return recall_of(rows, self._task)
 
 
@@ -139,7 +139,7 @@ def add_vicinal(runs: Runs, server: Server) -> None:
         effort = setting["effort"]
         runs.add(
             f"vicinal, {effort} effort", server, f"{INDEX}/query", _vicinal_body,
-            lambda answer: [int(each["id"]) for each in answer["result"]["matches"]],
+            lambda answer: [int(match["id"]) for match in answer["result"]["matches"]],
             {"Vicinal-Effort": effort},
         )  # fmt: skip
 
@@ -155,7 +155,7 @@ def _chroma(runs: Runs, task: Task, folder: Path) -> None:
         runs.add(
             f"chromadb, {report.options_text(setting)}", server,
             f"{_CHROMA_COLLECTIONS}/{collection}/query", _chroma_body,
-            lambda answer: [int(each) for each in answer["ids"][0]],
+            lambda answer: [int(id_) for id_ in answer["ids"][0]],
         )  # fmt: skip
 
 
@@ -178,8 +178,8 @@ def _vicinal_body(vector: list[float]) -> bytes:
 
 
 def _chroma_body(vector: list[float]) -> bytes:
-    asked = {"query_embeddings": [vector], "n_results": K, "include": ["distances"]}
-    return msgspec.json.encode(asked)
+    request = {"query_embeddings": [vector], "n_results": K, "include": ["distances"]}
+    return msgspec.json.encode(request)
 
 
 def _marks(runs: Runs) -> list[Mark]:

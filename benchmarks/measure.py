@@ -1,4 +1,4 @@
-"""What is measured, and how: recall, CPU and wall time, memory of a process.
+"""Measures: recall, CPU and wall time, memory of a process.
 
 Recall is by distance, not by name: a found row counts when it is as near as the k-th
 nearest one, so rows that tie are not misses. CPU is that of the whole process, all its
@@ -58,7 +58,7 @@ class Timing:
 
 
 def warm_memory() -> None:
-    """Have a gigabyte of memory at hand for whoever is measured next.
+    """Have a gigabyte of memory at hand for the next contender.
 
     To a virtual machine that has not used its memory lately, its host gives each page only when
     it is first touched: 2 ms a megabyte on the machine that this was written on, which is twenty
@@ -86,7 +86,7 @@ def run(
         is_over: Given this, the searches are run over and over until it returns True.
     """
     laps: list[list[tuple[int, float]]] = [[] for _ in range(threads)]
-    found: dict[int, T] = {}
+    results: dict[int, T] = {}
     end = time.perf_counter() + budget_s
 
     def work(thread: int) -> None:
@@ -96,22 +96,22 @@ def run(
             start = time.perf_counter()
             if lap > 0 and (is_done or start > end):
                 return
-            place = turn % len(searches)
-            result = searches[place]()
-            laps[thread].append((place, time.perf_counter() - start))
-            found[place] = result
+            number = turn % len(searches)
+            result = searches[number]()
+            laps[thread].append((number, time.perf_counter() - start))
+            results[number] = result
 
     cpu, begun = time.process_time(), time.perf_counter()
     if threads == 1:
         work(0)
     else:
-        workers = [threading.Thread(target=work, args=(each,)) for each in range(threads)]
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
     cpu, seconds = time.process_time() - cpu, time.perf_counter() - begun
-    wall = np.array([each for thread in laps for _, each in thread])
+    wall = np.array([lap for thread in laps for _, lap in thread])
     timing = Timing(
         count=len(wall),
         cpu_ms=cpu / len(wall) * 1e3,
@@ -119,8 +119,8 @@ def run(
         p99_ms=percentile(wall, 99) * 1e3,
         per_second=len(wall) / seconds,
     )
-    first = next(place for place in itertools.count() if place not in found)
-    return timing, [found[place] for place in range(first)]
+    first = next(number for number in itertools.count() if number not in results)
+    return timing, [results[number] for number in range(first)]
 
 
 def percentile(values: NDArray[Any], percent: float) -> float:
@@ -129,7 +129,7 @@ def percentile(values: NDArray[Any], percent: float) -> float:
 
 
 def distances_to(rows: Floats, queries: Floats, metric: str) -> Wide:
-    """Return how far rows are, in float64: smaller is nearer whatever the metric.
+    """Return how far rows are, in float64: smaller is nearer, by every metric.
 
     Args:
         rows: ``(q, m, d)``: the rows to measure for each query.
@@ -139,18 +139,22 @@ def distances_to(rows: Floats, queries: Floats, metric: str) -> Wide:
     Returns:
         ``(q, m)``: 1 - cosine, the distance, or minus the dot product.
     """
-    wide, asked = rows.astype(np.float64), queries.astype(np.float64)
+    wide, wanted = rows.astype(np.float64), queries.astype(np.float64)
     if metric == "euclidean":
-        return np.asarray(np.linalg.norm(wide - asked[:, None, :], axis=2))
-    dots = np.einsum("qmd,qd->qm", wide, asked)
+        return np.asarray(np.linalg.norm(wide - wanted[:, None, :], axis=2))
+    dots = np.einsum("qmd,qd->qm", wide, wanted)
     if metric == "dot-product":
         return np.asarray(-dots)
-    norms = np.linalg.norm(wide, axis=2) * np.linalg.norm(asked, axis=1)[:, None]
+    norms = np.linalg.norm(wide, axis=2) * np.linalg.norm(wanted, axis=1)[:, None]
     return np.asarray(1.0 - np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0))
 
 
 def recall(
-    found: Sequence[Sequence[int]], vectors: Floats, queries: Floats, nearest: Wide, metric: str
+    found_rows: Sequence[Sequence[int]],
+    vectors: Floats,
+    queries: Floats,
+    nearest: Wide,
+    metric: str,
 ) -> float:
     """Return the share of the nearest rows that were found, ties counted as found.
 
@@ -163,7 +167,7 @@ def recall(
         metric: See `distances_to`.
     """
     hits = expected = 0
-    for rows, query, near in zip(found, queries, nearest, strict=False):
+    for rows, query, near in zip(found_rows, queries, nearest, strict=False):
         count = int(np.isfinite(near).sum())
         expected += count
         if count and len(rows):

@@ -92,12 +92,14 @@ def lines(title: str, places: Sequence[str], series: Sequence[Line]) -> str:
             f'<line x1="{_LINES_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{_FAINT}"/>',
             _text(_LINES_LEFT - 8, y + 4, f"{10.0**power:g}", anchor="end", size=12),
         ]
-    for place, name in enumerate(places):
-        parts.append(_text(_LINES_LEFT + step * place, bottom + 20, name, anchor="middle", size=12))
+    for number, name in enumerate(places):
+        parts.append(
+            _text(_LINES_LEFT + step * number, bottom + 20, name, anchor="middle", size=12)
+        )
     for line in series:
         points = [
-            f"{_LINES_LEFT + step * place:.1f},{height(value):.1f}"
-            for place, value in enumerate(line.values)
+            f"{_LINES_LEFT + step * number:.1f},{height(value):.1f}"
+            for number, value in enumerate(line.values)
             if value is not None
         ]
         parts.append(
@@ -119,8 +121,8 @@ def _apart(heights: Sequence[float]) -> list[float]:
     """Return the heights in their order, moved down so that no two labels lie on each other."""
     moved = list(heights)
     least = -math.inf
-    for place in sorted(range(len(moved)), key=lambda each: heights[each]):
-        moved[place] = least = max(moved[place], least + _LABEL)
+    for number in sorted(range(len(moved)), key=lambda index: heights[index]):
+        moved[number] = least = max(moved[number], least + _LABEL)
     return moved
 
 

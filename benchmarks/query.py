@@ -16,7 +16,7 @@ from benchmarks.side import Side, best_peer, nearly, scratch
 from benchmarks.texts import SEED
 
 RECALLS = (0.99, 0.999)
-"""What is promised above 100,000 rows, and up to there."""
+"""Recall that is promised above 100,000 rows, and up to there."""
 
 _COLUMNS = (
     "contender", "setting", "recall@10", "CPU ms", "to best peer", "p50 ms", "p99 ms",
@@ -77,11 +77,11 @@ def _at_recall(
     ours = one.get(VICINAL.name)
     ratio = ours.timing.cpu_ms / best[1].timing.cpu_ms if ours and best else None
     rival = best[0] if best else "none"
-    what = f"{size:,} rows, recall {recall}"
+    label = f"{size:,} rows, recall {recall}"
     table = Table(f"{size:,} x 768 at recall {recall}", _COLUMNS, _rows(side, one, two, best, size))
     return table, [
-        report.at_most(f"CPU per query, to the best peer's ({rival}), {what}", ratio, 0.7),
-        report.at_least(f"recall@10, {what}", ours.recall if ours else None, nearly(recall)),
+        report.at_most(f"CPU per query, to the best peer's ({rival}), {label}", ratio, 0.7),
+        report.at_least(f"recall@10, {label}", ours.recall if ours else None, nearly(recall)),
     ]
 
 
@@ -93,22 +93,22 @@ def _rows(
     size: int,
 ) -> tuple[tuple[Cell, ...], ...]:
     rows = []
-    for each in side.loaded:
-        measured, timing = one[each.name], one[each.name].timing
+    for loaded in side.loaded:
+        measured, timing = one[loaded.name], one[loaded.name].timing
         rows.append(
             (
-                each.name,
-                report.options_text({**each.process.contender.options, **measured.setting}),
+                loaded.name,
+                report.options_text({**loaded.process.contender.options, **measured.setting}),
                 measured.recall,
                 timing.cpu_ms,
                 timing.cpu_ms / best[1].timing.cpu_ms if best else None,
                 timing.p50_ms,
                 timing.p99_ms,
                 timing.per_second,
-                two[each.name].timing.per_second,
-                two[each.name].timing.p99_ms,
-                each.insert.seconds + each.build.seconds,
-                each.private_bytes / size,
+                two[loaded.name].timing.per_second,
+                two[loaded.name].timing.p99_ms,
+                loaded.insert.seconds + loaded.build.seconds,
+                loaded.private_bytes / size,
             )
         )
     return tuple(rows)

@@ -32,9 +32,9 @@ class Mark(msgspec.Struct, frozen=True):
     """Something to reach.
 
     Attributes:
-        claim: What is measured, with its unit.
+        claim: Name of the measure, with its unit.
         measured: None when it could not be.
-        bound: What it is held to.
+        bound: Bound of the value.
         is_most: Whether the bound is the most it may be, rather than the least.
     """
 
@@ -52,16 +52,16 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What one benchmark found out.
+    """Results of one benchmark.
 
     Attributes:
         name: Of the benchmark.
-        question: What it asks, in a sentence.
+        question: Question of the benchmark, in a sentence.
         is_quick: Run at small sizes: shows that it works, proves no speed.
         setup: Under which circumstances, by name.
         tables: The numbers.
-        marks: What was to be reached.
-        notes: What a reader must know to read the numbers right.
+        marks: Bounds that were to be reached.
+        notes: Facts that a reader of the numbers must know.
     """
 
     name: str
@@ -236,16 +236,16 @@ def _mark_rows(reports: Sequence[Report]) -> tuple[tuple[Cell, ...], ...]:
 
 def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
     texts = [list(columns), *([shown(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[place]) for row in texts) for place in range(len(columns))]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(columns))]
     is_number = [
-        all(isinstance(row[place], int | float | None) for row in rows)
-        for place in range(len(columns))
+        all(isinstance(row[column], int | float | None) for row in rows)
+        for column in range(len(columns))
     ]
     return [
         "  "
         + "  ".join(
-            each.rjust(width) if right else each.ljust(width)
-            for each, width, right in zip(row, widths, is_number, strict=True)
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(row, widths, is_number, strict=True)
         ).rstrip()
         for row in texts
     ]

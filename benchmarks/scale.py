@@ -77,7 +77,7 @@ def _in_process(
         insert, build = process.insert(vectors, 0, size, metadata), process.build()
         facts = _loading(insert, build, size)
         facts.append(("private bytes/vector", (process.memory().private - empty) / size))
-        rows += [_row(process, "all rows", task, each, count) for each in VICINAL.settings]
+        rows += [_row(process, "all rows", task, setting, count) for setting in VICINAL.settings]
         for where in data.conditions(vectors):
             filtered = replace(task, nearest=data.nearest(vectors, where), where=where, fetch=True)
             label = f"{where.name}: {where.share:.1%} of rows"

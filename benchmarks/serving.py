@@ -63,7 +63,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw, and what the server spent on it.
+    """Latencies that wrk saw, and the CPU time of the server.
 
     Attributes:
         requests: Answered.
@@ -241,10 +241,10 @@ def require_wrk() -> str:
     Raises:
         Failed: it is not installed; says how to get it.
     """
-    found = shutil.which("wrk")
-    if found is None:
+    path = shutil.which("wrk")
+    if path is None:
         raise Failed("wrk is missing; install it with: apt-get install wrk")
-    return found
+    return path
 
 
 def wrk(
@@ -265,7 +265,7 @@ def wrk(
         bodies: A body a line.
         connections: How many ask at once; one thread drives them all.
         seconds: For how long.
-        headers: To send besides ``Content-Type: application/json``.
+        headers: Further headers than ``Content-Type: application/json``.
         prefix: Put before each line, with a number that is new each time, as ``%d``.
 
     Raises:

@@ -49,7 +49,7 @@ class Side:
     """Contenders side by side over the same rows. Those that fail are left out and noted.
 
     Attributes:
-        loaded: Those that are still there.
+        loaded: Contenders that have not failed.
         notes: Why the others are not, a sentence each.
     """
 
@@ -71,7 +71,7 @@ class Side:
         """Start a contender and give it all rows.
 
         Args:
-            contender: What to start.
+            contender: Contenders to start.
             vectors: The rows.
             fields: Metadata that filters will name.
             metadata: The file of the rows' metadata, if they have any.
@@ -142,18 +142,18 @@ class Side:
         A contender that never reaches it gets its dearest setting, and a note.
         """
         settings = {}
-        for each in list(self.loaded):
+        for loaded in list(self.loaded):
             try:
-                with self.alone(each):
-                    setting = tuned(each.process, task, target)
+                with self.alone(loaded):
+                    setting = tuned(loaded.process, task, target)
             except Failed as error:
-                self._drop(each, error)
+                self._drop(loaded, error)
                 continue
             if setting is None:
-                setting = each.process.contender.settings[-1]
-                what = f" under {task.where.name}" if task.where else ""
-                self.notes.append(f"{each.name} does not reach recall {target}{what}.")
-            settings[each.name] = setting
+                setting = loaded.process.contender.settings[-1]
+                condition = f" under {task.where.name}" if task.where else ""
+                self.notes.append(f"{loaded.name} does not reach recall {target}{condition}.")
+            settings[loaded.name] = setting
         return settings
 
     def measure(
@@ -174,29 +174,29 @@ class Side:
         """
         runs: dict[str, list[Measured]] = {}
         for _ in range(rounds):
-            for each in list(self.loaded):
+            for loaded in list(self.loaded):
                 try:
-                    with self.alone(each):
-                        run = each.process.query(
+                    with self.alone(loaded):
+                        run = loaded.process.query(
                             task,
-                            settings[each.name],
+                            settings[loaded.name],
                             count=count,
                             budget_s=budget_s,
                             threads=threads,
                         )
                 except Failed as error:
-                    self._drop(each, error)
+                    self._drop(loaded, error)
                     continue
-                runs.setdefault(each.name, []).append(run)
-        names = [each.name for each in self.loaded]
+                runs.setdefault(loaded.name, []).append(run)
+        names = [loaded.name for loaded in self.loaded]
         return {name: median(runs[name]) for name in names}
 
     @contextmanager
     def alone(self, loaded: Loaded) -> Iterator[None]:
         with ExitStack() as held_up:
-            for each in self.loaded:
-                if each is not loaded:
-                    held_up.enter_context(each.process.paused())
+            for other in self.loaded:
+                if other is not loaded:
+                    held_up.enter_context(other.process.paused())
             yield
 
     def _drop(self, loaded: Loaded, error: Failed) -> None:
@@ -234,8 +234,8 @@ def tuned(process: Process, task: Task, target: float) -> Setting | None:
         return process.query(task, setting, count=_TUNING_QUERIES, budget_s=_TUNING_BUDGET_S).recall
 
     settings = process.contender.settings
-    place = bisect_left(settings, target, key=recall)
-    return settings[place] if place < len(settings) else None
+    number = bisect_left(settings, target, key=recall)
+    return settings[number] if number < len(settings) else None
 
 
 def median(runs: Sequence[Measured]) -> Measured:
@@ -245,13 +245,13 @@ def median(runs: Sequence[Measured]) -> Measured:
 
 def best_peer(measured: Mapping[str, Measured], target: float) -> tuple[str, Measured] | None:
     """Return the cheapest other database that reaches the recall, by CPU time."""
-    databases = {each.name for each in PEERS if each.is_database}
+    databases = {peer.name for peer in PEERS if peer.is_database}
     able = [
         (name, run)
         for name, run in measured.items()
         if name in databases and run.recall >= nearly(target)
     ]
-    return min(able, key=lambda each: each[1].timing.cpu_ms, default=None)
+    return min(able, key=lambda row: row[1].timing.cpu_ms, default=None)
 
 
 @contextmanager

@@ -58,8 +58,8 @@ class Corpus:
     def key(self) -> str:
         """Names the corpus and the model: other texts or another order, another name."""
         digest = hashlib.sha256(MODEL.encode())
-        for each in self.texts:
-            digest.update(each.text.encode() + b"\0")
+        for text in self.texts:
+            digest.update(text.text.encode() + b"\0")
         return digest.hexdigest()[:16]
 
 
@@ -127,25 +127,25 @@ def first_sentence(docstring: str) -> str:
 
 
 def distinct(texts: Iterator[Text]) -> list[Text]:
-    """Return the texts without repetitions, the first of each."""
+    """Return the texts without repetitions, in order of their first one."""
     kept: dict[str, Text] = {}
-    for each in texts:
-        kept.setdefault(each.text, each)
+    for text in texts:
+        kept.setdefault(text.text, text)
     return list(kept.values())
 
 
 def _shuffled(texts: Sequence[Text], source: str, count_max: int | None) -> Corpus:
     # Sorted first, so that the order of the machine's package lists does not matter.
-    ordered = sorted(texts, key=lambda each: each.text)
+    ordered = sorted(texts, key=lambda text: text.text)
     order = np.random.RandomState(SEED).permutation(len(ordered))[:count_max]
-    return Corpus(tuple(ordered[place] for place in order), f"{len(order):,} {source}")
+    return Corpus(tuple(ordered[number] for number in order), f"{len(order):,} {source}")
 
 
 def embedded(count_max: int | None = None) -> tuple[Corpus, Floats]:
     """Return the corpus and its unit vectors ``(n, 384)``, memory-mapped; computed once.
 
     Args:
-        count_max: Embed only so many texts, unless all have been embedded before.
+        count_max: Embed only this number of texts, unless all have been embedded before.
     """
     everything = corpus()
     if count_max is None or _path(everything).exists():
@@ -162,7 +162,7 @@ def _embeddings(of: Corpus) -> Floats:
     path = _path(of)
     if not path.exists():
         DATA.mkdir(parents=True, exist_ok=True)
-        values = _embed([each.text for each in of.texts])
+        values = _embed([text.text for text in of.texts])
         unfinished = path.with_suffix(".part")
         with unfinished.open("wb") as file:
             np.save(file, values)
@@ -175,13 +175,13 @@ def _embed(texts: Sequence[str]) -> Floats:
     pull(models.known(MODEL), models.models_folder(), lambda _done, _total: None)
     embedder = build_embedder(queue_max=_TEXTS_PER_CALL)
     # Texts of like length together waste no work on padding.
-    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     values = np.empty((len(texts), 384), np.float32)
     start = time.perf_counter()
     for first in range(0, len(order), _TEXTS_PER_CALL):
-        places = order[first : first + _TEXTS_PER_CALL]
-        values[places] = embedder.embed(MODEL, [texts[place] for place in places]).values
-        done = first + len(places)
+        numbers = order[first : first + _TEXTS_PER_CALL]
+        values[numbers] = embedder.embed(MODEL, [texts[number] for number in numbers]).values
+        done = first + len(numbers)
         rate = done / (time.perf_counter() - start)
         print(f"\rembedding {done:,} of {len(texts):,}, {rate:.0f} a second",
               end="", file=sys.stderr)  # fmt: skip

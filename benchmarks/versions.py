@@ -59,19 +59,19 @@ def run(other: Path, *, is_quick: bool) -> Report:
     )  # fmt: skip
 
 
-def row(what: str, runs: Sequence[Sequence[float]], recalls: Sequence[float | None]) -> Rows:
+def row(label: str, runs: Sequence[Sequence[float]], recalls: Sequence[float | None]) -> Rows:
     """Return the table's line of a measure: `runs` are the numbers of the other, then of this."""
     other, this = (statistics.median(numbers) for numbers in runs)
-    return [(what, other, this, this / other, *recalls, len(runs[0]))]
+    return [(label, other, this, this / other, *recalls, len(runs[0]))]
 
 
 def marks(rows: Rows) -> list[Mark]:
     """Hold each ratio to the bound: a cost's as it is, a rate's turned over."""
     held = []
-    for what, _, _, ratio, *_ in rows:
+    for label, _, _, ratio, *_ in rows:
         assert isinstance(ratio, float)
-        is_rate = str(what).endswith("/s")
-        held.append(report.at_most(f"{what}: how much worse", 1 / ratio if is_rate else ratio,
+        is_rate = str(label).endswith("/s")
+        held.append(report.at_most(f"{label}: how much worse", 1 / ratio if is_rate else ratio,
                                     RATIO_MAX))  # fmt: skip
     return held
 

@@ -25,12 +25,12 @@ def markdown(reports: Mapping[str, Report]) -> str:
     )
 
 
-def better(found: Report) -> Iterator[tuple[Cell, ...]]:
+def better(result: Report) -> Iterator[tuple[Cell, ...]]:
     """Yield where, what, our number, the best peer and its number, and its recall."""
-    for table in found.tables:
+    for table in result.tables:
         if table.columns[0] != "contender":
             continue
-        rows = rows_of(found, table.title)
+        rows = rows_of(result, table.title)
         ours = next(row for row in rows if row["contender"] == _OURS)
         for column in table.columns:
             best = _best(rows, column)

@@ -1,1 +1,1 @@
-"""What runs in the process of each contender: one file an engine, `worker` around it."""
+"""The contenders' ends of their processes: one file an engine, `worker` around it."""

@@ -69,9 +69,9 @@ class Chroma:
             include=["distances", "metadatas"] if fetch else ["distances"],
         )
 
-    def rows(self, found: Any) -> list[int]:
+    def rows(self, result: Any) -> list[int]:
         """See `worker.Database`."""
-        return [int(row) for row in found["ids"][0]]
+        return [int(row) for row in result["ids"][0]]
 
     def close(self) -> None:
         """See `worker.Database`."""

@@ -49,9 +49,9 @@ class Hnswlib:
         assert where is None, "hnswlib keeps no metadata"
         return self._index.knn_query(query, k, num_threads=1)
 
-    def rows(self, found: Any) -> list[int]:
+    def rows(self, result: Any) -> list[int]:
         """See `worker.Database`."""
-        return [int(row) for row in found[0][0]]
+        return [int(row) for row in result[0][0]]
 
     def close(self) -> None:
         """See `worker.Database`."""

@@ -71,17 +71,17 @@ class LanceDB:
 
     def search(self, query: Any, k: int, where: tuple[str, int] | None, *, fetch: bool) -> Any:
         """See `worker.Database`."""
-        asked = self._table.search(query, vector_column_name="vector").distance_type(self._metric)
-        asked = asked.limit(k).nprobes(1).ef(self._setting["ef"])
-        asked = asked.refine_factor(self._setting["refine_factor"])
+        request = self._table.search(query, vector_column_name="vector").distance_type(self._metric)
+        request = request.limit(k).nprobes(1).ef(self._setting["ef"])
+        request = request.refine_factor(self._setting["refine_factor"])
         if where is not None:
-            asked = asked.where(f"{where[0]} = {where[1]}", prefilter=True)
+            request = request.where(f"{where[0]} = {where[1]}", prefilter=True)
         fields = [*self._opening.fields, "title"] if fetch else []
-        return asked.select(["id", "_distance", *fields]).to_list()
+        return request.select(["id", "_distance", *fields]).to_list()
 
-    def rows(self, found: Any) -> list[int]:
+    def rows(self, result: Any) -> list[int]:
         """See `worker.Database`."""
-        return [row["id"] for row in found]
+        return [row["id"] for row in result]
 
     def close(self) -> None:
         """See `worker.Database`. Every write is on disk already."""

@@ -96,9 +96,9 @@ class QdrantEdge:
             )
         )
 
-    def rows(self, found: Any) -> list[int]:
+    def rows(self, result: Any) -> list[int]:
         """See `worker.Database`."""
-        return [point.id for point in found]
+        return [point.id for point in result]
 
     def close(self) -> None:
         """See `worker.Database`."""

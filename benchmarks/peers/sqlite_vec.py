@@ -38,8 +38,8 @@ class SqliteVec:
             connection.enable_load_extension(True)
             connection.load_extension(sqlite_vec.loadable_path())
             self._own.connection = connection
-        found: apsw.Connection = self._own.connection
-        return found
+        opened: apsw.Connection = self._own.connection
+        return opened
 
     def insert(self, first: int, values: Floats, documents: Sequence[Document] | None) -> None:
         """See `worker.Database`."""
@@ -75,9 +75,9 @@ class SqliteVec:
             (query, k, where[1]) if where else (query, k),
         ).fetchall()
 
-    def rows(self, found: Any) -> list[int]:
+    def rows(self, result: Any) -> list[int]:
         """See `worker.Database`."""
-        return [row[0] for row in found]
+        return [row[0] for row in result]
 
     def close(self) -> None:
         """See `worker.Database`."""

@@ -90,13 +90,13 @@ class Vicinal:
             ),
         )
         if fetch:
-            return [(each.id, each.score, msgspec.json.decode(each.metadata or b"{}"))
-                    for each in result.matches]  # fmt: skip
-        return [(each.id, each.score) for each in result.matches]
+            return [(match.id, match.score, msgspec.json.decode(match.metadata or b"{}"))
+                    for match in result.matches]  # fmt: skip
+        return [(match.id, match.score) for match in result.matches]
 
-    def rows(self, found: Any) -> list[int]:
+    def rows(self, result: Any) -> list[int]:
         """See `worker.Database`."""
-        return [int(match[0]) for match in found]
+        return [int(match[0]) for match in result]
 
     def close(self) -> None:
         """See `worker.Database`."""

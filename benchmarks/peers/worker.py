@@ -9,7 +9,7 @@ are not.
     open    folder, dimensions, metric, options, fields
     insert  values, first, count, metadata           -> seconds, cpu_seconds
     build                                            -> seconds, cpu_seconds
-    query   queries, k, setting, where, fetch, threads, budget_s, count, during_build, found
+    query   queries, k, setting, where, fetch, threads, budget_s, count, during_build, answers
                                                      -> the numbers of `measure.Timing`
     close
 
@@ -39,7 +39,7 @@ _BATCH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a database is opened with.
+    """Settings that a database is opened with.
 
     Attributes:
         folder: An empty one, or that of a database closed before.
@@ -58,7 +58,7 @@ class Opening:
 
 
 class Database(Protocol):
-    """One contender. Row numbers are the ids, in whatever form it likes them best."""
+    """One contender. Row numbers are the ids, in the form that the contender likes best."""
 
     def insert(self, first: int, values: Floats, documents: Sequence[Document] | None) -> None:
         """Add rows `first`, `first` + 1 and so on."""
@@ -80,7 +80,7 @@ class Database(Protocol):
         """Return the k nearest: ids and scores, and all metadata when `fetch` says so."""
         ...
 
-    def rows(self, found: Any) -> list[int]:
+    def rows(self, result: Any) -> list[int]:
         """Return the row numbers in what `search` returned. Not timed."""
         ...
 
@@ -161,7 +161,7 @@ def _query(
     budget_s: float,
     count: int,
     during_build: bool,
-    found: str,
+    answers: str,
 ) -> dict[str, Any]:
     database.tune(setting)
     searches = _searches(database, np.load(queries)[:count], k, where, fetch=fetch)
@@ -177,10 +177,10 @@ def _query(
     else:
         timing, results = run(searches, budget_s=budget_s, threads=threads)
     rows = np.full((len(results), k), -1, np.int64)
-    for place, result in enumerate(results):
+    for number, result in enumerate(results):
         row = database.rows(result)
-        rows[place, : len(row)] = row
-    np.save(found, rows)
+        rows[number, : len(row)] = row
+    np.save(answers, rows)
     return timing.as_json()
 
 

@@ -85,9 +85,9 @@ class Zvec:
             output_fields=self._fields if fetch else [],
         )
 
-    def rows(self, found: Any) -> list[int]:
+    def rows(self, result: Any) -> list[int]:
         """See `worker.Database`."""
-        return [int(doc.id) for doc in found]
+        return [int(doc.id) for doc in result]
 
     def close(self) -> None:
         """See `worker.Database`."""

@@ -88,13 +88,13 @@ def true_distances(values: Floats, query: Floats, metric: Metric) -> NDArray[np.
     Written apart from `vicinal.distance`, which it checks. Squares and products of any two
     float32 numbers fit a float64.
     """
-    rows, place = values.astype(np.float64), query.astype(np.float64)
+    rows, wide_query = values.astype(np.float64), query.astype(np.float64)
     if metric is Metric.EUCLIDEAN:
-        return np.array([np.linalg.norm(row - place) for row in rows])
-    dots = [float(row @ place) for row in rows]
+        return np.array([np.linalg.norm(row - wide_query) for row in rows])
+    dots = [float(row @ wide_query) for row in rows]
     if metric is Metric.DOT_PRODUCT:
         return np.negative(dots)
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(place)
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(wide_query)
     return np.array(
         [-dot / length if length else 0.0 for dot, length in zip(dots, lengths, strict=True)]
     )

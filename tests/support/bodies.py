@@ -90,7 +90,7 @@ def forms(batch: list[dict[str, Any]], *, escaped: bool, indent: int | None) -> 
 
     ndjson = "\n".join(dumped(record) for record in batch)
     head = '--b\r\nContent-Disposition: form-data; name="vectors"\r\n\r\n'
-    found = {
+    texts = {
         "ndjson": ndjson,
         "ndjson, crlf": ndjson.replace("\n", "\r\n") + "\r\n",
         "vectors": dumped({"vectors": batch}, indent),
@@ -99,8 +99,8 @@ def forms(batch: list[dict[str, Any]], *, escaped: bool, indent: int | None) -> 
         "multipart": f"{head}{ndjson}\r\n--b--",
     }
     if len(batch) == 1:
-        found["object"] = dumped(batch[0], indent)
-    return {name: text.encode() for name, text in found.items()}
+        texts["object"] = dumped(batch[0], indent)
+    return {name: text.encode() for name, text in texts.items()}
 
 
 @st.composite

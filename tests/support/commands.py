@@ -29,7 +29,10 @@ class Commands:
             "VICINAL_ACCOUNT": self.server.account,
         }
         return CliRunner().invoke(
-            main, [str(each) for each in arguments], input=stdin, env=environment | self.extra
+            main,
+            [str(argument) for argument in arguments],
+            input=stdin,
+            env=environment | self.extra,
         )
 
     def ok(self, *arguments: str | Path, stdin: str | bytes | None = None) -> str:
@@ -88,5 +91,5 @@ class Recorder(ModelEngine):
 
 def write_records(path: Path, records: Sequence[dict[str, Any]]) -> Path:
     """Write records as NDJSON."""
-    path.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records))
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     return path

@@ -60,12 +60,12 @@ class Disk:
 
     def synced(self, descriptor: int) -> None:
         """Take a file, or the names in a folder, for synced."""
-        found = os.fstat(descriptor)
+        status = os.fstat(descriptor)
         folder = None
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             paths = [self.folder, *self.folder.rglob("*")]
-            folder = next((each for each in paths if each.stat().st_ino == found.st_ino), None)
-        self._note(found.st_ino, folder)
+            folder = next((path for path in paths if path.stat().st_ino == status.st_ino), None)
+        self._note(status.st_ino, folder)
 
     def step(self, name: str) -> None:
         """Count a step; calls that looking at it causes are none."""
@@ -114,7 +114,7 @@ class Disk:
     def _note(self, inode: int, folder: Path | None) -> None:
         self._safe_files.add(inode)
         if folder is not None:
-            self._safe_names[inode] = {each.name for each in folder.iterdir()}
+            self._safe_names[inode] = {path.name for path in folder.iterdir()}
 
 
 @contextmanager
@@ -196,11 +196,11 @@ def read_all(
             out.
     """
     pages = list(_pages(engine, address))
-    ids = sorted(each for page in pages for each in page)
+    ids = sorted(id_ for page in pages for id_ in page)
     dimensions = engine.get_index(address).config.dimensions
     middle = np.full(dimensions, 0.25, np.float32)
     metadata_indexes = tuple(engine.list_metadata_indexes(address))
-    indexed = {each.property_name for each in metadata_indexes}
+    indexed = {metadata_index.property_name for metadata_index in metadata_indexes}
     filters = [(), *(
         (Predicate(name, operator, (value,)),)
         for name, value in probes
@@ -211,20 +211,20 @@ def read_all(
         Query(
             1000,
             vector=middle,
-            filter=each,
+            filter=filter_,
             return_values=True,
             return_metadata=MetadataLevel.INDEXED,
         )
-        for each in filters
+        for filter_ in filters
     ]
     return (
         metadata_indexes,
         tuple(
-            (each.id, each.values.tolist(), each.namespace, each.metadata)
-            for each in engine.get(address, ids)
+            (vector.id, vector.values.tolist(), vector.namespace, vector.metadata)
+            for vector in engine.get(address, ids)
         ),
         tuple(ids),
-        tuple(_plain(engine, address, each) for each in queries),
+        tuple(_plain(engine, address, query) for query in queries),
         engine.status(address).vector_count,
     )
 
@@ -241,8 +241,8 @@ def _pages(engine: Engine, address: IndexAddress) -> Iterator[Sequence[str]]:
 
 def _plain(engine: Engine, address: IndexAddress, query: Query) -> tuple[object, ...]:
     return tuple(
-        (each.id, each.score, each.namespace, each.metadata)
-        for each in engine.query(address, query).matches
+        (match.id, match.score, match.namespace, match.metadata)
+        for match in engine.query(address, query).matches
     )
 
 

@@ -30,12 +30,12 @@ def docstrings(count: int) -> list[Docstring]:
     Raises:
         LookupError: there are not so many here.
     """
-    found: dict[str, Docstring] = {}
-    for each in _all():
-        found.setdefault(each.text, each)
-        if len(found) == count:
-            return list(found.values())
-    raise LookupError(f"{count} docstrings are wanted, {len(found)} are here")
+    by_text: dict[str, Docstring] = {}
+    for docstring in _all():
+        by_text.setdefault(docstring.text, docstring)
+        if len(by_text) == count:
+            return list(by_text.values())
+    raise LookupError(f"{count} docstrings are wanted, {len(by_text)} are here")
 
 
 def _all() -> Iterator[Docstring]:
@@ -46,14 +46,14 @@ def _all() -> Iterator[Docstring]:
         for root in (standard, installed)
         for path in root.rglob("*.py")
     ]
-    for path, place, is_standard in sorted(files, key=lambda each: _order(each[1])):
-        if is_standard and place.parts[0] in ("site-packages", "test", "idlelib"):
+    for path, relative, is_standard in sorted(files, key=lambda file: _order(file[1])):
+        if is_standard and relative.parts[0] in ("site-packages", "test", "idlelib"):
             continue
-        yield from _of_file(path, place.parts[0].removesuffix(".py"), is_standard)
+        yield from _of_file(path, relative.parts[0].removesuffix(".py"), is_standard)
 
 
-def _order(place: Path) -> tuple[bool, bytes]:
-    return place.parts[0] != "json", hashlib.sha256(place.as_posix().encode()).digest()
+def _order(relative: Path) -> tuple[bool, bytes]:
+    return relative.parts[0] != "json", hashlib.sha256(relative.as_posix().encode()).digest()
 
 
 def _of_file(path: Path, package: str, is_standard: bool) -> Iterator[Docstring]:

@@ -27,13 +27,13 @@ class Block:
 
 def blocks(document: Path) -> list[Block]:
     """Return the blocks of a Markdown document, in order."""
-    found: list[Block] = []
+    read: list[Block] = []
     heading, opened = "", None
     lines: list[str] = []
     for line in document.read_text(encoding="utf-8").splitlines():
         if opened is not None:
             if line == "```":
-                found.append(Block(heading, opened[1], opened[2] or "", "\n".join(lines) + "\n"))
+                read.append(Block(heading, opened[1], opened[2] or "", "\n".join(lines) + "\n"))
                 opened = None
             else:
                 lines.append(line)
@@ -42,4 +42,4 @@ def blocks(document: Path) -> list[Block]:
         elif (title := _HEADING.match(line)) is not None:
             heading = title[1]
     assert opened is None, f"{document}: a block is not closed"
-    return found
+    return read

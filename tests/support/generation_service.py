@@ -52,8 +52,8 @@ class Asked:
 
     def says(self, *members: Any) -> None:
         """Send each as an event; what is text as it is."""
-        for each in members:
-            data = each if isinstance(each, str) else json.dumps(each)
+        for member in members:
+            data = member if isinstance(member, str) else json.dumps(member)
             self.sends(f"data: {data}\n\n".encode())
 
     def ends(self) -> None:
@@ -143,9 +143,11 @@ def answer(text: str | None, **message: Any) -> dict[str, Any]:
 
 def piece(text: str | None = None, *, last: bool = False, **delta: Any) -> dict[str, Any]:
     """An event of an answer in pieces."""
-    said = {"content": text} if text is not None else {}
+    content = {"content": text} if text is not None else {}
     return {
-        "choices": [{"index": 0, "delta": said | delta, "finish_reason": "stop" if last else None}],
+        "choices": [
+            {"index": 0, "delta": content | delta, "finish_reason": "stop" if last else None}
+        ],
         "usage": None,
     }
 

@@ -74,10 +74,10 @@ def node_project(manifest: Path) -> Path:
 
 def node() -> str:
     """Return the Node.js of this machine, or skip the test."""
-    found = shutil.which("node")
-    if found is None or shutil.which("npm") is None:
+    path = shutil.which("node")
+    if path is None or shutil.which("npm") is None:
         pytest.skip("needs Node.js, which is not on the PATH")
-    return found
+    return path
 
 
 def _once(folder: Path, install: Callable[[Path], None]) -> Path:
@@ -89,8 +89,8 @@ def _once(folder: Path, install: Callable[[Path], None]) -> Path:
         try:
             install(unfinished)
         except subprocess.SubprocessError as error:
-            said = getattr(error, "stderr", None) or b""
-            pytest.skip(f"{folder.name} could not be installed: {error} {said[-500:]!r}")
+            output = getattr(error, "stderr", None) or b""
+            pytest.skip(f"{folder.name} could not be installed: {error} {output[-500:]!r}")
         with suppress(OSError):  # another run was faster
             unfinished.rename(folder)
     return folder

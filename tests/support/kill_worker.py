@@ -37,10 +37,10 @@ def say(**line: object) -> None:
 
 
 def found(engine: EmbeddedEngine) -> dict[str, tuple[list[float], str]]:
-    everyone = [each for writer in range(WRITERS) for each in ids_of(writer)]
+    everyone = [id_ for writer in range(WRITERS) for id_ in ids_of(writer)]
     return {
-        each.id: (each.values.tolist(), metadata.decode(each.metadata)["step"])
-        for each in engine.get(DOCS, everyone)
+        vector.id: (vector.values.tolist(), metadata.decode(vector.metadata)["step"])
+        for vector in engine.get(DOCS, everyone)
     }
 
 

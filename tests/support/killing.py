@@ -43,8 +43,8 @@ class Step:
         if self.kind == "delete":
             return Delete(self.ids)
         records = [
-            Record(each, values, metadata={"step": self.label})
-            for each, values in zip(self.ids, self.values, strict=True)
+            Record(id_, values, metadata={"step": self.label})
+            for id_, values in zip(self.ids, self.values, strict=True)
         ]
         return (Upsert if self.kind == "upsert" else Insert)(batch(*records))
 
@@ -53,9 +53,9 @@ class Step:
         if self.kind == "delete":
             return {key: value for key, value in before.items() if key not in self.ids}
         written = {
-            each: (values, self.label)
-            for each, values in zip(self.ids, self.values, strict=True)
-            if self.kind == "upsert" or each not in before
+            id_: (values, self.label)
+            for id_, values in zip(self.ids, self.values, strict=True)
+            if self.kind == "upsert" or id_ not in before
         }
         return before | written
 
@@ -65,7 +65,7 @@ def step_of(seed: int, writer: int, number: int) -> Step:
     random_ = random.Random(f"{seed} {writer} {number}")
     kind = random_.choice(["upsert", "upsert", "upsert", "insert", "delete"])
     ids = random_.sample(ids_of(writer), random_.randint(1, 12))
-    values = [(float(number), float(writer), float(place)) for place in range(len(ids))]
+    values = [(float(number), float(writer), float(position)) for position in range(len(ids))]
     return Step(kind, ids, values, f"{writer}-{number}")
 
 
@@ -82,23 +82,23 @@ class Ledger:
     _before: list[Contents] = field(default_factory=lambda: [{} for _ in range(WRITERS)])
     _settled: list[int] = field(default_factory=lambda: [0] * WRITERS)
 
-    def settle(self, found: Contents) -> None:
+    def settle(self, contents: Contents) -> None:
         """Check what was found after a kill, and go on from there.
 
         A step that was begun and is not there will never be: its sender is dead.
         """
         for writer in range(WRITERS):
-            mine = {each: found[each] for each in ids_of(writer) if each in found}
-            told, begun = self.acknowledged[writer], self.begun[writer]
+            mine = {id_: contents[id_] for id_ in ids_of(writer) if id_ in contents}
+            step, begun = self.acknowledged[writer], self.begun[writer]
             states = self._states(writer)
-            assert mine in states[told - self._settled[writer] :], (
-                f"seed {self.seed}: writer {writer} was told of step {told} and had begun {begun}, "
-                f"but what is there differs from step {told} in "
-                f"{sorted(mine.items() ^ states[told - self._settled[writer]].items(), key=str)}"
+            assert mine in states[step - self._settled[writer] :], (
+                f"seed {self.seed}: writer {writer} was told of step {step} and had begun {begun}, "
+                f"but what is there differs from step {step} in "
+                f"{sorted(mine.items() ^ states[step - self._settled[writer]].items(), key=str)}"
             )
             self._before[writer] = mine
             self.acknowledged[writer] = self._settled[writer] = begun
-        foreign = set(found) - {each for writer in range(WRITERS) for each in ids_of(writer)}
+        foreign = set(contents) - {id_ for writer in range(WRITERS) for id_ in ids_of(writer)}
         assert not foreign, f"seed {self.seed}: nobody wrote {foreign}"
 
     def _states(self, writer: int) -> list[Contents]:

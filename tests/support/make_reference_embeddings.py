@@ -57,7 +57,7 @@ def reference(folder: Path, max_tokens: int) -> dict[str, Any]:
             states = model(**tokens).last_hidden_state[0]
             for pooling, row in (("mean", states.mean(0)), ("cls", states[0])):
                 rows[pooling].append((row / row.norm()).numpy())
-    return {pooling: np.stack(each) for pooling, each in rows.items()}
+    return {pooling: np.stack(vectors) for pooling, vectors in rows.items()}
 
 
 def make_tiny(folder: Path) -> None:
@@ -118,9 +118,9 @@ def make_tokenizer(path: Path) -> int:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,;:!?()-$%&'", *letters]
     words += [f"##{letter}" for letter in letters] + WORDS.split()
     special = [
-        {"id": place, "content": word, "special": True, "normalized": False,
+        {"id": number, "content": word, "special": True, "normalized": False,
          "single_word": False, "lstrip": False, "rstrip": False}
-        for place, word in enumerate(words[:5])
+        for number, word in enumerate(words[:5])
     ]  # fmt: skip
     document = {
         "version": "1.0",
@@ -152,7 +152,7 @@ def make_tokenizer(path: Path) -> int:
         "model": {
             "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100,
-            "vocab": {word: place for place, word in enumerate(words)},
+            "vocab": {word: number for number, word in enumerate(words)},
         },
     }  # fmt: skip
     path.write_text(json.dumps(document, indent=1))

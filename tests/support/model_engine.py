@@ -235,16 +235,16 @@ class ModelEngine:
             shelf = self._shelf(address)
             if cursor is None:
                 ids = sorted(shelf.state.vectors)
-                place = Cursor(shelf, ids, 0, self._clock() + CURSOR_LIFETIME)
+                position = Cursor(shelf, ids, 0, self._clock() + CURSOR_LIFETIME)
             else:
-                place = self._place(shelf, cursor)
-            end = place.start + count
-            page = place.ids[place.start : end]
-            if end >= len(place.ids):
-                return Page(page, len(place.ids), None, None)
+                position = self._place(shelf, cursor)
+            end = position.start + count
+            page = position.ids[position.start : end]
+            if end >= len(position.ids):
+                return Page(page, len(position.ids), None, None)
             following = str(uuid.uuid4())
-            self._cursors[following] = Cursor(shelf, place.ids, end, place.expires_at)
-            return Page(page, len(place.ids), following, place.expires_at)
+            self._cursors[following] = Cursor(shelf, position.ids, end, position.expires_at)
+            return Page(page, len(position.ids), following, position.expires_at)
 
     def compact(self, address: IndexAddress) -> None:
         self._shelf(address)
@@ -266,12 +266,12 @@ class ModelEngine:
         return shelf
 
     def _place(self, shelf: Shelf, cursor: str) -> Cursor:
-        place = self._cursors.get(cursor)
-        if place is None or place.shelf is not shelf:
+        position = self._cursors.get(cursor)
+        if position is None or position.shelf is not shelf:
             raise BadCursor(f"cursor {cursor!r} is not one of this index")
-        if place.expires_at <= self._clock():
-            raise BadCursor(f"cursor {cursor!r} expired at {place.expires_at.isoformat()}")
-        return place
+        if position.expires_at <= self._clock():
+            raise BadCursor(f"cursor {cursor!r} expired at {position.expires_at.isoformat()}")
+        return position
 
     def _check(self, state: State) -> None:
         limits = self._limits
@@ -350,9 +350,9 @@ def indexed_values(stored: Stored, state: State) -> dict[str, Scalar | None]:
     return {name: stored.indexed.get(name) for name in state.metadata_indexes}
 
 
-def _hold(count: int, bound: int | None, what: str) -> None:
+def _hold(count: int, bound: int | None, noun: str) -> None:
     if bound is not None and count > bound:
-        raise LimitExceeded(f"{count} {what} is more than the {bound} there may be")
+        raise LimitExceeded(f"{count} {noun} is more than the {bound} there may be")
 
 
 def _vectors(batch: VectorBatch) -> Iterable[StoredVector]:
@@ -410,7 +410,11 @@ def _without_metadata_index(state: State, property_name: str) -> State:
         raise MetadataIndexNotFound(f"no metadata index is on property {property_name!r}")
     return State(
         state.vectors,
-        {name: each for name, each in state.metadata_indexes.items() if name != property_name},
+        {
+            name: metadata_index
+            for name, metadata_index in state.metadata_indexes.items()
+            if name != property_name
+        },
     )
 
 

@@ -53,14 +53,14 @@ def _compiled(compiler: str, sources: Sequence[Path], flags: Sequence[str]) -> P
     command = [compiler, *_FLAGS, *flags]
     version = subprocess.run([compiler, "-v"], capture_output=True, check=True).stderr
     digest = hashlib.sha256(repr([command, version]).encode())
-    for each in sorted(sources):
-        digest.update(repr((each.name, each.read_bytes())).encode())
+    for source in sorted(sources):
+        digest.update(repr((source.name, source.read_bytes())).encode())
     library = _KEPT / f"{digest.hexdigest()[:32]}.so"
     if not library.exists():
         _KEPT.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=_KEPT) as folder:
             made = Path(folder) / library.name
-            compiled = [each for each in sources if each.suffix == ".c"]
+            compiled = [source for source in sources if source.suffix == ".c"]
             subprocess.run([*command, "-o", made, *compiled, "-lm"], check=True)
             made.rename(library)
     return library

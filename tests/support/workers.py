@@ -83,23 +83,23 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         """What ``vicinal wrangler`` would set, the hook included."""
-        outer = {name: each for name, each in os.environ.items() if name != "NODE_OPTIONS"}
+        outer = {name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"}
         return environment(self.target, outer) | {"CI": "1", "NO_COLOR": "1"}
 
     def write(self, *, remote: bool = False) -> None:
         """Make it a project of wrangler's, as a user would have it."""
         for name in ("index.js", "perform.js", "vite.config.mjs"):
             (self.folder / name).write_bytes((WORKER / name).read_bytes())
-        said = {"remote": True} if remote else {}
+        options = {"remote": True} if remote else {}
         configuration = {
             "name": "app",
             "main": "index.js",
             "compatibility_date": "2026-04-01",
             "vectorize": [
-                {"binding": name, "index_name": index} | said
+                {"binding": name, "index_name": index} | options
                 for name, index in self.indexes.items()
             ],
-            "ai": {"binding": "AI"} | said,
+            "ai": {"binding": "AI"} | options,
         }
         (self.folder / "wrangler.json").write_text(json.dumps(configuration))
 
@@ -198,7 +198,9 @@ def _capnp(project: Project) -> str:
             "Authorization": f"Bearer {project.server.token}",
             "X-Vectorize-Account": project.server.account,
         } | ({"X-Vectorize-Index": index} if index else {})
-        injected = ", ".join(f'(name = "{key}", value = "{each}")' for key, each in headers.items())
+        injected = ", ".join(
+            f'(name = "{key}", value = "{value}")' for key, value in headers.items()
+        )
         services.append(
             f'(name = "{name}", external = (address = "127.0.0.1:{project.server.port}", '
             f"http = (injectRequestHeaders = [{injected}])))"

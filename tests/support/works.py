@@ -128,11 +128,11 @@ class State:
 
 
 def state_of(engine: Engine) -> State:
-    names = {each.name for each in engine.list_indexes("acme")}
+    names = {info.name for info in engine.list_indexes("acme")}
     return State(
         tuple(
-            read_all(engine, each, PROBES) if each.name in names else None
-            for each in (DOCS, OTHER, NEW)
+            read_all(engine, address, PROBES) if address.name in names else None
+            for address in (DOCS, OTHER, NEW)
         ),
         applied_seqno(engine, DOCS) if DOCS.name in names else None,
     )
@@ -147,8 +147,8 @@ def modelled(*acts: Callable[[Engine], object]) -> State:
 
 def works_on(engine: Engine) -> bool:
     """Tell whether an engine still writes, seals and finds, if it has the index."""
-    if all(each.name != DOCS.name for each in engine.list_indexes("acme")):
+    if all(info.name != DOCS.name for info in engine.list_indexes("acme")):
         return True
     upsert(engine, Record("later", [9, 9]))
     engine.compact(DOCS)
-    return [each.id for each in engine.get(DOCS, ["later"])] == ["later"]
+    return [vector.id for vector in engine.get(DOCS, ["later"])] == ["later"]
