@@ -34,9 +34,10 @@ ROOT = Path(vicinal.__file__).parent
 NOT_YET = {
     "app",
     "engine",
+    "engine/shared",
     "storage",
 }
-"""Packages and modules of the top level that have not been gone through."""
+"""Packages and modules that have not been gone through, as paths below the package."""
 
 RETIRED: dict[str, str] = {
     "abandon": "cancel or close",
@@ -338,7 +339,11 @@ def sources() -> dict[str, str]:
     """Return the files that are held to the rules."""
     files = sorted(path for path in ROOT.rglob("*") if path.suffix in (".py", ".c", ".h"))
     paths = {path.relative_to(ROOT).as_posix(): path for path in files}
-    return {file: path.read_text() for file, path in paths.items() if package(file) not in NOT_YET}
+    return {
+        file: path.read_text()
+        for file, path in paths.items()
+        if not any(file == f"{part}.py" or file.startswith(f"{part}/") for part in NOT_YET)
+    }
 
 
 def test_the_source_keeps_the_language() -> None:
@@ -369,9 +374,7 @@ def test_a_term_of_a_page_is_told_but_not_in_the_last_column_of_the_glossary() -
 
 
 def test_what_is_not_gone_through_yet_is_there() -> None:
-    packages = {path.stem for path in ROOT.iterdir()}
-
-    assert packages >= NOT_YET
+    assert [path for path in NOT_YET if not any(ROOT.glob(f"{path}*"))] == []
 
 
 def test_every_exception_is_needed() -> None:
