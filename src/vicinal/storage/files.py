@@ -7,20 +7,20 @@
                 a block and the CRC-32 of every block of the file before the trailer
     footer   := trailer length u32 | trailer CRC-32 u32 | magic         16 bytes, little-endian
 
-A file is written once, to its end, and fsynced; after that it never changes. Whoever
-names it (the manifest) keeps its `Seal`: size and trailer checksum. The trailer holds the
-checksums of the blocks, so the seal vouches for every byte.
+A file is written once, to its end, and fsynced; after that it never changes. The manifest, which
+names the file, has its `Seal`: size and trailer checksum. The trailer has the checksums of the
+blocks, so the seal covers every byte.
 
-What damage can do: a file cut off or grown differs from its seal's size; a changed
-trailer or footer from its checksum; a changed byte elsewhere from its block's. Opening
-checks all but the blocks; small files' blocks are checked at once and large ones' before
-first use (`ComponentFile.verify`), so that opening does not read gigabytes. Nothing
-damaged is ever handed out: `Corruption` names the file instead.
+All damage is found: a file cut off or grown differs from its seal's size, a changed trailer or
+footer from its checksum, a changed byte elsewhere from its block's. Opening checks everything but
+the blocks; the blocks of small files are verified at once and those of large files before first
+use, so that opening does not read gigabytes. Damaged bytes are never returned: `Corruption` names
+the file instead.
 
-What the system reads on a page fault is up to it, 8 MiB on some machines, which is right for
-arrays that are read whole and ruinous for rows here and there. So it is told (`madvise`).
+The system decides how much a page fault reads, 8 MiB on some machines, which is right for arrays
+that are read whole and ruinous for scattered rows. So `madvise` tells the system.
 
-This module knows arrays of numbers, not what they mean: no vectors, ids or segments.
+This module knows arrays of numbers: no vectors, ids or segments.
 """
 
 import mmap
@@ -42,10 +42,10 @@ from vicinal.errors import Corruption
 from vicinal.storage import private
 
 FORMAT_VERSION = 1
-BLOCK_BYTES = 1 << 14  # as each row that a cold query reads costs it a block or two
+BLOCK_BYTES = 1 << 14  # as a row that a cold query reads costs a block or two
 VERIFIED_AT_OPEN_BYTES_MAX = 8 << 20  # ours: about 4 ms of checking
 
-_READ_AHEAD_BYTES = 8 << 20  # asked for before they are checked, and while those before are
+_READ_AHEAD_BYTES = 8 << 20  # read by the system before they are verified
 
 _MAGIC = b"VICINAL\n"
 _FOOTER = struct.Struct("<II8s")
@@ -64,29 +64,29 @@ class _Trailer(msgspec.Struct, frozen=True):
     version: int
     arrays: tuple[_ArrayEntry, ...]
     blocks: tuple[int, ...]
-    block_bytes: int = 1 << 18  # of files that do not say
+    block_bytes: int = 1 << 18  # of files without this member
 
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """What the manifest remembers of a file: any other file under its name is damage."""
+    """Size in bytes and trailer checksum of a file; another file of its name is damage."""
 
     size: int
     checksum: int
 
 
 class ComponentWriter:
-    """Writes one component file; arrays may be given whole or in chunks of rows.
+    """A writer of one component file, of whole arrays or chunks of their rows.
 
-    Use as a context manager; `seal` is set when the block ends without an error, and by
-    then the file's bytes (not its directory entry) are on disk. Or call `open`, and in the
-    end `finish` or `cancel`.
+    Use as a context manager; `seal` is set when the block ends without an error, and then the
+    file's bytes (not its directory entry) are on disk. Or call `open`, and in the end `finish` or
+    `cancel`.
 
     Args:
-        path: Where there is no file yet.
-        kind: What `ComponentFile` must be told to open it.
-        block_bytes: How much has a checksum of its own; large where all is read at once.
-        alignment: The multiple of bytes that arrays start at.
+        path: Path of the new file.
+        kind: Name of the kind of file; `ComponentFile` opens it by the same.
+        block_bytes: Bytes with a checksum of their own; large for files that are read whole.
+        alignment: Arrays start at multiples of this number of bytes.
     """
 
     seal: Seal
@@ -150,30 +150,30 @@ class ComponentWriter:
         self.end(shape)
 
     def begin(self, name: str, dtype: DTypeLike) -> None:
-        """Append an array whose rows `extend` gives, until `end`."""
+        """Begin an array, whose rows `extend` appends, until `end`."""
         self._write(bytes(-self._offset % self._alignment))
         self._name, self._dtype = name, np.dtype(dtype).newbyteorder("<")
         self._start = self._offset
 
     def extend(self, rows: NDArray[Any]) -> None:
-        """Append rows to the array that has begun."""
+        """Append rows to the begun array."""
         self._write(np.ascontiguousarray(rows, self._dtype).reshape(-1).view(np.uint8).data)
 
     def end(self, shape: tuple[int, ...]) -> None:
-        """Say what shape the array has that has begun."""
+        """End the begun array, which has this shape."""
         expected = int(np.prod(shape, dtype=np.int64)) * self._dtype.itemsize
         is_whole = self._offset - self._start == expected
         assert is_whole, f"chunks of {self._name} do not make up {shape}"
         self._arrays.append(_ArrayEntry(self._name, self._dtype.str, shape, self._start))
 
     def mapped(self) -> mmap.mmap:
-        """Return the file up to what was appended last, memory-mapped."""
+        """Return the file as written until now, memory-mapped."""
         self._file.flush()
         return mmap.mmap(self._file.fileno(), self._offset, access=mmap.ACCESS_READ)
 
     def cancel(self) -> None:
-        """Close the file, which is of no use."""
-        with suppress(OSError):  # what is not written yet is not needed
+        """Close the file without its end; the caller removes it."""
+        with suppress(OSError):  # bytes that are still buffered are not needed
             self._file.close()
 
     def finish(self) -> None:
@@ -201,11 +201,11 @@ class ComponentWriter:
         view = memoryview(data)
         self._file.write(view)
         while view:
-            room = self._block_bytes - self._offset % self._block_bytes
-            piece, view = view[:room], view[room:]
+            rest = self._block_bytes - self._offset % self._block_bytes
+            piece, view = view[:rest], view[rest:]
             self._block = crc32(piece, self._block)
             self._offset += len(piece)
-            if len(piece) == room:
+            if len(piece) == rest:
                 self._blocks.append(self._block)
                 self._block = 0
 
@@ -242,7 +242,7 @@ class ComponentFile:
                 f"{path} holds {trailer.kind!r} in format {trailer.version}, "
                 f"not {kind!r} in format {FORMAT_VERSION}"
             )
-        self._check_places(trailer)
+        self._check_bounds(trailer)
         self._entries = {entry.name: entry for entry in trailer.arrays}
         self._checksums = np.array(trailer.blocks, np.uint32)
         self._block_bytes = trailer.block_bytes
@@ -253,7 +253,7 @@ class ComponentFile:
 
     @property
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The arrays by name, in the order of the file, each verified when it is taken."""
+        """The arrays by name, in the order of the file; access verifies an array."""
         return _Arrays(self)
 
     @property
@@ -265,18 +265,18 @@ class ComponentFile:
         return name in self._entries
 
     def expect(self, name: str, dtype: DTypeLike, *shape: int | None) -> tuple[int, ...]:
-        """Return the shape of an array that is there in this form; a length of None may be any.
+        """Return the shape of an array with this type and these lengths; None is any length.
 
-        Its checksums say that it is what was written, not that it is what belongs here.
+        Checksums tell that an array is as it was written, not that it belongs here.
 
         Raises:
-            Corruption: it is not.
+            Corruption: the file has no such array.
         """
         entry = self._entries.get(name)
         if entry is None:
             raise Corruption(f"{self.path} has no array {name!r}")
         is_alike = len(entry.shape) == len(shape) and all(
-            wanted in (None, found) for wanted, found in zip(shape, entry.shape, strict=True)
+            expected in (None, length) for expected, length in zip(shape, entry.shape, strict=True)
         )
         if np.dtype(entry.dtype) != np.dtype(dtype) or not is_alike:
             raise Corruption(
@@ -286,23 +286,23 @@ class ComponentFile:
         return entry.shape
 
     def array(self, name: str) -> NDArray[Any]:
-        """Return an array whose every block has been verified."""
+        """Return an array with all of its blocks verified."""
         entry = self._entries[name]
         if self._nbytes(entry) and not self.is_verified:
             self._verify_range(entry.offset, self._nbytes(entry))
         return self._array(name)
 
     def unverified_array(self, name: str) -> NDArray[Any]:
-        """Return an array of which the caller verifies what it reads (`verify_rows`).
+        """Return an array; the caller verifies the rows that it reads (`verify_rows`).
 
-        Few rows at a time are expected to be read; `read_ahead` prepares for many.
+        The system expects reads of a few rows at a time; `read_ahead` prepares for many.
         """
         entry = self._entries[name]
         self._advise("MADV_RANDOM", entry.offset, entry.offset + self._nbytes(entry))
         return self._array(name)
 
     def read_ahead(self, name: str, start: int, stop: int) -> None:
-        """Have the system read rows `start` to `stop` (first axis) of an array by and by."""
+        """Have the system read rows `start` to `stop` (first axis) of an array in advance."""
         entry = self._entries[name]
         row_bytes = self._nbytes(entry) // max(entry.shape[0], 1)
         self._advise(
@@ -324,9 +324,9 @@ class ComponentFile:
         starts = entry.offset + rows * row_bytes
         first = starts // self._block_bytes
         last = (starts + row_bytes - 1) // self._block_bytes
-        # A row spans few blocks, so walking along it visits all of them.
-        steps = range(int((last - first).max()) + 1)
-        blocks = np.concatenate([np.minimum(first + step, last) for step in steps])
+        # A row spans few blocks, so all rows advance by a block at a time.
+        distances = range(int((last - first).max()) + 1)
+        blocks = np.concatenate([np.minimum(first + distance, last) for distance in distances])
         unverified = sorted(set(blocks[~self._verified[blocks]].tolist()))
         for block in unverified:
             start = block * self._block_bytes
@@ -347,26 +347,26 @@ class ComponentFile:
         self._verify_in_order([*range(first, last + 1)], lambda: False)
 
     def verify_all(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Verify every block not yet verified, asking between blocks whether to stop."""
+        """Verify all unverified blocks, until `should_stop`, which is called between blocks."""
         if self._verify_in_order(np.flatnonzero(~self._verified).tolist(), should_stop):
             self.is_verified = True
 
     def _verify_in_order(self, blocks: Sequence[int], should_stop: Callable[[], bool]) -> bool:
-        """Verify ascending blocks, while those to come are read; return whether to the end."""
-        asked_to = 0
+        """Verify ascending blocks while the system reads the next ones; tell whether all are."""
+        read_to = 0
         for block in blocks:
             if should_stop():
                 return False
             end = (block + 1) * self._block_bytes
-            if end + _READ_AHEAD_BYTES // 2 > asked_to:
-                start, asked_to = max(end - self._block_bytes, asked_to), end + _READ_AHEAD_BYTES
-                self._advise("MADV_WILLNEED", start, asked_to)
+            if end + _READ_AHEAD_BYTES // 2 > read_to:
+                start, read_to = max(end - self._block_bytes, read_to), end + _READ_AHEAD_BYTES
+                self._advise("MADV_WILLNEED", start, read_to)
             if not self._verified[block]:
                 self._verify(block)
         return True
 
     def _advise(self, advice: str, start: int, stop: int) -> None:
-        """Tell the system how a range will be read; some systems are not interested."""
+        """Tell the system how a range will be read, where it has this advice."""
         option = getattr(mmap, advice, None)
         start -= start % mmap.PAGESIZE
         size = min(stop, len(self._map)) - start
@@ -374,16 +374,16 @@ class ComponentFile:
             self._map.madvise(option, start, size)
 
     def check_size(self) -> None:
-        """Look whether the file still has its length.
+        """Check that the file still has its length.
 
         Raises:
-            Corruption: it has another, or is gone.
+            Corruption: the file has another length, or is gone.
         """
         check_size(self.path, len(self._map))
 
     @property
     def unverified_bytes(self) -> int:
-        """About how many bytes have not been verified yet."""
+        """Bytes that are not verified yet, to within a block."""
         return 0 if self.is_verified else self._block_bytes * int((~self._verified).sum())
 
     @property
@@ -416,15 +416,15 @@ class ComponentFile:
         except msgspec.MsgspecError as error:
             raise Corruption(f"the trailer of {self.path} cannot be read: {error}") from error
 
-    def _check_places(self, trailer: _Trailer) -> None:
-        """Look whether every array lies within the file: what lies behind cannot be touched."""
+    def _check_bounds(self, trailer: _Trailer) -> None:
+        """Check that all arrays lie within the file: reading behind it would end the process."""
         size = self._body_size
         try:
             lie_within = all(
-                each.offset >= 0
-                and min(each.shape, default=0) >= 0
-                and each.offset + self._nbytes(each) <= size
-                for each in trailer.arrays
+                entry.offset >= 0
+                and min(entry.shape, default=0) >= 0
+                and entry.offset + self._nbytes(entry) <= size
+                for entry in trailer.arrays
             )
         except TypeError as error:  # NumPy's, of a type that it does not know
             raise Corruption(f"the trailer of {self.path} cannot be read: {error}") from error
@@ -453,21 +453,21 @@ class _Arrays(Mapping[str, NDArray[Any]]):
 
 
 def check_size(path: Path, size: int) -> None:
-    """Look whether a file still has the length that it was written with.
+    """Check that a file still has the length that it was written with.
 
     Raises:
-        Corruption: it has another, or is gone.
+        Corruption: the file has another length, or is gone.
     """
     try:
-        found = path.stat().st_size
+        length = path.stat().st_size
     except FileNotFoundError as error:
         raise Corruption(f"{path} is missing") from error
-    if found != size:
-        raise Corruption(f"{path} has {found} bytes, but {size} were written")
+    if length != size:
+        raise Corruption(f"{path} has {length} bytes, but {size} were written")
 
 
 def sync(descriptor: int) -> None:
-    """fsync a descriptor: every durable byte outside SQLite passes here."""
+    """fsync a descriptor; all durable bytes outside SQLite are synced by this function."""
     os.fsync(descriptor)
 
 

@@ -1,9 +1,9 @@
-"""Folders and files that nobody but their owner reads, whatever the umask is.
+"""Folders and files that only their owner can read, under any umask.
 
-A new one is its owner's alone, unless a person has opened the folder that it is in to a group,
-and to nobody else: in a data folder of mode 0750 folders are 0750 and files 0640, in any other
-0700 and 0600. The umask of the process, which belongs to the program around this library, is
-not changed; it may take away more.
+A person may open a folder to a group and to nobody else; then new files and folders in it are the
+group's too: in a data folder of mode 0750 folders are 0750 and files 0640, in any other folder 0700
+and 0600. The umask of the process belongs to the program around this library and is not changed; it
+may restrict modes further.
 
 SQLite gives the files beside a database the mode of the database, so that is made first.
 """
@@ -23,11 +23,11 @@ ENTRIES = frozenset(
         *(f"{name}.db{end}" for name in ("catalog", "tokens") for end in ("", "-wal", "-shm")),
     )
 )
-"""What a data folder holds."""
+"""The names of the entries of a data folder."""
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder; those above it must be there, and none of its name.
+    """Make a new folder in an existing one.
 
     Raises:
         OSError: as `Path.mkdir`.
@@ -36,7 +36,7 @@ def make_folder(path: Path) -> None:
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder, and those above it, unless they are there.
+    """Make a folder and its parents, unless they exist.
 
     Raises:
         OSError: as `Path.mkdir`.
@@ -48,7 +48,7 @@ def make_folders(path: Path) -> None:
 
 
 def make_data_folder(path: Path) -> None:
-    """Make a folder for its owner alone, and those above it with it; it may be there already.
+    """Make a folder for its owner alone, and its parents, unless they exist.
 
     Raises:
         OSError: as `Path.mkdir`.
@@ -59,13 +59,13 @@ def make_data_folder(path: Path) -> None:
 
 
 def make_file(path: Path, mode: int | None = None) -> None:
-    """Make an empty file unless there is one, for what cannot be told a mode.
+    """Make an empty file unless it exists, for programs that cannot be given a mode.
 
-    A file that is there is not opened: closing it would end the locks that SQLite has on it.
+    An existing file is not opened: closing it would end the locks that SQLite has on it.
 
     Args:
-        path: Its folder must be there.
-        mode: Its mode; that of any other new file if not given.
+        path: A path in an existing folder.
+        mode: The mode; if not given, that of other new files.
 
     Raises:
         OSError: as `os.open`.
@@ -81,40 +81,40 @@ def opener(path: str, flags: int) -> int:
 
 
 def close_to_others(folder: Path) -> bool:
-    """Take a data folder away from others than its owner, if anybody may use it.
+    """Restrict a data folder that everybody may use to its owner.
 
-    Nobody means that, so it is from before, or made without a thought. A folder that holds
-    more than a data folder does is left as it is, but for what is ours in it.
+    Such a mode is never meant: it is from an older version or from a careless command. In a folder
+    with entries other than `ENTRIES` only these entries are restricted.
 
     Returns:
-        Whether it is its owner's now, or its group's.
+        Whether the folder is its owner's now, or its group's.
 
     Raises:
         OSError: a mode cannot be changed, as the files are another user's.
     """
     if not _mode(folder) & _OTHERS:
         return True
-    found = {path.name for path in folder.iterdir()}
-    is_ours = found <= ENTRIES
+    names = {path.name for path in folder.iterdir()}
+    is_ours = names <= ENTRIES
     if is_ours:
         folder.chmod(0o700)
-    for name in found & ENTRIES:
+    for name in names & ENTRIES:
         _tighten(folder / name)
         if (folder / name).is_symlink():
             continue
         for parent, folders, files in os.walk(folder / name):
-            for each in (*folders, *files):
-                _tighten(Path(parent, each))
+            for entry in (*folders, *files):
+                _tighten(Path(parent, entry))
     return is_ours
 
 
 def _tighten(path: Path) -> None:
     try:
-        found = path.lstat().st_mode
-        if not stat.S_ISLNK(found) and stat.S_IMODE(found) & 0o077:
-            path.chmod(stat.S_IMODE(found) & 0o700)
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) & 0o077:
+            path.chmod(stat.S_IMODE(mode) & 0o700)
     except FileNotFoundError:
-        return  # what vanishes meanwhile is not missed
+        return  # removed by another process meanwhile
 
 
 def _mode_beside(path: Path) -> int:

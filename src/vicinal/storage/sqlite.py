@@ -158,14 +158,14 @@ def _check_integrity(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path, schema: str, *, create: bool) -> None:
-    wanted = sorted(statement.strip() for statement in schema.split(";") if statement.strip())
-    found = _statements(connection)
-    if not found and create:
+    expected = sorted(statement.strip() for statement in schema.split(";") if statement.strip())
+    statements = _statements(connection)
+    if not statements and create:
         with transaction(connection):
-            for statement in wanted:
+            for statement in expected:
                 connection.execute(statement)
-        found = _statements(connection)
-    if found != wanted:
+        statements = _statements(connection)
+    if statements != expected:
         raise Corruption(f"{path} does not have the tables it was created with")
 
 

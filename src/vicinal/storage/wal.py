@@ -62,8 +62,8 @@ def check(path: Path) -> None:
             heads, _ = _read(file, page_size, order, np.zeros(2, np.uint32), (0, 0))
             is_torn = not _is_commit(heads, heads[:1, 2:4]).any()
     if not is_torn:
-        place = max(0, _HEADER.size + damaged * (_FRAME_HEADER_BYTES + page_size))
-        raise Corruption(f"{path} is damaged at byte {place} or after, with commits behind it")
+        offset = max(0, _HEADER.size + damaged * (_FRAME_HEADER_BYTES + page_size))
+        raise Corruption(f"{path} is damaged at byte {offset} or after, with commits behind it")
 
 
 def _is_torn(heads: Words, damaged: int, salts: Words) -> bool:
