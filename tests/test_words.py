@@ -32,7 +32,6 @@ import vicinal
 ROOT = Path(vicinal.__file__).parent
 
 NOT_YET = {
-    "app",
     "engine",
     "engine/shared",
 }
