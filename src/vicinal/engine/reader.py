@@ -3,8 +3,9 @@ replaces the snapshot and never changes it.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -16,6 +17,8 @@ from vicinal.model import Index, Page, Query, QueryResult, StoredVector
 from vicinal.prepared import Prepared
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Reader:
@@ -53,37 +56,29 @@ class Reader:
 
     def prepare(self, query: Query) -> Prepared[QueryResult]:
         """See `engine.base.Engine`."""
-        snapshot = self.current()
-        with self._reading():
-            prepared = search.prepare(snapshot, self._index.config, query)
-
-        def finish() -> QueryResult:
-            with self._reading():
-                return prepared.finish()
-
-        return Prepared(finish, prepared.tasks)
+        snapshot, config = self.current(), self._index.config
+        prepared = self._guarded(lambda: search.prepare(snapshot, config, query))
+        return Prepared(partial(self._guarded, prepared.finish), prepared.tasks)
 
     def get(self, ids: Sequence[str]) -> list[StoredVector]:
         """See `engine.base.Engine`."""
         snapshot = self.current()
-        with self._reading():
-            return snapshot.get(ids)
+        return self._guarded(lambda: snapshot.get(ids))
 
     def list(self, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
         snapshot = self.current()
-        with self._reading():
-            return self._cursors.page(self._owner, snapshot, count, cursor)
+        return self._guarded(lambda: self._cursors.page(self._owner, snapshot, count, cursor))
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Report damage, and turn values that no index can hold into `Corruption`.
+    def _guarded(self, read: Callable[[], T]) -> T:
+        """Return the result of a read; report damage, and turn values that no index can hold into
+        `Corruption`.
 
         All checksums of such values are right, so they may be a mistake of ours: the index goes
         on.
         """
         try:
-            yield
+            return read()
         except Corruption as error:
             self._on_damage(error)
             raise

@@ -80,9 +80,7 @@ class _ViewSearch:
         candidates = self.prepared.finish()
         searched = perf_counter()
         exact = _distances(self.view, candidates.rows, vector, metric)
-        search_s = self.prepare_s + searched - start
-        search_s += sum(task.seconds for task in self.prepared.tasks)
-        return _Rescored(self, candidates, exact, search_s, perf_counter() - searched)
+        return _Rescored(self, candidates, exact, searched - start, perf_counter() - searched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +90,13 @@ class _Rescored:
     search: _ViewSearch
     candidates: Candidates
     distances: Floats
-    search_s: float
+    finish_s: float
     rescore_s: float
 
     def explanation(self) -> Explanation:
         """Explain how the view was searched."""
         view, selection = self.search.view, self.search.selection
+        tasks_s = sum(task.seconds for task in self.search.prepared.tasks)
         return Explanation(
             part=view.name,
             vector_count=view.live_count,
@@ -106,7 +105,7 @@ class _Rescored:
             scored_count=self.candidates.scored_count,
             rescored_count=len(self.candidates.rows),
             select_ms=1e3 * self.search.select_s,
-            candidates_ms=1e3 * self.search_s,
+            candidates_ms=1e3 * (self.search.prepare_s + tasks_s + self.finish_s),
             rescore_ms=1e3 * self.rescore_s,
         )
 

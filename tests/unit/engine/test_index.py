@@ -38,6 +38,7 @@ from vicinal.engine.records import LogRecord
 from vicinal.errors import (
     BodyTooLarge,
     Corruption,
+    IndexNotFound,
     LimitExceeded,
     MetadataIndexNotFound,
     Overloaded,
@@ -639,6 +640,43 @@ def test_damage_found_by_a_query_stops_the_index(
 
     with pytest.raises(Corruption, match="a file is damaged"):
         engine.append(DOCS, one("a"))
+
+
+def test_damage_found_when_a_query_is_finished_stops_the_index(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine()
+    upsert(engine, Record("a", [1, 1]))
+    prepared = engine.prepare(DOCS, Query(top_k=1, vector=vector(1, 1)))
+
+    def damaged(*_: object) -> None:
+        raise Corruption("a file is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vicinal.engine.search.distances", damaged)
+        with pytest.raises(Corruption):
+            prepared.run()
+
+    with pytest.raises(Corruption, match="a file is damaged"):
+        engine.append(DOCS, one("a"))
+
+
+def test_a_prepared_query_is_finished_on_its_snapshot_and_a_new_one_finds_the_index_gone(
+    open_engine: Open,
+) -> None:
+    engine = open_engine()
+    upsert(engine, Record("a", [1, 1]))
+    alone, query = DOCS.of(engine.get_index(DOCS)), Query(top_k=1, vector=vector(1, 1))
+    prepared = engine.prepare(alone, query)
+    upsert(engine, Record("b", [1, 1]))
+    engine.delete_index(DOCS)
+    create(engine)
+    upsert(engine, Record("c", [1, 1]))
+
+    assert [match.id for match in prepared.run().matches] == ["a"]
+    with pytest.raises(IndexNotFound):
+        engine.prepare(alone, query)
+    assert [match.id for match in engine.query(DOCS, query).matches] == ["c"]
 
 
 def test_the_error_of_a_stopped_index_does_not_grow_with_every_request(
