@@ -1,14 +1,13 @@
-"""Cursors: a listing kept for a while, and a place in it.
+"""Cursors: positions in listings, which are kept until a promised time.
 
-All pages of one listing describe the index as it was when the first was read. What that takes
-is kept in memory: which rows were alive, and the ids. Values and metadata are not, so a listing
-pins neither the memtable's arrays nor the large files of segments that have been merged away.
+All pages of a listing are of one snapshot, taken with the first page. A mask of its live rows and
+its ids are kept in memory. Values and metadata are not, so a listing pins neither the memtable's
+arrays nor the large files of segments that have been merged away.
 
-A timestamp that was given out is a promise, and is kept whatever else is listed, written, merged
-or closed meanwhile. So memory is bounded on the other side: listings of one state of an index
-share what is kept; once half of `KEPT_BYTES_MAX` is in use, new promises are shorter, the more
-so the less is left; and when nothing is, a listing of several pages cannot begin until one of the
-promises has ended.
+A returned timestamp is a promise, which no other listing, write, merge or close shortens. So memory
+is bounded by new promises: listings of one state of an index share arrays; from half of
+`KEPT_BYTES_MAX` in use, new promises are shorter in proportion to the rest; and without any rest a
+listing of several pages cannot begin until a promise has ended.
 Cursors do not outlive the process.
 """
 
@@ -31,17 +30,17 @@ from vicinal.model import Mask, Ordinals, Page, Seqno
 from vicinal.segment.ids import IdTable
 
 KEPT_BYTES_MAX = 256 << 20  # of all listings under way, over all indexes; ours
-SHORTEST_PART = 1 / 60  # of the lifetime is promised in any case: 15 of 900 seconds; ours
+LIFETIME_FRACTION_MIN = 1 / 60  # promised in any case: 15 of 900 seconds; ours
 
-_PLACE = struct.Struct("<16sIQ")
-_ENTRY_BYTES = 1_024  # what a listing takes besides its arrays, rounded up
-_ID_BYTES = 150  # what 64 bytes of UTF-8 take as a string, with the pointer to it, rounded up
-_ROWS_AT_ONCE = 1 << 16  # looked at for the ids of a page
+_POSITION = struct.Struct("<16sIQ")
+_ENTRY_BYTES = 1_024  # of a listing without its arrays, rounded up
+_ID_BYTES = 150  # of a string of 64 bytes of UTF-8 and a pointer to it, rounded up
+_ROWS_AT_ONCE = 1 << 16  # searched for live rows at one time
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """The rows of a view that are alive, and the ids of all its rows."""
+class _ListedView:
+    """A mask of the live rows of a view, and the ids of all its rows."""
 
     live: Mask
     ids: IdTable | Sequence[str]
@@ -51,10 +50,10 @@ class _Part:
             return self.ids.take(rows)
         return [self.ids[row] for row in rows.tolist()]
 
-    def holdings(self) -> Iterator[Mask | Sequence[str]]:
-        """Yield what is held in memory."""
+    def buffers(self) -> Iterator[Mask | Sequence[str]]:
+        """Yield the array and the list that the view keeps in memory."""
         yield self.live.base if isinstance(self.live.base, np.ndarray) else self.live
-        # Those of a segment are in a file, and take disk until this is let go of.
+        # Ids of a segment are in a file, which takes disk until the listing ends.
         if not isinstance(self.ids, IdTable):
             yield self.ids
 
@@ -63,36 +62,36 @@ class _Part:
 class _Listing:
     """The ids of a snapshot, in a fixed order."""
 
-    parts: tuple[_Part, ...]
+    parts: tuple[_ListedView, ...]
     vector_count: int
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "_Listing":
-        parts = tuple(_Part(view.live, view.id_source) for view in snapshot.views)
+        parts = tuple(_ListedView(view.live, view.id_source) for view in snapshot.views)
         return cls(parts, snapshot.vector_count)
 
     def has(self, part: int, row: int) -> bool:
-        """Return whether there is such a place."""
+        """Tell whether a position is in the listing."""
         return part < len(self.parts) and row <= len(self.parts[part].live)
 
     def ids_from(self, part: int, row: int, count: int) -> tuple[list[str], int, int]:
-        """Return up to `count` ids, and the part and row to go on from."""
+        """Return up to `count` ids, and the part and row of the next position."""
         ids: list[str] = []
-        for place in range(part, len(self.parts)):
-            each = self.parts[place]
-            start = row if place == part else 0
-            for first in range(start, len(each.live), _ROWS_AT_ONCE):
-                alive = np.flatnonzero(each.live[first : first + _ROWS_AT_ONCE])
+        for current in range(part, len(self.parts)):
+            view = self.parts[current]
+            start = row if current == part else 0
+            for first in range(start, len(view.live), _ROWS_AT_ONCE):
+                alive = np.flatnonzero(view.live[first : first + _ROWS_AT_ONCE])
                 rows = alive[: count - len(ids)] + first
-                ids += each.take(rows)
+                ids += view.take(rows)
                 if len(ids) == count:
-                    return ids, place, int(rows[-1]) + 1
+                    return ids, current, int(rows[-1]) + 1
         return ids, len(self.parts), 0
 
 
 @dataclass(slots=True)
 class _Kept:
-    """A listing of one state of an index, for as long as it has been promised."""
+    """A listing of one state of an index, and the end of its promise."""
 
     owner: str
     seqno: Seqno
@@ -101,10 +100,10 @@ class _Kept:
 
 
 @dataclass(slots=True)
-class _Held:
-    """An array or a list, and how many listings have it."""
+class _SharedBuffer:
+    """An array or a list, with the number of listings that have it."""
 
-    what: Mask | Sequence[str]
+    buffer: Mask | Sequence[str]
     holders: int = 0
 
 
@@ -112,8 +111,8 @@ class Cursors:
     """The listings under way of all indexes. Thread-safe.
 
     Args:
-        lifetime_s: How long a listing may pause between two pages while memory is free.
-        bytes_max: How much memory all may take.
+        lifetime_s: Time from one page to the next, promised while memory is free.
+        bytes_max: Bound on the memory of all listings.
     """
 
     def __init__(self, lifetime_s: float, bytes_max: int = KEPT_BYTES_MAX) -> None:
@@ -123,30 +122,30 @@ class Cursors:
         self._kept: dict[bytes, _Kept] = {}
         self._tokens: dict[tuple[str, Seqno], bytes] = {}
         self._ends: list[tuple[float, bytes]] = []  # a heap; an end may have moved since
-        self._held: dict[int, _Held] = {}  # by identity
+        self._held: dict[int, _SharedBuffer] = {}  # by identity
 
     @property
     def kept_bytes(self) -> int:
-        """How much memory the listings under way take."""
+        """Bytes of memory of the listings under way."""
         with self._lock:
-            self._drop_ended(time.monotonic())
+            self._remove_ended(time.monotonic())
             return self._count()
 
     def page(self, owner: str, newest: Snapshot, count: int, cursor: str | None) -> Page:
-        """Return a page: the first of `newest`, or where a cursor points to.
+        """Return a page: the first of `newest`, or the one at a cursor.
 
         Args:
-            owner: Which index; no other ever has it.
-            newest: What it holds.
-            count: How many ids at most.
-            cursor: Where to go on.
+            owner: Unique id of the index.
+            newest: Its newest snapshot.
+            count: Bound on the number of ids.
+            cursor: Position of the page, None for the first.
 
         Raises:
-            BadCursor: the cursor is not one of ours, or has expired.
-            Overloaded: there is no memory to keep one more listing.
+            BadCursor: no listing has returned this cursor, or it has expired.
+            Overloaded: there is no memory for one more listing.
         """
         if cursor is None:
-            # Another state of the same seqno has the same ids, if in other rows.
+            # Another snapshot of the same seqno has the same ids, perhaps in other rows.
             kept = self._of(owner, newest.applied_seqno)
             listing, part, row = kept or _Listing.of(newest), 0, 0
         else:
@@ -163,34 +162,34 @@ class Cursors:
             expires_at = self._renew(token, cursor)
         return Page(ids, listing.vector_count, _encode(token, part, row), expires_at)
 
-    def forget(self, owner: str) -> None:
-        """Let go of the listings of an index that is gone."""
+    def remove(self, owner: str) -> None:
+        """Remove the listings of a deleted index."""
         with self._lock:
-            for token in [token for token, each in self._kept.items() if each.owner == owner]:
-                self._drop(token)
+            for token in [token for token, kept in self._kept.items() if kept.owner == owner]:
+                self._remove(token)
 
     def _of(self, owner: str, seqno: Seqno) -> _Listing | None:
         with self._lock:
-            self._drop_ended(time.monotonic())
+            self._remove_ended(time.monotonic())
             token = self._tokens.get((owner, seqno))
             return None if token is None else self._kept[token].listing
 
     def _find(self, owner: str, token: bytes, cursor: str) -> _Listing:
         with self._lock:
-            self._drop_ended(time.monotonic())
+            self._remove_ended(time.monotonic())
             kept = self._kept.get(token)
             if kept is None or kept.owner != owner:
                 raise _expired(cursor)
             return kept.listing
 
     def _keep(self, owner: str, seqno: Seqno, listing: _Listing) -> tuple[bytes, datetime]:
-        """Keep a listing, of which a page has been read, and promise how long."""
+        """Keep a listing after its first page; return its token and the end of the promise."""
         with self._lock:
             now = time.monotonic()
-            self._drop_ended(now)
+            self._remove_ended(now)
             token = self._tokens.get((owner, seqno))
             if token is not None and self._kept[token].listing is not listing:
-                # Two began at once. The places of this one are in rows of its own.
+                # Two began at once, and positions of this one are rows of its own snapshot.
                 token = None
             if token is None:
                 token = secrets.token_bytes(16)
@@ -203,50 +202,50 @@ class Cursors:
     def _renew(self, token: bytes, cursor: str) -> datetime:
         with self._lock:
             kept = self._kept.get(token)
-            if kept is None:  # it ended, or the index did, while the page was read
+            if kept is None:  # the listing or its index ended while the page was read
                 raise _expired(cursor)
             return self._promise(kept, time.monotonic())
 
     def _promise(self, kept: _Kept, now: float) -> datetime:
-        """Return until when a listing is kept, and keep it so long at least."""
+        """Extend the promise of a listing, and return its end."""
         left = 2.0 * (1.0 - self._count() / self._bytes_max)
-        seconds = self._lifetime_s * min(max(left, SHORTEST_PART), 1.0)
+        seconds = self._lifetime_s * min(max(left, LIFETIME_FRACTION_MIN), 1.0)
         expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
         kept.ends_at = max(kept.ends_at, now + seconds)
         return expires_at
 
     def _hold(self, listing: _Listing, now: float) -> None:
-        holdings = _holdings(listing)
+        buffers = _buffers(listing)
         new = _ENTRY_BYTES + sum(
-            _size(each) for key, each in holdings.items() if key not in self._held
+            _size(buffer) for key, buffer in buffers.items() if key not in self._held
         )
         held = self._count()
         if self._kept and held + new > self._bytes_max:
             raise Overloaded(
                 f"listings that have not been finished hold {held} bytes, one more takes {new}, "
                 f"{self._bytes_max} are allowed",
-                retry_after=max(min(each.ends_at for each in self._kept.values()) - now, 1.0),
+                retry_after=max(min(kept.ends_at for kept in self._kept.values()) - now, 1.0),
             )
-        for key, each in holdings.items():
-            self._held.setdefault(key, _Held(each)).holders += 1
+        for key, buffer in buffers.items():
+            self._held.setdefault(key, _SharedBuffer(buffer)).holders += 1
 
-    def _drop(self, token: bytes) -> None:
+    def _remove(self, token: bytes) -> None:
         kept = self._kept.pop(token)
         if self._tokens.get((kept.owner, kept.seqno)) == token:
             del self._tokens[kept.owner, kept.seqno]
-        for key in _holdings(kept.listing):
-            held = self._held[key]
-            held.holders -= 1
-            if not held.holders:
+        for key in _buffers(kept.listing):
+            shared = self._held[key]
+            shared.holders -= 1
+            if not shared.holders:
                 del self._held[key]
 
     def _count(self) -> int:
-        # Again each time: the ids of a memtable become more while it is one.
+        # Not stored, as the ids of a memtable grow.
         return _ENTRY_BYTES * len(self._kept) + sum(
-            _size(each.what) for each in self._held.values()
+            _size(shared.buffer) for shared in self._held.values()
         )
 
-    def _drop_ended(self, now: float) -> None:
+    def _remove_ended(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             _, token = heapq.heappop(self._ends)
             kept = self._kept.get(token)
@@ -255,15 +254,15 @@ class Cursors:
             if kept.ends_at > now:
                 heapq.heappush(self._ends, (kept.ends_at, token))
             else:
-                self._drop(token)
+                self._remove(token)
 
 
-def _holdings(listing: _Listing) -> dict[int, Mask | Sequence[str]]:
-    return {id(each): each for part in listing.parts for each in part.holdings()}
+def _buffers(listing: _Listing) -> dict[int, Mask | Sequence[str]]:
+    return {id(buffer): buffer for part in listing.parts for buffer in part.buffers()}
 
 
-def _size(what: Mask | Sequence[str]) -> int:
-    return what.nbytes if isinstance(what, np.ndarray) else _ID_BYTES * len(what)
+def _size(buffer: Mask | Sequence[str]) -> int:
+    return buffer.nbytes if isinstance(buffer, np.ndarray) else _ID_BYTES * len(buffer)
 
 
 def _expired(cursor: str) -> BadCursor:
@@ -273,12 +272,12 @@ def _expired(cursor: str) -> BadCursor:
 
 
 def _encode(token: bytes, part: int, row: int) -> str:
-    return base64.urlsafe_b64encode(_PLACE.pack(token, part, row)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_POSITION.pack(token, part, row)).decode().rstrip("=")
 
 
 def _decode(cursor: str) -> tuple[bytes, int, int]:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return _PLACE.unpack(raw)
+        return _POSITION.unpack(raw)
     except (binascii.Error, ValueError, struct.error) as error:
         raise BadCursor(f"{cursor!r} is not a cursor that a listing has returned") from error

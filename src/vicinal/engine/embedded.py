@@ -211,7 +211,7 @@ class EmbeddedEngine:
                 slot.close(error)
                 raise
             slot.close(IndexNotFound(entry.index.name), is_kept=False)
-            self._cursors.forget(entry.folder)
+            self._cursors.remove(entry.folder)
             return folder
 
     @property

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.support.engines import DOCS, Record, batch, create, upsert
 from vicinal.engine import cursors as cursors_module
-from vicinal.engine.cursors import SHORTEST_PART, Cursors
+from vicinal.engine.cursors import LIFETIME_FRACTION_MIN, Cursors
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadCursor, Overloaded
@@ -192,7 +192,7 @@ def test_promises_get_shorter_as_memory_runs_out_and_all_are_kept(
     lengths = [round(each) for _, each in promised]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[: len(lengths) // 2 - 1] == [900] * (len(lengths) // 2 - 1)
-    assert 900 * SHORTEST_PART - 2 <= lengths[-1] < 100
+    assert 900 * LIFETIME_FRACTION_MIN - 2 <= lengths[-1] < 100
     assert full.value.retry_after == pytest.approx(lengths[-1], abs=5)
     for cursor, promise in sorted(promised, key=lambda each: each[1]):
         now = 1000.0 + promise - 5
@@ -257,7 +257,7 @@ def test_a_cursor_of_another_index_or_of_one_that_is_gone_is_refused() -> None:
 
     with pytest.raises(BadCursor, match="belongs to another index"):
         cursors.page("other", EMPTY, 2, cursor)
-    cursors.forget("docs")
+    cursors.remove("docs")
 
     with pytest.raises(BadCursor, match="belongs to another index"):
         cursors.page("docs", EMPTY, 2, cursor)
