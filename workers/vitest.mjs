@@ -103,9 +103,9 @@ async function start([program, ...its]) {
   while (!(await answers(server))) {
     failure ??= Date.now() > end ? `${server.url} does not answer` : undefined;
     if (failure !== undefined) {
-      const said = readFileSync(log, "utf8");
+      const output = readFileSync(log, "utf8");
       await stop();
-      throw new Error(`The Vicinal server did not start: ${failure}\n${said}`);
+      throw new Error(`The Vicinal server did not start: ${failure}\n${output}`);
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }

@@ -117,8 +117,13 @@ def _sql() -> Finding:
     return Finding("sql databases", Verdict.OK, "a process runs statements, FTS5 is there")
 
 
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or its nearest parent that exists."""
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+
+
 def _data_folder(folder: Path) -> Finding:
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    nearest = _nearest(folder)
     if not nearest.is_dir():
         return Finding("data folder", Verdict.PROBLEM, f"{nearest} is not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -143,8 +148,7 @@ def _catalog(folder: Path) -> Iterator[Finding]:
 
 
 def _disk(folder: Path) -> Finding:
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(nearest).free
+    free = shutil.disk_usage(_nearest(folder)).free
     verdict = Verdict.OK if free >= DISK_BYTES_MIN else Verdict.WARNING
     return Finding("disk", verdict, f"{free / (1 << 30):,.1f} GiB free")
 
