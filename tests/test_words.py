@@ -39,7 +39,6 @@ NOT_YET = {
 
 RETIRED: dict[str, str] = {
     "abandon": "cancel or close",
-    "blobs": "binary column, or blob files",
     "company": "concurrent clients",
     "discard": "remove, release or evict",
     "drop": "delete (data that a user sees) or remove (files)",
@@ -158,7 +157,7 @@ ALLOWED: dict[tuple[str, str], str] = {
 }
 """(package, word) -> why the word is right there."""
 
-FOREIGN = {"discard", "mark"}
+FOREIGN = {"discard", "malloc_trim", "mark"}
 """Names of attributes that libraries give (``set.discard``, ``pytest.mark``)."""
 
 

@@ -1,17 +1,17 @@
-"""The catalog: which indexes there are, whose they are and what is fixed about them.
+"""The catalog: the indexes, their accounts and their settings.
 
 One SQLite file for the whole data folder. An index exists from the commit of its row to
 the commit that removes it; its folder, named by the index's id, is made before and removed
 after, so a crash leaves at most an orphan, a folder that no row names, which the next start
 removes.
 
-Because of that nothing may pass for "no row" but its absence: a catalog is made only
-when asked to, every commit is followed by a checkpoint, where damage is noticed
-(`storage.wal` says what is not noticed in a write-ahead log), and a row that cannot be read
-costs the index it is of, and keeps every folder from being removed.
+So damage must never look like a missing row: a catalog is created only on demand, every commit is
+followed by a checkpoint, because SQLite notices damage in the main file but not all damage in a
+write-ahead log (`storage.wal`), and a row that cannot be read costs its index, and keeps every
+folder from being removed.
 
-So that an index can be dropped when the disk is full, which makes room, a small file is kept in
-reserve and given up first.
+A small file is kept in reserve and removed when the disk is full, so that an index can be deleted
+then, which frees space.
 """
 
 import logging
@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "catalog.db"
 RESERVE_NAME = "reserve"
-RESERVE_BYTES = 256 << 10  # ours: a few times what one commit and its checkpoint take
+RESERVE_BYTES = 256 << 10  # ours: a few times the size of a commit and its checkpoint
 
 _SCHEMA = """
 CREATE TABLE "index" (
@@ -65,7 +65,7 @@ CREATE TABLE "index" (
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """An index and whose it is."""
+    """An index and its account."""
 
     account: str
     index: Index
@@ -83,10 +83,10 @@ class CatalogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row that cannot be read: of which index, in which folder, and what is wrong with it.
+    """A row that cannot be read: its index, the folder of the index, and the damage.
 
-    `folder` is None where it may be that of another, or none: the row fails its checksum, or two
-    rows name it.
+    `folder` is None where it may be the folder of another index, or none: the row fails its
+    checksum, or two rows name the folder.
     """
 
     address: IndexAddress
@@ -95,7 +95,7 @@ class Unreadable:
 
 
 class _Document(msgspec.Struct, frozen=True):
-    """What a row holds of an index, beside its name and its id."""
+    """The document of a row: all of an index but its id."""
 
     name: str
     description: str | None
@@ -107,15 +107,15 @@ _Key = tuple[str, str]
 
 
 class Catalog:
-    """The open catalog; all of it is in memory, every change is durable first.
+    """The open catalog; all of it is in memory, and every change is durable first.
 
-    A change that fails leaves unknown what is on disk. Where the disk was full it is opened again
-    to see; after any other failure all changes are refused until the process does that. Reading
-    goes on.
+    After a failed change the content of the file is unknown. If the disk was full, the file is
+    opened again and read; after any other failure changes are refused until the process opens the
+    catalog again. Reading goes on.
 
     Args:
-        folder: Where the file is.
-        create: Whether to make it when there is none.
+        folder: The folder of the file.
+        create: Whether to create a missing file.
 
     Raises:
         Corruption: on opening, when the file is damaged or missing.
@@ -128,11 +128,11 @@ class Catalog:
         self._lock = threading.Lock()
         self._failure: Error | None = None
         self._connection = self._open(create=create)
-        with suppress(OSError):  # the disk is full already; it is made when there is room
+        with suppress(OSError):  # the disk is full; made later, when space is free
             self._make_reserve()
 
     def check_new(self, address: IndexAddress, count_max: int | None) -> None:
-        """Refuse what `add` would refuse.
+        """Raise the error that `add` would raise.
 
         Raises:
             IndexExists: the account has an index of this name.
@@ -147,13 +147,13 @@ class Catalog:
             )
 
     def add(self, entry: CatalogEntry, count_max: int | None) -> None:
-        """Make an index exist.
+        """Add an index.
 
         Raises:
-            IndexExists: the account has one of this name.
+            IndexExists: the account has an index of this name.
             LimitExceeded: the account has `count_max` indexes.
-            ResourceExhausted: the disk is full; it does not exist.
-            Unavailable: whether it exists is known when the catalog is opened again.
+            ResourceExhausted: the disk is full; the index does not exist.
+            Unavailable: it is unknown whether it exists, until the catalog is opened again.
         """
         with self._lock:
             self.check_new(entry.address, count_max)
@@ -174,12 +174,12 @@ class Catalog:
             self._entries[_key(entry.address)] = entry
 
     def remove(self, address: IndexAddress) -> str | None:
-        """Make an index not exist; return the name of its folder, None if that is not known.
+        """Remove an index; return the name of its folder, None if that is unknown.
 
         Raises:
-            IndexNotFound: there is none.
-            ResourceExhausted: the disk is full; it exists still.
-            Unavailable: whether it exists is known when the catalog is opened again.
+            IndexNotFound: there is no such index.
+            ResourceExhausted: the disk is full; the index still exists.
+            Unavailable: it is unknown whether it exists, until the catalog is opened again.
         """
         with self._lock:
             key = _key(address)
@@ -197,7 +197,7 @@ class Catalog:
             return folder
 
     def make_reserve(self) -> None:
-        """Make the reserve again if it was given up and there is room."""
+        """Make the reserve again if it was removed and space is free."""
         with self._lock, suppress(OSError):
             self._make_reserve()
 
@@ -205,7 +205,7 @@ class Catalog:
         """Return the entry of an index.
 
         Raises:
-            IndexNotFound: there is none, or the one of this name is not the one meant.
+            IndexNotFound: there is no such index, or the index of this name has another id.
             Corruption: its row cannot be read.
         """
         entry = self._entries.get(_key(address))
@@ -220,7 +220,7 @@ class Catalog:
 
     def of_account(self, account: str) -> Sequence[CatalogEntry]:
         """Return an account's indexes, oldest first."""
-        return [each for each in self.all() if each.account == account]
+        return [entry for entry in self.all() if entry.account == account]
 
     def all(self) -> Sequence[CatalogEntry]:
         """Return every index that can be read, oldest first."""
@@ -243,10 +243,10 @@ class Catalog:
             with translating(self.path):
                 with suppress(ResourceExhausted), translating(self.path):
                     checkpoint(connection)
-                # Readers take no lock: what they see is replaced once all of it is read.
+                # Readers take no lock: both are replaced when all rows are read.
                 self._entries, self._unreadable = _rows(connection, self.path)
-            for each in self._unreadable.values():
-                logger.error("%s", each.damage)
+            for row in self._unreadable.values():
+                logger.error("%s", row.damage)
         except BaseException:
             connection.close()
             raise
@@ -259,11 +259,11 @@ class Catalog:
         self._commit('DELETE FROM "index" WHERE account = ? AND name = ?', key)
 
     def _commit(self, statement: str, fields: Sequence[Field]) -> None:
-        """Make one change durable; refuse it where an earlier one has failed.
+        """Make a change durable; refuse it after a failed one.
 
         Raises:
-            ResourceExhausted: what is there now has been read again.
-            Unavailable: something may have changed.
+            ResourceExhausted: the disk is full; the file has been read again.
+            Unavailable: the change may be in the file.
         """
         if self._failure is not None:
             raise self._failure.with_traceback(None)
@@ -276,11 +276,11 @@ class Catalog:
         except Error as error:
             self._failure = error
             raise
-        with suppress(sqlite3.Error):  # the next commit or opening makes up for it
+        with suppress(sqlite3.Error):  # the next commit or opening does it
             checkpoint(self._connection)
 
     def _open_again(self, error: ResourceExhausted) -> None:
-        """See what the file holds after a full disk has left that unknown."""
+        """Read the file again after a full disk has left its content unknown."""
         try:
             self._connection.close()
             self._connection = self._open(create=False)
@@ -293,7 +293,9 @@ class Catalog:
             return
         try:
             with open(self._reserve, "xb", opener=private.opener) as file:
-                file.write(os.urandom(RESERVE_BYTES))  # nothing that a file system could shrink
+                file.write(
+                    os.urandom(RESERVE_BYTES)
+                )  # random, so that no file system compresses it
                 file.flush()
                 sync(file.fileno())
         except OSError:
@@ -303,17 +305,17 @@ class Catalog:
 
 
 def unreadable_rows(folder: Path) -> Sequence[Unreadable]:
-    """Return the rows that cannot be read of the catalog in a folder, changing nothing.
+    """Return the rows that cannot be read of the catalog in a folder, without changing the file.
 
     Raises:
         Corruption: the file is damaged or missing.
-        Unavailable: it cannot be read.
+        Unavailable: the file cannot be read.
     """
     path = (folder / FILE_NAME).absolute()
     with translating(path):
         if not path.exists():
             raise Corruption(f"{path} is missing")
-        # Without what a crash left in the write-ahead log: each commit has its checkpoint.
+        # Without the write-ahead log of a crash: every commit has had its checkpoint.
         with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
             return list(_rows(connection, path)[1].values())
 
@@ -321,7 +323,7 @@ def unreadable_rows(folder: Path) -> Sequence[Unreadable]:
 def _rows(
     connection: sqlite3.Connection, path: Path
 ) -> tuple[dict[_Key, CatalogEntry], dict[_Key, Unreadable]]:
-    """Return the entries, oldest first, and the rows that are none."""
+    """Return the entries, oldest first, and the rows that cannot be read."""
     entries: dict[_Key, CatalogEntry] = {}
     unreadable: dict[_Key, Unreadable] = {}
     rows: Sequence[tuple[Field, Field, Field, Field, Field]] = connection.execute(
@@ -333,7 +335,7 @@ def _rows(
         address = IndexAddress(str(account), str(name))
         damage = "fails its checksum"
         is_whole = checksum(*fields) == expected
-        # A folder that two rows name may be the other's.
+        # A folder that two rows name may belong to the other row.
         owned = folder if is_whole and _is_folder(folder) and owners[folder] == 1 else None
         if is_whole:
             try:
@@ -351,27 +353,27 @@ def _key(address: IndexAddress) -> _Key:
 
 
 def _is_folder(value: Field) -> TypeGuard[str]:
-    """Tell whether this can be the name of an index's folder: what it names may be removed."""
+    """Tell whether a value can name an index's folder, which may be removed by this name."""
     if not isinstance(value, str) or value in ("", "..") or "\0" in value:
         return False
     return Path(value).name == value
 
 
 def _entry(account: Field, name: Field, folder: str | None, document: Field) -> CatalogEntry:
-    """Read the fields of a row; `folder` is None where it is none of this row's own.
+    """Return the entry in the fields of a row; `folder` is None unless this row alone names it.
 
     Raises:
-        MsgspecError, OverflowError, RecursionError, ValueError: they are not those of an index.
+        MsgspecError, OverflowError, RecursionError, ValueError: the fields are of no index.
     """
     if not isinstance(account, str) or not isinstance(document, bytes):
         raise ValueError("its fields are of wrong types")
-    found = msgspec.json.decode(document, type=_Document)
-    if found.name != name:
-        raise ValueError(f"it holds index {found.name!r:.200}")
+    decoded = msgspec.json.decode(document, type=_Document)
+    if decoded.name != name:
+        raise ValueError(f"it holds index {decoded.name!r:.200}")
     if folder is None:
         raise ValueError("it names no folder, or one that another names")
-    if found.config.dimensions < 1:
-        raise ValueError(f"{found.config.dimensions} is no number of dimensions")
-    created_at = found.created_at.astimezone(UTC)
-    index = Index(folder, found.name, found.description, found.config, created_at)
+    if decoded.config.dimensions < 1:
+        raise ValueError(f"{decoded.config.dimensions} is no number of dimensions")
+    created_at = decoded.created_at.astimezone(UTC)
+    index = Index(folder, decoded.name, decoded.description, decoded.config, created_at)
     return CatalogEntry(account, index)

@@ -1,25 +1,24 @@
-"""The log and the manifest of one index: what is durable, in one SQLite file and what it vouches
-for.
+"""The log and the manifest of one index, in one SQLite file with blob files beside it.
 
-    mutation    every acknowledged mutation that no segment holds yet, by seqno; of a long one
-                the record is in a file of its own (`blob_files`)
-    manifest    one row: which segments and metadata indexes there are, and up to which
-                seqno they contain the log (`Manifest`)
-    tombstone   which rows of a segment were dead at that seqno, as a bitmap
+    mutation    every acknowledged mutation that no segment has yet, by seqno; a long record is in
+                a file of its own (`blob_files`)
+    manifest    one row: the segments, the metadata indexes, and the seqno up to which they
+                contain the log (`Manifest`)
+    tombstone   a bitmap of the rows of a segment that were dead at that seqno
 
-A mutation is acknowledged when the transaction that holds it has committed; several
-share one (group commit). A segment exists when a transaction has put it into the
+A mutation is acknowledged when its transaction has committed; several mutations share one
+(group commit). A segment exists when a transaction has put it into the
 manifest: **that commit is the only commit point**. Tombstones and manifest change in the
 same transaction and always describe the index as of `Manifest.sealed_seqno`; replaying
 the mutations after it gives the present.
 
-Mutations a segment holds are removed afterwards, in steps, so that a long removal does
-not hold up commits; opening ignores and removes what a crash left of them.
+Mutations that a segment has are removed later, in several transactions, so that a long removal
+does not delay commits; opening ignores and removes those that a crash left.
 
-Rows carry checksums and seqnos have no gaps. So that no damage at the end passes for a
-shorter history either, the manifest notes the last seqno, a commit of the manifest is
-followed by a checkpoint into the database, where all damage is noticed, and the file
-`acknowledged` keeps a watermark (`storage.watermark`) that a killed process leaves behind.
+Rows have checksums and seqnos have no gaps. Damage at the end must not look like a shorter log: so
+the manifest has the last seqno, a commit of the manifest is followed by a checkpoint into the
+database, where all damage is found, and the file `acknowledged` has a watermark
+(`storage.watermark`), which survives a killed process.
 """
 
 import sqlite3
@@ -71,11 +70,11 @@ CREATE TABLE tombstone (
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything about an index that is not a mutation still in the log.
+    """The durable state of an index but for the mutations in the log.
 
     `dead_counts` has an entry for each segment with tombstones. Times are microseconds
-    since the epoch, UTC. `logged_seqno` is a seqno that was in the log when this was
-    written: the log can never end before it.
+    since the epoch, UTC. `logged_seqno` was in the log when the manifest was written: the log
+    never ends before it.
     """
 
     format_version: int = FORMAT_VERSION
@@ -92,7 +91,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A mutation on its way into the log. `blob` has the record in its file already, if given."""
+    """A mutation to be appended. A `blob` has the record in a file already."""
 
     mutation_id: str
     record: LogRecord
@@ -103,8 +102,8 @@ class Draft:
 class Entry:
     """A mutation in the log.
 
-    `accepted_at` is microseconds since the epoch. `file` is the one that the record is in, if it
-    is long; values begin at `segment.room.FILE_OFFSET`.
+    `accepted_at` is microseconds since the epoch. `file` has the record, if that is long; values
+    begin at `segment.room.FILE_OFFSET`.
     """
 
     seqno: Seqno
@@ -118,7 +117,7 @@ class Entry:
         """The mutation, decoded.
 
         Raises:
-            Corruption: the record holds none.
+            Corruption: the record is of no mutation.
         """
         try:
             return records.decode(self.record)
@@ -127,16 +126,16 @@ class Entry:
 
 
 class Log:
-    """An open log. Any thread may call any method; they take turns.
+    """An open log. Thread-safe: one call at a time.
 
     Every method but `close` may raise:
 
     Raises:
         Corruption: rows are damaged or missing.
-        ResourceExhausted: the disk is full, or too many files are open. What was to be written
-            is not, and the log goes on.
-        Unavailable: another process has the file, or the disk does not answer. After a
-            write nothing can be said of what it wrote until the log is opened again.
+        ResourceExhausted: the disk is full, or too many files are open. Nothing is written, and the
+            log goes on.
+        Unavailable: another process has the file, or the disk does not answer. After a failed
+            write the content is unknown until the log is opened again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -162,7 +161,7 @@ class Log:
         close_database(connection)
 
     def append(self, drafts: Sequence[Draft], accepted_at: int) -> list[Entry]:
-        """Make mutations durable in one transaction; return their entries, in the same order."""
+        """Make mutations durable in one transaction; return their entries in order."""
         with self._lock:
             first = self.last_seqno + 1
             entries = [
@@ -179,19 +178,19 @@ class Log:
                         (_row(entry, seals.get(entry.seqno)) for entry in entries),
                     )
             except ResourceExhausted:
-                with suppress(OSError):  # a file in the way of the next is written over
+                with suppress(OSError):  # the next record overwrites such a file
                     self.blobs.remove(entry.seqno for entry in entries)
                 for draft in drafts:
                     if draft.blob is not None:
                         draft.blob.remove()
                 raise
             self.last_seqno = last
-        with suppress(OSError):  # an older one is a watermark as well
+        with suppress(OSError):  # an older watermark holds as well
             self._watermark.write(self.last_seqno)
         return entries
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the mutations that no segment holds, in order. For opening only."""
+        """Yield the mutations that no segment has, in order. For opening only."""
         with translating(self.path):
             cursor = self._connection.execute(
                 "SELECT * FROM mutation WHERE seqno > ? ORDER BY seqno",
@@ -209,9 +208,9 @@ class Log:
                 yield Entry(seqno, mutation_id, accepted_at, record, file)
 
     def verify_files(self, last: Seqno) -> None:
-        """Verify the files of mutations up to `last` that no segment holds.
+        """Verify the files of mutations up to `last` that no segment has.
 
-        The memtable is searched in these files, and a copy of them is vouched for anew.
+        The memtable maps these files, and a seal copies them into a segment with new checksums.
         """
         with self._lock, translating(self.path):
             rows = self._connection.execute(
@@ -228,7 +227,7 @@ class Log:
 
         Args:
             manifest: The new manifest; `dead_counts` and `logged_seqno` are filled in.
-            live: For each segment of the manifest the rows alive as of its `sealed_seqno`.
+            live: Segment number -> mask of the rows alive at the manifest's `sealed_seqno`.
         """
         dead_counts = {
             number: int(len(mask) - np.count_nonzero(mask)) for number, mask in live.items()
@@ -244,18 +243,18 @@ class Log:
                 _write_manifest(self._connection, manifest)
             self.manifest = manifest
         with self._lock, suppress(ResourceExhausted), translating(self.path):
-            checkpoint(self._connection)  # on a full disk with the next commit
+            checkpoint(self._connection)  # on a full disk, with the next commit
 
     def live_rows(self, segment: SegmentRecord) -> Mask:
-        """Return which rows of a segment were alive at `Manifest.sealed_seqno`."""
+        """Return the mask of a segment's rows that were alive at `Manifest.sealed_seqno`."""
         expected = self.manifest.dead_counts.get(segment.number, 0)
         with translating(self.path):
             row = self._connection.execute(
                 "SELECT bitmap, checksum FROM tombstone WHERE segment = ?", (segment.number,)
             ).fetchone()
-        bitmap, found = row or (b"", checksum(segment.number, b""))
+        bitmap, written = row or (b"", checksum(segment.number, b""))
         dead = np.zeros(segment.row_count, np.bool_)
-        if checksum(segment.number, bitmap) == found and bitmap:
+        if checksum(segment.number, bitmap) == written and bitmap:
             bits = np.frombuffer(bitmap, np.uint8)
             dead = np.unpackbits(bits, count=segment.row_count, bitorder="little").astype(np.bool_)
         if int(np.count_nonzero(dead)) != expected:
@@ -265,7 +264,7 @@ class Log:
         return ~dead
 
     def truncate(self) -> None:
-        """Remove the mutations that segments hold, a few at a time, and then their files."""
+        """Remove the mutations that segments have, a few at a time, and then their files."""
         while True:
             with self._lock, translating(self.path), transaction(self._connection):
                 rows = self._connection.execute(
@@ -281,18 +280,18 @@ class Log:
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
         with self._lock, translating(self.path):
             self.blobs.truncate(self.manifest.sealed_seqno)
-            self._connection.execute("PRAGMA shrink_memory")  # its cache of what is gone
+            self._connection.execute("PRAGMA shrink_memory")  # of its cache of removed rows
 
     def remove_orphans(self) -> None:
-        """Remove what no row names: for opening only, when nothing is on its way."""
+        """Remove blob files that no row names. For opening only, before any write."""
         with self._lock, translating(self.path):
             self.blobs.remove_orphans(self.manifest.sealed_seqno, self.last_seqno)
 
     def close(self, *, is_clean: bool = True) -> None:
-        """Note the last seqno and close the file; write nothing if the log has failed.
+        """Write the last seqno and close the file; write nothing if the log has failed.
 
         Raises:
-            sqlite3.Error: the note could not be written; all that was acknowledged is there.
+            sqlite3.Error: the last seqno could not be written; all acknowledged mutations are.
         """
         with self._lock:
             self._watermark.close()
@@ -320,7 +319,7 @@ class Log:
         )
 
     def _write_files(self, entries: Sequence[Entry], drafts: Sequence[Draft]) -> dict[Seqno, Seal]:
-        """Make the records durable that have files of their own; return the seals of these."""
+        """Make long records durable in their files; return the seals of these."""
         seals = {
             entry.seqno: self.blobs.adopt(entry.seqno, draft.blob)
             if draft.blob is not None
@@ -334,15 +333,15 @@ class Log:
 
     @contextmanager
     def _settling(self, manifest: Manifest, last: Seqno) -> Iterator[None]:
-        """Find out whether a transaction is on disk for which the disk was too full.
+        """Find out whether a transaction that met a full disk is on disk all the same.
 
         Args:
-            manifest: What there is after it.
-            last: The last seqno after it.
+            manifest: The manifest after the transaction.
+            last: The last seqno after the transaction.
 
         Raises:
-            ResourceExhausted: it is not. If it is, nothing is raised.
-            Unavailable: what is there is known when the log is opened again.
+            ResourceExhausted: the transaction is not on disk.
+            Unavailable: the content is unknown until the log is opened again.
         """
         try:
             with translating(self.path):
@@ -351,14 +350,14 @@ class Log:
             try:
                 self._connection.close()
                 self._connection = open_database(self.path, _SCHEMA, create=False)
-                found = self._read_manifest()
-                found_last = self._check_seqnos(found)
-                if (found, found_last) == (manifest, last):
+                current = self._read_manifest()
+                current_last = self._check_seqnos(current)
+                if (current, current_last) == (manifest, last):
                     checkpoint(self._connection)  # which syncs it
                     return
             except (Unavailable, sqlite3.Error) as cause:
                 raise Unavailable(f"{error}; and then: {cause}") from cause
-            if (found, found_last) != (self.manifest, self.last_seqno):
+            if (current, current_last) != (self.manifest, self.last_seqno):
                 raise Unavailable(f"{error}; part of what was refused was kept") from error
             raise
 
@@ -414,7 +413,7 @@ def _write_manifest(connection: sqlite3.Connection, manifest: Manifest) -> None:
 
 
 def _row(entry: Entry, seal: Seal | None) -> tuple[Field, ...]:
-    """Return the row of an entry, whose record is in a file if there is a seal of it."""
+    """Return the row of an entry; a record with a seal is in its file."""
     fields: tuple[Field, ...] = (
         entry.seqno,
         entry.mutation_id,

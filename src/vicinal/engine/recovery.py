@@ -1,15 +1,14 @@
-"""Opening an index: from its folder to the state it had when it last acknowledged.
+"""The opening of an index: from its folder to the state of the last acknowledged mutation.
 
     1  open the log: SQLite's own recovery, then integrity, checksums, seqnos without gaps
     2  open every segment the manifest names, checking seals and checksums
     3  read the tombstones as of the manifest's seqno
     4  replay the mutations after the manifest's seqno into a fresh memtable
-    5  remove what the manifest does not name, files and mutations: a crash during a seal or
-       merge left them
+    5  remove orphans: files that the manifest does not name, and mutations that segments have,
+       both left by a crash during a seal or merge
 
-Anything missing or damaged stops this index with `Corruption`. Nothing is skipped, and
-nothing is removed before all else has been read: an orphan may be the last copy of what is
-damaged.
+Any missing or damaged file stops this index with `Corruption`. Nothing is skipped, and orphans are
+removed after everything else has been read: an orphan may be the last copy of damaged data.
 """
 
 import shutil
@@ -33,7 +32,7 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
     """Return the present state of the index in `folder`.
 
     Raises:
-        Corruption: something is missing or damaged; the message names the file.
+        Corruption: a file is missing or damaged; the message names it.
     """
     manifest = log.manifest
     views = tuple(_view(folder, log, manifest, record, config) for record in manifest.segments)
@@ -50,17 +49,17 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
         mutation = _checked(entry, log, config)
         state.apply(entry, mutation, moment(entry.accepted_at))
     remove_orphans(folder / SEGMENTS, manifest)
-    with suppress(ResourceExhausted):  # what stays is trimmed after the next seal
+    with suppress(ResourceExhausted):  # truncated after the next seal instead
         log.truncate()
     log.remove_orphans()
     return state
 
 
 def remove_orphans(segments: Path, manifest: Manifest) -> None:
-    """Remove what lies among the segments and is not in the manifest."""
+    """Remove folders and files in the folder of segments that the manifest does not name."""
     if not segments.is_dir():
         raise Corruption(f"{segments} is missing")
-    named = {layout.folder(segments, each.number): each for each in manifest.segments}
+    named = {layout.folder(segments, record.number): record for record in manifest.segments}
     for path in segments.iterdir():
         record = named.get(path)
         if record is None:
@@ -84,14 +83,14 @@ def moment(microseconds: int) -> datetime:
 
 
 def microseconds(at: datetime) -> int:
-    """Return a time as a log entry keeps it."""
+    """Return a time as microseconds since the epoch, as in a log entry."""
     return round(at.timestamp() * 1e6)
 
 
 def _checked(entry: Entry, log: Log, config: IndexConfig) -> Mutation:
-    """Return the mutation of an entry, if it can be one of this index.
+    """Return the mutation of an entry, after a check that it fits this index.
 
-    Its checksum says that it is what was written, not that it was written where it belongs.
+    The checksum tells that the bytes are as written, not that they belong to this index.
     """
     try:
         mutation = entry.mutation
@@ -120,11 +119,11 @@ def _view(
         )
     live = log.live_rows(record)
     columns = {
-        each.metadata_index.property_name: segment.column(
-            layout.column_name(each.number), each.metadata_index.index_type
+        numbered.metadata_index.property_name: segment.column(
+            layout.column_name(numbered.number), numbered.metadata_index.index_type
         )
-        if layout.column_name(each.number) in record.components
+        if layout.column_name(numbered.number) in record.components
         else None
-        for each in manifest.metadata_indexes
+        for numbered in manifest.metadata_indexes
     }
     return SegmentView(segment, live, int(live.sum()), columns)
