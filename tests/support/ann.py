@@ -38,7 +38,7 @@ def exact_index(values: Floats, metric: Metric) -> ExactIndex:
 
 
 def binary_index(values: Floats, metric: Metric, *, is_compiled: bool = True) -> BinaryIndex:
-    """Return sign codes of rows however few they are, with slack as for easy data."""
+    """Return the codes of rows however few they are, with margins as for easy data."""
     scale = float(exact.norms(values).max()) or 1.0
     scale = scale if metric is Metric.DOT_PRODUCT else 1.0
     parameters = QuantizerParameters(512, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))

@@ -1,4 +1,4 @@
-"""A search by sign codes opens few rows, reaches as far as it must, and stores what it needs."""
+"""A search by codes rescores few rows, goes as far as it must, and stores what it needs."""
 
 import numpy as np
 import pytest
