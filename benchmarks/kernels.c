@@ -87,8 +87,8 @@ int64_t near_codes(const uint8_t *codes, int64_t count, const uint8_t *code, int
         }
 #else
         NearCode block_near[BLOCK_BYTES / LINE_BYTES + 1];
-        const int64_t end =
-            find_near_codes(block_codes, block_count, code, bytes / LINE_BYTES, limit, block_near);
+        const int64_t end = BEST_POPCNT(find_near_codes)(block_codes, block_count, code,
+                                                         bytes / LINE_BYTES, limit, block_near);
         for (int64_t at = 0; at < end; at++)
             near[near_count++] = (uint32_t)(start + block_near[at].position);
 #endif
@@ -108,6 +108,6 @@ void score_rows(const float *values, int64_t dimensions, const float *query, con
                                   is_euclidean != 0);
     }
 #else
-    row_products(values, dimensions, query, rows, count, is_euclidean != 0, products);
+    BEST(row_products)(values, dimensions, query, rows, count, is_euclidean != 0, products);
 #endif
 }

@@ -70,7 +70,7 @@ static void encode(const Projection *projection, const float *lifted, float *rot
         memcpy(rotated, lifted, length * sizeof *rotated);
         for (int64_t round = 0; round < projection->rounds; round++) {
             const int64_t turn = round * projection->blocks + block;
-            hadamard(rotated, projection->flips + turn * length, scale, length);
+            BEST(hadamard)(rotated, projection->flips + turn * length, scale, length);
         }
         const int64_t first = block * length;
         const int64_t count = bits - first < length ? bits - first : length;
@@ -146,8 +146,8 @@ static void append_near(const CodedRows *coded, const CodeSearch *search, int64_
         gather(coded, search->listed + start, count, gathered);
         codes = gathered;
     }
-    const int64_t near_count =
-        find_near_codes(codes, count, search->query_code, bytes / LINE_BYTES, limit, near_codes);
+    const int64_t near_count = BEST_POPCNT(find_near_codes)(codes, count, search->query_code,
+                                                            bytes / LINE_BYTES, limit, near_codes);
     for (int64_t at = 0; at < near_count; at++) {
         const int64_t position = start + near_codes[at].position;
         const int64_t row = search->listed ? search->listed[position] : position;
@@ -160,7 +160,7 @@ static void append_near(const CodedRows *coded, const CodeSearch *search, int64_
 /* Write the Hamming distances of codes (count, 64 lines) to one code. */
 void vicinal_hammings(const uint8_t *codes, int64_t count, const uint8_t *code, int64_t lines,
                       int32_t *distances) {
-    hammings(codes, count, code, lines, distances);
+    BEST_POPCNT(hammings)(codes, count, code, lines, distances);
 }
 
 /* ---- rescoring rows ------------------------------------------------------------------------ */
@@ -168,14 +168,14 @@ void vicinal_hammings(const uint8_t *codes, int64_t count, const uint8_t *code, 
 /* Write the dot products (count, other_count) of rows and others. */
 void vicinal_products(const float *rows, int64_t count, const float *others, int64_t other_count,
                       int64_t dimensions, float *products) {
-    matrix_product(rows, count, others, other_count, dimensions, products);
+    BEST(matrix_product)(rows, count, others, other_count, dimensions, products);
 }
 
 /* Write squared distances, or dot products, of a query and listed rows, or the first `count`. */
 void vicinal_row_products(const float *values, int64_t dimensions, const float *query,
                           const uint32_t *rows, int64_t count, int64_t is_euclidean,
                           float *products) {
-    row_products(values, dimensions, query, rows, count, is_euclidean != 0, products);
+    BEST(row_products)(values, dimensions, query, rows, count, is_euclidean != 0, products);
 }
 
 /* Write distances that order rows as the metric does; return whether all are finite, and so are
@@ -184,8 +184,8 @@ void vicinal_row_products(const float *values, int64_t dimensions, const float *
 static int estimate(const CodedRows *coded, const CodeSearch *search, const uint32_t *rows,
                     int64_t count, float *estimates) {
     const int64_t metric = coded->projection.metric;
-    row_products(coded->values, coded->projection.dimensions, search->query, rows, count,
-                 metric == EUCLIDEAN, estimates);
+    BEST(row_products)(coded->values, coded->projection.dimensions, search->query, rows, count,
+                       metric == EUCLIDEAN, estimates);
     int is_sound = 1;
     for (int64_t at = 0; at < count; at++) {
         const float norm = coded->norms[rows[at]];

@@ -21,6 +21,27 @@ enum {
     LANES = 16, /* numbers that are added up side by side */
 };
 
+/* ---- kinds of processors ------------------------------------------------------------------ */
+
+/* VARIANTS makes a function for each kind by a macro of its name and target; BEST is the one for
+   the processor that this runs on, and BEST_POPCNT of functions that count bits. */
+#if defined(__x86_64__)
+#define HAS(FEATURE)     __builtin_cpu_supports(FEATURE)
+#define TARGET(FEATURES) __attribute__((target(FEATURES)))
+#define VPOPCNT          TARGET("avx512f,avx512vpopcntdq")
+#define VARIANTS(MACRO, NAME)                                                                      \
+    MACRO(NAME##_plain, )                                                                          \
+    MACRO(NAME##_avx2, TARGET("avx2,fma")) MACRO(NAME##_avx512, TARGET("avx512f"))
+#define BEST(NAME)                                                                                 \
+    (HAS("avx512f") ? NAME##_avx512 : HAS("avx2") && HAS("fma") ? NAME##_avx2 : NAME##_plain)
+#define BEST_POPCNT(NAME)                                                                          \
+    (HAS("avx512vpopcntdq") ? NAME##_vpopcnt : HAS("popcnt") ? NAME##_popcnt : NAME##_plain)
+#else
+#define VARIANTS(MACRO, NAME) MACRO(NAME##_plain, )
+#define BEST(NAME)            NAME##_plain
+#define BEST_POPCNT(NAME)     NAME##_plain
+#endif
+
 /* ---- Hadamard transform ------------------------------------------------------------------ */
 
 typedef float Lanes __attribute__((vector_size(64), aligned(4)));
@@ -75,8 +96,8 @@ INLINE void two_stages(float *numbers, int64_t length, int64_t half) {
 }
 
 /* Multiply `length` numbers, a power of two, by signs and a scale, and transform them. */
-#define HADAMARD(NAME, TARGET)                                                                     \
-    TARGET static void NAME(float *numbers, const float *flips, float scale, int64_t length) {     \
+#define HADAMARD(NAME, ATTRIBUTE)                                                                  \
+    ATTRIBUTE static void NAME(float *numbers, const float *flips, float scale, int64_t length) {  \
         int64_t half = length < LANES ? 1 : LANES;                                                 \
         for (int64_t at = 0; at < length % LANES; at++) numbers[at] *= flips[at] * scale;          \
         for (int64_t at = 0; at + LANES <= length; at += LANES) {                                  \
@@ -87,25 +108,7 @@ INLINE void two_stages(float *numbers, int64_t length, int64_t half) {
         for (; half < length; half *= 2) stage(numbers, length, half);                             \
     }
 
-HADAMARD(hadamard_plain, )
-#if defined(__x86_64__)
-HADAMARD(hadamard_avx2, __attribute__((target("avx2"))))
-HADAMARD(hadamard_avx512, __attribute__((target("avx512f"))))
-#endif
-
-static void hadamard(float *numbers, const float *flips, float scale, int64_t length) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) {
-        hadamard_avx512(numbers, flips, scale, length);
-        return;
-    }
-    if (__builtin_cpu_supports("avx2")) {
-        hadamard_avx2(numbers, flips, scale, length);
-        return;
-    }
-#endif
-    hadamard_plain(numbers, flips, scale, length);
-}
+VARIANTS(HADAMARD, hadamard)
 
 /* ---- thresholds -------------------------------------------------------------------------- */
 
@@ -121,8 +124,9 @@ static void set_above_plain(const float *numbers, const float *thresholds, int64
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) static void
-set_above_avx2(const float *numbers, const float *thresholds, int64_t count, uint8_t *bits) {
+TARGET("avx2")
+static void set_above_avx2(const float *numbers, const float *thresholds, int64_t count,
+                           uint8_t *bits) {
     const __m256i backwards = _mm256_set_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     for (int64_t at = 0; at < count; at += 8) {
         const __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(numbers + at),
@@ -163,9 +167,9 @@ INLINE int64_t hamming_of_line(const uint8_t *one, const uint8_t *other) {
 
 /* Write which of a block's codes are within the distance `limit`, and return how many. Nothing is
    prefetched: the processor sees for itself that they are read one after another. */
-#define FIND_NEAR_CODES(NAME, TARGET)                                                              \
-    TARGET static int64_t NAME(const uint8_t *codes, int64_t count, const uint8_t *code,           \
-                               int64_t lines, int64_t limit, NearCode *near_codes) {               \
+#define FIND_NEAR_CODES(NAME, ATTRIBUTE)                                                           \
+    ATTRIBUTE static int64_t NAME(const uint8_t *codes, int64_t count, const uint8_t *code,        \
+                                  int64_t lines, int64_t limit, NearCode *near_codes) {            \
         int64_t near_count = 0;                                                                    \
         for (int64_t position = 0; position < count; position++) {                                 \
             int64_t hamming = 0;                                                                   \
@@ -181,9 +185,7 @@ INLINE int64_t hamming_of_line(const uint8_t *one, const uint8_t *other) {
 FIND_NEAR_CODES(find_near_codes_plain, )
 
 #if defined(__x86_64__)
-FIND_NEAR_CODES(find_near_codes_popcnt, __attribute__((target("popcnt"))))
-
-#define VPOPCNT __attribute__((target("avx512f,avx512vpopcntdq")))
+FIND_NEAR_CODES(find_near_codes_popcnt, TARGET("popcnt"))
 
 /* Add up pairs of lanes: half as many vectors, with the sums of twice as many. */
 VPOPCNT INLINE __m512i halved(__m512i one, __m512i other) {
@@ -237,17 +239,6 @@ VPOPCNT static int64_t find_near_codes_vpopcnt(const uint8_t *codes, int64_t cou
 }
 #endif
 
-static int64_t find_near_codes(const uint8_t *codes, int64_t count, const uint8_t *code,
-                               int64_t lines, int64_t limit, NearCode *near_codes) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512vpopcntdq"))
-        return find_near_codes_vpopcnt(codes, count, code, lines, limit, near_codes);
-    if (__builtin_cpu_supports("popcnt"))
-        return find_near_codes_popcnt(codes, count, code, lines, limit, near_codes);
-#endif
-    return find_near_codes_plain(codes, count, code, lines, limit, near_codes);
-}
-
 typedef uint64_t Word __attribute__((aligned(1), may_alias));
 
 INLINE void hammings_of(const uint8_t *codes, int64_t count, const uint8_t *code, int64_t lines,
@@ -261,9 +252,9 @@ INLINE void hammings_of(const uint8_t *codes, int64_t count, const uint8_t *code
 }
 
 /* Write the distances of all codes; most have one line. */
-#define HAMMINGS(NAME, TARGET)                                                                     \
-    TARGET static void NAME(const uint8_t *codes, int64_t count, const uint8_t *code,              \
-                            int64_t lines, int32_t *distances) {                                   \
+#define HAMMINGS(NAME, ATTRIBUTE)                                                                  \
+    ATTRIBUTE static void NAME(const uint8_t *codes, int64_t count, const uint8_t *code,           \
+                               int64_t lines, int32_t *distances) {                                \
         if (lines == 1)                                                                            \
             hammings_of(codes, count, code, 1, distances);                                         \
         else                                                                                       \
@@ -272,21 +263,9 @@ INLINE void hammings_of(const uint8_t *codes, int64_t count, const uint8_t *code
 
 HAMMINGS(hammings_plain, )
 #if defined(__x86_64__)
-HAMMINGS(hammings_popcnt, __attribute__((target("popcnt"))))
+HAMMINGS(hammings_popcnt, TARGET("popcnt"))
 HAMMINGS(hammings_vpopcnt, VPOPCNT)
 #endif
-
-static void hammings(const uint8_t *codes, int64_t count, const uint8_t *code, int64_t lines,
-                     int32_t *distances) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512vpopcntdq"))
-        hammings_vpopcnt(codes, count, code, lines, distances);
-    else if (__builtin_cpu_supports("popcnt"))
-        hammings_popcnt(codes, count, code, lines, distances);
-    else
-#endif
-        hammings_plain(codes, count, code, lines, distances);
-}
 
 /* ---- products ---------------------------------------------------------------------------- */
 
@@ -323,10 +302,10 @@ INLINE float product(const float *row, const float *query, int64_t dimensions, i
     return sum;
 }
 
-#define ROW_PRODUCTS(NAME, TARGET)                                                                 \
-    TARGET static void NAME(const float *values, int64_t dimensions, const float *query,           \
-                            const uint32_t *rows, int64_t count, int is_euclidean,                 \
-                            float *products) {                                                     \
+#define ROW_PRODUCTS(NAME, ATTRIBUTE)                                                              \
+    ATTRIBUTE static void NAME(const float *values, int64_t dimensions, const float *query,        \
+                               const uint32_t *rows, int64_t count, int is_euclidean,              \
+                               float *products) {                                                  \
         for (int64_t at = 0; at < count; at++) {                                                   \
             const float *row = values + (rows ? rows[at] : at) * dimensions;                       \
             if (rows && at + AHEAD < count) { /* rows in order are foreseen by the processor */    \
@@ -339,24 +318,7 @@ INLINE float product(const float *row, const float *query, int64_t dimensions, i
         }                                                                                          \
     }
 
-ROW_PRODUCTS(row_products_plain, )
-#if defined(__x86_64__)
-ROW_PRODUCTS(row_products_avx2, __attribute__((target("avx2,fma"))))
-ROW_PRODUCTS(row_products_avx512, __attribute__((target("avx512f"))))
-#endif
-
-/* Write squared distances, or dot products, of a query and listed rows, or the first `count`. */
-static void row_products(const float *values, int64_t dimensions, const float *query,
-                         const uint32_t *rows, int64_t count, int is_euclidean, float *products) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f"))
-        row_products_avx512(values, dimensions, query, rows, count, is_euclidean, products);
-    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        row_products_avx2(values, dimensions, query, rows, count, is_euclidean, products);
-    else
-#endif
-        row_products_plain(values, dimensions, query, rows, count, is_euclidean, products);
-}
+VARIANTS(ROW_PRODUCTS, row_products)
 
 enum {
     TILE_ROWS = 2,
@@ -386,9 +348,9 @@ INLINE void product_tile(const float *rows, const float *others, int64_t dimensi
 }
 
 /* Write the dot products (count, other_count) of rows and others. */
-#define MATRIX_PRODUCT(NAME, TARGET)                                                               \
-    TARGET static void NAME(const float *rows, int64_t count, const float *others,                 \
-                            int64_t other_count, int64_t dimensions, float *products) {            \
+#define MATRIX_PRODUCT(NAME, ATTRIBUTE)                                                            \
+    ATTRIBUTE static void NAME(const float *rows, int64_t count, const float *others,              \
+                               int64_t other_count, int64_t dimensions, float *products) {         \
         const int64_t tiled_rows = count - count % TILE_ROWS;                                      \
         const int64_t tiled_others = other_count - other_count % TILE_OTHERS;                      \
         for (int64_t start = 0; start < tiled_rows; start += CACHED_ROWS)                          \
@@ -404,22 +366,6 @@ INLINE void product_tile(const float *rows, const float *others, int64_t dimensi
                     product(rows + row * dimensions, others + other * dimensions, dimensions, 0);  \
     }
 
-MATRIX_PRODUCT(matrix_product_plain, )
-#if defined(__x86_64__)
-MATRIX_PRODUCT(matrix_product_avx2, __attribute__((target("avx2,fma"))))
-MATRIX_PRODUCT(matrix_product_avx512, __attribute__((target("avx512f"))))
-#endif
-
-static void matrix_product(const float *rows, int64_t count, const float *others,
-                           int64_t other_count, int64_t dimensions, float *products) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f"))
-        matrix_product_avx512(rows, count, others, other_count, dimensions, products);
-    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        matrix_product_avx2(rows, count, others, other_count, dimensions, products);
-    else
-#endif
-        matrix_product_plain(rows, count, others, other_count, dimensions, products);
-}
+VARIANTS(MATRIX_PRODUCT, matrix_product)
 
 #endif

@@ -9,6 +9,7 @@ from functools import cache
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,24 +28,25 @@ _METRICS = {
 _POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
 
+def _function(built: ctypes.CDLL, name: str, returned: type | None, *arguments: type) -> Any:
+    """Return a function of the library with its types."""
+    function = built[f"vicinal_{name}"]
+    function.argtypes, function.restype = arguments, returned
+    return function
+
+
 class PoolCalls:
     """The functions of ``pool.c``. Those that return at once keep the interpreter's lock, as
     releasing and acquiring it costs more than they do."""
 
     def __init__(self, path: Path) -> None:
-        waiting, quick = ctypes.CDLL(str(path)), ctypes.PyDLL(str(path))
-        self.run = waiting.vicinal_pool_run
-        self.run.argtypes, self.run.restype = (_POINTER,), None
-        self.open = quick.vicinal_pool_open
-        self.open.argtypes, self.open.restype = (ctypes.c_int,), _POINTER
-        self.put = quick.vicinal_pool_put
-        self.put.argtypes, self.put.restype = (_POINTER, _POINTER, _INTEGER), _INTEGER
-        self.take = quick.vicinal_pool_take
-        self.take.argtypes, self.take.restype = (_POINTER, _POINTER, _INTEGER), _INTEGER
-        self.stop = quick.vicinal_pool_stop
-        self.stop.argtypes, self.stop.restype = (_POINTER,), None
-        self.close = quick.vicinal_pool_close
-        self.close.argtypes, self.close.restype = (_POINTER,), None
+        quick = ctypes.PyDLL(str(path))
+        self.run = _function(ctypes.CDLL(str(path)), "pool_run", None, _POINTER)
+        self.open = _function(quick, "pool_open", _POINTER, ctypes.c_int)
+        self.put = _function(quick, "pool_put", _INTEGER, _POINTER, _POINTER, _INTEGER)
+        self.take = _function(quick, "pool_take", _INTEGER, _POINTER, _POINTER, _INTEGER)
+        self.stop = _function(quick, "pool_stop", None, _POINTER)
+        self.close = _function(quick, "pool_close", None, _POINTER)
 
 
 class Library:
@@ -66,26 +68,14 @@ class Library:
         for compiled, expected in zip_longest(structures.layout_of(built), structures.layout()):
             if compiled != expected:
                 raise RuntimeError(f"{path} has {compiled}, structures.py {expected}")
-        self._run_task = built.vicinal_run_task
-        self._run_task.argtypes, self._run_task.restype = (_POINTER,), None
-        self._encode = built.vicinal_encode
-        self._encode.argtypes = (_POINTER, _POINTER, _INTEGER, _POINTER)
-        self._encode.restype = _INTEGER
-        self._products = built.vicinal_products
-        self._products.argtypes = (_POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _POINTER)
-        self._products.restype = None
-        self._row_products = built.vicinal_row_products
-        self._row_products.argtypes = (
-            _POINTER, _INTEGER, _POINTER, _POINTER, _INTEGER, _INTEGER, _POINTER,
-        )  # fmt: skip
-        self._row_products.restype = None
-        self._hammings = built.vicinal_hammings
-        self._hammings.argtypes = (_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER)
-        self._hammings.restype = None
-        self._norms = built.vicinal_norms
-        self._norms.argtypes, self._norms.restype = (_POINTER, _INTEGER, _INTEGER, _POINTER), None
-        self._read_lines = built.vicinal_read_lines
-        self._read_lines.argtypes, self._read_lines.restype = (_POINTER,), None
+        rows, scores = (_POINTER, _INTEGER), (_INTEGER, _POINTER)
+        self._run_task = _function(built, "run_task", None, _POINTER)
+        self._read_lines = _function(built, "read_lines", None, _POINTER)
+        self._encode = _function(built, "encode", _INTEGER, _POINTER, *rows, _POINTER)
+        self._hammings = _function(built, "hammings", None, *rows, _POINTER, *scores)
+        self._norms = _function(built, "norms", None, *rows, *scores)
+        self._products = _function(built, "products", None, *rows, *rows, *scores)
+        self._row_products = _function(built, "row_products", None, *rows, _POINTER, *rows, *scores)
         self.pool = PoolCalls(path)
 
     def run_task(self, task: PoolTask) -> None:

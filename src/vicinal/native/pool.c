@@ -22,12 +22,12 @@ typedef struct {
     int64_t count;
 } Queue;
 
-struct Pool {
+typedef struct {
     pthread_mutex_t lock;   /* of all that follows */
     pthread_cond_t changed; /* a task waits, or the pool has stopped */
     Queue waiting, done;
     int descriptor, is_signalled, is_stopped;
-};
+} Pool;
 
 static void push(Queue *queue, PoolTask *task) {
     task->next = NULL;

@@ -87,28 +87,7 @@ typedef struct {
     int64_t line_end_count; /* line ends that were passed over: written */
 } LineReader;
 
-/* Python's calls. Those that take a task or rows run without the interpreter's lock. */
-typedef struct Pool Pool;
-
-void vicinal_norms(const float *rows, int64_t count, int64_t dimensions, float *norms);
-void vicinal_products(const float *rows, int64_t count, const float *others, int64_t other_count,
-                      int64_t dimensions, float *products);
-void vicinal_row_products(const float *values, int64_t dimensions, const float *query,
-                          const uint32_t *rows, int64_t count, int64_t is_euclidean,
-                          float *products);
-void vicinal_hammings(const uint8_t *codes, int64_t count, const uint8_t *code, int64_t lines,
-                      int32_t *distances);
-int64_t vicinal_encode(const Projection *projection, const float *rows, int64_t count,
-                       uint8_t *codes);
+/* Search; `binary.c` has it, and `pool.c` calls it. */
 int64_t vicinal_search(const CodedRows *rows, CodeSearch *search);
-void vicinal_run_task(PoolTask *task);
-void vicinal_read_lines(LineReader *reader);
-
-Pool *vicinal_pool_open(int descriptor);
-void vicinal_pool_run(Pool *pool);
-int64_t vicinal_pool_put(Pool *pool, PoolTask *task, int64_t waiting_max);
-int64_t vicinal_pool_take(Pool *pool, int64_t *numbers, int64_t numbers_max);
-void vicinal_pool_stop(Pool *pool);
-void vicinal_pool_close(Pool *pool);
 
 #endif

@@ -6,6 +6,7 @@ Structures are filled by keywords. They hold pointers: the arrays pointed to mus
 import ctypes
 from collections.abc import Iterator
 from ctypes import c_double, c_float, c_int64, c_uint8, c_uint64, c_void_p
+from typing import Any
 
 COSINE, EUCLIDEAN, DOT_PRODUCT = 0, 1, 2
 UNSETTLED, NO_MEMORY = -1, -2
@@ -24,110 +25,79 @@ _CONSTANTS = (
 )  # fmt: skip
 
 
+def _fields(*declarations: tuple[Any, str]) -> tuple[tuple[str, Any], ...]:
+    """Return fields as they are declared in C: a type, and the names of all that have it."""
+    return tuple((name, kind) for kind, names in declarations for name in names.split())
+
+
 class Projection(ctypes.Structure):
     """How rows and queries get their codes."""
 
-    _fields_ = (
-        ("flips", c_void_p),
-        ("offset", c_void_p),
-        ("rounds", c_int64),
-        ("blocks", c_int64),
-        ("length", c_int64),
-        ("code_bytes", c_int64),
-        ("dimensions", c_int64),
-        ("metric", c_int64),
-        ("scale", c_double),
+    _fields_ = _fields(
+        (c_void_p, "flips offset"),
+        (c_int64, "rounds blocks length code_bytes dimensions metric"),
+        (c_double, "scale"),
     )
 
 
 class CodedRows(ctypes.Structure):
     """The rows of a segment or memtable, and their codes."""
 
-    _fields_ = (
-        ("projection", Projection),
-        ("codes", c_void_p),
-        ("sample", c_void_p),
-        ("values", c_void_p),
-        ("norms", c_void_p),
-        ("row_count", c_int64),
-        ("sample_count", c_int64),
-        ("sample_step", c_int64),
-        ("relative_error", c_float),
-        ("absolute_error", c_float),
+    _fields_ = _fields(
+        (Projection, "projection"),
+        (c_void_p, "codes sample values norms"),
+        (c_int64, "row_count sample_count sample_step"),
+        (c_float, "relative_error absolute_error"),
     )
 
 
 class CodeSearch(ctypes.Structure):
     """One query of some coded rows."""
 
-    _fields_ = (
-        ("query", c_void_p),
-        ("allowed", c_void_p),
-        ("listed", c_void_p),
-        ("listed_count", c_int64),
-        ("eligible_count", c_int64),
-        ("k", c_int64),
-        ("margin", c_int64),
-        ("rescored_expected", c_int64),
-        ("rescored_min", c_int64),
-        ("rescored_max", c_int64),
-        ("candidates", c_void_p),
-        ("candidates_max", c_int64),
-        ("rescored_count", c_int64),
-        ("query_norm", c_float),
-        ("query_code", c_uint8 * CODE_BYTES_MAX),
+    _fields_ = _fields(
+        (c_void_p, "query allowed listed"),
+        (c_int64, "listed_count eligible_count k margin"),
+        (c_int64, "rescored_expected rescored_min rescored_max"),
+        (c_void_p, "candidates"),
+        (c_int64, "candidates_max rescored_count"),
+        (c_float, "query_norm"),
+        (c_uint8 * CODE_BYTES_MAX, "query_code"),
     )
 
 
 class PoolTask(ctypes.Structure):
     """A search that any thread may run."""
 
-    _fields_ = (
-        ("rows", c_void_p),
-        ("search", c_void_p),
-        ("number", c_int64),
-        ("status", c_int64),
-        ("seconds", c_double),
-        ("cpu_seconds", c_double),
-        ("next", c_void_p),
+    _fields_ = _fields(
+        (c_void_p, "rows search"),
+        (c_int64, "number status"),
+        (c_double, "seconds cpu_seconds"),
+        (c_void_p, "next"),
     )
 
 
 class Power(ctypes.Structure):
     """The first 128 bits of a power of ten, the highest of which is set."""
 
-    _fields_ = (("high", c_uint64), ("low", c_uint64))
+    _fields_ = _fields((c_uint64, "high low"))
 
 
 class LineRecord(ctypes.Structure):
     """Where a record and its members are in a text, in bytes."""
 
-    _fields_ = (
-        ("start", c_int64),
-        ("end", c_int64),
-        ("id", c_int64),
-        ("id_end", c_int64),
-        ("namespace", c_int64),
-        ("namespace_end", c_int64),
-        ("metadata", c_int64),
-        ("metadata_end", c_int64),
+    _fields_ = _fields(
+        (c_int64, "start end id id_end namespace namespace_end metadata metadata_end")
     )
 
 
 class LineReader(ctypes.Structure):
     """A text that is read, and how far."""
 
-    _fields_ = (
-        ("text", c_void_p),
-        ("powers", c_void_p),
-        ("size", c_int64),
-        ("dimensions", c_int64),
-        ("records_max", c_int64),
-        ("values", c_void_p),
-        ("records", c_void_p),
-        ("position", c_int64),
-        ("record_count", c_int64),
-        ("line_end_count", c_int64),
+    _fields_ = _fields(
+        (c_void_p, "text powers"),
+        (c_int64, "size dimensions records_max"),
+        (c_void_p, "values records"),
+        (c_int64, "position record_count line_end_count"),
     )
 
 
