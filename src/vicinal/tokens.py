@@ -256,7 +256,7 @@ class Tokens:
             self._known, self._version, self._file = {}, -1, None
             self._connection.close()
             self._connection = self._open(renews=False)
-        # At every request, about 10 us: a token that another process revokes is worthless at once,
+        # At every request, under 20 us: a token that another process revokes is worthless at once,
         # as `revoke` promises. Nothing cheaper tells that the file has been written.
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version != self._version:
