@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -458,6 +459,18 @@ def test_whoever_holds_a_dropped_index_is_told_that_it_is_gone(
         for call in calls:
             with pytest.raises(IndexNotFound, match="'docs'"):
                 call()
+
+
+def test_an_id_finds_no_open_index_of_another_account_or_name(tmp_path: Path) -> None:
+    with opened(tmp_path) as engine:
+        create(engine)
+        insert(engine, Record("a", [1, 1]))
+        alone, query = DOCS.of(engine.get_index(DOCS)), Query(top_k=1, vector=vector(1, 1))
+        assert engine.query(alone, query).matches
+
+        for other in (replace(alone, account="other"), replace(alone, name="other")):
+            with pytest.raises(IndexNotFound):
+                engine.query(other, query)
 
 
 # Closing
