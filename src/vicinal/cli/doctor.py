@@ -84,7 +84,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         "packages", Verdict.OK, ", ".join([*versions, f"sqlite {sqlite3.sqlite_version}"])
     )
     yield _compiled(
-        "search", is_built=library() is not None, cost="queries take about 3 times as long"
+        "search", is_built=library() is not None, cost="queries take 2 to 3 times as long"
     )
     yield _compiled("reading", is_built=lines.is_built(), cost="many vectors are taken in slower")
     yield _sql()
