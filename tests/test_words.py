@@ -120,7 +120,6 @@ TERMS: dict[str, str] = {
     r"handovers?": "offload",
     r"slack": "margin",
     r"opened (?:rows?|candidates?)|rows? opened": "rescored",
-    r"folds|folded": "checkpoint, apply",
     r"propos(?:es?|ed|ing|als?)": "find candidates",
     r"tid(?:y|ies|ied)": "idle compaction",
     r"lent": "zero-copy",
@@ -143,7 +142,7 @@ VERBS: dict[str, int] = {
 }
 """A verb that says little -> in how many modules functions may be called that."""
 
-DOCS_NOT_YET = {"architecture.md", "decisions.md", "format.md", "operations.md"}
+DOCS_NOT_YET: set[str] = set()
 """Pages that have not been gone through."""
 
 ALLOWED: dict[tuple[str, str], str] = {
