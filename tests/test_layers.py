@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ann": BASE,
     "segment": BASE | {"filters", "storage", "ann"},
     "engine": BASE | {"filters", "storage", "ann", "segment"},
+    "engine.shared": BASE | {"engine", "storage", "tokens"},
     "embeddings": BASE | {"openai_errors"},
     "generation": BASE | {"openai_errors"},
     "wire": BASE | {"filters", "generation.base", "d1"},

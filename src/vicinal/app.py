@@ -20,13 +20,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.embeddings.build import build_embedder
+from vicinal.engine import catalog
+from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput, Unavailable
@@ -39,9 +41,17 @@ from vicinal.server.app import App, build
 from vicinal.server.http import logs, websocket
 from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.storage import private
-from vicinal.tokens import Tokens
+from vicinal.tokens import Tokens, TokenStore
+
+if TYPE_CHECKING:
+    from vicinal.engine.shared.report import DatabaseReport
 
 _log = logging.getLogger("vicinal.server")
+
+_NO_D1 = (
+    "SQL databases are files of one server, so none are served where servers share a PostgreSQL "
+    "(the setting 'database'); run one server without it for them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +94,21 @@ def create(settings: Settings) -> Application:
     try:
         private.make_data_folder(settings.data)
         with ExitStack() as opened:
-            tokens = Tokens(settings.data / TOKENS_FILE, settings.token)
+            tokens = open_tokens(settings)
             opened.callback(tokens.close)
             needs_token = _needs_token(settings, tokens)
             own_token = settings.account
             if needs_token:
                 own_token = secrets.token_urlsafe(32)
                 tokens.accept(own_token)
-            engine = EmbeddedEngine.open(settings.data, _engine_options(settings))
+            engine = _open_engine(settings)
             opened.callback(engine.close)
             generator = _generator(settings)
             embedder = open_embedder(settings)
             opened.callback(embedder.close)
-            databases = Databases(settings.data / "d1")
+            databases = Databases(
+                settings.data / "d1", refusal=_NO_D1 if settings.database is not None else None
+            )
             opened.callback(databases.stop)
             pool = SearchPool.of_this_machine()
             if pool is not None:
@@ -108,7 +120,7 @@ def create(settings: Settings) -> Application:
         raise Unavailable(f"{settings.data}: {error.strerror}") from error
 
 
-def _needs_token(settings: Settings, tokens: Tokens) -> bool:
+def _needs_token(settings: Settings, tokens: TokenStore) -> bool:
     has_tokens = tokens.has_tokens()
     if not settings.is_loopback and not has_tokens:
         raise InvalidInput(
@@ -199,6 +211,77 @@ def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
     )
+
+
+def open_tokens(settings: Settings, *, renews: bool = False) -> TokenStore:
+    """Open the tokens of the data folder, or of the database that servers share.
+
+    Args:
+        settings: Say where, and name further tokens.
+        renews: See `tokens.Tokens`.
+
+    Raises:
+        InvalidInput, Unavailable, Corruption: as `create`.
+    """
+    if settings.database is None:
+        return Tokens(settings.data / TOKENS_FILE, settings.token, renews=renews)
+    shared = _shared("tokens")
+    store: TokenStore = shared.SharedTokens(
+        settings.database, settings.database_schema, settings.token
+    )
+    return store
+
+
+def database_report(settings: Settings) -> "DatabaseReport":
+    """Look at the database that servers share.
+
+    Raises:
+        InvalidInput: the driver is not installed.
+        Unavailable: the database cannot be used.
+    """
+    report: DatabaseReport = _shared("report").examine(settings.database, settings.database_schema)
+    return report
+
+
+def _open_engine(settings: Settings) -> Engine:
+    """Open the engine of the data folder, or a node of the one that a database is shared by."""
+    options = _engine_options(settings)
+    if settings.database is None:
+        return EmbeddedEngine.open(settings.data, options)
+    if (settings.data / catalog.FILE_NAME).exists():
+        _log.warning(
+            "%s holds indexes that are not served while the setting 'database' is set",
+            settings.data,
+        )
+    shared = _shared("engine")
+    engine: Engine = shared.SharedEngine.open(
+        settings.data,
+        shared.SharedOptions(
+            dsn=settings.database,
+            schema=settings.database_schema,
+            write_deadline_s=settings.write_deadline_s,
+            is_strong=settings.consistency == "strong",
+            copies_bytes_max=settings.copies_bytes_max or None,
+            index=options,
+        ),
+    )
+    return engine
+
+
+def _shared(name: str) -> Any:
+    """Return a module of the shared engine, whose driver is not always installed.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    try:
+        return importlib.import_module(f"vicinal.engine.shared.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise InvalidInput(
+            "the setting 'database' needs asyncpg; install it with: pip install 'vicinal[postgres]'"
+        ) from error
 
 
 def _engine_options(settings: Settings) -> EngineOptions:

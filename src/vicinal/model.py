@@ -9,7 +9,7 @@ Two conventions keep the hot paths simple: a vector without a namespace has the 
 ``b""`` for none (`metadata.py` reads and writes them).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -313,11 +313,38 @@ class IndexUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeUsage:
+    """Numbers of one node of a shared engine, since its start.
+
+    Attributes:
+        node_count: Nodes that live, this one included.
+        database_silent_s: Seconds since the database answered last.
+        lags: Mutations that the copy of an open index lacks, as of that answer.
+        fill_count: Copies that were filled.
+        refill_counts: Copies that were thrown away, by cause.
+        eviction_count: Copies that were removed as they took too much disk.
+        statement_count: Statements that the database has answered, or has not in time.
+        statement_s: Seconds of all of them.
+    """
+
+    node_count: int
+    database_silent_s: float
+    lags: Mapping[IndexAddress, int]
+    fill_count: int
+    refill_counts: Mapping[str, int]
+    eviction_count: int
+    statement_count: int
+    statement_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineUsage:
-    """The number of an engine's indexes over all accounts, and the open indexes."""
+    """The number of an engine's indexes over all accounts, and the open indexes; `node` where other
+    nodes may share them."""
 
     index_count: int
     open_indexes: Sequence[IndexUsage]
+    node: NodeUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)

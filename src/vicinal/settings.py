@@ -65,6 +65,28 @@ class Settings:
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535), "Port to listen on; 0 takes a free one."] = 8790
     data: Annotated[Path, "Folder that holds the indexes and tokens."] = Path("vicinal-data")
+    database: Annotated[
+        Text | None,
+        _SECRET,
+        "PostgreSQL that many servers share, as postgresql://USER:PASSWORD@HOST,HOST/NAME; it "
+        "keeps indexes and tokens, and `data` copies of the indexes.",
+    ] = None
+    database_schema: Annotated[Text, "Schema of the tables in `database`."] = "vicinal"
+    write_deadline_s: Annotated[
+        float,
+        Meta(ge=0.1, le=3_600),
+        "Seconds after which a write is refused that `database` does not take.",
+    ] = 30.0
+    consistency: Annotated[
+        Literal["bounded", "strong"],
+        "Whether a query may miss what other servers of `database` have just acknowledged, for "
+        "milliseconds, or asks the database first.",
+    ] = "bounded"
+    copies_bytes_max: Annotated[
+        int,
+        Meta(ge=0),
+        "Bytes of disk that copies of indexes of `database` may take; 0 for no bound.",
+    ] = 0
     limits: Annotated[
         Literal["cloudflare", "cloudflare-2025", "open"], "Profile of limits; see `vicinal limits`."
     ] = "cloudflare"

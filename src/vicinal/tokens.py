@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
 from vicinal.storage import private
@@ -87,6 +88,73 @@ class Token:
         return self.account in (None, account)
 
 
+class TokenStore(Protocol):
+    """A keeper of tokens: the database of one data folder, or one that servers share.
+
+    Its methods do what those of `Tokens` do, and raise the same.
+    """
+
+    def accept(self, secret: str) -> None:
+        """Let a secret allow everything until `close`; it is not stored."""
+        ...
+
+    def create(
+        self, name: str, permission: Permission, account: str | None = None
+    ) -> tuple[Token, str]:
+        """Make a token; return it and its secret."""
+        ...
+
+    def list(self) -> Sequence[Token]:
+        """Return the stored tokens, oldest first."""
+        ...
+
+    def revoke(self, token_id: str) -> None:
+        """Delete a token."""
+        ...
+
+    def disable(self) -> None:
+        """Revoke all stored tokens, and need none from the next start on."""
+        ...
+
+    def has_tokens(self) -> bool:
+        """Tell whether there is at least one token, stored or of the settings."""
+        ...
+
+    def are_needed(self) -> bool:
+        """Tell whether a token is needed: there is one, or has been."""
+        ...
+
+    def authenticate(self, secret: str | None) -> tuple[Token | None, bool]:
+        """Return the token with this secret, None if there is none, and whether one is needed.
+
+        For an event loop: it waits for nothing but this machine.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what is open."""
+        ...
+
+
+def new_token(name: str, permission: Permission, account: str | None) -> tuple[Token, str]:
+    """Return a token that is not stored yet, and its secret.
+
+    Raises:
+        InvalidInput: the name is empty or too long, or the account id malformed.
+    """
+    if not 0 < len(name) <= NAME_CHARS_MAX:
+        raise InvalidInput(f"a token's name has 1 to {NAME_CHARS_MAX} characters, not {len(name)}")
+    if account is not None and not _ACCOUNT.fullmatch(account):
+        raise InvalidInput(f"account id {account!r} is not 1 to 32 letters, digits, '_' or '-'")
+    secret = PREFIX + secrets.token_urlsafe(32)
+    return Token(secrets.token_hex(8), name, permission, account, now()), secret
+
+
+def fixed_token(number: int) -> Token:
+    """Return the token of a secret in the settings, which allows everything."""
+    return Token(f"settings-{number}", "from the settings", Permission.WRITE, None, now())
+
+
 class Tokens:
     """The tokens of one data folder, and those of the settings.
 
@@ -124,9 +192,7 @@ class Tokens:
 
     def accept(self, secret: str) -> None:
         """Let a secret allow everything, as those of the settings do, until `close`."""
-        self._fixed[_digest(secret)] = Token(
-            f"settings-{len(self._fixed) + 1}", "from the settings", Permission.WRITE, None, _now()
-        )
+        self._fixed[digest_of(secret)] = fixed_token(len(self._fixed) + 1)
 
     def create(
         self, name: str, permission: Permission, account: str | None = None
@@ -136,14 +202,7 @@ class Tokens:
         Raises:
             InvalidInput: the name is empty or too long, or the account id malformed.
         """
-        if not 0 < len(name) <= NAME_CHARS_MAX:
-            raise InvalidInput(
-                f"a token's name has 1 to {NAME_CHARS_MAX} characters, not {len(name)}"
-            )
-        if account is not None and not _ACCOUNT.fullmatch(account):
-            raise InvalidInput(f"account id {account!r} is not 1 to 32 letters, digits, '_' or '-'")
-        secret = PREFIX + secrets.token_urlsafe(32)
-        token = Token(secrets.token_hex(8), name, permission, account, _now())
+        token, secret = new_token(name, permission, account)
         with self._lock, self._translating():
             self._refresh()
             self._require_tokens()
@@ -151,7 +210,7 @@ class Tokens:
                 "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     token.id,
-                    _digest(secret),
+                    digest_of(secret),
                     name,
                     permission.value,
                     account,
@@ -210,7 +269,7 @@ class Tokens:
             Corruption: the database is damaged, or gone although there have been tokens.
             Unavailable: the disk does not answer.
         """
-        digest = b"" if secret is None else _digest(secret)
+        digest = b"" if secret is None else digest_of(secret)
         if digest in self._fixed:
             return self._fixed[digest], True
         with self._lock:
@@ -307,9 +366,11 @@ class Tokens:
         return Corruption(f"{self._path} is damaged: {error}")
 
 
-def _digest(secret: str) -> bytes:
+def digest_of(secret: str) -> bytes:
+    """Return what is stored of a secret."""
     return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Return the time, UTC."""
     return datetime.now(UTC)

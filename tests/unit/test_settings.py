@@ -282,6 +282,7 @@ def test_a_secret_is_never_shown() -> None:
             assert "hush" not in row.shown(("hush",))
 
     assert {row.name for row in TABLE if row.is_secret} == {
+        "database",
         "token",
         "embedding_key",
         "generation_key",

@@ -37,6 +37,9 @@ from vicinal.wire import lines
 
 OPEN_FILES_MIN = 4_096  # a server raises its soft limit to the hard one itself
 DISK_BYTES_MIN = 1 << 30
+CLOCK_SKEW_S_MAX = 2.0  # ours
+NODE_SILENT_S_MAX = 5.0  # as long as others wait for its copies
+UNFOLDED_BYTES_WARN = 1 << 30  # ours: at twice as much writers wait
 ANSWER_S = 5.0  # within which a server is to say that it is ready
 
 _PACKAGES = ("vicinal", "numpy", "onnxruntime", "msgspec", "uvicorn")
@@ -90,6 +93,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _sql()
     yield _data_folder(settings.data)
     yield from _catalog(settings.data)
+    yield from _database(settings)
     yield _disk(settings.data)
     yield _port(settings)
     yield _tokens(settings)
@@ -145,6 +149,48 @@ def _catalog(folder: Path) -> Iterator[Finding]:
     for row in unreadable:
         seen = f"{row.damage}; the other indexes are served"
         yield Finding(f"index {row.address.account}/{row.address.name}", Verdict.WARNING, seen)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    """Examine the database that servers share, where one is set."""
+    if settings.database is None:
+        return
+    from vicinal.app import database_report  # takes a second to import
+
+    try:
+        report = database_report(settings)
+    except errors.Error as error:
+        yield Finding("database", Verdict.PROBLEM, str(error))
+        return
+    seen = f"PostgreSQL {report.version}, {report.round_trip_s * 1e3:.1f} ms away"
+    if report.format is None:
+        made = "its tables will be made" if report.may_create else "its tables cannot be made"
+        verdict = Verdict.OK if report.may_create else Verdict.PROBLEM
+        yield Finding("database", verdict, f"{seen}, {made}")
+    else:
+        yield Finding("database", Verdict.OK, f"{seen}, {report.index_count:,} indexes")
+    if not report.is_synced:
+        advice = "fsync or full_page_writes is off: a loss of power loses acknowledged writes"
+        yield Finding("durability", Verdict.WARNING, advice)
+    elif not report.standby_count:
+        advice = "writes are confirmed by 1 server; set synchronous_standby_names to survive it"
+        yield Finding("durability", Verdict.WARNING, advice)
+    else:
+        seen = f"writes are confirmed by {1 + report.standby_count} servers or a quorum of them"
+        yield Finding("durability", Verdict.OK, seen)
+    skew = abs(report.clock_ahead_s)
+    if skew > CLOCK_SKEW_S_MAX:
+        advice = f"the database's differs by {skew:.1f} s; only the log's times are affected"
+        yield Finding("clock", Verdict.WARNING, advice)
+    for name, age_s in report.node_ages.items():
+        is_live = age_s < NODE_SILENT_S_MAX
+        seen = f"seen {age_s:.0f} s ago" + ("" if is_live else "; it has stopped")
+        yield Finding(f"node {name}", Verdict.OK, seen)
+    if report.unfolded_bytes > UNFOLDED_BYTES_WARN:
+        advice = (
+            f"{report.unfolded_bytes >> 20:,} MiB of the log are not in the rows; is a node up?"
+        )
+        yield Finding("rows", Verdict.WARNING, advice)
 
 
 def _disk(folder: Path) -> Finding:
@@ -210,6 +256,8 @@ def _is_open(folder: Path) -> bool:
 
 
 def _tokens(settings: Settings) -> Finding:
+    if settings.database is not None:
+        return Finding("tokens", Verdict.OK, "in the database; vicinal token list shows them")
     count, are_needed = len(settings.token), settings.require_token
     path = settings.data / TOKENS_FILE
     if path.exists() or path.with_name(REQUIRED_FILE).exists():

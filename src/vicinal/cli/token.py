@@ -1,19 +1,19 @@
-"""``vicinal token``: make and revoke API tokens, in the data folder itself.
+"""``vicinal token``: make and revoke API tokens, in the data folder or the database itself.
 
-A running server notices at once: no restart is needed.
+A running server notices at once, or within a second: no restart is needed.
 """
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from vicinal.cli import show
 from vicinal.cli.config import config_option, read_settings
-from vicinal.settings import TOKENS_FILE
 from vicinal.storage import private
-from vicinal.tokens import Permission, Tokens
+from vicinal.tokens import Permission, TokenStore
 
 _DATA = click.option("--data", type=click.Path(path_type=Path), help="The server's data folder.")
 
@@ -97,11 +97,15 @@ def disable(data: Path | None, config: Path | None) -> None:
 
 
 @contextmanager
-def _tokens(data: Path | None, config: Path | None, *, renews: bool = False) -> Iterator[Tokens]:
+def _tokens(
+    data: Path | None, config: Path | None, *, renews: bool = False
+) -> Iterator[TokenStore]:
     settings = read_settings(config, {"data": None if data is None else str(data)})
     try:
         private.make_data_folder(settings.data)
     except OSError as error:
         raise click.ClickException(f"{settings.data}: {error.strerror}") from error
-    with closing(Tokens(settings.data / TOKENS_FILE, renews=renews)) as tokens:
+    from vicinal.app import open_tokens  # takes a second to import
+
+    with closing(open_tokens(replace(settings, token=()), renews=renews)) as tokens:
         yield tokens

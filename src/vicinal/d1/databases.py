@@ -41,10 +41,14 @@ class Databases:
     Args:
         folder: Folder of their files; made with the first database.
         bounds: Bounds of calls, processes and databases.
+        refusal: Why there are none here: everything but `stop` raises it as `Unavailable`.
     """
 
-    def __init__(self, folder: Path, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, folder: Path, bounds: Bounds | None = None, *, refusal: str | None = None
+    ) -> None:
         self._folder = folder
+        self._refusal = refusal
         self.bounds = bounds or Bounds()
         self._changed = threading.Condition()
         self._idle: list[Process] = []
@@ -80,6 +84,7 @@ class Databases:
                 databases have been stopped, or it is not known what took effect.
             Corruption: the file is damaged.
         """
+        self._check_refusal()
         path = self._path(account, database)
         call = Call(account, database, statements, self.bounds.seconds_max, names_each_row)
         framed = _frame(call)
@@ -100,6 +105,7 @@ class Databases:
         Raises:
             Unavailable: the folder cannot be read.
         """
+        self._check_refusal()
         try:
             names = [path.name for path in (self._folder / account).iterdir()]
         except FileNotFoundError:
@@ -116,6 +122,7 @@ class Databases:
             DatabaseNotFound: there is none.
             Unavailable: its file cannot be read.
         """
+        self._check_refusal()
         path = self._path(account, database)
         try:
             status = path.stat()
@@ -196,6 +203,10 @@ class Databases:
         with self._changed:
             self._all.discard(process)
             self._changed.notify()
+
+    def _check_refusal(self) -> None:
+        if self._refusal is not None:
+            raise Unavailable(self._refusal)
 
     def _path(self, account: str, database: str) -> Path:
         if not _DATABASE.fullmatch(database):

@@ -46,7 +46,7 @@ from vicinal.server.offload import Client, ClientTracker, Pool, SearchOffload
 from vicinal.server.routes import all_routes
 from vicinal.server.workers import remote_proxy, remote_session
 from vicinal.server.workers.sessions import Sessions
-from vicinal.tokens import Permission, Tokens
+from vicinal.tokens import Permission, TokenStore
 from vicinal.wire import codes, envelope
 
 _log = logging.getLogger("vicinal.server")
@@ -58,7 +58,7 @@ _CLIENT_CLOSED = 499  # nginx's; for the log only, nothing is sent
 def build(
     engine: Engine,
     embedder: Embedder,
-    tokens: Tokens,
+    tokens: TokenStore,
     databases: Databases,
     config: ServerConfig,
     pool: Pool | None = None,

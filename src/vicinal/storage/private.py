@@ -19,7 +19,7 @@ _OTHERS = 0o007
 
 ENTRIES = frozenset(
     (
-        *("lock", "indexes", "d1", "tokens-required", "reserve"),
+        *("lock", "indexes", "copies", "blobs", "d1", "tokens-required", "reserve"),
         *(f"{name}.db{end}" for name in ("catalog", "tokens") for end in ("", "-wal", "-shm")),
     )
 )

@@ -21,7 +21,7 @@ from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App
 from vicinal.server.routes import API_ROUTES, BINDING_ROUTES, all_routes
 from vicinal.server.workers.sessions import Bindings
-from vicinal.tokens import Permission, Tokens
+from vicinal.tokens import Permission, TokenStore
 from vicinal.wire import codes, envelope
 
 ROUTES = all_routes("0")
@@ -77,7 +77,7 @@ def bearer(secret: str) -> Mapping[str, str]:
     return {"authorization": f"Bearer {secret}"}
 
 
-def kinds(tokens: Tokens, *, revokes: bool) -> list[Sent]:
+def kinds(tokens: TokenStore, *, revokes: bool) -> list[Sent]:
     """Return every kind of token, made by these."""
     made = [
         ("read", Permission.READ, None),
@@ -109,7 +109,7 @@ def kinds(tokens: Tokens, *, revokes: bool) -> list[Sent]:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Server]:
-    def build(name: str, *, requires: bool = False) -> tuple[App, Tokens]:
+    def build(name: str, *, requires: bool = False) -> tuple[App, TokenStore]:
         folder: Path = tmp_path_factory.mktemp(name)
         engine = ModelEngine()
         create(engine)

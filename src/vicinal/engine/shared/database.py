@@ -185,7 +185,8 @@ class Session:
             raise translated(error) from error
         finally:
             timer.cancel()
-            self._database.observe(time.monotonic() - started)
+            self._database.statement_count += 1
+            self._database.statement_s += time.monotonic() - started
 
 
 class Database:
@@ -195,7 +196,11 @@ class Database:
         dsn: ``postgresql://user:password@host:port,host:port/database``; the first host that takes
             writes is used.
         schema: Where the tables are.
-        observe: Called with the seconds of each statement, in the loop's thread.
+        statement_timeout_s: Bound of a statement that changes something.
+
+    Attributes:
+        statement_count: Statements that have ended.
+        statement_s: Seconds of all of them.
 
     Raises:
         Unavailable: the DSN cannot be one.
@@ -207,10 +212,10 @@ class Database:
         schema: str = "vicinal",
         *,
         statement_timeout_s: float = STATEMENT_TIMEOUT_S,
-        observe: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self.schema = schema
-        self.observe = observe
+        self.statement_count = 0
+        self.statement_s = 0.0
         self._dsn = dsn
         self._hosts = hosts(dsn)
         self._prefix = f"{quoted(schema)}."

@@ -50,6 +50,7 @@ from vicinal.model import (
     IndexUsage,
     MetadataIndex,
     Mutation,
+    NodeUsage,
     Page,
     Query,
     QueryResult,
@@ -245,7 +246,21 @@ class SharedEngine:
             if address is not None:
                 count = copy.reader.snapshot.vector_count
                 found.append(IndexUsage(address, count, copy.pending_count))
-        return EngineUsage(self._catalog.index_count, found)
+        return EngineUsage(self._catalog.index_count, found, self._node_usage())
+
+    def _node_usage(self) -> NodeUsage:
+        counts, database = self._copies.counts, self._database
+        lags = {self._catalog.address_of(each): lag for each, lag in self._follower.lag.items()}
+        return NodeUsage(
+            node_count=self._nodes.count,
+            database_silent_s=max(0.0, time.monotonic() - self._follower.polled_at),
+            lags={address: lag for address, lag in lags.items() if address is not None},
+            fill_count=counts.fills,
+            refill_counts=dict(counts.refills),
+            eviction_count=counts.evictions,
+            statement_count=database.statement_count,
+            statement_s=database.statement_s,
+        )
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:
         """See `engine.base.Engine`."""

@@ -1,6 +1,7 @@
 """The tables of the shared engine, how they are made, and which versions they are of.
 
-    cluster         one row: the format, the key that signs cursors, how often the catalog changed
+    cluster         one row: the format, the key that signs cursors, how often the catalog changed,
+                    whether there has ever been a token
     catalog         every index: whose it is, its name, what is fixed about it
     dropped         indexes that are gone, until their rows are removed
     head            of each index the end of its log; changed by `ledger` alone
@@ -33,7 +34,7 @@ _LOCK = 0x7669_6369_6E61_6C  # "vicinal": nodes that start at once make the tabl
 _TABLES = """
 CREATE TABLE vicinal.cluster (
   one int PRIMARY KEY CHECK (one = 1), format int NOT NULL, secret bytea NOT NULL,
-  catalog_version bigint NOT NULL, index_count bigint NOT NULL);
+  catalog_version bigint NOT NULL, index_count bigint NOT NULL, needs_token boolean NOT NULL);
 CREATE TABLE vicinal.catalog (
   index_id uuid PRIMARY KEY, place bigint GENERATED ALWAYS AS IDENTITY,
   account text COLLATE "C" NOT NULL, name text COLLATE "C" NOT NULL,
@@ -84,7 +85,7 @@ CREATE TABLE vicinal.token (
   token_id text COLLATE "C" PRIMARY KEY, document bytea NOT NULL);
 INSERT INTO vicinal.cluster
   VALUES (1, {format}, decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''),
-  'hex'), 0, 0)
+  'hex'), 0, 0, false)
 """
 
 

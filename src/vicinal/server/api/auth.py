@@ -9,7 +9,7 @@ something else.
 from vicinal.errors import Forbidden, Unauthenticated
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.asgi import Headers
-from vicinal.tokens import Permission, Token, Tokens
+from vicinal.tokens import Permission, Token, TokenStore
 
 HEADERS = (b"authorization", b"x-auth-key", b"x-auth-email")
 """The headers that a token travels in."""
@@ -38,7 +38,7 @@ def secret_in(headers: Headers) -> str | None:
     return key.decode("latin-1")
 
 
-def needs_token(tokens: Tokens, config: ServerConfig) -> bool:
+def needs_token(tokens: TokenStore, config: ServerConfig) -> bool:
     """Tell whether requests need a token."""
     return config.require_token or tokens.are_needed()
 
@@ -47,7 +47,7 @@ def authorize(
     headers: Headers,
     account: str,
     permission: Permission,
-    tokens: Tokens,
+    tokens: TokenStore,
     config: ServerConfig,
     unknown: type[Unauthenticated] = Unauthenticated,
 ) -> Token | None:

@@ -10,11 +10,17 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from vicinal.engine.base import Engine
+from vicinal.model import NodeUsage
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode("ascii")
 
@@ -93,6 +99,8 @@ class _Indexes(Collector):
             vectors.add_metric(labels, index.vector_count)
             pending.add_metric(labels, index.pending_count)
         yield from (indexes, vectors, pending)
+        if usage.node is not None:
+            yield from _of_node(usage.node)
 
     @staticmethod
     def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
@@ -105,3 +113,43 @@ class _Indexes(Collector):
                 labels=_INDEX,
             ),
         )
+
+
+def _of_node(node: NodeUsage) -> Iterator[Metric]:
+    """Yield what is counted where indexes are shared by nodes."""
+    lags = GaugeMetricFamily(
+        "vicinal_index_lag_mutations",
+        "Mutations of an open index that this node has yet to apply.",
+        labels=_INDEX,
+    )
+    for address, lag in node.lags.items():
+        lags.add_metric((address.account, address.name), lag)
+    refills = CounterMetricFamily(
+        "vicinal_copy_refills", "Copies of indexes thrown away and filled again.", labels=("cause",)
+    )
+    for cause, count in node.refill_counts.items():
+        refills.add_metric((cause,), count)
+    yield lags
+    yield refills
+    yield GaugeMetricFamily(
+        "vicinal_nodes", "Nodes that share the database.", value=node.node_count
+    )
+    yield GaugeMetricFamily(
+        "vicinal_database_silent_seconds",
+        "Since the database answered last.",
+        value=node.database_silent_s,
+    )
+    yield CounterMetricFamily(
+        "vicinal_copy_fills", "Copies of indexes filled from the database.", value=node.fill_count
+    )
+    yield CounterMetricFamily(
+        "vicinal_copy_evictions",
+        "Copies of indexes removed, as all took too much disk.",
+        value=node.eviction_count,
+    )
+    yield SummaryMetricFamily(
+        "vicinal_database_statement_seconds",
+        "Time of statements at the database.",
+        count_value=node.statement_count,
+        sum_value=node.statement_s,
+    )

@@ -12,6 +12,8 @@ from vicinal.tokens import Permission
 from vicinal.wire import envelope, openapi
 from vicinal.wire.openapi import Operation
 
+DATABASE_SILENT_S = 5.0  # ours: a node asks its database many times a second
+
 _OK = b'{"status":"ok"}'
 
 
@@ -21,10 +23,15 @@ async def healthz(request: ApiRequest) -> Response:
 
 
 async def readyz(request: ApiRequest) -> Response:
-    """Answer once the engine has: its catalog is open and a thread is free."""
-    engine, account = request.services.engine, request.services.config.account
-    await request.services.workers.run(lambda: engine.list_indexes(account))
-    return Response(_OK)
+    """Answer once the engine has: its catalog is open and a thread is free.
+
+    A database that does not answer leaves a node ready: it goes on answering queries.
+    """
+    usage = await request.services.workers.run(request.services.engine.usage)
+    node = usage.node
+    if node is None or node.database_silent_s < DATABASE_SILENT_S:
+        return Response(_OK)
+    return Response(b'{"status":"ok","database":"silent for %d s"}' % round(node.database_silent_s))
 
 
 async def show_metrics(request: ApiRequest) -> Response:

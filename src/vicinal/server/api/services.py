@@ -12,7 +12,7 @@ from vicinal.server.api.turns import Turns
 from vicinal.server.concurrency import CostEstimator, Workers
 from vicinal.server.offload import ClientTracker, SearchOffload
 from vicinal.server.workers.sessions import Sessions
-from vicinal.tokens import Tokens
+from vicinal.tokens import TokenStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Services:
     config: ServerConfig
     engine: Engine
     embedder: Embedder
-    tokens: Tokens
+    tokens: TokenStore
     workers: Workers
     embedding_workers: Workers
     databases: Databases
