@@ -4,11 +4,10 @@ A mutation is checked against what there will be once all that was queued before
 As far as an upper bound will do nothing is waited for; else the index is *settled*: what is
 queued is applied, and its newest snapshot is counted.
 
-Rules: called under the lock that gives mutations their order. This knows snapshots, not how they
-come about.
+This knows snapshots, not how they come about.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import (
@@ -30,51 +29,68 @@ from vicinal.model import (
 )
 
 
-def check_dimensions(mutation: Mutation, index: Index) -> None:
-    """Refuse vectors that were made for another index.
-
-    Raises:
-        WrongDimensions: they are not of this one's dimensions.
-    """
-    if isinstance(mutation, Insert | Upsert):
-        length, dimensions = mutation.batch.values.shape[1], index.config.dimensions
-        if length != dimensions:
-            raise WrongDimensions(
-                f"the vectors have {length} dimensions, index {index.name!r} has {dimensions}"
-            )
-
-
 class Admission:
     """Checks the mutations of one index, and remembers what those that passed declared.
 
+    All but `retract` is called under the lock that gives mutations their order.
+
     Args:
-        name: Of the index.
-        limits: What it may hold.
+        index: The index.
+        limits: Bounds of what it may hold.
         snapshot: What it holds.
         settled: Returns its snapshot once all that was queued is applied.
+        check_backpressure: Raises `Overloaded` while the index takes no vectors.
     """
 
     def __init__(
-        self, name: str, limits: Limits, snapshot: Snapshot, settled: Callable[[], Snapshot]
+        self,
+        index: Index,
+        limits: Limits,
+        snapshot: Snapshot,
+        settled: Callable[[], Snapshot],
+        check_backpressure: Callable[[], None],
     ) -> None:
-        self._name = name
+        self.index = index
         self._limits = limits
         self._settled = settled
-        self._declared: dict[str, IndexType] = {
-            each.property_name: each.index_type for each in snapshot.metadata_indexes
-        }
-        self._namespaces: set[str] | None = None
+        self._check_backpressure = check_backpressure
+        self._declared_vectors = 0
+        self._retracted_vectors = 0  # changes in another thread than the declared ones
+        self._begin(snapshot)
+
+    @property
+    def vector_count(self) -> int:
+        """Number of vectors of all mutations that were declared and not retracted."""
+        return self._declared_vectors - self._retracted_vectors
+
+    def check_dimensions(self, mutation: Mutation) -> None:
+        """Refuse vectors that were made for another index; needs no lock.
+
+        Raises:
+            WrongDimensions: they are not of this one's dimensions.
+        """
+        if isinstance(mutation, Insert | Upsert):
+            length, dimensions = mutation.batch.values.shape[1], self.index.config.dimensions
+            if length != dimensions:
+                raise WrongDimensions(
+                    f"the vectors have {length} dimensions, index {self.index.name!r} "
+                    f"has {dimensions}"
+                )
 
     def check(self, mutation: Mutation, vectors_at_most: int) -> None:
         """Pass a mutation or say which limit it would exceed.
 
         Args:
             mutation: The next one.
-            vectors_at_most: How many vectors there are, counting all queued ones as new.
+            vectors_at_most: Number of vectors in the index, counting all queued ones as new.
 
         Raises:
-            AlreadyExists, MetadataIndexNotFound, LimitExceeded: see `engine.base.Engine`.
+            Overloaded, AlreadyExists, MetadataIndexNotFound, LimitExceeded: see
+                `engine.base.Engine`.
         """
+        self._check_backpressure()
+        if self._is_stale:
+            self._begin(self._settled())
         limits = self._limits
         match mutation:
             case Insert(batch) | Upsert(batch):
@@ -92,19 +108,20 @@ class Admission:
                     )
                 if declared is None and len(self._declared) >= limits.metadata_indexes_max:
                     raise LimitExceeded(
-                        f"index {self._name!r} has {len(self._declared)} metadata indexes, "
+                        f"index {self.index.name!r} has {len(self._declared)} metadata indexes, "
                         f"the maximum is {limits.metadata_indexes_max}"
                     )
             case DeleteMetadataIndex(property_name):
                 if property_name not in self._declared:
                     raise MetadataIndexNotFound(
-                        f"index {self._name!r} has no metadata index on {property_name!r}"
+                        f"index {self.index.name!r} has no metadata index on {property_name!r}"
                     )
             case _:
                 pass
 
     def declare(self, mutation: Mutation) -> None:
         """Remember what a mutation that is queued declares."""
+        self._declared_vectors += vector_count(mutation)
         match mutation:
             case CreateMetadataIndex(each):
                 self._declared[each.property_name] = each.index_type
@@ -113,6 +130,18 @@ class Admission:
             case _:
                 pass
 
+    def retract(self, mutations: Sequence[Mutation]) -> None:
+        """Forget mutations that were declared and refused; any thread may."""
+        self._is_stale = True
+        self._retracted_vectors += sum(map(vector_count, mutations))
+
+    def _begin(self, snapshot: Snapshot) -> None:
+        self._is_stale = False
+        self._declared: dict[str, IndexType] = {
+            each.property_name: each.index_type for each in snapshot.metadata_indexes
+        }
+        self._namespaces: set[str] | None = None
+
     def _check_vectors(self, batch: VectorBatch, vectors_max: int) -> None:
         snapshot = self._settled()
         ids = list(dict.fromkeys(batch.ids))
@@ -120,7 +149,7 @@ class Admission:
         new = len(ids) - snapshot.count(ids)
         if count + new > vectors_max:
             raise LimitExceeded(
-                f"index {self._name!r} holds {count} vectors; {new} more would exceed the "
+                f"index {self.index.name!r} holds {count} vectors; {new} more would exceed the "
                 f"maximum of {vectors_max}"
             )
 
@@ -134,7 +163,12 @@ class Admission:
             self._namespaces = {name for view in views for name in view.live_namespaces()}
         if len(self._namespaces | new) > namespaces_max:
             raise LimitExceeded(
-                f"index {self._name!r} has {len(self._namespaces)} namespaces; "
+                f"index {self.index.name!r} has {len(self._namespaces)} namespaces; "
                 f"{len(new - self._namespaces)} more would exceed the maximum of {namespaces_max}"
             )
         self._namespaces |= new
+
+
+def vector_count(mutation: Mutation) -> int:
+    """Return the number of vectors that a mutation writes."""
+    return len(mutation.batch) if isinstance(mutation, Insert | Upsert) else 0

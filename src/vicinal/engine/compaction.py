@@ -33,8 +33,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vicinal.budget import Budget
 from vicinal.engine import memory, merge
 from vicinal.engine.log import Log, Manifest
+from vicinal.engine.reader import Reader
 from vicinal.engine.recovery import SEGMENTS, microseconds
 from vicinal.engine.state import SealedState, State
 from vicinal.errors import Corruption, ResourceExhausted
@@ -53,8 +55,9 @@ class Compaction:
     Args:
         folder: The index's folder.
         log: Its log; only this class commits to its manifest.
-        state: Its state, used under `state_lock`.
-        publish: Called under the state lock when the state's segments have changed.
+        state: Its state, used under its lock.
+        reader: Gets a snapshot when the state's segments have changed.
+        queue: Notified then.
     """
 
     def __init__(
@@ -63,15 +66,15 @@ class Compaction:
         log: Log,
         config: IndexConfig,
         state: State,
-        state_lock: threading.Lock,
-        publish: Callable[[], None],
+        reader: Reader,
+        queue: Budget,
     ) -> None:
         self._segments = folder / SEGMENTS
         self._log = log
         self._config = config
         self._state = state
-        self._state_lock = state_lock
-        self._publish = publish
+        self._reader = reader
+        self._queue = queue
         self._manifest_lock = threading.Lock()
         self._next_segment = log.manifest.next_segment
         self._frozen: tuple[MemtableView, SealedState] | None = None
@@ -88,12 +91,12 @@ class Compaction:
         """
         with self._manifest_lock:
             if self._frozen is None:
-                with self._state_lock:
+                with self._state.lock:
                     self._frozen = self._state.freeze()
                     self._publish()
             memtable, sealed = self._frozen
             segment, rows, columns = self._sealed(memtable, sealed)
-            with self._state_lock:
+            with self._state.lock:
                 self._state.replace_sealing(segment, rows)
                 self._publish()
             self._frozen = None
@@ -141,7 +144,7 @@ class Compaction:
             OSError, ResourceExhausted: files could not be written. They are removed; nothing has
                 changed.
         """
-        with self._state_lock:
+        with self._state.lock:
             views = {each.segment.record.number: each for each in self._state.segments}
             indexes = self._state.metadata_indexes
         chosen = merge.candidates(
@@ -171,7 +174,7 @@ class Compaction:
                     return False
                 # Held on to, so that their files are open once they are needed.
                 columns = self._commit_merge(chosen, segment, kept)
-                with self._state_lock:
+                with self._state.lock:
                     self._state.replace_segments(chosen, segment, kept)
                     self._publish()
                 del columns
@@ -187,7 +190,7 @@ class Compaction:
     @property
     def unverified_bytes(self) -> int:
         """How many bytes `verify` would read."""
-        with self._state_lock:
+        with self._state.lock:
             views = self._state.segments
         return sum(file.unverified_bytes for view in views for file in view.segment.files)
 
@@ -197,31 +200,36 @@ class Compaction:
         Raises:
             Corruption: a file is damaged.
         """
-        with self._state_lock:
+        with self._state.lock:
             views = self._state.segments
         for view in views:
             for file in view.segment.files:
                 file.verify_all(should_stop)
 
     def check_sizes(self) -> None:
-        """Look whether the files of segments still have the lengths that they are mapped with.
+        """Look whether all files that are mapped still have the lengths that they had then.
 
         Touching a page behind the end of a file would end the process.
 
         Raises:
             Corruption: one is shorter, or gone.
         """
-        with self._state_lock:
+        with self._state.lock:
             views = self._state.segments
         for view in views:
             try:
                 for file in view.segment.files:
                     file.check_size()
             except Corruption:
-                with self._state_lock:
+                with self._state.lock:
                     is_used = any(each.segment is view.segment for each in self._state.segments)
                 if is_used:  # else it was merged, and its files removed
                     raise
+        self._log.blobs.check_sizes()
+
+    def _publish(self) -> None:
+        self._reader.snapshot = self._state.snapshot()
+        self._queue.notify()  # what is being sealed leaves room in memory
 
     def release(self) -> None:
         """Drop what was kept of segments: the index is closed."""
@@ -262,7 +270,7 @@ class Compaction:
         masks = [live.pop(number)[rows] for number, rows in zip(chosen, kept, strict=True)]
         records = [each for each in manifest.segments if each.number not in chosen]
         if segment is not None:
-            with self._state_lock:
+            with self._state.lock:
                 columns = self._state.merged_columns(chosen, segment, kept)
                 indexes = self._state.metadata_indexes
             records.append(self._with_columns(segment.record, columns, indexes))

@@ -1,78 +1,126 @@
 """When an index is sealed and merged: in the background, one of each at a time.
 
 A seal that finds too little disk space, or too many files open, is tried again after a while: the
-log has what is in the memtable. A merge that does is given up, as all works without it.
+log has what is in memory. A merge that does is given up, as all works without it.
 
-This knows when; how is known by `maintenance`, and what is due by the index.
+This knows when; `compaction` knows how.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from vicinal.engine.compaction import Compaction
 from vicinal.engine.executors import SerialExecutor
+from vicinal.engine.health import Health
+from vicinal.engine.options import EngineOptions
 from vicinal.engine.resources import Resources
-from vicinal.errors import ResourceExhausted
+from vicinal.engine.state import State
+from vicinal.errors import Corruption, Overloaded, ResourceExhausted
 from vicinal.storage.sqlite import is_exhausted
 
 logger = logging.getLogger(__name__)
 
 AGAIN_S = 1.0  # ours: between two attempts to seal while the disk is full
 VERIFIED_AT_ONCE_BYTES_MAX = 512 << 20  # ours: half a second of reading
+IDLE_SEAL_ROWS_MIN = 1_000  # fewer rows are scanned as fast as a segment of them; ours
+
+
+@dataclass(frozen=True, slots=True)
+class SealRequest:
+    """Seal what is in memory if that is due, or in any case."""
+
+    is_forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRequest:
+    """Verify segments and merge them; further, if the index is idle."""
+
+    is_idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SealPolicy:
+    """When what is in memory is sealed, and when it is too much."""
+
+    name: str
+    state: State
+    options: EngineOptions
+
+    @property
+    def is_due(self) -> bool:
+        """Whether memory, or the log, holds as much as it may."""
+        state, options = self.state, self.options
+        return (
+            self.is_full()
+            or state.unsealed_count >= options.memtable_rows_max
+            or state.unsealed_bytes >= options.memtable_bytes_max
+        )
+
+    def is_full(self, times: int = 1) -> bool:
+        """Return whether memory holds the bound of rows or bytes, this many times over."""
+        memtable = self.state.memtable
+        return (
+            memtable.row_count >= times * self.options.memtable_rows_max
+            or memtable.nbytes >= times * self.options.memtable_bytes_max
+        )
 
 
 class Compactor:
     """Seals and merges one index. Thread-safe.
 
     Args:
-        name: Of the index.
         compaction: Does it.
-        resources: Have the threads.
-        merges: Whether segments are merged.
-        is_seal_due: Tells whether the memtable is full.
-        fail: Takes what cannot be gone on with.
+        policy: Says when it is due.
+        resources: Has the threads, and the queue whose waiters are notified.
+        health: Of the index.
     """
 
     def __init__(
-        self,
-        name: str,
-        compaction: Compaction,
-        resources: Resources,
-        *,
-        merges: bool,
-        is_seal_due: Callable[[], bool],
-        fail: Callable[[Exception], None],
+        self, compaction: Compaction, policy: SealPolicy, resources: Resources, health: Health
     ) -> None:
-        self._name = name
         self._compaction = compaction
-        self._merges_segments = merges
-        self._is_seal_due = is_seal_due
-        self._fail = fail
+        self._policy = policy
+        self._health = health
         self._queue = resources.queue
-        self._lock = threading.Lock()  # of stopping
-        self._is_stopped = False
         self._unsealed: ResourceExhausted | None = None
-        self._seals: SerialExecutor[bool] = SerialExecutor(resources.sealer, self._seal)
-        self._merges: SerialExecutor[bool] = SerialExecutor(resources.merger, self._merge)
+        self._compacted_write = 0.0  # when the write was that was compacted last
+        self._seals: SerialExecutor[SealRequest] = SerialExecutor(resources.sealer, self._seal)
+        self._merges: SerialExecutor[MergeRequest] = SerialExecutor(resources.merger, self._merge)
 
     def start(self) -> None:
         """Begin with what opening has left to do."""
         if self._compaction.unverified_bytes <= VERIFIED_AT_ONCE_BYTES_MAX:
-            self._merges.put([False])
-        self._seals.put([False])
+            self._merges.submit([MergeRequest()])
+        self._seals.submit([SealRequest()])
 
-    def seal(self, *, is_forced: bool = False) -> None:
-        """Have the memtable sealed if that is due or forced, and segments merged after it."""
-        with self._lock:
-            if not self._is_stopped:
-                self._seals.put([is_forced])
+    def seal_if_due(self) -> None:
+        """Have what is in memory sealed if that is due, and segments merged after it."""
+        if self._policy.is_due:
+            self._seals.submit([SealRequest()])
 
-    def merge_idle(self) -> None:
-        """Have segments verified, and merged as for an index that nothing is written to."""
-        with self._lock:
-            if not self._is_stopped:
-                self._merges.put([True])
+    def seal(self) -> None:
+        """Have what is in memory sealed, and segments merged after it."""
+        self._seals.submit([SealRequest(is_forced=True)])
+
+    def compact_idle(self, written_at: float) -> None:
+        """Seal and merge an index that nothing was written to since, once for each such time.
+
+        Also looks whether its files still have the lengths that they are mapped with.
+        """
+        is_idle = time.monotonic() - written_at >= self._policy.options.idle_s
+        if is_idle and written_at != self._compacted_write and not self._health.is_stopped:
+            self._compacted_write = written_at
+            if self._policy.state.memtable.row_count >= IDLE_SEAL_ROWS_MIN:
+                self.seal()
+            self._merges.submit([MergeRequest(is_idle=True)])
+        try:
+            self._compaction.check_sizes()
+        except Corruption as error:
+            self._health.fail(error)
 
     @property
     def is_idle(self) -> bool:
@@ -83,66 +131,75 @@ class Compactor:
         """Wait until all that was asked for before has been done.
 
         Raises:
-            ResourceExhausted: the memtable could not be sealed, and will be later.
+            ResourceExhausted: memory could not be sealed, and will be later.
         """
-        self._wait()
-        self.check()
+        self._seals.join()
+        self._merges.join()
+        self._check_sealed()
 
-    def check(self) -> None:
-        """Tell whether the memtable could be sealed when that was tried last.
+    def check_backpressure(self) -> None:
+        """Refuse vectors while memory holds too many.
 
         Raises:
-            ResourceExhausted: it could not.
+            ResourceExhausted: it could not be sealed when that was tried last.
+            Overloaded: it has not been sealed yet.
         """
+        if self._policy.is_full(self._policy.options.memtables_max):
+            self._check_sealed()
+            raise Overloaded(
+                f"index {self._policy.name!r} takes vectors faster than it can seal them",
+                retry_after=1.0,
+            )
+
+    def interrupt(self) -> None:
+        """Begin nothing more; what is under way ends as soon as it can."""
+        self._seals.is_closed = self._merges.is_closed = True
+
+    def close(self) -> None:
+        """Wait for what is under way, after `interrupt`, and release what was kept."""
+        self._seals.join()
+        self._merges.join()
+        self._compaction.release()
+
+    def _check_sealed(self) -> None:
         if self._unsealed is not None:
             raise self._unsealed.with_traceback(None)
 
-    def stop(self) -> None:
-        """Begin nothing more, and wait for what is under way; it ends as soon as it can."""
-        with self._lock:
-            self._is_stopped = True
-        self._wait()
-
-    def interrupt(self) -> None:
-        """Begin nothing more; for a thread that may not wait."""
-        self._is_stopped = True
-
-    def _wait(self) -> None:
-        self._seals.join()
-        self._merges.join()
-
-    def _seal(self, forced: Sequence[bool]) -> None:
-        if self._is_stopped:
+    def _seal(self, requests: Sequence[SealRequest]) -> None:
+        if self._seals.is_closed:
             return
+        is_forced = any(request.is_forced for request in requests)
         try:
-            if any(forced) or self._is_seal_due():
+            if is_forced or self._policy.is_due:
                 self._compaction.seal()
                 self._unsealed = None
-                self._merges.put(forced)
+                self._merges.submit([MergeRequest(is_idle=is_forced)])
         except Exception as error:
             if not is_exhausted(error):
-                self._fail(error)
+                self._health.fail(error)
                 return
-            logger.warning("index %r is sealed later: %s", self._name, error)
+            name = self._policy.name
+            logger.warning("index %r is sealed later: %s", name, error)
             self._unsealed = ResourceExhausted(
-                f"index {self._name!r} cannot be sealed: {error}", retry_after=AGAIN_S
+                f"index {name!r} cannot be sealed: {error}", retry_after=AGAIN_S
             )
-            self._queue.notify()  # who waits for room is told
-            again = threading.Timer(AGAIN_S, self.seal, kwargs={"is_forced": True})
+            self._queue.notify()  # writers that wait are told why
+            again = threading.Timer(AGAIN_S, self.seal)
             again.daemon = True
             again.start()
 
-    def _merge(self, is_idle: Sequence[bool]) -> None:
+    def _merge(self, requests: Sequence[MergeRequest]) -> None:
+        is_idle = any(request.is_idle for request in requests)
         try:
-            while not self._is_stopped:
+            while not self._merges.is_closed:
                 # Again after a merge: its files have not been read back yet.
-                self._compaction.verify(lambda: self._is_stopped)
-                if not self._merges_segments:
+                self._compaction.verify(lambda: self._merges.is_closed)
+                if not self._policy.options.merges:
                     return
-                if not self._compaction.merge_once(is_idle=any(is_idle)):
+                if not self._compaction.merge_once(is_idle=is_idle):
                     return
         except (OSError, ResourceExhausted):
             # Nothing has changed, and all works without the merge, if more slowly.
-            logger.exception("segments of index %r were not merged", self._name)
+            logger.exception("segments of index %r were not merged", self._policy.name)
         except Exception as error:
-            self._fail(error)
+            self._health.fail(error)

@@ -105,7 +105,7 @@ class _Slot:
             return False
         try:
             opened = self.opened
-            if opened is None or not opened.is_quiet:
+            if opened is None or not opened.is_idle:
                 return False
             self.opened = None
             _close(opened, Evicted(f"index {opened.index.name!r} is being opened again"))
@@ -237,18 +237,18 @@ class EmbeddedEngine:
 
     def open_batch(self, address: IndexAddress) -> BatchWriter:
         """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.open_batch())
+        return self._on(address, lambda opened: opened.writer.open_batch())
 
     def append(
         self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         until = time.monotonic() + wait_s
-        return self._on(address, lambda opened: opened.append(mutation, wait_until=until))
+        return self._on(address, lambda opened: opened.writer.append(mutation, wait_until=until))
 
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
         """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.wait_applied(seqno, timeout_s))
+        return self._on(address, lambda opened: opened.applier.wait(seqno, timeout_s))
 
     def status(self, address: IndexAddress) -> Status:
         """See `engine.base.Engine`."""
@@ -275,7 +275,7 @@ class EmbeddedEngine:
         return EngineUsage(
             len(entries),
             [
-                IndexUsage(address, each.reader.snapshot.vector_count, each.pending_count)
+                IndexUsage(address, each.reader.snapshot.vector_count, each.writer.pending_count)
                 for address, each in opened
                 if each is not None
             ],

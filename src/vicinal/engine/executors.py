@@ -1,8 +1,8 @@
-"""Lanes: serial queues on a shared thread pool.
+"""Serial executors on a shared thread pool.
 
-Each index commits in one lane and applies in another, so its mutations keep their order
-while thousands of indexes share a few threads. What has gathered while a lane was busy is
-handed over together: that is what makes group commit.
+Each index commits in one and applies in another, so its mutations keep their order while
+thousands of indexes share a few threads. The messages that gathered while one was busy are
+handled together: that is what makes group commit.
 """
 
 import threading
@@ -10,31 +10,32 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
-Item = TypeVar("Item")
+Message = TypeVar("Message")
 
 
-class SerialExecutor(Generic[Item]):
-    """Hands items to `handle` in order, in batches, one batch at a time.
+class SerialExecutor(Generic[Message]):
+    """Hands messages to `handle` in order, in batches, one batch at a time.
 
     `handle` must not raise: there is nobody to tell.
     """
 
-    def __init__(self, pool: Executor, handle: Callable[[Sequence[Item]], None]) -> None:
+    def __init__(self, pool: Executor, handle: Callable[[Sequence[Message]], None]) -> None:
         self._pool = pool
         self._handle = handle
         self._idle = threading.Condition()
-        self._waiting: list[Item] = []
-        self._put_count = 0
+        self._waiting: list[Message] = []
+        self._submitted_count = 0
         self._handled_count = 0
         self._is_running = False
+        self.is_closed = False
 
-    def put(self, items: Sequence[Item]) -> None:
-        """Queue items behind those already there."""
-        if not items:
-            return
+    def submit(self, messages: Sequence[Message]) -> None:
+        """Queue messages behind those already there; once it is closed, do nothing."""
         with self._idle:
-            self._waiting.extend(items)
-            self._put_count += len(items)
+            if not messages or self.is_closed:
+                return
+            self._waiting.extend(messages)
+            self._submitted_count += len(messages)
             if self._is_running:
                 return
             self._is_running = True
@@ -42,24 +43,24 @@ class SerialExecutor(Generic[Item]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits or is being handled."""
+        """Whether no message waits or is being handled."""
         with self._idle:
             return not self._is_running
 
     def join(self) -> None:
-        """Wait until everything that was put before has been handled."""
+        """Wait until every message submitted before has been handled."""
         with self._idle:
-            put_count = self._put_count
-            self._idle.wait_for(lambda: self._handled_count >= put_count)
+            submitted_count = self._submitted_count
+            self._idle.wait_for(lambda: self._handled_count >= submitted_count)
 
     def _run(self) -> None:
-        items: list[Item] = []
+        messages: list[Message] = []
         while True:
             with self._idle:
-                self._handled_count += len(items)
+                self._handled_count += len(messages)
                 self._idle.notify_all()
-                items, self._waiting = self._waiting, []
-                if not items:
+                messages, self._waiting = self._waiting, []
+                if not messages:
                     self._is_running = False
                     return
-            self._handle(items)
+            self._handle(messages)

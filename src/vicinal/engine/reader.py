@@ -11,8 +11,9 @@ import msgspec
 
 from vicinal.engine import search
 from vicinal.engine.cursors import Cursors
+from vicinal.engine.health import Health
 from vicinal.engine.snapshot import EMPTY, Snapshot
-from vicinal.errors import Corruption, Error
+from vicinal.errors import Corruption
 from vicinal.model import Index, Page, Query, QueryResult, StoredVector
 from vicinal.prepared import Prepared
 
@@ -28,30 +29,24 @@ class Reader:
         index: The index that is read.
         owner: The key of its listings in `cursors`; no other index ever has it.
         cursors: The listings of all indexes.
-        on_damage: Called with damage that a read has met.
+        health: Of the index; told of damage that a read has met.
 
     Attributes:
         snapshot: The newest one; the writer replaces it.
-        failure: Raised by every read once it is set.
     """
 
-    def __init__(
-        self, index: Index, owner: str, cursors: Cursors, on_damage: Callable[[Corruption], None]
-    ) -> None:
+    def __init__(self, index: Index, owner: str, cursors: Cursors, health: Health) -> None:
         self._index = index
         self._owner = owner
         self._cursors = cursors
-        self._on_damage = on_damage
+        self._health = health
         self.snapshot: Snapshot = EMPTY
-        self.failure: Error | None = None
 
     def current(self) -> Snapshot:
         """Return the newest snapshot."""
         # In this order: an index that is closed releases its snapshot.
-        snapshot, failure = self.snapshot, self.failure
-        if failure is not None:
-            # Each raising adds to a traceback, and this one is raised again and again.
-            raise failure.with_traceback(None)
+        snapshot = self.snapshot
+        self._health.check_readable()
         return snapshot
 
     def prepare(self, query: Query) -> Prepared[QueryResult]:
@@ -80,7 +75,7 @@ class Reader:
         try:
             return read()
         except Corruption as error:
-            self._on_damage(error)
+            self._health.fail(error)
             raise
         except (IndexError, UnicodeDecodeError, msgspec.MsgspecError) as error:
             logger.exception("index %r cannot be read", self._index.name)

@@ -10,6 +10,7 @@ mutation kills may be missing; each such mutation ends with the id in the same p
 either way, so applying again changes nothing.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -60,9 +61,10 @@ class SealedState:
 
 
 class State:
-    """The writable state. Not thread-safe: the index holds its lock around every call."""
+    """The writable state. Not thread-safe: callers hold `lock` around every call."""
 
     def __init__(self, config: IndexConfig, sealed: SealedState, *, string_bytes_max: int) -> None:
+        self.lock = threading.Lock()
         self._config = config
         self._string_bytes_max = string_bytes_max
         self._segments = {each.segment.record.number: each for each in sealed.segments}

@@ -448,11 +448,11 @@ def test_whoever_holds_a_dropped_index_is_told_that_it_is_gone(
         engine.delete_index(DOCS)
 
         calls: list[Callable[[], object]] = [
-            lambda: index.append(Delete(["a"])),
+            lambda: index.writer.append(Delete(["a"])),
             lambda: index.reader.get(["a"]),
             lambda: index.reader.prepare(Query(top_k=1, vector=vector(1, 1))),
             lambda: index.reader.list(1, None),
-            lambda: index.wait_applied(Seqno(99), 30.0),
+            lambda: index.applier.wait(Seqno(99), 30.0),
             index.reader.current,
             index.compact,
         ]

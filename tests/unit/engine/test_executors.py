@@ -30,7 +30,7 @@ def test_items_of_many_threads_are_each_handled_once_and_in_their_order(
 
     def put(writer: int) -> None:
         for number in range(300):
-            lane.put([(writer, number)])
+            lane.submit([(writer, number)])
 
     writers = [threading.Thread(target=put, args=(writer,)) for writer in range(4)]
     for each in writers:
@@ -51,10 +51,10 @@ def test_joining_a_lane_that_is_never_idle_ends(pool: ThreadPoolExecutor) -> Non
     def handle(items: Sequence[int]) -> None:
         handled.extend(items)
         if not enough.is_set():
-            lane.put([handled[-1] + 1])
+            lane.submit([handled[-1] + 1])
 
     lane = SerialExecutor(pool, handle)
-    lane.put([0])
+    lane.submit([0])
     lane.join()
     assert handled[0] == 0
     enough.set()
@@ -75,10 +75,10 @@ def test_what_gathers_while_a_lane_is_busy_is_handed_over_together(
         assert go_on.wait(30)
 
     lane = SerialExecutor(pool, handle)
-    lane.put([1])
+    lane.submit([1])
     assert busy.wait(30)
-    lane.put([2, 3])
-    lane.put([4])
+    lane.submit([2, 3])
+    lane.submit([4])
     go_on.set()
     lane.join()
 
@@ -98,7 +98,7 @@ def test_joining_an_idle_lane_returns_at_once_and_a_busy_one_when_it_is_done(
 
     lane = SerialExecutor(pool, handle)
     lane.join()
-    lane.put([1])
+    lane.submit([1])
     assert entered.wait(30)
     seen: list[list[int]] = []
 
@@ -121,10 +121,10 @@ def test_a_lane_may_be_put_into_while_it_is_handled(pool: ThreadPoolExecutor) ->
     def handle(items: Sequence[int]) -> None:
         handled.extend(items)
         if handled[-1] < 5:
-            lane.put([handled[-1] + 1])
+            lane.submit([handled[-1] + 1])
 
     lane: SerialExecutor[int] = SerialExecutor(pool, handle)
-    lane.put([1])
+    lane.submit([1])
     lane.join()
 
     assert handled == [1, 2, 3, 4, 5]
@@ -140,12 +140,12 @@ def test_lanes_do_not_wait_for_each_other_while_there_are_threads(
         assert go_on.wait(30)
 
     stuck = SerialExecutor(pool, handle)
-    stuck.put([1])
+    stuck.submit([1])
     assert entered.wait(30)
     done: list[int] = []
     free = SerialExecutor(pool, done.extend)
 
-    free.put([1, 2])
+    free.submit([1, 2])
     free.join()
 
     assert done == [1, 2]

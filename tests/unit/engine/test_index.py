@@ -29,10 +29,12 @@ from tests.support.engines import (
 )
 from tests.support.inline import open_inline
 from vicinal.engine import compactor
-from vicinal.engine import index as index_module
+from vicinal.engine import compactor as compactor_module
+from vicinal.engine import writer as writer_module
 from vicinal.engine.blob_files import FILE_BYTES_MIN, BlobWriter
 from vicinal.engine.compaction import Compaction
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
+from vicinal.engine.index import OpenIndex
 from vicinal.engine.log import Draft, Entry, Log
 from vicinal.engine.records import LogRecord
 from vicinal.errors import (
@@ -197,7 +199,7 @@ def test_a_mutation_that_the_log_cannot_hold_is_refused_and_the_index_goes_on(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite holds no row of more than 10**9 bytes; such a mutation stopped the index."""
-    monkeypatch.setattr(index_module, "RECORD_BYTES_MAX", 1000)
+    monkeypatch.setattr(writer_module, "RECORD_BYTES_MAX", 1000)
     engine = open_engine()
 
     with pytest.raises(BodyTooLarge, match=r"\d{4} bytes, the maximum is 1000"):
@@ -599,9 +601,9 @@ def test_a_memtable_that_could_not_be_sealed_is_tried_again_without_being_asked(
 def test_a_file_that_is_cut_short_while_it_is_mapped_stops_its_index_and_not_the_process(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str
 ) -> None:
-    is_noticed, real = threading.Event(), index_module.OpenIndex.compact_idle
+    is_noticed, real = threading.Event(), OpenIndex.compact_idle
 
-    def compact_idle(opened: index_module.OpenIndex) -> None:
+    def compact_idle(opened: OpenIndex) -> None:
         real(opened)
         if opened.index.name == DOCS.name:
             is_noticed.set()
@@ -612,12 +614,12 @@ def test_a_file_that_is_cut_short_while_it_is_mapped_stops_its_index_and_not_the
     upsert(engine, *(Record(f"v{n}", [n, 1]) for n in range(2_000)))
     engine.compact(DOCS)
     monkeypatch.setattr(
-        index_module, "IDLE_SEAL_ROWS_MIN", 10**9
+        compactor_module, "IDLE_SEAL_ROWS_MIN", 10**9
     )  # what is in the memtable stays there
     upsert(engine, *(Record(f"w{n}", [n, 1]) for n in range(FILE_BYTES_MIN // 8)))
     (values,) = tmp_path.glob(f"indexes/*/{file}")
     os.truncate(values, 4096)
-    monkeypatch.setattr(index_module.OpenIndex, "compact_idle", compact_idle)
+    monkeypatch.setattr(OpenIndex, "compact_idle", compact_idle)
 
     assert is_noticed.wait(30)
     with pytest.raises(Corruption, match=f"{values} has 4096 bytes"):

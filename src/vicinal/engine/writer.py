@@ -1,0 +1,192 @@
+"""The writes of one index: checked, put in order, committed together, acknowledged.
+
+append -> commit executor: one transaction for all that waits -> acknowledged
+            -> `applier`: visible
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from vicinal.engine import records, recovery
+from vicinal.engine.admission import Admission
+from vicinal.engine.applier import Applier, Logged
+from vicinal.engine.blob_files import BlobBatch, BlobWriter
+from vicinal.engine.compactor import Compactor
+from vicinal.engine.executors import SerialExecutor
+from vicinal.engine.health import Health
+from vicinal.engine.log import Draft, Entry, Log
+from vicinal.engine.reader import Reader
+from vicinal.engine.records import LogRecord
+from vicinal.engine.resources import Resources
+from vicinal.engine.snapshot import Snapshot
+from vicinal.errors import BodyTooLarge, Error, Overloaded, ResourceExhausted, Unavailable
+from vicinal.limits import Limits
+from vicinal.model import Accepted, Index, Insert, Mutation, Upsert
+
+logger = logging.getLogger(__name__)
+
+RECORD_BYTES_MAX = 900_000_000  # SQLite stops at 10**9 for a row, all columns together
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A mutation on its way to the log."""
+
+    mutation: Mutation
+    draft: Draft
+    accepted: Future[Accepted]
+
+
+class Writer:
+    """Logs the mutations of one index. Thread-safe.
+
+    Args:
+        index: The index.
+        log: Its log; only this class appends to it.
+        applier: Gets the logged mutations.
+        reader: Has the newest snapshot.
+        compactor: Says when memory takes no more vectors.
+        resources: Has the threads, and the queue whose bytes are acquired.
+        limits: Bounds of what the index may hold.
+        health: Of the index.
+
+    Attributes:
+        order: Held to check a mutation and queue it, which gives mutations their order.
+        written_at: When the last mutation was appended, in monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        log: Log,
+        applier: Applier,
+        reader: Reader,
+        compactor: Compactor,
+        resources: Resources,
+        limits: Limits,
+        health: Health,
+    ) -> None:
+        self.order = threading.Lock()
+        self.written_at = time.monotonic()
+        self._log = log
+        self._applier = applier
+        self._reader = reader
+        self._resources = resources
+        self._health = health
+        self._admission = Admission(
+            index, limits, reader.snapshot, self.settled, compactor.check_backpressure
+        )
+        self._commits: SerialExecutor[_Pending] = SerialExecutor(resources.writers, self._commit)
+
+    def open_batch(self) -> BlobWriter:
+        """See `engine.base.Engine`."""
+        self._health.check()
+        return BlobWriter(self._log.blobs, self._admission.index.config.dimensions)
+
+    def append(self, mutation: Mutation, *, wait_until: float = 0.0) -> Future[Accepted]:
+        """See `engine.base.Engine`. Waits to be admitted until a moment in monotonic seconds."""
+        self._admission.check_dimensions(mutation)
+        record = records.encode(mutation)
+        if record.size > RECORD_BYTES_MAX:
+            raise BodyTooLarge(
+                f"the mutation takes {record.size} bytes, the maximum is {RECORD_BYTES_MAX}"
+            )
+        draft = Draft(str(uuid.uuid4()), record, self._finished_blob(mutation, record))
+        queue = self._resources.queue
+        while True:
+            seen = queue.changes  # before it is checked, not to miss a change in between
+            try:
+                return self._queue(mutation, draft)
+            except Overloaded:
+                # Not under `order`: closing, and applying what was delayed, ask for it.
+                if not queue.wait_for_change(seen, wait_until - time.monotonic()):
+                    raise
+
+    @property
+    def pending_count(self) -> int:
+        """Number of vectors that are acknowledged, or about to be, and not applied."""
+        return max(0, self._admission.vector_count - self._applier.vector_count)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no mutation is on its way."""
+        return self._commits.is_idle and self._applier.is_idle
+
+    def settled(self) -> Snapshot:
+        """Return a snapshot with all mutations appended before; called under `order`.
+
+        Delayed mutations are not waited for: they are applied now.
+        """
+        self._commits.join()
+        self._applier.join()
+        return self._reader.snapshot
+
+    def close(self) -> None:
+        """Wait for the commits under way, and what they apply. None may come after them."""
+        self._commits.join()
+        self._applier.close()
+
+    def _finished_blob(self, mutation: Mutation, record: LogRecord) -> BlobWriter | None:
+        """Return the file that has the record already, whole and fsynced, if there is one."""
+        batch = mutation.batch if isinstance(mutation, Insert | Upsert) else None
+        # A file made before the index was closed and opened again, or for another index of this
+        # name, is gone or another's; the values are mapped all the same.
+        if not isinstance(batch, BlobBatch) or batch.writer.files is not self._log.blobs:
+            return None
+        return batch.writer if batch.writer.finish(record) else None
+
+    def _queue(self, mutation: Mutation, draft: Draft) -> Future[Accepted]:
+        """Put a mutation behind those that are on their way, or say why it cannot be.
+
+        Raises:
+            Overloaded: there is no room; nothing has changed, so it may be tried again.
+        """
+        accepted: Future[Accepted] = Future()
+        accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
+        with self.order:
+            self._health.check()
+            self.written_at = time.monotonic()
+            # In this order: what is applied meanwhile may count twice, but never not at all.
+            vectors_at_most = self.pending_count + self._reader.snapshot.vector_count
+            self._admission.check(mutation, vectors_at_most)
+            self._resources.acquire(draft.record.size)
+            if draft.blob is not None and not draft.blob.keep():
+                self._resources.queue.release(draft.record.size)
+                raise Unavailable("whoever sent this mutation has given it up")
+            self._admission.declare(mutation)
+            self._commits.submit([_Pending(mutation, draft, accepted)])
+        return accepted
+
+    def _commit(self, pending: Sequence[_Pending]) -> None:
+        accepted_at = recovery.microseconds(datetime.now(UTC))
+        entries: list[Entry] = []
+        try:
+            if self._health.failure is None:
+                entries = self._log.append([each.draft for each in pending], accepted_at)
+        except ResourceExhausted as error:
+            logger.warning("a write to index %r was refused: %s", self._health.name, error)
+            self._refuse(pending, error)
+            return
+        except Exception as error:
+            self._health.fail(error)
+        if self._health.failure is not None:
+            self._refuse(pending, self._health.failure)
+            return
+        for entry, each in zip(entries, pending, strict=True):
+            each.accepted.set_result(Accepted(entry.mutation_id, entry.seqno))
+        self._applier.submit(
+            [Logged(entry, each.mutation) for entry, each in zip(entries, pending, strict=True)]
+        )
+
+    def _refuse(self, pending: Sequence[_Pending], error: Error) -> None:
+        """Take mutations back that were queued and are not in the log."""
+        self._admission.retract([each.mutation for each in pending])
+        self._resources.queue.release(sum(each.draft.record.size for each in pending))
+        for each in pending:
+            each.accepted.set_exception(error)
