@@ -1,5 +1,8 @@
 """A look at SQLite's write-ahead log before SQLite opens it.
 
+Needed beside the watermark, which is never synced: a power cut may take that, and then damage in
+the middle of this log passes for its end (of six commits four vanish), as seqnos show no gap.
+
 SQLite replays a write-ahead log up to the first frame whose checksum is wrong and drops
 the rest, since it takes the damage for a write that a crash cut short. A cut-short write
 is always the last transaction: ``synchronous=FULL`` puts the header of a log on disk
