@@ -29,6 +29,20 @@ from vicinal.model import (
 )
 
 
+def check_dimensions(mutation: Mutation, index: Index) -> None:
+    """Refuse vectors that were made for another index.
+
+    Raises:
+        WrongDimensions: they are not of this one's dimensions.
+    """
+    if isinstance(mutation, Insert | Upsert):
+        length, dimensions = mutation.batch.values.shape[1], index.config.dimensions
+        if length != dimensions:
+            raise WrongDimensions(
+                f"the vectors have {length} dimensions, index {index.name!r} has {dimensions}"
+            )
+
+
 class Admission:
     """Checks the mutations of one index, and remembers what those that passed declared.
 
@@ -62,20 +76,6 @@ class Admission:
     def vector_count(self) -> int:
         """Number of vectors of all mutations that were declared and not retracted."""
         return self._declared_vectors - self._retracted_vectors
-
-    def check_dimensions(self, mutation: Mutation) -> None:
-        """Refuse vectors that were made for another index; needs no lock.
-
-        Raises:
-            WrongDimensions: they are not of this one's dimensions.
-        """
-        if isinstance(mutation, Insert | Upsert):
-            length, dimensions = mutation.batch.values.shape[1], self.index.config.dimensions
-            if length != dimensions:
-                raise WrongDimensions(
-                    f"the vectors have {length} dimensions, index {self.index.name!r} "
-                    f"has {dimensions}"
-                )
 
     def check(self, mutation: Mutation, vectors_at_most: int) -> None:
         """Pass a mutation or say which limit it would exceed.

@@ -33,10 +33,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vicinal.budget import Budget
 from vicinal.engine import memory, merge
 from vicinal.engine.log import Log, Manifest
-from vicinal.engine.reader import Reader
 from vicinal.engine.recovery import SEGMENTS, microseconds
 from vicinal.engine.state import SealedState, State
 from vicinal.errors import Corruption, ResourceExhausted
@@ -56,8 +54,7 @@ class Compaction:
         folder: The index's folder.
         log: Its log; only this class commits to its manifest.
         state: Its state, used under its lock.
-        reader: Gets a snapshot when the state's segments have changed.
-        queue: Notified then.
+        publish: Called under its lock when its segments have changed.
     """
 
     def __init__(
@@ -66,15 +63,13 @@ class Compaction:
         log: Log,
         config: IndexConfig,
         state: State,
-        reader: Reader,
-        queue: Budget,
+        publish: Callable[[], None],
     ) -> None:
         self._segments = folder / SEGMENTS
         self._log = log
         self._config = config
         self._state = state
-        self._reader = reader
-        self._queue = queue
+        self._publish = publish
         self._manifest_lock = threading.Lock()
         self._next_segment = log.manifest.next_segment
         self._frozen: tuple[MemtableView, SealedState] | None = None
@@ -226,10 +221,6 @@ class Compaction:
                 if is_used:  # else it was merged, and its files removed
                     raise
         self._log.blobs.check_sizes()
-
-    def _publish(self) -> None:
-        self._reader.snapshot = self._state.snapshot()
-        self._queue.notify()  # what is being sealed leaves room in memory
 
     def release(self) -> None:
         """Drop what was kept of segments: the index is closed."""

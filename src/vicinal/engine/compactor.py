@@ -106,6 +106,10 @@ class Compactor:
         """Have what is in memory sealed, and segments merged after it."""
         self._seals.submit([SealRequest(is_forced=True)])
 
+    def merge_idle(self) -> None:
+        """Have segments verified, and merged as for an index that nothing is written to."""
+        self._merges.submit([MergeRequest(is_idle=True)])
+
     def compact_idle(self, written_at: float) -> None:
         """Seal and merge an index that nothing was written to since, once for each such time.
 
@@ -116,7 +120,7 @@ class Compactor:
             self._compacted_write = written_at
             if self._policy.state.memtable.row_count >= IDLE_SEAL_ROWS_MIN:
                 self.seal()
-            self._merges.submit([MergeRequest(is_idle=True)])
+            self.merge_idle()
         try:
             self._compaction.check_sizes()
         except Corruption as error:

@@ -9,12 +9,11 @@ A copy has no log of its own: what is in its memtable when the process ends is r
 several times full. Damage, and any error but want of disk space, ends the copy: whoever keeps it
 throws it away and fills another.
 
-Locks as in `index`: `_state_lock` is held to apply, freeze and swap; reads take none (`reader`).
+Locks as in `index`: the state's is held to apply, freeze and swap; reads take none (`reader`).
 """
 
 import logging
 import shutil
-import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,9 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vicinal.engine import recovery
+from vicinal.engine.admission import vector_count
 from vicinal.engine.compaction import Compaction
-from vicinal.engine.compactor import Compactor
+from vicinal.engine.compactor import Compactor, SealPolicy
 from vicinal.engine.cursors import Cursors
+from vicinal.engine.health import Health
 from vicinal.engine.log import Entry, Log
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.reader import Reader
@@ -37,10 +38,8 @@ from vicinal.errors import Corruption, Error, Unavailable
 from vicinal.model import (
     BEFORE_ANY,
     Index,
-    Insert,
     Mutation,
     Seqno,
-    Upsert,
 )
 from vicinal.storage import private
 from vicinal.storage.files import sync, sync_directory
@@ -99,7 +98,7 @@ def fill(
     try:
         string_bytes_max = options.limits.indexed_string_bytes_max
         state = State(index.config, SealedState(), string_bytes_max=string_bytes_max)
-        compaction = Compaction(folder, log, index.config, state, threading.Lock(), lambda: None)
+        compaction = Compaction(folder, log, index.config, state, lambda: None)
         now = datetime.now(UTC)
         for number, mutation in enumerate(mutations, 1):
             state.apply(Entry(Seqno(number), "", 0, _NO_RECORD), mutation, now)
@@ -140,7 +139,6 @@ class CopiedIndex:
     ) -> None:
         self.index = index
         self.folder = folder
-        self._options = options
         self._log = Log(folder)
         try:
             self._state = recovery.recover(
@@ -152,26 +150,15 @@ class CopiedIndex:
         except BaseException:
             self._log.close(is_clean=False)
             raise
-        self._state_lock = threading.Lock()
-        self._changed = threading.Condition()
-        self.reader = Reader(index, folder.name, cursors, self._fail)
+        self._health = _CopyHealth(index.name, resources.queue)
+        self.reader = Reader(index, folder.name, cursors, self._health)
         self.reader.snapshot = self._state.snapshot()
         self.pending_count = 0
         """Vectors in mutations that are being replayed and that queries do not see yet."""
-        self._failure: Error | None = None
-        self._closed: Error | None = None
         self._idle_count = 0  # calls of `compact_idle` since something was replayed
-        self._compaction = Compaction(
-            folder, self._log, index.config, self._state, self._state_lock, self._publish
-        )
-        self._compactor = Compactor(
-            index.name,
-            self._compaction,
-            resources,
-            merges=options.merges,
-            is_seal_due=self._is_seal_due,
-            fail=self._fail,
-        )
+        self._policy = _CopyPolicy(index.name, self._state, options)
+        self._compaction = Compaction(folder, self._log, index.config, self._state, self._publish)
+        self._compactor = Compactor(self._compaction, self._policy, resources, self._health)
         self._compactor.start()
 
     @property
@@ -183,7 +170,7 @@ class CopiedIndex:
     @property
     def failure(self) -> Error | None:
         """What has ended the copy, if anything has."""
-        return self._failure
+        return self._health.failure
 
     def replay(self, entries: Sequence[tuple[Entry, Mutation]]) -> None:
         """Apply the next mutations; they are visible when this returns.
@@ -192,114 +179,90 @@ class CopiedIndex:
             Error: the copy has ended, or is closed; it cannot be gone on with.
         """
         self._wait_for_sealing()
-        self.pending_count = sum(_vector_count(mutation) for _, mutation in entries)
+        self.pending_count = sum(vector_count(mutation) for _, mutation in entries)
         try:
-            with self._state_lock:
+            with self._state.lock:
                 for entry, mutation in entries:
                     self._state.apply(entry, mutation, datetime.now(UTC))
                 self._publish()
-                is_full = self._is_seal_due()
         except Exception as error:
-            self._fail(error)
-            self._check()
+            self._health.fail(error)
+            self._health.check()
         self.pending_count, self._idle_count = 0, 0
-        if is_full:
-            self._compactor.seal()
+        self._compactor.seal_if_due()
 
     def wait_applied(self, seqno: Seqno, timeout_s: float) -> bool:
         """Wait until queries see a mutation; return whether they do by then."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self.reader.snapshot.applied_seqno >= seqno or self._failure or self._closed
-                ),
-                timeout_s,
-            )
-        self._check()
+        self._health.wait_for(lambda: self.reader.snapshot.applied_seqno >= seqno, timeout_s)
+        self._health.check()
         return self.reader.snapshot.applied_seqno >= seqno
 
     def compact(self) -> None:
         """See `engine.base.Engine`."""
-        self._check()
-        self._compactor.seal(is_forced=True)
+        self._health.check()
+        self._compactor.seal()
         try:
             self._compactor.join()
         finally:
-            self._check()
+            self._health.check()
 
     def compact_idle(self) -> None:
         """Seal and merge what nothing has been replayed into for a while.
 
         A few rows are sealed as well in the end: the log may not have them for ever.
         """
-        if self._failure is not None or self._closed is not None:
+        if self._health.is_stopped:
             return
         self._idle_count += 1
         is_long = self._state.memtable.row_count >= IDLE_SEAL_ROWS_MIN
         is_behind = self._state.unsealed_count > 0
         if is_behind and self._idle_count == (IDLE_COUNT if is_long else IDLE_COUNT_SHORT):
-            self._compactor.seal(is_forced=True)
+            self._compactor.seal()
             self._compactor.merge_idle()
         try:
             self._compaction.check_sizes()
         except Corruption as error:
-            self._fail(error)
+            self._health.fail(error)
 
     def close(self, reason: Error) -> None:
         """Refuse all from now on with `reason`, let what is under way finish, close the files."""
-        self._closed = self.reader.failure = reason
+        self._health.closed = reason
         self._compactor.interrupt()
-        with self._changed:
-            self._changed.notify_all()
-        self._compactor.stop()
-        with self._state_lock:
+        self._health.notify()
+        self._compactor.close()
+        with self._state.lock:
             self.reader.snapshot = EMPTY
             self._state.release()
-        self._compaction.release()
         with suppress(Error):  # its manifest is as of the last seal, which is all it has to be
             self._log.close(is_clean=False)
 
     def _wait_for_sealing(self) -> None:
-        with self._changed:
-            while self._memtable_is_full(self._options.memtables_max):
-                self._check()
-                self._changed.wait(WAIT_S)
-        self._check()
+        bound = self._policy.options.memtables_max
+        while self._policy.is_full(bound):
+            self._health.check()
+            self._health.wait_for(lambda: not self._policy.is_full(bound), WAIT_S)
+        self._health.check()
 
     def _publish(self) -> None:
         self.reader.snapshot = self._state.snapshot()
-        with self._changed:
-            self._changed.notify_all()
+        self._health.notify()
 
-    def _is_seal_due(self) -> bool:
-        return self._memtable_is_full() or (
-            self._state.unsealed_count >= self._options.memtable_rows_max
-        )
 
-    def _memtable_is_full(self, times: int = 1) -> bool:
-        memtable = self._state.memtable
-        return (
-            memtable.row_count >= times * self._options.memtable_rows_max
-            or memtable.nbytes >= times * self._options.memtable_bytes_max
-        )
+class _CopyPolicy(SealPolicy):
+    """Seals by the memtable and the number of mutations: a copy has no log that grows."""
 
-    def _check(self) -> None:
-        reason = self._failure or self._closed
-        if reason is not None:
-            # Each raising adds to a traceback, and this one is raised again and again.
-            raise reason.with_traceback(None)
+    @property
+    def is_due(self) -> bool:
+        return self.is_full() or self.state.unsealed_count >= self.options.memtable_rows_max
 
-    def _fail(self, error: Exception) -> None:
+
+class _CopyHealth(Health):
+    """Any error ends a copy: it is not read any more either."""
+
+    def fail(self, error: Exception) -> None:
         if not isinstance(error, Error):
-            logger.error("the copy of index %r has ended", self.index.name, exc_info=error)
+            logger.error("the copy of index %r has ended", self.name, exc_info=error)
             error = Unavailable(
-                f"the copy of index {self.index.name!r} has ended: {error}", retry_after=1.0
+                f"the copy of index {self.name!r} has ended: {error}", retry_after=1.0
             )
-        if self._failure is None:
-            self._failure = self.reader.failure = error
-        with self._changed:
-            self._changed.notify_all()
-
-
-def _vector_count(mutation: Mutation) -> int:
-    return len(mutation.batch) if isinstance(mutation, Insert | Upsert) else 0
+        self._refuse(error, is_readable=False)

@@ -55,11 +55,7 @@ class Health:
         if not isinstance(error, Error):
             logger.error("index %r stopped", self.name, exc_info=error)
             error = Unavailable(f"index {self.name!r} has stopped, as it could not go on: {error}")
-        self.failure = self.failure or error
-        if isinstance(error, Corruption):
-            self._damage = self._damage or error
-        self.notify()
-        self._queue.notify()
+        self._refuse(error, is_readable=not isinstance(error, Corruption))
 
     def notify(self) -> None:
         """Have all in `wait_for` look again."""
@@ -70,6 +66,13 @@ class Health:
         """Wait until something is done, or writes are refused."""
         with self._changed:
             self._changed.wait_for(lambda: is_done() or self.is_stopped, timeout_s)
+
+    def _refuse(self, error: Error, *, is_readable: bool) -> None:
+        self.failure = self.failure or error
+        if not is_readable:
+            self._damage = self._damage or error
+        self.notify()
+        self._queue.notify()
 
 
 def _raise(error: Error | None) -> None:

@@ -51,6 +51,7 @@ class OpenIndex:
         self.index = index
         self._health = Health(index.name, resources.queue)
         self.reader = Reader(index, folder.name, cursors, self._health)
+        self._queue = resources.queue
         self._log = Log(folder)
         try:
             self._state = recovery.recover(
@@ -64,7 +65,7 @@ class OpenIndex:
             raise
         self.reader.snapshot = self._state.snapshot()
         self._compactor = Compactor(
-            Compaction(folder, self._log, index.config, self._state, self.reader, resources.queue),
+            Compaction(folder, self._log, index.config, self._state, self._publish),
             SealPolicy(index.name, self._state, options),
             resources,
             self._health,
@@ -129,3 +130,7 @@ class OpenIndex:
         self.reader.snapshot = EMPTY
         self._state.release()
         self._log.close(is_clean=self._health.failure is None and is_kept)
+
+    def _publish(self) -> None:
+        self.reader.snapshot = self._state.snapshot()
+        self._queue.notify()  # a memtable that is being sealed leaves room for another

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from vicinal.engine import records, recovery
-from vicinal.engine.admission import Admission
+from vicinal.engine.admission import Admission, check_dimensions
 from vicinal.engine.applier import Applier, Logged
 from vicinal.engine.blob_files import BlobBatch, BlobWriter
 from vicinal.engine.compactor import Compactor
@@ -91,7 +91,7 @@ class Writer:
 
     def append(self, mutation: Mutation, *, wait_until: float = 0.0) -> Future[Accepted]:
         """See `engine.base.Engine`. Waits to be admitted until a moment in monotonic seconds."""
-        self._admission.check_dimensions(mutation)
+        check_dimensions(mutation, self._admission.index)
         record = records.encode(mutation)
         if record.size > RECORD_BYTES_MAX:
             raise BodyTooLarge(
