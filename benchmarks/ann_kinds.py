@@ -31,7 +31,7 @@ K = 10
 TARGETS = (0.99, 0.999)
 _SHARES = (0.5, 0.1, 0.01, 0.001)
 _CANDIDATES = (50, 100, 200, 400, 800, 1_600, 3_200)
-_SLACKS = (0, 4, 8, 12, 16, 20, 25, 30, 40, 60)  # of 512 bits
+_MARGINS = (0, 4, 8, 12, 16, 20, 25, 30, 40, 60)  # of 512 bits
 _RANKED = 400
 _TUNING_QUERIES = 100
 _BUDGET_S = 20.0
@@ -122,7 +122,7 @@ class Listed:
 
 
 class Signs:
-    """Sign codes of one length (`vicinal.ann.signs`), with more and more slack."""
+    """Binary codes of one length (`vicinal.ann.binary`), with ever larger margins."""
 
     def __init__(self, corpus: Corpus, bits: int) -> None:
         self.label = f"sign codes, {bits} bits"
@@ -131,13 +131,15 @@ class Signs:
         if corpus.metric is Metric.DOT_PRODUCT:
             scale = float(norms(corpus.values).max())
         codes = quantizer.encode(corpus.values, corpus.metric, _parameters(bits, scale, 0))
-        slacks = [round(share * bits / 512) for share in _SLACKS]
-        self.settings: Sequence[Setting] = [Setting(f"slack {slack}", slack, K) for slack in slacks]
+        margins = [round(share * bits / 512) for share in _MARGINS]
+        self.settings: Sequence[Setting] = [
+            Setting(f"slack {margin}", margin, K) for margin in margins
+        ]
         self._indexes = {
-            slack: BinaryIndex(
-                replace(codes, parameters=_parameters(bits, scale, slack)), self._index
+            margin: BinaryIndex(
+                replace(codes, parameters=_parameters(bits, scale, margin)), self._index
             )
-            for slack in slacks
+            for margin in margins
         }
         self.bytes_per_vector = bits / 8
 
@@ -148,19 +150,19 @@ class Signs:
         )
 
 
-def _parameters(bits: int, scale: float, slack: int) -> QuantizerParameters:
-    both = (slack, slack)
+def _parameters(bits: int, scale: float, margin: int) -> QuantizerParameters:
+    both = (margin, margin)
     return QuantizerParameters(bits, scale, (both, both, both), (_RANKED, _RANKED))
 
 
 class AsBuilt:
-    """Sign codes as `calibration.build` chooses them, or a scan where it makes none."""
+    """Binary codes as `calibration.build` chooses them, or a scan where it makes none."""
 
     def __init__(self, corpus: Corpus) -> None:
         values = corpus.values
         codes = calibration.build(values, norms(values), corpus.metric)
         self._exact = _exact(corpus)
-        self._signs: BinaryIndex | None = None
+        self._binary: BinaryIndex | None = None
         self.settings: Sequence[Setting] = [Setting("-", 0, K)]
         self.label, self.bytes_per_vector = "as built: no codes, exact", 0.0
         if codes is not None:
@@ -170,19 +172,19 @@ class AsBuilt:
                 Setting(f"{effort}: slack {parameters.margins[number][0]}", number, K)
                 for number, effort in enumerate(quantizer.EFFORTS)
             ]
-            self._signs = BinaryIndex(codes, self._exact)
+            self._binary = BinaryIndex(codes, self._exact)
             self.bytes_per_vector = parameters.bits / 8
 
     def propose(self, query: Floats, setting: Setting, allowed: Mask | None) -> Rows:
         """See `Kind`."""
-        if self._signs is None:
+        if self._binary is None:
             return _search(self._exact, query, _selection(self._exact, allowed))
         effort = quantizer.EFFORTS[setting.effort]
-        return _search(self._signs, query, _selection(self._signs, allowed), effort)
+        return _search(self._binary, query, _selection(self._binary, allowed), effort)
 
 
 class SignGraph:
-    """An HNSW graph over sign codes, by Hamming distance."""
+    """An HNSW graph over binary codes, by Hamming distance."""
 
     def __init__(self, corpus: Corpus, bits: int) -> None:
         self.label = f"HNSW32 over {bits} sign bits"

@@ -1,4 +1,4 @@
-"""Sign codes: one bit a direction, whose Hamming distance estimates an angle.
+"""Binary codes: one bit per direction, whose Hamming distance estimates an angle.
 
 Rows and queries are lifted so that the angle between them orders rows as the metric does:
 

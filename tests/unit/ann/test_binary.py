@@ -18,10 +18,10 @@ PARAMETERS = QuantizerParameters(512, 1.0, ((10, 20), (20, 40), (40, 60)), (100,
 def test_slack_and_rows_grow_with_k_between_the_depths_that_were_measured() -> None:
     depths = (1, 10, 30, 100, 1_000)
 
-    slack = [PARAMETERS.margin_for(k, Effort.STANDARD) for k in depths]
+    margins = [PARAMETERS.margin_for(k, Effort.STANDARD) for k in depths]
     near = [PARAMETERS.rescored_for(k) for k in depths]
 
-    assert slack == [20, 20, 30, 40, 40]
+    assert margins == [20, 20, 30, 40, 40]
     assert near[:2] == [100, 100]
     assert near[2] == pytest.approx(300, abs=1)
     assert near[3] == 1_000

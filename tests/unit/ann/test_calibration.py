@@ -1,4 +1,4 @@
-"""Sign codes measure themselves: they are kept only where they find what exact search finds."""
+"""Binary codes are calibrated: they are kept only where they find what exact search finds."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_each_effort_finds_what_it_promises_for_queries_it_has_not_seen(metric: 
 
 
 def test_queries_unlike_rows_that_are_full_of_near_copies_find_what_they_should() -> None:
-    """Rows find their own copies without any slack; a query that has none needs some."""
+    """Rows find their own copies without any margin; a query that has none needs some."""
     random = np.random.default_rng(SEED)
     points = random.standard_normal((1_600, 24)) @ random.standard_normal((24, 96))
     points += 0.25 * np.sqrt(24) * random.standard_normal(points.shape)
@@ -193,7 +193,7 @@ def test_copies_of_few_rows_are_searched_as_well_as_distinct_rows(
 
     Of each query the ten nearest are copies of one row, and are found or missed together: of
     1,600 queries at low effort, 16 may miss them, give or take 4. Most miss fewer, as few
-    samples get more slack than they need half the time.
+    samples get more margin than they need half the time.
     """
     found = []
     for seed in range(8):
@@ -233,7 +233,7 @@ def test_rows_that_lie_far_from_the_origin_are_not_taken_for_copies() -> None:
 
     assert near is not None
     assert far is not None
-    # Were they copies, there would be few samples, and several times the slack.
+    # Were they copies, there would be few samples, and several times the margin.
     assert np.all(np.array(far.parameters.margins) <= np.array(near.parameters.margins) + 4)
 
 

@@ -1,4 +1,4 @@
-"""Sign codes: the same everywhere and always, and near for what is near."""
+"""Binary codes: the same everywhere and always, and near for what is near."""
 
 import numpy as np
 import pytest
