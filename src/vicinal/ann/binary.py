@@ -57,13 +57,9 @@ class BinaryIndex:
         self._codes = codes.codes
         self._offset = codes.offset
         self.parameters = codes.parameters
+        self.row_count = len(codes.codes)
         self.exact = exact
         self._is_compiled = is_compiled
-
-    @property
-    def row_count(self) -> int:
-        """See `ann.base.AnnIndex`."""
-        return len(self._codes)
 
     def prepare(
         self, query: Floats, k: int, selection: Selection, effort: Effort

@@ -64,6 +64,8 @@ class ExactIndex:
         self.metric = metric
         self.values = values
         self.norms = row_norms
+        self.row_count = len(row_norms)
+        self.parameters = None
         self.may_read = may_read
         self._about_to_read = about_to_read
 
@@ -72,13 +74,6 @@ class ExactIndex:
         """How far a product may be off: by the norms' product (euclidean: itself), and beside."""
         dimensions = self.values.shape[1]
         return float(_relative_error(dimensions)), float(_absolute_error(dimensions))
-
-    parameters = None
-
-    @property
-    def row_count(self) -> int:
-        """See `ann.base.AnnIndex`."""
-        return len(self.norms)
 
     def prepare(
         self, query: Floats, k: int, selection: Selection, effort: Effort = Effort.EXACT

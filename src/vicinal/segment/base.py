@@ -7,10 +7,11 @@ of threads read them without a lock.
 from collections.abc import Sequence
 from typing import Protocol
 
-from vicinal.ann.base import AnnIndex, Selection
+from vicinal.ann.base import Selection
 from vicinal.filters.nodes import Filter, Scalar
 from vicinal.model import Floats, Mask, MetadataIndex, Ordinals
 from vicinal.segment.ids import Hashes, IdTable
+from vicinal.segment.row_index import RowIndex
 
 
 class View(Protocol):
@@ -43,7 +44,7 @@ class View(Protocol):
         ...
 
     @property
-    def index(self) -> AnnIndex:
+    def index(self) -> RowIndex:
         """The index that finds the nearest rows."""
         ...
 

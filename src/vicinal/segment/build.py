@@ -27,7 +27,7 @@ from vicinal.segment.binary_column import BinaryColumn, Bytes, Offsets, gathered
 from vicinal.segment.columns import Column, merged
 from vicinal.segment.ids import IdTable
 from vicinal.segment.memtable import MemtableView
-from vicinal.segment.segment import SegmentView
+from vicinal.segment.segment import Segment, SegmentView
 from vicinal.storage import files, private
 from vicinal.storage.files import ComponentFile, ComponentWriter, Seal
 
@@ -112,7 +112,7 @@ def merge(
         ids=IdTable.merged([(view.segment.ids, rows) for view, rows in parts]),
         metadata_offsets=gathered_offsets(documents),
         metadata_chunks=(chunk for column, rows in documents for chunk in column.chunks(rows)),
-        values=parts,
+        values=[(view.segment, rows) for view, rows in parts],
         namespaces=namespaces,
         columns=columns,
         metric=metric,
@@ -166,7 +166,7 @@ def _write(
     ids: Mapping[str, NDArray[Any]],
     metadata_offsets: Offsets,
     metadata_chunks: Iterable[Bytes],
-    values: Sequence[tuple[MemtableView | SegmentView, Ordinals]],
+    values: Sequence[tuple[MemtableView | Segment, Ordinals]],
     namespaces: Column,
     columns: Mapping[int, Column],
     metric: Metric,
@@ -202,7 +202,7 @@ def _write(
 
 
 def _write_values(
-    path: Path, parts: Sequence[tuple[MemtableView | SegmentView, Ordinals]], row_count: int
+    path: Path, parts: Sequence[tuple[MemtableView | Segment, Ordinals]], row_count: int
 ) -> Seal:
     with ComponentWriter(path, layout.VALUES) as writer:
         shape = (row_count, parts[0][0].dimensions)
@@ -213,7 +213,7 @@ def _write_values(
     return writer.seal
 
 
-def _values(view: MemtableView | SegmentView, rows: Ordinals) -> Iterator[Floats]:
+def _values(view: MemtableView | Segment, rows: Ordinals) -> Iterator[Floats]:
     """Yield the values of ascending rows, chunk by chunk; adjacent rows are not copied."""
     count = max(_CHUNK_BYTES // (view.dimensions * 4), 1)
     for at in range(0, len(rows), count):

@@ -17,7 +17,7 @@ EXACT_ROWS_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class RowIndex:
-    """The index of a block of rows; implements `ann.base.AnnIndex`.
+    """The index of a block of rows.
 
     `approximate` covers the rows of `exact`, or is None where exact search is as good.
     """
@@ -26,13 +26,8 @@ class RowIndex:
     approximate: AnnIndex | None = None
 
     @property
-    def row_count(self) -> int:
-        """See `ann.base.AnnIndex`."""
-        return self.exact.row_count
-
-    @property
     def parameters(self) -> object | None:
-        """See `ann.base.AnnIndex`."""
+        """The parameters of the approximate index (`ann.kinds.AnnKind`)."""
         return None if self.approximate is None else self.approximate.parameters
 
     def prepare(

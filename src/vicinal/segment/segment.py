@@ -213,26 +213,13 @@ class SegmentView:
         return f"segment {self.segment.record.number}"
 
     @property
-    def index(self) -> AnnIndex:
+    def index(self) -> RowIndex:
         """See `segment.base.View`."""
         return self.segment.index
 
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""
         return self.segment.values(rows)
-
-    def values_between(self, start: int, stop: int) -> Floats:
-        """Return the values of adjacent rows, dead or alive, without a copy."""
-        return self.segment.values_between(start, stop)
-
-    def norms(self, rows: Ordinals) -> Floats:
-        """Return the norms of these rows, ``(len(rows),)``."""
-        return self.segment.norms(rows)
-
-    @property
-    def dimensions(self) -> int:
-        """Length of every vector."""
-        return self.segment.dimensions
 
     def ids(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""

@@ -27,6 +27,7 @@ from vicinal.errors import (
     Unavailable,
 )
 from vicinal.limits import ACCOUNT_ID
+from vicinal.native.pool import SearchPool
 from vicinal.server.api import auth
 from vicinal.server.api.generation import Generator
 from vicinal.server.api.metrics import Metrics
@@ -42,7 +43,7 @@ from vicinal.server.http.logs import AccessRecord
 from vicinal.server.http.origins import Origins
 from vicinal.server.http.response import Response, Stream
 from vicinal.server.http.uploads import ZERO_COPY_BODY
-from vicinal.server.offload import Client, ClientTracker, Pool, SearchOffload
+from vicinal.server.offload import Client, ClientTracker, SearchOffload
 from vicinal.server.routes import all_routes
 from vicinal.server.workers import remote_proxy, remote_session
 from vicinal.server.workers.sessions import Sessions
@@ -61,7 +62,7 @@ def build(
     tokens: TokenStore,
     databases: Databases,
     config: ServerConfig,
-    pool: Pool | None = None,
+    pool: SearchPool | None = None,
     generator: Generator | None = None,
 ) -> "App":
     """Put the application together. It closes no argument, but stops `databases`.

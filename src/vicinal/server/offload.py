@@ -9,9 +9,9 @@ alone its queries are searched in the loop.
 import asyncio
 from collections.abc import Callable, Sequence
 from time import monotonic, thread_time
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
-from vicinal.native.pool import SearchTask
+from vicinal.native.pool import SearchPool, SearchTask
 from vicinal.prepared import Prepared
 
 T = TypeVar("T")
@@ -44,30 +44,6 @@ class ClientTracker:
         return now_s - self._other_s < ALONE_S
 
 
-class Pool(Protocol):
-    """Threads that run tasks; one thread puts them and collects."""
-
-    @property
-    def descriptor(self) -> int:
-        """A file descriptor that is readable when a task is done and not yet collected."""
-        ...
-
-    def put(self, task: SearchTask, on_done: Callable[[], None]) -> bool:
-        """Have a task run and `on_done` called by `collect`; False if the pool is full.
-
-        The pool keeps the task until then.
-        """
-        ...
-
-    def collect(self) -> None:
-        """Call `on_done` of all tasks that are done; returns at once."""
-        ...
-
-    def close(self) -> None:
-        """Run all tasks that were put, and stop."""
-        ...
-
-
 class SearchOffload:
     """Has the tasks of prepared work run by a pool.
 
@@ -75,7 +51,7 @@ class SearchOffload:
         pool: None to run all tasks in the loop's thread.
     """
 
-    def __init__(self, pool: Pool | None) -> None:
+    def __init__(self, pool: SearchPool | None) -> None:
         self._pool = pool
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -49,7 +49,7 @@ class Held(SearchTask):
 
 
 @dataclass
-class HoldingPool:
+class HoldingPool(SearchPool):
     """A pool that a test tells when its tasks are done."""
 
     room: int
