@@ -71,8 +71,8 @@ class Engine(Protocol):
         """Tell whether an event loop may call `get_index`, `query`, `prepare`, `append` without a
         wait, and `wait_applied` with a timeout of 0.
 
-        They need nothing but this machine then. All other calls may wait for another one at any
-        time, except for this, `is_shared` and `usage`.
+        These calls then need this machine alone. All other calls may wait for another machine at
+        any time, except for this, `is_shared` and `usage`.
         """
         ...
 
@@ -107,15 +107,15 @@ class Engine(Protocol):
         Args:
             address: Of the index.
             mutation: The whole write.
-            wait_s: How long to wait for room instead of raising `Overloaded`; may be infinite.
+            wait_s: Seconds to wait for memory instead of raising `Overloaded`; may be infinite.
 
-        What needs the index's state is checked in the order of calls, so an error is raised here or
-        set on the future:
+        Checks that need the index's state are made in the order of calls, so an error is raised
+        here or set on the future:
 
         Raises:
             WrongDimensions: the vectors are not of the index's dimensions.
             AlreadyExists: the property has a metadata index of another type.
-            MetadataIndexNotFound: a metadata index to drop does not exist.
+            MetadataIndexNotFound: a metadata index to delete does not exist.
             LimitExceeded: the index would hold too many vectors, namespaces or metadata
                 indexes. Nothing is logged.
             Overloaded: too much is queued, still after `wait_s`. Nothing is logged.

@@ -1,4 +1,4 @@
-"""Sealing and merging: what happens to an index behind its readers' and writers' backs.
+"""Sealing and merging of one index, concurrently with its readers and writers.
 
 Seal (memtable -> segment):
 
@@ -7,20 +7,20 @@ Seal (memtable -> segment):
                  and columns backfilled since the last seal
     3  commit    manifest, tombstones and sealed_seqno in one transaction
     4  swap      under the state lock: the segment replaces the frozen memtable
-    5  trim      the log's mutations that the segment holds
+    5  truncate  the log's mutations that the segment has
 
 Merge (segments -> segment):
 
-    1  choose    segments, by size (`merge.candidates`), with what is dead in them now
+    1  choose    segments, by size (`merge.candidates`), with their dead rows
     2  build     files of the merged segment; columns backfilled while they were written
     3  commit    manifest and tombstones in one transaction
-    4  swap      under the state lock, with what has died meanwhile
+    4  swap      under the state lock, with the rows that died meanwhile
     5  remove    the folders merged from; readers keep them mapped
 
-A crash before a commit leaves folders that opening removes, and a crash after it rows and
-folders that opening removes. Tombstones are always those as of ``sealed_seqno``: what
-died since is in the log. A merge leaves out rows that died after it too, which is safe
-because replay kills or replaces exactly those ids (`state.py`).
+Opening removes the folders that a crash before a commit leaves, and the rows and folders that a
+crash after it leaves. Tombstones are those as of ``sealed_seqno``: later deaths are in the log. A
+merge leaves out rows that died later too, which is safe because replay kills or replaces exactly
+those ids (`state.py`).
 
 A merge's long part runs beside seals; both commit under the manifest lock.
 """
@@ -73,16 +73,18 @@ class Compaction:
         self._manifest_lock = threading.Lock()
         self._next_segment = log.manifest.next_segment
         self._frozen: tuple[MemtableView, SealedState] | None = None
-        """What is being sealed, or could not be yet."""
-        self._sealed_live = {each.number: log.live_rows(each) for each in log.manifest.segments}
-        """For each segment of the manifest the rows alive as of its sealed_seqno."""
+        """The memtable that is being sealed, or that the next seal has to write."""
+        self._sealed_live = {
+            record.number: log.live_rows(record) for record in log.manifest.segments
+        }
+        """Segment number -> mask of the rows alive as of the manifest's sealed_seqno."""
 
     def seal(self) -> None:
         """Turn the memtable into a segment; with an empty memtable, bring the manifest up to date.
 
         Raises:
-            OSError, ResourceExhausted: it could not be written. The memtable stays frozen, and is
-                what the next call seals; nothing is merged until then.
+            OSError, ResourceExhausted: a file could not be written. The memtable stays frozen, and
+                the next call seals it; nothing is merged until then.
         """
         with self._manifest_lock:
             if self._frozen is None:
@@ -95,7 +97,7 @@ class Compaction:
                 self._state.replace_sealing(segment, rows)
                 self._publish()
             self._frozen = None
-        with suppress(ResourceExhausted):  # mutations that stay are trimmed with the next
+        with suppress(ResourceExhausted):  # the next seal truncates the rest
             self._log.truncate()
         del memtable, sealed, columns
         memory.release()
@@ -106,11 +108,11 @@ class Compaction:
         """Write a frozen memtable as a segment and commit it.
 
         Returns:
-            The segment, the memtable row of each of its rows, and its columns, to be held on to
-            until they are in use, so that their files are open then.
+            The segment, the memtable row of each of its rows, and its columns, to be kept until
+            they are in use, so that their files are open then.
 
         Raises:
-            OSError, ResourceExhausted: it could not be written. Nothing is left of it.
+            OSError, ResourceExhausted: a file could not be written. All files are removed.
         """
         number = self._take_number()
         segment, rows = None, np.empty(0, np.int64)
@@ -123,8 +125,10 @@ class Compaction:
                 )
                 segment = Segment(self._segments, record, self._config.metric)
                 columns = [
-                    segment.column(layout.column_name(each.number), each.metadata_index.index_type)
-                    for each in sealed.metadata_indexes
+                    segment.column(
+                        layout.column_name(index.number), index.metadata_index.index_type
+                    )
+                    for index in sealed.metadata_indexes
                 ]
             self._commit_seal(sealed, segment)
         except (OSError, ResourceExhausted):
@@ -133,14 +137,14 @@ class Compaction:
         return segment, rows, columns
 
     def merge_once(self, *, is_idle: bool) -> bool:
-        """Merge what the policy chooses; return whether there was anything to merge.
+        """Merge the segments that the policy chooses; tell whether it chose any.
 
         Raises:
             OSError, ResourceExhausted: files could not be written. They are removed; nothing has
                 changed.
         """
         with self._state.lock:
-            views = {each.segment.record.number: each for each in self._state.segments}
+            views = {view.segment.record.number: view for view in self._state.segments}
             indexes = self._state.metadata_indexes
         chosen = merge.candidates(
             [
@@ -153,9 +157,9 @@ class Compaction:
             return False
         with self._manifest_lock:
             if self._frozen is not None:
-                return False  # what will be sealed is as of the segments there are
+                return False  # the frozen state refers to the present segments
             number = self._take_number()
-        merged = [views[each] for each in chosen]
+        merged = [views[old] for old in chosen]
         segment, kept = None, [np.empty(0, np.int64) for _ in chosen]
         try:
             if any(view.live_count for view in merged):
@@ -167,7 +171,7 @@ class Compaction:
                 if self._frozen is not None:
                     build.remove(self._segments, number)
                     return False
-                # Held on to, so that their files are open once they are needed.
+                # Kept, so that their files are open when they are needed.
                 columns = self._commit_merge(chosen, segment, kept)
                 with self._state.lock:
                     self._state.replace_segments(chosen, segment, kept)
@@ -176,21 +180,21 @@ class Compaction:
         except (OSError, ResourceExhausted):
             build.remove(self._segments, number)
             raise
-        for each in chosen:
-            build.remove(self._segments, each)
+        for old in chosen:
+            build.remove(self._segments, old)
         del views, merged
         memory.release()
         return True
 
     @property
     def unverified_bytes(self) -> int:
-        """How many bytes `verify` would read."""
+        """Bytes that `verify` would read."""
         with self._state.lock:
             views = self._state.segments
         return sum(file.unverified_bytes for view in views for file in view.segment.files)
 
     def verify(self, should_stop: Callable[[], bool]) -> None:
-        """Read and verify every byte of every segment not verified yet.
+        """Read and verify all unverified bytes of all segments.
 
         Raises:
             Corruption: a file is damaged.
@@ -202,12 +206,12 @@ class Compaction:
                 file.verify_all(should_stop)
 
     def check_sizes(self) -> None:
-        """Look whether all files that are mapped still have the lengths that they had then.
+        """Check that all mapped files still have their lengths.
 
-        Touching a page behind the end of a file would end the process.
+        Reading a page behind the end of a file would end the process.
 
         Raises:
-            Corruption: one is shorter, or gone.
+            Corruption: a file has another length, or is gone.
         """
         with self._state.lock:
             views = self._state.segments
@@ -217,19 +221,19 @@ class Compaction:
                     file.check_size()
             except Corruption:
                 with self._state.lock:
-                    is_used = any(each.segment is view.segment for each in self._state.segments)
+                    is_used = any(used.segment is view.segment for used in self._state.segments)
                 if is_used:  # else it was merged, and its files removed
                     raise
         self._log.blobs.check_sizes()
 
     def release(self) -> None:
-        """Drop what was kept of segments: the index is closed."""
+        """Release the segments of a closed index."""
         self._sealed_live.clear()
         self._frozen = None
 
     def _commit_seal(self, sealed: SealedState, segment: Segment | None) -> None:
         manifest = self._log.manifest
-        views = {each.segment.record.number: each for each in sealed.segments}
+        views = {view.segment.record.number: view for view in sealed.segments}
         records = [
             self._with_columns(record, views[record.number].columns, sealed.metadata_indexes)
             for record in manifest.segments
@@ -259,7 +263,7 @@ class Compaction:
         manifest = self._log.manifest
         live = dict(self._sealed_live)
         masks = [live.pop(number)[rows] for number, rows in zip(chosen, kept, strict=True)]
-        records = [each for each in manifest.segments if each.number not in chosen]
+        records = [record for record in manifest.segments if record.number not in chosen]
         if segment is not None:
             with self._state.lock:
                 columns = self._state.merged_columns(chosen, segment, kept)
@@ -279,14 +283,14 @@ class Compaction:
         columns: Mapping[str, Column | None],
         indexes: Sequence[NumberedIndex],
     ) -> layout.SegmentRecord:
-        """Write the columns that exist only in memory, because they were backfilled."""
+        """Write backfilled columns, which are in memory alone."""
         components = dict(record.components)
-        for each in indexes:
-            column = columns[each.metadata_index.property_name]
-            name = layout.column_name(each.number)
+        for index in indexes:
+            column = columns[index.metadata_index.property_name]
+            name = layout.column_name(index.number)
             if column is not None and name not in components:
                 components[name] = build.write_column(
-                    self._segments, record.number, each.number, column
+                    self._segments, record.number, index.number, column
                 )
         return replace(record, components=components)
 

@@ -1,14 +1,14 @@
 """The embedded engine: a folder of indexes, open in this process alone.
 
     lock             held while the folder is open
-    catalog.db       which indexes there are (`catalog.py`)
-    reserve          room that is given up to drop an index when the disk is full (`catalog.py`)
-    indexes/<uuid>/  of each: index.db and acknowledged (`log.py`), blobs/ (`blob_files.py`) and
+    catalog.db       the indexes (`catalog.py`)
+    reserve          removed to delete an index when the disk is full (`catalog.py`)
+    indexes/<uuid>/  an index: index.db and acknowledged (`log.py`), blobs/ (`blob_files.py`) and
                      segments/ (`segment/`)
 
-Indexes open on first use, and the one unused longest is closed for a new one when more
-than ``EngineOptions.open_indexes_max`` are open, so that thousands of small indexes need few
-file handles. One that cannot be opened says why whenever it is asked for; the others serve.
+Indexes open on first use, and the least recently used one is closed when more than
+``EngineOptions.open_indexes_max`` are open, so that thousands of small indexes need few file
+handles. An index that cannot be opened raises the reason at every call; the others serve.
 
 An address with an id reaches that index alone, never another that has taken its name: the slot of
 an open index is found by the id and compares the rest, `Catalog.get` compares the id.
@@ -188,18 +188,18 @@ class EmbeddedEngine:
         try:
             entry = self._catalog.get(address)
         except Corruption:
-            # Its row cannot be read. Where its folder is may not be known: then it stays.
+            # Its row cannot be read. If its folder is unknown, the folder stays.
             folder = self._catalog.remove(address)
         else:
-            folder = self._drop(entry)
+            folder = self._remove(entry)
         if folder is not None:
-            # What cannot be removed now, the next start removes.
+            # The next start removes the rest.
             shutil.rmtree(self._indexes / folder, ignore_errors=True)
             with self._slots_lock:
                 self._slots.pop(folder, None)
         self._catalog.make_reserve()
 
-    def _drop(self, entry: CatalogEntry) -> str | None:
+    def _remove(self, entry: CatalogEntry) -> str | None:
         slot = self._slot(entry)
         with slot.lock:
             try:
@@ -207,7 +207,7 @@ class EmbeddedEngine:
             except (IndexNotFound, ResourceExhausted):
                 raise
             except Error as error:
-                # It may be gone the next time, so nothing more may be acknowledged.
+                # The index may be gone at the next start, so nothing more may be acknowledged.
                 slot.close(error)
                 raise
             slot.close(IndexNotFound(entry.index.name), is_kept=False)
@@ -229,7 +229,7 @@ class EmbeddedEngine:
 
     def list_indexes(self, account: str) -> Sequence[Index]:
         """See `engine.base.Engine`."""
-        return [each.index for each in self._catalog.of_account(account)]
+        return [entry.index for entry in self._catalog.of_account(account)]
 
     def list_metadata_indexes(self, address: IndexAddress) -> Sequence[MetadataIndex]:
         """See `engine.base.Engine`."""
@@ -268,16 +268,16 @@ class EmbeddedEngine:
         """See `engine.base.Engine`."""
         entries = self._catalog.all()
         slots = [
-            (IndexAddress(each.account, each.index.name), self._slots.get(each.folder))
-            for each in entries
+            (IndexAddress(entry.account, entry.index.name), self._slots.get(entry.folder))
+            for entry in entries
         ]
         opened = [(address, slot.opened) for address, slot in slots if slot is not None]
         return EngineUsage(
             len(entries),
             [
-                IndexUsage(address, each.reader.snapshot.vector_count, each.writer.pending_count)
-                for address, each in opened
-                if each is not None
+                IndexUsage(address, index.reader.snapshot.vector_count, index.writer.pending_count)
+                for address, index in opened
+                if index is not None
             ],
         )
 
@@ -369,23 +369,23 @@ class EmbeddedEngine:
             return slot.opened
 
     def _evict_unused(self) -> None:
-        """Retire the indexes unused longest, so that one more may open."""
+        """Close the least recently used indexes, so that one more may open."""
         with self._slots_lock:
-            opened = [each for each in self._slots.values() if each.opened is not None]
+            opened = [slot for slot in self._slots.values() if slot.opened is not None]
         excess = len(opened) + 1 - self._options.open_indexes_max
-        for slot in sorted(opened, key=lambda each: each.used_at):
+        for slot in sorted(opened, key=lambda slot: slot.used_at):
             if excess <= 0:
                 return
             excess -= slot.evict()
 
     def _keep_house(self) -> None:
-        """Tidy idle indexes, time and again, until the engine is closed."""
+        """Compact idle indexes at intervals, until the engine is closed."""
         while not self._closing.wait(self._options.idle_s / 2):
             for folder in list(self._slots):
                 self._compact_idle_index(folder)
 
     def _compact_idle_index(self, folder: str) -> None:
-        # A function of its own, as what it has at hand while the tender sleeps would stay open.
+        # A function of its own, as a variable would keep an index open between two rounds.
         slot = self._slots.get(folder)
         opened = slot.opened if slot is not None else None
         if opened is not None:
@@ -402,8 +402,8 @@ class EmbeddedEngine:
     def _remove_orphans(self) -> None:
         """Remove folders of indexes that a crash left without an entry in the catalog."""
         if self._catalog.unreadable():
-            return  # one of them may be that of a row that cannot be read
-        named = {each.folder for each in self._catalog.all()}
+            return  # a folder may belong to a row that cannot be read
+        named = {entry.folder for entry in self._catalog.all()}
         for path in self._indexes.iterdir():
             if path.is_dir() and path.name not in named:
                 shutil.rmtree(path, ignore_errors=True)

@@ -124,7 +124,7 @@ def decode(record: LogRecord) -> Mutation:
     """Return the mutation of a record whose checksum has been verified; values are not copied.
 
     Raises:
-        Corruption: it holds no mutation, whoever wrote it; the message does not say where.
+        Corruption: the record is of no mutation; the message does not name the file.
     """
     try:
         header = _decoder.decode(record.header)

@@ -1,13 +1,12 @@
-"""Applying mutations: the writable state of an index, and the snapshots it publishes.
+"""The writable state of an index, which mutations change, and its snapshots.
 
-The state is the present of an index: segments with the rows now dead in them, a memtable
-being sealed if there is one, and the memtable. One applier owns it; what it publishes is
-immutable, so it replaces a mask that a snapshot has before changing it.
+The state has segments with masks of their live rows, perhaps a memtable that is being sealed, and
+the memtable. One applier owns the state. Snapshots are immutable, so a mask that a snapshot has is
+replaced by a changed copy.
 
-A mutation means the same whenever it is applied to the state that the ones before it
-left. Replay starts from an older state, of which it knows that only rows which a later
-mutation kills may be missing; each such mutation ends with the id in the same place
-either way, so applying again changes nothing.
+A mutation has the same effect on the same state at any time. Replay starts from an older state, in
+which only rows are missing that a later mutation kills; such a mutation leaves the id in the same
+state either way, so a second application changes nothing.
 """
 
 import threading
@@ -47,9 +46,9 @@ from vicinal.segment.segment import Segment, SegmentView
 
 @dataclass(frozen=True, slots=True)
 class SealedState:
-    """The state as of one seqno, as far as segments hold it: what a manifest records.
+    """The part of the state in segments, as of one seqno, as a manifest records it.
 
-    `at` is when the newest mutation contained became readable, UTC.
+    `at` is the time when the newest mutation in it became readable, UTC.
     """
 
     segments: tuple[SegmentView, ...] = ()
@@ -67,12 +66,12 @@ class State:
         self.lock = threading.Lock()
         self._config = config
         self._string_bytes_max = string_bytes_max
-        self._segments = {each.segment.record.number: each for each in sealed.segments}
+        self._segments = {view.segment.record.number: view for view in sealed.segments}
         self._own_masks: set[int] = set()
-        """Segments whose mask no snapshot has seen yet, so that it may be written to."""
+        """Numbers of segments whose mask no snapshot has, so that it may be written to."""
         self._sealing: Memtable | None = None
         self._metadata_indexes = {
-            each.metadata_index.property_name: each for each in sealed.metadata_indexes
+            index.metadata_index.property_name: index for index in sealed.metadata_indexes
         }
         self._next_metadata_index = sealed.next_metadata_index
         self._applied_seqno = sealed.seqno
@@ -80,12 +79,12 @@ class State:
         self._applied_at = sealed.at
         self.unsealed_count = 0
         self.unsealed_bytes = 0
-        """Mutations, and bytes of their records, that the log keeps for want of a segment."""
+        """Mutations that no segment has, and bytes of their records."""
         self.memtable = self._new_memtable()
 
     @property
     def segments(self) -> tuple[SegmentView, ...]:
-        """The segments, oldest first, with what is dead in them now."""
+        """The segments, oldest first, with masks of their live rows."""
         self._own_masks.clear()
         return tuple(self._segments.values())
 
@@ -98,9 +97,9 @@ class State:
         """Apply the next mutation of the log.
 
         Args:
-            entry: Its entry.
-            mutation: What that holds.
-            at: When it becomes readable, UTC.
+            entry: The entry of the mutation.
+            mutation: The decoded mutation.
+            at: Time when it becomes readable, UTC.
         """
         assert entry.seqno == self._applied_seqno + 1
         match mutation:
@@ -133,20 +132,20 @@ class State:
         ]
         return Snapshot(
             tuple(views),
-            tuple(each.metadata_index for each in self._metadata_indexes.values()),
+            tuple(index.metadata_index for index in self._metadata_indexes.values()),
             self._applied_seqno,
             self._applied_mutation,
             self._applied_at,
         )
 
     def release(self) -> None:
-        """Drop everything: the index is closed."""
+        """Release everything; the index is closed."""
         self._segments.clear()
         self._sealing = None
         self.memtable = self._new_memtable()
 
     def freeze(self) -> tuple[MemtableView, SealedState]:
-        """Begin a new memtable; return the old one, to be sealed, and all else as it is now."""
+        """Begin a new memtable; return the old one, to be sealed, and the rest of the state."""
         assert self._sealing is None
         self._sealing, self.memtable = self.memtable, self._new_memtable()
         self.unsealed_count = self.unsealed_bytes = 0
@@ -170,7 +169,7 @@ class State:
         memtable, self._sealing = self._sealing.view(), None
         if segment is not None:
             columns = {
-                # A column begun since the freeze is not among the segment's files.
+                # A column begun after the freeze has no file of the segment.
                 name: self._stored_column(segment, index) or memtable.columns[name].sealed(rows)
                 for name, index in self._metadata_indexes.items()
             }
@@ -181,13 +180,13 @@ class State:
     ) -> Mapping[str, Column | None]:
         """Return the columns of a merged segment for today's metadata indexes.
 
-        One that was backfilled while the merge ran is not among the segment's files, and is
-        put together from those merged.
+        A column that was backfilled while the merge ran has no file of the segment, and is made
+        of the columns of the merged segments.
 
         Args:
-            old: The numbers of the segments merged, in that order.
-            segment: The merged segment.
-            rows: For each of them its rows in the merged segment.
+            old: The numbers of the merged segments, in the order of their rows.
+            segment: The new segment.
+            rows: The rows of each merged segment that are in the new one.
         """
         parts = [(self._segments[number], kept) for number, kept in zip(old, rows, strict=True)]
         columns: dict[str, Column | None] = {}
@@ -229,12 +228,12 @@ class State:
             first.setdefault(vector_id, row)
         for memtable in (self.memtable, self._sealing):
             if memtable:
-                first = {each: row for each, row in first.items() if each not in memtable}
+                first = {id: row for id, row in first.items() if id not in memtable}
         ids = list(first)
         id_hashes = hashes(ids)
         for view in self._segments.values():
-            for place in np.flatnonzero(view.find(ids, id_hashes) >= 0).tolist():
-                first.pop(ids[place], None)
+            for position in np.flatnonzero(view.find(ids, id_hashes) >= 0).tolist():
+                first.pop(ids[position], None)
         self.memtable.append(
             batch, None if len(first) == len(batch) else list(first.values()), file
         )
@@ -295,8 +294,8 @@ class State:
             string_bytes_max=self._string_bytes_max,
             parameters=next((i.parameters for i in indexes if i.parameters is not None), None),
         )
-        for each in self._metadata_indexes.values():
-            memtable.add_column(each.metadata_index, backfill=False)
+        for index in self._metadata_indexes.values():
+            memtable.add_column(index.metadata_index, backfill=False)
         return memtable
 
     @staticmethod

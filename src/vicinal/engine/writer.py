@@ -168,7 +168,7 @@ class Writer:
         entries: list[Entry] = []
         try:
             if self._health.failure is None:
-                entries = self._log.append([each.draft for each in pending], accepted_at)
+                entries = self._log.append([write.draft for write in pending], accepted_at)
         except ResourceExhausted as error:
             logger.warning("a write to index %r was refused: %s", self._health.name, error)
             self._refuse(pending, error)
@@ -178,15 +178,15 @@ class Writer:
         if self._health.failure is not None:
             self._refuse(pending, self._health.failure)
             return
-        for entry, each in zip(entries, pending, strict=True):
-            each.accepted.set_result(Accepted(entry.mutation_id, entry.seqno))
+        for entry, write in zip(entries, pending, strict=True):
+            write.accepted.set_result(Accepted(entry.mutation_id, entry.seqno))
         self._applier.submit(
-            [Logged(entry, each.mutation) for entry, each in zip(entries, pending, strict=True)]
+            [Logged(entry, write.mutation) for entry, write in zip(entries, pending, strict=True)]
         )
 
     def _refuse(self, pending: Sequence[_Pending], error: Error) -> None:
         """Take mutations back that were queued and are not in the log."""
-        self._admission.retract([each.mutation for each in pending])
-        self._resources.queue.release(sum(each.draft.record.size for each in pending))
-        for each in pending:
-            each.accepted.set_exception(error)
+        self._admission.retract([write.mutation for write in pending])
+        self._resources.queue.release(sum(write.draft.record.size for write in pending))
+        for write in pending:
+            write.accepted.set_exception(error)
