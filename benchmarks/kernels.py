@@ -8,22 +8,26 @@ those of the source distributions, which pip brings into ``benchmarks/data/heade
 """
 
 import ctypes
+import mmap
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import report
 from benchmarks.measure import Floats, Rows
 from benchmarks.report import Cell, Report, Table
 from benchmarks.texts import DATA, SEED
 from vicinal.native.library import SOURCES
+
+T = TypeVar("T", bound=np.generic)
 
 _HEADERS = DATA / "headers"
 _PACKAGES = {"simsimd": "simsimd==6.5.16", "numkong": "numkong==7.8.6"}
@@ -77,7 +81,7 @@ def _hamming(
 ) -> Timed:
     """codes within a limit"""
     random = np.random.default_rng(SEED)
-    codes = random.integers(0, 256, (rows, bits // 8), np.uint8)
+    codes = _aligned(random.integers(0, 256, (rows, bits // 8), np.uint8))
     code = codes[0].copy()
     words, word_code = codes.view(np.uint64), code.view(np.uint64)
     distances = np.bitwise_count(words ^ word_code).sum(axis=1)
@@ -200,8 +204,16 @@ def _timed_products(
 
 def _values(rows: int, dimensions: int) -> tuple[Floats, Floats]:
     random = np.random.default_rng(SEED)
-    values = random.standard_normal((rows, dimensions), np.float32)
+    values = _aligned(random.standard_normal((rows, dimensions), np.float32))
     return values, random.standard_normal(dimensions, np.float32)
+
+
+def _aligned(array: NDArray[T]) -> NDArray[T]:
+    """Return a copy at the start of a page, as the arrays of segments and memtables are."""
+    memory = mmap.mmap(-1, array.nbytes)
+    copy = np.frombuffer(memory, array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def _least_us(timed: Timed, rounds: int) -> dict[str, float]:
