@@ -110,4 +110,4 @@ def test_the_shared_engine_answers_as_the_dict_does(machine: type[OneNode]) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [OneNode, NewNodes, TwoNodes])
 def test_the_shared_engine_answers_as_the_dict_does_for_long(machine: type[OneNode]) -> None:
-    run(machine, examples=200, steps=40)
+    run(machine, examples=40, steps=40)
