@@ -80,10 +80,10 @@ def minilm() -> None:
 
 
 @pytest.fixture
-def memory_path(tmp_path: Path) -> Iterator[Path]:
+def memory_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A temporary folder in memory where there is room: syncing costs nothing there."""
     if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < MEMORY_BYTES_MIN:
-        yield tmp_path
+        yield tmp_path_factory.mktemp("memory")
         return
     with tempfile.TemporaryDirectory(dir=MEMORY, prefix="vicinal-") as folder:
         yield Path(folder)

@@ -73,12 +73,12 @@ def implementation(request: pytest.FixtureRequest) -> Implementation:
 
 
 @pytest.fixture
-def open_engine(implementation: Implementation, tmp_path: Path) -> Iterator[Open]:
+def open_engine(implementation: Implementation, memory_path: Path) -> Iterator[Open]:
     """Open the one engine of a test, or the same folder again after closing it."""
     opened: list[Engine] = []
 
     def open_(limits: Limits | None = None) -> Engine:
-        engine = implementation.build(tmp_path, limits or Limits())
+        engine = implementation.build(memory_path, limits or Limits())
         opened.append(engine)
         return engine
 
@@ -928,7 +928,7 @@ def test_an_index_holds_as_many_namespaces_as_its_limit_and_no_more(open_engine:
 
 
 def test_a_broken_index_leaves_the_others_serving(
-    implementation: Implementation, open_engine: Open, tmp_path: Path
+    implementation: Implementation, open_engine: Open, memory_path: Path
 ) -> None:
     if implementation.spoil is None:
         pytest.skip("keeps no files")
@@ -939,7 +939,7 @@ def test_a_broken_index_leaves_the_others_serving(
     last = insert(engine, Record("a", [1, 1]))
     insert(engine, Record("b", [1, 1]), address=broken)
     engine.close()
-    implementation.spoil(tmp_path, broken)
+    implementation.spoil(memory_path, broken)
 
     again = open_engine()
 

@@ -104,7 +104,7 @@ BUILDERS = [
         # So small a memtable that almost everything is in segments, which merge all the time.
         "embedded, always sealing",
         lambda folder, limits: EmbeddedEngine.open(
-            folder, EngineOptions(limits, memtable_rows_max=2, memtables_max=1_000)
+            folder, EngineOptions(limits, memtable_rows_max=2, memtables_max=1_000_000)
         ),
         durable=True,
         spoil=spoil_embedded,

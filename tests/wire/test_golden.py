@@ -13,14 +13,14 @@ EVIDENCE = ("SEED", "DOC", "SCHEMA", "CODE", "TEST", "OBS", "ours")
 @pytest.mark.parametrize("path", golden.exchanges(), ids=lambda path: path.stem)
 @pytest.mark.parametrize("implementation", BUILDERS, ids=lambda each: each.name)
 def test_an_exchange_comes_out_as_its_file_says(
-    implementation: Implementation, path: Path, tmp_path: Path
+    implementation: Implementation, path: Path, memory_path: Path
 ) -> None:
     exchange = golden.read(path)
-    folder = tmp_path / "engine"
+    folder = memory_path / "engine"
     folder.mkdir()
     engine = implementation.build(folder, golden.limits_of(exchange))
     try:
-        golden.replay(exchange, engine, tmp_path)
+        golden.replay(exchange, engine, memory_path)
     finally:
         engine.close()
 
