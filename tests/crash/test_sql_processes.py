@@ -81,7 +81,7 @@ def test_a_server_that_is_killed_leaves_no_process_and_what_was_acknowledged(
         running.process.kill()
         running.process.wait()
 
-    wait_until(lambda: not any(map(is_running, workers)), within_s=5)
+    wait_until(lambda: not any(map(is_running, workers)))
     for each in calls:
         with pytest.raises(httpx.TransportError):
             each.result()

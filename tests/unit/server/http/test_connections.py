@@ -1,12 +1,14 @@
 """Connections are bounded: in number, and each in time, whatever its client sends or does not."""
 
+import http.client
 import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -125,6 +127,25 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]
         yield running
 
 
+@contextmanager
+def answered(server: Running, request: bytes, *statuses: int) -> Iterator[socket.socket]:
+    """A connection on which a request was answered with one of these.
+
+    A busy machine may bring no head within the patience of `server`; then it is sent again.
+    """
+    for _ in range(100):
+        with server.connect() as connection:
+            connection.sendall(request)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            response.read()
+            if response.status != HTTPStatus.REQUEST_TIMEOUT:
+                assert response.status in statuses
+                yield connection
+                return
+    pytest.fail("the server takes no request")
+
+
 @pytest.mark.parametrize(
     "more", [b"", b"\r\n", b"\r", b"\r\n" * 1_000, b"G", b"GET / HTTP/1.1\r\n"]
 )
@@ -132,9 +153,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]
 def test_a_connection_is_closed_after_its_answer_whatever_little_comes(
     server: Running, before: bytes, more: bytes
 ) -> None:
-    with server.connect() as connection:
-        connection.sendall(before)
-        assert answer(connection)[0] in (200, 401)
+    with answered(server, before, 200, 401) as connection:
         connection.sendall(more)
 
         assert closes(connection)
@@ -168,9 +187,8 @@ def test_a_connection_is_closed_that_keeps_back_the_rest_of_a_refused_body(
 ) -> None:
     framing = {"Content_Length": size} if form == "length" else {"Transfer_Encoding": "chunked"}
     first = b"%x\r\n" % size if form == "chunked" else b""
-    with server.connect() as connection:
-        connection.sendall(head("POST", f"{INDEXES}/docs/upsert", **framing) + first)
-        assert answer(connection)[0] == 401
+    request = head("POST", f"{INDEXES}/docs/upsert", **framing) + first
+    with answered(server, request, 401) as connection:
         if form == "length" or sent:
             try:
                 connection.sendall(b"x" * (sent * size // 100))
@@ -184,9 +202,8 @@ def test_a_connection_is_closed_that_sends_the_rest_of_a_refused_body_byte_by_by
     server: Running,
 ) -> None:
     for size in (100_000, 900_000):
-        with server.connect() as connection:
-            connection.sendall(head("POST", f"{INDEXES}/docs/upsert", Content_Length=size))
-            assert answer(connection)[0] == 401
+        request = head("POST", f"{INDEXES}/docs/upsert", Content_Length=size)
+        with answered(server, request, 401) as connection:
             connection.settimeout(0.02)
             end = time.monotonic() + SOON_S
             received = b"?"
@@ -201,7 +218,10 @@ def test_a_connection_is_closed_that_sends_the_rest_of_a_refused_body_byte_by_by
                     received = b""
 
 
-def test_a_connection_goes_on_after_the_rest_of_a_refused_body(server: Running) -> None:
+def test_a_connection_goes_on_after_the_rest_of_a_refused_body(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_S_MAX", 60.0)  # however long sending takes
     for size in (100, UPLOAD_BYTES_MIN, 900_000):
         with server.connect() as connection:
             connection.sendall(head("POST", f"{INDEXES}/docs/upsert", Content_Length=size))
