@@ -1,7 +1,7 @@
-"""What an index may still take: the limits on vectors, namespaces and metadata indexes.
+"""Admission of writes: the limits on vectors, namespaces and metadata indexes.
 
-A mutation is checked against what there will be once all that was queued before it is applied.
-As far as an upper bound will do nothing is waited for; else the index is *settled*: what is
+A mutation is checked against the index as it will be once all that was queued before it is
+applied. Where an upper bound will do nothing is waited for; else the index is *settled*: what is
 queued is applied, and its newest snapshot is counted.
 
 This knows snapshots, not how they come about.
@@ -51,7 +51,7 @@ class Admission:
     Args:
         index: The index.
         limits: Bounds of what it may hold.
-        snapshot: What it holds.
+        snapshot: Its newest snapshot.
         settled: Returns its snapshot once all that was queued is applied.
         check_backpressure: Raises `Overloaded` while the index takes no vectors.
     """
@@ -99,12 +99,12 @@ class Admission:
                     self._check_vectors(batch, vectors_max)
                 if limits.namespaces_per_index_max is not None:
                     self._check_namespaces(batch, limits.namespaces_per_index_max)
-            case CreateMetadataIndex(each):
-                declared = self._declared.get(each.property_name)
-                if declared is not None and declared is not each.index_type:
+            case CreateMetadataIndex(index):
+                declared = self._declared.get(index.property_name)
+                if declared is not None and declared is not index.index_type:
                     raise AlreadyExists(
-                        f"property {each.property_name!r} has a metadata index of type "
-                        f"{declared}; delete it before creating one of type {each.index_type}"
+                        f"property {index.property_name!r} has a metadata index of type "
+                        f"{declared}; delete it before creating one of type {index.index_type}"
                     )
                 if declared is None and len(self._declared) >= limits.metadata_indexes_max:
                     raise LimitExceeded(
@@ -123,8 +123,8 @@ class Admission:
         """Remember what a mutation that is queued declares."""
         self._declared_vectors += vector_count(mutation)
         match mutation:
-            case CreateMetadataIndex(each):
-                self._declared[each.property_name] = each.index_type
+            case CreateMetadataIndex(index):
+                self._declared[index.property_name] = index.index_type
             case DeleteMetadataIndex(property_name):
                 del self._declared[property_name]
             case _:
@@ -138,7 +138,7 @@ class Admission:
     def _begin(self, snapshot: Snapshot) -> None:
         self._is_stale = False
         self._declared: dict[str, IndexType] = {
-            each.property_name: each.index_type for each in snapshot.metadata_indexes
+            index.property_name: index.index_type for index in snapshot.metadata_indexes
         }
         self._namespaces: set[str] | None = None
 

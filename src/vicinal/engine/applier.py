@@ -92,9 +92,9 @@ class Applier:
         try:
             if self._health.failure is None:
                 with self._state.lock:
-                    for each in mutations:
-                        self._state.apply(each.entry, each.mutation, datetime.now(UTC))
-                        self.vector_count += vector_count(each.mutation)
+                    for logged in mutations:
+                        self._state.apply(logged.entry, logged.mutation, datetime.now(UTC))
+                        self.vector_count += vector_count(logged.mutation)
                     self._reader.snapshot = self._state.snapshot()
         except Exception as error:
             self._health.fail(error)
@@ -143,4 +143,4 @@ class _Delayed:
 
 
 def _bytes(mutations: Sequence[Logged]) -> int:
-    return sum(each.entry.record.size for each in mutations)
+    return sum(logged.entry.record.size for logged in mutations)

@@ -173,7 +173,7 @@ class BlobWriter:
     One thread at a time, but that any thread may close it, and then it takes nothing more.
 
     Args:
-        files: Those of the index; no other log can have this one.
+        files: The blob files of the index; no other log can have this one.
         dimensions: Length of a row.
 
     Attributes:
