@@ -32,9 +32,6 @@ import vicinal
 ROOT = Path(vicinal.__file__).parent
 
 NOT_YET = {
-    "engine/admission",
-    "engine/applier",
-    "engine/blob_files",
     "engine/copying",
     "engine/shared",
 }
