@@ -50,10 +50,24 @@ def children(running: Running) -> list[int]:
     return found
 
 
-def is_running(process: int) -> bool:
+def fields_of(process: int) -> list[str] | None:
+    """Return what /proc says of a process that runs, from its state on; None of another."""
     with suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] == "Z" else fields
+    return None
+
+
+def is_running(process: int) -> bool:
+    return fields_of(process) is not None
+
+
+def cpu_s(process: int) -> float | None:
+    """Return the processor's time that a process has used, None if it does not run."""
+    fields = fields_of(process)
+    if fields is None:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture
@@ -81,7 +95,16 @@ def test_a_server_that_is_killed_leaves_no_process_and_what_was_acknowledged(
         running.process.kill()
         running.process.wait()
 
-    wait_until(lambda: not any(map(is_running, workers)))
+    # Both are busy. What they do meanwhile says how long they go on, however busy the machine is:
+    # they would end at their own deadline, too.
+    used_s = {each: cpu_s(each) or 0.0 for each in workers}
+
+    def have_ended() -> bool:
+        now_s = {each: cpu_s(each) for each in workers}
+        assert all(now is None or now - used_s[each] < 1 for each, now in now_s.items())
+        return not any(map(is_running, workers))
+
+    wait_until(have_ended)
     for each in calls:
         with pytest.raises(httpx.TransportError):
             each.result()
