@@ -19,7 +19,8 @@ import numpy as np
 from vicinal.cli import show
 from vicinal.engine import catalog, log
 from vicinal.engine.catalog import Catalog
-from vicinal.engine.log import Log, Manifest
+from vicinal.engine.log import Log
+from vicinal.engine.manifest import Manifest
 from vicinal.engine.recovery import SEGMENTS
 from vicinal.errors import Unavailable
 from vicinal.model import (

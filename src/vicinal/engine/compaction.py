@@ -34,7 +34,8 @@ from pathlib import Path
 import numpy as np
 
 from vicinal.engine import memory, merge
-from vicinal.engine.log import Log, Manifest
+from vicinal.engine.log import Log
+from vicinal.engine.manifest import Manifest
 from vicinal.engine.recovery import SEGMENTS, microseconds
 from vicinal.engine.state import SealedState, State
 from vicinal.errors import Corruption, ResourceExhausted

@@ -1,4 +1,4 @@
-"""The log and the manifest of one index, in one SQLite file with blob files beside it.
+"""The log of one index and its `manifest`, in one SQLite file with blob files beside it.
 
     mutation    every acknowledged mutation that no segment has yet, by seqno; a long record is in
                 a file of its own (`blob_files`)
@@ -25,18 +25,18 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from vicinal.engine import blob_files, records
+from vicinal.engine import manifest as manifests
 from vicinal.engine.blob_files import BlobFiles, BlobWriter
+from vicinal.engine.manifest import Manifest
 from vicinal.engine.records import LogRecord
 from vicinal.errors import Corruption, ResourceExhausted, Unavailable
-from vicinal.model import BEFORE_ANY, Mask, Mutation, Seqno
-from vicinal.segment.build import NumberedIndex
+from vicinal.model import Mask, Mutation, Seqno
 from vicinal.segment.format import SegmentRecord
 from vicinal.storage.files import Seal
 from vicinal.storage.sqlite import (
@@ -50,7 +50,6 @@ from vicinal.storage.sqlite import (
 )
 from vicinal.storage.watermark import Watermark
 
-FORMAT_VERSION = 2
 FILE_NAME = "index.db"
 WATERMARK_NAME = "acknowledged"
 
@@ -66,27 +65,6 @@ CREATE TABLE manifest (
 CREATE TABLE tombstone (
   segment INTEGER PRIMARY KEY, bitmap BLOB NOT NULL, checksum INTEGER NOT NULL)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """The durable state of an index but for the mutations in the log.
-
-    `dead_counts` has an entry for each segment with tombstones. Times are microseconds
-    since the epoch, UTC. `logged_seqno` was in the log when the manifest was written: the log
-    never ends before it.
-    """
-
-    format_version: int = FORMAT_VERSION
-    segments: tuple[SegmentRecord, ...] = ()
-    dead_counts: Mapping[int, int] = field(default_factory=dict)
-    next_segment: int = 1
-    metadata_indexes: tuple[NumberedIndex, ...] = ()
-    next_metadata_index: int = 1
-    sealed_seqno: Seqno = BEFORE_ANY
-    sealed_mutation: str | None = None
-    sealed_at: int | None = None
-    logged_seqno: Seqno = BEFORE_ANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +124,7 @@ class Log:
             opened.callback(self._connection.close)
             self._watermark = Watermark(folder / WATERMARK_NAME)
             opened.callback(self._watermark.close)
-            self.manifest = self._read_manifest()
+            self.manifest = manifests.load(self._connection, self.path)
             self.blobs = BlobFiles(folder)
             self.last_seqno = self._check_seqnos(self.manifest)
             opened.pop_all()
@@ -157,7 +135,7 @@ class Log:
         BlobFiles.create(folder)
         connection = open_database(folder / FILE_NAME, _SCHEMA)
         with transaction(connection):
-            _write_manifest(connection, Manifest())
+            manifests.store(connection, Manifest())
         close_database(connection)
 
     def append(self, drafts: Sequence[Draft], accepted_at: int) -> list[Entry]:
@@ -239,29 +217,16 @@ class Log:
                 logged_seqno=self.last_seqno,
             )
             with self._settling(manifest, self.last_seqno), transaction(self._connection):
-                _write_tombstones(self._connection, live)
-                _write_manifest(self._connection, manifest)
+                manifests.store_tombstones(self._connection, live)
+                manifests.store(self._connection, manifest)
             self.manifest = manifest
         with self._lock, suppress(ResourceExhausted), translating(self.path):
             checkpoint(self._connection)  # on a full disk, with the next commit
 
     def live_rows(self, segment: SegmentRecord) -> Mask:
         """Return the mask of a segment's rows that were alive at `Manifest.sealed_seqno`."""
-        expected = self.manifest.dead_counts.get(segment.number, 0)
         with translating(self.path):
-            row = self._connection.execute(
-                "SELECT bitmap, checksum FROM tombstone WHERE segment = ?", (segment.number,)
-            ).fetchone()
-        bitmap, written = row or (b"", checksum(segment.number, b""))
-        dead = np.zeros(segment.row_count, np.bool_)
-        if checksum(segment.number, bitmap) == written and bitmap:
-            bits = np.frombuffer(bitmap, np.uint8)
-            dead = np.unpackbits(bits, count=segment.row_count, bitorder="little").astype(np.bool_)
-        if int(np.count_nonzero(dead)) != expected:
-            raise Corruption(
-                f"the tombstones of segment {segment.number} in {self.path} are damaged"
-            )
-        return ~dead
+            return manifests.load_live_rows(self._connection, self.path, self.manifest, segment)
 
     def truncate(self) -> None:
         """Remove the mutations that segments have, a few at a time, and then their files."""
@@ -300,7 +265,7 @@ class Log:
                 return
             try:
                 with transaction(self._connection):
-                    _write_manifest(
+                    manifests.store(
                         self._connection, replace(self.manifest, logged_seqno=self.last_seqno)
                     )
             finally:
@@ -350,7 +315,7 @@ class Log:
             try:
                 self._connection.close()
                 self._connection = open_database(self.path, _SCHEMA, create=False)
-                current = self._read_manifest()
+                current = manifests.load(self._connection, self.path)
                 current_last = self._check_seqnos(current)
                 if (current, current_last) == (manifest, last):
                     checkpoint(self._connection)  # which syncs it
@@ -360,21 +325,6 @@ class Log:
             if (current, current_last) != (self.manifest, self.last_seqno):
                 raise Unavailable(f"{error}; part of what was refused was kept") from error
             raise
-
-    def _read_manifest(self) -> Manifest:
-        row = self._connection.execute("SELECT document, checksum FROM manifest").fetchone()
-        if row is None or checksum(row[0]) != row[1]:
-            raise Corruption(f"the manifest in {self.path} is missing or damaged")
-        try:
-            manifest = msgspec.json.decode(row[0], type=Manifest)
-        except msgspec.MsgspecError as error:
-            raise Corruption(f"the manifest in {self.path} cannot be read: {error}") from error
-        if manifest.format_version != FORMAT_VERSION:
-            raise Corruption(
-                f"{self.path} is of format {manifest.format_version}, "
-                f"this version reads format {FORMAT_VERSION}"
-            )
-        return manifest
 
     def _check_seqnos(self, manifest: Manifest) -> Seqno:
         first, last, count = self._connection.execute(
@@ -392,24 +342,6 @@ class Log:
                 f"after {manifest.sealed_seqno} and to {known} or more"
             )
         return Seqno(last)
-
-
-def _write_tombstones(connection: sqlite3.Connection, live: Mapping[int, Mask]) -> None:
-    connection.execute("DELETE FROM tombstone")
-    for number, mask in live.items():
-        if not mask.all():
-            bitmap = np.packbits(~mask, bitorder="little").tobytes()
-            connection.execute(
-                "INSERT INTO tombstone VALUES (?, ?, ?)",
-                (number, bitmap, checksum(number, bitmap)),
-            )
-
-
-def _write_manifest(connection: sqlite3.Connection, manifest: Manifest) -> None:
-    document = msgspec.json.encode(manifest)
-    connection.execute(
-        "INSERT OR REPLACE INTO manifest VALUES (0, ?, ?)", (document, checksum(document))
-    )
 
 
 def _row(entry: Entry, seal: Seal | None) -> tuple[Field, ...]:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vicinal.engine.log import Entry, Log, Manifest
+from vicinal.engine.log import Entry, Log
+from vicinal.engine.manifest import Manifest
 from vicinal.engine.state import SealedState, State
 from vicinal.errors import Corruption, ResourceExhausted
 from vicinal.model import IndexConfig, Insert, Mutation, Upsert

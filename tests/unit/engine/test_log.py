@@ -14,7 +14,8 @@ import pytest
 from vicinal.engine import log as log_module
 from vicinal.engine import records
 from vicinal.engine.blob_files import FILE_BYTES_MIN, FOLDER
-from vicinal.engine.log import FILE_NAME, WATERMARK_NAME, Draft, Entry, Log, Manifest
+from vicinal.engine.log import FILE_NAME, WATERMARK_NAME, Draft, Entry, Log
+from vicinal.engine.manifest import Manifest
 from vicinal.engine.records import LogRecord
 from vicinal.errors import Corruption, Unavailable
 from vicinal.model import Delete, IndexType, MetadataIndex, Seqno, Upsert, VectorBatch
