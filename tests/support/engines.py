@@ -47,6 +47,8 @@ class Implementation:
         durable: Whether opening the folder again finds what was acknowledged.
         spoil: Damages the files of one index of a closed engine, or None when there are none.
         is_healed: Whether the engine has all that is in them elsewhere.
+        is_new_at_opening: Whether it differs from another one in this alone, that every opening has
+            an empty folder.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Implementation:
     durable: bool
     spoil: Callable[[Path, IndexAddress], None] | None = None
     is_healed: bool = False
+    is_new_at_opening: bool = False
 
 
 def spoil_embedded(folder: Path, address: IndexAddress) -> None:
@@ -118,6 +121,7 @@ BUILDERS += [
         "shared, every opening a new empty node",
         lambda folder, limits: open_shared(folder, limits, folder / uuid.uuid4().hex),
         durable=True,
+        is_new_at_opening=True,
     ),
 ]
 
