@@ -134,6 +134,9 @@ class Follower:
                 if not is_away:
                     logger.warning("the log is not followed for now: %s", error)
                 is_away = True
+            except Exception:  # a mistake of ours must not end the following for good
+                logger.exception("the log could not be followed")
+                is_away = True
             is_active = time.monotonic() - self._moved_at < ACTIVE_S
             pause = FAILED_POLL_S if is_away else ACTIVE_POLL_S if is_active else IDLE_POLL_S
             if is_away:
