@@ -122,6 +122,8 @@ class ModelEngine:
         clock: Tells the time in UTC; cursors expire by it.
     """
 
+    is_shared = False
+
     def __init__(
         self, limits: Limits | None = None, *, clock: Callable[[], datetime] = now
     ) -> None:
@@ -147,10 +149,6 @@ class ModelEngine:
         with self._lock:
             self._shelf(address)
             del self._shelves[_key(address)]
-
-    @property
-    def is_shared(self) -> bool:
-        return False
 
     def answers_at_once(self, address: IndexAddress) -> bool:
         return True

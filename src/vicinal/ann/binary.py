@@ -79,7 +79,7 @@ class BinaryIndex:
             rescored_min=few,
             rescored_max=max(quantizer.RESCORED_MAX, int(_RESCORED_SHARE_MAX * total), few),
         )
-        if self.compiled is None or not self.exact.may_read():
+        if self.compiled is None or not self.exact.is_verified:
             return Prepared(partial(self._search, query, plan, selection))
         task = self.compiled.task(query, plan, count, selection.mask, selection.rows)
         return Prepared(partial(self._finish, query, plan, selection, task), (task,))

@@ -48,9 +48,11 @@ class ExactIndex:
         values: ``(n, d)`` float32, C-contiguous; may be memory-mapped.
         row_norms: ``(n,)`` float32, as `norms` gives them.
         metric: How to measure.
-        about_to_read: Called with the rows (None: all) before their values are read; what
-            it raises is passed on.
-        may_read: Whether all may be read without that call.
+        verify: Called with the rows (None: all) before their values are read, until it returns
+            that all are verified; what it raises is passed on.
+
+    Attributes:
+        is_verified: Whether all values may be read without `verify`.
     """
 
     def __init__(
@@ -58,16 +60,15 @@ class ExactIndex:
         values: Floats,
         row_norms: Floats,
         metric: Metric,
-        about_to_read: Callable[[Ordinals | None], None] | None = None,
-        may_read: Callable[[], bool] = lambda: True,
+        verify: Callable[[Ordinals | None], bool] | None = None,
     ) -> None:
         self.metric = metric
         self.values = values
         self.norms = row_norms
         self.row_count = len(row_norms)
         self.parameters = None
-        self.may_read = may_read
-        self._about_to_read = about_to_read
+        self._verify = verify
+        self.is_verified = verify is None or verify(np.empty(0, np.int64))
 
     @property
     def error(self) -> tuple[float, float]:
@@ -101,8 +102,8 @@ class ExactIndex:
     def products(self, query: Floats, rows: Ordinals | None) -> Floats:
         """Return ``(len(rows),)``, or ``(n,)``: squared distances under euclidean, else dot
         products; of all rows if `rows` is None."""
-        if self._about_to_read is not None:
-            self._about_to_read(rows)
+        if not self.is_verified and self._verify is not None:
+            self.is_verified = self._verify(rows)
         is_euclidean = self.metric is Metric.EUCLIDEAN
         built = library()
         if built is not None:

@@ -62,17 +62,15 @@ class Engine(Protocol):
         """Remove an index and all it holds; its name is free at once."""
         ...
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether other nodes may serve the same indexes."""
-        ...
+    is_shared: bool
+    """Whether other nodes may serve the same indexes; constant."""
 
     def answers_at_once(self, address: IndexAddress) -> bool:
         """Tell whether an event loop may call `get_index`, `query`, `prepare`, `append` without a
-        wait, and `wait_applied` with a timeout of 0.
+        wait, and `wait_applied` with a timeout of 0; always true unless the engine is shared.
 
         These calls then need this machine alone. All other calls may wait for another machine at
-        any time, except for this, `is_shared` and `usage`.
+        any time, except for this and `usage`.
         """
         ...
 

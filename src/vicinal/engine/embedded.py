@@ -125,6 +125,8 @@ class _Slot:
 class EmbeddedEngine:
     """See `engine.base.Engine` for what its methods promise."""
 
+    is_shared = False
+
     def __init__(self, folder: Path, options: EngineOptions, lock: int) -> None:
         self._indexes = folder / "indexes"
         self._options = options
@@ -213,11 +215,6 @@ class EmbeddedEngine:
             slot.close(IndexNotFound(entry.index.name), is_kept=False)
             self._cursors.remove(entry.folder)
             return folder
-
-    @property
-    def is_shared(self) -> bool:
-        """See `engine.base.Engine`."""
-        return False
 
     def answers_at_once(self, address: IndexAddress) -> bool:
         """See `engine.base.Engine`."""

@@ -190,7 +190,7 @@ def _matches(
     snapshot: Snapshot, metric: Metric, query: Query, hits: Sequence[_Hit]
 ) -> tuple[ScoredVector, ...]:
     """Load values, namespace and metadata of the hits, view by view."""
-    matches: list[ScoredVector | None] = [None] * len(hits)
+    matches: dict[int, ScoredVector] = {}
     for part in {hit.part for hit in hits}:
         view = snapshot.views[part]
         ranks = [rank for rank, hit in enumerate(hits) if hit.part == part]
@@ -203,7 +203,7 @@ def _matches(
             matches[rank] = ScoredVector(
                 hit.id, score(hit.distance, metric), namespace, vector, document
             )
-    return tuple(match for match in matches if match is not None)
+    return tuple(map(matches.__getitem__, range(len(hits))))
 
 
 def _documents(

@@ -35,7 +35,8 @@ class SearchTask:
         keepalive: The other objects that `rows` and `search` point to; they live as long as this.
 
     Attributes:
-        structure: The C structure that ``pool.c`` reads and writes.
+        structure: The C structure that ``pool.c`` reads and writes. Its `cpu_seconds` are those
+            that the search took in a pool; 0 if it ran elsewhere.
     """
 
     __slots__ = ("__weakref__", "_candidates", "_keepalive", "_library", "_search", "structure")
@@ -58,11 +59,6 @@ class SearchTask:
     def seconds(self) -> float:
         """Seconds that it took, by the clock; 0 before it has run."""
         return cast(float, self.structure.seconds)
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Seconds of CPU that it took in a pool; 0 if it ran elsewhere."""
-        return cast(float, self.structure.cpu_seconds)
 
     def run(self) -> None:
         """Search in this thread."""

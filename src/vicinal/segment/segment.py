@@ -78,8 +78,7 @@ class Segment:
             self._values,
             file.array("norms"),
             metric,
-            about_to_read=partial(_verify, file, record.row_count),
-            may_read=lambda: file.is_verified,
+            partial(_verify, file, record.row_count),
         )
         self._norms = exact.norms
         self.index = RowIndex(exact)
@@ -122,7 +121,8 @@ class Segment:
         """Return a copy of these rows' values."""
         if len(rows) >= _MANY_ROWS and rows[-1] - rows[0] < 2 * len(rows):
             self._values_file.read_ahead("values", int(rows[0]), int(rows[-1]) + 1)
-        self._values_file.verify_rows("values", rows)
+        if not self._values_file.is_verified:
+            self._values_file.verify_rows("values", rows)
         return self._values[rows]
 
     def values_between(self, start: int, stop: int) -> Floats:
@@ -171,13 +171,14 @@ class Segment:
         return file
 
 
-def _verify(file: ComponentFile, row_count: int, rows: Ordinals | None) -> None:
-    """Verify the values of these rows, or of all."""
+def _verify(file: ComponentFile, row_count: int, rows: Ordinals | None) -> bool:
+    """Verify the values of these rows, or of all; tell whether all are verified."""
     if rows is None:
         file.read_ahead("values", 0, row_count)
         file.verify_all()
     else:
         file.verify_rows("values", rows)
+    return file.is_verified
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class SearchOffload:
             await pending
         start = thread_time()
         answer = finish(prepared.finish())
-        seconds += sum(task.cpu_seconds for task in prepared.tasks)
+        seconds += sum([task.structure.cpu_seconds for task in prepared.tasks])
         return answer, seconds + thread_time() - start
 
     def close(self) -> None:

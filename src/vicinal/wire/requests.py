@@ -438,17 +438,17 @@ def _preset_config(config: schemas.IndexConfigRequest) -> IndexConfig:
 def _top_k(top_k: float | None, is_full: bool, limits: Limits) -> int:
     if top_k is None:
         return limits.top_k_default
-    shown = metadata.shown_number(top_k)
+    shown = metadata.shown_number
     if not top_k >= 1 or top_k % 1 != 0:  # a literal beyond float64 is infinite
         raise errors.BadTopK(
-            f"top K must be an integer from 1 to {limits.top_k_max}, but got {shown}"
+            f"top K must be an integer from 1 to {limits.top_k_max}, but got {shown(top_k)}"
         )
     if top_k > limits.top_k_max:
-        raise errors.BadTopK(f"max top K is {limits.top_k_max}, but got {shown}")
+        raise errors.BadTopK(f"max top K is {limits.top_k_max}, but got {shown(top_k)}")
     if is_full and top_k > limits.top_k_full_max:
         raise errors.BadTopK(
             f"with returnValues=true or returnMetadata=all, max top K is {limits.top_k_full_max}, "
-            f"but got {shown}; for a top K up to {limits.top_k_max}, "
+            f"but got {shown(top_k)}; for a top K up to {limits.top_k_max}, "
             "retry with returnValues=false and returnMetadata=indexed"
         )
     return int(top_k)

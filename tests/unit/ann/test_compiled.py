@@ -197,7 +197,7 @@ def test_values_that_may_not_be_read_yet_are_not_read() -> None:
     values = clustered(3_000, 40)
     index = binary_index(values, Metric.COSINE)
     rows = index.exact.values
-    index.exact.may_read = lambda: False
+    index.exact.is_verified = False
     index.exact.values = np.full_like(rows, np.nan)  # what a damaged file might hold
     search = index.compiled
     assert search is not None

@@ -45,14 +45,12 @@ LINE = b'{"id":"a","values":[1,2]}\n'
 class DistantEngine(ModelEngine):
     """Waits in every call once it is told to, but where it says that it does not."""
 
+    is_shared = True
+
     def __init__(self) -> None:
         super().__init__()
         self.is_distant = False
         self.calls: set[str] = set()
-
-    @property
-    def is_shared(self) -> bool:
-        return True
 
     def answers_at_once(self, address: IndexAddress) -> bool:
         return not self.is_distant

@@ -61,10 +61,15 @@ class ApiRequest:
         if name is None:
             return
         engine, address = self.services.engine, IndexAddress(self.account, name)
-        if engine.answers_at_once(address):
+        if self.is_answered_at_once(address):
             self.index = engine.get_index(address)
         else:
             self.index = await self.services.workers.run(lambda: engine.get_index(address))
+
+    def is_answered_at_once(self, address: IndexAddress) -> bool:
+        """See `engine.base.Engine.answers_at_once`."""
+        engine = self.services.engine
+        return not engine.is_shared or engine.answers_at_once(address)
 
     @property
     def named_index(self) -> Index:

@@ -99,7 +99,7 @@ async def query(request: ApiRequest) -> Response:
     """Find the vectors nearest to a vector."""
     services, address, estimator = request.services, request.address, request.services.query_cost
     is_long = len(request.body) > SMALL_BODY_BYTES
-    is_local = services.engine.answers_at_once(address)
+    is_local = request.is_answered_at_once(address)
     is_shared = not is_long and services.clients.has_concurrent_clients(request.client)
 
     def prepare() -> Prepared[QueryResult]:
@@ -199,7 +199,7 @@ async def _write(request: ApiRequest, kind: Callable[[VectorBatch], Insert | Ups
     elif len(request.body) > SMALL_BODY_BYTES:
         logged = await services.workers.run(read_and_log)
     else:
-        is_local = services.engine.answers_at_once(address)
+        is_local = request.is_answered_at_once(address)
         logged = await run_by_cost(
             services.write_cost, services.workers, address, read_and_log, is_local=is_local
         )

@@ -76,4 +76,4 @@ async def _visible(
 async def _is_visible_here(request: ApiRequest, address: IndexAddress, accepted: Accepted) -> bool:
     engine, workers = request.services.engine, request.services.workers
     ask = partial(engine.wait_applied, address, accepted.seqno, 0.0)
-    return ask() if engine.answers_at_once(address) else await workers.run(ask)
+    return ask() if request.is_answered_at_once(address) else await workers.run(ask)
