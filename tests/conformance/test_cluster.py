@@ -338,6 +338,31 @@ def test_a_node_that_was_away_until_the_log_was_cut_is_filled(
     assert back.counts.refills == {"log truncated": 1}
 
 
+def test_many_copies_that_cannot_go_on_are_filled_again_without_waiting_for_each_other(
+    open_node: OpenNode, tmp_path: Path
+) -> None:
+    away = open_node("away")
+    addresses = [IndexAddress("acme", f"i{number}") for number in range(6)]
+    for address in addresses:
+        create(away, address)
+        insert(away, Record("a", [1, 1]), address=address)
+    away.close()
+    other = open_node()
+    for address in addresses:
+        upsert(other, Record("a", [2, 2]), address=address)
+        other.list(address, 1, None)  # which brings the rows up to the log
+    sql(tmp_path, "UPDATE mutation SET mutation_id = gen_random_uuid() WHERE seqno = 1")
+    sql(tmp_path, "DELETE FROM mutation WHERE seqno = 1")
+
+    back = open_node("away")
+
+    with ThreadPoolExecutor(6) as threads:
+        opened = [threads.submit(back.get, address, ["a"]) for address in addresses]
+        # Opening waits a minute for what was logged before it: far longer than this.
+        found_values = [each.result(30)[0].values.tolist() for each in opened]
+    assert found_values == [[2, 2]] * 6
+
+
 def test_a_spoilt_copy_is_thrown_away_and_filled_again(open_node: OpenNode, tmp_path: Path) -> None:
     node = open_node("one")
     create(node)

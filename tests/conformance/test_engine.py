@@ -3,6 +3,7 @@
 Written against the seam alone and run over each implementation in `support.engines`.
 """
 
+import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -66,7 +67,19 @@ COLOR = MetadataIndex("color", IndexType.STRING)
 SIZE = MetadataIndex("size", IndexType.NUMBER)
 
 
-@pytest.fixture(params=BUILDERS, ids=lambda each: each.name)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test over each implementation; where opening anew is what differs, over one of them
+    unless the test opens the engine itself."""
+    if "implementation" not in metafunc.fixturenames:
+        return
+    opens_itself = "open_engine" in inspect.signature(metafunc.function).parameters
+    builders = [each for each in BUILDERS if opens_itself or not each.is_new_at_opening]
+    metafunc.parametrize(
+        "implementation", builders, ids=[each.name for each in builders], indirect=True
+    )
+
+
+@pytest.fixture
 def implementation(request: pytest.FixtureRequest) -> Implementation:
     assert isinstance(request.param, Implementation)
     return request.param

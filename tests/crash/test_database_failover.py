@@ -69,7 +69,9 @@ def pair() -> Iterator[Pair]:
 
 
 def opened(pair: Pair, folder: Path, write_deadline_s: float = WITHIN_S) -> SharedEngine:
-    return SharedEngine.open(folder, SharedOptions(pair.dsn, write_deadline_s=write_deadline_s))
+    return SharedEngine.open(
+        folder, SharedOptions(pair.dsn, write_deadline_s=write_deadline_s, open_wait_s=WITHIN_S)
+    )
 
 
 def test_nothing_acknowledged_is_lost_or_there_twice_when_the_primary_is_killed(
@@ -202,7 +204,9 @@ def test_a_database_that_is_killed_and_started_again_has_what_was_acknowledged(
     database = Postgres(is_durable=True)
     database.initialise()
     database.start()
-    engine = SharedEngine.open(tmp_path, SharedOptions(database.dsn, write_deadline_s=WITHIN_S))
+    engine = SharedEngine.open(
+        tmp_path, SharedOptions(database.dsn, write_deadline_s=WITHIN_S, open_wait_s=WITHIN_S)
+    )
     create(engine)
     assert found(engine, ALL) == []
     for round_ in range(3):

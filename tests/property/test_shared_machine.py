@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.property.test_engine_machine import EngineMachine, run
+from tests.support.engines import APPLIED_WITHIN_S
 from tests.support.postgres import fresh_schema, need_postgres, server
 from tests.support.waiting import wait_until
 from vicinal.engine.options import EngineOptions
@@ -40,7 +41,12 @@ class OneNode(EngineMachine):
         return self.open_node(self.folder, options)
 
     def open_node(self, folder: Path, options: EngineOptions) -> SharedEngine:
-        shared = SharedOptions(server().dsn, self.schema, index=replace(options, idle_s=0.002))
+        shared = SharedOptions(
+            server().dsn,
+            self.schema,
+            open_wait_s=APPLIED_WITHIN_S,
+            index=replace(options, idle_s=0.002),
+        )
         return SharedEngine.open(folder, shared)
 
     def reopen(self, options: EngineOptions) -> None:
@@ -110,4 +116,4 @@ def test_the_shared_engine_answers_as_the_dict_does(machine: type[OneNode]) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [OneNode, NewNodes, TwoNodes])
 def test_the_shared_engine_answers_as_the_dict_does_for_long(machine: type[OneNode]) -> None:
-    run(machine, examples=40, steps=40)
+    run(machine, examples=100, steps=40)

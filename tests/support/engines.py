@@ -47,6 +47,8 @@ class Implementation:
         durable: Whether opening the folder again finds what was acknowledged.
         spoil: Damages the files of one index of a closed engine, or None when there are none.
         is_healed: Whether the engine has all that is in them elsewhere.
+        is_new_at_opening: Whether it differs from another one in this alone, that every opening has
+            an empty folder.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Implementation:
     durable: bool
     spoil: Callable[[Path, IndexAddress], None] | None = None
     is_healed: bool = False
+    is_new_at_opening: bool = False
 
 
 def spoil_embedded(folder: Path, address: IndexAddress) -> None:
@@ -86,6 +89,7 @@ def open_shared(
     folder: Path, limits: Limits, node: Path | None = None, **options: Any
 ) -> SharedEngine:
     """Open a node of the shared engine; what has the same folder has the same database."""
+    options = {"open_wait_s": APPLIED_WITHIN_S, **options}
     shared = SharedOptions(
         server().dsn, shared_schema(folder), index=EngineOptions(limits), **options
     )
@@ -117,6 +121,7 @@ BUILDERS += [
         "shared, every opening a new empty node",
         lambda folder, limits: open_shared(folder, limits, folder / uuid.uuid4().hex),
         durable=True,
+        is_new_at_opening=True,
     ),
 ]
 

@@ -7,56 +7,40 @@ moment and is then told to come again. What is wrong with a copy is never repair
 away, and another one filled. When copies take more disk than they may, those unused longest go.
 """
 
-import asyncio
 import logging
 import math
 import os
 import shutil
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
 from uuid import UUID
 
-import numpy as np
-
 from vicinal.engine import copying
-from vicinal.engine.copying import CopiedIndex, CopyPlace
+from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.options import EngineOptions
-from vicinal.engine.records import VALUES_DTYPE
 from vicinal.engine.resources import Resources
 from vicinal.engine.shared.catalog import CatalogEntry
-from vicinal.engine.shared.database import Database, Timeouts, Use
+from vicinal.engine.shared.database import Database, Use
+from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.errors import Corruption, Error, IndexNotFound, Unavailable
 from vicinal.model import (
     BEFORE_ANY,
-    CreateMetadataIndex,
-    IndexType,
-    MetadataIndex,
-    Mutation,
     Seqno,
-    Upsert,
-    VectorBatch,
 )
 from vicinal.storage import private
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "copies"
-OPEN_WAIT_S = 1.0  # how long a caller waits for a copy to open; ours
-CAUGHT_UP_S = 60.0  # how long opening waits for what was logged before it; ours
+CAUGHT_UP_S = 60.0  # a copy that has not caught up by then is had as it is; ours
 FILL_THREADS = 2  # `Use.FILL` has as many connections
-BATCH_BYTES = 8 << 20  # of values read from the rows at a time; ours
-BATCH_ROWS = 5_000
-QUEUED_BATCHES = 2
-FILL_TIMEOUTS = Timeouts(statement_s=60.0, idle_s=600.0)  # segments are written in between
 PAUSE_S = 0.2  # before a copy that failed at once is filled again; doubles up to PAUSE_MAX_S
 PAUSE_MAX_S = 30.0
 
@@ -70,6 +54,8 @@ class _Slot:
     copy: CopiedIndex | None = None
     is_ready: bool = False
     """Whether the copy has what was logged before it opened, so that callers may have it."""
+    target: Seqno = BEFORE_ANY  # what was logged before it opened
+    opened_at: float = 0.0  # monotonic seconds
     used_at: float = 0.0  # monotonic seconds
     failures: int = 0
     """Times that it was thrown away since a mutation was replayed last."""
@@ -94,7 +80,8 @@ class Copies:
         options: What an open index may take.
         resources: Threads of all copies.
         bytes_max: How much disk copies may take, None for no bound.
-        on_opened: Called with each copy that opens, to have it followed.
+        announce: Called with the index of each copy that is about to open, and how far it is.
+        on_opened: Called when a copy has opened, to have it followed.
     """
 
     def __init__(
@@ -104,8 +91,10 @@ class Copies:
         options: EngineOptions,
         resources: Resources,
         bytes_max: int | None,
+        announce: Callable[[UUID, Seqno], None],
         on_opened: Callable[[], None],
     ) -> None:
+        self._announce = announce
         self._database = database
         self._folder = folder / FOLDER
         self._options = options
@@ -123,7 +112,7 @@ class Copies:
             if not copying.is_filled(path):
                 _remove(path)
 
-    def opened(self, entry: CatalogEntry, wait_s: float = OPEN_WAIT_S) -> CopiedIndex:
+    def opened(self, entry: CatalogEntry, wait_s: float) -> CopiedIndex:
         """Return the copy of an index, opening it when it is not.
 
         Raises:
@@ -133,7 +122,7 @@ class Copies:
         slot = self._slots.get(entry.key) or self._start(entry)
         slot.used_at = time.monotonic()
         copy = slot.copy
-        if copy is not None and slot.is_ready:
+        if copy is not None and (slot.is_ready or slot.used_at - slot.opened_at > CAUGHT_UP_S):
             return copy
         try:
             return slot.opening.result(min(wait_s, threading.TIMEOUT_MAX))
@@ -150,6 +139,10 @@ class Copies:
     def open_copies(self) -> Sequence[tuple[UUID, CopiedIndex]]:
         """Return the copies that are open."""
         return [(key, slot.copy) for key, slot in list(self._slots.items()) if slot.copy]
+
+    def opening_ids(self) -> Collection[UUID]:
+        """Return of which indexes copies are being opened."""
+        return {key for key, slot in list(self._slots.items()) if slot.copy is None}
 
     def local_ids(self) -> Sequence[UUID]:
         """Return of which indexes there are folders."""
@@ -186,13 +179,14 @@ class Copies:
             self.counts.refills[cause] = self.counts.refills.get(cause, 0) + 1
         name = slot.entry.index.name
         logger.warning("the copy of index %r is filled again: %s", name, cause)
-        self._fillers.submit(self._refill, slot, copy, name)
+        self._fillers.submit(self._throw_away, slot, copy, name)
 
     def note_progress(self, index_id: UUID) -> None:
         """Say that a copy has replayed something."""
         slot = self._slots.get(index_id)
         if slot is not None:
             slot.failures = 0
+            self._become_ready(slot)
 
     def keep_house(self) -> None:
         """Seal what is idle; close and remove what is unused longest while there is too much."""
@@ -208,15 +202,15 @@ class Copies:
             slots = list(self._slots.values())
             self._slots.clear()
         reason = Unavailable("the engine is closed")
+        closed = [slot.copy for slot in slots if slot.copy is not None]
+        for copy in closed:
+            copy.close(reason)
         for slot in slots:
-            if slot.copy is not None:
-                slot.copy.close(reason)
-            elif not slot.opening.done():
-                _settle(slot.opening, reason)
+            _settle(slot.opening, reason)
         self._fillers.shutdown(cancel_futures=True)
         for slot in slots:
-            if slot.copy is not None:
-                slot.copy.close(reason)  # it opened meanwhile
+            if slot.copy is not None and slot.copy not in closed:  # it opened meanwhile
+                slot.copy.close(reason)
 
     def _start(self, entry: CatalogEntry) -> _Slot:
         with self._lock:
@@ -230,6 +224,11 @@ class Copies:
 
     def _path(self, index_id: UUID) -> Path:
         return self._folder / str(index_id)
+
+    def _submit_open(self, slot: _Slot) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._fillers.submit(self._open, slot)
 
     # In the fillers' threads.
 
@@ -250,27 +249,30 @@ class Copies:
                     del self._slots[slot.entry.key]  # the next call tries again
             _settle(opening, error)
             return
+        # In this order: what is logged after the first waits for this copy, what was before the
+        # second this copy waits for.
+        self._announce(slot.entry.key, copy.place.seqno)
+        slot.target = self._logged_seqno(slot.entry.key)
         with self._lock:
             is_wanted = self._slots.get(slot.entry.key) is slot and not self._is_closed
             if is_wanted:
-                slot.copy = copy
+                slot.copy, slot.opened_at = copy, time.monotonic()
         if not is_wanted:
             copy.close(Unavailable("the copy was closed while it was opened", retry_after=1.0))
             _settle(opening, IndexNotFound(slot.entry.index.name))
             return
         self._on_opened()
-        try:
-            copy.wait_applied(self._logged_seqno(slot.entry.key), CAUGHT_UP_S)
-        except Error as error:  # it was thrown away, or closed
-            with self._lock:
-                if slot.opening is opening and self._slots.get(slot.entry.key) is slot:
-                    return  # another fill answers who waits
-            _settle(opening, error)
-            return
+        self._become_ready(slot)
+
+    def _become_ready(self, slot: _Slot) -> None:
+        """Let callers have a copy once it has what was logged before it opened."""
         with self._lock:
-            slot.is_ready = slot.copy is copy
-        if not opening.done():
-            opening.set_result(copy)
+            copy = slot.copy
+            if copy is None or slot.is_ready or copy.place.seqno < slot.target:
+                return
+            slot.is_ready = True
+            if not slot.opening.done():
+                slot.opening.set_result(copy)
 
     def _logged_seqno(self, index_id: UUID) -> Seqno:
         """Return what an index has logged by now; 0 where the database does not say."""
@@ -301,7 +303,7 @@ class Copies:
 
     def _fill(self, entry: CatalogEntry, path: Path) -> None:
         started = time.monotonic()
-        with _Snapshot(self._database, entry) as snapshot:
+        with RowsSnapshot(self._database, entry) as snapshot:
             copying.fill(path, entry.index, self._options, snapshot.place, snapshot.mutations())
         self.counts.fills += 1
         logger.info(
@@ -309,12 +311,17 @@ class Copies:
             time.monotonic() - started, snapshot.count,
         )  # fmt: skip
 
-    def _refill(self, slot: _Slot, copy: CopiedIndex, name: str) -> None:
+    def _throw_away(self, slot: _Slot, copy: CopiedIndex, name: str) -> None:
+        """Remove a copy and fill another; later and later while that does not help."""
         copy.close(Unavailable(f"index {name!r} is being copied to this node", retry_after=1.0))
         _remove(copy.folder)
-        if slot.failures > 1:
-            time.sleep(min(PAUSE_S * 2 ** (slot.failures - 2), PAUSE_MAX_S))
-        self._open(slot)
+        if slot.failures <= 1:
+            self._open(slot)
+            return
+        pause_s = min(PAUSE_S * 2 ** (slot.failures - 2), PAUSE_MAX_S)
+        again = threading.Timer(pause_s, self._submit_open, (slot,))
+        again.daemon = True
+        again.start()
 
     def _discard(self, index_id: UUID, slot: _Slot | None, reason: Error) -> None:
         if slot is not None and slot.copy is not None:
@@ -360,113 +367,6 @@ class Copies:
 
 class Retired(Unavailable):
     """The copy was closed to make room, and opens again when it is asked for."""
-
-
-class _Snapshot:
-    """The rows of an index as of one moment, read by a task in the database's thread.
-
-    Attributes:
-        place: Which moment.
-        count: Vectors read.
-    """
-
-    place: CopyPlace
-
-    def __init__(self, database: Database, entry: CatalogEntry) -> None:
-        self._database = database
-        self._entry = entry
-        self._queue: asyncio.Queue[Any] = asyncio.Queue(QUEUED_BATCHES)
-        self.count = 0
-
-    def __enter__(self) -> Self:
-        self._reading = self._database.submit(self._read())
-        self.place, self._metadata_indexes = self._next()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._reading.cancel()
-
-    def mutations(self) -> Iterator[Mutation]:
-        """Yield what makes the index: its vectors by seqno, and metadata indexes between them.
-
-        So a metadata index has the vectors that it had: those written since, or all by backfill.
-        """
-        waiting = list(self._metadata_indexes)
-        while (rows := self._next()) is not None:
-            seqnos = [row["seqno"] for row in rows]
-            first = 0
-            while waiting and waiting[0][0] <= seqnos[-1]:
-                end = bisect_left(seqnos, waiting[0][0])
-                if end > first:
-                    yield self._upsert(rows[first:end])
-                yield waiting.pop(0)[1]
-                first = end
-            yield self._upsert(rows[first:])
-        for _, mutation in waiting:
-            yield mutation
-
-    def _next(self) -> Any:
-        """Return what the task has read next."""
-        item = self._database.run(self._queue.get())
-        if isinstance(item, Exception):
-            raise item
-        return item
-
-    def _upsert(self, rows: Sequence[Any]) -> Upsert:
-        self.count += len(rows)
-        values = np.frombuffer(b"".join([row["floats"] for row in rows]), VALUES_DTYPE)
-        return Upsert(
-            VectorBatch(
-                [row["id"].decode() for row in rows],
-                values.reshape(len(rows), self._entry.index.config.dimensions),
-                [row["namespace"].decode() for row in rows],
-                [row["metadata"] for row in rows],
-            )
-        )
-
-    async def _read(self) -> None:
-        try:
-            await self._read_all()
-        except Exception as error:  # told to the thread that fills
-            await self._queue.put(error)
-
-    async def _read_all(self) -> None:
-        key = self._entry.key
-        row_bytes = 4 * self._entry.index.config.dimensions
-        count = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
-        async with self._database.transaction(
-            Use.FILL, mode="ISOLATION LEVEL REPEATABLE READ READ ONLY", timeouts=FILL_TIMEOUTS
-        ) as session:
-            folded = await session.fetchrow(
-                "SELECT seqno, mutation_id FROM vicinal.folded WHERE index_id = $1"
-                " AND EXISTS (SELECT 1 FROM vicinal.head WHERE index_id = $1)",
-                key,
-            )
-            if folded is None:
-                raise IndexNotFound(self._entry.index.name)
-            seqno, mutation_id = folded
-            rows = await session.fetch(
-                "SELECT created_seqno, property_name, type, is_backfilled"
-                " FROM vicinal.metadata_index WHERE index_id = $1 AND created_seqno <= $2"
-                " AND (dropped_seqno IS NULL OR dropped_seqno > $2) ORDER BY created_seqno",
-                key,
-                seqno,
-            )
-            place = CopyPlace(Seqno(seqno), None if mutation_id is None else str(mutation_id))
-            await self._queue.put((place, [_metadata_index(row) for row in rows]))
-            fetch = await session.cursor(
-                "SELECT id, namespace, seqno, floats, metadata FROM vicinal.vector"
-                " WHERE index_id = $1 ORDER BY seqno",
-                key,
-            )
-            while rows := await fetch(count):
-                await self._queue.put(rows)
-        await self._queue.put(None)
-
-
-def _metadata_index(row: Any) -> tuple[int, CreateMetadataIndex]:
-    metadata_index = MetadataIndex(row["property_name"].decode(), IndexType(row["type"]))
-    return row["created_seqno"], CreateMetadataIndex(metadata_index, row["is_backfilled"])
 
 
 def _settle(opening: Future[CopiedIndex], error: Error) -> None:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
@@ -81,6 +82,7 @@ class SharedOptions:
         write_deadline_s: After how many seconds a write that the database does not take is refused.
         is_strong: Whether a query waits until its node has all that was acknowledged before it.
         copies_bytes_max: How much disk the copies of the node may take, None for no bound.
+        open_wait_s: How long a call waits for a copy that is being opened or filled.
         index: What an open index may take.
     """
 
@@ -89,6 +91,7 @@ class SharedOptions:
     write_deadline_s: float = 30.0
     is_strong: bool = False
     copies_bytes_max: int | None = None
+    open_wait_s: float = 1.0
     index: EngineOptions = field(default_factory=EngineOptions)
 
 
@@ -120,7 +123,13 @@ class SharedEngine:
         self._nodes = Nodes(self._database)
         self._catalog = Catalog(self._database, options.write_deadline_s, self._on_dropped)
         self._copies = Copies(
-            self._database, folder, index, self._resources, options.copies_bytes_max, self._kick
+            self._database,
+            folder,
+            index,
+            self._resources,
+            options.copies_bytes_max,
+            self._announce,
+            self._kick,
         )
         self._permits = Permits(index.limits, self._fold_all)
         self._ledger = Ledger(
@@ -217,7 +226,7 @@ class SharedEngine:
         entry = self._catalog.get(address)
         if timeout_s <= 0:
             return self._on(address, lambda copy: copy.wait_applied(seqno, 0.0))
-        copy = self._opened(entry, timeout_s)
+        copy = self._copies.opened(entry, timeout_s)
         if not copy.wait_applied(seqno, max(until - time.monotonic(), 0.0)):
             return False
         return self._database.run(self._nodes.wait_for_others(entry.key, seqno, until))
@@ -310,18 +319,15 @@ class SharedEngine:
     def _readable(self, address: IndexAddress) -> CopiedIndex:
         entry = self._catalog.get(address)
         if not self._options.is_strong:
-            return self._copies.opened(entry)
+            return self._copies.opened(entry, self._options.open_wait_s)
         seqno = self._database.run(self._logged_seqno(entry))
-        copy = self._copies.opened(entry)
+        copy = self._copies.opened(entry, self._options.open_wait_s)
         self._kick()
         if not copy.wait_applied(seqno, self._options.write_deadline_s):
             raise Unavailable(
                 f"this node's copy of index {entry.index.name!r} does not keep up", retry_after=1.0
             )
         return copy
-
-    def _opened(self, entry: CatalogEntry, wait_s: float) -> CopiedIndex:
-        return self._copies.opened(entry, wait_s)
 
     def _acquire(self, size: int, until: float) -> None:
         """Count bytes as queued, waiting for room until a moment in monotonic seconds."""
@@ -335,6 +341,10 @@ class SharedEngine:
                     f"{self._queue.bound} are allowed",
                     retry_after=1.0,
                 )
+
+    def _announce(self, index_id: UUID, seqno: Seqno) -> None:
+        with suppress(Unavailable):  # what is there is served meanwhile
+            self._database.run(self._nodes.announce(index_id, seqno))
 
     def _kick(self) -> None:
         self._follower.kick()

@@ -134,6 +134,9 @@ class Follower:
                 if not is_away:
                     logger.warning("the log is not followed for now: %s", error)
                 is_away = True
+            except Exception:  # a mistake of ours must not end the following for good
+                logger.exception("the log could not be followed")
+                is_away = True
             is_active = time.monotonic() - self._moved_at < ACTIVE_S
             pause = FAILED_POLL_S if is_away else ACTIVE_POLL_S if is_active else IDLE_POLL_S
             if is_away:
@@ -156,9 +159,8 @@ class Follower:
         asked = list({*copies, *self._unfolded})
         async with self._database.session(Use.POLL) as session:
             rows = await session.fetch(_POLL, asked)
-            await self._nodes.beat(
-                session, {index_id: place.seqno for index_id, place in places.items()}
-            )
+            reported = {index_id: place.seqno for index_id, place in places.items()}
+            await self._nodes.beat(session, reported, self._copies.opening_ids())
         self.polled_at = time.monotonic()
         found = {row["index_id"]: _Ends(*list(row.values())[2:]) for row in rows if row["index_id"]}
         for index_id in asked:

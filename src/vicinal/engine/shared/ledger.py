@@ -146,12 +146,15 @@ class Ledger:
     async def _drain(self, index_id: UUID, name: str) -> None:
         """Log what waits until nothing does. What is under way stays at the queue's head."""
         queue = self._queues[index_id]
+        is_away = False
         while queue:
             group = _group(queue)
             try:
                 logged_count = await self._attempt(index_id, name, group)
             except Lost as error:
-                logger.warning("writing to index %r is tried again: %s", name, error)
+                if not is_away:
+                    logger.warning("writing to index %r is tried again: %s", name, error)
+                is_away = True
                 self._expire(index_id, queue, error)
                 await asyncio.sleep(RETRY_PAUSE_S)
             except Overloaded as error:
@@ -162,6 +165,7 @@ class Ledger:
                     self._refuse(index_id, pending, error)
                     queue.popleft()
             else:
+                is_away = False
                 for _ in range(logged_count):
                     queue.popleft()
         del self._queues[index_id]

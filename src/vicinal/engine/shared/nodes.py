@@ -8,7 +8,7 @@ database's.
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from uuid import UUID, uuid4
 
 from vicinal.engine.shared.database import Database, Session, Use
@@ -36,13 +36,21 @@ class Nodes:
         self._reported_at = 0.0
         self._reported: dict[UUID, Seqno] = {}
 
-    async def beat(self, session: Session, places: Mapping[UUID, Seqno]) -> None:
-        """Say that this node lives, and how far its copies are, each when it is due."""
+    async def beat(
+        self, session: Session, places: Mapping[UUID, Seqno], opening: Collection[UUID]
+    ) -> None:
+        """Say that this node lives, and how far its copies are, each when it is due.
+
+        Args:
+            session: A connection.
+            places: How far each copy is.
+            opening: Indexes whose copies are being opened, and may have been announced.
+        """
         now = time.monotonic()
         if now - self._beat_at >= BEAT_S:
             row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S)
             self.count, self._beat_at = row[0], now
-        closed = [each for each in self._reported if each not in places]
+        closed = [each for each in self._reported if each not in places and each not in opening]
         # Alone, only which copies there are: the first other one has to find them.
         moved = {
             index_id: seqno
@@ -56,6 +64,17 @@ class Nodes:
             for each in closed:
                 del self._reported[each]
             self._reported_at = now
+
+    async def announce(self, index_id: UUID, seqno: Seqno) -> None:
+        """Say that this node is about to answer from a copy of an index.
+
+        Whoever waits for a mutation that is logged after this waits for this copy, too.
+        """
+        async with self._database.session(Use.READ) as session:
+            row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S)
+            self.count, self._beat_at = row[0], time.monotonic()
+            await session.execute(_REPORT, self.node_id, [index_id], [seqno], [])
+        self._reported[index_id] = seqno
 
     async def leave(self) -> None:
         """Say that this node is gone."""

@@ -1,0 +1,139 @@
+"""Reading what a new copy is filled with: the rows of an index as of one moment.
+
+A task in the database's thread reads them in one snapshot, a few batches ahead of the thread that
+builds the copy.
+"""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from vicinal.engine.copying import CopyPlace
+from vicinal.engine.records import VALUES_DTYPE
+from vicinal.engine.shared.catalog import CatalogEntry
+from vicinal.engine.shared.database import Database, Timeouts, Use
+from vicinal.errors import IndexNotFound
+from vicinal.model import (
+    CreateMetadataIndex,
+    IndexType,
+    MetadataIndex,
+    Mutation,
+    Seqno,
+    Upsert,
+    VectorBatch,
+)
+
+BATCH_BYTES = 8 << 20  # of values read from the rows at a time; ours
+BATCH_ROWS = 5_000
+QUEUED_BATCHES = 2
+FILL_TIMEOUTS = Timeouts(statement_s=60.0, idle_s=600.0)  # segments are written in between
+
+
+class RowsSnapshot:
+    """The rows of an index as of one moment, read by a task in the database's thread.
+
+    Attributes:
+        place: Which moment.
+        count: Vectors read.
+    """
+
+    place: CopyPlace
+
+    def __init__(self, database: Database, entry: CatalogEntry) -> None:
+        self._database = database
+        self._entry = entry
+        self._queue: asyncio.Queue[Any] = asyncio.Queue(QUEUED_BATCHES)
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        self._reading = self._database.submit(self._read())
+        self.place, self._metadata_indexes = self._next()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reading.cancel()
+
+    def mutations(self) -> Iterator[Mutation]:
+        """Yield what makes the index: its vectors by seqno, and metadata indexes between them.
+
+        So a metadata index has the vectors that it had: those written since, or all by backfill.
+        """
+        waiting = list(self._metadata_indexes)
+        while (rows := self._next()) is not None:
+            seqnos = [row["seqno"] for row in rows]
+            first = 0
+            while waiting and waiting[0][0] <= seqnos[-1]:
+                end = bisect_left(seqnos, waiting[0][0])
+                if end > first:
+                    yield self._upsert(rows[first:end])
+                yield waiting.pop(0)[1]
+                first = end
+            yield self._upsert(rows[first:])
+        for _, mutation in waiting:
+            yield mutation
+
+    def _next(self) -> Any:
+        """Return what the task has read next."""
+        item = self._database.run(self._queue.get())
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def _upsert(self, rows: Sequence[Any]) -> Upsert:
+        self.count += len(rows)
+        values = np.frombuffer(b"".join([row["floats"] for row in rows]), VALUES_DTYPE)
+        return Upsert(
+            VectorBatch(
+                [row["id"].decode() for row in rows],
+                values.reshape(len(rows), self._entry.index.config.dimensions),
+                [row["namespace"].decode() for row in rows],
+                [row["metadata"] for row in rows],
+            )
+        )
+
+    async def _read(self) -> None:
+        try:
+            await self._read_all()
+        except Exception as error:  # told to the thread that fills
+            await self._queue.put(error)
+
+    async def _read_all(self) -> None:
+        key = self._entry.key
+        row_bytes = 4 * self._entry.index.config.dimensions
+        count = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
+        async with self._database.transaction(
+            Use.FILL, mode="ISOLATION LEVEL REPEATABLE READ READ ONLY", timeouts=FILL_TIMEOUTS
+        ) as session:
+            folded = await session.fetchrow(
+                "SELECT seqno, mutation_id FROM vicinal.folded WHERE index_id = $1"
+                " AND EXISTS (SELECT 1 FROM vicinal.head WHERE index_id = $1)",
+                key,
+            )
+            if folded is None:
+                raise IndexNotFound(self._entry.index.name)
+            seqno, mutation_id = folded
+            rows = await session.fetch(
+                "SELECT created_seqno, property_name, type, is_backfilled"
+                " FROM vicinal.metadata_index WHERE index_id = $1 AND created_seqno <= $2"
+                " AND (dropped_seqno IS NULL OR dropped_seqno > $2) ORDER BY created_seqno",
+                key,
+                seqno,
+            )
+            place = CopyPlace(Seqno(seqno), None if mutation_id is None else str(mutation_id))
+            await self._queue.put((place, [_metadata_index(row) for row in rows]))
+            fetch = await session.cursor(
+                "SELECT id, namespace, seqno, floats, metadata FROM vicinal.vector"
+                " WHERE index_id = $1 ORDER BY seqno",
+                key,
+            )
+            while rows := await fetch(count):
+                await self._queue.put(rows)
+        await self._queue.put(None)
+
+
+def _metadata_index(row: Any) -> tuple[int, CreateMetadataIndex]:
+    metadata_index = MetadataIndex(row["property_name"].decode(), IndexType(row["type"]))
+    return row["created_seqno"], CreateMetadataIndex(metadata_index, row["is_backfilled"])

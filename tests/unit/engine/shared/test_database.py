@@ -1,0 +1,129 @@
+"""Connections to the database: where they go, and that every call ends."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.support.ledgers import another
+from tests.support.postgres import server
+from vicinal.engine.shared import database as module
+from vicinal.engine.shared.database import Database, Session, Use, hosts
+from vicinal.engine.shared.failures import Lost
+from vicinal.errors import Unavailable
+
+BOUND_S = 0.5
+
+
+@pytest.mark.parametrize(
+    ("dsn", "expected"),
+    [
+        ("postgresql://u:p@one/db", [("one", 5432)]),
+        ("postgres://one:1/db", [("one", 1)]),
+        ("postgresql://u:p@one:1,two,three:3/db", [("one", 1), ("two", 5432), ("three", 3)]),
+        ("postgresql://u@[::1]:7/db", [("::1", 7)]),
+        ("postgresql:///db?host=/run/x&port=7", [("/run/x", 7)]),
+        ("postgresql:///db?host=a,b&port=1,2", [("a", 1), ("b", 2)]),
+        ("postgresql:///db?host=a,b&port=9", [("a", 9), ("b", 9)]),
+        ("postgresql://%2Frun%2Fx/db", [("/run/x", 5432)]),
+        ("postgresql:///db", [(None, 5432)]),
+    ],
+)
+def test_the_hosts_of_a_url_are_tried_in_its_order(
+    dsn: str, expected: list[tuple[str | None, int]]
+) -> None:
+    assert hosts(dsn) == expected
+
+
+@pytest.mark.parametrize("dsn", ["", "x", "mysql://u:hush@h/d", "postgresql://u:hush@h:port/d"])
+def test_what_is_no_url_of_postgresql_is_refused_without_repeating_it(dsn: str) -> None:
+    with pytest.raises(Unavailable, match="is no PostgreSQL URL") as caught:
+        hosts(dsn)
+
+    assert "hush" not in str(caught.value)
+
+
+def fetch(database: Database, sql: str) -> object:
+    async def work(session: Session) -> object:
+        return (await session.fetchrow(sql))[0]
+
+    return database.run(database.read(work))
+
+
+def test_the_host_that_takes_writes_is_found_and_kept(database: Database) -> None:
+    port = server().port
+    dsn = f"postgresql://vicinal@127.0.0.1:9,127.0.0.1:{port}/postgres"
+    several = Database(dsn, database.schema)
+
+    assert fetch(several, "SELECT 7") == 7
+    assert several._hosts[0] == ("127.0.0.1", port)  # noqa: SLF001 - nothing else shows it
+    several.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, database: Database) -> Iterator[Database]:
+    for name in ("CONNECT_TIMEOUT_S", "BEGIN_TIMEOUT_S", "READ_TIMEOUT_S"):
+        monkeypatch.setattr(module, name, BOUND_S)
+    quick = Database(f"{server().dsn}", database.schema, statement_timeout_s=BOUND_S)
+    yield quick
+    quick.close()
+
+
+def test_a_statement_that_takes_too_long_is_cut_off_and_the_next_is_not(quick: Database) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(Lost, match=r"did not answer within 0\.5 s"):
+        fetch(quick, "SELECT pg_sleep(20)::text")
+
+    assert time.monotonic() - started < 10
+    assert fetch(quick, "SELECT 7") == 7
+
+
+def test_a_transaction_that_the_server_rolled_back_is_not_taken_for_committed(
+    quick: Database,
+) -> None:
+    async def fail() -> None:
+        async with quick.transaction(Use.APPEND) as session:
+            with suppress(Unavailable):  # and goes on, as nothing of ours does
+                await session.execute("SELECT 1 / 0")
+
+    with pytest.raises(Lost, match="answered COMMIT with ROLLBACK"):
+        quick.run(fail())
+
+
+def test_locks_of_another_node_are_waited_for_no_longer_than_said(
+    quick: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = another(quick)
+
+    async def lock(session: Session) -> None:
+        await session.execute("SELECT * FROM vicinal.cluster FOR UPDATE")
+
+    async def hold_and_ask() -> None:
+        async with quick.transaction(Use.APPEND) as session:
+            await lock(session)
+            async with quick.transaction(Use.FOLD, timeouts=module.Timeouts(lock_s=0.1)) as waiting:
+                await lock(waiting)
+
+    started = time.monotonic()
+    with pytest.raises(Lost, match="lock timeout"):
+        quick.run(hold_and_ask())
+    assert time.monotonic() - started < 10
+    assert fetch(other, "SELECT count(*) FROM vicinal.cluster") == 1
+    other.close()
+
+
+def test_closing_ends_every_call_and_refuses_later_ones(quick: Database) -> None:
+    async def sleep() -> None:
+        async with quick.session(Use.READ, 60.0) as session:
+            await session.execute("SELECT pg_sleep(60)")
+
+    sleeping = quick.submit(sleep())
+    fetch(quick, "SELECT 1")
+
+    quick.close()
+
+    assert sleeping.done()
+    with pytest.raises(Unavailable, match="closed"):
+        fetch(quick, "SELECT 1")
