@@ -19,13 +19,7 @@ from time import perf_counter
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
-from vicinal.errors import (
-    Error,
-    MethodNotAllowed,
-    Overloaded,
-    RouteNotFound,
-    Unavailable,
-)
+from vicinal.errors import Error, MethodNotAllowed, Overloaded, RouteNotFound, Unavailable
 from vicinal.limits import ACCOUNT_ID
 from vicinal.native.pool import SearchPool
 from vicinal.server.api import auth
@@ -36,17 +30,16 @@ from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Route, Router
 from vicinal.server.api.services import ServerConfig, Services
 from vicinal.server.api.turns import TurnBounds, Turns
-from vicinal.server.concurrency import ClientDisconnected, CostEstimator, Workers
+from vicinal.server.concurrency import ClientDisconnected, Workers
 from vicinal.server.http import bodies, logs, respond
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.http.logs import AccessRecord
 from vicinal.server.http.origins import Origins
 from vicinal.server.http.response import Response, Stream
 from vicinal.server.http.uploads import ZERO_COPY_BODY
-from vicinal.server.offload import Client, ClientTracker, SearchOffload
+from vicinal.server.offload import Client, SearchOffload
 from vicinal.server.routes import all_routes
 from vicinal.server.workers import remote_proxy, remote_session
-from vicinal.server.workers.sessions import Sessions
 from vicinal.tokens import Permission, TokenStore
 from vicinal.wire import codes, envelope
 
@@ -69,6 +62,7 @@ def build(
 
     Without `pool` all searches run in Python's threads, without `generator` no text is generated.
     """
+    processes = databases.bounds.processes_max
     return App(
         Services(
             config=config,
@@ -80,20 +74,9 @@ def build(
                 "embed", config.embedding_threads, config.embedding_queue_max
             ),
             databases=databases,
-            database_workers=Workers(
-                "database", databases.bounds.processes_max, config.requests_max
-            ),
-            database_turns=Turns(
-                TurnBounds(
-                    running_max=databases.bounds.processes_max,
-                    account_running_max=max(1, databases.bounds.processes_max // 2),
-                )
-            ),
-            query_cost=CostEstimator(),
-            write_cost=CostEstimator(),
+            database_workers=Workers("database", processes, config.requests_max),
+            database_turns=Turns(TurnBounds(processes, max(1, processes // 2))),
             offload=SearchOffload(pool),
-            clients=ClientTracker(),
-            sessions=Sessions(),
             metrics=Metrics(engine),
             generator=generator,
         )

@@ -25,13 +25,7 @@ _INDEXES_MAX = 10_000
 
 
 class Workers:
-    """A bounded pool of threads.
-
-    Args:
-        name: The prefix of the threads' names.
-        threads: The number of threads.
-        pending_max: Calls that may run and wait at one time.
-    """
+    """A bounded pool of threads; `pending_max` calls may run and wait at one time."""
 
     def __init__(self, name: str, threads: int, pending_max: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -39,16 +33,12 @@ class Workers:
         self._pending = 0
         self._pending_max = pending_max
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run blocking work in a thread; cancelling removes it if it has not begun.
+    def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Have blocking work run in a thread; cancelling removes it if it has not begun.
 
         Raises:
             Overloaded: `pending_max` calls run and wait already.
         """
-        return await self.start(work)
-
-    def start(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Begin `run`; return the future of its result."""
         if self._pending >= self._pending_max:
             raise Overloaded(
                 f"{self._pending} requests wait for {self._name}, the most there may be",
@@ -99,13 +89,8 @@ async def run_by_cost(
 ) -> T:
     """Run work on an index in the event loop when it is cheap, in a thread otherwise.
 
-    Args:
-        estimator: The estimator of such work.
-        workers: The threads.
-        address: The address of the index.
-        work: The work.
-        is_local: Whether the work needs this machine alone: waiting for another one takes no CPU,
-            so it would pass for cheap.
+    Work is not `is_local` that needs another machine: waiting for one takes no CPU, so it would
+    pass for cheap.
     """
     if is_local and estimator.is_cheap(address):
         result, seconds = with_cpu_time(work)
@@ -141,10 +126,7 @@ class ClientDisconnected(Exception):
 async def unless_disconnected(receive: Callable[[], Awaitable[object]], work: Awaitable[T]) -> T:
     """Wait for work; cancel it when the client disconnects.
 
-    Args:
-        receive: The ASGI callable, once the whole body has been read: the next event it
-            gives can only be the disconnection.
-        work: The work.
+    The whole body has been read: the next event of `receive` can only be the disconnection.
 
     Raises:
         ClientDisconnected: the client disconnected first.

@@ -33,9 +33,12 @@ def test_work_runs_in_another_thread_and_returns_or_raises(workers: Workers) -> 
     def refuse() -> None:
         raise BadBody("no")
 
-    assert asyncio.run(workers.run(threading.get_ident)) != threading.get_ident()
-    with pytest.raises(BadBody, match="no"):
-        asyncio.run(workers.run(refuse))
+    async def main() -> None:
+        assert await workers.run(threading.get_ident) != threading.get_ident()
+        with pytest.raises(BadBody, match="no"):
+            await workers.run(refuse)
+
+    asyncio.run(main())
 
 
 def test_work_over_the_bound_is_refused_and_room_comes_back(workers: Workers) -> None:

@@ -96,7 +96,6 @@ async def run_with(request: ApiRequest, readers: Readers) -> Response:
     request=schemas.OpenAIEmbeddingRequest,
     response=schemas.OpenAIEmbeddingListSchema,
     errors=_ERRORS,
-    is_enveloped=False,
     form=envelope.OPENAI,
 )
 async def openai_embeddings(request: ApiRequest) -> Response:
@@ -142,7 +141,6 @@ async def embed(
     f"{AI}/v1/models",
     Permission.READ,
     response=accounts.OpenAIModelListSchema,
-    is_enveloped=False,
     form=envelope.OPENAI,
 )
 async def openai_models(request: ApiRequest) -> Response:
@@ -156,7 +154,6 @@ async def openai_models(request: ApiRequest) -> Response:
     Permission.READ,
     response=accounts.OpenAIModelSchema,
     errors=(ModelNotFound,),
-    is_enveloped=False,
     takes_rest=True,
     form=envelope.OPENAI,
 )

@@ -51,14 +51,9 @@ def authorize(
     config: ServerConfig,
     unknown: type[Unauthenticated] = Unauthenticated,
 ) -> Token | None:
-    """Let a request in, or raise.
+    """Return the token of a request that is let in, None when none is needed.
 
-    Args:
-        account: The account of the path, ``""`` when it has none.
-        unknown: Error for a token that is not known.
-
-    Returns:
-        The token, None when none is needed.
+    `account` is ``""`` for a path without one; `unknown` is the error of a token that is not known.
 
     Raises:
         Unauthenticated: a token is needed, and there is none or it is not known.

@@ -22,7 +22,7 @@ from vicinal.generation.base import Piece, Request, ToolCall, ToolCallPart, Usag
 from vicinal.server.api.generation import Generator, ServiceResponse
 from vicinal.server.api.paths import AI
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import BodyLimit, RouteTable
+from vicinal.server.api.routing import BodyLimit, Handler, RouteTable
 from vicinal.server.concurrency import off_loop, unless_disconnected
 from vicinal.server.http.response import Response, Stream
 from vicinal.tokens import Permission
@@ -96,31 +96,25 @@ async def generate(request: ApiRequest, name: str, read: RequestReader) -> Respo
     return Response(generation.generated(answer, wants_json=wanted.wants_json))
 
 
-@ROUTES.add(
-    "POST",
-    f"{AI}/v1{openai.CHAT}",
-    Permission.READ,
-    generation_body,
-    request=generation.OpenAIGenerationRequest,
-    errors=_ERRORS,
-    is_enveloped=False,
-    form=envelope.OPENAI,
-)
+def _add_passed_on(path: str) -> Callable[[Handler], Handler]:
+    return ROUTES.add(
+        "POST",
+        f"{AI}/v1{path}",
+        Permission.READ,
+        generation_body,
+        request=generation.OpenAIGenerationRequest,
+        errors=_ERRORS,
+        form=envelope.OPENAI,
+    )
+
+
+@_add_passed_on(openai.CHAT)
 async def openai_chat_completions(request: ApiRequest) -> Response:
     """Generate text, in OpenAI's form, by another service."""
     return await _passed_on(request, openai.CHAT)
 
 
-@ROUTES.add(
-    "POST",
-    f"{AI}/v1{openai.TEXT}",
-    Permission.READ,
-    generation_body,
-    request=generation.OpenAIGenerationRequest,
-    errors=_ERRORS,
-    is_enveloped=False,
-    form=envelope.OPENAI,
-)
+@_add_passed_on(openai.TEXT)
 async def openai_completions(request: ApiRequest) -> Response:
     """Continue a text, in OpenAI's form, by another service."""
     return await _passed_on(request, openai.TEXT)

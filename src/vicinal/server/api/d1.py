@@ -5,6 +5,7 @@ exist is an error.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from vicinal.d1.bounds import CALL_BYTES_MAX
 from vicinal.d1.messages import StatementResult
@@ -21,7 +22,7 @@ from vicinal.limits import Limits
 from vicinal.server.api.accounts import PAGING, page_of
 from vicinal.server.api.paths import ACCOUNT
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import RouteTable, large_body
+from vicinal.server.api.routing import Handler, RouteTable, large_body
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import d1
@@ -72,29 +73,25 @@ async def d1_info(request: ApiRequest) -> Response:
     return Response(await services.workers.run(describe))
 
 
-@ROUTES.add(
-    "POST",
-    f"{DATABASE}/raw",
-    Permission.WRITE,
-    _body,
-    request=d1.StatementsRequest,
-    response=list[d1.RawResultSchema],
-    errors=_ERRORS,
-)
+def _add_statements(name: str, response: Any) -> Callable[[Handler], Handler]:
+    return ROUTES.add(
+        "POST",
+        f"{DATABASE}/{name}",
+        Permission.WRITE,
+        _body,
+        request=d1.StatementsRequest,
+        response=response,
+        errors=_ERRORS,
+    )
+
+
+@_add_statements("raw", list[d1.RawResultSchema])
 async def d1_raw(request: ApiRequest) -> Response:
     """Run SQL statements as one transaction; rows as arrays."""
     return await _run_statements(request, d1.raw, names_each_row=False)
 
 
-@ROUTES.add(
-    "POST",
-    f"{DATABASE}/query",
-    Permission.WRITE,
-    _body,
-    request=d1.StatementsRequest,
-    response=list[d1.ObjectsResultSchema],
-    errors=_ERRORS,
-)
+@_add_statements("query", list[d1.ObjectsResultSchema])
 async def d1_query(request: ApiRequest) -> Response:
     """Run SQL statements as one transaction; rows as objects."""
     return await _run_statements(request, d1.objects, names_each_row=True)
@@ -106,15 +103,13 @@ async def _run_statements(
     *,
     names_each_row: bool,
 ) -> Response:
-    services, account = request.services, request.account
+    databases, account = request.services.databases, request.account
     database = request.parameters["database_id"]
 
     def execute() -> bytes:
         statements = d1.statements(request.body)
-        results = services.databases.execute(
-            account, database, statements, names_each_row=names_each_row
-        )
+        results = databases.execute(account, database, statements, names_each_row=names_each_row)
         return write(results)
 
-    async with services.database_turns.turn(account, database):
-        return Response(await services.database_workers.run(execute))
+    async with request.services.database_turns.turn(account, database):
+        return Response(await request.services.database_workers.run(execute))

@@ -31,12 +31,8 @@ STREAM_BYTES_MAX = 64 * 1024 * 1024  # ours: an event of a token takes some hund
 _REASON_BYTES_MAX = 64 * 1024
 _HIDDEN = "(hidden)"
 
-_REFUSED = (
-    httpx.codes.BAD_REQUEST,
-    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
-    httpx.codes.UNPROCESSABLE_ENTITY,
-)
-_KEY_IS_WRONG = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+_REFUSED = (400, 413, 422)
+_KEY_IS_WRONG = (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +80,7 @@ class Generator:
     async def send(self, path: str, body: bytes, model: str) -> AsyncIterator["ServiceResponse"]:
         """Send a request and wait until its answer begins; leaving ends it, wherever it is.
 
-        Args:
-            path: The operation, after the URL.
-            body: The request.
-            model: The model's name at the service, for messages.
+        `model` is the model's name at the service, for messages.
 
         Raises:
             Overloaded: too many requests are under way, here or there.
@@ -104,7 +97,7 @@ class Generator:
             with self.failures():
                 request = self._opened().build_request("POST", self._url + path, content=body)
                 response = await self._opened().send(request, stream=True)
-            async with _closing(response):
+            async with aclosing(response):
                 if response.status_code != httpx.codes.OK:
                     await self._refuse(response, model)
                 if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -198,11 +191,8 @@ class Generator:
         problem = f"{self._shown} answers {status} for {model[:100]}"
         if status in _KEY_IS_WRONG:  # the operator's to know, and it may repeat the key
             raise GenerationFailed(f"{problem}: generation_key is missing or wrong")
-        content = bytearray()
-        async with aclosing(self.receive(response, _REASON_BYTES_MAX)) as parts:
-            async for part in parts:
-                content += part
-        problem = f"{problem}: {self.hidden(openai_errors.reason(bytes(content)))}"
+        content = await ServiceResponse(self, response).content(_REASON_BYTES_MAX)
+        problem = f"{problem}: {self.hidden(openai_errors.reason(content))}"
         if status in _REFUSED:
             raise BadGenerationInput(problem)
         if status == httpx.codes.NOT_FOUND:
@@ -215,20 +205,20 @@ class Generator:
 
 
 class ServiceResponse:
-    """An answer that has begun with status 200. Made by `Generator.send`."""
+    """An answer that has begun."""
 
     def __init__(self, generator: Generator, response: httpx.Response) -> None:
         self._generator = generator
         self._response = response
 
-    async def content(self) -> bytes:
+    async def content(self, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
         """Return the whole answer.
 
         Raises:
             GenerationFailed: as `Generator.receive`.
         """
         content = bytearray()
-        async with aclosing(self._generator.receive(self._response, ANSWER_BYTES_MAX)) as parts:
+        async with aclosing(self._generator.receive(self._response, bytes_max)) as parts:
             async for part in parts:
                 content += part
         return bytes(content)
@@ -244,11 +234,3 @@ class ServiceResponse:
             async for part in parts:
                 if events := reader.feed(part):
                     yield events
-
-
-@asynccontextmanager
-async def _closing(response: httpx.Response) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await response.aclose()

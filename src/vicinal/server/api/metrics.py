@@ -29,11 +29,7 @@ _INDEX = ("account", "index")
 
 
 class Metrics:
-    """Counts of one server. Thread-safe.
-
-    Args:
-        engine: The engine whose indexes are counted.
-    """
+    """Counts of one server, and of the indexes of its engine. Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
         self._registry = CollectorRegistry()

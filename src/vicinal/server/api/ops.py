@@ -61,30 +61,21 @@ def document_handler(operations: Sequence[Operation], version: str) -> Handler:
 def routes(operations: Sequence[Operation], version: str) -> tuple[Route, ...]:
     """Return the routes for operators; the last one describes `operations`."""
     return (
-        Route(
-            _operation("/healthz", "Tell that the process lives"),
-            healthz,
-            None,
-            form=envelope.PLAIN,
-        ),
-        Route(
-            _operation("/readyz", "Tell that the engine answers"), readyz, None, form=envelope.PLAIN
-        ),
-        Route(
-            _operation("/metrics", "Count requests, indexes and embeddings, for Prometheus"),
+        _route("healthz", "Tell that the process lives", healthz),
+        _route("readyz", "Tell that the engine answers", readyz),
+        _route(
+            "metrics",
+            "Count requests, indexes and embeddings, for Prometheus",
             show_metrics,
             Permission.READ,
-            form=envelope.PLAIN,
         ),
-        Route(
-            _operation("/openapi.json", "Describe the operations"),
-            document_handler(operations, version),
-            None,
-            form=envelope.PLAIN,
-        ),
+        _route("openapi.json", "Describe the operations", document_handler(operations, version)),
     )
 
 
-def _operation(path: str, summary: str) -> Operation:
-    name = path.strip("/").partition(".")[0]
-    return Operation("GET", path, name, summary, is_enveloped=False)
+def _route(
+    name: str, summary: str, handler: Handler, permission: Permission | None = None
+) -> Route:
+    operation_id = name.partition(".")[0]
+    operation = Operation("GET", f"/{name}", operation_id, summary, is_enveloped=False)
+    return Route(operation, handler, permission, form=envelope.PLAIN)

@@ -77,7 +77,6 @@ class RouteTable(list[Route]):
         errors: tuple[type[Error], ...] = (),
         parameters: tuple[Parameter, ...] = (),
         request_types: tuple[str, ...] = ("application/json",),
-        is_enveloped: bool = True,
         takes_rest: bool = False,
         form: envelope.Envelope = envelope.REST,
         unknown_token: type[Unauthenticated] = Unauthenticated,
@@ -93,7 +92,7 @@ class RouteTable(list[Route]):
             summary = (handler.__doc__ or "").partition("\n")[0].removesuffix(".")
             operation = Operation(
                 method, path, operation_id or handler.__name__, summary, request, response,
-                errors, parameters, request_types, is_enveloped,
+                errors, parameters, request_types, is_enveloped=form is envelope.REST,
             )  # fmt: skip
             route = Route(
                 operation, handler, permission, body_bytes_max, part_bytes, takes_rest, form,

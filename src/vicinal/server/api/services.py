@@ -70,13 +70,13 @@ class Services:
     databases: Databases
     database_workers: Workers
     database_turns: Turns
-    query_cost: CostEstimator
-    write_cost: CostEstimator
     offload: SearchOffload
-    clients: ClientTracker
-    sessions: Sessions
     metrics: Metrics
     generator: Generator | None
+    query_cost: CostEstimator = field(default_factory=CostEstimator)
+    write_cost: CostEstimator = field(default_factory=CostEstimator)
+    clients: ClientTracker = field(default_factory=ClientTracker)
+    sessions: Sessions = field(default_factory=Sessions)
 
     @property
     def limits(self) -> Limits:

@@ -32,7 +32,7 @@ from vicinal.model import Accepted, Delete, Insert, Query, QueryResult, Upsert, 
 from vicinal.prepared import Prepared
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import RouteTable, json_body, large_body
+from vicinal.server.api.routing import Handler, RouteTable, json_body, large_body
 from vicinal.server.api.writes import acknowledge
 from vicinal.server.concurrency import SMALL_BODY_BYTES, Workers, run_by_cost
 from vicinal.server.http.bodies import Body
@@ -57,8 +57,6 @@ _WRITE_ERRORS = (
     IndexNotFound,
     Overloaded,
 )
-
-_VECTORS_TYPES = ("application/x-ndjson", "application/json", "multipart/form-data")
 
 _UNPARSABLE = Parameter(
     "unparsable-behavior",
@@ -139,69 +137,55 @@ def _header(request: ApiRequest, name: bytes) -> str | None:
     return request.headers[name].decode("latin-1").lower() if name in request.headers else None
 
 
-@ROUTES.add(
-    "POST",
-    f"{INDEX}/insert",
-    Permission.WRITE,
-    large_body,
-    PART_BYTES,
-    request=schemas.VectorRecordSchema,
-    response=schemas.MutationSchema,
-    errors=_WRITE_ERRORS,
-    parameters=(_UNPARSABLE,),
-    request_types=_VECTORS_TYPES,
-)
+def _add_write(name: str) -> Callable[[Handler], Handler]:
+    return ROUTES.add(
+        "POST",
+        f"{INDEX}/{name}",
+        Permission.WRITE,
+        large_body,
+        PART_BYTES,
+        request=schemas.VectorRecordSchema,
+        response=schemas.MutationSchema,
+        errors=_WRITE_ERRORS,
+        parameters=(_UNPARSABLE,),
+        request_types=("application/x-ndjson", "application/json", "multipart/form-data"),
+    )
+
+
+@_add_write("insert")
 async def insert(request: ApiRequest) -> Response:
     """Add vectors whose id is new; others are ignored."""
     return await _write(request, Insert)
 
 
-@ROUTES.add(
-    "POST",
-    f"{INDEX}/upsert",
-    Permission.WRITE,
-    large_body,
-    PART_BYTES,
-    request=schemas.VectorRecordSchema,
-    response=schemas.MutationSchema,
-    errors=_WRITE_ERRORS,
-    parameters=(_UNPARSABLE,),
-    request_types=_VECTORS_TYPES,
-)
+@_add_write("upsert")
 async def upsert(request: ApiRequest) -> Response:
     """Add vectors, replacing those whose id is there."""
     return await _write(request, Upsert)
 
 
 async def _write(request: ApiRequest, kind: Callable[[VectorBatch], Insert | Upsert]) -> Response:
-    services, address = request.services, request.address
+    engine, workers = request.services.engine, request.services.workers
+    limits, address = request.services.limits, request.address
     discard = requests.discards_unparsable(request.query.get("unparsable-behavior"))
     content_type = request.headers.get(b"content-type", b"").decode("latin-1") or None
-
     dimensions = request.named_index.config.dimensions
 
     def read_and_log() -> Future[Accepted]:
-        batch = vectors.read(
-            request.body, content_type, dimensions, services.limits, discard=discard
-        )
-        return services.engine.append(address, kind(batch))
+        batch = vectors.read(request.body, content_type, dimensions, limits, discard=discard)
+        return engine.append(address, kind(batch))
 
     if request.arriving is not None:
-        workers = services.workers
-        with closing(await workers.run(lambda: services.engine.open_batch(address))) as writer:
-            reading = vectors.BodyReader(
-                content_type, dimensions, services.limits, writer, discard=discard
-            )
+        with closing(await workers.run(lambda: engine.open_batch(address))) as writer:
+            reading = vectors.BodyReader(content_type, dimensions, limits, writer, discard=discard)
             await _feed(reading, request.body, request.arriving, workers)
-            logged = await workers.run(
-                lambda: services.engine.append(address, kind(reading.finish()))
-            )
+            logged = await workers.run(lambda: engine.append(address, kind(reading.finish())))
     elif len(request.body) > SMALL_BODY_BYTES:
-        logged = await services.workers.run(read_and_log)
+        logged = await workers.run(read_and_log)
     else:
         is_local = request.is_answered_at_once(address)
         logged = await run_by_cost(
-            services.write_cost, services.workers, address, read_and_log, is_local=is_local
+            request.services.write_cost, workers, address, read_and_log, is_local=is_local
         )
     return await acknowledge(request, address, logged)
 
@@ -211,7 +195,7 @@ async def _feed(
 ) -> None:
     """Read a body while it arrives: one part in a thread, while the loop receives the next."""
     while part:
-        feeding = workers.start(partial(reading.feed, part))
+        feeding = workers.run(partial(reading.feed, part))
         try:
             part = await arriving.receive(PART_BYTES)
         finally:

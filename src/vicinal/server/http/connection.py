@@ -196,7 +196,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._progress(1)
 
     def on_url(self, url: bytes) -> None:
-        """Add to the target."""
         if not self._is_priming:
             super().on_url(url)
 
@@ -251,10 +250,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch.start()
         if self.transport.is_closing() or self._is_in_head or not self.cycle.response_complete:
             return
-        if self._is_in_body:
-            self._start_timer(HEAD_S_MAX, self._close)
-        else:
-            self._start_timer(self.timeout_keep_alive, self._close)
+        seconds = HEAD_S_MAX if self._is_in_body else self.timeout_keep_alive
+        self._start_timer(seconds, self._close)
 
     # The connection of an upload
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 Headers = Sequence[tuple[bytes, bytes]]
-"""In the order in which they came, names in lower case."""
+"""In the order in which they came, names in lower case; one that is sent twice is there twice."""
 
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)([^#]*)")

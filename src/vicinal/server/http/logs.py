@@ -45,16 +45,11 @@ class AccessRecord:
 def configure(level: str, form: str) -> None:
     """Send the logs of this package and of the HTTP server to standard error.
 
-    Args:
-        level: The least level that is logged: ``debug``, ``info``, ``warning`` or ``error``.
-        form: ``text`` or ``json``.
+    `level` is the least that is logged, `form` is ``text`` or ``json``.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        JsonFormatter()
-        if form == "json"
-        else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
+    text_formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonFormatter() if form == "json" else text_formatter)
     for name in ("vicinal", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

@@ -21,10 +21,8 @@ from collections.abc import Iterable, Sequence
 
 from vicinal.errors import Denied, ForeignHost, ForeignOrigin
 from vicinal.server.http.asgi import Scope
+from vicinal.server.http.framing import Headers, values
 from vicinal.sites import is_loopback, name_in
-
-Headers = Sequence[tuple[bytes, bytes]]
-"""In the order in which they came; a header that is sent twice is there twice."""
 
 PREFLIGHT_S_MAX = 600  # ours: how long a browser may remember the answer to a preflight
 REQUESTED_BYTES_MAX = 4_096  # ours: of the names of headers that a preflight asks for
@@ -69,24 +67,19 @@ class Origins:
     def problem(self, scope: Scope, *, is_binding: bool) -> Denied | None:
         """Return why a request is another site's, or by another's name; None when it is neither.
 
-        Args:
-            scope: The request.
-            is_binding: Whether a binding of a Worker may have sent it.
-
-        Returns:
-            ForeignHost: the request calls the server by a name that is not known.
-            ForeignOrigin: a page of another site asks, which is not an allowed one.
+        `is_binding` tells whether a binding of a Worker may have sent it. A `ForeignHost` calls
+        the server by a name that is not known; a `ForeignOrigin` is no allowed one.
         """
         headers: Headers = scope["headers"]
         # Only very old programs send none, and never a browser.
-        hosts = _all(headers, b"host")
+        hosts = values(headers, b"host")
         if not all(self._is_known(host, is_binding=is_binding) for host in hosts):
             return ForeignHost(
                 f"the server is not known by the name {_shown(hosts)}; where it is meant, add the "
                 "name to the setting allowed_hosts, or create a token with: vicinal token create"
             )
-        origins = _all(headers, b"origin")
-        sites = _all(headers, b"sec-fetch-site")
+        origins = values(headers, b"origin")
+        sites = values(headers, b"sec-fetch-site")
         if self._is_allowed(origins):
             return None
         if origins:
@@ -106,7 +99,7 @@ class Origins:
         """Return the headers of any response, so that pages of allowed origins can read it."""
         if not self._origins:
             return ()
-        origins = _all(headers, b"origin")
+        origins = values(headers, b"origin")
         if not self._is_allowed(origins):
             return (_VARY,)
         return (
@@ -121,21 +114,25 @@ class Origins:
         None when this is no preflight, or not of an allowed origin. The path plays no part: a
         page can read its 404 once it has asked.
         """
-        if method != "OPTIONS" or not self._is_allowed(_all(headers, b"origin")):
+        if method != "OPTIONS" or not self._is_allowed(values(headers, b"origin")):
             return None
-        if not _all(headers, b"access-control-request-method"):
+        if not values(headers, b"access-control-request-method"):
             return None
         names = [_ASKED_FOR]
         names += [
             requested
-            for requested in _all(headers, b"access-control-request-headers")
+            for requested in values(headers, b"access-control-request-headers")
             if len(requested) <= REQUESTED_BYTES_MAX and _NAMES.fullmatch(requested)
         ]
         return (
             (b"access-control-allow-methods", _METHODS),
             (b"access-control-allow-headers", b", ".join(names)),
             (b"access-control-max-age", b"%d" % PREFLIGHT_S_MAX),
-            *((allow, b"true") for ask, allow in _LOCAL_NETWORK if _all(headers, ask) == [b"true"]),
+            *(
+                (allow, b"true")
+                for ask, allow in _LOCAL_NETWORK
+                if values(headers, ask) == [b"true"]
+            ),
         )
 
     def _is_allowed(self, origins: Sequence[bytes]) -> bool:
@@ -159,10 +156,6 @@ class Origins:
         return is_loopback(name) or name in self._hosts or name in TOOL_HOSTS
 
 
-def _all(headers: Headers, name: bytes) -> list[bytes]:
-    return [value for header, value in headers if header == name]
-
-
-def _shown(values: Sequence[bytes]) -> str:
-    text = ", ".join(value.decode("latin-1") for value in values)
+def _shown(sent: Sequence[bytes]) -> str:
+    text = ", ".join(value.decode("latin-1") for value in sent)
     return repr(text if len(text) <= 100 else f"{text[:100]}...")

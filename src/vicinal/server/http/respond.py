@@ -26,12 +26,9 @@ def wrapped(response: Response, form: Envelope) -> Response:
 
 
 def refusal(body: bytes, answer: ErrorResponse, *, allowed: str = "") -> Response:
-    """Return the response to a request that fails.
+    """Return the response to a request that fails, with `answer` written in `body`.
 
-    Args:
-        body: The error, as this route's clients read it.
-        answer: The same error, for the status and ``Retry-After``.
-        allowed: The value of ``Allow``, when the method was wrong.
+    `allowed` is the value of ``Allow``, when the method was wrong.
     """
     headers: list[tuple[bytes, bytes]] = []
     if answer.retry_after is not None:
@@ -46,21 +43,11 @@ def refusal(body: bytes, answer: ErrorResponse, *, allowed: str = "") -> Respons
 
 async def send(send: Send, response: Response, *, with_body: bool = True) -> None:
     """Send a response; `with_body` is false for HEAD, whose headers are those of GET."""
-    content = (
-        ()
-        if response.status == 204
-        else (
-            (b"content-type", response.content_type),
-            (b"content-length", b"%d" % len(response.body)),
-        )
-    )
-    await send(
-        {
-            "type": "http.response.start",
-            "status": response.status,
-            "headers": [*content, *response.headers],
-        }
-    )
+    headers = [*response.headers]
+    if response.status != 204:
+        length = b"%d" % len(response.body)
+        headers[:0] = [(b"content-type", response.content_type), (b"content-length", length)]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body if with_body else b""})
 
 

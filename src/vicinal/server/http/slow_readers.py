@@ -25,10 +25,7 @@ _log = logging.getLogger("uvicorn.error")
 class WriteWatch:
     """Resets a connection whose client does not read.
 
-    Args:
-        transport: The connection.
-        loop: The loop that the connection lives in.
-        watches: The watches of all open connections of a server, and of this one until `close`.
+    `watches` are those of all open connections of a server, and of this one until `close`.
     """
 
     def __init__(

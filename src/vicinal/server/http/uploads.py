@@ -134,11 +134,9 @@ class Upload(asyncio.BufferedProtocol):
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """See `asyncio.BaseProtocol`."""
         self._connection.pause_writing()
 
     def resume_writing(self) -> None:
-        """See `asyncio.BaseProtocol`."""
         self._connection.resume_writing()
 
     def _release(self) -> None:

@@ -34,7 +34,7 @@ _PATHS = {
 }
 
 
-@ROUTES.add("POST", _PATH, Permission.READ, large_body, is_enveloped=False, form=envelope.BINDING)
+@ROUTES.add("POST", _PATH, Permission.READ, large_body, form=envelope.BINDING)
 async def proxied_run(request: ApiRequest) -> Response:
     """Run a model for an older wrangler's binding."""
     _wrapped(request, "POST")
@@ -43,7 +43,7 @@ async def proxied_run(request: ApiRequest) -> Response:
     return await binding.run_bound(replace(request, parameters=parameters))
 
 
-@ROUTES.add("GET", _PATH, Permission.READ, is_enveloped=False, form=envelope.BINDING_MODELS)
+@ROUTES.add("GET", _PATH, Permission.READ, form=envelope.BINDING_MODELS)
 async def proxied_models(request: ApiRequest) -> Response:
     """List the models for an older wrangler's binding."""
     wrapped = _wrapped(request, "GET")

@@ -9,13 +9,14 @@ as for `remote_proxy`.
 """
 
 import secrets
+from collections.abc import Callable
 from operator import attrgetter
 
 from vicinal.errors import BadBody
 from vicinal.server.api import auth
 from vicinal.server.api.paths import ACCOUNT
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import BodyLimit, RouteTable
+from vicinal.server.api.routing import BodyLimit, Handler, RouteTable
 from vicinal.server.concurrency import off_loop
 from vicinal.server.http.response import Response
 from vicinal.server.workers.sessions import Bindings
@@ -35,6 +36,19 @@ the rest a path, so that what it sends there never leaves this machine."""
 
 worker_body: BodyLimit = attrgetter("worker_body_bytes_max")
 """The limit of uploaded Workers, whose code comes with their metadata."""
+
+
+def _add_upload(path: str, operation_id: str = "") -> Callable[[Handler], Handler]:
+    return ROUTES.add(
+        "POST",
+        f"{_WORKERS}/{path}/edge-preview",
+        Permission.READ,
+        worker_body,
+        response=remote.PreviewSchema,
+        errors=(BadBody,),
+        request_types=("multipart/form-data",),
+        operation_id=operation_id,
+    )
 
 
 # Which of two paths is asked for depends on the version and on how wrangler was called.
@@ -65,25 +79,8 @@ async def workers_subdomain(request: ApiRequest) -> Response:
     return Response(remote.subdomain(SUBDOMAIN))
 
 
-@ROUTES.add(
-    "POST",
-    f"{_WORKERS}/services/{{script_name}}/environments/{{environment}}/edge-preview",
-    Permission.READ,
-    worker_body,
-    response=remote.PreviewSchema,
-    errors=(BadBody,),
-    request_types=("multipart/form-data",),
-    operation_id="upload_environment",
-)
-@ROUTES.add(
-    "POST",
-    f"{_WORKERS}/scripts/{{script_name}}/edge-preview",
-    Permission.READ,
-    worker_body,
-    response=remote.PreviewSchema,
-    errors=(BadBody,),
-    request_types=("multipart/form-data",),
-)
+@_add_upload("services/{script_name}/environments/{environment}", "upload_environment")
+@_add_upload("scripts/{script_name}")
 async def upload_worker(request: ApiRequest) -> Response:
     """Begin a remote session with an uploaded Worker's bindings.
 
