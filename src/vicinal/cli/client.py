@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import update_wrapper
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -54,48 +55,6 @@ class IndexResponse(msgspec.Struct):
     description: str | None = None
 
 
-class IndexInfoResponse(msgspec.Struct, rename="camel"):
-    """The readable state of an index."""
-
-    dimensions: int
-    vector_count: int
-    processed_up_to_mutation: str | None = None
-    processed_up_to_datetime: str | None = None
-
-
-class MetadataIndexResponse(msgspec.Struct, rename="camel"):
-    """A property that filters may name."""
-
-    property_name: str
-    index_type: str
-
-
-class MetadataIndexesResponse(msgspec.Struct, rename="camel"):
-    """The metadata indexes of an index."""
-
-    metadata_indexes: list[MetadataIndexResponse]
-
-
-class MutationResponse(msgspec.Struct, rename="camel"):
-    """The id of a durable write."""
-
-    mutation_id: str
-
-
-class VectorIdResponse(msgspec.Struct):
-    """The id of a vector in a page."""
-
-    id: str
-
-
-class PageResponse(msgspec.Struct, rename="camel"):
-    """One page of ids."""
-
-    vectors: list[VectorIdResponse]
-    total_count: int
-    next_cursor: str | None = None
-
-
 class MatchResponse(msgspec.Struct):
     """One match of a query."""
 
@@ -111,13 +70,6 @@ class QueryResponse(msgspec.Struct):
 
     count: int
     matches: list[MatchResponse]
-
-
-class EmbeddingsResponse(msgspec.Struct):
-    """The vectors of texts, one row for every text."""
-
-    shape: list[int]
-    data: list[list[float]]
 
 
 class _ApiProblem(msgspec.Struct):
@@ -199,11 +151,9 @@ class Client:
         return f"/accounts/{self._account}/ai/run/{quote(name, safe='@/')}"
 
     def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> ApiResponse:
-        """Send GET."""
         return self._send("GET", path, params=parameters)
 
     def delete(self, path: str) -> ApiResponse:
-        """Send DELETE."""
         return self._send("DELETE", path)
 
     def post(
@@ -375,9 +325,7 @@ def given_options(command: Callable[..., None]) -> Callable[..., None]:
             account = None
         context.invoke(command, given=TargetOptions(url, token, account or None), **others)
 
-    with_given.__doc__ = command.__doc__
-    with_given.__name__ = command.__name__
-    return with_given
+    return update_wrapper(with_given, command)
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -393,6 +341,4 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
             show.note(f"in account {named.account}, as {named.file} says; --account names another")
         context.invoke(command, target=given.target(named), **others)
 
-    with_target.__doc__ = command.__doc__
-    with_target.__name__ = command.__name__
-    return with_target
+    return update_wrapper(with_target, command)

@@ -14,16 +14,10 @@ import click
 import msgspec
 
 from vicinal.cli import show
-from vicinal.cli.client import (
-    ApiError,
-    Client,
-    IndexInfoResponse,
-    QueryResponse,
-    Target,
-    target_options,
-)
+from vicinal.cli.client import ApiError, Client, QueryResponse, Target, target_options
 from vicinal.cli.index import add_metadata_index
 from vicinal.cli.query import embed
+from vicinal.wire.schemas import IndexInfoSchema
 
 MODEL = "@hf/sentence-transformers/all-minilm-l6-v2"
 STORIES_INDEX = "demo-stories"
@@ -161,7 +155,7 @@ def _fill(
 ) -> None:
     """Create an index with these records in it, unless it holds as many already."""
     try:
-        info = client.get(client.indexes(index, "info")).decode(IndexInfoResponse)
+        info = client.get(client.indexes(index, "info")).decode(IndexInfoSchema)
         if info.vector_count >= len(records):
             return
     except ApiError as refused:

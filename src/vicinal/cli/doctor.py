@@ -216,10 +216,11 @@ def _port(settings: Settings) -> Finding:
 
 def _taken(settings: Settings, address: str) -> Finding:
     """Tell whether it is the server of these settings that listens there."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    origin = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    from vicinal.app import origin
+
+    url = origin(settings.host, settings.port)
     try:
-        with httpx.Client(base_url=origin, timeout=ANSWER_S, trust_env=False) as http:
+        with httpx.Client(base_url=url, timeout=ANSWER_S, trust_env=False) as http:
             ready = http.get("/readyz")
             version = http.get("/openapi.json").json()["info"]["version"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError):

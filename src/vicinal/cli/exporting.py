@@ -18,17 +18,10 @@ import click
 import msgspec
 
 from vicinal.cli import progress, resume, show
-from vicinal.cli.client import (
-    ApiError,
-    Client,
-    IndexResponse,
-    MetadataIndexesResponse,
-    PageResponse,
-    Target,
-    target_options,
-)
+from vicinal.cli.client import ApiError, Client, IndexResponse, Target, target_options
 from vicinal.cli.resume import ResumePoint
 from vicinal.limits import PROFILES
+from vicinal.wire.schemas import MetadataIndexListSchema, VectorListSchema
 
 PATIENCE_S = 120.0
 
@@ -132,11 +125,11 @@ def _write_pages(
                 return done
 
 
-def _list_page(client: Client, index: str, cursor: str | None) -> PageResponse:
+def _list_page(client: Client, index: str, cursor: str | None) -> VectorListSchema:
     parameters: dict[str, str | int] = {"count": _PAGE_IDS}
     if cursor is not None:
         parameters["cursor"] = cursor
-    return client.get(client.indexes(index, "list"), parameters).decode(PageResponse)
+    return client.get(client.indexes(index, "list"), parameters).decode(VectorListSchema)
 
 
 def _get_vectors(
@@ -186,7 +179,7 @@ def _create_command(client: Client, index: IndexResponse) -> str:
     if index.description:
         words += ["--description", index.description]
     listed = client.get(client.indexes(index.name, "metadata_index", "list")).decode(
-        MetadataIndexesResponse
+        MetadataIndexListSchema
     )
     for metadata_index in listed.metadata_indexes:
         property_name, index_type = metadata_index.property_name, metadata_index.index_type

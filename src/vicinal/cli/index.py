@@ -3,16 +3,9 @@
 import click
 
 from vicinal.cli import show
-from vicinal.cli.client import (
-    Client,
-    IndexInfoResponse,
-    IndexResponse,
-    MetadataIndexesResponse,
-    MutationResponse,
-    Target,
-    target_options,
-)
+from vicinal.cli.client import Client, IndexResponse, Target, target_options
 from vicinal.model import Effort, IndexType, Metric
+from vicinal.wire.schemas import IndexInfoSchema, MetadataIndexListSchema, MutationSchema
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
 _TYPES = click.Choice([index_type.value for index_type in IndexType])
@@ -133,12 +126,12 @@ def info(target: Target, name: str, as_json: bool) -> None:
         index = client.get(client.indexes(name)).decode(IndexResponse)
         answer = client.get(client.indexes(name, "info"))
         listed = client.get(client.indexes(name, "metadata_index", "list")).decode(
-            MetadataIndexesResponse
+            MetadataIndexListSchema
         )
     if as_json:
         show.json(answer.result)
         return
-    state = answer.decode(IndexInfoResponse)
+    state = answer.decode(IndexInfoSchema)
     filters = [
         f"{metadata_index.property_name} ({metadata_index.index_type})"
         for metadata_index in listed.metadata_indexes
@@ -188,7 +181,7 @@ def add(target: Target, name: str, property_name: str, index_type: str, backfill
     """
     with target.connect() as client:
         path = client.indexes(name, "metadata_index", "list")
-        listed = client.get(path).decode(MetadataIndexesResponse).metadata_indexes
+        listed = client.get(path).decode(MetadataIndexListSchema).metadata_indexes
         mutation_id = add_metadata_index(client, name, property_name, index_type, backfill=backfill)
     click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
     if any(metadata_index.property_name == property_name for metadata_index in listed):
@@ -207,7 +200,7 @@ def remove(target: Target, name: str, property_name: str) -> None:
     """Stop filters on the index NAME from using PROPERTY."""
     with target.connect() as client:
         path = client.indexes(name, "metadata_index", "delete")
-        written = client.post(path, {"propertyName": property_name}).decode(MutationResponse)
+        written = client.post(path, {"propertyName": property_name}).decode(MutationSchema)
     click.echo(f"no metadata index on {property_name}: mutation {written.mutation_id}")
 
 
@@ -224,7 +217,7 @@ def list_metadata_indexes(target: Target, name: str, as_json: bool) -> None:
         return
     rows = [
         (metadata_index.property_name, metadata_index.index_type)
-        for metadata_index in answer.decode(MetadataIndexesResponse).metadata_indexes
+        for metadata_index in answer.decode(MetadataIndexListSchema).metadata_indexes
     ]
     show.table(("property", "type"), rows)
 
@@ -237,4 +230,4 @@ def add_metadata_index(
     if backfill:
         body["backfill"] = True
     answer = client.post(client.indexes(name, "metadata_index", "create"), body)
-    return answer.decode(MutationResponse).mutation_id
+    return answer.decode(MutationSchema).mutation_id

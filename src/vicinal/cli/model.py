@@ -3,7 +3,6 @@
 The folders are those of a server with the same settings.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -81,7 +80,7 @@ def _row(name: str, search_paths: models.SearchPaths) -> tuple[str, str, str]:
 
 def _search_paths(folder: Path | None, config: Path | None) -> models.SearchPaths:
     settings = read_settings(config, {"models": None if folder is None else str(folder)})
-    named: Mapping[str, Path] = {name: Path(path) for name, path in settings.model_folders}
+    named = {name: Path(path) for name, path in settings.model_folders}
     return models.SearchPaths(settings.models or models.models_folder(), models.hub_folder(), named)
 
 

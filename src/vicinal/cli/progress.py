@@ -12,12 +12,9 @@ Report = Callable[[int, str], None]
 
 @contextmanager
 def bar(label: str, total: int | None, *, done: int = 0) -> Iterator[Report]:
-    """Show the progress of a task.
+    """Show the progress of a task, of which an earlier run has `done` a part.
 
-    Args:
-        label: Name of the task.
-        total: Amount to do, in any unit; None if it is not known.
-        done: Amount that an earlier run has done.
+    `total` is in any unit, None if it is not known.
     """
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -8,7 +8,6 @@ import msgspec
 from vicinal.cli import show
 from vicinal.cli.client import (
     Client,
-    EmbeddingsResponse,
     IndexResponse,
     MatchResponse,
     QueryResponse,
@@ -16,6 +15,7 @@ from vicinal.cli.client import (
     target_options,
 )
 from vicinal.model import Effort
+from vicinal.wire.schemas import EmbeddingSchema
 
 MODEL_OF_DIMENSIONS = {
     384: "@hf/sentence-transformers/all-minilm-l6-v2",
@@ -100,7 +100,7 @@ def _is_there(client: Client, index: str, vector_id: str) -> bool:
 
 def embed(client: Client, model: str, texts: list[str]) -> list[list[float]]:
     """Return one vector a text."""
-    return client.post(client.model(model), {"text": texts}).decode(EmbeddingsResponse).data
+    return client.post(client.model(model), {"text": texts}).decode(EmbeddingSchema).data
 
 
 def print_matches(matches: list[MatchResponse]) -> None:

@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import httpx
@@ -198,12 +199,7 @@ def wrangler_command(given: TargetOptions, arguments: Sequence[str]) -> None:
         require_server(target)
     if command.words[:1] == ("whoami",):
         show.note(f"here wrangler works in the account {target.account} of {target.origin}")
-    is_given = given.account is not None
-    os.execve(
-        program,
-        [program, *arguments],
-        environment(target, os.environ, is_account_given=is_given),
-    )
+    _become(program, [program, *arguments], target, given)
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -225,12 +221,13 @@ def run_command(given: TargetOptions, command: Sequence[str]) -> None:
         )
     target = given.target(named)
     require_server(target)
+    _become(program, command, target, given)
+
+
+def _become(program: str, words: Sequence[str], target: Target, given: TargetOptions) -> NoReturn:
+    """Run a program in place of this one, with its bindings on the target."""
     is_given = given.account is not None
     try:
-        os.execve(
-            program,
-            list(command),
-            environment(target, os.environ, is_account_given=is_given),
-        )
+        os.execve(program, list(words), environment(target, os.environ, is_account_given=is_given))
     except OSError as error:
         raise click.ClickException(f"{program} cannot be run: {error.strerror}") from error

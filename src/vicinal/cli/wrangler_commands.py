@@ -43,17 +43,8 @@ _ON_CLOUDFLARE = frozenset(
         *("flagship", "hyperdrive", "k2", "kv namespace", "login", "logout", "mtls-certificate"),
         *("pages deploy", "pages deployment", "pages download", "pages project", "pages publish"),
         *("pages secret", "pipelines", "preview", "publish", "pubsub", "queues", "r2 bucket"),
-        *(
-            "r2 sql",
-            "rollback",
-            "route",
-            "secret",
-            "secrets-store store",
-            "subdomain",
-            "tail",
-            "triggers",
-        ),
-        *("tunnel", "turnstile", "versions", "vpc", "workflows"),
+        *("r2 sql", "rollback", "route", "secret", "secrets-store store", "subdomain", "tail"),
+        *("triggers", "tunnel", "turnstile", "versions", "vpc", "workflows"),
     }
 )
 """Commands of wrangler 4.86 and 4.164, as their ``--help`` lists them, and older names."""

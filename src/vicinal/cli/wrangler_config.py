@@ -71,16 +71,14 @@ def named_account(selection: ConfigSelection, variables: Mapping[str, str]) -> N
         for file in files
         if (account := _account_in(_parse_file(file), environment, file))
     ]
-    first = named[0] if named else None
     for other in named[1:]:
-        assert first is not None
-        if other.account != first.account:
+        if other.account != named[0].account:
             raise click.ClickException(
-                f"{first.file} names the account {first.account}, and {other.file} names "
+                f"{named[0].file} names the account {named[0].account}, and {other.file} names "
                 f"{other.account}; Workers that run together have their bindings in one account. "
                 "Give both files the same account_id, or run them apart"
             )
-    return first
+    return named[0] if named else None
 
 
 # As npm's dotenv has it, for one variable.
