@@ -138,10 +138,8 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish running requests and close.
 
-    Args:
-        settings: Of engine, server and encoder.
-        on_ready: Called once, from a thread of its own, when requests are answered.
-        warnings: Of the settings, for the log.
+    `on_ready` is called once, from a thread of its own, when requests are answered. `warnings` of
+    the settings go to the log.
 
     Raises:
         InvalidInput, Unavailable, Corruption: as `create`; also when the address cannot be
@@ -216,9 +214,7 @@ def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.
 def open_tokens(settings: Settings, *, renews: bool = False) -> TokenStore:
     """Open the tokens of the data folder, or of the database that servers share.
 
-    Args:
-        settings: Say where, and name further tokens.
-        renews: See `tokens.Tokens`.
+    `renews` is that of `tokens.Tokens`.
 
     Raises:
         InvalidInput, Unavailable, Corruption: as `create`.
@@ -245,14 +241,17 @@ def database_report(settings: Settings) -> "DatabaseReport":
 
 def _open_engine(settings: Settings) -> Engine:
     """Open the engine of the data folder, or a node of the one that a database is shared by."""
-    options = _engine_options(settings)
+    options = EngineOptions(
+        limits=settings.wire_limits,
+        memtable_rows_max=settings.memtable_rows_max,
+        queue_bytes_max=settings.queue_bytes_max,
+        visibility_delay_s=settings.visibility_delay_s,
+    )
     if settings.database is None:
         return EmbeddedEngine.open(settings.data, options)
     if (settings.data / catalog.FILE_NAME).exists():
-        _log.warning(
-            "%s holds indexes that are not served while the setting 'database' is set",
-            settings.data,
-        )
+        unserved = "%s holds indexes that are not served while the setting 'database' is set"
+        _log.warning(unserved, settings.data)
     shared = _shared("engine")
     engine: Engine = shared.SharedEngine.open(
         settings.data,
@@ -282,15 +281,6 @@ def _shared(name: str) -> Any:
         raise InvalidInput(
             "the setting 'database' needs asyncpg; install it with: pip install 'vicinal[postgres]'"
         ) from error
-
-
-def _engine_options(settings: Settings) -> EngineOptions:
-    return EngineOptions(
-        limits=settings.wire_limits,
-        memtable_rows_max=settings.memtable_rows_max,
-        queue_bytes_max=settings.queue_bytes_max,
-        visibility_delay_s=settings.visibility_delay_s,
-    )
 
 
 def _server_config(settings: Settings) -> ServerConfig:

@@ -96,44 +96,35 @@ class TokenStore(Protocol):
 
     def accept(self, secret: str) -> None:
         """Let a secret allow everything until `close`; it is not stored."""
-        ...
 
     def create(
         self, name: str, permission: Permission, account: str | None = None
     ) -> tuple[Token, str]:
         """Make a token; return it and its secret."""
-        ...
 
     def list(self) -> Sequence[Token]:
         """Return the stored tokens, oldest first."""
-        ...
 
     def revoke(self, token_id: str) -> None:
         """Delete a token."""
-        ...
 
     def disable(self) -> None:
         """Revoke all stored tokens, and need none from the next start on."""
-        ...
 
     def has_tokens(self) -> bool:
         """Tell whether there is at least one token, stored or of the settings."""
-        ...
 
     def are_needed(self) -> bool:
         """Tell whether a token is needed: there is one, or has been."""
-        ...
 
     def authenticate(self, secret: str | None) -> tuple[Token | None, bool]:
         """Return the token with this secret, None if there is none, and whether one is needed.
 
         For an event loop: it waits for nothing but this machine.
         """
-        ...
 
     def close(self) -> None:
         """Release what is open."""
-        ...
 
 
 def new_token(name: str, permission: Permission, account: str | None) -> tuple[Token, str]:
@@ -206,16 +197,10 @@ class Tokens:
         with self._lock, self._translating():
             self._refresh()
             self._require_tokens()
+            created_at = token.created_at.isoformat()
             self._connection.execute(
                 "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    token.id,
-                    digest_of(secret),
-                    name,
-                    permission.value,
-                    account,
-                    token.created_at.isoformat(),
-                ),
+                (token.id, digest_of(secret), name, permission.value, account, created_at),
             )
             self._load()
         return token, secret

@@ -8,7 +8,6 @@ kind of its engine.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
@@ -17,7 +16,7 @@ from vicinal import metadata
 from vicinal.binding import arguments
 from vicinal.binding.records import Columns, Vector, Vectors, numbers, plain, records
 from vicinal.engine.base import Engine
-from vicinal.errors import BadBody, BadFilter, Unavailable
+from vicinal.errors import BadBody, BadCursor, BadFilter, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -231,7 +230,9 @@ class Vectorize:
         """
         number = arguments.optional_integer(count, "count")
         text = None if number is None else str(number)
-        page = requests.list_parameters(text, arguments.cursor(cursor), self._limits)
+        page = requests.list_parameters(
+            text, arguments.optional_text(cursor, "cursor", BadCursor), self._limits
+        )
         return self._engine.list(self._address, page.count, page.cursor)
 
     def create_metadata_index(
@@ -303,19 +304,17 @@ class Vectorize:
             query = replace(query, effort=arguments.optional_member(Effort, effort, "effort"))
         result = self._engine.query(self._address, query)
         has_metadata = query.return_metadata is not MetadataLevel.NONE
-        return Matches(
-            tuple(
-                Match(
-                    match.id,
-                    match.score,
-                    match.namespace,
-                    match.values,
-                    _document(match.metadata) if has_metadata else None,
-                )
-                for match in result.matches
-            ),
-            result.unindexed,
-        )
+        matches = [
+            Match(
+                match.id,
+                match.score,
+                match.namespace,
+                match.values,
+                _document(match.metadata) if has_metadata else None,
+            )
+            for match in result.matches
+        ]
+        return Matches(tuple(matches), result.unindexed)
 
 
 class Database:
@@ -389,12 +388,7 @@ class Database:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _address(self, name: str) -> IndexAddress:

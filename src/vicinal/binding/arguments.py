@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TypeGuard, TypeVar
 import numpy as np
 
 from vicinal import metadata
-from vicinal.errors import BadBody, BadCursor, InvalidInput
+from vicinal.errors import BadBody, InvalidInput
 from vicinal.limits import ACCOUNT_ID, PROFILES, Limits
 from vicinal.model import MetadataLevel
 from vicinal.wire import requests
@@ -57,16 +57,13 @@ def boolean(value: object, name: str) -> bool:
     raise InvalidInput(f"{name}: expected a boolean, got {kind(value)}")
 
 
-def integer(value: object, name: str) -> int:
-    """Return an integer; booleans, and floats without a fraction, are refused."""
+def optional_integer(value: object, name: str) -> int | None:
+    """Return an integer, or None; booleans, and floats without a fraction, are refused."""
+    if value is None:
+        return None
     if not _is_integer(value):
         raise InvalidInput(f"{name}: expected an integer, got {kind(value)}")
     return _bounded(value, name)
-
-
-def optional_integer(value: object, name: str) -> int | None:
-    """Return an integer, or None."""
-    return None if value is None else integer(value, name)
 
 
 def number(value: object, name: str) -> int | float:
@@ -132,11 +129,6 @@ def ids(value: object, ids_max: int, limits: Limits) -> list[str]:
     return requests.check_ids(checked, ids_max, limits)
 
 
-def cursor(value: object) -> str | None:
-    """Return a cursor, or None for the first page."""
-    return optional_text(value, "cursor", BadCursor)
-
-
 def account(value: object) -> str:
     """Return an account id that may stand in a REST path as well."""
     account_id = text(value, "account")
@@ -164,13 +156,10 @@ def folder(value: object) -> Path:
         path = os.fspath(value)
     if not isinstance(path, str):
         raise InvalidInput(f"path: expected a string or a path, got a path of {kind(path)}")
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:
-        raise InvalidInput(f"path: {metadata.shown(path)} is no name of a file") from None
-    if not path or "\0" in path:
-        raise InvalidInput(f"path: {metadata.shown(path)} is no name of a file")
-    return Path(path)
+    with suppress(UnicodeEncodeError):
+        if os.fsencode(path) and "\0" not in path:
+            return Path(path)
+    raise InvalidInput(f"path: {metadata.shown(path)} is no name of a file")
 
 
 def iterated(value: object, name: str, error: type[InvalidInput]) -> Iterable[object]:
