@@ -2,13 +2,14 @@
 
 They are optional: without a C compiler, or where it fails, the package is built without them and
 says so. The library's name carries the checksum of its sources, as `vicinal.native` expects.
+``structures.py`` is one of these: a library whose layout differs from Python's is not built.
 """
 
 import os
+import runpy
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ class Compiled(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile for this machine's kind of processor; the wheel is tagged for it."""
         folder = Path(self.root, "src/vicinal/native")
-        sources = sorted(folder.glob("*.[ch]"))
+        sources = sorted((*folder.glob("*.[ch]"), folder / "structures.py"))
         checksum = sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
         library = folder / f"_native-{checksum[:16]}.so"
-        reason = compile_([source for source in sources if source.suffix == ".c"], library)
+        reason = compile_(folder, library)
         if reason is not None:
             self.app.display_warning(f"building without the compiled parts: {reason}")
             return
@@ -41,15 +42,19 @@ class Compiled(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-{platform}"
 
 
-def compile_(sources: Sequence[Path], library: Path) -> str | None:
-    """Compile a shared library, replacing any at once; return why it could not be done."""
+def compile_(folder: Path, library: Path) -> str | None:
+    """Compile the sources in `folder`, replacing any library at once; return why it failed."""
     compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         return "there is no C compiler"
     unfinished = library.with_suffix(f".{os.getpid()}")
-    command = [*compiler.split(), *FLAGS, "-o", str(unfinished), *map(str, sources), "-lm"]
+    command = [
+        *(*compiler.split(), *FLAGS, f"-I{folder}", "-o", str(unfinished)),
+        *(*map(str, sorted(folder.glob("*.c"))), "-xc", "-", "-lm"),
+    ]
+    layout = runpy.run_path(str(folder / "structures.py"))["assertions"]()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, input=layout, capture_output=True, text=True, check=False)
     except OSError as error:
         return f"{compiler}: {error}"
     if done.returncode == 0:

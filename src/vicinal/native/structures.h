@@ -1,6 +1,6 @@
 /* The structures that Python fills and C reads, or the other way round: `structures.py` has the
-   same ones, with the same names. `layout.c` tells where C has each field, and a library whose
-   layout differs from Python's is not used. A field is read unless it says that it is written.
+   same ones, with the same names, and a library whose layout differs from Python's is not built.
+   A field is read unless it says that it is written.
 */
 
 #ifndef VICINAL_STRUCTURES_H

@@ -1,10 +1,10 @@
 """The structures and constants of ``structures.h``, with the same names, for ctypes.
 
 Structures are filled by keywords. They hold pointers: the arrays pointed to must outlive them.
+``hatch_build.py`` runs this file where nothing but the standard library is installed.
 """
 
 import ctypes
-from collections.abc import Iterator
 from ctypes import c_double, c_float, c_int64, c_uint8, c_uint64, c_void_p
 from typing import Any
 
@@ -18,11 +18,6 @@ CODE_BYTES_MAX = 256
 
 EXPONENT_MIN, EXPONENT_MAX = -65, 40
 """Of ten: numbers that need other powers are not read by the library."""
-
-_CONSTANTS = (
-    "COSINE", "EUCLIDEAN", "DOT_PRODUCT", "UNSETTLED", "NO_MEMORY", "LINE_BYTES",
-    "CODE_BYTES_MAX", "EXPONENT_MIN", "EXPONENT_MAX",
-)  # fmt: skip
 
 
 def _fields(*declarations: tuple[Any, str]) -> tuple[tuple[str, Any], ...]:
@@ -106,33 +101,18 @@ STRUCTURES: tuple[type[ctypes.Structure], ...] = (
 )  # fmt: skip
 
 
-class _Entry(ctypes.Structure):
-    """An entry of ``layout.c``."""
-
-    _fields_ = (("name", ctypes.c_char_p), ("offset", c_int64), ("size", c_int64))
-
-
-Layout = list[tuple[str, int, int]]
-"""Name, offset and size of each structure and field; name, value and 0 of each constant."""
-
-
-def layout() -> Layout:
-    """Return the layout that Python has."""
-    return [*((name, globals()[name], 0) for name in _CONSTANTS), *_layout_of_structures()]
-
-
-def _layout_of_structures() -> Iterator[tuple[str, int, int]]:
+def assertions() -> str:
+    """Return C that compiles only where ``structures.h`` has the same layout and constants."""
+    expected = {name: value for name, value in globals().items() if isinstance(value, int)}
     for structure in STRUCTURES:
-        yield structure.__name__, 0, ctypes.sizeof(structure)
-        for name, *_ in structure._fields_:
-            field = getattr(structure, name)
-            yield f"{structure.__name__}.{name}", field.offset, field.size
-
-
-def layout_of(library: ctypes.CDLL) -> Layout:
-    """Return the layout that a library was compiled with."""
-    entry = ctypes.pointer(_Entry.in_dll(library, "vicinal_layout"))
-    entries: Layout = []
-    while (field := entry[len(entries)]).name is not None:
-        entries.append((field.name.decode(), field.offset, field.size))
-    return entries
+        name = structure.__name__
+        expected[f"sizeof({name})"] = ctypes.sizeof(structure)
+        for field_name, *_ in structure._fields_:
+            field = getattr(structure, field_name)
+            expected[f"offsetof({name}, {field_name})"] = field.offset
+            expected[f"sizeof((({name} *)0)->{field_name})"] = field.size
+    checks = (
+        f'_Static_assert({term} == {value}, "{term} is {value} in structures.py");'
+        for term, value in expected.items()
+    )
+    return "\n".join(["#include <stddef.h>", '#include "structures.h"', *checks, ""])

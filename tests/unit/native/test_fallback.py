@@ -79,7 +79,7 @@ def test_a_build_without_a_compiler_says_why(
     else:
         monkeypatch.setenv("CC", compiler)
 
-    refusal = compile_(library.SOURCES, tmp_path / "built.so")
+    refusal = compile_(library.SOURCES[0].parent, tmp_path / "built.so")
 
     assert refusal is not None
     assert reason in refusal

@@ -1,7 +1,5 @@
 """What the compiled library computes is what numpy computes."""
 
-import ctypes
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatch_build import compile_
 from tests.support.ann import exact_index
 from tests.support.clusters import clustered
 from vicinal.ann import exact, hamming, projection
 from vicinal.ann.base import Selection
 from vicinal.model import Metric, Ordinals
-from vicinal.native import library, structures
+from vicinal.native import library
 
 pytestmark = pytest.mark.skipif(
     library.library() is None, reason="THE COMPILED PARTS WERE NOT BUILT: there is no C compiler"
@@ -23,7 +20,6 @@ pytestmark = pytest.mark.skipif(
 
 METRICS = list(Metric)
 SEED = 7
-HEADER = Path(structures.__file__).with_suffix(".h")
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -157,57 +153,3 @@ def test_the_compilers_that_a_package_is_built_with_take_it_without_a_warning(
     assert done.returncode == 0, done.stderr
     values = clustered(300, 40)
     assert np.allclose(library.Library(built).norms(values), np.linalg.norm(values, axis=1))
-
-
-def test_python_and_c_agree_on_every_structure_and_constant() -> None:
-    built = ctypes.CDLL(str(library.library_path(library.SOURCES)))
-
-    assert structures.layout_of(built) == structures.layout()
-
-
-def test_the_layout_lists_every_field_of_the_header() -> None:
-    """One that is missing in ``layout.c`` would be compared with nothing."""
-    header = HEADER.read_text()
-    for structure in structures.STRUCTURES:
-        name = structure.__name__
-        (body,) = re.findall(r"typedef struct(?: \w+)? {([^}]*)} " + name + ";", header)
-        declared = re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL).split(";")
-        fields = [
-            re.search(r"(\w+)(?:\[\w+\])?$", part.strip())
-            for declaration in declared
-            for part in declaration.split(",")
-            if part.strip()
-        ]
-
-        assert [each and each[1] for each in fields] == [field for field, *_ in structure._fields_]
-
-
-SWAPS = [
-    ("    const uint8_t *codes; ", "    const uint8_t *sample; "),
-    ("    int64_t k;", "    int32_t k;"),
-    ("    int64_t *candidates;", "    int64_t more;\n    int64_t *candidates;"),
-    ("id, id_end,", "id_end, id,"),
-    ("NO_MEMORY = -2", "NO_MEMORY = -3"),
-    ("double seconds, cpu_seconds;", "double cpu_seconds, seconds;"),
-    ("float relative_error, absolute_error;", "float absolute_error, relative_error;"),
-]
-
-
-@pytest.mark.parametrize(("declared", "changed"), SWAPS)
-def test_a_library_that_lays_out_a_structure_otherwise_is_an_error(
-    declared: str, changed: str, tmp_path: Path
-) -> None:
-    sources = [Path(shutil.copy(source, tmp_path)) for source in library.SOURCES]
-    (header,) = (source for source in sources if source.name == HEADER.name)
-    text = header.read_text()
-    assert text.count(declared) == 1
-    if "*sample" in changed:  # two fields that trade places
-        text = text.replace("*sample;", "*codes;").replace(declared, changed, 1)
-    else:
-        text = text.replace(declared, changed)
-    header.write_text(text)
-    built = tmp_path / "built.so"
-    assert compile_([source for source in sources if source.name == "layout.c"], built) is None
-
-    with pytest.raises(RuntimeError, match=r"built\.so has .*, structures.py "):
-        library.Library(built)

@@ -11,6 +11,7 @@ from vicinal.limits import Limits
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App
 from vicinal.server.http.uploads import PART_BYTES
+from vicinal.wire import lines
 
 VECTOR = b'{"id":"a","values":[1,0]}'
 
@@ -61,6 +62,9 @@ def test_a_long_body_is_refused_for_its_last_line(
     assert engine.status(DOCS).applied_seqno == 0
 
 
+@pytest.mark.skipif(
+    not lines.is_built(), reason="THE READING OF LINES WAS NOT BUILT: there is no C compiler"
+)
 def test_a_long_body_is_refused_for_its_first_lines_before_it_has_ended(
     app: App, engine: ModelEngine
 ) -> None:
