@@ -7,7 +7,7 @@ server carries the bytes; these classes are their meaning.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 EVERY_OTHER = "*"
 """Stands for all models without an entry of their own."""
@@ -35,21 +35,21 @@ class Names:
         return [name for name in self.mapped if name != EVERY_OTHER]
 
 
-class Options(Struct, frozen=True):
-    """Options of a request; the service chooses UNSET ones. Raw members are in OpenAI's form."""
+class Options(Struct, frozen=True, omit_defaults=True):
+    """Options of a request; the service chooses what is None. Raw members are in OpenAI's form."""
 
-    max_tokens: int | UnsetType = UNSET
-    temperature: float | UnsetType = UNSET
-    top_p: float | UnsetType = UNSET
-    top_k: int | UnsetType = UNSET
-    seed: int | UnsetType = UNSET
-    frequency_penalty: float | UnsetType = UNSET
-    presence_penalty: float | UnsetType = UNSET
-    repetition_penalty: float | UnsetType = UNSET
-    stop: Raw | UnsetType = UNSET
-    response_format: Raw | UnsetType = UNSET
-    tools: Raw | UnsetType = UNSET
-    tool_choice: Raw | UnsetType = UNSET
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    stop: Raw | None = None
+    response_format: Raw | None = None
+    tools: Raw | None = None
+    tool_choice: Raw | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,11 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens read and written."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

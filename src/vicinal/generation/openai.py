@@ -14,15 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from vicinal.errors import GenerationFailed
-from vicinal.generation.base import (
-    Answer,
-    Options,
-    Piece,
-    Request,
-    ToolCall,
-    ToolCallPart,
-    Usage,
-)
+from vicinal.generation.base import Answer, Options, Piece, Request, ToolCall, ToolCallPart, Usage
 from vicinal.openai_errors import reason
 
 CHAT = "/chat/completions"
@@ -35,10 +27,10 @@ class _StreamOptions(msgspec.Struct):
 
 class _CompletionRequest(Options, frozen=True, kw_only=True):
     model: str
-    messages: Raw | UnsetType
-    prompt: str | UnsetType
-    stream: bool | UnsetType
-    stream_options: _StreamOptions | UnsetType
+    messages: Raw | None = None
+    prompt: str | None = None
+    stream: bool = False
+    stream_options: _StreamOptions | None = None
 
 
 class _CompletionFunction(msgspec.Struct):
@@ -64,14 +56,9 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _CompletionUsage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
 class _Completion(msgspec.Struct):
     choices: list[_Choice] = []
-    usage: _CompletionUsage | None = None
+    usage: Usage | None = None
     error: Raw | UnsetType = UNSET
 
 
@@ -85,10 +72,10 @@ def body(request: Request, model: str) -> bytes:
     return msgspec.json.encode(
         _CompletionRequest(
             model=model,
-            messages=UNSET if request.messages is None else request.messages,
-            prompt=UNSET if request.prompt is None else request.prompt,
-            stream=True if request.is_streamed else UNSET,
-            stream_options=_StreamOptions() if request.is_streamed else UNSET,
+            messages=request.messages,
+            prompt=request.prompt,
+            stream=request.is_streamed,
+            stream_options=_StreamOptions() if request.is_streamed else None,
             **msgspec.structs.asdict(request.options),
         )
     )
@@ -114,7 +101,7 @@ def read_answer(content: bytes) -> Answer:
         for number, call in enumerate(message.tool_calls or [])
     ]
     text = message.content if message.content is not None or calls else ""
-    return Answer(text, calls, _usage(completion.usage))
+    return Answer(text, calls, completion.usage)
 
 
 def read_piece(data: bytes) -> Piece:
@@ -125,7 +112,7 @@ def read_piece(data: bytes) -> Piece:
     """
     completion = _parse_completion(data)
     if not completion.choices:
-        return Piece(usage=_usage(completion.usage))
+        return Piece(usage=completion.usage)
     choice = completion.choices[0]
     delta = choice.delta or _CompletionMessage(content=choice.text)
     parts = [
@@ -137,9 +124,7 @@ def read_piece(data: bytes) -> Piece:
         )
         for number, call in enumerate(delta.tool_calls or [])
     ]
-    return Piece(
-        delta.content or "", parts, _usage(completion.usage), choice.finish_reason is not None
-    )
+    return Piece(delta.content or "", parts, completion.usage, choice.finish_reason is not None)
 
 
 def check(content: bytes) -> None:
@@ -166,7 +151,3 @@ def _arguments(function: _CompletionFunction | None) -> str:
     if raw.startswith(b'"'):
         return msgspec.json.decode(raw, type=str)
     return "" if raw == b"null" else raw.decode()
-
-
-def _usage(usage: _CompletionUsage | None) -> Usage | None:
-    return None if usage is None else Usage(usage.prompt_tokens, usage.completion_tokens)

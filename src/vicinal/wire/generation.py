@@ -274,23 +274,20 @@ def _request(request: GenerationRequest) -> Request:
 
 
 def _options(request: GenerationRequest) -> Options:
+    form, tools = request.response_format, request.tools
     return Options(
         max_tokens=request.max_tokens or request.max_completion_tokens or MAX_TOKENS_DEFAULT,
-        temperature=_or_unset(request.temperature),
-        top_p=_or_unset(request.top_p),
-        top_k=_or_unset(request.top_k),
-        seed=_or_unset(request.seed),
-        frequency_penalty=_or_unset(request.frequency_penalty),
-        presence_penalty=_or_unset(request.presence_penalty),
-        repetition_penalty=_or_unset(request.repetition_penalty),
-        stop=UNSET if request.stop is None else Raw(_encode(request.stop)),
-        response_format=UNSET
-        if request.response_format is None
-        else Raw(_encode(_sent_format(request.response_format))),
-        tools=Raw(_encode([_sent_tool(tool) for tool in request.tools]))
-        if request.tools
-        else UNSET,
-        tool_choice=request.tool_choice if request.tools else UNSET,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        seed=request.seed,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        repetition_penalty=request.repetition_penalty,
+        stop=None if request.stop is None else Raw(_encode(request.stop)),
+        response_format=None if form is None else Raw(_encode(_sent_format(form))),
+        tools=Raw(_encode([_sent_tool(tool) for tool in tools])) if tools else None,
+        tool_choice=(request.tool_choice or None) if tools else None,
     )
 
 
@@ -374,7 +371,3 @@ def _usage(usage: Usage | None) -> WrittenUsageSchema | UnsetType:
         return UNSET
     read, written = usage.prompt_tokens, usage.completion_tokens
     return WrittenUsageSchema(read, written, read + written)
-
-
-def _or_unset(value: _T | None) -> _T | UnsetType:
-    return UNSET if value is None else value
