@@ -13,7 +13,7 @@ This module knows neither SQL nor processes, and imports nothing of the package 
 
 import struct
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ _LENGTH = struct.Struct(">I")
 
 Value = int | float | str | bytes | None
 _TYPES = {int, float, str, bytes, type(None)}
+_Rows = TypeVar("_Rows")
 
 
 class Statement(msgspec.Struct, array_like=True, frozen=True):
@@ -53,23 +54,12 @@ class Call(msgspec.Struct, array_like=True, frozen=True):
     names_each_row: bool
 
 
-class Result(msgspec.Struct, array_like=True, frozen=True):
-    """Result of a statement as the worker sends it, its rows encoded one by one."""
-
-    columns: list[str]
-    rows: msgspec.Raw
-    changes: int
-    last_row_id: int
-    seconds: float
-    file_bytes: int
-
-
-class StatementResult(msgspec.Struct, array_like=True, frozen=True):
-    """A `Result` as the server reads it.
+class Result(msgspec.Struct, Generic[_Rows], array_like=True, frozen=True):
+    """Result of a statement.
 
     Attributes:
         columns: Names of the columns, in order; none for a statement that returns no rows.
-        rows: Tuples of one `Value` a column.
+        rows: Tuples of one `Value` a column. The worker encodes them one by one.
         changes: Rows written.
         last_row_id: Id of the newest row of the call, 0 when there is none.
         seconds: Duration of the statement.
@@ -77,23 +67,17 @@ class StatementResult(msgspec.Struct, array_like=True, frozen=True):
     """
 
     columns: list[str]
-    rows: list[tuple[Any, ...]]
+    rows: _Rows
     changes: int
     last_row_id: int
     seconds: float
     file_bytes: int
 
 
-class Results(msgspec.Struct, array_like=True, frozen=True, tag="results"):
+class Results(msgspec.Struct, Generic[_Rows], array_like=True, frozen=True, tag="results"):
     """All statements have run; the commit comes next."""
 
-    results: list[Result]
-
-
-class ReadResults(msgspec.Struct, array_like=True, frozen=True, tag="results"):
-    """`Results` as the server reads them."""
-
-    results: list[StatementResult]
+    results: list[Result[_Rows]]
 
 
 class Committed(msgspec.Struct, array_like=True, frozen=True, tag="committed"):
@@ -110,7 +94,9 @@ class RolledBack(msgspec.Struct, array_like=True, frozen=True, tag="rolled back"
     is_last: bool
 
 
-Answer = ReadResults | Committed | RolledBack
+StatementResult = Result[list[tuple[Any, ...]]]
+SentResults = Results[msgspec.Raw]
+Answer = Results[list[tuple[Any, ...]]] | Committed | RolledBack
 
 _encoder = msgspec.msgpack.Encoder()
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
@@ -129,7 +115,7 @@ class BadFrame(Exception):
     """The bytes of the pipe are no message, or too many for one."""
 
 
-def frame(message: Call | Results | Committed | RolledBack) -> bytes:
+def frame(message: Call | SentResults | Committed | RolledBack) -> bytes:
     """Encode a message with its length before it.
 
     Raises:
@@ -166,7 +152,7 @@ def read_answer(pipe: Readable) -> Answer | None:
         answer = _answers.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadFrame(str(error)) from None
-    if isinstance(answer, ReadResults):
+    if isinstance(answer, Results):
         for result in answer.results:
             _check_rows(result)
     return answer

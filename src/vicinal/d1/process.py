@@ -18,10 +18,11 @@ import msgspec
 
 from vicinal.d1 import bounds
 from vicinal.d1.messages import (
+    Answer,
     BadFrame,
     Call,
     Committed,
-    ReadResults,
+    Results,
     RolledBack,
     StatementResult,
     read_answer,
@@ -104,7 +105,7 @@ class Process:
         try:
             with self._deadline(call.seconds_max + bounds.GRACE_S):
                 results = self._ask(frame)
-            if not isinstance(results, ReadResults):
+            if not isinstance(results, Results):
                 raise self._failure(results, call)
             with self._deadline(bounds.COMMIT_S_MAX):
                 outcome = self._receive()
@@ -146,7 +147,7 @@ class Process:
         self._has_expired = True
         self.kill()
 
-    def _ask(self, frame: bytes) -> ReadResults | Committed | RolledBack | None:
+    def _ask(self, frame: bytes) -> Answer | None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(frame)
@@ -155,20 +156,14 @@ class Process:
             return None
         return self._receive()
 
-    def _receive(self) -> ReadResults | Committed | RolledBack | None:
+    def _receive(self) -> Answer | None:
         assert self._process.stdout is not None
         try:
             return read_answer(self._process.stdout)
         except (BadFrame, OSError):
             return None
 
-    def _failure(
-        self,
-        answer: ReadResults | Committed | RolledBack | None,
-        call: Call,
-        *,
-        is_committing: bool = False,
-    ) -> Error:
+    def _failure(self, answer: Answer | None, call: Call, *, is_committing: bool = False) -> Error:
         if isinstance(answer, RolledBack):
             self._is_last |= answer.is_last
             if answer.reason == "statement":

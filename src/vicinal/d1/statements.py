@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from vicinal.d1 import bounds
-from vicinal.d1.messages import Call, Result, Results, Statement, Value
+from vicinal.d1.messages import Call, Result, Results, SentResults, Statement, Value
 from vicinal.d1.permissions import Permissions, bare, restrict
 from vicinal.errors import BadStatement, Corruption, Unavailable
 from vicinal.storage import private
@@ -32,7 +32,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
 
 
-def execute(folder: Path, call: Call, before_commit: Callable[[Results], None]) -> None:
+def execute(folder: Path, call: Call, before_commit: Callable[[SentResults], None]) -> None:
     """Run a call; all of it takes effect, or nothing.
 
     Args:
@@ -94,7 +94,7 @@ def _results(
     call: Call,
     statements: Sequence[Statement],
     end_s: float,
-) -> Results:
+) -> SentResults:
     connection.set_progress_handler(lambda: time.monotonic() > end_s, _OPCODES)
     permissions = Permissions(connection)
     budget = bounds.RESULT_BYTES_MAX
@@ -110,7 +110,7 @@ def _results(
 
 def _result(
     permissions: Permissions, path: Path, statement: Statement, budget: int, names_each_row: bool
-) -> tuple[Result, int]:
+) -> tuple[Result[msgspec.Raw], int]:
     """Run one statement; return its result and the number of its bytes."""
     connection = permissions.connection
     start_s, changed = time.perf_counter(), connection.total_changes

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vicinal.d1 import bounds, statements
-from vicinal.d1.messages import BadFrame, Call, Committed, Results, RolledBack, frame, read_call
+from vicinal.d1.messages import BadFrame, Call, Committed, RolledBack, SentResults, frame, read_call
 from vicinal.errors import BadStatement, Corruption, Unavailable
 
 _OPEN_FILES_MAX = 64
@@ -50,7 +50,7 @@ def _receive(pipe: BinaryIO, calls: "queue.SimpleQueue[Call]") -> None:
 
 
 def _answer(folder: Path, call: Call, pipe: BinaryIO) -> None:
-    def before_commit(results: Results) -> None:
+    def before_commit(results: SentResults) -> None:
         _set_alarm(bounds.COMMIT_S_MAX)
         _send(pipe, results)
 
@@ -71,7 +71,7 @@ def _answer(folder: Path, call: Call, pipe: BinaryIO) -> None:
     _set_alarm(0)
 
 
-def _send(pipe: BinaryIO, message: Results | Committed | RolledBack) -> None:
+def _send(pipe: BinaryIO, message: SentResults | Committed | RolledBack) -> None:
     pipe.write(frame(message))
     pipe.flush()
 

@@ -12,10 +12,10 @@ from vicinal.d1.messages import (
     BadFrame,
     Call,
     Committed,
-    ReadResults,
     Result,
     Results,
     RolledBack,
+    SentResults,
     Statement,
     frame,
     read_answer,
@@ -24,7 +24,7 @@ from vicinal.d1.messages import (
 
 CALL = Call("acme", "texts", [Statement("select ?", [1, 2.5, "ä", b"\x00\xff", None])], 1.0, True)
 ROWS = [(1, 2.5), ("ä", b"\x00"), (None, -(2**63))]
-ANSWERS: list[Results | Committed | RolledBack] = [
+ANSWERS: list[SentResults | Committed | RolledBack] = [
     Committed(is_last=True),
     RolledBack("statement", "no", is_last=False),
     Results([Result(["a", "b"], msgspec.Raw(msgspec.msgpack.encode(ROWS)), 1, 2, 0.5, 4096)]),
@@ -49,14 +49,14 @@ def test_answers_come_out_as_they_went_in() -> None:
     assert read_answer(pipe) == ANSWERS[0]
     assert read_answer(pipe) == ANSWERS[1]
     results = read_answer(pipe)
-    assert isinstance(results, ReadResults)
+    assert isinstance(results, Results)
     assert results.results[0].rows == ROWS
     assert results.results[0].columns == ["a", "b"]
     assert read_answer(pipe) is None
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_a_frame_cut_anywhere_is_the_end(answer: Results | Committed | RolledBack) -> None:
+def test_a_frame_cut_anywhere_is_the_end(answer: SentResults | Committed | RolledBack) -> None:
     whole = frame(answer)
 
     for cut in range(len(whole)):
