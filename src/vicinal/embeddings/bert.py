@@ -29,6 +29,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from vicinal.embeddings.encoder import Shape
 from vicinal.embeddings.safetensors import Tensor
 from vicinal.errors import Corruption, ModelNotFound
 
@@ -40,12 +41,9 @@ _FLOATS = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "BF16": TensorP
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class BertConfig(msgspec.Struct, frozen=True):
+class BertConfig(Shape, frozen=True):
     """The part of a model's ``config.json`` that the graph needs; defaults are the format's."""
 
-    hidden_size: _Count
-    max_position_embeddings: _Count
-    vocab_size: _Count
     num_hidden_layers: _Count
     num_attention_heads: _Count
     intermediate_size: _Count

@@ -75,9 +75,9 @@ def read_shape(folder: Path) -> tuple[int, int]:
     Raises:
         Corruption: a configuration file is damaged.
     """
-    shape = _read_json(folder / "config.json", Shape)
+    shape = read_json(folder / "config.json", Shape)
     sentence = folder / "sentence_bert_config.json"
-    bound = _read_json(sentence, _SentenceConfig).max_seq_length if sentence.is_file() else None
+    bound = read_json(sentence, _SentenceConfig).max_seq_length if sentence.is_file() else None
     return shape.hidden_size, min(shape.max_position_embeddings, bound or 512)
 
 
@@ -183,7 +183,7 @@ def load(folder: Path, *, max_tokens: int, threads: int) -> Encoder:
         ModelNotFound: the model is of a kind that cannot be run here.
         Corruption: a file is damaged; the message names it.
     """
-    shape = _read_json(folder / "config.json", Shape)
+    shape = read_json(folder / "config.json", Shape)
     tokenizer = _load_tokenizer(folder / "tokenizer.json", max_tokens)
     highest = max(tokenizer.get_vocab().values(), default=0)
     if highest >= shape.vocab_size:
@@ -250,7 +250,7 @@ def _model(weights: Path, folder: Path, options: "onnxruntime.SessionOptions") -
         return str(weights)
     from vicinal.embeddings import bert
 
-    config = _read_json(folder / "config.json", bert.BertConfig)
+    config = read_json(folder / "config.json", bert.BertConfig)
     # In the Hugging Face cache the file is a link, and onnxruntime refuses to follow one
     # out of the folder that it is given.
     target = weights.resolve()
@@ -273,7 +273,12 @@ def _pooled(states: Floats, mask: Tokens, pooling: Pooling) -> Floats:
     return pooled
 
 
-def _read_json(path: Path, kind: type[_T]) -> _T:
+def read_json(path: Path, kind: type[_T]) -> _T:
+    """Read a file of this shape.
+
+    Raises:
+        Corruption: the file is damaged.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except msgspec.MsgspecError as error:

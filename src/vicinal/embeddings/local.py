@@ -58,8 +58,7 @@ class LocalEmbedder:
         self._texts = Budget(queue_max)  # that wait or run
         self._seconds_per_text = 0.01  # a moving average; set in the one thread that encodes
         self._runner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embed")
-        names = [*(model.name for model in models.KNOWN), *search_paths.folders]
-        self._slots = {name: _ModelSlot() for name in names}
+        self._slots = {name: _ModelSlot() for name in (*models.BY_NAME, *search_paths.folders)}
 
     def models(self) -> Sequence[ModelInfo]:
         """Return the known models and those the user names folders for."""
@@ -100,14 +99,10 @@ class LocalEmbedder:
             shape = self._shape(name, located.folder) if located else None
         except (ModelNotFound, Corruption):  # `embed` tells the reason
             shape = None
-        if shape:
-            return ModelInfo(name, *shape, DEFAULT_POOLING, is_available=True)
-        for model in models.KNOWN:
-            if model.name == name:
-                return ModelInfo(
-                    name, model.dimensions, model.max_tokens, DEFAULT_POOLING, is_available=False
-                )
-        return ModelInfo(name, None, None, DEFAULT_POOLING, is_available=False)
+        known = models.BY_NAME.get(name)
+        published = (known.dimensions, known.max_tokens) if known else (None, None)
+        dimensions, max_tokens = shape or published
+        return ModelInfo(name, dimensions, max_tokens, DEFAULT_POOLING, is_available=bool(shape))
 
     def _slot(self, model: str) -> _ModelSlot:
         if model not in self._slots:
@@ -137,8 +132,8 @@ class LocalEmbedder:
     def _shape(self, name: str, folder: Path) -> tuple[int, int]:
         """Return ``(dimensions, max_tokens)`` by the folder; a known bound still holds."""
         dimensions, max_tokens = encoder.read_shape(folder)
-        bounds = [model.max_tokens for model in models.KNOWN if model.name == name]
-        return dimensions, min([max_tokens, *bounds])
+        known = models.BY_NAME.get(name)
+        return dimensions, min(max_tokens, known.max_tokens) if known else max_tokens
 
     def _encode(self, loaded: Encoder, batch: Sequence[encoder.Tokens], pooling: Pooling) -> Floats:
         """Run one batch when its turn comes."""

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 from vicinal.embeddings import encoder
 from vicinal.errors import ModelNotFound
@@ -94,6 +95,8 @@ KNOWN = (
     ),
 )
 
+BY_NAME = MappingProxyType({model.name: model for model in KNOWN})
+
 
 class Source(StrEnum):
     """Origin of a model's folder."""
@@ -125,11 +128,6 @@ class SearchPaths:
     models: Path
     hub: Path
     folders: Mapping[str, Path] = field(default_factory=dict)
-
-
-def default_search_paths(environment: Mapping[str, str] = os.environ) -> SearchPaths:
-    """Return the search paths of a user who names no folders."""
-    return SearchPaths(models_folder(environment), hub_folder(environment))
 
 
 def models_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -170,10 +168,9 @@ def known(name: str) -> KnownModel:
     Raises:
         ModelNotFound: there is none; the message lists the known ones.
     """
-    for model in KNOWN:
-        if model.name == name:
-            return model
-    raise ModelNotFound(f"no model is named {name!r}; known are {_names(KNOWN)}")
+    if name not in BY_NAME:
+        raise ModelNotFound(f"no model is named {name!r}; known are {', '.join(BY_NAME)}")
+    return BY_NAME[name]
 
 
 def matching(text: str) -> KnownModel:
@@ -188,14 +185,11 @@ def matching(text: str) -> KnownModel:
         if any(name.casefold().endswith(text.casefold()) for name in (model.name, model.repository))
     ]
     if not text or not matches:
-        raise ModelNotFound(f"no model is named {text!r}; known are {_names(KNOWN)}")
+        raise ModelNotFound(f"no model is named {text!r}; known are {', '.join(BY_NAME)}")
     if len(matches) > 1:
-        raise ModelNotFound(f"{text!r} may be any of {_names(matches)}")
+        names = ", ".join(model.name for model in matches)
+        raise ModelNotFound(f"{text!r} may be any of {names}")
     return matches[0]
-
-
-def _names(models: "tuple[KnownModel, ...] | list[KnownModel]") -> str:
-    return ", ".join(model.name for model in models)
 
 
 def _checked(name: str, folder: Path) -> Path:

@@ -147,12 +147,7 @@ def _here(model: KnownModel, folder: Path) -> Pulled | None:
 
 def _receipt(folder: Path) -> Receipt | None:
     path = folder / RECEIPT
-    if not path.is_file():
-        return None
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Receipt)
-    except msgspec.MsgspecError as error:
-        raise Corruption(f"{path} is damaged: {error}") from error
+    return encoder.read_json(path, Receipt) if path.is_file() else None
 
 
 def _damaged(folder: Path, expected: Mapping[str, str]) -> list[str]:
