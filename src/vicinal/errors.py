@@ -1,47 +1,5 @@
 """Every error this package raises, as one tree.
 
-    Error
-    ├── InvalidInput            the caller sent something wrong; retrying is useless
-    │   ├── BadRecord             a record of a vectors body does not parse as a vector
-    │   ├── WrongDimensions       a vector's length is not the index's
-    │   ├── BadQueryVector        the same, for the vector of a query
-    │   ├── IdTooLong, NamespaceTooLong, MetadataTooLarge     bytes over their limit
-    │   ├── BadMetadataKey        a key of a vector's metadata that no filter could name
-    │   ├── TooManyIds            more ids in one call than the limit
-    │   ├── BadTopK               topK over what its options allow
-    │   ├── TooManyVectors        more vectors in one batch than the limit
-    │   ├── BadBody               a JSON body that does not parse or lacks a member
-    │   ├── BadParameter          a query parameter of the URL outside its range
-    │   ├── BadContentType        a vectors body in no known form
-    │   ├── BodyTooLarge          more bytes than one request may carry
-    │   ├── BadIndexConfig        dimensions, metric or preset that cannot be
-    │   ├── BadFilter             a filter outside the grammar
-    │   │   └── EmptyFilterValue    a key of it without a value
-    │   ├── BadCursor             a cursor that is unknown, foreign or expired
-    │   ├── LimitExceeded         one more of something than an index or account may hold
-    │   ├── BadStatement          SQL that SQLite refuses, or beyond a bound
-    │   ├── UnknownSession        a remote session that is over, or was before a restart
-    │   ├── BadEmbeddingInput     an embedding request outside what the models take
-    │   ├── BadEmbeddingBody      the body of one that is not JSON at all
-    │   ├── BadGenerationInput    a request for text outside what can be passed on
-    │   └── BadGenerationBody     the body of one that is not JSON at all
-    ├── NotFound                a named thing does not exist
-    │   ├── IndexNotFound, MetadataIndexNotFound, ModelNotFound, DatabaseNotFound
-    │   └── RouteNotFound, MethodNotAllowed
-    ├── AlreadyExists           a name is taken
-    │   └── IndexExists
-    ├── Denied                  the credentials do not allow it
-    │   ├── Unauthenticated       no token, or one that is not known
-    │   │   ├── InvalidToken      the same, where tokens are asked about
-    │   │   └── UnknownUser       the same, where users are
-    │   ├── Forbidden             a token without the permission
-    │   └── ForeignHost, ForeignOrigin    a web page of another site, where no token is needed
-    ├── Unavailable             try again later (overload, a locked directory, a poisoned index)
-    │   ├── Overloaded            too much work is queued already
-    │   ├── GenerationFailed      the service that generates text fails
-    │   └── ResourceExhausted     disk space or file handles have run out for now
-    └── Corruption              bytes on disk are not what we wrote; stop, never guess
-
 Errors say what happened, with the value, the bound and the place; never which HTTP
 status that deserves: only ``wire/codes.py`` knows, and its test fails when a class has
 no answer. A failed ``assert`` is not in this tree on purpose: it means our own code is

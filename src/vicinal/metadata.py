@@ -93,7 +93,9 @@ def indexed_value(
         case IndexType.STRING:
             return cut(value, string_bytes_max) if isinstance(value, str) else None
         case IndexType.NUMBER:
-            return _as_float(value) if type(value) in (int, float) else None
+            # JSON allows any number of digits.
+            is_number = type(value) in (int, float) and is_float64(value)
+            return float(value) if is_number else None
         case IndexType.BOOLEAN:
             return value if isinstance(value, bool) else None
 
@@ -114,10 +116,3 @@ def from_indexed_values(values: Iterable[tuple[str, Scalar]]) -> bytes:
             value = int(value)
         parent[last] = value
     return encode(document) if document else b""
-
-
-def _as_float(value: float) -> float | None:
-    try:
-        return float(value)
-    except OverflowError:  # an integer beyond float64: JSON allows any number of digits
-        return None

@@ -13,10 +13,21 @@ Engines evaluate filters over columns, bitmaps or SQL; their tests compare with 
   the result names the property (``QueryResult.unindexed``).
 """
 
-from collections.abc import Mapping
-from typing import assert_never
+import operator as comparisons
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+
+_COMPARISONS: Mapping[Operator, Callable[[Any, Any], Any]] = MappingProxyType(
+    {
+        Operator.LT: comparisons.lt,
+        Operator.LTE: comparisons.le,
+        Operator.GT: comparisons.gt,
+        Operator.GTE: comparisons.ge,
+    }
+)
 
 
 def matches(filter_: Filter, values: Mapping[str, Scalar | None]) -> bool:
@@ -35,40 +46,18 @@ def matches(filter_: Filter, values: Mapping[str, Scalar | None]) -> bool:
 
 def holds(predicate: Predicate, value: Scalar | None) -> bool:
     """Tell whether a predicate on an indexed property holds for one vector's value."""
-    operator, operands = predicate.operator, predicate.operands
-    match operator:
+    operands = predicate.operands
+    match predicate.operator:
         case Operator.EQ | Operator.IN:
             return any(_same(value, operand) for operand in operands)
         case Operator.NE | Operator.NIN:
             return not any(_same(value, operand) for operand in operands)
-        case Operator.LT | Operator.LTE | Operator.GT | Operator.GTE:
-            return _in_order(value, operator, operands[0])
-        case _:
-            assert_never(operator)
+        case Operator.LT | Operator.LTE | Operator.GT | Operator.GTE as operator:
+            # Python compares code points; lone surrogates cannot occur in parsed JSON text.
+            is_ordered = type(value) is type(operands[0]) and type(value) in (str, float)
+            return is_ordered and bool(_COMPARISONS[operator](value, operands[0]))
 
 
 def _same(value: Scalar | None, operand: Scalar | None) -> bool:
     # Without the type test True would equal 1.0.
     return type(value) is type(operand) and value == operand
-
-
-def _in_order(value: Scalar | None, operator: Operator, operand: Scalar | None) -> bool:
-    if isinstance(value, str) and isinstance(operand, str):
-        # Python compares code points; lone surrogates cannot occur in parsed JSON text.
-        return _ordered(operator, (value > operand) - (value < operand))
-    if type(value) is float and type(operand) is float:
-        return _ordered(operator, (value > operand) - (value < operand))
-    return False
-
-
-def _ordered(operator: Operator, sign: int) -> bool:
-    match operator:
-        case Operator.LT:
-            return sign < 0
-        case Operator.LTE:
-            return sign <= 0
-        case Operator.GT:
-            return sign > 0
-        case _:
-            assert operator is Operator.GTE
-            return sign >= 0

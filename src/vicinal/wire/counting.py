@@ -5,7 +5,6 @@ gigabytes, only to refuse them. Matching the first hundred and one takes neither
 """
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 
@@ -21,30 +20,18 @@ SHORT_BYTES = 64 * 1024
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
-class _Text(msgspec.Struct, frozen=True):
+class _Body(msgspec.Struct, frozen=True):
     text: msgspec.Raw = msgspec.Raw()
-
-
-class _Inputs(msgspec.Struct, frozen=True):
-    inputs: _Text = _Text()
-
-
-class _Input(msgspec.Struct, frozen=True):
     input: msgspec.Raw = msgspec.Raw()
+    inputs: msgspec.Raw = msgspec.Raw()
 
 
-def refuse_too_many(
-    body: bytes | bytearray,
-    texts_of: Callable[[bytes | bytearray], msgspec.Raw],
-    member: str,
-    limits: Limits,
-) -> None:
+def refuse_too_many(body: bytes | bytearray, path: str, limits: Limits) -> None:
     """Refuse a long body of too many texts; other faults are left to the reader of the body.
 
     Args:
         body: All of the body.
-        texts_of: Returns the member that has the texts, as JSON.
-        member: The name of the member, for the message.
+        path: The names that lead to the texts, with dots between them; the last is in the message.
         limits: The bound on the number of texts.
 
     Raises:
@@ -52,33 +39,18 @@ def refuse_too_many(
     """
     if len(body) <= SHORT_BYTES:
         return
+    names = path.split(".")
     with suppress(msgspec.DecodeError, RecursionError):
-        if has_more(texts_of(body), limits.texts_per_embedding_max):
+        for name in names:
+            body = getattr(msgspec.json.decode(body, type=_Body), name)
+        if has_more(body, limits.texts_per_embedding_max):
             raise BadEmbeddingInput(
-                f"Error: {member}: expected 1 to {limits.texts_per_embedding_max} texts, got more"
+                f"Error: {names[-1]}: expected 1 to {limits.texts_per_embedding_max} texts, "
+                "got more"
             )
 
 
-def texts(body: bytes | bytearray) -> msgspec.Raw:
-    """Return the member ``text`` as JSON; empty when there is none.
-
-    Raises:
-        msgspec.DecodeError, RecursionError: the body is not such an object.
-    """
-    return msgspec.json.decode(body, type=_Text).text
-
-
-def inputs_texts(body: bytes | bytearray) -> msgspec.Raw:
-    """Return the member ``inputs.text`` as JSON; otherwise as `texts`."""
-    return msgspec.json.decode(body, type=_Inputs).inputs.text
-
-
-def input_texts(body: bytes | bytearray) -> msgspec.Raw:
-    """Return the member ``input`` as JSON; otherwise as `texts`."""
-    return msgspec.json.decode(body, type=_Input).input
-
-
-def has_more(raw: msgspec.Raw, most: int) -> bool:
+def has_more(raw: bytes | bytearray | msgspec.Raw, most: int) -> bool:
     """Tell whether an array has more than `most` strings; stops at the first beyond these."""
     content = memoryview(raw)
     if bytes(content[:1]) != b"[":

@@ -114,7 +114,8 @@ def split(body: Text, content_type: str | None, limits: Limits) -> Records:
     start = _first(text)
     media_type = (content_type or "").split(";")[0].strip().lower()
     if multipart.looks_like_multipart(text[start : start + 1024]):
-        text = unmarked(_vectors_part(text[start:] if start else text, limits))
+        parts = text[start:] if start else text
+        text = unmarked(multipart.part(parts, "vectors", limits.multipart_parts_max))
         start = _first(text)
     elif text[start : start + 1] not in (b"", b"{", b"[", b'"'):
         if media_type == "multipart/form-data":
@@ -125,10 +126,6 @@ def split(body: Text, content_type: str | None, limits: Limits) -> Records:
         text = _opened(text[start:])
         start = _first(text)
     return _records(text, start, limits.record_bytes_max)
-
-
-def _vectors_part(body: Text, limits: Limits) -> Text:
-    return multipart.part(body, "vectors", limits.multipart_parts_max)
 
 
 def _records(text: Text, start: int, record_bytes_max: int) -> Records:

@@ -54,7 +54,8 @@ def index_bindings(body: Text, limits: Limits) -> Mapping[str, str]:
         BadBody: there is no metadata of the expected shape in the body.
     """
     try:
-        metadata = msgspec.json.decode(_metadata_part(body, limits), type=_Metadata)
+        part = multipart.part(body, "metadata", limits.multipart_parts_max)
+        metadata = msgspec.json.decode(part, type=_Metadata)
     except UnicodeDecodeError as error:
         raise BadBody(
             f"the uploaded Worker's metadata is not UTF-8 at byte {error.start}"
@@ -68,10 +69,6 @@ def index_bindings(body: Text, limits: Limits) -> Mapping[str, str]:
         for binding in metadata.bindings
         if binding.type == "vectorize" and binding.index_name
     }
-
-
-def _metadata_part(body: Text, limits: Limits) -> Text:
-    return multipart.part(body, "metadata", limits.multipart_parts_max)
 
 
 def session(token: str) -> bytes:

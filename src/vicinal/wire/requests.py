@@ -285,9 +285,7 @@ def explains(value: str | None) -> bool:
     Raises:
         BadParameter: the value is neither ``true`` nor ``false``.
     """
-    if value not in (None, "", "true", "false"):
-        raise errors.BadParameter(f"Vicinal-Explain must be 'true' or 'false', got {value[:40]!r}")
-    return value == "true"
+    return _choice("Vicinal-Explain", value, ("true", "false")) == "true"
 
 
 def discards_unparsable(value: str | None) -> bool:
@@ -296,11 +294,14 @@ def discards_unparsable(value: str | None) -> bool:
     Raises:
         BadParameter: the value is neither ``error`` nor ``discard``.
     """
-    if value not in (None, "", "error", "discard"):
-        raise errors.BadParameter(
-            f"unparsable-behavior must be 'error' or 'discard', got {value[:40]!r}"
-        )
-    return value == "discard"
+    return _choice("unparsable-behavior", value, ("error", "discard")) == "discard"
+
+
+def _choice(name: str, value: str | None, choices: tuple[str, str]) -> str | None:
+    if value and value not in choices:
+        first, second = choices
+        raise errors.BadParameter(f"{name} must be {first!r} or {second!r}, got {value[:40]!r}")
+    return value
 
 
 def embedding(body: Body, limits: Limits) -> EmbeddingParameters:
@@ -310,8 +311,9 @@ def embedding(body: Body, limits: Limits) -> EmbeddingParameters:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
-    counting.refuse_too_many(body, counting.texts, "text", limits)
-    return _embedding(_decode_embedding(body, schemas.EmbeddingRequest), limits)
+    counting.refuse_too_many(body, "text", limits)
+    request = _decode(body, schemas.EmbeddingRequest, is_embedding=True)
+    return EmbeddingParameters(_texts(request.text, "text", limits), request.pooling)
 
 
 def binding_embedding(body: Body, limits: Limits) -> EmbeddingParameters:
@@ -321,8 +323,9 @@ def binding_embedding(body: Body, limits: Limits) -> EmbeddingParameters:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
-    counting.refuse_too_many(body, counting.inputs_texts, "text", limits)
-    return _embedding(_decode_embedding(body, schemas.BindingEmbeddingRequest).inputs, limits)
+    counting.refuse_too_many(body, "inputs.text", limits)
+    request = _decode(body, schemas.BindingEmbeddingRequest, is_embedding=True).inputs
+    return EmbeddingParameters(_texts(request.text, "text", limits), request.pooling)
 
 
 def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingParameters:
@@ -332,8 +335,8 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingParameters:
         BadEmbeddingBody: the body is not JSON.
         BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
-    counting.refuse_too_many(body, counting.input_texts, "input", limits)
-    request = _decode_embedding(body, schemas.OpenAIEmbeddingRequest)
+    counting.refuse_too_many(body, "input", limits)
+    request = _decode(body, schemas.OpenAIEmbeddingRequest, is_embedding=True)
     return OpenAIEmbeddingParameters(
         model=request.model,
         texts=_texts(request.input, "input", limits),
@@ -342,22 +345,17 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingParameters:
     )
 
 
-def _decode(body: Body, shape: type[_T]) -> _T:
+def _decode(body: Body, shape: type[_T], *, is_embedding: bool = False) -> _T:
     try:
         body.decode()  # msgspec does not validate text that it skips
         return msgspec.json.decode(members.unmarked(body), type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise errors.BadBody(_FAILED + _reason(error, shape)) from None
-
-
-def _decode_embedding(body: Body, shape: type[_T]) -> _T:
-    try:
-        body.decode()  # msgspec does not validate text that it skips
-        return msgspec.json.decode(members.unmarked(body), type=shape)
-    except msgspec.ValidationError as error:
-        raise errors.BadEmbeddingInput(f"Error: {_reason(error, shape)}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise errors.BadEmbeddingBody(_reason(error, shape)) from None
+        reason = _reason(error, shape)
+        if not is_embedding:
+            raise errors.BadBody(_FAILED + reason) from None
+        if isinstance(error, msgspec.ValidationError):
+            raise errors.BadEmbeddingInput(f"Error: {reason}") from None
+        raise errors.BadEmbeddingBody(reason) from None
 
 
 def _reason(error: Exception, shape: type) -> str:
@@ -484,10 +482,6 @@ def _query_vector(value: object, dimensions: int) -> Floats:
         position = int(np.argmin(finite))
         raise errors.BadBody(f"{_FAILED}vector[{position}]: {numbers[position]} is beyond float32")
     return vector
-
-
-def _embedding(request: schemas.EmbeddingRequest, limits: Limits) -> EmbeddingParameters:
-    return EmbeddingParameters(_texts(request.text, "text", limits), request.pooling)
 
 
 def _texts(text: str | list[str], member: str, limits: Limits) -> tuple[str, ...]:
