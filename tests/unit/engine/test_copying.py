@@ -1,0 +1,247 @@
+"""A copy: filled, replayed into, closed at any moment, opened again, damaged."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from tests.support.engines import Record, batch, vector
+from tests.support.waiting import wait_until
+from vicinal.engine import copying, records
+from vicinal.engine.copying import CopiedIndex, CopyPlace
+from vicinal.engine.cursors import Cursors
+from vicinal.engine.log import Entry
+from vicinal.engine.options import EngineOptions
+from vicinal.engine.resources import Resources
+from vicinal.errors import Corruption, Unavailable
+from vicinal.filters.nodes import Operator, Predicate
+from vicinal.model import (
+    CreateMetadataIndex,
+    Delete,
+    Index,
+    IndexConfig,
+    IndexType,
+    MetadataIndex,
+    Metric,
+    Mutation,
+    Query,
+    Seqno,
+    Upsert,
+)
+
+INDEX = Index("an id", "docs", None, IndexConfig(2, Metric.EUCLIDEAN), datetime.now(UTC))
+PLACE = CopyPlace(Seqno(41), str(uuid4()))
+OPTIONS = EngineOptions(idle_s=0.01)
+WITHIN_S = 60.0
+Open = Callable[..., CopiedIndex]
+
+
+@pytest.fixture
+def resources() -> Iterator[Resources]:
+    resources = Resources.start(1 << 30)
+    yield resources
+    resources.stop()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def open_copy(folder: Path, resources: Resources) -> Iterator[Open]:
+    opened: list[CopiedIndex] = []
+
+    def open_(options: EngineOptions = OPTIONS, where: Path = folder) -> CopiedIndex:
+        opened.append(CopiedIndex(where, INDEX, options, resources, Cursors(900.0)))
+        return opened[-1]
+
+    yield open_
+    for copy in opened:
+        copy.close(Unavailable("the test is over"))
+
+
+def upserts(*ids: str, metadata: dict[str, object] | None = None) -> Upsert:
+    return Upsert(batch(*(Record(each, [len(each), 1], "", metadata) for each in ids)))
+
+
+def entries(first: int, *mutations: Mutation) -> Sequence[tuple[Entry, Mutation]]:
+    return [
+        (Entry(Seqno(seqno), f"id of {seqno}", 0, records.encode(mutation)), mutation)
+        for seqno, mutation in enumerate(mutations, first)
+    ]
+
+
+def found(copy: CopiedIndex, *predicates: Predicate) -> list[str]:
+    query = Query(top_k=1_000, vector=vector(0, 1), filter=predicates)
+    return sorted(match.id for match in copy.reader.prepare(query).run().matches)
+
+
+def test_a_filled_copy_is_at_its_place_with_all_that_it_was_given(
+    folder: Path, open_copy: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "FILL_ROWS", 3)  # several segments, and a rest
+    color = MetadataIndex("color", IndexType.STRING)
+    red: dict[str, object] = {"color": "red"}
+    mutations: list[Mutation] = [
+        upserts("a", "bb", metadata=red), upserts("ccc", "dddd", metadata=red),
+        CreateMetadataIndex(color), upserts("eeeee", metadata=red),
+    ]  # fmt: skip
+
+    copying.fill(folder, INDEX, OPTIONS, PLACE, mutations)
+    copy = open_copy()
+
+    assert copying.is_filled(folder)
+    assert copy.place == PLACE
+    assert found(copy) == ["a", "bb", "ccc", "dddd", "eeeee"]
+    assert found(copy, Predicate("color", Operator.EQ, ("red",))) == ["eeeee"]
+    assert copy.reader.current().metadata_indexes == (color,)
+
+
+def test_an_empty_copy_begins_before_any_mutation(folder: Path, open_copy: Open) -> None:
+    copying.fill(folder, INDEX, OPTIONS, CopyPlace(), [])
+
+    copy = open_copy()
+    copy.replay(entries(1, upserts("a")))
+
+    assert copy.place == CopyPlace(Seqno(1), "id of 1")
+    assert found(copy) == ["a"]
+
+
+def test_what_fails_while_it_is_filled_is_no_copy_and_is_begun_anew(
+    folder: Path, open_copy: Open
+) -> None:
+    def broken() -> Iterator[Mutation]:
+        yield upserts("old")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        copying.fill(folder, INDEX, OPTIONS, PLACE, broken())
+    assert not copying.is_filled(folder)
+    copying.fill(folder, INDEX, OPTIONS, PLACE, [upserts("new")])
+
+    assert found(open_copy()) == ["new"]
+
+
+def test_replaying_goes_on_where_segments_end_after_a_kill(
+    folder: Path, open_copy: Open, tmp_path: Path
+) -> None:
+    copying.fill(folder, INDEX, OPTIONS, PLACE, [upserts("a", "bb")])
+    copy = open_copy()
+    copy.replay(entries(42, Delete(["a"]), upserts("ccc")))
+    copy.compact()
+    copy.replay(entries(44, upserts("dddd"), Delete(["bb"])))
+    assert copy.place.seqno == 45
+    killed = tmp_path / "killed"
+    shutil.copytree(folder, killed)
+
+    again = open_copy(OPTIONS, killed)
+
+    assert again.place == CopyPlace(Seqno(43), "id of 43")
+    assert found(again) == ["bb", "ccc"]
+    again.replay(entries(44, upserts("dddd"), Delete(["bb"])))
+    assert found(again) == found(copy) == ["ccc", "dddd"]
+
+
+def test_a_query_sees_all_that_was_replayed_together_or_none(folder: Path, open_copy: Open) -> None:
+    options = replace(OPTIONS, memtable_rows_max=50)
+    copying.fill(folder, INDEX, options, CopyPlace(), [])
+    copy = open_copy(options)
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            snapshot = copy.reader.current()
+            assert snapshot.vector_count == 2 * snapshot.applied_seqno
+
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(read)
+        for seqno in range(1, 200):
+            copy.replay(entries(seqno, upserts(f"x{seqno}", f"y{seqno}")))
+        stop.set()
+        reading.result(WITHIN_S)
+
+
+def test_replaying_faster_than_sealing_waits_and_is_never_refused(
+    folder: Path, open_copy: Open
+) -> None:
+    options = replace(OPTIONS, memtable_rows_max=100, memtables_max=2)
+    copying.fill(folder, INDEX, options, CopyPlace(), [])
+    copy = open_copy(options)
+
+    for seqno in range(1, 60):
+        ids = [f"v{seqno}-{number}" for number in range(100)]
+        copy.replay(entries(seqno, upserts(*ids)))
+
+    assert copy.wait_applied(Seqno(59), WITHIN_S)
+    assert copy.reader.current().vector_count == 5_900
+
+
+def test_waiting_ends_when_the_mutation_comes_or_the_time_or_the_copy_ends(
+    folder: Path, open_copy: Open
+) -> None:
+    copying.fill(folder, INDEX, OPTIONS, CopyPlace(), [])
+    copy = open_copy()
+    assert not copy.wait_applied(Seqno(1), 0.0)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(copy.wait_applied, Seqno(1), WITHIN_S)
+        never = threads.submit(copy.wait_applied, Seqno(9), WITHIN_S)
+        copy.replay(entries(1, upserts("a")))
+        assert first.result(WITHIN_S)
+        copy.close(Unavailable("over"))
+        with pytest.raises(Unavailable, match="over"):
+            never.result(WITHIN_S)
+    with pytest.raises(Unavailable, match="over"):
+        copy.replay(entries(2, upserts("b")))
+    with pytest.raises(Unavailable, match="over"):
+        copy.reader.get(["a"])
+
+
+def test_a_mutation_that_is_not_the_next_one_ends_the_copy(folder: Path, open_copy: Open) -> None:
+    copying.fill(folder, INDEX, OPTIONS, PLACE, [upserts("a")])
+    copy = open_copy()
+
+    with pytest.raises(Unavailable, match="has ended"):
+        copy.replay(entries(44, upserts("b")))
+
+    assert copy.failure is not None
+    with pytest.raises(Unavailable, match="has ended"):
+        copy.reader.get(["a"])
+
+
+def test_a_damaged_copy_says_so_when_it_is_opened_or_read(folder: Path, open_copy: Open) -> None:
+    values = np.random.default_rng(1).standard_normal((500, 2)).tolist()
+    records_ = [Record(f"v{number}", each) for number, each in enumerate(values)]
+    copying.fill(folder, INDEX, OPTIONS, PLACE, [Upsert(batch(*records_))])
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_size > 64:
+            raw = path.read_bytes()
+            path.write_bytes(raw[: len(raw) // 2] + b"\xff" * (len(raw) - len(raw) // 2))
+
+    with pytest.raises(Corruption):
+        open_copy().reader.get(["v1", "v499"])
+
+
+def test_what_is_left_in_memory_is_sealed_when_nothing_comes(
+    folder: Path, open_copy: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "IDLE_COUNT_SHORT", 3)
+    copying.fill(folder, INDEX, OPTIONS, PLACE, [])
+    copy = open_copy()
+    copy.replay(entries(42, upserts("a")))
+
+    for _ in range(3):
+        copy.compact_idle()
+    wait_until(lambda: any((folder / "segments").iterdir()))
+    copy.close(Unavailable("over"))  # which lets it finish
+
+    again = open_copy()
+    assert again.place == CopyPlace(Seqno(42), "id of 42")
+    assert found(again) == ["a"]
