@@ -34,7 +34,7 @@ def need_postgres() -> Path:
     folder = programs()
     if folder is None:
         pytest.skip(f"needs PostgreSQL {VERSION_MIN} or newer (Debian: postgresql)")
-    user = _user()
+    user = server_user()
     if user is not None:
         test = ["sh", "-c", ": > /dev/null"]
         if subprocess.run(test, user=user, cwd="/", stderr=subprocess.DEVNULL).returncode:
@@ -42,7 +42,7 @@ def need_postgres() -> Path:
     return folder
 
 
-def _user() -> str | None:
+def server_user() -> str | None:
     """Whom the server runs as: it refuses root."""
     if os.getuid() != 0:
         return None
@@ -66,7 +66,7 @@ class Postgres:
 
     def __init__(self, *, is_durable: bool = False) -> None:
         self._programs = need_postgres()
-        self._user = _user()
+        self._user = server_user()
         self.folder = Path(tempfile.mkdtemp(prefix="vicinal-postgres-"))
         self.data = self.folder / "data"
         self.port = free_port()
@@ -168,7 +168,7 @@ class Postgres:
     def _signal(self, number: signal.Signals) -> None:
         """Signal the server and its children, each of which leads a session of its own."""
         assert self._process is not None
-        for each in [self._process.pid, *_children(self._process.pid)]:
+        for each in [self._process.pid, *children(self._process.pid)]:
             with suppress(ProcessLookupError):
                 os.kill(each, number)
 
@@ -178,7 +178,8 @@ class Postgres:
         self._process = None
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """Return the processes that a process has begun."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended
