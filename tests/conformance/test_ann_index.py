@@ -232,7 +232,7 @@ def stored(kind: AnnKind, exact: ExactIndex, parameters: object, path: Path) -> 
     file = ComponentFile(path, kind.component, files.write(path, kind.component, arrays))
     for name, (dtype, shape) in kind.layout(exact.row_count).items():
         file.expect(name, dtype, *shape)
-    return kind.open(file.arrays, exact)
+    return kind.open(file, exact)
 
 
 def test_an_index_that_was_stored_finds_the_nearest_rows(

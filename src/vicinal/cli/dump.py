@@ -188,7 +188,7 @@ def _show_components(folder: Path, record: SegmentRecord) -> None:
     for name, seal in record.components.items():
         file = ComponentFile(folder / name, name, seal)
         file.verify_all()
-        arrays = [(name, file.unverified_array(name)) for name in file.names]
+        arrays = [(name, file.unverified_array(name)) for name in file]
         described = [f"{name} {array.dtype}{list(array.shape)}" for name, array in arrays]
         lines.append((name, f"{seal.size:,}", ", ".join(described)))
     click.echo("every checksum holds")

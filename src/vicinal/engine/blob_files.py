@@ -117,7 +117,7 @@ class BlobFiles:
             Corruption: the file is missing or damaged.
         """
         file = ComponentFile(self.path(seqno), KIND, seal)
-        values, header = file.array("values"), file.array("header")
+        values, header = file["values"], file["header"]
         if values.dtype != VALUES_DTYPE or values.ndim != 1 or header.dtype != np.uint8:
             raise Corruption(f"{file.path} holds no mutation")
         self._sizes[seqno] = seal.size

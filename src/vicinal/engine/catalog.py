@@ -128,8 +128,7 @@ class Catalog:
         self._lock = threading.Lock()
         self._failure: Error | None = None
         self._connection = self._open(create=create)
-        with suppress(OSError):  # the disk is full; made later, when space is free
-            self._make_reserve()
+        self.make_reserve()
 
     def check_new(self, address: IndexAddress, count_max: int | None) -> None:
         """Raise the error that `add` would raise.
@@ -197,9 +196,17 @@ class Catalog:
             return folder
 
     def make_reserve(self) -> None:
-        """Make the reserve again if it was removed and space is free."""
+        """Make the reserve, if there is none and space is free."""
         with self._lock, suppress(OSError):
-            self._make_reserve()
+            if self._reserve.exists():
+                return
+            try:
+                with open(self._reserve, "xb", opener=private.opener) as file:
+                    file.write(os.urandom(RESERVE_BYTES))  # which no file system compresses
+                    file.flush()
+                    sync(file.fileno())
+            except OSError:
+                self._reserve.unlink(missing_ok=True)
 
     def get(self, address: IndexAddress) -> CatalogEntry:
         """Return the entry of an index.
@@ -287,21 +294,6 @@ class Catalog:
         except (Error, sqlite3.Error) as cause:
             self._failure = cause if isinstance(cause, Error) else error
             raise self._failure from cause
-
-    def _make_reserve(self) -> None:
-        if self._reserve.exists():
-            return
-        try:
-            with open(self._reserve, "xb", opener=private.opener) as file:
-                file.write(
-                    os.urandom(RESERVE_BYTES)
-                )  # random, so that no file system compresses it
-                file.flush()
-                sync(file.fileno())
-        except OSError:
-            with suppress(OSError):
-                self._reserve.unlink(missing_ok=True)
-            raise
 
 
 def unreadable_rows(folder: Path) -> Sequence[Unreadable]:

@@ -42,10 +42,10 @@ from vicinal.errors import Corruption, ResourceExhausted
 from vicinal.model import IndexConfig, Mask, Ordinals
 from vicinal.segment import build
 from vicinal.segment import format as layout
-from vicinal.segment.build import NumberedIndex
 from vicinal.segment.columns import Column
+from vicinal.segment.format import NumberedIndex
 from vicinal.segment.memtable import MemtableView
-from vicinal.segment.segment import Segment
+from vicinal.segment.segment import Segment, SegmentView
 
 
 class Compaction:
@@ -105,7 +105,7 @@ class Compaction:
 
     def _sealed(
         self, memtable: MemtableView, sealed: SealedState
-    ) -> tuple[Segment | None, Ordinals, Sequence[Column]]:
+    ) -> tuple[Segment | None, Ordinals, Mapping[str, Column | None]]:
         """Write a frozen memtable as a segment and commit it.
 
         Returns:
@@ -117,7 +117,7 @@ class Compaction:
         """
         number = self._take_number()
         segment, rows = None, np.empty(0, np.int64)
-        columns: list[Column] = []
+        columns: Mapping[str, Column | None] = {}
         try:
             if memtable.live_count:
                 self._log.verify_files(sealed.seqno)
@@ -125,12 +125,7 @@ class Compaction:
                     self._segments, number, memtable, sealed.metadata_indexes, self._config.metric
                 )
                 segment = Segment(self._segments, record, self._config.metric)
-                columns = [
-                    segment.column(
-                        layout.column_name(index.number), index.metadata_index.index_type
-                    )
-                    for index in sealed.metadata_indexes
-                ]
+                columns = segment.metadata_columns(sealed.metadata_indexes)
             self._commit_seal(sealed, segment)
         except (OSError, ResourceExhausted):
             build.remove(self._segments, number)
@@ -190,9 +185,7 @@ class Compaction:
     @property
     def unverified_bytes(self) -> int:
         """Bytes that `verify` would read."""
-        with self._state.lock:
-            views = self._state.segments
-        return sum(file.unverified_bytes for view in views for file in view.segment.files)
+        return sum(file.unverified_bytes for view in self._views() for file in view.segment.files)
 
     def verify(self, should_stop: Callable[[], bool]) -> None:
         """Read and verify all unverified bytes of all segments.
@@ -200,9 +193,7 @@ class Compaction:
         Raises:
             Corruption: a file is damaged.
         """
-        with self._state.lock:
-            views = self._state.segments
-        for view in views:
+        for view in self._views():
             for file in view.segment.files:
                 file.verify_all(should_stop)
 
@@ -214,15 +205,12 @@ class Compaction:
         Raises:
             Corruption: a file has another length, or is gone.
         """
-        with self._state.lock:
-            views = self._state.segments
-        for view in views:
+        for view in self._views():
             try:
                 for file in view.segment.files:
                     file.check_size()
             except Corruption:
-                with self._state.lock:
-                    is_used = any(used.segment is view.segment for used in self._state.segments)
+                is_used = any(used.segment is view.segment for used in self._views())
                 if is_used:  # else it was merged, and its files removed
                     raise
         self._log.blobs.check_sizes()
@@ -231,6 +219,10 @@ class Compaction:
         """Release the segments of a closed index."""
         self._sealed_live.clear()
         self._frozen = None
+
+    def _views(self) -> Sequence[SegmentView]:
+        with self._state.lock:
+            return self._state.segments
 
     def _commit_seal(self, sealed: SealedState, segment: Segment | None) -> None:
         manifest = self._log.manifest

@@ -181,7 +181,10 @@ class Log:
                 if raw is None:
                     record = self.blobs.read(seqno, Seal(file_size, file_checksum))
                 else:
-                    record = self._record_of(seqno, raw)
+                    try:
+                        record = LogRecord.of(raw)
+                    except Corruption as error:
+                        raise Corruption(f"mutation {seqno} in {self.path} {error}") from error
                 file = self.blobs.path(seqno) if raw is None else None
                 yield Entry(seqno, mutation_id, accepted_at, record, file)
 
@@ -270,12 +273,6 @@ class Log:
                     )
             finally:
                 close_database(self._connection)
-
-    def _record_of(self, seqno: Seqno, raw: bytes) -> LogRecord:
-        try:
-            return LogRecord.of(raw)
-        except Corruption as error:
-            raise Corruption(f"mutation {seqno} in {self.path} {error}") from error
 
     def _entry(self, seqno: Seqno, mutation_id: str, accepted_at: int, record: LogRecord) -> Entry:
         is_long = record.size >= blob_files.FILE_BYTES_MIN

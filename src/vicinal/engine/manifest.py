@@ -14,8 +14,7 @@ import numpy as np
 
 from vicinal.errors import Corruption
 from vicinal.model import BEFORE_ANY, Mask, Seqno
-from vicinal.segment.build import NumberedIndex
-from vicinal.segment.format import SegmentRecord
+from vicinal.segment.format import NumberedIndex, SegmentRecord
 from vicinal.storage.sqlite import checksum
 
 FORMAT_VERSION = 2

@@ -118,13 +118,5 @@ def _view(
             f"segment {record.number} in {folder} is of {segment.dimensions} dimensions, "
             f"the index has {config.dimensions}"
         )
-    live = log.live_rows(record)
-    columns = {
-        numbered.metadata_index.property_name: segment.column(
-            layout.column_name(numbered.number), numbered.metadata_index.index_type
-        )
-        if layout.column_name(numbered.number) in record.components
-        else None
-        for numbered in manifest.metadata_indexes
-    }
-    return SegmentView(segment, live, int(live.sum()), columns)
+    columns = segment.metadata_columns(manifest.metadata_indexes)
+    return SegmentView.of(segment, log.live_rows(record), columns)

@@ -26,7 +26,6 @@ from vicinal.model import (
     DeleteMetadataIndex,
     IndexConfig,
     Insert,
-    Mask,
     MetadataIndex,
     Mutation,
     Ordinals,
@@ -36,9 +35,8 @@ from vicinal.model import (
 )
 from vicinal.segment import build
 from vicinal.segment.base import View
-from vicinal.segment.build import NumberedIndex
 from vicinal.segment.columns import Column, merged
-from vicinal.segment.format import column_name
+from vicinal.segment.format import NumberedIndex
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
 from vicinal.segment.segment import Segment, SegmentView
@@ -170,10 +168,10 @@ class State:
         if segment is not None:
             columns = {
                 # A column begun after the freeze has no file of the segment.
-                name: self._stored_column(segment, index) or memtable.columns[name].sealed(rows)
-                for name, index in self._metadata_indexes.items()
+                name: column or memtable.columns[name].sealed(rows)
+                for name, column in segment.metadata_columns(self.metadata_indexes).items()
             }
-            self._add_segment(_view(segment, memtable.live[rows], columns))
+            self._add_segment(SegmentView.of(segment, memtable.live[rows], columns))
 
     def merged_columns(
         self, old: Sequence[int], segment: Segment, rows: Sequence[Ordinals]
@@ -189,9 +187,8 @@ class State:
             rows: The rows of each merged segment that are in the new one.
         """
         parts = [(self._segments[number], kept) for number, kept in zip(old, rows, strict=True)]
-        columns: dict[str, Column | None] = {}
+        columns = segment.metadata_columns(self.metadata_indexes)
         for name, index in self._metadata_indexes.items():
-            columns[name] = self._stored_column(segment, index)
             if columns[name] is None and any(view.columns[name] for view, _ in parts):
                 columns[name] = merged(
                     index.metadata_index.index_type,
@@ -213,7 +210,7 @@ class State:
         views = [self._segments.pop(number) for number in old]
         if segment is not None:
             masks = [view.live[kept] for view, kept in zip(views, rows, strict=True)]
-            self._add_segment(_view(segment, np.concatenate(masks), columns))
+            self._add_segment(SegmentView.of(segment, np.concatenate(masks), columns))
 
     def _upsert(self, batch: VectorBatch, file: Path | None) -> None:
         last = {vector_id: row for row, vector_id in enumerate(batch.ids)}
@@ -297,14 +294,3 @@ class State:
         for index in self._metadata_indexes.values():
             memtable.add_column(index.metadata_index, backfill=False)
         return memtable
-
-    @staticmethod
-    def _stored_column(segment: Segment, index: NumberedIndex) -> Column | None:
-        name = column_name(index.number)
-        if name not in segment.record.components:
-            return None
-        return segment.column(name, index.metadata_index.index_type)
-
-
-def _view(segment: Segment, live: Mask, columns: Mapping[str, Column | None]) -> SegmentView:
-    return SegmentView(segment, live, int(np.count_nonzero(live)), columns)

@@ -11,7 +11,6 @@ not for vectors.
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from vicinal.segment import format as layout
 from vicinal.segment import row_index
 from vicinal.segment.binary_column import BinaryColumn, Bytes, Offsets, gathered_offsets
 from vicinal.segment.columns import Column, merged
+from vicinal.segment.format import NumberedIndex
 from vicinal.segment.ids import IdTable
 from vicinal.segment.memtable import MemtableView
 from vicinal.segment.segment import Segment, SegmentView
@@ -33,14 +33,6 @@ from vicinal.storage.files import ComponentFile, ComponentWriter, Seal
 
 CHUNK_ROWS = 4_096
 _CHUNK_BYTES = 512 << 10  # of values; glibc takes larger ones from the system each time
-
-
-@dataclass(frozen=True, slots=True)
-class NumberedIndex:
-    """A metadata index with the number that names its columns; numbers are never reused."""
-
-    number: int
-    metadata_index: MetadataIndex
 
 
 def seal_memtable(
@@ -188,7 +180,7 @@ def _write(
         ),
     }
     rows = ComponentFile(folder / layout.VALUES, layout.VALUES, components[layout.VALUES])
-    exact = ExactIndex(rows.unverified_array("values"), rows.array("norms"), metric)
+    exact = ExactIndex(rows.unverified_array("values"), rows["norms"], metric)
     built = row_index.build(exact, parameters)
     if built is not None:
         kind, arrays = built

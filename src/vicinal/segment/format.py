@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vicinal.model import MetadataIndex
 from vicinal.storage.files import Seal
 
 VALUES = "values"
@@ -28,6 +29,14 @@ NAMESPACES = "namespaces"
 def column_name(number: int) -> str:
     """Return the name of the component that holds the column of a metadata index."""
     return f"column-{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedIndex:
+    """A metadata index with the number that names its columns; numbers are never reused."""
+
+    number: int
+    metadata_index: MetadataIndex
 
 
 @dataclass(frozen=True, slots=True)

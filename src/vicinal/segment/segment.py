@@ -6,11 +6,12 @@ that change: which rows are dead, and which metadata indexes have a column.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter
 from pathlib import Path
+from typing import Self
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -69,14 +70,14 @@ class Segment:
         ids.expect("bytes", "u1", None)
         ids.expect("hashes", "<u8", row_count)
         ids.expect("rows", "<u4", row_count)
-        self.ids = IdTable(ids.arrays)
+        self.ids = IdTable(ids)
         self.namespaces = self.column(layout.NAMESPACES, IndexType.STRING)
         # Nothing here may point back to the segment: its files are unmapped with its last
         # reference, not when cycles are next collected.
         file = self._values_file
         exact = ExactIndex(
             self._values,
-            file.array("norms"),
+            file["norms"],
             metric,
             partial(_verify, file, record.row_count),
         )
@@ -115,7 +116,16 @@ class Segment:
         else:
             dtype = "<f8" if index_type is IndexType.NUMBER else "?"
             file.expect("keys", dtype, start_count - 1)
-        return Column(index_type, file.arrays)
+        return Column(index_type, file)
+
+    def metadata_columns(self, indexes: Iterable[layout.NumberedIndex]) -> dict[str, Column | None]:
+        """Open the columns of metadata indexes, by property; None where there is no component."""
+        return {
+            index.metadata_index.property_name: self.column(name, index.metadata_index.index_type)
+            if (name := layout.column_name(index.number)) in self.record.components
+            else None
+            for index in indexes
+        }
 
     def values(self, rows: Ordinals) -> Floats:
         """Return a copy of these rows' values."""
@@ -150,16 +160,15 @@ class Segment:
 
     @cached_property
     def _metadata(self) -> BinaryColumn:
-        return BinaryColumn(
-            self._metadata_file.array("offsets"), self._metadata_file.unverified_array("bytes")
-        )
+        file = self._metadata_file
+        return BinaryColumn(file["offsets"], file.unverified_array("bytes"))
 
     def _open_index(self, kind: AnnKind, exact: ExactIndex) -> AnnIndex:
         file = self._open(kind.component)
         for name, (dtype, shape) in kind.layout(self.record.row_count).items():
             file.expect(name, dtype, *shape)
         try:
-            return kind.open(file.arrays, exact)
+            return kind.open(file, exact)
         except ValueError as error:
             raise Corruption(f"{file.path}: {error}") from error
 
@@ -193,6 +202,11 @@ class SegmentView:
     live: Mask
     live_count: int
     columns: Mapping[str, Column | None]
+
+    @classmethod
+    def of(cls, segment: Segment, live: Mask, columns: Mapping[str, Column | None]) -> Self:
+        """Return the view of a segment with this mask of its live rows."""
+        return cls(segment, live, int(np.count_nonzero(live)), columns)
 
     def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
         """See `segment.base.View`."""

@@ -218,12 +218,14 @@ def write(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> Seal:
     return writer.seal
 
 
-class ComponentFile:
-    """A component file, memory-mapped. Arrays are read-only views that keep it mapped.
+class ComponentFile(Mapping[str, NDArray[Any]]):
+    """A component file, memory-mapped: its arrays by name, in their order, verified when accessed.
+
+    Arrays are read-only views that keep it mapped.
 
     Raises:
         Corruption: on opening, when the file is missing, differs from its seal or is not
-            of this kind and version; from `verify` and `array`, when a block is damaged.
+            of this kind and version; from access and verifying, when a block is damaged.
     """
 
     def __init__(self, path: Path, kind: str, seal: Seal) -> None:
@@ -251,17 +253,13 @@ class ComponentFile:
         if self._body_size <= VERIFIED_AT_OPEN_BYTES_MAX:
             self.verify_all()
 
-    @property
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The arrays by name, in the order of the file; access verifies an array."""
-        return _Arrays(self)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the arrays, in the order of the file."""
-        return tuple(self._entries)
+    def __len__(self) -> int:
+        return len(self._entries)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._entries
 
     def expect(self, name: str, dtype: DTypeLike, *shape: int | None) -> tuple[int, ...]:
@@ -285,8 +283,7 @@ class ComponentFile:
             )
         return entry.shape
 
-    def array(self, name: str) -> NDArray[Any]:
-        """Return an array with all of its blocks verified."""
+    def __getitem__(self, name: str) -> NDArray[Any]:
         entry = self._entries[name]
         if self._nbytes(entry) and not self.is_verified:
             self._verify_range(entry.offset, self._nbytes(entry))
@@ -436,20 +433,6 @@ class ComponentFile:
     @staticmethod
     def _nbytes(entry: _ArrayEntry) -> int:
         return int(np.prod(entry.shape, dtype=np.int64)) * np.dtype(entry.dtype).itemsize
-
-
-class _Arrays(Mapping[str, NDArray[Any]]):
-    def __init__(self, file: ComponentFile) -> None:
-        self._file = file
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._file.array(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file.names)
-
-    def __len__(self) -> int:
-        return len(self._file.names)
 
 
 def check_size(path: Path, size: int) -> None:

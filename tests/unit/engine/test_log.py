@@ -20,8 +20,7 @@ from vicinal.engine.records import LogRecord
 from vicinal.errors import Corruption, Unavailable
 from vicinal.model import Delete, IndexType, MetadataIndex, Seqno, Upsert, VectorBatch
 from vicinal.segment.arena import FILE_OFFSET
-from vicinal.segment.build import NumberedIndex
-from vicinal.segment.format import SegmentRecord
+from vicinal.segment.format import NumberedIndex, SegmentRecord
 from vicinal.storage import files
 from vicinal.storage import sqlite as storage
 from vicinal.storage.files import Seal

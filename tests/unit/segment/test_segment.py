@@ -22,9 +22,8 @@ from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment import build
 from vicinal.segment import segment as segment_module
 from vicinal.segment.base import View
-from vicinal.segment.build import NumberedIndex
 from vicinal.segment.columns import Column
-from vicinal.segment.format import SegmentRecord
+from vicinal.segment.format import NumberedIndex, SegmentRecord
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
 from vicinal.segment.segment import Segment, SegmentView, select

@@ -27,7 +27,7 @@ ARRAYS: dict[str, NDArray[Any]] = {
 def read_all(path: Path, seal: Seal, names: Sequence[str] = tuple(ARRAYS)) -> None:
     opened = ComponentFile(path, KIND, seal)
     for name in names:
-        opened.array(name)
+        opened[name]
 
 
 def test_arrays_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_arrays_come_back_as_they_were_written(tmp_path: Path) -> None:
     opened = ComponentFile(tmp_path / "f", KIND, seal)
 
     for name, array in ARRAYS.items():
-        found = opened.array(name)
+        found = opened[name]
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
         assert found.tobytes() == array.tobytes()
         assert found.ctypes.data % 64 == 0 or not found.size
@@ -62,7 +62,7 @@ def test_chunks_of_another_layout_in_memory_are_written_row_by_row(tmp_path: Pat
 
     seal = files.write(tmp_path / "f", KIND, {"a": across})
 
-    found = ComponentFile(tmp_path / "f", KIND, seal).array("a")
+    found = ComponentFile(tmp_path / "f", KIND, seal)["a"]
     assert found.tolist() == across.tolist()
     assert found.dtype == np.dtype("<f4")
 
@@ -226,7 +226,7 @@ def test_a_file_that_does_not_say_how_large_its_blocks_are_has_those_of_old(
 
     opened = ComponentFile(path, KIND, seal)
 
-    assert np.array_equal(opened.array("a"), rows)
+    assert np.array_equal(opened["a"], rows)
     opened.verify_all()
     flip(path, seal.size - 16 - len(old) - 1)
     with pytest.raises(Corruption, match=str(path)):
@@ -245,7 +245,7 @@ def test_where_the_system_takes_no_advice_all_is_read_and_checked_the_same(
     opened.read_ahead("a", 0, ROWS)
     opened.verify_rows("a", np.array([3, 17]))
 
-    assert np.array_equal(rows, opened.array("a"))
+    assert np.array_equal(rows, opened["a"])
 
 
 def test_rows_may_be_read_ahead_to_the_very_end_of_a_file(large: tuple[Path, Seal]) -> None:
@@ -256,7 +256,7 @@ def test_rows_may_be_read_ahead_to_the_very_end_of_a_file(large: tuple[Path, Sea
     opened.read_ahead("b", 0, 3)
     opened.read_ahead("b", 3, 3)
 
-    assert opened.array("b").tolist() == [0, 1, 2]
+    assert opened["b"].tolist() == [0, 1, 2]
 
 
 def test_a_file_tells_how_much_of_it_has_not_been_verified(large: tuple[Path, Seal]) -> None:
@@ -280,7 +280,7 @@ def test_opening_a_large_file_reads_none_of_its_blocks(large: tuple[Path, Seal])
 
     assert not opened.is_verified
     with pytest.raises(Corruption, match=str(path)):
-        opened.array("a")
+        opened["a"]
 
 
 def verify_one_row(opened: ComponentFile, row: int) -> None:
@@ -361,7 +361,7 @@ def test_the_last_block_is_as_guarded_as_the_others(large: tuple[Path, Seal]) ->
     flip(path, path.read_bytes().rindex(np.arange(3).tobytes()))
 
     with pytest.raises(Corruption):
-        ComponentFile(path, KIND, seal).array("b")
+        ComponentFile(path, KIND, seal)["b"]
 
 
 # Names
