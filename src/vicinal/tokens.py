@@ -24,6 +24,7 @@ import os
 import re
 import secrets
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -278,6 +279,8 @@ class Tokens:
         # The digests are safe to read, but the names are nobody else's business.
         private.make_file(self._path, 0o600)
         status = self._path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a link to a device, whose mode is not ours to change
+            raise Corruption(f"{self._path} is no file")
         if status.st_mode & 0o077:
             self._path.chmod(0o600)
         self._file = status.st_dev, status.st_ino

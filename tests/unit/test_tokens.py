@@ -1,5 +1,6 @@
 """Tokens are known by their secret alone, are never stored, and can be taken back."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -51,6 +52,19 @@ def test_the_secret_is_in_no_file(tokens: Tokens, tmp_path: Path) -> None:
 
 def test_only_the_owner_may_read_the_file(tokens: Tokens, tmp_path: Path) -> None:
     assert (tmp_path / "tokens.db").stat().st_mode & 0o077 == 0
+
+
+def test_what_is_no_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """As a link to a device is: root would change the mode of the machine's own."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    pipe.chmod(0o666)
+    (tmp_path / "tokens.db").symlink_to(pipe)
+
+    with pytest.raises(Corruption, match=r"tokens\.db is no file"):
+        Tokens(tmp_path / "tokens.db")
+
+    assert pipe.stat().st_mode & 0o777 == 0o666
 
 
 def test_write_includes_read_and_read_does_not_include_write(tokens: Tokens) -> None:

@@ -111,7 +111,7 @@ def close_to_others(folder: Path) -> bool:
 def _tighten(path: Path) -> None:
     try:
         mode = path.lstat().st_mode
-        if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) & 0o077:
+        if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and stat.S_IMODE(mode) & 0o077:
             path.chmod(stat.S_IMODE(mode) & 0o700)
     except FileNotFoundError:
         return  # removed by another process meanwhile

@@ -6,7 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -26,18 +26,24 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     os.umask(before)
 
 
+def statuses(folder: Path) -> dict[str, int]:
+    """The kind and mode of a folder and of all that is in it."""
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        with suppress(FileNotFoundError):  # an engine at work removes what it wrote for a moment
+            found[str(path.relative_to(folder.parent))] = path.lstat().st_mode
+    return found
+
+
 def modes(folder: Path) -> dict[str, int]:
-    return {
-        str(path.relative_to(folder.parent)): stat.S_IMODE(path.lstat().st_mode)
-        for path in (folder, *folder.rglob("*"))
-    }
+    return {name: stat.S_IMODE(status) for name, status in statuses(folder).items()}
 
 
 def too_open(folder: Path, folders: int = 0o700, files: int = 0o600) -> dict[str, str]:
     return {
-        name: oct(mode)
-        for name, mode in modes(folder).items()
-        if mode != (folders if (folder.parent / name).is_dir() else files)
+        name: oct(stat.S_IMODE(status))
+        for name, status in statuses(folder).items()
+        if stat.S_IMODE(status) != (folders if stat.S_ISDIR(status) else files)
     }
 
 
