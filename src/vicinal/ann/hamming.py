@@ -63,10 +63,11 @@ class Near:
         return int(np.partition(self.hammings, last)[last])
 
 
+@dataclass(frozen=True, slots=True)
 class Codes:
     """The codes that a search compares, and the query's code.
 
-    Args:
+    Attributes:
         codes: ``(n, b)``, C-contiguous, n at least 1.
         code: ``(b,)``.
         sample: The sample of `codes`, if it was computed before.
@@ -75,47 +76,37 @@ class Codes:
         count: Number of allowed codes, if `allowed` is given; at least 1.
     """
 
-    def __init__(
-        self,
-        codes: Bits,
-        code: Bits,
-        sample: Bits | None = None,
-        rows: Ordinals | None = None,
-        allowed: Mask | None = None,
-        count: int | None = None,
-    ) -> None:
-        self._codes = codes
-        self._code = code
-        self._sample = sample
-        self.rows = rows
-        self.allowed = allowed
-        self._farthest: int = 8 * codes.shape[1]
-        self.total = len(codes)
-        self.count = len(codes) if count is None else count
+    codes: Bits
+    code: Bits
+    sample: Bits | None = None
+    rows: Ordinals | None = None
+    allowed: Mask | None = None
+    count: int | None = None
 
     def nearest(self, expected: int, least: int) -> Near:
         """Return about `expected` rows and not fewer than `least`, or all that are allowed."""
-        if self.total <= _SAMPLE_ROWS and self.allowed is None:
-            rows = np.arange(self.total) if self.rows is None else self.rows
-            return Near(rows, distances(self._codes, self._code), self._farthest)
-        least = min(least, self.count)
+        if len(self.codes) <= _SAMPLE_ROWS and self.allowed is None:
+            rows = np.arange(len(self.codes)) if self.rows is None else self.rows
+            return Near(rows, distances(self.codes, self.code), 8 * self.codes.shape[1])
+        count = len(self.codes) if self.count is None else self.count
+        least = min(least, count)
         sample_hammings = self._sampled()
         while True:
-            near = self.within(self._limit(sample_hammings, expected))
+            near = self.within(self._limit(sample_hammings, expected / count))
             if len(near.rows) >= least:
                 return near
             expected *= _GROWTH
 
     def within(self, limit: int) -> Near:
         """Return the rows with distance <= `limit`."""
-        chunks = [self._chunk(start, limit) for start in range(0, self.total, _CHUNK_ROWS)]
+        chunks = [self._chunk(start, limit) for start in range(0, len(self.codes), _CHUNK_ROWS)]
         rows = np.concatenate([chunk_rows for chunk_rows, _ in chunks])
         hammings = np.concatenate([chunk_hammings for _, chunk_hammings in chunks])
         return Near(rows if self.rows is None else self.rows[rows], hammings, limit)
 
     def _chunk(self, start: int, limit: int) -> tuple[Ordinals, Hammings]:
         end = start + _CHUNK_ROWS
-        hammings = distances(self._codes[start:end], self._code)
+        hammings = distances(self.codes[start:end], self.code)
         is_near = hammings <= limit
         if self.allowed is not None:
             is_near &= self.allowed[start:end]
@@ -123,18 +114,18 @@ class Codes:
         return near + start, hammings[near]
 
     def _sampled(self) -> Hammings:
-        codes = sample(self._codes) if self._sample is None else self._sample
-        hammings = distances(codes, self._code)
+        codes = sample(self.codes) if self.sample is None else self.sample
+        hammings = distances(codes, self.code)
         if self.allowed is not None:
-            hammings = hammings[self.allowed[:: sample_step(self.total)]]
+            hammings = hammings[self.allowed[:: sample_step(len(self.codes))]]
         return hammings
 
-    def _limit(self, sample_hammings: Hammings, expected: int) -> int:
-        """Return a limit that leaves `expected` rows or, more likely, a few more."""
-        in_sample = expected / self.count * len(sample_hammings)
+    def _limit(self, sample_hammings: Hammings, share: float) -> int:
+        """Return a limit that leaves this share of the rows or, more likely, a few more."""
+        in_sample = share * len(sample_hammings)
         quantile = math.ceil(in_sample + math.sqrt(in_sample))
         if quantile >= len(sample_hammings):
-            return self._farthest
+            return int(8 * self.codes.shape[1])
         sample_hammings.partition(quantile)
         return int(sample_hammings[quantile])
 

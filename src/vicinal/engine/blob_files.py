@@ -60,7 +60,8 @@ class BlobFiles:
     """The blob files of one open index. One thread at a time, except for `check_sizes`.
 
     Raises:
-        Corruption: their folder is missing.
+        Corruption: on opening, when their folder is missing.
+        OSError: from methods that write, rename or remove, when that cannot be done.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,11 +80,7 @@ class BlobFiles:
         return self.folder / f"{seqno:08}"
 
     def write(self, seqno: Seqno, record: LogRecord) -> Seal:
-        """Write a record and fsync it; its name is durable after `sync`.
-
-        Raises:
-            OSError: it could not be written.
-        """
+        """Write a record and fsync it; its name is durable after `sync`."""
         path = self.path(seqno)
         path.unlink(missing_ok=True)  # of a mutation that was not logged
         with ComponentWriter(path, KIND, BLOCK_BYTES, FILE_OFFSET) as writer:
@@ -93,21 +90,13 @@ class BlobFiles:
         return writer.seal
 
     def adopt(self, seqno: Seqno, blob: "BlobWriter") -> Seal:
-        """Make a finished file that of a mutation; as durable as after `write`.
-
-        Raises:
-            OSError: it could not be renamed.
-        """
+        """Make a finished file that of a mutation; as durable as after `write`."""
         blob.path = blob.path.rename(self.path(seqno))
         self._sizes[seqno] = blob.seal.size
         return blob.seal
 
     def sync(self) -> None:
-        """Make the names of written files durable.
-
-        Raises:
-            OSError: that could not be done.
-        """
+        """Make the names of written files durable."""
         sync_directory(self.folder)
 
     def read(self, seqno: Seqno, seal: Seal) -> LogRecord:
@@ -124,30 +113,18 @@ class BlobFiles:
         return LogRecord(header.tobytes(), values)
 
     def remove(self, seqnos: Iterable[Seqno]) -> None:
-        """Remove the files of mutations that were not logged, where there are any.
-
-        Raises:
-            OSError: one could not be removed.
-        """
+        """Remove the files of mutations that were not logged, where there are any."""
         for seqno in seqnos:
             self._sizes.pop(seqno, None)
             self.path(seqno).unlink(missing_ok=True)
 
     def truncate(self, last: Seqno) -> None:
-        """Remove the files of mutations up to `last`; newer ones may be there, or on their way.
-
-        Raises:
-            OSError: one could not be removed.
-        """
+        """Remove the files of mutations up to `last`; newer ones may be there, or on their way."""
         names = [path.name for path in self.folder.iterdir()]
         self.remove(Seqno(int(name)) for name in names if name.isdigit() and int(name) <= last)
 
     def remove_orphans(self, after: Seqno, last: Seqno) -> None:
-        """Remove all but the files of mutations after `after` up to `last`: what a crash left.
-
-        Raises:
-            OSError: one could not be removed.
-        """
+        """Remove all but the files of mutations after `after` up to `last`: what a crash left."""
         kept = {self.path(Seqno(seqno)) for seqno in range(after + 1, last + 1)}
         for path in self.folder.iterdir():
             if path not in kept:

@@ -123,11 +123,7 @@ class State:
     def snapshot(self) -> Snapshot:
         """Return the state as readers may see it."""
         views: list[View] = list(self.segments)
-        views += [
-            memtable.view()
-            for memtable in (self._sealing, self.memtable)
-            if memtable and memtable.row_count
-        ]
+        views += [memtable.view() for memtable in reversed(self._memtables()) if memtable.row_count]
         return Snapshot(
             tuple(views),
             tuple(index.metadata_index for index in self._metadata_indexes.values()),
@@ -223,9 +219,8 @@ class State:
         first: dict[str, int] = {}
         for row, vector_id in enumerate(batch.ids):
             first.setdefault(vector_id, row)
-        for memtable in (self.memtable, self._sealing):
-            if memtable:
-                first = {id: row for id, row in first.items() if id not in memtable}
+        for memtable in self._memtables():
+            first = {id: row for id, row in first.items() if id not in memtable}
         ids = list(first)
         id_hashes = hashes(ids)
         for view in self._segments.values():
@@ -236,9 +231,8 @@ class State:
         )
 
     def _kill(self, ids: list[str]) -> None:
-        for memtable in (self.memtable, self._sealing):
-            if memtable and ids:
-                ids = memtable.kill(ids)
+        for memtable in self._memtables():
+            ids = memtable.kill(ids)
         if not ids or not self._segments:
             return
         id_hashes = hashes(ids)
@@ -259,9 +253,8 @@ class State:
             return
         self._metadata_indexes[name] = NumberedIndex(self._next_metadata_index, metadata_index)
         self._next_metadata_index += 1
-        for memtable in (self.memtable, self._sealing):
-            if memtable:
-                memtable.add_column(metadata_index, backfill=backfill)
+        for memtable in self._memtables():
+            memtable.add_column(metadata_index, backfill=backfill)
         for number, view in self._segments.items():
             column = (
                 build.backfill(view, metadata_index, string_bytes_max=self._string_bytes_max)
@@ -273,12 +266,15 @@ class State:
     def _delete_metadata_index(self, property_name: str) -> None:
         if self._metadata_indexes.pop(property_name, None) is None:
             return
-        for memtable in (self.memtable, self._sealing):
-            if memtable:
-                memtable.remove_column(property_name)
+        for memtable in self._memtables():
+            memtable.remove_column(property_name)
         for number, view in self._segments.items():
             columns = {k: v for k, v in view.columns.items() if k != property_name}
             self._segments[number] = replace(view, columns=columns)
+
+    def _memtables(self) -> list[Memtable]:
+        """Return the memtable, and the one that is being sealed, if one is."""
+        return [self.memtable] if self._sealing is None else [self.memtable, self._sealing]
 
     def _add_segment(self, view: SegmentView) -> None:
         self._segments[view.segment.record.number] = view

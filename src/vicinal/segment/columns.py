@@ -125,10 +125,7 @@ class Column:
         ranked = sorted(_distinct(codes), key=lambda code: keys[code])
         ranks = np.full(len(keys) + 1, LACKING, np.int32)  # the last serves LACKING
         ranks[ranked] = np.arange(len(ranked), dtype=np.int32)
-        return cls._of_sorted(index_type, [keys[code] for code in ranked], ranks[codes])
-
-    @classmethod
-    def _of_sorted(cls, index_type: IndexType, keys: Sequence[Scalar], codes: Codes) -> Self:
+        keys, codes = [keys[code] for code in ranked], ranks[codes]
         order = np.argsort(codes, kind="stable").astype(np.uint32)
         counts = np.bincount(codes[codes >= 0], minlength=len(keys))
         starts = np.zeros(len(keys) + 1, np.uint32)

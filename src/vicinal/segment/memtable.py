@@ -9,10 +9,10 @@ appending writes behind every view's row count, and growing or marking dead repl
 instead of writing to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,6 @@ class Memtable:
         self._metadata: list[bytes] = []
         self._namespaces = GrowingColumn(IndexType.STRING)
         self._columns: dict[str, GrowingColumn] = {}
-        self._metadata_indexes: dict[str, MetadataIndex] = {}
 
     @property
     def nbytes(self) -> int:
@@ -141,27 +140,13 @@ class Memtable:
         """Begin a column; rows already there lack a value unless `backfill`."""
         column = GrowingColumn(metadata_index.index_type, 0 if backfill else self.row_count)
         if backfill:
-            column.extend(
-                metadata.indexed_value(
-                    metadata.decode(document),
-                    metadata_index,
-                    string_bytes_max=self._string_bytes_max,
-                )
-                for document in self._metadata
-            )
+            column.extend(self._indexed(metadata_index, map(metadata.decode, self._metadata)))
         # Views hold the dictionary they were given, so it is replaced, not changed.
         self._columns = {**self._columns, metadata_index.property_name: column}
-        self._metadata_indexes = {
-            **self._metadata_indexes,
-            metadata_index.property_name: metadata_index,
-        }
 
     def remove_column(self, property_name: str) -> None:
         """Remove a column; views keep theirs."""
         self._columns = {k: v for k, v in self._columns.items() if k != property_name}
-        self._metadata_indexes = {
-            k: v for k, v in self._metadata_indexes.items() if k != property_name
-        }
 
     def view(self) -> "MemtableView":
         """Return the rows as they are now; later writes do not change the view."""
@@ -213,12 +198,14 @@ class Memtable:
             return
         documents = [metadata.decode(document) for document in encoded]
         for name, column in self._columns.items():
-            metadata_index = self._metadata_indexes[name]
-            column.extend(
-                metadata.indexed_value(
-                    document, metadata_index, string_bytes_max=self._string_bytes_max
-                )
-                for document in documents
+            column.extend(self._indexed(MetadataIndex(name, column.index_type), documents))
+
+    def _indexed(
+        self, metadata_index: MetadataIndex, documents: Iterable[dict[str, Any]]
+    ) -> Iterator[Scalar | None]:
+        for document in documents:
+            yield metadata.indexed_value(
+                document, metadata_index, string_bytes_max=self._string_bytes_max
             )
 
     def _reserve(self, row_count: int) -> None:

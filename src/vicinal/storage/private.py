@@ -6,6 +6,8 @@ and 0600. The umask of the process belongs to the program around this library an
 may restrict modes further.
 
 SQLite gives the files beside a database the mode of the database, so that is made first.
+
+Every function raises the `OSError` of the call of the system that fails.
 """
 
 import os
@@ -27,20 +29,12 @@ ENTRIES = frozenset(
 
 
 def make_folder(path: Path) -> None:
-    """Make a new folder in an existing one.
-
-    Raises:
-        OSError: as `Path.mkdir`.
-    """
+    """Make a new folder in an existing one."""
     path.mkdir(mode=_mode_beside(path) & _FOLDER)
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder and its parents, unless they exist.
-
-    Raises:
-        OSError: as `Path.mkdir`.
-    """
+    """Make a folder and its parents, unless they exist."""
     if not path.is_dir():
         make_folders(path.parent)
         with suppress(FileExistsError):
@@ -48,11 +42,7 @@ def make_folders(path: Path) -> None:
 
 
 def make_data_folder(path: Path) -> None:
-    """Make a folder for its owner alone, and its parents, unless they exist.
-
-    Raises:
-        OSError: as `Path.mkdir`.
-    """
+    """Make a folder for its owner alone, and its parents, unless they exist."""
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
@@ -66,9 +56,6 @@ def make_file(path: Path, mode: int | None = None) -> None:
     Args:
         path: A path in an existing folder.
         mode: The mode; if not given, that of other new files.
-
-    Raises:
-        OSError: as `os.open`.
     """
     chosen = _mode_beside(path) & _FILE if mode is None else mode
     with suppress(FileExistsError):
