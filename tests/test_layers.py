@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sites": set(),
     "settings": BASE | {"sites"},
     "storage": {"errors", "limits"},
-    "tokens": {"errors", "storage"},
+    "tokens": {"errors", "limits", "storage"},
     "d1": {"errors", "storage"},
     "pytest_plugin": set(),
     "ann": BASE,

@@ -75,14 +75,6 @@ class Application:
         self._opened.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A server that answers: its origin, and its application."""
-
-    origin: str
-    application: Application
-
-
 def create(settings: Settings) -> Application:
     """Put an application together; opens the data folder.
 
@@ -134,12 +126,14 @@ def _needs_token(settings: Settings, tokens: TokenStore) -> bool:
 
 
 def serve(
-    settings: Settings, on_ready: Callable[[Ready], None], warnings: Sequence[str] = ()
+    settings: Settings,
+    on_ready: Callable[[str, Application], None],
+    warnings: Sequence[str] = (),
 ) -> None:
     """Serve until SIGINT or SIGTERM, then finish running requests and close.
 
-    `on_ready` is called once, from a thread of its own, when requests are answered. `warnings` of
-    the settings go to the log.
+    `on_ready` is called once, with the server's origin and from a thread of its own, when requests
+    are answered. `warnings` of the settings go to the log.
 
     Raises:
         InvalidInput, Unavailable, Corruption: as `create`; also when the address cannot be
@@ -159,9 +153,9 @@ def serve(
         # Without a handler of ours uvicorn would end the process by the signal it caught,
         # before anything is closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        ready = Ready(origin(settings.host, listener.getsockname()[1]), application)
+        ready = origin(settings.host, listener.getsockname()[1]), application
         # In a thread, as `on_ready` may send requests to the server.
-        announce = threading.Thread(target=on_ready, args=(ready,), name="announce", daemon=True)
+        announce = threading.Thread(target=on_ready, args=ready, name="announce", daemon=True)
         application.asgi.on_started = announce.start
         with suppress(KeyboardInterrupt):
             uvicorn.Server(_uvicorn_config(application.asgi, settings, connections)).run([listener])

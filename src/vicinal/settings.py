@@ -354,7 +354,6 @@ def load(
 
     Args:
         flags: By name of setting: text, a bool or a sequence of text; None for "not given".
-        environment: Usually ``os.environ``.
         config: A TOML file to read instead of ``vicinal.toml`` in the working folder.
 
     Raises:

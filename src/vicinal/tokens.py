@@ -21,7 +21,6 @@ This module does not know how a token travels in a request.
 
 import hashlib
 import os
-import re
 import secrets
 import sqlite3
 import stat
@@ -35,6 +34,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
+from vicinal.limits import ACCOUNT_ID
 from vicinal.storage import private
 from vicinal.storage.files import sync, sync_directory
 
@@ -46,8 +46,6 @@ LOCK_TIMEOUT_S = 5.0
 
 REQUIRED_FILE = "tokens-required"
 """Empty file next to the database, made before the first token."""
-
-_ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS token(
     id TEXT PRIMARY KEY,
@@ -136,7 +134,7 @@ def new_token(name: str, permission: Permission, account: str | None) -> tuple[T
     """
     if not 0 < len(name) <= NAME_CHARS_MAX:
         raise InvalidInput(f"a token's name has 1 to {NAME_CHARS_MAX} characters, not {len(name)}")
-    if account is not None and not _ACCOUNT.fullmatch(account):
+    if account is not None and not ACCOUNT_ID.fullmatch(account):
         raise InvalidInput(f"account id {account!r} is not 1 to 32 letters, digits, '_' or '-'")
     secret = PREFIX + secrets.token_urlsafe(32)
     return Token(secrets.token_hex(8), name, permission, account, now()), secret
@@ -153,8 +151,7 @@ class Tokens:
     Args:
         path: The database; created when it does not exist. Its folder must.
         fixed: Secrets of further tokens, which allow everything.
-        renews: Whether to create the database also when it is lost although there have been
-            tokens.
+        renews: Whether to create also a database that is lost although there have been tokens.
 
     Raises:
         Corruption: the file is not a token database, or it is lost.

@@ -34,8 +34,8 @@ def count(event, values):
     elif event == "socket.connect":
         connected.append(repr(values[1]))
 
-def on_ready(server):
-    ready.append(server.origin)
+def on_ready(origin, application):
+    ready.append(origin)
     os.kill(os.getpid(), signal.SIGINT)
 
 data = os.path.realpath(sys.argv[1])

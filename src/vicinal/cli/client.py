@@ -118,14 +118,10 @@ class ApiResponse:
 
 
 class Client:
-    """A client of one account of one server.
+    """A client of one account of one server, whose base URL and token `http` carries.
 
-    Args:
-        http: Carries the base URL and the token.
-        account: The account of the indexes.
-        patience_s: Seconds of repeated requests while a server is overloaded or restarting;
-            0 sends a request once.
-        pause: Function that sleeps, by default ``time.sleep``.
+    While the server is overloaded or restarting, requests are repeated for `patience_s` seconds; 0
+    sends a request once.
     """
 
     def __init__(

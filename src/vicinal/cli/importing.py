@@ -54,9 +54,7 @@ class Importer:
     def send(self, batch: Batch, *, wait_s: float) -> int:
         """Send a batch; return the number of vectors that were written, once that is durable.
 
-        Args:
-            batch: At least one line.
-            wait_s: Seconds to wait until the batch is visible as well; 0 does not wait.
+        Waits `wait_s` seconds for the batch to be visible as well; 0 does not wait.
 
         Raises:
             click.ClickException: the batch is refused, or not visible in time; names the bad

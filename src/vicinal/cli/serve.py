@@ -16,7 +16,7 @@ from vicinal.cli.config import config_option
 from vicinal.settings import TABLE, Setting, Settings, load
 
 if TYPE_CHECKING:
-    from vicinal.app import Ready
+    from vicinal.app import Application
 
 TOKEN_VARIABLE = "VICINAL_TOKEN"
 
@@ -61,33 +61,33 @@ def command(config: Path | None, with_demo: bool, quiet: bool, **flags: object) 
     # other commands need not pay.
     from vicinal import app
 
-    def announce(ready: app.Ready) -> None:
+    def announce(origin: str, application: app.Application) -> None:
         if not quiet:
-            click.echo(lines_to_copy(ready, settings))
+            click.echo(lines_to_copy(origin, application, settings))
         if with_demo:
-            _show_demo(ready, settings)
+            _show_demo(origin, application, settings)
 
     app.serve(settings, announce, loaded.warnings)
 
 
-def lines_to_copy(ready: "Ready", settings: Settings) -> str:
+def lines_to_copy(origin: str, application: "Application", settings: Settings) -> str:
     """Return what a person needs to know to use the server, each line ready to be run.
 
     A token is never printed, as this output may end in a log: the lines take it from
     ``VICINAL_TOKEN`` where one is needed, and have any text for it where none is.
     """
-    base_url, account = f"{ready.origin}/client/v4", settings.account
-    if ready.application.needs_token:
+    base_url, account = f"{origin}/client/v4", settings.account
+    if application.needs_token:
         shell, python = f'"${TOKEN_VARIABLE}"', f'os.environ["{TOKEN_VARIABLE}"]'
         node, header = f"process.env.{TOKEN_VARIABLE}", f"Bearer ${TOKEN_VARIABLE}"
         first = f"Every request needs a token; the lines take it from {TOKEN_VARIABLE}."
     else:
         shell, python, node, header = account, f'"{account}"', f'"{account}"', f"Bearer {account}"
         first = "No token has been created, so any text will do for one."
-    worker = f"{Target(ready.origin, token='', account=account).command('wrangler')} -- dev"
+    worker = f"{Target(origin, token='', account=account).command('wrangler')} -- dev"
     environment = f"CLOUDFLARE_API_BASE_URL={base_url} CLOUDFLARE_API_TOKEN={shell}"
     return f"""
-Vicinal serves {shlex.quote(str(settings.data))} at {ready.origin}
+Vicinal serves {shlex.quote(str(settings.data))} at {origin}
 {first}
 
   curl      curl -H "Authorization: {header}" {base_url}/accounts/{account}/vectorize/v2/indexes
@@ -100,9 +100,9 @@ Vicinal serves {shlex.quote(str(settings.data))} at {ready.origin}
 """
 
 
-def _show_demo(ready: "Ready", settings: Settings) -> None:
+def _show_demo(origin: str, application: "Application", settings: Settings) -> None:
     """Load the demo and print answers; a demo that fails leaves the server serving."""
-    target = Target(ready.origin, ready.application.own_token, settings.account)
+    target = Target(origin, application.own_token, settings.account)
     access_log = logging.getLogger("vicinal.access")
     level = access_log.level
     access_log.setLevel(logging.WARNING)  # so that its own requests do not hide the answer

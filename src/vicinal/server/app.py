@@ -76,7 +76,7 @@ def build(
             databases=databases,
             database_workers=Workers("database", processes, config.requests_max),
             database_turns=Turns(TurnBounds(processes, max(1, processes // 2))),
-            offload=SearchOffload(pool),
+            offload=SearchOffload(pool) if pool is not None else None,
             metrics=Metrics(engine),
             generator=generator,
         )
@@ -116,7 +116,8 @@ class App:
         assert (await receive())["type"] == "lifespan.shutdown"
         if self.services.generator is not None:
             await self.services.generator.close()
-        self.services.offload.close()
+        if self.services.offload is not None:
+            self.services.offload.close()
         self.services.workers.close()
         self.services.embedding_workers.close()
         self.services.databases.stop()  # or its threads would wait for the longest statement
@@ -233,9 +234,8 @@ class App:
             bindings = self.services.sessions.bindings(token.decode("latin-1"))
         else:
             return path, query_string
-        inner = remote_proxy.unwrap(record.headers, bindings)
-        record.headers = inner.headers
-        return inner.raw_path, inner.query_string
+        path, query_string, record.headers = remote_proxy.unwrap(record.headers, bindings)
+        return path, query_string
 
     async def _admitted(
         self, route: Route, permission: Permission, request: ApiRequest, record: AccessRecord

@@ -100,11 +100,6 @@ async def run_by_cost(
     return result
 
 
-async def off_loop(size: int, workers: Workers, work: Callable[[], T]) -> T:
-    """Run work on a body of `size` bytes in the event loop if it is short, else in a thread."""
-    return work() if size <= SMALL_BODY_BYTES else await workers.run(work)
-
-
 def with_cpu_time(work: Callable[[], T]) -> tuple[T, float]:
     """Return the result of work, and the seconds of CPU that it took.
 

@@ -45,20 +45,11 @@ class ClientTracker:
 
 
 class SearchOffload:
-    """Has the tasks of prepared work run by a pool.
+    """Has the tasks of prepared work run by a pool."""
 
-    Args:
-        pool: None to run all tasks in the loop's thread.
-    """
-
-    def __init__(self, pool: SearchPool | None) -> None:
+    def __init__(self, pool: SearchPool) -> None:
         self._pool = pool
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether there is a pool."""
-        return self._pool is not None
 
     async def run(
         self, prepare: Callable[[], Prepared[T]], finish: Callable[[T], Answer]
@@ -80,7 +71,7 @@ class SearchOffload:
 
     def close(self) -> None:
         """Stop watching the pool, which its opener closes."""
-        if self._loop is not None and self._pool is not None and not self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._pool.descriptor)
         self._loop = None
 
@@ -98,7 +89,7 @@ class SearchOffload:
 
         here = []
         for task in tasks:
-            if self._pool is not None and self._pool.put(task, on_done):
+            if self._pool.put(task, on_done):
                 left += 1
             else:
                 here.append(task)
@@ -112,6 +103,5 @@ class SearchOffload:
         if loop is not self._loop:
             self.close()
             self._loop = loop
-            if self._pool is not None:
-                loop.add_reader(self._pool.descriptor, self._pool.collect)
+            loop.add_reader(self._pool.descriptor, self._pool.collect)
         return loop

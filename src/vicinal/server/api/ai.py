@@ -5,7 +5,6 @@ Requests for other models are passed on to a service that generates text, if the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from vicinal.embeddings.base import Embedding, Pooling
 from vicinal.errors import (
@@ -26,7 +25,7 @@ from vicinal.server.api.accounts import PAGING, page_of
 from vicinal.server.api.paths import AI
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import RouteTable, large_body
-from vicinal.server.concurrency import off_loop, unless_disconnected
+from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import accounts, envelope, generation, requests, responses, schemas
@@ -42,8 +41,6 @@ _ERRORS = (
 )
 
 ROUTES = RouteTable()
-
-T = TypeVar("T")
 
 EmbeddingReader = Callable[[bytes | bytearray, Limits], requests.EmbeddingParameters]
 
@@ -82,7 +79,8 @@ async def run_with(request: ApiRequest, readers: Readers) -> Response:
     name = request.parameters["model_name"]
     if name not in request.services.embedder.names():
         return await chat.generate(request, name, readers.generation)
-    body = await _read_body(request, readers.embedding)
+    limits = request.services.limits
+    body = await request.run_on_body(lambda: readers.embedding(request.body, limits))
     pooling = Pooling(body.pooling) if body.pooling is not None else None
     embedding = await embed(request, name, body.texts, pooling)
     return Response(responses.embedding(embedding.values, embedding.pooling))
@@ -100,7 +98,8 @@ async def run_with(request: ApiRequest, readers: Readers) -> Response:
 )
 async def openai_embeddings(request: ApiRequest) -> Response:
     """Embed texts, in OpenAI's form."""
-    body = await _read_body(request, requests.openai_embedding)
+    limits = request.services.limits
+    body = await request.run_on_body(lambda: requests.openai_embedding(request.body, limits))
     embedding = await embed(request, body.model, body.texts, None)
     dimensions = embedding.values.shape[1]
     if body.dimensions not in (None, dimensions):
@@ -114,14 +113,6 @@ async def openai_embeddings(request: ApiRequest) -> Response:
             encoding=body.encoding,
             token_count=embedding.token_count,
         )
-    )
-
-
-async def _read_body(request: ApiRequest, read: Callable[[bytes | bytearray, Limits], T]) -> T:
-    return await off_loop(
-        len(request.body),
-        request.services.workers,
-        lambda: read(request.body, request.services.limits),
     )
 
 

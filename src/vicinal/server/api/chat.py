@@ -7,7 +7,6 @@ when the service's has, so that a request which the service refuses gets a statu
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from operator import attrgetter
-from typing import TypeVar
 
 from vicinal.errors import (
     BadGenerationBody,
@@ -23,13 +22,11 @@ from vicinal.server.api.generation import Generator, ServiceResponse
 from vicinal.server.api.paths import AI
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import BodyLimit, Handler, RouteTable
-from vicinal.server.concurrency import off_loop, unless_disconnected
+from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.http.response import Response, Stream
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, generation
 from vicinal.wire.codes import ErrorResponse
-
-T = TypeVar("T")
 
 ROUTES = RouteTable()
 
@@ -84,8 +81,8 @@ async def generate(request: ApiRequest, name: str, read: RequestReader) -> Respo
     """Generate text with a model, in the platform's form."""
     generator, model = generator_for(request, name)
     _check_length(request)
-    wanted = await _off_loop(request, lambda: read(request.body))
-    body = await _off_loop(request, lambda: openai.body(wanted, model))
+    wanted = await request.run_on_body(lambda: read(request.body))
+    body = await request.run_on_body(lambda: openai.body(wanted, model))
     path = openai.path(wanted)
     if wanted.is_streamed:
         parts = _platform_parts(generator, path, body, model)
@@ -122,11 +119,11 @@ async def openai_completions(request: ApiRequest) -> Response:
 
 async def _passed_on(request: ApiRequest, path: str) -> Response:
     _check_length(request)
-    wanted = await _off_loop(request, lambda: generation.openai_request(request.body))
+    wanted = await request.run_on_body(lambda: generation.openai_request(request.body))
     if wanted.model in request.services.embedder.names():
         raise BadGenerationInput(f"{wanted.model} makes embeddings, no text")
     generator, model = generator_for(request, wanted.model)
-    body = await _off_loop(request, lambda: generation.renamed(request.body, model))
+    body = await request.run_on_body(lambda: generation.renamed(request.body, model))
     if wanted.is_streamed:
         parts = _passed_parts(generator, path, body, model)
         return await _streamed(request, generator, parts, envelope.openai_failure)
@@ -140,10 +137,6 @@ def _check_length(request: ApiRequest) -> None:
     bytes_max = request.services.limits.generation_body_bytes_max
     if len(request.body) > bytes_max:
         raise BodyTooLarge(f"the body has {len(request.body)} bytes, the limit is {bytes_max}")
-
-
-async def _off_loop(request: ApiRequest, work: Callable[[], T]) -> T:
-    return await off_loop(len(request.body), request.services.workers, work)
 
 
 async def _whole(generator: Generator, path: str, body: bytes, model: str) -> bytes:

@@ -5,15 +5,19 @@ let in and the body, or the first part of a long one, has been received, and rai
 ``errors``; status codes, envelopes and headers are put around it by `app`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vicinal.model import Index, IndexAddress
 from vicinal.server.api.services import Services
+from vicinal.server.concurrency import SMALL_BODY_BYTES
 from vicinal.server.http.asgi import Headers, Receive
 from vicinal.server.http.bodies import Body
 from vicinal.server.offload import Client
 from vicinal.tokens import Token
+
+T = TypeVar("T")
 
 INDEX_NAME = "index_name"
 """The parameter of a path that names an index."""
@@ -70,6 +74,11 @@ class ApiRequest:
         """See `engine.base.Engine.answers_at_once`."""
         engine = self.services.engine
         return not engine.is_shared or engine.answers_at_once(address)
+
+    async def run_on_body(self, work: Callable[[], T]) -> T:
+        """Run work on the body in the event loop if that is short, else in a thread."""
+        is_short = len(self.body) <= SMALL_BODY_BYTES
+        return work() if is_short else await self.services.workers.run(work)
 
     @property
     def named_index(self) -> Index:

@@ -70,7 +70,7 @@ class Services:
     databases: Databases
     database_workers: Workers
     database_turns: Turns
-    offload: SearchOffload
+    offload: SearchOffload | None
     metrics: Metrics
     generator: Generator | None
     query_cost: CostEstimator = field(default_factory=CostEstimator)

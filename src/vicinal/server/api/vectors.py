@@ -108,9 +108,9 @@ async def query(request: ApiRequest) -> Response:
 
     if is_long:
         return await services.workers.run(answer)
-    may_offload = is_shared and is_local and services.offload.is_possible
-    if may_offload and estimator.is_cheap(address):
-        response, seconds = await services.offload.run(prepare, _query_response)
+    offload = services.offload if is_shared and is_local else None
+    if offload is not None and estimator.is_cheap(address):
+        response, seconds = await offload.run(prepare, _query_response)
         estimator.note(address, seconds)
         return response
     return await run_by_cost(estimator, services.workers, address, answer, is_local=is_local)

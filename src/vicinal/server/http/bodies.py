@@ -240,6 +240,5 @@ def must_close(headers: Headers, bytes_max: int) -> bool:
 
 def _announced_bytes(headers: Headers) -> int:
     length = headers.get(b"content-length", b"0")
-    return (
-        int(length[:_DIGITS_MAX]) if length.isdigit() else 0
-    )  # over all limits by its first digits
+    # A longer number is over all limits by its first digits.
+    return int(length[:_DIGITS_MAX]) if length.isdigit() else 0

@@ -15,7 +15,6 @@ its bindings for indexes and AI do without; `websocket` refuses the attempt.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from vicinal.errors import BadParameter, RouteNotFound
@@ -31,15 +30,6 @@ _PARAMETERS_MAX = 256
 _FRAMING = (b"content-length", b"transfer-encoding", b"expect")
 _INDEX_PATHS = frozenset(route.operation.path for route in binding.INDEX_ROUTES)
 _AI_PATHS = frozenset(route.operation.path for route in binding.AI_ROUTES)
-
-
-@dataclass(frozen=True, slots=True)
-class Unwrapped:
-    """The binding's own request."""
-
-    raw_path: bytes
-    query_string: bytes
-    headers: Headers
 
 
 def is_connection(raw_path: bytes) -> bool:
@@ -73,8 +63,8 @@ def connection(raw_path: bytes, query_string: bytes) -> Bindings:
     )
 
 
-def unwrap(headers: Headers, bindings: Bindings) -> Unwrapped:
-    """Return the request that is wrapped in one to a remote binding.
+def unwrap(headers: Headers, bindings: Bindings) -> tuple[bytes, bytes, Headers]:
+    """Return path, query string and headers of the request wrapped in one to a remote binding.
 
     Raises:
         BadParameter: nothing is wrapped in it, or its binding is not mapped to an index.
@@ -109,7 +99,7 @@ def unwrap(headers: Headers, bindings: Bindings) -> Unwrapped:
         inner |= {header: headers[header] for header in auth.HEADERS if header in headers}
     if target.path in _INDEX_PATHS:
         inner[binding.INDEX_HEADER] = _index_of(name, bindings.indexes).encode()
-    return Unwrapped(target.path.encode(), target.query.encode(), inner)
+    return target.path.encode(), target.query.encode(), inner
 
 
 def _index_of(name: str, indexes: Mapping[str, str]) -> str:

@@ -17,7 +17,6 @@ from vicinal.server.api import auth
 from vicinal.server.api.paths import ACCOUNT
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import BodyLimit, Handler, RouteTable
-from vicinal.server.concurrency import off_loop
 from vicinal.server.http.response import Response
 from vicinal.server.workers.sessions import Bindings
 from vicinal.tokens import Permission
@@ -87,11 +86,8 @@ async def upload_worker(request: ApiRequest) -> Response:
     The Worker's code is not read.
     """
     secret = auth.secret_in(request.headers)
-    indexes = await off_loop(
-        len(request.body),
-        request.services.workers,
-        lambda: remote.index_bindings(request.body, request.services.limits),
-    )
+    limits = request.services.limits
+    indexes = await request.run_on_body(lambda: remote.index_bindings(request.body, limits))
     bindings = Bindings(
         request.account, None if secret is None else b"Bearer " + secret.encode("latin-1"), indexes
     )

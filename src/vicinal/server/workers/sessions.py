@@ -31,23 +31,17 @@ class Bindings:
     indexes: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Session:
-    bindings: Bindings
-    end_s: float
-
-
 class Sessions:
     """The newest sessions, by their tokens. Used from the event loop's thread alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._sessions: OrderedDict[str, _Session] = OrderedDict()
+        self._sessions: OrderedDict[str, tuple[Bindings, float]] = OrderedDict()  # and their end
 
     def add(self, bindings: Bindings) -> str:
         """Begin a session and return its token; the oldest ends when there are too many."""
         token = secrets.token_urlsafe(32)
-        self._sessions[token] = _Session(bindings, self._clock() + SESSION_S)
+        self._sessions[token] = bindings, self._clock() + SESSION_S
         if len(self._sessions) > SESSIONS_MAX:
             self._sessions.popitem(last=False)
         return token
@@ -58,8 +52,8 @@ class Sessions:
         Raises:
             UnknownSession: it has ended, or never was.
         """
-        session = self._sessions.get(token)
-        if session is None or session.end_s <= self._clock():
+        bindings, end_s = self._sessions.get(token, (None, 0.0))
+        if bindings is None or end_s <= self._clock():
             self._sessions.pop(token, None)
             raise UnknownSession("the session is over, or of a server that has been restarted")
-        return session.bindings
+        return bindings
