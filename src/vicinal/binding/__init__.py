@@ -179,8 +179,9 @@ class Vectorize:
         Raises:
             InvalidInput: the vector, `top_k`, the filter or another argument is invalid.
         """
-        request = _request(top_k, None, namespace, filter, return_values, return_metadata)
-        return self._matches(request, numbers(vector, "vector", BadBody), effort)
+        return self._search(
+            vector, None, top_k, namespace, filter, return_values, return_metadata, effort
+        )
 
     def query_by_id(
         self,
@@ -200,8 +201,9 @@ class Vectorize:
         `query`.
         """
         vector_id = arguments.text(vector_id, "vector_id")
-        request = _request(top_k, vector_id, namespace, filter, return_values, return_metadata)
-        return self._matches(request, None, effort)
+        return self._search(
+            None, vector_id, top_k, namespace, filter, return_values, return_metadata, effort
+        )
 
     def get_by_ids(self, ids: Sequence[str]) -> list[Vector]:
         """Return the stored vectors among `ids`, in the order of `ids`.
@@ -296,10 +298,27 @@ class Vectorize:
             )
         return accepted
 
-    def _matches(
-        self, request: schemas.QueryRequest, vector: object, effort: Effort | str | None
+    def _search(
+        self,
+        vector: object,
+        vector_id: str | None,
+        top_k: int | None,
+        namespace: str,
+        filter_: Mapping[str, Any] | None,
+        return_values: bool,
+        return_metadata: str | bool,
+        effort: Effort | str | None,
     ) -> Matches:
-        query = requests.checked_query(request, vector, self._dimensions, self._limits)
+        request = schemas.QueryRequest(
+            vector_id=vector_id,
+            top_k=None if top_k is None else arguments.number(top_k, "top_k"),
+            return_values=arguments.boolean(return_values, "return_values"),
+            return_metadata=arguments.level(return_metadata).value,
+            namespace=arguments.optional_text(namespace, "namespace"),
+            filter=None if filter_ is None else plain(filter_, "filter", BadFilter),
+        )
+        values = numbers(vector, "vector", BadBody)
+        query = requests.checked_query(request, values, self._dimensions, self._limits)
         if effort is not None:
             query = replace(query, effort=arguments.optional_member(Effort, effort, "effort"))
         result = self._engine.query(self._address, query)
@@ -393,24 +412,6 @@ class Database:
 
     def _address(self, name: str) -> IndexAddress:
         return IndexAddress(self._account, arguments.text(name, "name"))
-
-
-def _request(
-    top_k: int | None,
-    vector_id: str | None,
-    namespace: str,
-    filter_: Mapping[str, Any] | None,
-    return_values: bool,
-    return_metadata: str | bool,
-) -> schemas.QueryRequest:
-    return schemas.QueryRequest(
-        vector_id=vector_id,
-        top_k=None if top_k is None else arguments.number(top_k, "top_k"),
-        return_values=arguments.boolean(return_values, "return_values"),
-        return_metadata=arguments.level(return_metadata).value,
-        namespace=arguments.optional_text(namespace, "namespace"),
-        filter=None if filter_ is None else plain(filter_, "filter", BadFilter),
-    )
 
 
 def _document(blob: bytes | None) -> dict[str, Any] | None:

@@ -100,10 +100,8 @@ def read_facts() -> list[Fact]:
 def answer_question(client: Client, model: str = MODEL) -> None:
     """Ask the tutorial's question and print its answer."""
     body = {"vector": embed(client, model, [QUESTION])[0], "topK": 1, "returnMetadata": "all"}
-    matches = (
-        client.post(client.indexes(STORIES_INDEX, "query"), body).decode(QueryResponse).matches
-    )
-    for match in matches:
+    answer = client.post(client.indexes(STORIES_INDEX, "query"), body)
+    for match in answer.decode(QueryResponse).matches:
         text = (match.metadata or {}).get("text")
         click.echo(f'"{QUESTION}" finds story {match.id}, "{text}" (score {match.score:.6f})')
 

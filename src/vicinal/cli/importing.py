@@ -96,11 +96,8 @@ class Importer:
 
     def _complaint(self, number: int, line: bytes) -> str | None:
         dimensions = self.index.config.dimensions
-        try:
+        with contextlib.suppress(errors.InvalidInput):
             vectors.read(line, "application/x-ndjson", dimensions, Limits())
-        except errors.InvalidInput:
-            pass
-        else:
             return None
         try:
             # With as many lines before it as in the file, the reader names the right one.

@@ -96,11 +96,8 @@ def find_program(folder: Path, name: str) -> str:
 
 
 def _in_project(folder: Path, name: str) -> str | None:
-    for parent in (folder, *folder.parents):
-        program = parent / "node_modules" / ".bin" / name
-        if program.exists():
-            return str(program)
-    return None
+    programs = (parent / "node_modules" / ".bin" / name for parent in (folder, *folder.parents))
+    return next((str(program) for program in programs if program.exists()), None)
 
 
 def require_server(target: Target) -> None:

@@ -108,11 +108,8 @@ def _environment_in(selection: ConfigSelection) -> str:
 
 
 def _nearest_file(folder: Path) -> Path | None:
-    for name in FILE_NAMES:
-        for parent in (folder, *folder.parents):
-            if (parent / name).is_file():
-                return parent / name
-    return None
+    files = (parent / name for name in FILE_NAMES for parent in (folder, *folder.parents))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _account_in(config: object, environment: str, file: Path) -> str:

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from operator import attrgetter
 
+import httpx
+
 from vicinal.errors import (
     BadGenerationBody,
     BadGenerationInput,
@@ -18,7 +20,7 @@ from vicinal.errors import (
 )
 from vicinal.generation import events, openai
 from vicinal.generation.base import Piece, Request, ToolCall, ToolCallPart, Usage
-from vicinal.server.api.generation import Generator, ServiceResponse
+from vicinal.server.api.generation import Generator
 from vicinal.server.api.paths import AI
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import BodyLimit, Handler, RouteTable
@@ -141,7 +143,7 @@ def _check_length(request: ApiRequest) -> None:
 
 async def _whole(generator: Generator, path: str, body: bytes, model: str) -> bytes:
     async with generator.in_time(), generator.send(path, body, model) as response:
-        return await response.content()
+        return await generator.content(response)
 
 
 async def _streamed(
@@ -195,7 +197,7 @@ async def _passed_parts(
 
 
 async def _read_events(
-    generator: Generator, response: ServiceResponse
+    generator: Generator, response: httpx.Response
 ) -> AsyncGenerator[list[tuple[bytes, Piece]], None]:
     """Yield the data of events and the pieces in it, up to the event that ends the stream.
 
@@ -203,7 +205,7 @@ async def _read_events(
         GenerationFailed: an event says nothing, or the stream ends before the model has stopped.
     """
     has_stopped = False
-    async with aclosing(response.events()) as all_events:
+    async with aclosing(generator.events(response)) as all_events:
         async for batch in all_events:
             is_end = events.END in batch
             before = batch[: batch.index(events.END)] if is_end else batch

@@ -77,7 +77,7 @@ class Generator:
         self._client: httpx.AsyncClient | None = None
 
     @asynccontextmanager
-    async def send(self, path: str, body: bytes, model: str) -> AsyncIterator["ServiceResponse"]:
+    async def send(self, path: str, body: bytes, model: str) -> AsyncIterator[httpx.Response]:
         """Send a request and wait until its answer begins; leaving ends it, wherever it is.
 
         `model` is the model's name at the service, for messages.
@@ -102,7 +102,7 @@ class Generator:
                     await self._refuse(response, model)
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise GenerationFailed(f"{self._shown} compresses, which it was not asked to")
-                yield ServiceResponse(self, response)
+                yield response
         finally:
             self._under_way -= 1
 
@@ -126,14 +126,33 @@ class Generator:
         if self._client is not None:
             await self._client.aclose()
 
-    async def receive(
-        self, response: httpx.Response, bytes_max: int
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield an answer's parts as they come.
+    async def content(self, response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
+        """Return a whole answer.
 
         Raises:
             GenerationFailed: the answer is longer than `bytes_max`, or incomplete.
         """
+        content = bytearray()
+        async with aclosing(self._receive(response, bytes_max)) as parts:
+            async for part in parts:
+                content += part
+        return bytes(content)
+
+    async def events(self, response: httpx.Response) -> AsyncGenerator[list[bytes], None]:
+        """Yield the data of an answer's events, those together that came together.
+
+        Raises:
+            GenerationFailed: an event or the answer is too long, or incomplete.
+        """
+        reader = EventReader()
+        async with aclosing(self._receive(response, STREAM_BYTES_MAX)) as parts:
+            async for part in parts:
+                if events := reader.feed(part):
+                    yield events
+
+    async def _receive(
+        self, response: httpx.Response, bytes_max: int
+    ) -> AsyncGenerator[bytes, None]:
         length = 0
         with self.failures():
             async for part in response.aiter_raw():
@@ -191,7 +210,7 @@ class Generator:
         problem = f"{self._shown} answers {status} for {model[:100]}"
         if status in _KEY_IS_WRONG:  # the operator's to know, and it may repeat the key
             raise GenerationFailed(f"{problem}: generation_key is missing or wrong")
-        content = await ServiceResponse(self, response).content(_REASON_BYTES_MAX)
+        content = await self.content(response, _REASON_BYTES_MAX)
         problem = f"{problem}: {self.hidden(openai_errors.reason(content))}"
         if status in _REFUSED:
             raise BadGenerationInput(problem)
@@ -202,35 +221,3 @@ class Generator:
         if status == httpx.codes.TOO_MANY_REQUESTS:
             raise Overloaded(problem, retry_after=seconds or 1.0)
         raise GenerationFailed(problem, retry_after=seconds)
-
-
-class ServiceResponse:
-    """An answer that has begun."""
-
-    def __init__(self, generator: Generator, response: httpx.Response) -> None:
-        self._generator = generator
-        self._response = response
-
-    async def content(self, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
-        """Return the whole answer.
-
-        Raises:
-            GenerationFailed: as `Generator.receive`.
-        """
-        content = bytearray()
-        async with aclosing(self._generator.receive(self._response, bytes_max)) as parts:
-            async for part in parts:
-                content += part
-        return bytes(content)
-
-    async def events(self) -> AsyncGenerator[list[bytes], None]:
-        """Yield the data of events, those together that came together.
-
-        Raises:
-            GenerationFailed: as `Generator.receive`, or an event is too long.
-        """
-        reader = EventReader()
-        async with aclosing(self._generator.receive(self._response, STREAM_BYTES_MAX)) as parts:
-            async for part in parts:
-                if events := reader.feed(part):
-                    yield events
