@@ -303,12 +303,11 @@ def _sample_count(
 
 
 def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
-    """Search for each probe as `binary.BinaryIndex` does, and note which margins would have done.
+    """Search a part for each probe as `binary.BinaryIndex` does, and note which margins would do.
 
     Args:
         codes: The codes of the part.
         offset: The projected mean, ``(bits,)``.
-        part: Its rows.
     """
     exact, neighbours, bits = part.exact, part.neighbours, len(offset)
     probes = neighbours.probes

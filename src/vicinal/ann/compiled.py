@@ -46,7 +46,6 @@ class CompiledSearch:
     """Searches the codes of one segment or memtable.
 
     Args:
-        built: The library.
         codes: ``(n, b)``, b a multiple of 64.
         sample: The sample of `codes` (`hamming.sample`).
         offset: The projected mean, ``(8 * b,)``.

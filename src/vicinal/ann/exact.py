@@ -47,7 +47,6 @@ class ExactIndex:
     Args:
         values: ``(n, d)`` float32, C-contiguous; may be memory-mapped.
         row_norms: ``(n,)`` float32, as `norms` gives them.
-        metric: How to measure.
         verify: Called with the rows (None: all) before their values are read, until it returns
             that all are verified; what it raises is passed on.
 

@@ -49,10 +49,7 @@ class Admission:
     All but `retract` is called under the lock that gives mutations their order.
 
     Args:
-        index: The index.
-        limits: Bounds of what it may hold.
-        snapshot: Its newest snapshot.
-        settled: Returns its snapshot once all that was queued is applied.
+        settled: Returns the index's snapshot once all that was queued is applied.
         check_backpressure: Raises `Overloaded` while the index takes no vectors.
     """
 
@@ -81,7 +78,6 @@ class Admission:
         """Pass a mutation or say which limit it would exceed.
 
         Args:
-            mutation: The next one.
             vectors_at_most: Number of vectors in the index, counting all queued ones as new.
 
         Raises:

@@ -35,9 +35,7 @@ class Applier:
 
     Args:
         state: The state they are applied to, under its lock.
-        reader: Gets the snapshots.
         resources: Has the threads, and the queue whose bytes are released.
-        health: Of the index.
         delay_s: Seconds from `submit` until a mutation is applied.
         on_applied: Called after each batch, unless it failed.
 

@@ -52,10 +52,8 @@ class Compaction:
     """Seals and merges one index. `seal` has one caller at a time, and so has `merge_once`.
 
     Args:
-        folder: The index's folder.
-        log: Its log; only this class commits to its manifest.
-        state: Its state, used under its lock.
-        publish: Called under its lock when its segments have changed.
+        log: Only this class commits to its manifest.
+        publish: Called under the state's lock when its segments have changed.
     """
 
     def __init__(

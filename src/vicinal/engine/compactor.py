@@ -73,10 +73,7 @@ class Compactor:
     """Seals and merges one index. Thread-safe.
 
     Args:
-        compaction: Does it.
-        policy: Says when it is due.
         resources: Has the threads, and the queue whose waiters are notified.
-        health: Of the index.
     """
 
     def __init__(

@@ -21,7 +21,6 @@ class Health:
     """Why one index refuses work. Thread-safe.
 
     Args:
-        name: Of the index.
         queue: Notified when a writer that waits on it need not any more.
 
     Attributes:

@@ -26,10 +26,8 @@ class Reader:
     """Answers reads of one index. Thread-safe.
 
     Args:
-        index: The index that is read.
         owner: The key of its listings in `cursors`; no other index ever has it.
-        cursors: The listings of all indexes.
-        health: Of the index; told of damage that a read has met.
+        health: Told of damage that a read has met.
 
     Attributes:
         snapshot: The newest one; the writer replaces it.

@@ -36,6 +36,7 @@ from vicinal.model import (
 )
 from vicinal.prepared import Prepared
 from vicinal.segment.base import View
+from vicinal.segment.columns import indexed_values
 
 CHUNK_BYTES = 4 << 20  # of float32 values rescored at one time; ours
 
@@ -212,8 +213,9 @@ def _documents(
     if level is MetadataLevel.ALL:
         return view.metadata(rows)
     if level is MetadataLevel.INDEXED:
+        properties = [index.property_name for index in snapshot.metadata_indexes]
         return [
-            metadata.from_indexed_values(view.indexed_values(row, snapshot.metadata_indexes))
+            metadata.from_indexed_values(indexed_values(view.columns, row, properties))
             for row in rows.tolist()
         ]
     return repeat(None)

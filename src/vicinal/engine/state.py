@@ -92,13 +92,7 @@ class State:
         return tuple(self._metadata_indexes.values())
 
     def apply(self, entry: Entry, mutation: Mutation, at: datetime) -> None:
-        """Apply the next mutation of the log.
-
-        Args:
-            entry: The entry of the mutation.
-            mutation: The decoded mutation.
-            at: Time when it becomes readable, UTC.
-        """
+        """Apply the next mutation of the log, which becomes readable at a time in UTC."""
         assert entry.seqno == self._applied_seqno + 1
         match mutation:
             case Upsert(batch):
@@ -179,7 +173,6 @@ class State:
 
         Args:
             old: The numbers of the merged segments, in the order of their rows.
-            segment: The new segment.
             rows: The rows of each merged segment that are in the new one.
         """
         parts = [(self._segments[number], kept) for number, kept in zip(old, rows, strict=True)]

@@ -47,14 +47,9 @@ class Writer:
     """Logs the mutations of one index. Thread-safe.
 
     Args:
-        index: The index.
-        log: Its log; only this class appends to it.
-        applier: Gets the logged mutations.
-        reader: Has the newest snapshot.
+        log: Only this class appends to it.
         compactor: Says when memory takes no more vectors.
         resources: Has the threads, and the queue whose bytes are acquired.
-        limits: Bounds of what the index may hold.
-        health: Of the index.
 
     Attributes:
         order: Held to check a mutation and queue it, which gives mutations their order.

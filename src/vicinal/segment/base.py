@@ -4,12 +4,13 @@ Rows are numbered from 0; some are dead (deleted or replaced). Views never chang
 of threads read them without a lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from vicinal.ann.base import Selection
-from vicinal.filters.nodes import Filter, Scalar
-from vicinal.model import Floats, Mask, MetadataIndex, Ordinals
+from vicinal.filters.nodes import Filter
+from vicinal.model import Floats, Mask, Ordinals
+from vicinal.segment.columns import Column, GrowingColumn
 from vicinal.segment.ids import Hashes, IdTable
 from vicinal.segment.row_index import RowIndex
 
@@ -69,10 +70,9 @@ class View(Protocol):
         """Return the metadata as compact JSON, ``b""`` for none."""
         ...
 
-    def indexed_values(
-        self, row: int, metadata_indexes: Sequence[MetadataIndex]
-    ) -> list[tuple[str, Scalar]]:
-        """Return property and value for these metadata indexes, where the row has a value."""
+    @property
+    def columns(self) -> Mapping[str, Column | GrowingColumn | None]:
+        """The column of each metadata index, by property; None where no row has a value."""
         ...
 
     def live_namespaces(self) -> set[str]:

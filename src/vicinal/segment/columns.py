@@ -283,6 +283,15 @@ def merged(index_type: IndexType, parts: Iterable[tuple[Column | None, Ordinals]
     return Column.of(index_type, list(union), np.concatenate(codes))
 
 
+def indexed_values(
+    columns: Mapping[str, Column | GrowingColumn | None], row: int, properties: Iterable[str]
+) -> list[tuple[str, Scalar]]:
+    """Return these properties with their values, where the row has one."""
+    named = [(name, columns[name]) for name in properties]
+    values = [(name, column.value(row)) for name, column in named if column is not None]
+    return [(name, value) for name, value in values if value is not None]
+
+
 def keys_of(keys: Sequence[Scalar] | Strings | NDArray[Any], codes: Codes) -> set[str]:
     """Return the keys of a string column that these codes stand for."""
     return {str(keys[code]) for code in _distinct(codes)}

@@ -88,7 +88,6 @@ class Memtable:
         """Append vectors whose ids are live nowhere in the memtable.
 
         Args:
-            batch: The vectors.
             rows: The rows of the batch to append; None appends all.
             file: Has the values of the batch from `FILE_OFFSET` on, if given; it never changes.
         """
@@ -308,14 +307,6 @@ class MemtableView:
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """See `segment.base.View`."""
         return _at(self._metadata, rows)
-
-    def indexed_values(
-        self, row: int, metadata_indexes: Sequence[MetadataIndex]
-    ) -> list[tuple[str, Scalar]]:
-        """See `segment.base.View`."""
-        names = [index.property_name for index in metadata_indexes]
-        values = ((name, self.columns[name].value(row)) for name in names)
-        return [(name, value) for name, value in values if value is not None]
 
     def live_namespaces(self) -> set[str]:
         """See `segment.base.View`."""

@@ -21,8 +21,8 @@ from vicinal.ann.exact import ExactIndex
 from vicinal.ann.kinds import KINDS, AnnKind
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import holds
-from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
-from vicinal.model import Floats, IndexType, Mask, MetadataIndex, Metric, Ordinals
+from vicinal.filters.nodes import Filter, Operator, Predicate
+from vicinal.model import Floats, IndexType, Mask, Metric, Ordinals
 from vicinal.segment import format as layout
 from vicinal.segment.binary_column import BinaryColumn
 from vicinal.segment.columns import Column, keys_of
@@ -256,16 +256,6 @@ class SegmentView:
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """See `segment.base.View`."""
         return self.segment.metadata(rows)
-
-    def indexed_values(
-        self, row: int, metadata_indexes: Sequence[MetadataIndex]
-    ) -> list[tuple[str, Scalar]]:
-        """See `segment.base.View`."""
-        columns = [
-            (index.property_name, self.columns[index.property_name]) for index in metadata_indexes
-        ]
-        values = [(name, column.value(row)) for name, column in columns if column is not None]
-        return [(name, value) for name, value in values if value is not None]
 
     def live_namespaces(self) -> set[str]:
         """See `segment.base.View`."""

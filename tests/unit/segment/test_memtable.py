@@ -15,6 +15,7 @@ from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import Effort, Floats, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment.arena import FILE_OFFSET
+from vicinal.segment.columns import indexed_values
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
 
@@ -242,8 +243,8 @@ def test_a_column_begun_later_lacks_the_rows_before_it_unless_they_are_backfille
     assert selected(view, filter_=equals("color", "red")) == {"b"}
     assert selected(view, filter_=equals("color", None)) == {"a", "c"}
     assert selected(view, filter_=equals("size", 7.0)) == {"c"}
-    assert view.indexed_values(1, [COLOR, SIZE]) == [("color", "red")]
-    assert view.indexed_values(2, [COLOR, SIZE]) == [("size", 7.0)]
+    assert indexed_values(view.columns, 1, ["color", "size"]) == [("color", "red")]
+    assert indexed_values(view.columns, 2, ["color", "size"]) == [("size", 7.0)]
 
 
 def test_a_view_keeps_the_columns_it_was_taken_with() -> None:

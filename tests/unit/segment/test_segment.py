@@ -22,7 +22,7 @@ from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment import build
 from vicinal.segment import segment as segment_module
 from vicinal.segment.base import View
-from vicinal.segment.columns import Column
+from vicinal.segment.columns import Column, indexed_values
 from vicinal.segment.format import NumberedIndex, SegmentRecord
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
@@ -33,6 +33,7 @@ COLOR = NumberedIndex(1, MetadataIndex("color", IndexType.STRING))
 SIZE = NumberedIndex(4, MetadataIndex("size", IndexType.NUMBER))
 INDEXES = (COLOR, SIZE)
 METADATA_INDEXES = [each.metadata_index for each in INDEXES]
+PROPERTIES = [each.property_name for each in METADATA_INDEXES]
 
 RECORDS = [
     Record("a", [1, 0], "n", {"color": "red", "size": 1}),
@@ -85,7 +86,7 @@ def contents(view: View) -> dict[str, tuple[object, ...]]:
             view.values(np.array([row]))[0].tolist(),
             view.namespaces(np.array([row]))[0],
             view.metadata(np.array([row]))[0],
-            sorted(view.indexed_values(row, METADATA_INDEXES), key=str),
+            sorted(indexed_values(view.columns, row, PROPERTIES), key=str),
         )
         for each, row in zip(ids, rows.tolist(), strict=True)
     }
@@ -128,8 +129,8 @@ def test_rows_from_before_a_metadata_index_lack_its_values_after_a_merge_too(
     record, _ = build.merge(tmp_path, 3, [before, after], INDEXES, Metric.EUCLIDEAN)
 
     view = opened(tmp_path, record, INDEXES)
-    assert view.indexed_values(0, METADATA_INDEXES) == [("color", "red")]
-    assert view.indexed_values(2, METADATA_INDEXES) == [("size", 1.0)]
+    assert indexed_values(view.columns, 0, PROPERTIES) == [("color", "red")]
+    assert indexed_values(view.columns, 2, PROPERTIES) == [("size", 1.0)]
 
 
 def test_a_backfilled_column_is_the_one_the_rows_would_have_had(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_a_column_added_later_is_stored_with_the_segment(tmp_path: Path) -> None
 
     record = view.segment.record
     record = replace(record, components={**record.components, "column-7": seal})
-    assert opened(tmp_path, record, [COLOR, late]).indexed_values(1, METADATA_INDEXES) == [
+    assert indexed_values(opened(tmp_path, record, [COLOR, late]).columns, 1, PROPERTIES) == [
         ("color", "blue"),
         ("size", 2.5),
     ]
