@@ -1,10 +1,5 @@
 """One open index: its parts, and the order in which they begin and end.
 
-    writer      append -> one transaction -> acknowledged
-    applier       -> applied to the state, a new snapshot -> visible
-    compactor     -> memory that is full is sealed, segments are merged
-    reader      answers from the newest snapshot
-
 Locks, in the order they may be taken:
 
     Writer.order  gives mutations their order; held to check one and queue it

@@ -81,7 +81,7 @@ class Entry:
     """A mutation in the log.
 
     `accepted_at` is microseconds since the epoch. `file` has the record, if that is long; values
-    begin at `segment.room.FILE_OFFSET`.
+    begin at `segment.arena.FILE_OFFSET`.
     """
 
     seqno: Seqno

@@ -1,8 +1,4 @@
-"""The writes of one index: checked, put in order, committed together, acknowledged.
-
-append -> commit executor: one transaction for all that waits -> acknowledged
-            -> `applier`: visible
-"""
+"""The writes of one index: checked, put in order, committed together, acknowledged."""
 
 import logging
 import threading
