@@ -49,10 +49,7 @@ class PoolCalls:
 
 
 class Library:
-    """The functions of a library, which run without the interpreter's lock.
-
-    Args:
-        path: The library.
+    """The functions of the library at `path`, which run without the interpreter's lock.
 
     Attributes:
         pool: The functions of ``pool.c``.
@@ -171,8 +168,6 @@ def projection(
     Args:
         flips: Random signs, ``(rounds, blocks, length)``, C-contiguous.
         offset: ``(bits,)``, C-contiguous.
-        dimensions: Of rows and queries.
-        metric: How distances are measured.
         scale: The largest norm of the rows under dot-product.
     """
     rounds, blocks, length = flips.shape

@@ -2,7 +2,7 @@
 
    The threads are Python's (`pool.py`): each calls `vicinal_pool_run` and stays there, without the
    interpreter's lock, until the pool stops. The thread that puts tasks watches a file descriptor:
-   8 bytes are written to it when the first task is done since the last `vicinal_pool_take` left
+   a byte is written to it when the first task is done since the last `vicinal_pool_take` left
    none.
 
    Rules: a task, and what it points to, must live until it is taken back. Any number of threads
@@ -113,7 +113,7 @@ int64_t vicinal_pool_take(Pool *pool, int64_t *numbers, int64_t numbers_max) {
 
 /* Do tasks as they come, until the pool stops. */
 void vicinal_pool_run(Pool *pool) {
-    const uint64_t one = 1;
+    const char signal = 1;
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         while (!pool->waiting.first && !pool->is_stopped)
@@ -129,7 +129,7 @@ void vicinal_pool_run(Pool *pool) {
         if (pool->is_signalled) continue;
         pool->is_signalled = 1;
         pthread_mutex_unlock(&pool->lock);
-        while (write(pool->descriptor, &one, sizeof one) < 0 && errno == EINTR) {
+        while (write(pool->descriptor, &signal, sizeof signal) < 0 && errno == EINTR) {
         }
         pthread_mutex_lock(&pool->lock);
     }

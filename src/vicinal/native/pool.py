@@ -21,7 +21,7 @@ WAITING_MAX = 4
 """Searches that may wait for each thread; one more is faster where it was asked for."""
 
 _COLLECTED_MAX = 64  # tasks, in one call
-_WORD_BYTES = 8
+_SIGNALS_MAX = 64  # read at once, of a byte each; more are rarely unread than one
 
 
 class SearchTask:
@@ -102,10 +102,12 @@ class SearchPool:
         self._count = 0
         # Also keeps every task, and so all that it points to, until a thread is done with it.
         self._running: dict[int, tuple[SearchTask, Callable[[], None]]] = {}
-        self.descriptor, signalled = _descriptors()
+        self.descriptor, signalled = os.pipe()
+        os.set_blocking(self.descriptor, False)
         self._pool = self._calls.open(signalled)
         if self._pool is None:
-            _close_descriptors(self.descriptor, signalled)
+            os.close(self.descriptor)
+            os.close(signalled)
             raise MemoryError("no memory for a pool of searches")
         self.threads = tuple(
             threading.Thread(
@@ -153,7 +155,7 @@ class SearchPool:
         if self.is_closed:
             return
         with suppress(BlockingIOError):
-            os.read(self.descriptor, _WORD_BYTES)
+            os.read(self.descriptor, _SIGNALS_MAX)
         for number in self._done():
             _, on_done = self._running.pop(number)
             on_done()
@@ -181,21 +183,6 @@ class SearchPool:
                 return numbers
 
 
-def _descriptors() -> tuple[int, int]:
-    """Return a descriptor to read from and one to write to, which may be the same."""
-    if hasattr(os, "eventfd"):
-        descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        return descriptor, descriptor
-    read_end, write_end = os.pipe()
-    os.set_blocking(read_end, False)
-    return read_end, write_end
-
-
-def _close_descriptors(*descriptors: int) -> None:
-    for descriptor in set(descriptors):
-        os.close(descriptor)
-
-
 def _stop(
     built: Library,
     pool: int,
@@ -216,4 +203,5 @@ def _stop(
             thread.join()
     tasks.clear()
     built.pool.close(pool)
-    _close_descriptors(*descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)

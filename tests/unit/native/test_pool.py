@@ -82,14 +82,6 @@ def test_a_pool_finds_what_is_found_without_it() -> None:
         )
 
 
-def test_a_system_without_event_descriptors_is_told_by_a_pipe(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delattr(os, "eventfd", raising=False)
-
-    test_a_pool_finds_what_is_found_without_it()
-
-
 def test_tasks_that_nobody_waits_for_any_more_live_until_they_are_done() -> None:
     values = clustered(6_000, 64)
     search = search_of(values)
@@ -237,10 +229,10 @@ int main(void) {
     for (int at = 0; at < THREADS; at++) pthread_create(threads + at, NULL, run, NULL);
     for (int64_t at = 0; at < PUTTERS; at++) pthread_create(putters + at, NULL, put, (void *)at);
     while (taken < PUTTERS * TASKS) {
-        uint64_t word;
+        char signal;
         struct pollfd told = {ends[0], POLLIN, 0};
         if (poll(&told, 1, 30000) != 1) return 3; /* a wake-up was lost */
-        if (read(ends[0], &word, sizeof word) != sizeof word) return 4;
+        if (read(ends[0], &signal, 1) != 1) return 4;
         for (int64_t count = 64; count == 64; taken += count) {
             count = vicinal_pool_take(pool, numbers, 64);
             for (int64_t at = 0; at < count; at++) {
