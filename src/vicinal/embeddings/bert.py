@@ -26,7 +26,6 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from vicinal.embeddings.encoder import Shape
@@ -205,11 +204,8 @@ class _Builder:
         return output
 
     def ints(self, *values: int) -> str:
-        return self.constant(np.array(values, dtype=np.int64))
-
-    def constant(self, values: NDArray[np.int64]) -> str:
         name = f"constant_{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(values, name))
+        self.initializers.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
     def weight(self, name: str, *shape: int | None) -> str:

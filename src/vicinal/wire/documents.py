@@ -17,10 +17,15 @@ NESTED_TOO_DEEPLY = "nested too deeply"
 class RecordError(Exception):
     """A record breaks `rule`, which is a part of the message.
 
-    `error` is the class of the error, and `vector_id` is None when it is not known.
+    `vector_id` is None when it is not known, and `error` is the class of the error.
     """
 
-    def __init__(self, error: type[errors.InvalidInput], rule: str, vector_id: str | None) -> None:
+    def __init__(
+        self,
+        rule: str,
+        vector_id: str | None = None,
+        error: type[errors.InvalidInput] = errors.BadRecord,
+    ) -> None:
         super().__init__(rule)
         self.error = error
         self.rule = rule
@@ -37,21 +42,21 @@ def blob(document: object, vector_id: str, limits: Limits) -> bytes:
     if document is None:
         return b""
     if not isinstance(document, dict):
-        rule = f"metadata: expected an object or null, got {metadata.kind(document)}"
-        raise RecordError(errors.BadRecord, rule, vector_id)
+        got = metadata.kind(document)
+        raise RecordError(f"metadata: expected an object or null, got {got}", vector_id)
     try:
         encoded = metadata.encode(document)
     except RecursionError:
-        raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None) from None
+        raise RecordError(NESTED_TOO_DEEPLY) from None
     except ValueError:  # an integer of more digits than Python writes
-        raise RecordError(errors.BadRecord, f"metadata: {metadata.BEYOND}", vector_id) from None
+        raise RecordError(f"metadata: {metadata.BEYOND}", vector_id) from None
     if len(encoded) > limits.metadata_bytes_max:
         rule = (
             f'oversized metadata for vector id="{vector_id}"; the compact JSON representation '
             f"of the metadata must not exceed {limits.metadata_bytes_max} bytes, "
             f"got {len(encoded)} bytes"
         )
-        raise RecordError(errors.MetadataTooLarge, rule, vector_id)
+        raise RecordError(rule, vector_id, errors.MetadataTooLarge)
     _refuse_broken_rule(document, vector_id, limits.metadata_depth_max)
     return encoded
 
@@ -59,13 +64,13 @@ def blob(document: object, vector_id: str, limits: Limits) -> bytes:
 def _refuse_broken_rule(value: Any, vector_id: str, depth_max: int) -> None:
     """Refuse an object or array with an item that breaks a rule, at any depth."""
     if depth_max == 0:
-        raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None)
+        raise RecordError(NESTED_TOO_DEEPLY)
     if isinstance(value, dict):
         for key in value:
             broken = _broken_key_rule(key)
             if broken is not None:
                 rule = f'invalid metadata key for vector id="{vector_id}": {broken}'
-                raise RecordError(errors.BadMetadataKey, rule, vector_id)
+                raise RecordError(rule, vector_id, errors.BadMetadataKey)
         items = value.values()
     else:
         items = value
@@ -74,7 +79,7 @@ def _refuse_broken_rule(value: Any, vector_id: str, depth_max: int) -> None:
         if kind is float or kind is int:
             if not metadata.is_float64(item):
                 rule = f"metadata: {_named(value, item)}{metadata.BEYOND}"
-                raise RecordError(errors.BadRecord, rule, vector_id)
+                raise RecordError(rule, vector_id)
         elif kind is not str and isinstance(item, dict | list) and (item or depth_max == 1):
             _refuse_broken_rule(item, vector_id, depth_max - 1)
 

@@ -12,7 +12,6 @@ form already, only the model and the wish for a stream are read.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -172,14 +171,6 @@ class _Piece(msgspec.Struct):
     usage: WrittenUsageSchema | UnsetType = UNSET
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAIRequest:
-    """The members that are read of a request in OpenAI's form."""
-
-    model: str
-    is_streamed: bool
-
-
 def request(body: Body) -> Request:
     """Read a request for text.
 
@@ -199,14 +190,13 @@ def binding_request(body: Body) -> Request:
     return _request(_decode(body, _Bound).inputs)
 
 
-def openai_request(body: Body) -> OpenAIRequest:
+def openai_request(body: Body) -> OpenAIGenerationRequest:
     """Read the model of a request in OpenAI's form, and whether it is streamed.
 
     Raises:
         BadGenerationBody, BadGenerationInput: as `request`.
     """
-    request = _decode(body, OpenAIGenerationRequest)
-    return OpenAIRequest(request.model, bool(request.stream))
+    return _decode(body, OpenAIGenerationRequest)
 
 
 def renamed(body: Body, model: str) -> bytes:

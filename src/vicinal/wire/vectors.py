@@ -174,8 +174,7 @@ def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -
     if not finite.all():
         row, position = map(int, np.argwhere(~finite)[0])
         rule = f"values[{position}]: {checked[row].values[position]} is no finite float32"
-        broken = RecordError(errors.BadRecord, rule, checked[row].id)
-        raise _located(broken, f"vectors[{row}]")
+        raise _located(RecordError(rule, checked[row].id), f"vectors[{row}]")
     return VectorBatch(
         [vector.id for vector in checked],
         values,
@@ -311,26 +310,24 @@ class _Collector:
 def _record(text: members.Text, dimensions: int, limits: Limits) -> _Record:
     """Read one record, by every rule but that its values are finite."""
     if len(text) > limits.record_bytes_max:
-        rule = f"a record of {len(text)} bytes, max is {limits.record_bytes_max}"
-        raise RecordError(errors.BadRecord, rule, None)
+        raise RecordError(f"a record of {len(text)} bytes, max is {limits.record_bytes_max}")
     if len(text) > limits.record_nodes_max:  # else there cannot be more
         count = text.count(b"[") + text.count(b"{") + text.count(b":")
         if count > limits.record_nodes_max:
             if members.is_deep(text):
-                raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None)
-            rule = (
+                raise RecordError(NESTED_TOO_DEEPLY)
+            raise RecordError(
                 f"a record of {count} members, arrays and objects, by their colons and brackets, "
                 f"max is {limits.record_nodes_max}"
             )
-            raise RecordError(errors.BadRecord, rule, None)
     record = members.quick(text, "values")
     if record is None:
         try:
             record = members.careful(text, "values", unique=True)
         except members.TooDeep:
-            raise RecordError(errors.BadRecord, NESTED_TOO_DEEPLY, None) from None
+            raise RecordError(NESTED_TOO_DEEPLY) from None
         except members.Malformed as error:
-            raise RecordError(errors.BadRecord, str(error), None) from None
+            raise RecordError(str(error)) from None
     return _checked(record, dimensions, limits)
 
 
@@ -339,34 +336,33 @@ def _checked(record: members.Members, dimensions: int, limits: Limits) -> _Recor
     try:
         values = members.numbers(_member(record, "values", vector_id))
     except members.NotANumber as error:
-        raise RecordError(errors.BadRecord, f"values{error}", vector_id) from None
+        raise RecordError(f"values{error}", vector_id) from None
     if len(values) != dimensions:
         rule = (
             f'invalid vector for id="{vector_id}", expected {dimensions} dimensions, '
             f"and got {len(values)} dimensions"
         )
-        raise RecordError(errors.WrongDimensions, rule, vector_id)
+        raise RecordError(rule, vector_id, errors.WrongDimensions)
     namespace = _namespace(record.get("namespace"), vector_id, limits)
     return _Record(vector_id, values, namespace, blob(record.get("metadata"), vector_id, limits))
 
 
 def _member(record: members.Members, name: str, vector_id: str | None) -> object:
     if name not in record:
-        raise RecordError(errors.BadRecord, f"has no member {name!r}", vector_id)
+        raise RecordError(f"has no member {name!r}", vector_id)
     return record[name]
 
 
 def _vector_id(record: members.Members, limits: Limits) -> str:
     vector_id = _member(record, "id", None)
     if not isinstance(vector_id, str):
-        rule = f"id: expected a string, got {metadata.kind(vector_id)}"
-        raise RecordError(errors.BadRecord, rule, None)
+        raise RecordError(f"id: expected a string, got {metadata.kind(vector_id)}")
     if not vector_id:
-        raise RecordError(errors.BadRecord, "id: must not be empty", None)
+        raise RecordError("id: must not be empty")
     size = len(vector_id.encode())
     if size > limits.id_bytes_max:
         rule = f"id too long; max is {limits.id_bytes_max} bytes, got {size} bytes"
-        raise RecordError(errors.IdTooLong, rule, vector_id)
+        raise RecordError(rule, vector_id, errors.IdTooLong)
     return vector_id
 
 
@@ -374,15 +370,15 @@ def _namespace(namespace: object, vector_id: str, limits: Limits) -> str:
     if namespace is None:
         return ""
     if not isinstance(namespace, str):
-        rule = f"namespace: expected a string or null, got {metadata.kind(namespace)}"
-        raise RecordError(errors.BadRecord, rule, vector_id)
+        got = metadata.kind(namespace)
+        raise RecordError(f"namespace: expected a string or null, got {got}", vector_id)
     size = len(namespace.encode())
     if size > limits.namespace_bytes_max:
         rule = (
             f'namespace too long for vector id="{vector_id}"; '
             f"max is {limits.namespace_bytes_max} bytes, got {size} bytes"
         )
-        raise RecordError(errors.NamespaceTooLong, rule, vector_id)
+        raise RecordError(rule, vector_id, errors.NamespaceTooLong)
     return namespace
 
 
@@ -430,6 +426,4 @@ def _too_many(count_max: int) -> errors.TooManyVectors:
 def _beyond_float32(text: members.Text, position: int) -> RecordError:
     record = members.careful(text, "values", unique=True)
     shown = metadata.shown_number(record["values"][position])
-    return RecordError(
-        errors.BadRecord, f"values[{position}]: {shown} is beyond float32", record["id"]
-    )
+    return RecordError(f"values[{position}]: {shown} is beyond float32", record["id"])

@@ -126,7 +126,7 @@ async def _passed_on(request: ApiRequest, path: str) -> Response:
         raise BadGenerationInput(f"{wanted.model} makes embeddings, no text")
     generator, model = generator_for(request, wanted.model)
     body = await request.run_on_body(lambda: generation.renamed(request.body, model))
-    if wanted.is_streamed:
+    if wanted.stream:
         parts = _passed_parts(generator, path, body, model)
         return await _streamed(request, generator, parts, envelope.openai_failure)
     content = await unless_disconnected(request.receive, _whole(generator, path, body, model))
