@@ -13,7 +13,7 @@ This module knows neither SQL nor processes, and imports nothing of the package 
 
 import struct
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import IO, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -103,14 +103,6 @@ _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 _calls = msgspec.msgpack.Decoder(Call)
 
 
-class Readable(Protocol):
-    """The reading end of a pipe, buffered."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return `size` bytes, fewer only at the end."""
-        ...
-
-
 class BadFrame(Exception):
     """The bytes of the pipe are no message, or too many for one."""
 
@@ -126,7 +118,7 @@ def frame(message: Call | SentResults | Committed | RolledBack) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def read_call(pipe: Readable) -> Call | None:
+def read_call(pipe: IO[bytes]) -> Call | None:
     """Return the next call, None at the end.
 
     Raises:
@@ -139,7 +131,7 @@ def read_call(pipe: Readable) -> Call | None:
         raise BadFrame(str(error)) from None
 
 
-def read_answer(pipe: Readable) -> Answer | None:
+def read_answer(pipe: IO[bytes]) -> Answer | None:
     """Return the next message of a worker, None at the end.
 
     Raises:
@@ -165,7 +157,7 @@ def _check_rows(result: StatementResult) -> None:
             raise BadFrame(f"a row is not of {width} values, one for each column")
 
 
-def _receive_body(pipe: Readable, most: int) -> bytes | None:
+def _receive_body(pipe: IO[bytes], most: int) -> bytes | None:
     head = pipe.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None

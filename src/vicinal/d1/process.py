@@ -51,9 +51,6 @@ _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 class Process:
     """A process and its pipes; for one thread at a time, but for `kill`.
 
-    Args:
-        folder: Folder of the databases.
-
     Raises:
         Unavailable: the process cannot be started.
     """
@@ -92,11 +89,7 @@ class Process:
         return not self._is_last and self._process.poll() is None
 
     def call(self, call: Call, frame: bytes) -> list[StatementResult]:
-        """Run a call; it is committed when this returns.
-
-        Args:
-            call: The statements.
-            frame: The same call, encoded.
+        """Run a call, encoded as `frame`; it is committed when this returns.
 
         Raises:
             BadStatement: SQLite refuses it, a bound is exceeded, or the process died of it.

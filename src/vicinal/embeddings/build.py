@@ -43,12 +43,9 @@ def build_embedder(
     )
 
     def fetch(model: models.KnownModel) -> Path:
-        return pull(model, search_paths.models, _in_silence).folder
+        # Nobody watches a server's first use of a model.
+        return pull(model, search_paths.models, lambda _done, _total: None).folder
 
     return LocalEmbedder(
         search_paths, threads=threads, queue_max=queue_max, fetch=fetch if allow_download else None
     )
-
-
-def _in_silence(_done: int, _total: int | None) -> None:
-    """Show no progress: nobody watches a server's first use of a model."""

@@ -21,8 +21,7 @@ CHAT = "/chat/completions"
 TEXT = "/completions"
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool = True
+_WITH_USAGE = Raw(b'{"include_usage":true}')
 
 
 class _CompletionRequest(Options, frozen=True, kw_only=True):
@@ -30,7 +29,7 @@ class _CompletionRequest(Options, frozen=True, kw_only=True):
     messages: Raw | None = None
     prompt: str | None = None
     stream: bool = False
-    stream_options: _StreamOptions | None = None
+    stream_options: Raw | None = None
 
 
 class _CompletionFunction(msgspec.Struct):
@@ -75,7 +74,7 @@ def body(request: Request, model: str) -> bytes:
             messages=request.messages,
             prompt=request.prompt,
             stream=request.is_streamed,
-            stream_options=_StreamOptions() if request.is_streamed else None,
+            stream_options=_WITH_USAGE if request.is_streamed else None,
             **msgspec.structs.asdict(request.options),
         )
     )

@@ -82,8 +82,6 @@ class SearchPool:
     """Threads that run search tasks; `close` it, or it closes itself at the end of the process.
 
     Args:
-        built: The library that searches.
-        threads: Number of threads.
         waiting_max: Number of searches that may wait; `WAITING_MAX` for each thread by default.
 
     Attributes:

@@ -74,7 +74,8 @@ _TOKENS: Mapping[str, _Token] = MappingProxyType(
 class _Thread(threading.local):
     """A parser for every thread, as simdjson's is not safe to share."""
 
-    parser: simdjson.Parser | None = None
+    def __init__(self) -> None:
+        self.parser = simdjson.Parser()
 
 
 _thread = _Thread()
@@ -151,7 +152,7 @@ def quick(text: Text, array: str) -> Members | None:
         return None
     try:
         # A parser serves one document at a time, so no value may refer to it after this call.
-        document = _parser().parse(text)
+        document = _thread.parser.parse(text)
         if type(document) is not simdjson.Object:
             return None
         names = list(document)
@@ -180,12 +181,6 @@ def quick(text: Text, array: str) -> Members | None:
 
 _pass_over = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-def _parser() -> simdjson.Parser:
-    if _thread.parser is None:
-        _thread.parser = simdjson.Parser()
-    return _thread.parser
 
 
 def _is_flat(text: Text, array: str) -> bool:

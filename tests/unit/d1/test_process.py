@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+from typing import IO
 
 import pytest
 
@@ -328,7 +329,7 @@ def test_a_call_that_dies_while_it_commits_says_that_nobody_knows(
     (running,) = databases.processes()
     count = iter(range(10))
 
-    def read_results_alone(pipe: messages.Readable) -> messages.Answer | None:
+    def read_results_alone(pipe: IO[bytes]) -> messages.Answer | None:
         if next(count) == 0:
             return messages.read_answer(pipe)
         os.kill(running, signal.SIGKILL)
