@@ -36,6 +36,7 @@ from vicinal.server.http.uploads import (
     Upload,
 )
 from vicinal.server.http.websocket import WebSocketRefusal
+from vicinal.wire import lines as reading
 
 LOGGER = logging.getLogger(__name__)
 UPSERT = f"{INDEXES}/docs/upsert"
@@ -277,6 +278,8 @@ def test_a_client_that_goes_in_the_middle_of_a_long_body_leaves_nothing_behind(
 def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
+    if ending == "gone" and not reading.is_built():  # Python writes nothing before the end
+        pytest.skip("THE READING OF LINES WAS NOT BUILT: there is no C compiler")
     closed, close = threading.Event(), BlobWriter.close
 
     def closing_said(writer: BlobWriter) -> None:
