@@ -276,15 +276,12 @@ _FORMS: dict[object, str] = {
 _MEMBER_READERS: dict[str, Callable[[str], str]] = {"origins": sites.origin, "hosts": sites.host}
 
 _FAULTS = {
-    "text": "is not a text with at least one character",
     "integer": "is not a whole number",
     "number": "is not a number",
     "boolean": "is neither true nor false",
-    "folder": "is not a text with at least one character",
-    "list": "is not a list of texts",
-    "origins": "is not a list of texts",
-    "hosts": "is not a list of texts",
     "mapping": "is not a list of name=value",
+    **dict.fromkeys(("text", "folder"), "is not a text with at least one character"),
+    **dict.fromkeys(("list", *_MEMBER_READERS), "is not a list of texts"),
 }
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

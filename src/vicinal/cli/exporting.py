@@ -178,10 +178,7 @@ def _create_command(client: Client, index: IndexResponse) -> str:
         words += ["--effort", config.effort]
     if index.description:
         words += ["--description", index.description]
-    listed = client.get(client.indexes(index.name, "metadata_index", "list")).decode(
-        MetadataIndexListSchema
-    )
-    for metadata_index in listed.metadata_indexes:
-        property_name, index_type = metadata_index.property_name, metadata_index.index_type
-        words += ["--metadata-index", f"{property_name}:{index_type}"]
+    answer = client.get(client.indexes(index.name, "metadata_index", "list"))
+    for row in answer.decode(MetadataIndexListSchema).metadata_indexes:
+        words += ["--metadata-index", f"{row.property_name}:{row.index_type}"]
     return shlex.join(words)

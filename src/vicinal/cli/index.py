@@ -125,16 +125,14 @@ def info(target: Target, name: str, as_json: bool) -> None:
     with target.connect() as client:
         index = client.get(client.indexes(name)).decode(IndexResponse)
         answer = client.get(client.indexes(name, "info"))
-        listed = client.get(client.indexes(name, "metadata_index", "list")).decode(
-            MetadataIndexListSchema
-        )
+        listed = client.get(client.indexes(name, "metadata_index", "list"))
     if as_json:
         show.json(answer.result)
         return
     state = answer.decode(IndexInfoSchema)
     filters = [
-        f"{metadata_index.property_name} ({metadata_index.index_type})"
-        for metadata_index in listed.metadata_indexes
+        f"{row.property_name} ({row.index_type})"
+        for row in listed.decode(MetadataIndexListSchema).metadata_indexes
     ]
     show.table(
         ("index", index.name),
@@ -215,11 +213,8 @@ def list_metadata_indexes(target: Target, name: str, as_json: bool) -> None:
     if as_json:
         show.json(answer.result)
         return
-    rows = [
-        (metadata_index.property_name, metadata_index.index_type)
-        for metadata_index in answer.decode(MetadataIndexListSchema).metadata_indexes
-    ]
-    show.table(("property", "type"), rows)
+    listed = answer.decode(MetadataIndexListSchema).metadata_indexes
+    show.table(("property", "type"), [(row.property_name, row.index_type) for row in listed])
 
 
 def add_metadata_index(

@@ -82,22 +82,17 @@ class WranglerCommand:
             return False
         return self._named(_WITHOUT_SERVER) is None
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether the command uses Cloudflare's storage instead of this machine's."""
-        return "--remote" in self.flags
-
     def refusal(self) -> str | None:
         """Return why a Vicinal server cannot do it, or None when it can or may."""
         if self.wants_help or self.flags & {"--dry-run", "--local"}:
             return None
-        if self.words[0] == "dev" and (self.is_remote or "-r" in self.flags):
+        if self.words[0] == "dev" and self.flags & {"--remote", "-r"}:
             return (
                 "`wrangler dev --remote` runs the Worker on Cloudflare, not on Vicinal; leave out "
                 "--remote, or run it without `vicinal`"
             )
         named = self._named(_ON_CLOUDFLARE)
-        if named is None and self.is_remote:
+        if named is None and "--remote" in self.flags:
             named = self._named(_HERE_OR_THERE)
         if named is None:
             return None

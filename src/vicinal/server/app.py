@@ -1,13 +1,9 @@
 """The ASGI application: the way of every request in, and of its response out.
 
-    unwrapped? → route → site and caller let in → body read, bounded → handler → response
-         │         │              │                  │                 │          │
-         └─────────┴──────────────┴──── errors ──────┴─────────────────┘          │
-                                           └──→ the form that the route's clients read
-
-Requests of remote bindings come wrapped in others, and are unwrapped before all else. There is one
-exit for responses and one for errors. A request whose client has gone gets neither and leaves no
-trace: handlers change nothing before the whole body is there.
+Requests of remote bindings come wrapped in others, and are unwrapped before all else; then come the
+route, the site and the caller, the body, the handler. There is one exit for responses and one for
+errors, which have the form that the route's clients read. A request whose client has gone gets
+neither and leaves no trace: handlers change nothing before the whole body is there.
 """
 
 import asyncio

@@ -24,7 +24,6 @@ T = TypeVar("T")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
 PER_PAGE = 50
-PER_PAGE_MAX = 1_000
 
 PAGING = (
     Parameter("page", int, "Which page, from 1."),
@@ -41,7 +40,7 @@ def page_of(request: ApiRequest, items: Sequence[T]) -> Sequence[T]:
         BadParameter: ``page`` or ``per_page`` is not an integer in its range.
     """
     page = _integer(request, "page", 1, 1_000_000)
-    per_page = _integer(request, "per_page", PER_PAGE, PER_PAGE_MAX)
+    per_page = _integer(request, "per_page", PER_PAGE, 1_000)
     return items[(page - 1) * per_page : page * per_page]
 
 

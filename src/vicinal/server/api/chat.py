@@ -154,15 +154,12 @@ async def _streamed(
 ) -> Response:
     """Answer with events once the service has begun to send its own."""
 
-    def failed(answer: ErrorResponse) -> bytes:
-        return events.event(failure(answer))
-
     try:
         await unless_disconnected(request.receive, anext(parts))
     except BaseException:
         await parts.aclose()
         raise
-    stream = Stream(parts, generator.config.whole_s, failed)
+    stream = Stream(parts, generator.config.whole_s, lambda answer: events.event(failure(answer)))
     return Response(b"", headers=_HEADERS, content_type=_EVENTS, stream=stream)
 
 

@@ -1,6 +1,6 @@
 """The operations on whole indexes."""
 
-from vicinal.errors import BadBody, BadIndexConfig, IndexExists, IndexNotFound, LimitExceeded
+from vicinal.errors import BadBody, BadIndexConfig, IndexExists, LimitExceeded
 from vicinal.model import Index, IndexAddress
 from vicinal.server.api.paths import INDEX, INDEXES
 from vicinal.server.api.request import ApiRequest
@@ -41,13 +41,13 @@ async def create_index(request: ApiRequest) -> Response:
     return Response(responses.index(await services.workers.run(create)))
 
 
-@ROUTES.add("GET", INDEX, Permission.READ, response=schemas.IndexSchema, errors=(IndexNotFound,))
+@ROUTES.add("GET", INDEX, Permission.READ, response=schemas.IndexSchema)
 async def get_index(request: ApiRequest) -> Response:
     """Return an index."""
     return Response(responses.index(request.named_index))
 
 
-@ROUTES.add("DELETE", INDEX, Permission.WRITE, errors=(IndexNotFound,))
+@ROUTES.add("DELETE", INDEX, Permission.WRITE)
 async def delete_index(request: ApiRequest) -> Response:
     """Remove an index and all it holds; its name is free at once."""
     engine, address = request.services.engine, request.address
@@ -55,13 +55,7 @@ async def delete_index(request: ApiRequest) -> Response:
     return Response(envelope.NULL)
 
 
-@ROUTES.add(
-    "GET",
-    f"{INDEX}/info",
-    Permission.READ,
-    response=schemas.IndexInfoSchema,
-    errors=(IndexNotFound,),
-)
+@ROUTES.add("GET", f"{INDEX}/info", Permission.READ, response=schemas.IndexInfoSchema)
 async def info(request: ApiRequest) -> Response:
     """Count an index's vectors and name the last mutation that queries see."""
     engine, address = request.services.engine, request.address

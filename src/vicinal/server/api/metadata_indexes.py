@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from vicinal.errors import (
     AlreadyExists,
     BadBody,
-    IndexNotFound,
     LimitExceeded,
     MetadataIndexNotFound,
 )
@@ -29,7 +28,7 @@ ROUTES = RouteTable()
     json_body,
     request=schemas.CreateMetadataIndexRequest,
     response=schemas.MutationSchema,
-    errors=(BadBody, AlreadyExists, LimitExceeded, IndexNotFound),
+    errors=(BadBody, AlreadyExists, LimitExceeded),
 )
 async def create_metadata_index(request: ApiRequest) -> Response:
     """Index a metadata property of vectors written from now on."""
@@ -38,11 +37,7 @@ async def create_metadata_index(request: ApiRequest) -> Response:
 
 
 @ROUTES.add(
-    "GET",
-    f"{INDEX}/metadata_index/list",
-    Permission.READ,
-    response=schemas.MetadataIndexListSchema,
-    errors=(IndexNotFound,),
+    "GET", f"{INDEX}/metadata_index/list", Permission.READ, response=schemas.MetadataIndexListSchema
 )
 async def list_metadata_indexes(request: ApiRequest) -> Response:
     """List the metadata indexes of an index, oldest first."""
@@ -58,7 +53,7 @@ async def list_metadata_indexes(request: ApiRequest) -> Response:
     json_body,
     request=schemas.DeleteMetadataIndexRequest,
     response=schemas.MutationSchema,
-    errors=(BadBody, MetadataIndexNotFound, IndexNotFound),
+    errors=(BadBody, MetadataIndexNotFound),
 )
 async def delete_metadata_index(request: ApiRequest) -> Response:
     """Forget a metadata index; vectors keep their metadata."""

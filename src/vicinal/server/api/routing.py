@@ -11,9 +11,9 @@ from operator import attrgetter
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from vicinal.errors import Error, RouteNotFound, Unauthenticated
+from vicinal.errors import Error, IndexNotFound, RouteNotFound, Unauthenticated
 from vicinal.limits import Limits
-from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.request import INDEX_NAME, ApiRequest
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.asgi import Headers
 from vicinal.server.http.response import Response
@@ -90,9 +90,11 @@ class RouteTable(list[Route]):
 
         def decorate(handler: Handler) -> Handler:
             summary = (handler.__doc__ or "").partition("\n")[0].removesuffix(".")
+            # Of a path that names an index, which is found before the handler is called.
+            of_index = (IndexNotFound,) if f"{{{INDEX_NAME}}}" in path else ()
             operation = Operation(
                 method, path, operation_id or handler.__name__, summary, request, response,
-                errors, parameters, request_types, is_enveloped=form is envelope.REST,
+                (*errors, *of_index), parameters, request_types, is_enveloped=form is envelope.REST,
             )  # fmt: skip
             route = Route(
                 operation, handler, permission, body_bytes_max, part_bytes, takes_rest, form,

@@ -111,15 +111,13 @@ class Turns:
 
     def _refuse_too_many(self, account: str) -> None:
         bounds = self._bounds
+        own_count = sum(call.account == account for call in self._waiting)
         if len(self._waiting) >= bounds.waiting_max:
-            raise Overloaded(
-                f"{bounds.waiting_max} calls wait for their databases, the most there may be",
-                retry_after=1.0,
-            )
-        count = sum(call.account == account for call in self._waiting)
-        if count >= bounds.account_waiting_max:
-            raise Overloaded(
-                f"{count} calls of account {account!r} wait for their databases, the most there "
-                "may be",
-                retry_after=1.0,
-            )
+            calls = f"{bounds.waiting_max} calls"
+        elif own_count >= bounds.account_waiting_max:
+            calls = f"{own_count} calls of account {account!r}"
+        else:
+            return
+        raise Overloaded(
+            f"{calls} wait for their databases, the most there may be", retry_after=1.0
+        )

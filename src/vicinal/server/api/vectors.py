@@ -19,7 +19,6 @@ from vicinal.errors import (
     BodyTooLarge,
     EmptyFilterValue,
     IdTooLong,
-    IndexNotFound,
     LimitExceeded,
     MetadataTooLarge,
     NamespaceTooLong,
@@ -54,7 +53,6 @@ _WRITE_ERRORS = (
     BadParameter,
     LimitExceeded,
     BodyTooLarge,
-    IndexNotFound,
     Overloaded,
 )
 
@@ -90,7 +88,6 @@ EXPLAIN_HEADER = b"vicinal-explain"
         BadFilter,
         EmptyFilterValue,
         BodyTooLarge,
-        IndexNotFound,
     ),
 )
 async def query(request: ApiRequest) -> Response:
@@ -211,7 +208,7 @@ async def _feed(
     json_body,
     request=schemas.IdsRequest,
     response=list[schemas.VectorSchema],
-    errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound),
+    errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge),
 )
 async def get_by_ids(request: ApiRequest) -> Response:
     """Return stored vectors; unknown ids are left out."""
@@ -231,7 +228,7 @@ async def get_by_ids(request: ApiRequest) -> Response:
     json_body,
     request=schemas.IdsRequest,
     response=schemas.MutationSchema,
-    errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, IndexNotFound, Overloaded),
+    errors=(BadBody, TooManyIds, IdTooLong, BodyTooLarge, Overloaded),
 )
 async def delete_by_ids(request: ApiRequest) -> Response:
     """Remove vectors; unknown ids are ignored."""
@@ -249,7 +246,7 @@ async def delete_by_ids(request: ApiRequest) -> Response:
     f"{INDEX}/list",
     Permission.READ,
     response=schemas.VectorListSchema,
-    errors=(BadParameter, BadCursor, IndexNotFound),
+    errors=(BadParameter, BadCursor),
     parameters=(
         Parameter("count", int, "How many ids a page has at most."),
         Parameter("cursor", str, "`nextCursor` of the page before."),

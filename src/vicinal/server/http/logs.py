@@ -17,6 +17,10 @@ from vicinal.wire.openapi import Operation
 
 _access = logging.getLogger("vicinal.access")
 
+_ACCESS_LINE = (
+    "%(method)s %(path)s %(status)d %(milliseconds).1f ms, %(bytes_in)d bytes in, %(bytes_out)d out"
+)
+
 
 @dataclass(slots=True)
 class AccessRecord:
@@ -78,23 +82,12 @@ def access(record: AccessRecord, status: int, bytes_out: int, seconds: float) ->
     """Write the access line of a request that has been answered in `seconds`."""
     if not _access.isEnabledFor(logging.INFO):
         return
-    milliseconds = seconds * 1000
-    _access.info(
-        "%s %s %d %.1f ms, %d bytes in, %d out",
-        record.method,
-        record.template,
-        status,
-        milliseconds,
-        record.body_bytes,
-        bytes_out,
-        extra={
-            "fields": {
-                "method": record.method,
-                "path": record.template,
-                "status": status,
-                "milliseconds": round(milliseconds, 3),
-                "bytes_in": record.body_bytes,
-                "bytes_out": bytes_out,
-            }
-        },
-    )
+    fields = {
+        "method": record.method,
+        "path": record.template,
+        "status": status,
+        "milliseconds": round(seconds * 1000, 3),
+        "bytes_in": record.body_bytes,
+        "bytes_out": bytes_out,
+    }
+    _access.info(_ACCESS_LINE, fields, extra={"fields": fields})
