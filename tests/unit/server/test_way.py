@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 
+import pytest
+
 import vicinal
 from tests.support.asgi import Conversation, received
 from tests.unit.server.test_offload import (
@@ -23,6 +25,7 @@ from tests.unit.server.test_offload import (
 )
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.native.pool import SearchPool
+from vicinal.server import concurrency, offload
 
 __all__ = ["engine", "pool"]
 
@@ -66,7 +69,11 @@ def test_a_query_goes_one_way_down_and_one_way_back(
     engine: EmbeddedEngine,
     pool: SearchPool,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # However slow the machine: another client has just asked, and a query is cheap.
+    monkeypatch.setattr(offload, "ALONE_S", 60.0)
+    monkeypatch.setattr(concurrency, "INLINE_S_MAX", 60.0)
     app, put = app_on(engine, tmp_path, pool), count_puts(pool)
     talk = Conversation((body_of(QUERIES[1]),))
     scope = {
