@@ -140,9 +140,9 @@ class Copies:
         """Return the copies that are open."""
         return [(key, slot.copy) for key, slot in list(self._slots.items()) if slot.copy]
 
-    def opening_ids(self) -> Collection[UUID]:
-        """Return of which indexes copies are being opened."""
-        return {key for key, slot in list(self._slots.items()) if slot.copy is None}
+    def kept_ids(self) -> Collection[UUID]:
+        """Return of which indexes copies are open or being opened."""
+        return set(self._slots)
 
     def local_ids(self) -> Sequence[UUID]:
         """Return of which indexes there are folders."""

@@ -160,7 +160,7 @@ class Follower:
         async with self._database.session(Use.POLL) as session:
             rows = await session.fetch(_POLL, asked)
             reported = {index_id: place.seqno for index_id, place in places.items()}
-            await self._nodes.beat(session, reported, self._copies.opening_ids())
+            await self._nodes.beat(session, reported, self._copies.kept_ids)
         self.polled_at = time.monotonic()
         found = {row["index_id"]: _Ends(*list(row.values())[2:]) for row in rows if row["index_id"]}
         for index_id in asked:

@@ -8,7 +8,7 @@ database's.
 import asyncio
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from uuid import UUID, uuid4
 
 from vicinal.engine.shared.database import Database, Session, Use
@@ -35,35 +35,49 @@ class Nodes:
         self._beat_at = 0.0
         self._reported_at = 0.0
         self._reported: dict[UUID, Seqno] = {}
+        self._reporting = asyncio.Lock()  # or what is announced could be deleted as closed
 
     async def beat(
-        self, session: Session, places: Mapping[UUID, Seqno], opening: Collection[UUID]
+        self,
+        session: Session,
+        places: Mapping[UUID, Seqno],
+        kept: Callable[[], Collection[UUID]],
     ) -> None:
         """Say that this node lives, and how far its copies are, each when it is due.
 
         Args:
             session: A connection.
             places: How far each copy is.
-            opening: Indexes whose copies are being opened, and may have been announced.
+            kept: Returns of which indexes there are copies at this moment, those included that are
+                being opened and may have been announced.
         """
         now = time.monotonic()
         if now - self._beat_at >= BEAT_S:
             row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S)
             self.count, self._beat_at = row[0], now
-        closed = [each for each in self._reported if each not in places and each not in opening]
-        # Alone, only which copies there are: the first other one has to find them.
-        moved = {
-            index_id: seqno
-            for index_id, seqno in places.items()
-            if index_id not in self._reported
-            or (self.count > 1 and self._reported[index_id] != seqno)
-        }
-        if (moved or closed) and now - self._reported_at >= PLACES_S:
-            await session.execute(_REPORT, self.node_id, list(moved), list(moved.values()), closed)
-            self._reported |= moved
-            for each in closed:
-                del self._reported[each]
-            self._reported_at = now
+        if now - self._reported_at < PLACES_S:
+            return
+        async with self._reporting:
+            copies = kept()
+            closed = [each for each in self._reported if each not in copies]
+            # Alone, only which copies there are: the first other one has to find them.
+            moved = {
+                index_id: seqno
+                for index_id, seqno in places.items()
+                if index_id in copies
+                and (
+                    index_id not in self._reported
+                    or (self.count > 1 and self._reported[index_id] < seqno)
+                )
+            }
+            if moved or closed:
+                await session.execute(
+                    _REPORT, self.node_id, list(moved), list(moved.values()), closed
+                )
+                self._reported |= moved
+                for each in closed:
+                    del self._reported[each]
+                self._reported_at = now
 
     async def announce(self, index_id: UUID, seqno: Seqno) -> None:
         """Say that this node is about to answer from a copy of an index.
@@ -73,8 +87,9 @@ class Nodes:
         async with self._database.session(Use.READ) as session:
             row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S)
             self.count, self._beat_at = row[0], time.monotonic()
-            await session.execute(_REPORT, self.node_id, [index_id], [seqno], [])
-        self._reported[index_id] = seqno
+            async with self._reporting:
+                await session.execute(_REPORT, self.node_id, [index_id], [seqno], [])
+                self._reported[index_id] = seqno
 
     async def leave(self) -> None:
         """Say that this node is gone."""
