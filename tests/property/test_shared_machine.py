@@ -116,4 +116,4 @@ def test_the_shared_engine_answers_as_the_dict_does(machine: type[OneNode]) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", [OneNode, NewNodes, TwoNodes])
 def test_the_shared_engine_answers_as_the_dict_does_for_long(machine: type[OneNode]) -> None:
-    run(machine, examples=100, steps=40)
+    run(machine, examples=30, steps=40)
