@@ -172,7 +172,7 @@ def _listen(settings: Settings) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise Unavailable(
                 f"port {port} of {host} is in use, perhaps by another vicinal; "
-                "choose one with --port, or 0 for any that is free"
+                "choose one with --port or VICINAL_PORT, or 0 for any that is free"
             ) from error
         raise Unavailable(f"cannot listen on {host} port {port}: {error.strerror}") from error
 

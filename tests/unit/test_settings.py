@@ -335,7 +335,10 @@ def test_what_would_let_everybody_in_or_is_never_sent_is_refused(name: str, valu
 
 
 def test_every_setting_is_obeyed_by_something() -> None:
-    """One that is described and never read would be a promise that nothing keeps."""
+    """One that is described and never handed on would be a promise that nothing keeps.
+
+    That it does something is for the test of the code that uses it.
+    """
     package = Path(vicinal.__file__).parent
     readers = [path for path in package.rglob("*.py") if path.name != "settings.py"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in readers)

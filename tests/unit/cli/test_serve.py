@@ -22,6 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.server import STOPPED_WITHIN_S, free_port
+from tests.support.waiting import wait_until
 from vicinal.cli import main
 
 LAST_LINE = "  wrangler "
@@ -206,8 +207,8 @@ def test_a_demo_without_a_model_leaves_the_server_serving(tmp_path: Path) -> Non
         with urlopen(f"{server.origin}/readyz") as answer:
             assert answer.status == 200
 
+        wait_until(lambda: "the demo failed: " in server.errors.read_text())
         assert server.stop() == 0
-        assert "the demo failed: " in server.errors.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
