@@ -36,7 +36,7 @@ from tests.support.model_engine import ModelEngine
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.errors import Error
-from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+from vicinal.filters.nodes import LISTS, Filter, Operator, Predicate, Scalar
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
@@ -82,7 +82,7 @@ METADATA_INDEXES = st.sampled_from(
 )
 PROPERTIES = st.sampled_from(["color", "size", "flag", "a.b"])
 OPERANDS: st.SearchStrategy[Scalar | None] = st.sampled_from(
-    ["red", "blue", "ü" * 32, "x", "1", 0.0, 1.0, 2.5, True, False, None]
+    ["red", "re", "blue", "ü" * 32, "x", "1", 0.0, 1.0, 2.5, True, False, None]
 )
 PROBES: list[tuple[str, Scalar]] = [
     ("color", "red"), ("color", "ü" * 32), ("size", 1.0), ("size", "1"),
@@ -113,7 +113,7 @@ def filters(draw: st.DrawFn) -> Filter:
     predicates = []
     for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2]))):
         operator = draw(st.sampled_from(Operator))
-        is_many = operator in (Operator.IN, Operator.NIN)
+        is_many = operator in LISTS
         operands = draw(st.lists(OPERANDS, max_size=3)) if is_many else [draw(OPERANDS)]
         predicates.append(Predicate(draw(PROPERTIES), operator, tuple(operands)))
     return tuple(predicates)

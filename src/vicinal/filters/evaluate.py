@@ -16,7 +16,7 @@ Engines evaluate filters over columns, bitmaps or SQL; their tests compare with 
 import operator as comparisons
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, assert_never
 
 from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
 
@@ -56,6 +56,8 @@ def holds(predicate: Predicate, value: Scalar | None) -> bool:
             # Python compares code points; lone surrogates cannot occur in parsed JSON text.
             is_ordered = type(value) is type(operands[0]) and type(value) in (str, float)
             return is_ordered and bool(_COMPARISONS[operator](value, operands[0]))
+        case _:
+            assert_never(predicate.operator)
 
 
 def _same(value: Scalar | None, operand: Scalar | None) -> bool:

@@ -26,11 +26,15 @@ class Operator(StrEnum):
     GTE = "$gte"
 
 
+LISTS = frozenset((Operator.IN, Operator.NIN))
+"""The operators whose operands are a list."""
+
+
 @dataclass(frozen=True, slots=True)
 class Predicate:
     """One operator on one property.
 
-    `operands` has one element, except for `IN` and `NIN`, which take any number. None
+    `operands` has one element, except for the operators of `LISTS`, which take any number. None
     stands for null.
     """
 

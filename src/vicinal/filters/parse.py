@@ -20,7 +20,7 @@ from typing import Any, assert_never
 
 from vicinal import metadata
 from vicinal.errors import BadFilter, EmptyFilterValue
-from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+from vicinal.filters.nodes import LISTS, Filter, Operator, Predicate, Scalar
 from vicinal.limits import Limits
 
 _OPERATORS: Mapping[str, Operator] = MappingProxyType(
@@ -28,7 +28,6 @@ _OPERATORS: Mapping[str, Operator] = MappingProxyType(
 )
 _LOWER = frozenset((Operator.GT, Operator.GTE))
 _UPPER = frozenset((Operator.LT, Operator.LTE))
-_LISTS = frozenset((Operator.IN, Operator.NIN))
 
 
 def parse(document: object, limits: Limits) -> Filter:
@@ -138,7 +137,7 @@ def _equality(key: str, operator: Operator, operand: object, limits: Limits) -> 
         return metadata.cut(operand, limits.indexed_string_bytes_max)
     if isinstance(operand, int | float):
         return _number(key, operand)
-    takes = "an array of" if operator in _LISTS else "one of"
+    takes = "an array of" if operator in LISTS else "one of"
     raise BadFilter(
         f"filter on {metadata.shown(key)}: {operator} takes {takes} string, number, boolean "
         f"or null, got {metadata.kind(operand)}"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vicinal.filters.evaluate import holds
-from vicinal.filters.nodes import Operator, Predicate, Scalar
+from vicinal.filters.nodes import LISTS, Operator, Predicate, Scalar
 from vicinal.model import IndexType
 from vicinal.segment.columns import (
     LACKING,
@@ -30,13 +30,21 @@ VALUES: dict[IndexType, st.SearchStrategy[Scalar]] = {
     IndexType.BOOLEAN: BOOLEANS,
 }
 OPERANDS = st.none() | STRINGS | NUMBERS | BOOLEANS
-MANY = (Operator.IN, Operator.NIN)
+EVERY: dict[IndexType, list[Scalar]] = {
+    IndexType.STRING: [
+        "", "a", "ab", "abc", "b", "Z", "é", "\uffff", "\U0001f600", "a\0b", "\U0010ffff",
+        "\U0010ffffa",
+    ],
+    IndexType.NUMBER: [-1e308, -1.5, -0.0, 5e-324, 1.0, 2.0, 1e308],
+    IndexType.BOOLEAN: [False, True],
+}  # fmt: skip
+"""Values that tell any two operators apart, each also an operand."""
 
 
 @st.composite
 def predicates(draw: st.DrawFn) -> Predicate:
     operator = draw(st.sampled_from(Operator))
-    operands = draw(st.lists(OPERANDS, max_size=5)) if operator in MANY else [draw(OPERANDS)]
+    operands = draw(st.lists(OPERANDS, max_size=5)) if operator in LISTS else [draw(OPERANDS)]
     return Predicate("p", operator, tuple(operands))
 
 
@@ -60,6 +68,22 @@ def sealed(index_type: IndexType, values: Sequence[Scalar | None]) -> Column:
 
 def same(one: Scalar | None, other: Scalar | None) -> bool:
     return type(one) is type(other) and one == other
+
+
+@pytest.mark.parametrize("operator", Operator)
+@pytest.mark.parametrize("index_type", IndexType)
+def test_an_operator_means_the_same_for_every_operand(
+    index_type: IndexType, operator: Operator
+) -> None:
+    values = [*EVERY[index_type], None]
+    column, memtable = sealed(index_type, values), growing(index_type, values)
+
+    for operand in [None, *(operand for operands in EVERY.values() for operand in operands)]:
+        predicate = Predicate("p", operator, (operand,))
+        expected = [holds(predicate, value) for value in values]
+        codes = column.code_set(predicate)
+        assert codes.mask(column.codes).tolist() == expected, predicate
+        assert memtable.mask(predicate, len(values)).tolist() == expected, predicate
 
 
 @given(rows_of_a_type(), st.lists(predicates(), min_size=1, max_size=4))

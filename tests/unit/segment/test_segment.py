@@ -17,7 +17,7 @@ from vicinal.ann import quantizer
 from vicinal.ann.base import Selection
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import matches
-from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+from vicinal.filters.nodes import LISTS, Filter, Operator, Predicate, Scalar
 from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment import build
 from vicinal.segment import segment as segment_module
@@ -247,7 +247,7 @@ def test_a_segment_stays_readable_when_its_folder_is_removed(tmp_path: Path) -> 
 
 
 OPERANDS: st.SearchStrategy[Scalar | None] = st.sampled_from(
-    ["red", "blue", "", 1.0, 2.0, 2.5, True, None]
+    ["red", "re", "blue", "", 1.0, 2.0, 2.5, True, None]
 )
 OPERATORS = st.sampled_from(Operator)
 
@@ -257,7 +257,7 @@ def filters(draw: st.DrawFn) -> Filter:
     predicates = []
     for _ in range(draw(st.integers(0, 3))):
         operator = draw(OPERATORS)
-        is_many = operator in (Operator.IN, Operator.NIN)
+        is_many = operator in LISTS
         operands = draw(st.lists(OPERANDS, max_size=3)) if is_many else [draw(OPERANDS)]
         name = draw(st.sampled_from(["color", "size"]))
         predicates.append(Predicate(name, operator, tuple(operands)))
