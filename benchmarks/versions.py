@@ -27,6 +27,7 @@ from benchmarks.side import Side, scratch
 from benchmarks.texts import SEED
 
 K = 10
+RESULTS = report.RESULTS / "versions"
 RATIO_MAX = 1.05
 """Source: ours; runs of one and the same checkout differ by up to this on a shared machine."""
 
@@ -214,7 +215,7 @@ def main() -> None:
     arguments = parser.parse_args()
     np.seterr(all="raise")
     measured = run(arguments.other.resolve(), is_quick=arguments.quick)
-    report.save(measured)
+    report.save(measured, RESULTS)
     print(report.text(measured))
 
 
