@@ -389,7 +389,7 @@ def test_a_copy_that_the_log_does_not_have_is_filled_again(
     open_node: OpenNode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_noticed: bool
 ) -> None:
     """A failover to a standby that lacked the last mutation: log a, c; copy a, b."""
-    monkeypatch.setattr(follower, "FOLD_AFTER_S", 3600.0)
+    monkeypatch.setattr(follower, "CHECKPOINT_AFTER_S", 3600.0)
     node = open_node()
     create(node)
     insert(node, Record("a", [1, 1]))
@@ -413,7 +413,7 @@ def test_a_copy_that_the_log_does_not_have_is_filled_again(
 def test_copies_that_take_too_much_disk_go_and_come_back(
     open_node: OpenNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "TEND_EVERY_S", 0.05)
+    monkeypatch.setattr(follower, "HOUSEKEEPING_EVERY_S", 0.05)
     node = open_node("one", copies_bytes_max=1)
     addresses = [IndexAddress("acme", f"i{number}") for number in range(4)]
     for address in addresses:

@@ -174,7 +174,7 @@ def test_a_write_without_its_standby_is_refused_at_the_deadline_with_its_outcome
 def test_copies_notice_that_an_asynchronous_standby_lacked_the_end_of_the_log(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "FOLD_AFTER_S", 0.05)
+    monkeypatch.setattr(follower, "CHECKPOINT_AFTER_S", 0.05)
     engine, other = opened(pair, tmp_path / "one"), opened(pair, tmp_path / "two")
     create(engine)
     insert(engine, Record("a", [1, 1]))

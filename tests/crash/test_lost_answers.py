@@ -14,7 +14,7 @@ from tests.support.ledgers import WITHIN_S, Writer
 from tests.support.postgres import fresh_schema, server
 from tests.support.proxy import LossyProxy
 from vicinal.engine.shared import log_records, schema
-from vicinal.engine.shared.database import Database
+from vicinal.engine.shared.database import PostgresDatabase
 from vicinal.errors import Unavailable
 from vicinal.model import (
     CreateMetadataIndex,
@@ -42,7 +42,7 @@ def proxy() -> Iterator[LossyProxy]:
 @pytest.fixture
 def writer(proxy: LossyProxy) -> Iterator[Writer]:
     dsn = f"postgresql://vicinal@127.0.0.1:{proxy.port}/postgres"
-    database = Database(dsn, fresh_schema())
+    database = PostgresDatabase(dsn, fresh_schema())
     schema.prepare(database)
     writer = Writer(database, write_deadline_s=20.0)
     yield writer
@@ -125,7 +125,7 @@ def test_a_fold_is_done_once(writer: Writer, proxy: LossyProxy, is_answer: bool)
         writer.log(index_id, Delete([f"v{number - 1}"]))
         proxy.lose(number, is_answer=is_answer)
         with suppress(Unavailable):  # the follower tries again
-            writer.database.run(writer.rows.fold(index_id))
+            writer.database.run_coroutine(writer.rows.checkpoint(index_id))
         was_due = proxy.keep()
         assert writer.fold(index_id, 2 * number) == 2
         assert writer.fetch("SELECT count(*) FROM vicinal.vector") == [(2,)]

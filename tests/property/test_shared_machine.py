@@ -26,8 +26,8 @@ from vicinal.model import IndexAddress
 @pytest.fixture(autouse=True)
 def _quick_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     need_postgres()
-    monkeypatch.setattr(follower, "FOLD_AFTER_S", 0.02)
-    monkeypatch.setattr(follower, "TEND_EVERY_S", 0.05)
+    monkeypatch.setattr(follower, "CHECKPOINT_AFTER_S", 0.02)
+    monkeypatch.setattr(follower, "HOUSEKEEPING_EVERY_S", 0.05)
 
 
 class OneNode(EngineMachine):

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from tests.support.postgres import server
 from vicinal.engine import records
-from vicinal.engine.shared.catalog import Catalog
-from vicinal.engine.shared.database import Database, Use
+from vicinal.engine.shared.catalog import SharedCatalog
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.ledger import Ledger
 from vicinal.engine.shared.permits import Permits
 from vicinal.engine.shared.rows import Rows
@@ -18,26 +18,30 @@ from vicinal.model import Accepted, IndexAddress, IndexConfig, Metric, Mutation,
 WITHIN_S = 60.0
 
 
-def another(database: Database) -> Database:
+def another(database: PostgresDatabase) -> PostgresDatabase:
     """Open the same database as another node does."""
-    return Database(server().dsn, database.schema)
+    return PostgresDatabase(server().dsn, database.schema)
 
 
 class Writer:
     """What one node has for writing."""
 
     def __init__(
-        self, database: Database, limits: Limits | None = None, *, write_deadline_s: float = 30.0
+        self,
+        database: PostgresDatabase,
+        limits: Limits | None = None,
+        *,
+        write_deadline_s: float = 30.0,
     ) -> None:
         self.database = database
         self.dropped: list[UUID] = []
         self.settled: list[tuple[UUID, int]] = []
-        self.catalog = Catalog(
+        self.catalog = SharedCatalog(
             database, write_deadline_s, lambda index_id, _name: self.dropped.append(index_id)
         )
         self.workers = ThreadPoolExecutor(2)
         self.rows = Rows(database, self.workers, gone_s=3600.0)
-        permits = Permits(limits or Limits(), self._fold_all)
+        permits = Permits(limits or Limits(), self._checkpoint_until)
         self.ledger = Ledger(
             database, permits, write_deadline_s, lambda *settled: self.settled.append(settled)
         )
@@ -58,18 +62,20 @@ class Writer:
 
     def fold(self, index_id: UUID, seqno: int) -> int:
         until = time.monotonic() + WITHIN_S
-        return self.database.run(self.rows.fold_all(index_id, Seqno(seqno), until))
+        return self.database.run_coroutine(
+            self.rows.checkpoint_until(index_id, Seqno(seqno), until)
+        )
 
     def fetch(self, sql: str, *arguments: object) -> Sequence[tuple[object, ...]]:
         async def fetch() -> Sequence[tuple[object, ...]]:
             async with self.database.session(Use.READ) as session:
                 return [tuple(row) for row in await session.fetch(sql, *arguments)]
 
-        return self.database.run(fetch())
+        return self.database.run_coroutine(fetch())
 
     def close(self) -> None:
         self.ledger.close()
         self.workers.shutdown()
 
-    async def _fold_all(self, index_id: UUID, seqno: Seqno) -> int:
-        return await self.rows.fold_all(index_id, seqno, time.monotonic() + WITHIN_S)
+    async def _checkpoint_until(self, index_id: UUID, seqno: Seqno) -> int:
+        return await self.rows.checkpoint_until(index_id, seqno, time.monotonic() + WITHIN_S)

@@ -13,7 +13,7 @@ from vicinal.app import Application, create, open_tokens
 from vicinal.cli import doctor
 from vicinal.engine.shared import database as database_module
 from vicinal.engine.shared import tokens as tokens_module
-from vicinal.engine.shared.database import Database, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.errors import Error, InvalidInput, Unavailable
 from vicinal.server.api import ops
 from vicinal.settings import Settings
@@ -160,13 +160,13 @@ def test_a_database_that_cannot_be_used_is_said_in_one_sentence(
 
 def test_tables_of_a_newer_version_are_left_alone(make: Create, schema: str) -> None:
     make()
-    database = Database(server().dsn, schema)
+    database = PostgresDatabase(server().dsn, schema)
 
     async def upgrade() -> None:
         async with database.session(Use.READ) as session:
             await session.execute("UPDATE vicinal.cluster SET format = 99")
 
-    database.run(upgrade())
+    database.run_coroutine(upgrade())
     database.close()
 
     with pytest.raises(Unavailable, match="of format 99, made by a newer version"):

@@ -5,9 +5,9 @@
                -> a full memtable: sealed and merged (`compactor`)
 
 A copy has no log of its own: what is in its memtable when the process ends is replayed again from
-`place`, which is where its segments end. Replaying is never refused; it waits while the memtable is
-several times full. Damage, and any error but want of disk space, ends the copy: whoever keeps it
-throws it away and fills another.
+`position`, which is where its segments end. Replaying is never refused; it waits while the memtable
+is several times full. Damage, and any error but want of disk space, ends the copy: its keeper
+removes it and fills another.
 
 Locks as in `index`: the state's is held to apply, freeze and swap; reads take none (`reader`).
 """
@@ -51,14 +51,14 @@ FILL_ROWS = 100_000  # of a segment that filling makes; ours
 FILL_BYTES = 256 << 20  # of its values; ours
 WAIT_S = 1.0  # between two looks whether a memtable that could not be sealed now is
 IDLE_SEAL_ROWS_MIN = 1_000  # as in `index`
-IDLE_COUNT = 2  # calls of `compact_idle` without a mutation before so many rows are sealed; ours
+IDLE_COUNT = 2  # calls of `compact_idle` without a mutation before that many rows are sealed; ours
 IDLE_COUNT_SHORT = 12  # before fewer are; ours
 
 _NO_RECORD = LogRecord(b"")
 
 
 @dataclass(frozen=True, slots=True)
-class CopyPlace:
+class CopyPosition:
     """How far a copy has come: the newest mutation that it contains, None before any."""
 
     seqno: Seqno = BEFORE_ANY
@@ -74,7 +74,7 @@ def fill(
     folder: Path,
     index: Index,
     options: EngineOptions,
-    place: CopyPlace,
+    position: CopyPosition,
     mutations: Iterable[Mutation],
 ) -> None:
     """Make a copy in a folder that is not there, or holds one that is not whole.
@@ -83,8 +83,8 @@ def fill(
         folder: Where.
         index: Of what.
         options: Of the engine.
-        place: Where the index is after all mutations.
-        mutations: What makes it: upserts of vectors that are new, and creations of metadata
+        position: Where the index is after all mutations.
+        mutations: The content: upserts of vectors that are new, and creations of metadata
             indexes. They are not those of the log.
 
     Raises:
@@ -104,7 +104,7 @@ def fill(
             state.apply(Entry(Seqno(number), "", 0, _NO_RECORD), mutation, now)
             if state.memtable.row_count >= FILL_ROWS or state.memtable.nbytes >= FILL_BYTES:
                 compaction.seal()
-        state.move_to(place.seqno, place.mutation_id, now if place.seqno else None)
+        state.move_to(position.seqno, position.mutation_id, now if position.seqno else None)
         compaction.seal()
         state.release()
         compaction.release()
@@ -162,14 +162,14 @@ class CopiedIndex:
         self._compactor.start()
 
     @property
-    def place(self) -> CopyPlace:
+    def position(self) -> CopyPosition:
         """How far what queries see has come."""
         snapshot = self.reader.snapshot
-        return CopyPlace(snapshot.applied_seqno, snapshot.applied_mutation)
+        return CopyPosition(snapshot.applied_seqno, snapshot.applied_mutation)
 
     @property
     def failure(self) -> Error | None:
-        """What has ended the copy, if anything has."""
+        """The error that has ended the copy, None while it runs."""
         return self._health.failure
 
     def replay(self, entries: Sequence[tuple[Entry, Mutation]]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.support.engines import Record, batch, vector
 from tests.support.waiting import wait_until
 from vicinal.engine import copying, records
-from vicinal.engine.copying import CopiedIndex, CopyPlace
+from vicinal.engine.copying import CopiedIndex, CopyPosition
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.log import Entry
 from vicinal.engine.options import EngineOptions
@@ -37,7 +37,7 @@ from vicinal.model import (
 )
 
 INDEX = Index("an id", "docs", None, IndexConfig(2, Metric.EUCLIDEAN), datetime.now(UTC))
-PLACE = CopyPlace(Seqno(41), str(uuid4()))
+POSITION = CopyPosition(Seqno(41), str(uuid4()))
 OPTIONS = EngineOptions(idle_s=0.01)
 WITHIN_S = 60.0
 Open = Callable[..., CopiedIndex]
@@ -95,23 +95,23 @@ def test_a_filled_copy_is_at_its_place_with_all_that_it_was_given(
         CreateMetadataIndex(color), upserts("eeeee", metadata=red),
     ]  # fmt: skip
 
-    copying.fill(folder, INDEX, OPTIONS, PLACE, mutations)
+    copying.fill(folder, INDEX, OPTIONS, POSITION, mutations)
     copy = open_copy()
 
     assert copying.is_filled(folder)
-    assert copy.place == PLACE
+    assert copy.position == POSITION
     assert found(copy) == ["a", "bb", "ccc", "dddd", "eeeee"]
     assert found(copy, Predicate("color", Operator.EQ, ("red",))) == ["eeeee"]
     assert copy.reader.current().metadata_indexes == (color,)
 
 
 def test_an_empty_copy_begins_before_any_mutation(folder: Path, open_copy: Open) -> None:
-    copying.fill(folder, INDEX, OPTIONS, CopyPlace(), [])
+    copying.fill(folder, INDEX, OPTIONS, CopyPosition(), [])
 
     copy = open_copy()
     copy.replay(entries(1, upserts("a")))
 
-    assert copy.place == CopyPlace(Seqno(1), "id of 1")
+    assert copy.position == CopyPosition(Seqno(1), "id of 1")
     assert found(copy) == ["a"]
 
 
@@ -123,9 +123,9 @@ def test_what_fails_while_it_is_filled_is_no_copy_and_is_begun_anew(
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        copying.fill(folder, INDEX, OPTIONS, PLACE, broken())
+        copying.fill(folder, INDEX, OPTIONS, POSITION, broken())
     assert not copying.is_filled(folder)
-    copying.fill(folder, INDEX, OPTIONS, PLACE, [upserts("new")])
+    copying.fill(folder, INDEX, OPTIONS, POSITION, [upserts("new")])
 
     assert found(open_copy()) == ["new"]
 
@@ -133,18 +133,18 @@ def test_what_fails_while_it_is_filled_is_no_copy_and_is_begun_anew(
 def test_replaying_goes_on_where_segments_end_after_a_kill(
     folder: Path, open_copy: Open, tmp_path: Path
 ) -> None:
-    copying.fill(folder, INDEX, OPTIONS, PLACE, [upserts("a", "bb")])
+    copying.fill(folder, INDEX, OPTIONS, POSITION, [upserts("a", "bb")])
     copy = open_copy()
     copy.replay(entries(42, Delete(["a"]), upserts("ccc")))
     copy.compact()
     copy.replay(entries(44, upserts("dddd"), Delete(["bb"])))
-    assert copy.place.seqno == 45
+    assert copy.position.seqno == 45
     killed = tmp_path / "killed"
     shutil.copytree(folder, killed)
 
     again = open_copy(OPTIONS, killed)
 
-    assert again.place == CopyPlace(Seqno(43), "id of 43")
+    assert again.position == CopyPosition(Seqno(43), "id of 43")
     assert found(again) == ["bb", "ccc"]
     again.replay(entries(44, upserts("dddd"), Delete(["bb"])))
     assert found(again) == found(copy) == ["ccc", "dddd"]
@@ -152,7 +152,7 @@ def test_replaying_goes_on_where_segments_end_after_a_kill(
 
 def test_a_query_sees_all_that_was_replayed_together_or_none(folder: Path, open_copy: Open) -> None:
     options = replace(OPTIONS, memtable_rows_max=50)
-    copying.fill(folder, INDEX, options, CopyPlace(), [])
+    copying.fill(folder, INDEX, options, CopyPosition(), [])
     copy = open_copy(options)
     stop = threading.Event()
 
@@ -173,7 +173,7 @@ def test_replaying_faster_than_sealing_waits_and_is_never_refused(
     folder: Path, open_copy: Open
 ) -> None:
     options = replace(OPTIONS, memtable_rows_max=100, memtables_max=2)
-    copying.fill(folder, INDEX, options, CopyPlace(), [])
+    copying.fill(folder, INDEX, options, CopyPosition(), [])
     copy = open_copy(options)
 
     for seqno in range(1, 60):
@@ -187,7 +187,7 @@ def test_replaying_faster_than_sealing_waits_and_is_never_refused(
 def test_waiting_ends_when_the_mutation_comes_or_the_time_or_the_copy_ends(
     folder: Path, open_copy: Open
 ) -> None:
-    copying.fill(folder, INDEX, OPTIONS, CopyPlace(), [])
+    copying.fill(folder, INDEX, OPTIONS, CopyPosition(), [])
     copy = open_copy()
     assert not copy.wait_applied(Seqno(1), 0.0)
     with ThreadPoolExecutor(2) as threads:
@@ -205,7 +205,7 @@ def test_waiting_ends_when_the_mutation_comes_or_the_time_or_the_copy_ends(
 
 
 def test_a_mutation_that_is_not_the_next_one_ends_the_copy(folder: Path, open_copy: Open) -> None:
-    copying.fill(folder, INDEX, OPTIONS, PLACE, [upserts("a")])
+    copying.fill(folder, INDEX, OPTIONS, POSITION, [upserts("a")])
     copy = open_copy()
 
     with pytest.raises(Unavailable, match="has ended"):
@@ -219,7 +219,7 @@ def test_a_mutation_that_is_not_the_next_one_ends_the_copy(folder: Path, open_co
 def test_a_damaged_copy_says_so_when_it_is_opened_or_read(folder: Path, open_copy: Open) -> None:
     values = np.random.default_rng(1).standard_normal((500, 2)).tolist()
     records_ = [Record(f"v{number}", each) for number, each in enumerate(values)]
-    copying.fill(folder, INDEX, OPTIONS, PLACE, [Upsert(batch(*records_))])
+    copying.fill(folder, INDEX, OPTIONS, POSITION, [Upsert(batch(*records_))])
     for path in folder.rglob("*"):
         if path.is_file() and path.stat().st_size > 64:
             raw = path.read_bytes()
@@ -233,7 +233,7 @@ def test_what_is_left_in_memory_is_sealed_when_nothing_comes(
     folder: Path, open_copy: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copying, "IDLE_COUNT_SHORT", 3)
-    copying.fill(folder, INDEX, OPTIONS, PLACE, [])
+    copying.fill(folder, INDEX, OPTIONS, POSITION, [])
     copy = open_copy()
     copy.replay(entries(42, upserts("a")))
 
@@ -243,5 +243,5 @@ def test_what_is_left_in_memory_is_sealed_when_nothing_comes(
     copy.close(Unavailable("over"))  # which lets it finish
 
     again = open_copy()
-    assert again.place == CopyPlace(Seqno(42), "id of 42")
+    assert again.position == CopyPosition(Seqno(42), "id of 42")
     assert found(again) == ["a"]

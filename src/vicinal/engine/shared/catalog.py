@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from vicinal.engine.shared.database import Database, Session, Use
+from vicinal.engine.shared.database import PostgresDatabase, Session, Use
 from vicinal.errors import Corruption, IndexExists, IndexNotFound, LimitExceeded
 from vicinal.model import Index, IndexAddress, IndexConfig
 
@@ -25,7 +25,7 @@ REMEMBERED_MAX = 100_000  # indexes, about 1 KB each; ours
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogEntry:
+class SharedCatalogEntry:
     """An index and whose it is."""
 
     account: str
@@ -37,15 +37,15 @@ class CatalogEntry:
         return UUID(self.index.id)
 
 
-class _Document(msgspec.Struct, frozen=True):
-    """What a row holds of an index, beside its name and its id."""
+class _CatalogDocument(msgspec.Struct, frozen=True):
+    """The content of an index's row, without its name and its id."""
 
     description: str | None
     config: IndexConfig
     created_at: datetime
 
 
-class Catalog:
+class SharedCatalog:
     """The catalog as one node sees it. Thread-safe.
 
     Args:
@@ -57,19 +57,22 @@ class Catalog:
     """
 
     def __init__(
-        self, database: Database, write_deadline_s: float, on_dropped: Callable[[UUID, str], None]
+        self,
+        database: PostgresDatabase,
+        write_deadline_s: float,
+        on_dropped: Callable[[UUID, str], None],
     ) -> None:
         self._database = database
         self._write_deadline_s = write_deadline_s
         self._on_dropped = on_dropped
         self._lock = threading.Lock()
-        self._remembered: OrderedDict[tuple[str, str], CatalogEntry] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, str], SharedCatalogEntry] = OrderedDict()
         self._names: dict[UUID, tuple[str, str]] = {}
         self._version = -1
         self.index_count = 0
         """Indexes of all accounts, as of the last look."""
 
-    def remembered(self, address: IndexAddress) -> CatalogEntry | None:
+    def remembered(self, address: IndexAddress) -> SharedCatalogEntry | None:
         """Return the entry of an index without waiting; None when only the database knows.
 
         Raises:
@@ -85,16 +88,16 @@ class Catalog:
             raise IndexNotFound(address.name)
         return entry
 
-    def get(self, address: IndexAddress) -> CatalogEntry:
+    def get(self, address: IndexAddress) -> SharedCatalogEntry:
         """Return the entry of an index.
 
         Raises:
             IndexNotFound: there is none, or the one of this name is not the one meant.
             Corruption: its row cannot be read.
         """
-        return self.remembered(address) or self._database.run(self.find(address))
+        return self.remembered(address) or self._database.run_coroutine(self.fetch_entry(address))
 
-    async def find(self, address: IndexAddress) -> CatalogEntry:
+    async def fetch_entry(self, address: IndexAddress) -> SharedCatalogEntry:
         """See `get`; in the loop of the database."""
         row = await self._database.read(
             lambda session: session.fetchrow(
@@ -126,13 +129,13 @@ class Catalog:
         """
         now = datetime.now(UTC)
         index = Index(str(uuid4()), address.name, description, config, now)
-        entry = CatalogEntry(address.account, index)
+        entry = SharedCatalogEntry(address.account, index)
 
         async def add(session: Session, _may_be_done: bool) -> int:
             return await _add(session, entry, count_max)
 
         until = time.monotonic() + self._write_deadline_s
-        count = self._database.run(self._database.persist(add, Use.APPEND, until))
+        count = self._database.run_coroutine(self._database.persist(add, Use.APPEND, until))
         self._remember(entry)
         self.index_count = count
         return index
@@ -146,28 +149,30 @@ class Catalog:
         entry = self.get(address)
         until = time.monotonic() + self._write_deadline_s
         try:
-            count = self._database.run(self._database.persist(_removing(entry), Use.APPEND, until))
+            count = self._database.run_coroutine(
+                self._database.persist(_removing(entry), Use.APPEND, until)
+            )
         except IndexNotFound:
             # Another node was faster; the name may be that of its successor.
-            self.forget(entry.key)
+            self.evict(entry.key)
             if address.id is not None:
                 raise
             return self.remove(address)
-        self.forget(entry.key)
+        self.evict(entry.key)
         self.index_count = count
         return entry.key
 
     def of_account(self, account: str) -> Sequence[Index]:
         """Return an account's indexes, oldest first."""
-        return self._database.run(self._of_account(account))
+        return self._database.run_coroutine(self._of_account(account))
 
     def address_of(self, index_id: UUID) -> IndexAddress | None:
         """Return the address of an index that is remembered."""
         with self._lock:
-            found = self._names.get(index_id)
-        return None if found is None else IndexAddress(*found)
+            key = self._names.get(index_id)
+        return None if key is None else IndexAddress(*key)
 
-    def forget(self, index_id: UUID) -> None:
+    def evict(self, index_id: UUID) -> None:
         """Remember an index no more: it is gone."""
         with self._lock:
             key = self._names.pop(index_id, None)
@@ -176,24 +181,24 @@ class Catalog:
         self._on_dropped(index_id, str(index_id) if key is None else key[1])
 
     async def follow(self, version: int, index_count: int) -> None:
-        """Forget what has been dropped since the last look, told the version there is now."""
+        """Evict what has been dropped since the last poll, told the version there is now."""
         if version == self._version:
             return
         async with self._database.session(Use.POLL) as session:
             if self._version < 0 or version < self._version:  # the first; or changes were lost
                 rows = await session.fetch("SELECT index_id FROM vicinal.catalog")
                 there = {row["index_id"] for row in rows}
-                gone = [each for each in list(self._names) if each not in there]
+                gone = [index_id for index_id in list(self._names) if index_id not in there]
             else:
                 rows = await session.fetch(
                     "SELECT index_id FROM vicinal.dropped WHERE catalog_version > $1", self._version
                 )
                 gone = [row["index_id"] for row in rows]
-        for each in gone:
-            self.forget(each)
+        for index_id in gone:
+            self.evict(index_id)
         self._version, self.index_count = version, index_count
 
-    def _remember(self, entry: CatalogEntry) -> None:
+    def _remember(self, entry: SharedCatalogEntry) -> None:
         key = (entry.account, entry.index.name)
         with self._lock:
             before = self._remembered.pop(key, None)
@@ -220,7 +225,7 @@ class Catalog:
         ]
 
 
-async def _add(session: Session, entry: CatalogEntry, count_max: int | None) -> int:
+async def _add(session: Session, entry: SharedCatalogEntry, count_max: int | None) -> int:
     """Add an index unless it is there; return how many there are."""
     index = entry.index
     (count,) = await session.fetchrow("SELECT index_count FROM vicinal.cluster FOR UPDATE")
@@ -242,7 +247,9 @@ async def _add(session: Session, entry: CatalogEntry, count_max: int | None) -> 
                 raise LimitExceeded(
                     f"account {entry.account!r} has {held} indexes, the maximum is {count_max}"
                 )
-        document = msgspec.json.encode(_Document(index.description, index.config, index.created_at))
+        document = msgspec.json.encode(
+            _CatalogDocument(index.description, index.config, index.created_at)
+        )
         await session.execute(
             "INSERT INTO vicinal.catalog (index_id, account, name, document)"
             " VALUES ($1, $2, $3, $4)",
@@ -265,7 +272,7 @@ async def _add(session: Session, entry: CatalogEntry, count_max: int | None) -> 
     return int(count) + 1
 
 
-def _removing(entry: CatalogEntry) -> Callable[[Session, bool], Awaitable[int]]:
+def _removing(entry: SharedCatalogEntry) -> Callable[[Session, bool], Awaitable[int]]:
     async def remove(session: Session, may_be_done: bool) -> int:
         (count,) = await session.fetchrow("SELECT index_count FROM vicinal.cluster FOR UPDATE")
         tag = await session.execute("DELETE FROM vicinal.catalog WHERE index_id = $1", entry.key)
@@ -278,7 +285,7 @@ def _removing(entry: CatalogEntry) -> Callable[[Session, bool], Awaitable[int]]:
             count,
         )
         if is_there:
-            # Whoever appends holds this row: what it logs now is logged before the index goes.
+            # A node that appends holds this row: what it logs now is logged before the index goes.
             await session.execute("DELETE FROM vicinal.head WHERE index_id = $1", entry.key)
             await session.execute(
                 "INSERT INTO vicinal.dropped"
@@ -290,12 +297,12 @@ def _removing(entry: CatalogEntry) -> Callable[[Session, bool], Awaitable[int]]:
     return remove
 
 
-def _entry(index_id: UUID, account: str, name: str, document: bytes) -> CatalogEntry:
+def _entry(index_id: UUID, account: str, name: str, document: bytes) -> SharedCatalogEntry:
     try:
-        found = msgspec.json.decode(document, type=_Document)
+        content = msgspec.json.decode(document, type=_CatalogDocument)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Corruption(f"the entry of index {name!r} cannot be read: {error}") from error
-    created_at = found.created_at.astimezone(UTC)
-    return CatalogEntry(
-        account, Index(str(index_id), name, found.description, found.config, created_at)
+    created_at = content.created_at.astimezone(UTC)
+    return SharedCatalogEntry(
+        account, Index(str(index_id), name, content.description, content.config, created_at)
     )

@@ -2,9 +2,9 @@
 
     copies/<id>/    filled from one snapshot of the rows, then following the log (`follower`)
 
-A copy is opened, and filled if it has to be, by threads of their own; whoever asks waits for a
-moment and is then told to come again. What is wrong with a copy is never repaired: it is thrown
-away, and another one filled. When copies take more disk than they may, those unused longest go.
+A copy is opened, and filled if it has to be, by threads of their own; a caller waits for a moment
+and is then told to come again. A faulty copy is never repaired: it is thrown away, and another
+one filled. When copies take more disk than they may, those unused longest go.
 """
 
 import logging
@@ -26,8 +26,8 @@ from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.resources import Resources
-from vicinal.engine.shared.catalog import CatalogEntry
-from vicinal.engine.shared.database import Database, Use
+from vicinal.engine.shared.catalog import SharedCatalogEntry
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.errors import Corruption, Error, IndexNotFound, Unavailable
 from vicinal.model import (
@@ -46,16 +46,16 @@ PAUSE_MAX_S = 30.0
 
 
 @dataclass(slots=True, eq=False)
-class _Slot:
+class _CopySlot:
     """The copy of one index, from the first call that asks for it."""
 
-    entry: CatalogEntry
+    entry: SharedCatalogEntry
     opening: Future[CopiedIndex] = field(default_factory=Future)
     copy: CopiedIndex | None = None
     is_ready: bool = False
     """Whether the copy has what was logged before it opened, so that callers may have it."""
     target: Seqno = BEFORE_ANY  # what was logged before it opened
-    opened_at: float = 0.0  # monotonic seconds
+    open_since: float = 0.0  # monotonic seconds
     used_at: float = 0.0  # monotonic seconds
     failures: int = 0
     """Times that it was thrown away since a mutation was replayed last."""
@@ -63,7 +63,7 @@ class _Slot:
 
 @dataclass(slots=True)
 class Counts:
-    """What has happened to copies since the start."""
+    """Events of copies since the start."""
 
     fills: int = 0
     refills: dict[str, int] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Copies:
     Args:
         database: Where the rows are.
         folder: Of the node; copies are in ``copies`` in it.
-        options: What an open index may take.
+        options: Of an open index.
         resources: Threads of all copies.
         bytes_max: How much disk copies may take, None for no bound.
         announce: Called with the index of each copy that is about to open, and how far it is.
@@ -86,7 +86,7 @@ class Copies:
 
     def __init__(
         self,
-        database: Database,
+        database: PostgresDatabase,
         folder: Path,
         options: EngineOptions,
         resources: Resources,
@@ -102,7 +102,7 @@ class Copies:
         self._bytes_max = bytes_max
         self._on_opened = on_opened
         self._lock = threading.Lock()
-        self._slots: dict[UUID, _Slot] = {}
+        self._slots: dict[UUID, _CopySlot] = {}
         self._is_closed = False
         self._cursors = Cursors(options.cursor_lifetime_s)  # of none: listings are of the rows
         self._fillers = ThreadPoolExecutor(FILL_THREADS, "vicinal-fill")
@@ -112,7 +112,7 @@ class Copies:
             if not copying.is_filled(path):
                 _remove(path)
 
-    def opened(self, entry: CatalogEntry, wait_s: float) -> CopiedIndex:
+    def opened(self, entry: SharedCatalogEntry, wait_s: float) -> CopiedIndex:
         """Return the copy of an index, opening it when it is not.
 
         Raises:
@@ -122,7 +122,7 @@ class Copies:
         slot = self._slots.get(entry.key) or self._start(entry)
         slot.used_at = time.monotonic()
         copy = slot.copy
-        if copy is not None and (slot.is_ready or slot.used_at - slot.opened_at > CAUGHT_UP_S):
+        if copy is not None and (slot.is_ready or slot.used_at - slot.open_since > CAUGHT_UP_S):
             return copy
         try:
             return slot.opening.result(min(wait_s, threading.TIMEOUT_MAX))
@@ -146,11 +146,11 @@ class Copies:
 
     def local_ids(self) -> Sequence[UUID]:
         """Return of which indexes there are folders."""
-        found = []
+        index_ids = []
         for path in self._folder.iterdir():
             with suppress(ValueError):
-                found.append(UUID(path.name))
-        return found
+                index_ids.append(UUID(path.name))
+        return index_ids
 
     def remove(self, index_id: UUID, name: str) -> None:
         """Close and remove the copy of an index that is gone."""
@@ -158,14 +158,14 @@ class Copies:
             slot = self._slots.pop(index_id, None)
             if self._is_closed:
                 return
-        self._fillers.submit(self._discard, index_id, slot, IndexNotFound(name))
+        self._fillers.submit(self._close_and_remove, index_id, slot, IndexNotFound(name))
 
     def refill(self, index_id: UUID, copy: CopiedIndex, cause: str) -> None:
         """Throw a copy away and fill another, unless that is done already.
 
         Args:
             index_id: Of the index.
-            copy: What is wrong.
+            copy: The copy that is wrong.
             cause: A word for the metrics.
         """
         with self._lock:
@@ -212,31 +212,31 @@ class Copies:
             if slot.copy is not None and slot.copy not in closed:  # it opened meanwhile
                 slot.copy.close(reason)
 
-    def _start(self, entry: CatalogEntry) -> _Slot:
+    def _start(self, entry: SharedCatalogEntry) -> _CopySlot:
         with self._lock:
             if self._is_closed:
                 raise Unavailable("the engine is closed")
             slot = self._slots.get(entry.key)
             if slot is None:
-                slot = self._slots[entry.key] = _Slot(entry, used_at=time.monotonic())
+                slot = self._slots[entry.key] = _CopySlot(entry, used_at=time.monotonic())
                 self._fillers.submit(self._open, slot)
             return slot
 
     def _path(self, index_id: UUID) -> Path:
         return self._folder / str(index_id)
 
-    def _submit_open(self, slot: _Slot) -> None:
+    def _submit_open(self, slot: _CopySlot) -> None:
         with self._lock:
             if not self._is_closed:
                 self._fillers.submit(self._open, slot)
 
     # In the fillers' threads.
 
-    def _open(self, slot: _Slot) -> None:
+    def _open(self, slot: _CopySlot) -> None:
         """Open a copy, filling it when it has to be; what is in the way is said by its future."""
         opening = slot.opening
         try:
-            copy = self._opened_files(slot)
+            copy = self._open_or_fill(slot)
         except Exception as error:
             if not isinstance(error, Error):
                 logger.exception("index %r cannot be copied", slot.entry.index.name)
@@ -251,12 +251,12 @@ class Copies:
             return
         # In this order: what is logged after the first waits for this copy, what was before the
         # second this copy waits for.
-        self._announce(slot.entry.key, copy.place.seqno)
+        self._announce(slot.entry.key, copy.position.seqno)
         slot.target = self._logged_seqno(slot.entry.key)
         with self._lock:
             is_wanted = self._slots.get(slot.entry.key) is slot and not self._is_closed
             if is_wanted:
-                slot.copy, slot.opened_at = copy, time.monotonic()
+                slot.copy, slot.open_since = copy, time.monotonic()
         if not is_wanted:
             copy.close(Unavailable("the copy was closed while it was opened", retry_after=1.0))
             _settle(opening, IndexNotFound(slot.entry.index.name))
@@ -264,11 +264,11 @@ class Copies:
         self._on_opened()
         self._become_ready(slot)
 
-    def _become_ready(self, slot: _Slot) -> None:
+    def _become_ready(self, slot: _CopySlot) -> None:
         """Let callers have a copy once it has what was logged before it opened."""
         with self._lock:
             copy = slot.copy
-            if copy is None or slot.is_ready or copy.place.seqno < slot.target:
+            if copy is None or slot.is_ready or copy.position.seqno < slot.target:
                 return
             slot.is_ready = True
             if not slot.opening.done():
@@ -277,7 +277,7 @@ class Copies:
     def _logged_seqno(self, index_id: UUID) -> Seqno:
         """Return what an index has logged by now; 0 where the database does not say."""
         try:
-            return self._database.run(self._fetch_logged_seqno(index_id))
+            return self._database.run_coroutine(self._fetch_logged_seqno(index_id))
         except Unavailable:
             return BEFORE_ANY  # what is there is served meanwhile
 
@@ -288,7 +288,7 @@ class Copies:
             )
         return BEFORE_ANY if row is None else Seqno(row[0])
 
-    def _opened_files(self, slot: _Slot) -> CopiedIndex:
+    def _open_or_fill(self, slot: _CopySlot) -> CopiedIndex:
         key, path = slot.entry.key, self._path(slot.entry.key)
         if copying.is_filled(path):
             try:
@@ -301,17 +301,17 @@ class Copies:
         self._fill(slot.entry, path)
         return CopiedIndex(path, slot.entry.index, self._options, self._resources, self._cursors)
 
-    def _fill(self, entry: CatalogEntry, path: Path) -> None:
+    def _fill(self, entry: SharedCatalogEntry, path: Path) -> None:
         started = time.monotonic()
         with RowsSnapshot(self._database, entry) as snapshot:
-            copying.fill(path, entry.index, self._options, snapshot.place, snapshot.mutations())
+            copying.fill(path, entry.index, self._options, snapshot.position, snapshot.mutations())
         self.counts.fills += 1
         logger.info(
             "index %r was copied in %.2f s: %d vectors", entry.index.name,
             time.monotonic() - started, snapshot.count,
         )  # fmt: skip
 
-    def _throw_away(self, slot: _Slot, copy: CopiedIndex, name: str) -> None:
+    def _throw_away(self, slot: _CopySlot, copy: CopiedIndex, name: str) -> None:
         """Remove a copy and fill another; later and later while that does not help."""
         copy.close(Unavailable(f"index {name!r} is being copied to this node", retry_after=1.0))
         _remove(copy.folder)
@@ -323,7 +323,7 @@ class Copies:
         again.daemon = True
         again.start()
 
-    def _discard(self, index_id: UUID, slot: _Slot | None, reason: Error) -> None:
+    def _close_and_remove(self, index_id: UUID, slot: _CopySlot | None, reason: Error) -> None:
         if slot is not None and slot.copy is not None:
             slot.copy.close(reason)
         _remove(self._path(index_id))
@@ -333,7 +333,7 @@ class Copies:
         with self._lock:
             slots = sorted(
                 ((key, slot) for key, slot in self._slots.items() if slot.copy),
-                key=lambda each: each[1].used_at,
+                key=lambda item: item[1].used_at,
             )
             excess = max(len(slots) - self._options.open_indexes_max, 0)
             closed = slots[:excess]
@@ -341,7 +341,7 @@ class Copies:
                 del self._slots[key]
         for _, slot in closed:
             assert slot.copy is not None
-            slot.copy.close(Retired("the copy was closed, as it was not used"))
+            slot.copy.close(CopyClosed("the copy was closed, as it was not used"))
 
     def _evict(self) -> None:
         """Remove copies while all take too much disk, but never the one used last."""
@@ -351,7 +351,7 @@ class Copies:
         total = sum(sizes.values())
         with self._lock:
             used_at = {key: slot.used_at for key, slot in self._slots.items()}
-        oldest = sorted(sizes, key=lambda each: used_at.get(each, -math.inf))
+        oldest = sorted(sizes, key=lambda index_id: used_at.get(index_id, -math.inf))
         for index_id in oldest[:-1]:
             if total <= self._bytes_max:
                 return
@@ -360,12 +360,12 @@ class Copies:
             logger.info("the copy of index %s is removed: it was unused longest", index_id)
             with self._lock:
                 slot = self._slots.pop(index_id, None)
-            self._discard(
-                index_id, slot, Retired("the copy was removed, as others needed its room")
+            self._close_and_remove(
+                index_id, slot, CopyClosed("the copy was removed, as others needed its room")
             )
 
 
-class Retired(Unavailable):
+class CopyClosed(Unavailable):
     """The copy was closed to make room, and opens again when it is asked for."""
 
 

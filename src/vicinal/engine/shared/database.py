@@ -5,7 +5,7 @@ lock waits have one in the server, so that neither a hung server nor a hung node
 long. A connection on which something did not end in time is cut off, never cancelled: a cancelled
 COMMIT would be reported as done before its standby has it.
 
-SQL names tables as ``vicinal.table``; `Database.sql` puts the schema of the setting in place of it.
+SQL names tables as ``vicinal.table``; `PostgresDatabase.sql` puts the schema of the setting there.
 
 This module knows connections and errors, not what the tables mean.
 """
@@ -44,17 +44,24 @@ T = TypeVar("T")
 
 
 class Use(Enum):
-    """What a connection is for. Each use has connections of its own, so none waits for another."""
+    """Purpose of a connection. Each use has connections of its own, so none waits for another."""
 
     APPEND = "append"
-    FOLD = "fold"
+    CHECKPOINT = "checkpoint"
     FILL = "fill"
     FOLLOW = "follow"
     READ = "read"
     POLL = "poll"
 
 
-CONNECTIONS_MAX = {Use.APPEND: 8, Use.FOLD: 2, Use.FILL: 2, Use.FOLLOW: 4, Use.READ: 4, Use.POLL: 1}
+CONNECTIONS_MAX = {
+    Use.APPEND: 8,
+    Use.CHECKPOINT: 2,
+    Use.FILL: 2,
+    Use.FOLLOW: 4,
+    Use.READ: 4,
+    Use.POLL: 1,
+}
 """Most connections of one node at a time, for each use; ours."""
 
 
@@ -69,7 +76,7 @@ class Timeouts:
 
 
 class Session:
-    """One connection in use. For the event loop of its `Database` alone.
+    """One connection in use. For the event loop of its `PostgresDatabase` alone.
 
     Every method may raise:
 
@@ -80,7 +87,7 @@ class Session:
         Corruption: the server has found damage.
     """
 
-    def __init__(self, connection: Any, database: "Database", timeout_s: float) -> None:
+    def __init__(self, connection: Any, database: "PostgresDatabase", timeout_s: float) -> None:
         self._connection = connection
         self._database = database
         self._timeout_s = timeout_s
@@ -88,7 +95,7 @@ class Session:
         """Whether COMMIT has been sent: from then on the outcome may be unknown."""
 
     def sql(self, text: str) -> str:
-        """See `Database.sql`."""
+        """See `PostgresDatabase.sql`."""
         return self._database.sql(text)
 
     async def fetch(self, sql: str, *arguments: object) -> Sequence[Any]:
@@ -189,7 +196,7 @@ class Session:
             self._database.statement_s += time.monotonic() - started
 
 
-class Database:
+class PostgresDatabase:
     """One PostgreSQL database and the schema in it. Thread-safe: its coroutines run in one thread.
 
     Args:
@@ -244,7 +251,7 @@ class Database:
         work.close()
         raise Unavailable("the engine is closed")
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run_coroutine(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop's thread and return what it returns."""
         try:
             return self.submit(work).result()
@@ -272,12 +279,12 @@ class Database:
 
     def sql(self, text: str) -> str:
         """Return a statement with the schema's name in place of ``vicinal.``."""
-        found = self._statements.get(text)
-        if found is None:
-            found = text.replace("vicinal.", self._prefix)
+        statement = self._statements.get(text)
+        if statement is None:
+            statement = text.replace("vicinal.", self._prefix)
             if len(self._statements) < 1_000:
-                self._statements[text] = found
-        return found
+                self._statements[text] = statement
+        return statement
 
     @asynccontextmanager
     async def session(self, use: Use, timeout_s: float | None = None) -> AsyncIterator[Session]:
@@ -327,9 +334,9 @@ class Database:
         """Lend a connection for one transaction, which is committed unless the body raises.
 
         Args:
-            use: What for.
+            use: The purpose of the connection.
             is_durable: Whether COMMIT waits for the disk and the standbys.
-            mode: What follows BEGIN.
+            mode: The words after BEGIN.
             timeouts: Other bounds than usual.
         """
         timeouts = timeouts or self._timeouts
@@ -353,7 +360,7 @@ class Database:
         Args:
             work: The transaction. It is told whether it may have been committed before, and must
                 then find out.
-            use: What for.
+            use: The purpose of the connection.
             until: When to stop, in monotonic seconds.
 
         Raises:
@@ -407,7 +414,8 @@ class Database:
             except asyncpg.InternalClientError as error:
                 last = Lost(f"{host}:{port} takes no writes: {error}", retry_after=RETRY_AFTER_S)
                 continue
-            self._hosts.sort(key=lambda each: each != (host, port))  # the others stay in order
+            # The others stay in order.
+            self._hosts.sort(key=lambda address: address != (host, port))
             return connection
         assert last is not None
         raise last
@@ -415,8 +423,8 @@ class Database:
     def _cut(self, connection: Any) -> None:
         """Cut off a lost connection, and idle ones of the same server with it."""
         connection.terminate()
-        for each in self._idle:
-            each.terminate()
+        for idle in self._idle:
+            idle.terminate()
         self._idle.clear()
 
     async def _end(self) -> None:
@@ -424,8 +432,8 @@ class Database:
             connection.terminate()
         self._idle.clear()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for each in tasks:
-            each.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -442,14 +450,14 @@ def hosts(dsn: str) -> list[tuple[str | None, int]]:
         query = parse_qs(parts.query)
         named = query.get("host", [""])[-1] or parts.netloc.rpartition("@")[2]
         ports = query.get("port", [""])[-1].split(",")
-        found: list[tuple[str | None, int]] = []
-        for place, each in enumerate(named.split(",")):
-            host, port = _host_and_port(unquote(each))
-            given = ports[min(place, len(ports) - 1)]
-            found.append((host or None, int(port or given or _DEFAULT_PORT)))
+        addresses: list[tuple[str | None, int]] = []
+        for number, address in enumerate(named.split(",")):
+            host, port = _host_and_port(unquote(address))
+            given = ports[min(number, len(ports) - 1)]
+            addresses.append((host or None, int(port or given or _DEFAULT_PORT)))
     except ValueError as error:
         raise Unavailable(f"the setting 'database' is no PostgreSQL URL: {error}") from error
-    return found
+    return addresses
 
 
 def _host_and_port(text: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@
     queries    are answered from this node's copy (`copies`), which follows the log (`follower`)
     listings   are of the rows (`rows`, `listing`), so that any node can go on with them
 
-What `engine.base` says of an engine holds of one node: its ``applied_seqno`` never goes back, but
+The promises of `engine.base` hold of one node: its ``applied_seqno`` never goes back, but
 another node's may be behind.
 """
 
@@ -31,12 +31,12 @@ from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.resources import Resources
 from vicinal.engine.shared import schema
-from vicinal.engine.shared.catalog import Catalog, CatalogEntry
-from vicinal.engine.shared.copies import Copies, Counts, Retired
-from vicinal.engine.shared.database import Database
+from vicinal.engine.shared.catalog import SharedCatalog, SharedCatalogEntry
+from vicinal.engine.shared.copies import Copies, CopyClosed, Counts
+from vicinal.engine.shared.database import PostgresDatabase
 from vicinal.engine.shared.follower import Follower
 from vicinal.engine.shared.ledger import Ledger
-from vicinal.engine.shared.listing import Cursors, Listings
+from vicinal.engine.shared.listing import Listings, SharedCursors
 from vicinal.engine.shared.nodes import Nodes
 from vicinal.engine.shared.permits import Permits
 from vicinal.engine.shared.rows import Rows
@@ -67,14 +67,14 @@ logger = logging.getLogger(__name__)
 
 RECORD_BYTES_MAX = 900_000_000  # as in `index`
 LIST_DEADLINE_S = 30.0  # how long a listing waits for the rows; ours
-WORKER_THREADS = 4  # replay and fold; ours
+WORKER_THREADS = 4  # replay and checkpoint; ours
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class SharedOptions:
-    """What can be set about a node of the shared engine.
+    """Options of a node of the shared engine.
 
     Args:
         dsn: Of the database.
@@ -83,7 +83,7 @@ class SharedOptions:
         is_strong: Whether a query waits until its node has all that was acknowledged before it.
         copies_bytes_max: How much disk the copies of the node may take, None for no bound.
         open_wait_s: How long a call waits for a copy that is being opened or filled.
-        index: What an open index may take.
+        index: Options of an open index.
     """
 
     dsn: str
@@ -105,7 +105,7 @@ class SharedEngine:
         self._lock = lock
         self._is_closed = False
         self._closing = threading.Lock()
-        self._database = Database(options.dsn, options.schema)
+        self._database = PostgresDatabase(options.dsn, options.schema)
         try:
             secret = schema.prepare(self._database)
         except BaseException:
@@ -118,10 +118,10 @@ class SharedEngine:
         self._queue = Budget(index.queue_bytes_max)
         self._resources = Resources.start(index.queue_bytes_max)
         self._workers = ThreadPoolExecutor(WORKER_THREADS, "vicinal-follow")
-        self._listings = Listings(self._database, Cursors(secret), index.cursor_lifetime_s)
+        self._listings = Listings(self._database, SharedCursors(secret), index.cursor_lifetime_s)
         self._rows = Rows(self._database, self._workers, self._listings.gone_s)
         self._nodes = Nodes(self._database)
-        self._catalog = Catalog(self._database, options.write_deadline_s, self._on_dropped)
+        self._catalog = SharedCatalog(self._database, options.write_deadline_s, self._on_dropped)
         self._copies = Copies(
             self._database,
             folder,
@@ -131,7 +131,7 @@ class SharedEngine:
             self._announce,
             self._kick,
         )
-        self._permits = Permits(index.limits, self._fold_all)
+        self._permits = Permits(index.limits, self._checkpoint_until)
         self._ledger = Ledger(
             self._database, self._permits, options.write_deadline_s, self._on_settled
         )
@@ -144,7 +144,7 @@ class SharedEngine:
             self._workers,
             index.visibility_delay_s,
         )
-        self._following = self._database.submit(self._follower.run())
+        self._following = self._database.submit(self._follower.follow())
 
     @classmethod
     def open(cls, folder: Path, options: SharedOptions) -> Self:
@@ -229,7 +229,7 @@ class SharedEngine:
         copy = self._copies.opened(entry, timeout_s)
         if not copy.wait_applied(seqno, max(until - time.monotonic(), 0.0)):
             return False
-        return self._database.run(self._nodes.wait_for_others(entry.key, seqno, until))
+        return self._database.run_coroutine(self._nodes.wait_for_others(entry.key, seqno, until))
 
     def status(self, address: IndexAddress) -> Status:
         """See `engine.base.Engine`."""
@@ -246,17 +246,19 @@ class SharedEngine:
 
     def usage(self) -> EngineUsage:
         """See `engine.base.Engine`; open indexes are those of this node."""
-        found = []
+        index_usages = []
         for index_id, copy in self._copies.open_copies():
             address = self._catalog.address_of(index_id)
             if address is not None:
                 count = copy.reader.snapshot.vector_count
-                found.append(IndexUsage(address, count, copy.pending_count))
-        return EngineUsage(self._catalog.index_count, found, self._node_usage())
+                index_usages.append(IndexUsage(address, count, copy.pending_count))
+        return EngineUsage(self._catalog.index_count, index_usages, self._node_usage())
 
     def _node_usage(self) -> NodeUsage:
         counts, database = self._copies.counts, self._database
-        lags = {self._catalog.address_of(each): lag for each, lag in self._follower.lag.items()}
+        lags = {
+            self._catalog.address_of(index_id): lag for index_id, lag in self._follower.lag.items()
+        }
         return NodeUsage(
             node_count=self._nodes.count,
             database_silent_s=max(0.0, time.monotonic() - self._follower.polled_at),
@@ -283,7 +285,7 @@ class SharedEngine:
     def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
         entry = self._catalog.get(address)
-        return self._database.run(self._list(entry, count, cursor))
+        return self._database.run_coroutine(self._list(entry, count, cursor))
 
     def compact(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`; of this node's copy."""
@@ -291,7 +293,7 @@ class SharedEngine:
 
     @property
     def counts(self) -> Counts:
-        """What has happened to the copies of this node since it opened."""
+        """Events of the copies of this node since it opened."""
         return self._copies.counts
 
     def close(self) -> None:
@@ -301,7 +303,7 @@ class SharedEngine:
                 return
             self._is_closed = True
         self._ledger.close()
-        self._database.run(self._leave())
+        self._database.run_coroutine(self._leave())
         self._copies.close()
         self._database.close()
         self._workers.shutdown()
@@ -313,14 +315,14 @@ class SharedEngine:
         while True:
             try:
                 return work(self._readable(address))
-            except Retired:
+            except CopyClosed:
                 continue
 
     def _readable(self, address: IndexAddress) -> CopiedIndex:
         entry = self._catalog.get(address)
         if not self._options.is_strong:
             return self._copies.opened(entry, self._options.open_wait_s)
-        seqno = self._database.run(self._logged_seqno(entry))
+        seqno = self._database.run_coroutine(self._logged_seqno(entry))
         copy = self._copies.opened(entry, self._options.open_wait_s)
         self._kick()
         if not copy.wait_applied(seqno, self._options.write_deadline_s):
@@ -344,7 +346,7 @@ class SharedEngine:
 
     def _announce(self, index_id: UUID, seqno: Seqno) -> None:
         with suppress(Unavailable):  # what is there is served meanwhile
-            self._database.run(self._nodes.announce(index_id, seqno))
+            self._database.run_coroutine(self._nodes.announce(index_id, seqno))
 
     def _kick(self) -> None:
         self._follower.kick()
@@ -358,33 +360,33 @@ class SharedEngine:
         self._queue.release(size)
         self._follower.note_written(index_id)
 
-    async def _fold_all(self, index_id: UUID, seqno: Seqno) -> int:
+    async def _checkpoint_until(self, index_id: UUID, seqno: Seqno) -> int:
         until = time.monotonic() + self._options.write_deadline_s
-        return await self._rows.fold_all(index_id, seqno, until)
+        return await self._rows.checkpoint_until(index_id, seqno, until)
 
-    async def _logged_seqno(self, entry: CatalogEntry) -> Seqno:
+    async def _logged_seqno(self, entry: SharedCatalogEntry) -> Seqno:
         row = await self._database.read(
             lambda session: session.fetchrow(
                 "SELECT logged_seqno FROM vicinal.head WHERE index_id = $1", entry.key
             )
         )
         if row is None:
-            self._catalog.forget(entry.key)
+            self._catalog.evict(entry.key)
             raise IndexNotFound(entry.index.name)
         return Seqno(row[0])
 
-    async def _list(self, entry: CatalogEntry, count: int, cursor: str | None) -> Page:
+    async def _list(self, entry: SharedCatalogEntry, count: int, cursor: str | None) -> Page:
         """Read a page; the first is of all that was acknowledged before."""
         until = time.monotonic() + LIST_DEADLINE_S
         if cursor is None:
             seqno = await self._logged_seqno(entry)
-            await self._rows.fold_all(entry.key, seqno, until)
+            await self._rows.checkpoint_until(entry.key, seqno, until)
             return await self._listings.first(entry.key, entry.index.name, count)
         while True:
             page, listed = await self._listings.next(entry.key, count, cursor)
             if page is not None:
                 return page
-            await self._rows.fold_all(entry.key, Seqno(listed), until)
+            await self._rows.checkpoint_until(entry.key, Seqno(listed), until)
 
     async def _leave(self) -> None:
         self._following.cancel()

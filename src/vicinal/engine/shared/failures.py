@@ -1,6 +1,6 @@
-"""What the driver and the server say of a failure, as errors of this package.
+"""Failures as the driver and the server tell them, as errors of this package.
 
-What matters is whether the same transaction may succeed on another connection (`Lost`),
+An error tells whether the same transaction may succeed on another connection (`Lost`),
 and, when time is up, whether what was to be done may have been done.
 """
 
@@ -24,7 +24,7 @@ def given_up(error: Error, *, may_be_done: bool) -> Unavailable:
     """Return what to tell a caller when time is up.
 
     Args:
-        error: What was in the way last.
+        error: The last obstacle.
         may_be_done: Whether a COMMIT was sent whose answer is not known.
     """
     outcome = (

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from vicinal.engine.copying import CopyPlace
+from vicinal.engine.copying import CopyPosition
 from vicinal.engine.records import VALUES_DTYPE
-from vicinal.engine.shared.catalog import CatalogEntry
-from vicinal.engine.shared.database import Database, Timeouts, Use
+from vicinal.engine.shared.catalog import SharedCatalogEntry
+from vicinal.engine.shared.database import PostgresDatabase, Timeouts, Use
 from vicinal.errors import IndexNotFound
 from vicinal.model import (
     CreateMetadataIndex,
@@ -36,13 +36,13 @@ class RowsSnapshot:
     """The rows of an index as of one moment, read by a task in the database's thread.
 
     Attributes:
-        place: Which moment.
+        position: Which moment.
         count: Vectors read.
     """
 
-    place: CopyPlace
+    position: CopyPosition
 
-    def __init__(self, database: Database, entry: CatalogEntry) -> None:
+    def __init__(self, database: PostgresDatabase, entry: SharedCatalogEntry) -> None:
         self._database = database
         self._entry = entry
         self._queue: asyncio.Queue[Any] = asyncio.Queue(QUEUED_BATCHES)
@@ -50,7 +50,7 @@ class RowsSnapshot:
 
     def __enter__(self) -> Self:
         self._reading = self._database.submit(self._read())
-        self.place, self._metadata_indexes = self._next()
+        self.position, self._metadata_indexes = self._next()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,7 +77,7 @@ class RowsSnapshot:
 
     def _next(self) -> Any:
         """Return what the task has read next."""
-        item = self._database.run(self._queue.get())
+        item = self._database.run_coroutine(self._queue.get())
         if isinstance(item, Exception):
             raise item
         return item
@@ -122,8 +122,8 @@ class RowsSnapshot:
                 key,
                 seqno,
             )
-            place = CopyPlace(Seqno(seqno), None if mutation_id is None else str(mutation_id))
-            await self._queue.put((place, [_metadata_index(row) for row in rows]))
+            position = CopyPosition(Seqno(seqno), None if mutation_id is None else str(mutation_id))
+            await self._queue.put((position, [_metadata_index(row) for row in rows]))
             fetch = await session.cursor(
                 "SELECT id, namespace, seqno, floats, metadata FROM vicinal.vector"
                 " WHERE index_id = $1 ORDER BY seqno",

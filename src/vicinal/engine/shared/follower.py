@@ -2,9 +2,9 @@
 
     poll   catalog, ends of logs and of rows, of all open copies and of what was written here
              -> dropped elsewhere: the copy goes
-             -> another mutation at the copy's place: the log went back in a failover, refill
+             -> another mutation at the copy's position: the log went back in a failover, refill
              -> further: pull the mutations, replay them in the copy
-             -> the rows lag: fold
+             -> the rows lag: checkpoint
 
 A pull reads the copy's last mutation again and compares its id, so a copy never goes on from a
 mutation that the log does not have, or no longer has. Nothing here decides anything: every node may
@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from vicinal.engine.copying import CopiedIndex, CopyPlace
+from vicinal.engine.copying import CopiedIndex, CopyPosition
 from vicinal.engine.log import Entry
 from vicinal.engine.shared import log_records
-from vicinal.engine.shared.catalog import Catalog
+from vicinal.engine.shared.catalog import SharedCatalog
 from vicinal.engine.shared.copies import Copies
-from vicinal.engine.shared.database import Database, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.log_records import Row
 from vicinal.engine.shared.nodes import Nodes
 from vicinal.engine.shared.rows import Rows
@@ -41,12 +41,12 @@ ACTIVE_S = 1.0  # how long after something moved; ours
 FAILED_POLL_S = 0.5  # while the database is away; ours
 PULL_BYTES = 16 << 20  # of records at a time; ours
 PULL_COUNT = 1_000
-FOLD_BYTES = 4 << 20  # of the log that the rows lack: folded at once; ours
-FOLD_AFTER_S = 1.0  # else after this long; ours
+CHECKPOINT_BYTES = 4 << 20  # of the log that the rows lack: written at once; ours
+CHECKPOINT_AFTER_S = 1.0  # else after this long; ours
 TRUNCATE_EVERY_S = 30.0  # of one index; ours
 REMOVE_EVERY_S = 1.0  # looks for rows of dropped indexes; ours
-SWEEP_EVERY_S = 60.0  # looks for indexes that nobody folds or truncates; ours
-TEND_EVERY_S = 5.0  # looks after the local copies; ours
+FIND_ORPHANS_EVERY_S = 60.0  # looks for indexes that nobody checkpoints or truncates; ours
+HOUSEKEEPING_EVERY_S = 5.0  # looks after the local copies; ours
 
 _Work = Callable[[], Awaitable[None]]
 
@@ -72,7 +72,7 @@ class Follower:
         copies: Are brought further.
         rows: Are brought further.
         nodes: Are told how far the copies are.
-        workers: Replay and fold.
+        workers: Replay and checkpoint.
         visibility_delay_s: How much later than it could a mutation is replayed.
 
     Attributes:
@@ -82,8 +82,8 @@ class Follower:
 
     def __init__(
         self,
-        database: Database,
-        catalog: Catalog,
+        database: PostgresDatabase,
+        catalog: SharedCatalog,
         copies: Copies,
         rows: Rows,
         nodes: Nodes,
@@ -121,7 +121,7 @@ class Follower:
         self._unfolded.setdefault(index_id, time.monotonic())
         self._kicked.set()
 
-    async def run(self) -> None:
+    async def follow(self) -> None:
         """Follow until cancelled."""
         is_away = False
         while True:
@@ -155,39 +155,44 @@ class Follower:
     async def _poll(self) -> None:
         copies = dict(self._copies.open_copies())
         # Before the log is looked at, which moves forward only: a copy that is ahead lies.
-        places = {index_id: copy.place for index_id, copy in copies.items()}
-        asked = list({*copies, *self._unfolded})
+        positions = {index_id: copy.position for index_id, copy in copies.items()}
+        index_ids = list({*copies, *self._unfolded})
         async with self._database.session(Use.POLL) as session:
-            rows = await session.fetch(_POLL, asked)
-            reported = {index_id: place.seqno for index_id, place in places.items()}
+            rows = await session.fetch(_POLL, index_ids)
+            reported = {index_id: position.seqno for index_id, position in positions.items()}
             await self._nodes.beat(session, reported, self._copies.kept_ids)
         self.polled_at = time.monotonic()
-        found = {row["index_id"]: _Ends(*list(row.values())[2:]) for row in rows if row["index_id"]}
-        for index_id in asked:
-            ends = found.get(index_id)
+        ends_by_id = {
+            row["index_id"]: _Ends(*list(row.values())[2:]) for row in rows if row["index_id"]
+        }
+        for index_id in index_ids:
+            ends = ends_by_id.get(index_id)
             if ends is None:
                 self._unfolded.pop(index_id, None)
-                self._catalog.forget(index_id)
+                self._catalog.evict(index_id)
             else:
-                self._look_at(ends, copies.get(index_id), places.get(index_id))
+                self._start_due(ends, copies.get(index_id), positions.get(index_id))
         self.lag = {
-            index_id: max(0, found[index_id].logged_seqno - place.seqno)
-            for index_id, place in places.items()
-            if index_id in found
+            index_id: max(0, ends_by_id[index_id].logged_seqno - position.seqno)
+            for index_id, position in positions.items()
+            if index_id in ends_by_id
         }
         await self._catalog.follow(rows[0]["catalog_version"], rows[0]["index_count"])
         self._keep_house()
 
-    def _look_at(self, ends: _Ends, copy: CopiedIndex | None, place: CopyPlace | None) -> None:
+    def _start_due(
+        self, ends: _Ends, copy: CopiedIndex | None, position: CopyPosition | None
+    ) -> None:
         """Start what an index needs."""
-        if copy is not None and place is not None:
+        if copy is not None and position is not None:
             if copy.failure is not None:
                 self._copies.refill(ends.index_id, copy, "damage")
-            elif place.seqno > ends.logged_seqno or (
-                place.seqno == ends.logged_seqno and place.mutation_id != _text(ends.mutation_id)
+            elif position.seqno > ends.logged_seqno or (
+                position.seqno == ends.logged_seqno
+                and position.mutation_id != _text(ends.mutation_id)
             ):
                 self._copies.refill(ends.index_id, copy, "log went back")
-            elif place.seqno < ends.logged_seqno:
+            elif position.seqno < ends.logged_seqno:
                 self._start("pull", ends.index_id, partial(self._pull, ends, copy))
         now = time.monotonic()
         if ends.logged_seqno == ends.folded_seqno:
@@ -195,8 +200,8 @@ class Follower:
         else:
             since = self._unfolded.setdefault(ends.index_id, now)
             lag = ends.logged_bytes - ends.folded_bytes
-            if lag >= FOLD_BYTES or now - since >= FOLD_AFTER_S:
-                self._start("fold", ends.index_id, partial(self._fold, ends.index_id))
+            if lag >= CHECKPOINT_BYTES or now - since >= CHECKPOINT_AFTER_S:
+                self._start("fold", ends.index_id, partial(self._checkpoint, ends.index_id))
 
     def _start(self, kind: str, index_id: UUID, work: _Work) -> None:
         """Do something for an index unless it is being done."""
@@ -225,16 +230,18 @@ class Follower:
         index_id = ends.index_id
         loop = asyncio.get_running_loop()
         while copy.failure is None:
-            place = copy.place
+            position = copy.position
             async with self._database.session(Use.FOLLOW) as session:
                 before, rows = await log_records.fetch_after(
-                    session, index_id, Seqno(place.seqno + 1), PULL_BYTES, PULL_COUNT
+                    session, index_id, Seqno(position.seqno + 1), PULL_BYTES, PULL_COUNT
                 )
-            is_cut = not rows and place.seqno < ends.logged_seqno
-            if is_cut or (place.seqno and before is None):
+            is_cut = not rows and position.seqno < ends.logged_seqno
+            if is_cut or (position.seqno and before is None):
                 self._copies.refill(index_id, copy, "log truncated")
                 return
-            if _text(before) != place.mutation_id or (rows and rows[0].seqno != place.seqno + 1):
+            if _text(before) != position.mutation_id or (
+                rows and rows[0].seqno != position.seqno + 1
+            ):
                 self._copies.refill(index_id, copy, "log went back")
                 return
             if not rows:
@@ -246,12 +253,12 @@ class Follower:
             self._copies.note_progress(index_id)
             self._moved_at = time.monotonic()
 
-    async def _fold(self, index_id: UUID) -> None:
+    async def _checkpoint(self, index_id: UUID) -> None:
         while True:
-            folded = await self._rows.fold(index_id)
+            folded = await self._rows.checkpoint(index_id)
             if folded is None:
                 return  # another node is at it
-            async with self._database.session(Use.FOLD) as session:
+            async with self._database.session(Use.CHECKPOINT) as session:
                 row = await session.fetchrow(
                     "SELECT logged_seqno FROM vicinal.head WHERE index_id = $1", index_id
                 )
@@ -265,14 +272,14 @@ class Follower:
             self._truncated_at[index_id] = now
             await self._rows.truncate(index_id)
 
-    # What is done now and then.
+    # Now and then.
 
     def _keep_house(self) -> None:
         now = time.monotonic()
         for name, every_s, work in (
             ("remove", REMOVE_EVERY_S, self._remove),
-            ("sweep", SWEEP_EVERY_S, self._sweep),
-            ("tend", TEND_EVERY_S, self._tend),
+            ("sweep", FIND_ORPHANS_EVERY_S, self._find_orphans),
+            ("tend", HOUSEKEEPING_EVERY_S, self._keep_copies),
         ):
             if now >= self._due.get(name, 0.0):
                 self._due[name] = now + every_s
@@ -282,8 +289,8 @@ class Follower:
         while await self._rows.remove_dropped():
             pass
 
-    async def _sweep(self) -> None:
-        """Find indexes whose node ended before it folded, and copies of indexes that are gone."""
+    async def _find_orphans(self) -> None:
+        """Find indexes whose node ended before its checkpoint, and copies of gone indexes."""
         local = self._copies.local_ids()
         async with self._database.session(Use.READ) as session:
             behind = await session.fetch(
@@ -298,7 +305,7 @@ class Follower:
         for index_id in set(local) - {row["index_id"] for row in there}:
             self._copies.remove(index_id, str(index_id))
 
-    async def _tend(self) -> None:
+    async def _keep_copies(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._workers, self._copies.keep_house)
 
 

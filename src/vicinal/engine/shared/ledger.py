@@ -25,7 +25,7 @@ from uuid import UUID, uuid4
 
 from vicinal.engine.records import LogRecord
 from vicinal.engine.shared import log_records
-from vicinal.engine.shared.database import RETRY_PAUSE_S, Database, Session, Use
+from vicinal.engine.shared.database import RETRY_PAUSE_S, PostgresDatabase, Session, Use
 from vicinal.engine.shared.failures import Lost, given_up
 from vicinal.engine.shared.permits import Head, Permits
 from vicinal.errors import Error, IndexNotFound, Overloaded, Unavailable
@@ -37,7 +37,7 @@ GROUP_BYTES_MAX = 64 << 20  # of one transaction, or one mutation; ours
 GROUP_COUNT_MAX = 1_000
 CLOSE_WITHIN_S = 5.0  # ours
 COPY_BYTES = 64 << 20  # of one COPY, which has to end within one statement's time-out; ours
-UNFOLDED_BYTES_MAX = 2 << 30  # logged and not in the rows: writers wait for the folding; ours
+UNFOLDED_BYTES_MAX = 2 << 30  # logged and not in the rows: writers wait for the checkpoint; ours
 
 _COLUMNS = (
     "index_id", "seqno", "mutation_id", "accepted_at", "logged_bytes", "size", "checksum", "record"
@@ -53,7 +53,7 @@ class Pending:
     parts: Sequence[bytes | memoryview]
     checksum: int
     until: float
-    room_until: float
+    backpressure_until: float
     mutation_id: UUID = field(default_factory=uuid4)
     accepted: Future[Accepted] = field(default_factory=Future)
     may_be_logged: bool = False
@@ -73,7 +73,7 @@ class Ledger:
 
     def __init__(
         self,
-        database: Database,
+        database: PostgresDatabase,
         permits: Permits,
         write_deadline_s: float,
         on_settled: Callable[[UUID, int], None],
@@ -88,7 +88,12 @@ class Ledger:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def append(
-        self, index_id: UUID, name: str, mutation: Mutation, record: LogRecord, room_until: float
+        self,
+        index_id: UUID,
+        name: str,
+        mutation: Mutation,
+        record: LogRecord,
+        backpressure_until: float,
     ) -> Future[Accepted]:
         """Log a mutation; see `engine.base.Engine.append`. From any thread.
 
@@ -97,29 +102,31 @@ class Ledger:
         Args:
             index_id: Of the index.
             name: Of the index, for messages.
-            mutation: What to log.
+            mutation: The mutation to log.
             record: The same as a record; its memory must stay as it is until the future is done.
-            room_until: Until when to wait while too much is logged and not in the rows.
+            backpressure_until: Until when to wait while too much is logged and not in the rows.
         """
         parts = log_records.cut(record)
         until = time.monotonic() + self._write_deadline_s
-        pending = Pending(mutation, record, parts, log_records.checksum(parts), until, room_until)
+        pending = Pending(
+            mutation, record, parts, log_records.checksum(parts), until, backpressure_until
+        )
         pending.accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
         with self._closing:
             if self._is_closed:
                 raise Unavailable("the engine is closed")
-            self._database.post(lambda: self._put(index_id, name, pending))
+            self._database.post(lambda: self._enqueue(index_id, name, pending))
         return pending.accepted
 
     def close(self) -> None:
         """Let what is queued finish, for `CLOSE_WITHIN_S`; refuse what has not, and all later."""
         with self._closing:
             self._is_closed = True
-        self._database.run(self._finish())
+        self._database.run_coroutine(self._finish())
 
     # In the database's thread.
 
-    def _put(self, index_id: UUID, name: str, pending: Pending) -> None:
+    def _enqueue(self, index_id: UUID, name: str, pending: Pending) -> None:
         queue = self._queues.get(index_id)
         if queue is not None:
             queue.append(pending)
@@ -144,7 +151,7 @@ class Ledger:
         self._queues.clear()
 
     async def _drain(self, index_id: UUID, name: str) -> None:
-        """Log what waits until nothing does. What is under way stays at the queue's head."""
+        """Log what waits until nothing does. The group under way stays at the queue's head."""
         queue = self._queues[index_id]
         is_away = False
         while queue:
@@ -176,7 +183,7 @@ class Ledger:
         kept = []
         for pending in queue:
             if isinstance(error, Overloaded) and not pending.may_be_logged:
-                is_over = now >= pending.room_until
+                is_over = now >= pending.backpressure_until
             else:
                 is_over = now >= pending.until
             if not is_over:
@@ -205,10 +212,10 @@ class Ledger:
                 for pending, outcome in zip(group, outcomes, strict=False):
                     if isinstance(outcome, Accepted):
                         pending.may_be_logged = True
-            self._permits.forget(index_id)
+            self._permits.evict(index_id)
             raise
         except BaseException:
-            self._permits.forget(index_id)
+            self._permits.evict(index_id)
             raise
         for pending, outcome in zip(group, outcomes, strict=False):
             if isinstance(outcome, Accepted):

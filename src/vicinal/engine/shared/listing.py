@@ -1,4 +1,4 @@
-"""Listings of ids, and their cursors: signed places that any node can go on from, also after a
+"""Listings of ids, and their cursors: signed positions that any node can go on from, also after a
 failover.
 
 A listing is of the rows as they were at one seqno: a query for what was born by then and not gone.
@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from vicinal.engine.shared.database import Database
+from vicinal.engine.shared.database import PostgresDatabase
 from vicinal.errors import BadCursor, IndexNotFound
 from vicinal.model import Page
 
@@ -26,11 +26,11 @@ _SIGNATURE_BYTES = 16
 
 
 GONE_S = 6 * 3600.0  # how long ids that are deleted are kept for listings, at least; ours
-_MARGIN_S = 600.0  # ids of one fold are dated by its beginning
+_MARGIN_S = 600.0  # ids of one checkpoint are dated by its beginning
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
-    """A place in a listing.
+class ListPosition(msgspec.Struct, frozen=True, array_like=True):
+    """A position in a listing.
 
     Attributes:
         index_id: Of the index, 16 bytes.
@@ -53,22 +53,22 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Place)
+_decoder = msgspec.msgpack.Decoder(ListPosition)
 
 
 @dataclass(frozen=True, slots=True)
-class Cursors:
+class SharedCursors:
     """Writes and reads cursors with one key."""
 
     secret: bytes
 
-    def encode(self, place: Place) -> str:
-        """Return a place as clients get it."""
-        raw = _encoder.encode(place)
+    def encode(self, position: ListPosition) -> str:
+        """Return a position as clients get it."""
+        raw = _encoder.encode(position)
         return base64.urlsafe_b64encode(self._sign(raw) + raw).decode().rstrip("=")
 
-    def decode(self, index_id: UUID, cursor: str) -> Place:
-        """Return the place that a cursor names.
+    def decode(self, index_id: UUID, cursor: str) -> ListPosition:
+        """Return the position that a cursor names.
 
         Raises:
             BadCursor: it was not made with this key, or for another index.
@@ -81,10 +81,10 @@ class Cursors:
         signature, raw = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
         if not hmac.compare_digest(signature, self._sign(raw)):
             raise _unknown(cursor)
-        place = _decoder.decode(raw)
-        if place.index_id != index_id.bytes:
+        position = _decoder.decode(raw)
+        if position.index_id != index_id.bytes:
             raise expired(cursor)
-        return place
+        return position
 
     def _sign(self, raw: bytes) -> bytes:
         return hmac.digest(self.secret, raw, hashlib.sha256)[:_SIGNATURE_BYTES]
@@ -101,8 +101,8 @@ class Listings:
             is left of `gone_s`.
     """
 
-    database: Database
-    cursors: Cursors
+    database: PostgresDatabase
+    cursors: SharedCursors
     lifetime_s: float
     gone_s: float = field(init=False)
 
@@ -121,7 +121,7 @@ class Listings:
         if row is None:
             raise IndexNotFound(name)
         mutation_id = row["mutation_id"]
-        place = Place(
+        position = ListPosition(
             index_id.bytes,
             row["seqno"],
             b"" if mutation_id is None else mutation_id.bytes,
@@ -130,7 +130,7 @@ class Listings:
             row["now"],
             0.0,
         )
-        return self._page(place, row["ids"], count, row["now"])
+        return self._page(position, row["ids"], count, row["now"])
 
     async def next(self, index_id: UUID, count: int, cursor: str) -> tuple[Page | None, int]:
         """Return the page that a cursor names; none when the rows have yet to come to the seqno
@@ -139,30 +139,32 @@ class Listings:
         Raises:
             BadCursor: the cursor is unknown, of another index, or expired.
         """
-        place = self.cursors.decode(index_id, cursor)
+        position = self.cursors.decode(index_id, cursor)
         row = await self.database.read(
-            lambda session: session.fetchrow(_NEXT, index_id, place.seqno, place.after, count + 1)
+            lambda session: session.fetchrow(
+                _NEXT, index_id, position.seqno, position.after, count + 1
+            )
         )
-        if row is None or row["now"] > place.expires_at:
+        if row is None or row["now"] > position.expires_at:
             raise expired(cursor)
-        if row["mutation_id"] is not None and row["mutation_id"].bytes != place.mutation_id:
+        if row["mutation_id"] is not None and row["mutation_id"].bytes != position.mutation_id:
             raise expired(cursor)
-        if row["logged_seqno"] < place.seqno:
+        if row["logged_seqno"] < position.seqno:
             raise expired(cursor)
-        if row["folded_seqno"] < place.seqno:
-            return None, place.seqno
-        return self._page(place, row["ids"], count, row["now"]), place.seqno
+        if row["folded_seqno"] < position.seqno:
+            return None, position.seqno
+        return self._page(position, row["ids"], count, row["now"]), position.seqno
 
-    def _page(self, place: Place, ids: Sequence[bytes], count: int, now: float) -> Page:
-        page = [each.decode() for each in ids[:count]]
+    def _page(self, position: ListPosition, ids: Sequence[bytes], count: int, now: float) -> Page:
+        page = [id_.decode() for id_ in ids[:count]]
         if len(ids) <= count:
-            return Page(page, place.total_count, None, None)
-        end = place.began_at + self.gone_s - _MARGIN_S
+            return Page(page, position.total_count, None, None)
+        end = position.began_at + self.gone_s - _MARGIN_S
         expires_at = min(now + self.lifetime_s, end)
-        following = msgspec.structs.replace(place, after=ids[count - 1], expires_at=expires_at)
+        following = msgspec.structs.replace(position, after=ids[count - 1], expires_at=expires_at)
         return Page(
             page,
-            place.total_count,
+            position.total_count,
             self.cursors.encode(following),
             datetime.fromtimestamp(expires_at, UTC),
         )

@@ -126,15 +126,15 @@ async def fetch_after(
         index_id,
         first - 1,
     )
-    found: list[Row] = []
+    complete_rows: list[Row] = []
     for row in rows:
         record = row["record"]
         if record is None:
             record = await _fetch_parts(session, index_id, row)
             if record is None:  # removed meanwhile
                 break
-        found.append(Row(**{**row, "record": record}))
-    return (None if before is None else before[0]), found
+        complete_rows.append(Row(**{**row, "record": record}))
+    return (None if before is None else before[0]), complete_rows
 
 
 async def _fetch_parts(session: Session, index_id: UUID, row: Any) -> bytes | None:

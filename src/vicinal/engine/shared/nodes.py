@@ -1,4 +1,4 @@
-"""Which nodes live, and how far the copies of each have come.
+"""Which nodes live, and how far the copies of every node have come.
 
 Heartbeats in tables that are not logged: a crash of the database empties them, and the next beat
 fills them again. They decide nothing but whom `Prefer: wait` waits for. All times are the
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID, uuid4
 
-from vicinal.engine.shared.database import Database, Session, Use
+from vicinal.engine.shared.database import PostgresDatabase, Session, Use
 from vicinal.model import Seqno
 
 BEAT_S = 1.0  # ours
@@ -27,7 +27,7 @@ class Nodes:
         count: Nodes that live, this one with them, as of the last beat.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
         self.node_id = uuid4()
         self._name = f"{socket.gethostname()}"[:200]
@@ -59,7 +59,7 @@ class Nodes:
             return
         async with self._reporting:
             copies = kept()
-            closed = [each for each in self._reported if each not in copies]
+            closed = [index_id for index_id in self._reported if index_id not in copies]
             # Alone, only which copies there are: the first other one has to find them.
             moved = {
                 index_id: seqno
@@ -75,14 +75,14 @@ class Nodes:
                     _REPORT, self.node_id, list(moved), list(moved.values()), closed
                 )
                 self._reported |= moved
-                for each in closed:
-                    del self._reported[each]
+                for index_id in closed:
+                    del self._reported[index_id]
                 self._reported_at = now
 
     async def announce(self, index_id: UUID, seqno: Seqno) -> None:
         """Say that this node is about to answer from a copy of an index.
 
-        Whoever waits for a mutation that is logged after this waits for this copy, too.
+        A caller that waits for a mutation that is logged after this waits for this copy, too.
         """
         async with self._database.session(Use.READ) as session:
             row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S)

@@ -1,4 +1,4 @@
-"""What an index may still take: its limits, checked against all nodes' writes.
+"""The limits of an index, checked against all nodes' writes.
 
 Called in the transaction that holds the index's ``head``, which has upper bounds: how many vectors
 and namespaces there can be at most. While they are within the limits nothing else is asked. Near a
@@ -47,13 +47,15 @@ class Permits:
     """Checks mutations against the limits. For the database's thread alone.
 
     Args:
-        limits: What an index may hold.
-        fold_all: Brings an index's rows up to a seqno and returns how many vectors there are.
+        limits: Bounds of an index.
+        checkpoint_until: Brings an index's rows up to a seqno and returns their count.
     """
 
-    def __init__(self, limits: Limits, fold_all: Callable[[UUID, Seqno], Awaitable[int]]) -> None:
+    def __init__(
+        self, limits: Limits, checkpoint_until: Callable[[UUID, Seqno], Awaitable[int]]
+    ) -> None:
         self._limits = limits
-        self._fold_all = fold_all
+        self._checkpoint_until = checkpoint_until
         self._namespaces: dict[UUID, tuple[int, set[str]]] = {}
         """Of each index an epoch of its namespaces and names that ``namespace`` has in it."""
 
@@ -88,8 +90,8 @@ class Permits:
                 pass
         return True
 
-    def forget(self, index_id: UUID) -> None:
-        """Forget what is known of an index: a transaction was not committed, or it is gone."""
+    def evict(self, index_id: UUID) -> None:
+        """Keep no more of an index: a transaction was not committed, or it is gone."""
         self._namespaces.pop(index_id, None)
 
     async def _admit_vectors(
@@ -117,8 +119,8 @@ class Permits:
         """Return how many vectors there would be."""
         vectors_max = self._limits.vectors_per_index_max
         assert vectors_max is not None
-        count = await self._fold_all(head.index_id, head.logged_seqno)
-        ids = [each.encode() for each in dict.fromkeys(batch.ids)]
+        count = await self._checkpoint_until(head.index_id, head.logged_seqno)
+        ids = [id_.encode() for id_ in dict.fromkeys(batch.ids)]
         new = len(ids)
         for first in range(0, len(ids), IDS_AT_ONCE):
             (there,) = await session.fetchrow(
@@ -148,7 +150,7 @@ class Permits:
         added = await _insert_namespaces(session, head, names)
         if head.namespace_count + added > namespaces_max:
             # Names of vectors deleted since still count: count what is there.
-            await self._fold_all(head.index_id, head.logged_seqno)
+            await self._checkpoint_until(head.index_id, head.logged_seqno)
             held = await _recount_namespaces(session, head)
             added = await _insert_namespaces(session, head, names)
             if held + added > namespaces_max:
@@ -157,7 +159,7 @@ class Permits:
                     " AND NOT EXISTS (SELECT 1 FROM vicinal.vector WHERE"
                     " vector.index_id = $1 AND vector.namespace = namespace.name)",
                     head.index_id,
-                    [each.encode() for each in names],
+                    [name.encode() for name in names],
                 )
                 raise LimitExceeded(
                     f"index {head.name!r} has {held} namespaces; {added} more would exceed "
@@ -172,13 +174,13 @@ class Permits:
     ) -> None:
         declared = await _declared(session, head)
         name, limit = metadata_index.property_name, self._limits.metadata_indexes_max
-        found = declared.get(name)
-        if found is not None and found != metadata_index.index_type.value:
+        declared_type = declared.get(name)
+        if declared_type is not None and declared_type != metadata_index.index_type.value:
             raise AlreadyExists(
-                f"property {name!r} has a metadata index of type {found}; delete it before "
+                f"property {name!r} has a metadata index of type {declared_type}; delete it before "
                 f"creating one of type {metadata_index.index_type}"
             )
-        if found is None and len(declared) >= limit:
+        if declared_type is None and len(declared) >= limit:
             raise LimitExceeded(
                 f"index {head.name!r} has {len(declared)} metadata indexes, the maximum is {limit}"
             )
@@ -199,7 +201,7 @@ async def _insert_namespaces(session: Session, head: Head, names: set[str]) -> i
     tag = await session.execute(
         "INSERT INTO vicinal.namespace SELECT $1, unnest($2::bytea[]) ON CONFLICT DO NOTHING",
         head.index_id,
-        [each.encode() for each in names],
+        [name.encode() for name in names],
     )
     return int(tag.rpartition(" ")[2])
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vicinal.engine.shared.database import Database, Session, Use
+from vicinal.engine.shared.database import PostgresDatabase, Session, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +45,25 @@ def examine(dsn: str, schema: str) -> DatabaseReport:
     Raises:
         Unavailable: it cannot be used; the message says why.
     """
-    database = Database(dsn, schema)
+    database = PostgresDatabase(dsn, schema)
     try:
-        return database.run(_examine(database))
+        return database.run_coroutine(_examine(database))
     finally:
         database.close()
 
 
-async def _examine(database: Database) -> DatabaseReport:
+async def _examine(database: PostgresDatabase) -> DatabaseReport:
     async with database.session(Use.READ) as session:
         await session.fetchrow("SELECT 1")
         started, before = time.monotonic(), time.time()
         (now,) = await session.fetchrow("SELECT extract(epoch FROM clock_timestamp())::float8")
         round_trip_s = time.monotonic() - started
         row = await session.fetchrow(_SERVER, database.schema, session.sql("vicinal.cluster"))
-        found: Mapping[str, float] = {}
+        node_ages: Mapping[str, float] = {}
         format_, index_count, unfolded = None, 0, 0
         if row["cluster"] is not None:
             format_, index_count, unfolded = await session.fetchrow(_TABLES)
-            found = await _node_ages(session)
+            node_ages = await _node_ages(session)
     return DatabaseReport(
         version=row["version"],
         round_trip_s=round_trip_s,
@@ -73,7 +73,7 @@ async def _examine(database: Database) -> DatabaseReport:
         format=format_,
         may_create=row["may_create"],
         index_count=index_count,
-        node_ages=found,
+        node_ages=node_ages,
         unfolded_bytes=int(unfolded),
     )
 

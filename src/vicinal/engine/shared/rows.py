@@ -1,9 +1,9 @@
 """The rows of an index: each vector as it is after a prefix of the log, and listings of their ids.
 
-`Rows.fold` brings them further: it replays the next mutations in memory and writes what has come of
-them, the count of vectors and the seqno in one transaction, so nothing is ever applied twice. The
+`Rows.checkpoint` brings them further: it replays the next mutations in memory and writes the
+outcome, the count of vectors and the seqno in one transaction, so nothing is applied twice. The
 row lock in ``folded`` lets one node at a time do it, and ends with its transaction. The transaction
-need not be durable: what a crash takes back is folded again.
+need not be durable: what a crash takes back is done again.
 
 A row keeps the seqno that it appeared at (``born``), and an id that is deleted leaves one in
 ``gone``, so a listing at a seqno is a query, on any node and without anything kept in memory.
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from vicinal.engine.shared import log_records
 from vicinal.engine.shared.database import (
-    Database,
+    PostgresDatabase,
     Session,
     Timeouts,
     Use,
@@ -32,15 +32,15 @@ from vicinal.model import Delete, Insert, Seqno, Upsert, VectorBatch
 
 logger = logging.getLogger(__name__)
 
-FOLD_BYTES_MAX = 64 << 20  # of records in one transaction, or one mutation; ours
-FOLD_COUNT_MAX = 10_000  # mutations in one transaction; ours
+CHECKPOINT_BYTES_MAX = 64 << 20  # of records in one transaction, or one mutation; ours
+CHECKPOINT_COUNT_MAX = 10_000  # mutations in one transaction; ours
 COPY_ROWS = 20_000  # in one statement, which has to end within its time-out; ours
 TRUNCATE_AGE_S = 600.0  # a mutation stays in the log so long in any case; ours
-TRUNCATE_BYTES = 64 << 20  # and while it is among so many newest bytes; ours
+TRUNCATE_BYTES = 64 << 20  # and while it is among that many newest bytes; ours
 TRUNCATE_AGE_MAX_S = 86_400.0  # but no longer; ours
 REMOVE_COUNT = 2_000  # rows removed in one statement; ours
 TRUNCATE_COUNT = 200  # mutations, of up to 8 MiB each; ours
-FOLD_TIMEOUTS = Timeouts(statement_s=60.0, idle_s=60.0)  # replaying is done in between
+CHECKPOINT_TIMEOUTS = Timeouts(statement_s=60.0, idle_s=60.0)  # replaying is done in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ class _Row:
     born: int
     seqno: int = 0
     batch: VectorBatch | None = None
-    place: int = 0
+    offset: int = 0
 
 
 class Rows:
-    """Folds and lists the indexes' rows, for one node.
+    """Checkpoints and lists the indexes' rows, for one node.
 
     Args:
         database: Where they are.
@@ -72,21 +72,21 @@ class Rows:
         gone_s: How long ids that are deleted are kept for listings, in seconds.
     """
 
-    def __init__(self, database: Database, workers: Executor, gone_s: float) -> None:
+    def __init__(self, database: PostgresDatabase, workers: Executor, gone_s: float) -> None:
         self._database = database
         self._workers = workers
         self._gone_s = gone_s
 
     # In the database's thread.
 
-    async def fold(self, index_id: UUID) -> Folded | None:
-        """Fold the next mutations.
+    async def checkpoint(self, index_id: UUID) -> Folded | None:
+        """Write the next mutations to the rows.
 
         Returns:
             How far the rows have come; None when another node is at it, or the index is gone.
         """
         async with self._database.transaction(
-            Use.FOLD, is_durable=False, timeouts=FOLD_TIMEOUTS
+            Use.CHECKPOINT, is_durable=False, timeouts=CHECKPOINT_TIMEOUTS
         ) as session:
             row = await session.fetchrow(
                 "SELECT seqno, mutation_id, logged_bytes, vector_count FROM vicinal.folded"
@@ -96,26 +96,30 @@ class Rows:
             if row is None:
                 return None
             folded = Folded(*row.values())
-            found = await log_records.fetch(
-                session, index_id, Seqno(folded.seqno + 1), FOLD_BYTES_MAX, FOLD_COUNT_MAX
+            log_rows = await log_records.fetch(
+                session,
+                index_id,
+                Seqno(folded.seqno + 1),
+                CHECKPOINT_BYTES_MAX,
+                CHECKPOINT_COUNT_MAX,
             )
-            if not found:
+            if not log_rows:
                 return folded
             loop = asyncio.get_running_loop()
             logged = await loop.run_in_executor(
-                self._workers, lambda: [each.decode() for each in found]
+                self._workers, lambda: [row.decode() for row in log_rows]
             )
             return await self._write(session, index_id, folded, logged)
 
-    async def fold_all(self, index_id: UUID, seqno: Seqno, until: float) -> int:
-        """Fold until the rows have come to a seqno; return how many vectors there are.
+    async def checkpoint_until(self, index_id: UUID, seqno: Seqno, until: float) -> int:
+        """Checkpoint until the rows have come to a seqno; return how many vectors there are.
 
         Raises:
             Unavailable: they have not until then, in monotonic seconds.
             IndexNotFound: the index is gone.
         """
         while True:
-            folded = await self.fold(index_id)
+            folded = await self.checkpoint(index_id)
             if folded is None:  # another node is at it
                 folded = await self._folded(index_id)
             if folded.seqno >= seqno:
@@ -130,7 +134,7 @@ class Rows:
         The last one stays: copies find out by it whether they have the same log.
         """
         bounds = (TRUNCATE_BYTES, TRUNCATE_AGE_S, TRUNCATE_AGE_MAX_S, TRUNCATE_COUNT)
-        async with self._database.session(Use.FOLD) as session:
+        async with self._database.session(Use.CHECKPOINT) as session:
             while await _count(session.execute(_TRUNCATE, index_id, *bounds)) == TRUNCATE_COUNT:
                 pass
             while (
@@ -141,7 +145,7 @@ class Rows:
 
     async def remove_dropped(self) -> bool:
         """Remove some rows of an index that was dropped; return whether there was anything."""
-        async with self._database.transaction(Use.FOLD, is_durable=False) as session:
+        async with self._database.transaction(Use.CHECKPOINT, is_durable=False) as session:
             row = await session.fetchrow(
                 "SELECT index_id FROM vicinal.dropped WHERE NOT is_removed"
                 " LIMIT 1 FOR UPDATE SKIP LOCKED"
@@ -152,7 +156,7 @@ class Rows:
                 )
                 return False
             index_id = row["index_id"]
-            # First this, for which a fold that is under way is waited for: after it none begins.
+            # First this: it waits for a checkpoint that is under way, and after it none begins.
             await session.execute("DELETE FROM vicinal.folded WHERE index_id = $1", index_id)
             for table in _TABLES:
                 tag = await session.execute(
@@ -265,7 +269,7 @@ async def _count(statement: Awaitable[str]) -> int:
 
 @dataclass(slots=True)
 class _Replay:
-    """What mutations make of vectors: those that are there then, and (id, born, died) of others."""
+    """The outcome of mutations: vectors that are there then, and (id, born, died) of others."""
 
     rows: dict[bytes, _Row]
     gone: list[tuple[bytes, int, int]]
@@ -278,8 +282,8 @@ def _is_unchanged(row: _Row | None) -> bool:
 def _ids(logged: Sequence[LoggedMutation]) -> list[bytes]:
     """Return the ids that mutations name, each once."""
     ids: dict[str, None] = {}
-    for each in logged:
-        match each.mutation:
+    for entry in logged:
+        match entry.mutation:
             case Insert(batch) | Upsert(batch):
                 ids.update(dict.fromkeys(batch.ids))
             case Delete(named):
@@ -293,24 +297,24 @@ def _replay(there: dict[bytes, int], logged: Sequence[LoggedMutation]) -> _Repla
     """Apply mutations in memory to the vectors that are there, of which `born` is known."""
     rows = {id_: _Row(born) for id_, born in there.items()}
     gone: list[tuple[bytes, int, int]] = []
-    for each in logged:
-        match each.mutation:
+    for entry in logged:
+        match entry.mutation:
             case Insert(batch):
-                for place, name in enumerate(batch.ids):
+                for offset, name in enumerate(batch.ids):
                     id_ = name.encode()
                     if id_ not in rows:
-                        rows[id_] = _Row(each.seqno, each.seqno, batch, place)
+                        rows[id_] = _Row(entry.seqno, entry.seqno, batch, offset)
             case Upsert(batch):
-                for place, name in enumerate(batch.ids):
+                for offset, name in enumerate(batch.ids):
                     id_ = name.encode()
                     before = rows.get(id_)
-                    born = each.seqno if before is None else before.born
-                    rows[id_] = _Row(born, each.seqno, batch, place)
+                    born = entry.seqno if before is None else before.born
+                    rows[id_] = _Row(born, entry.seqno, batch, offset)
             case Delete(ids):
                 for name in ids:
                     row = rows.pop(name.encode(), None)
                     if row is not None:
-                        gone.append((name.encode(), row.born, each.seqno))
+                        gone.append((name.encode(), row.born, entry.seqno))
             case _:
                 pass
     return _Replay(rows, gone)
@@ -318,14 +322,14 @@ def _replay(there: dict[bytes, int], logged: Sequence[LoggedMutation]) -> _Repla
 
 def _fields(index_id: UUID, rows: Sequence[tuple[bytes, _Row]]) -> Iterator[tuple[object, ...]]:
     for id_, row in rows:
-        batch, place = row.batch, row.place
+        batch, offset = row.batch, row.offset
         assert batch is not None
         yield (
             index_id,
             id_,
-            batch.namespaces[place].encode(),
+            batch.namespaces[offset].encode(),
             row.born,
             row.seqno,
-            batch.values[place].tobytes(),
-            batch.metadata[place],
+            batch.values[offset].tobytes(),
+            batch.metadata[offset],
         )

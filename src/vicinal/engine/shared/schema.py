@@ -23,7 +23,13 @@ few rows at a time. Plain PostgreSQL from 15 on, no extension, no DDL but at the
 
 from typing import Any
 
-from vicinal.engine.shared.database import SERVER_VERSION_MIN, Database, Session, Use, quoted
+from vicinal.engine.shared.database import (
+    SERVER_VERSION_MIN,
+    PostgresDatabase,
+    Session,
+    Use,
+    quoted,
+)
 from vicinal.errors import Unavailable
 
 FORMAT = 1
@@ -89,17 +95,17 @@ INSERT INTO vicinal.cluster
 """
 
 
-def prepare(database: Database) -> bytes:
+def prepare(database: PostgresDatabase) -> bytes:
     """Make the tables when they are not there; return the key that signs cursors.
 
     Raises:
         Unavailable: the database cannot be reached, is too old, takes no writes, does not let us
             make tables, or has those of a newer version.
     """
-    return database.run(_prepare(database))
+    return database.run_coroutine(_prepare(database))
 
 
-async def _prepare(database: Database) -> bytes:
+async def _prepare(database: PostgresDatabase) -> bytes:
     async with database.transaction(Use.READ) as session:
         version = int((await session.fetchrow("SHOW server_version_num"))[0])
         if version < SERVER_VERSION_MIN:
@@ -119,11 +125,11 @@ async def _prepare(database: Database) -> bytes:
                 await session.execute(f"CREATE SCHEMA {quoted(database.schema)}")
             await session.execute(_TABLES.format(format=FORMAT))
             cluster = await _cluster(session)
-    found, secret = cluster
-    if found > FORMAT:
+    table_format, secret = cluster
+    if table_format > FORMAT:
         raise Unavailable(
-            f"the tables in schema {database.schema!r} are of format {found}, made by a newer "
-            f"version; this one knows up to {FORMAT}"
+            f"the tables in schema {database.schema!r} are of format {table_format}, made by a "
+            f"newer version; this one knows up to {FORMAT}"
         )
     return bytes(secret)
 

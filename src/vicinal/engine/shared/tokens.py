@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from vicinal.engine.shared import schema
-from vicinal.engine.shared.database import Database, Session, Use
+from vicinal.engine.shared.database import PostgresDatabase, Session, Use
 from vicinal.errors import Corruption, Error, NotFound
 from vicinal.tokens import Permission, Token, digest_of, fixed_token, new_token
 
@@ -24,7 +24,7 @@ REFRESH_S = 1.0  # ours
 WRITE_DEADLINE_S = 30.0  # ours
 
 
-class _Document(msgspec.Struct, frozen=True):
+class _TokenDocument(msgspec.Struct, frozen=True):
     digest: bytes
     name: str
     permission: Permission
@@ -50,10 +50,10 @@ class SharedTokens:
             self.accept(secret)
         self._known: dict[bytes, Token] = {}
         self._needs_token = False
-        self._database = Database(dsn, schema_name)
+        self._database = PostgresDatabase(dsn, schema_name)
         try:
             schema.prepare(self._database)
-            self._database.run(self._load())
+            self._database.run_coroutine(self._load())
         except BaseException:
             self._database.close()
             raise
@@ -69,7 +69,7 @@ class SharedTokens:
         """See `tokens.TokenStore`."""
         token, secret = new_token(name, permission, account)
         document = msgspec.json.encode(
-            _Document(digest_of(secret), name, permission, account, token.created_at)
+            _TokenDocument(digest_of(secret), name, permission, account, token.created_at)
         )
 
         async def insert(session: Session, _may_be_done: bool) -> None:
@@ -80,12 +80,12 @@ class SharedTokens:
                 document,
             )
 
-        self._database.run(self._change(insert))
+        self._database.run_coroutine(self._change(insert))
         return token, secret
 
     def list(self) -> Sequence[Token]:
         """See `tokens.TokenStore`."""
-        self._database.run(self._load())
+        self._database.run_coroutine(self._load())
         return sorted(self._known.values(), key=lambda token: (token.created_at, token.id))
 
     def revoke(self, token_id: str) -> None:
@@ -98,7 +98,7 @@ class SharedTokens:
             # Also when it was done before: COMMIT then waits until standbys have that.
             await session.execute("UPDATE vicinal.cluster SET needs_token = needs_token")
 
-        self._database.run(self._change(delete))
+        self._database.run_coroutine(self._change(delete))
 
     def disable(self) -> None:
         """See `tokens.TokenStore`."""
@@ -107,7 +107,7 @@ class SharedTokens:
             await session.execute("DELETE FROM vicinal.token")
             await session.execute("UPDATE vicinal.cluster SET needs_token = false")
 
-        self._database.run(self._change(delete_all))
+        self._database.run_coroutine(self._change(delete_all))
 
     def has_tokens(self) -> bool:
         """See `tokens.TokenStore`."""
@@ -137,12 +137,12 @@ class SharedTokens:
         known: dict[bytes, Token] = {}
         for token_id, raw in rows:
             try:
-                found = msgspec.json.decode(raw, type=_Document)
+                document = msgspec.json.decode(raw, type=_TokenDocument)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Corruption(f"token {token_id!r} cannot be read: {error}") from error
-            created_at = found.created_at.astimezone(UTC)
-            known[found.digest] = Token(
-                token_id, found.name, found.permission, found.account, created_at
+            created_at = document.created_at.astimezone(UTC)
+            known[document.digest] = Token(
+                token_id, document.name, document.permission, document.account, created_at
             )
         # As with a data folder, only a start notices that no token is needed any more.
         self._needs_token = self._needs_token or is_needed

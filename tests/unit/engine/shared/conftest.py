@@ -6,12 +6,12 @@ import pytest
 
 from tests.support.postgres import fresh_schema, server
 from vicinal.engine.shared import schema
-from vicinal.engine.shared.database import Database
+from vicinal.engine.shared.database import PostgresDatabase
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
-    database = Database(server().dsn, fresh_schema())
+def database() -> Iterator[PostgresDatabase]:
+    database = PostgresDatabase(server().dsn, fresh_schema())
     schema.prepare(database)
     yield database
     database.close()

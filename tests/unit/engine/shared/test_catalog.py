@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.ledgers import Writer, another
-from vicinal.engine.shared.database import Database, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.errors import IndexExists, IndexNotFound, LimitExceeded
 from vicinal.model import IndexAddress, IndexConfig, Metric
 
@@ -14,7 +14,7 @@ CONFIG = IndexConfig(2, Metric.COSINE)
 
 
 @pytest.fixture
-def nodes(database: Database) -> Iterator[list[Writer]]:
+def nodes(database: PostgresDatabase) -> Iterator[list[Writer]]:
     other = another(database)
     nodes = [Writer(database), Writer(other)]
     yield nodes
@@ -29,7 +29,7 @@ def follow(node: Writer) -> None:
             row = await session.fetchrow("SELECT catalog_version, index_count FROM vicinal.cluster")
         await node.catalog.follow(*row)
 
-    node.database.run(follow())
+    node.database.run_coroutine(follow())
 
 
 def test_what_one_node_makes_the_other_finds(nodes: list[Writer]) -> None:
@@ -94,7 +94,7 @@ def test_a_catalog_that_went_back_in_a_failover_is_read_whole(nodes: list[Writer
             await session.execute("DELETE FROM vicinal.catalog")
             await session.execute("UPDATE vicinal.cluster SET catalog_version = 0")
 
-    nodes[0].database.run(lose())
+    nodes[0].database.run_coroutine(lose())
     follow(nodes[1])
 
     assert [str(each) for each in nodes[1].dropped] == [first.id]

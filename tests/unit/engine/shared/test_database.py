@@ -9,7 +9,7 @@ import pytest
 from tests.support.ledgers import another
 from tests.support.postgres import server
 from vicinal.engine.shared import database as module
-from vicinal.engine.shared.database import Database, Session, Use, hosts
+from vicinal.engine.shared.database import PostgresDatabase, Session, Use, hosts
 from vicinal.engine.shared.failures import Lost
 from vicinal.errors import Unavailable
 
@@ -44,17 +44,17 @@ def test_what_is_no_url_of_postgresql_is_refused_without_repeating_it(dsn: str) 
     assert "hush" not in str(caught.value)
 
 
-def fetch(database: Database, sql: str) -> object:
+def fetch(database: PostgresDatabase, sql: str) -> object:
     async def work(session: Session) -> object:
         return (await session.fetchrow(sql))[0]
 
-    return database.run(database.read(work))
+    return database.run_coroutine(database.read(work))
 
 
-def test_the_host_that_takes_writes_is_found_and_kept(database: Database) -> None:
+def test_the_host_that_takes_writes_is_found_and_kept(database: PostgresDatabase) -> None:
     port = server().port
     dsn = f"postgresql://vicinal@127.0.0.1:9,127.0.0.1:{port}/postgres"
-    several = Database(dsn, database.schema)
+    several = PostgresDatabase(dsn, database.schema)
 
     assert fetch(several, "SELECT 7") == 7
     assert several._hosts[0] == ("127.0.0.1", port)  # noqa: SLF001 - nothing else shows it
@@ -62,15 +62,19 @@ def test_the_host_that_takes_writes_is_found_and_kept(database: Database) -> Non
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, database: Database) -> Iterator[Database]:
+def quick(
+    monkeypatch: pytest.MonkeyPatch, database: PostgresDatabase
+) -> Iterator[PostgresDatabase]:
     for name in ("CONNECT_TIMEOUT_S", "BEGIN_TIMEOUT_S", "READ_TIMEOUT_S"):
         monkeypatch.setattr(module, name, BOUND_S)
-    quick = Database(f"{server().dsn}", database.schema, statement_timeout_s=BOUND_S)
+    quick = PostgresDatabase(f"{server().dsn}", database.schema, statement_timeout_s=BOUND_S)
     yield quick
     quick.close()
 
 
-def test_a_statement_that_takes_too_long_is_cut_off_and_the_next_is_not(quick: Database) -> None:
+def test_a_statement_that_takes_too_long_is_cut_off_and_the_next_is_not(
+    quick: PostgresDatabase,
+) -> None:
     started = time.monotonic()
 
     with pytest.raises(Lost, match=r"did not answer within 0\.5 s"):
@@ -81,7 +85,7 @@ def test_a_statement_that_takes_too_long_is_cut_off_and_the_next_is_not(quick: D
 
 
 def test_a_transaction_that_the_server_rolled_back_is_not_taken_for_committed(
-    quick: Database,
+    quick: PostgresDatabase,
 ) -> None:
     async def fail() -> None:
         async with quick.transaction(Use.APPEND) as session:
@@ -89,11 +93,11 @@ def test_a_transaction_that_the_server_rolled_back_is_not_taken_for_committed(
                 await session.execute("SELECT 1 / 0")
 
     with pytest.raises(Lost, match="answered COMMIT with ROLLBACK"):
-        quick.run(fail())
+        quick.run_coroutine(fail())
 
 
 def test_locks_of_another_node_are_waited_for_no_longer_than_said(
-    quick: Database, monkeypatch: pytest.MonkeyPatch
+    quick: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = another(quick)
 
@@ -103,18 +107,20 @@ def test_locks_of_another_node_are_waited_for_no_longer_than_said(
     async def hold_and_ask() -> None:
         async with quick.transaction(Use.APPEND) as session:
             await lock(session)
-            async with quick.transaction(Use.FOLD, timeouts=module.Timeouts(lock_s=0.1)) as waiting:
+            async with quick.transaction(
+                Use.CHECKPOINT, timeouts=module.Timeouts(lock_s=0.1)
+            ) as waiting:
                 await lock(waiting)
 
     started = time.monotonic()
     with pytest.raises(Lost, match="lock timeout"):
-        quick.run(hold_and_ask())
+        quick.run_coroutine(hold_and_ask())
     assert time.monotonic() - started < 10
     assert fetch(other, "SELECT count(*) FROM vicinal.cluster") == 1
     other.close()
 
 
-def test_closing_ends_every_call_and_refuses_later_ones(quick: Database) -> None:
+def test_closing_ends_every_call_and_refuses_later_ones(quick: PostgresDatabase) -> None:
     async def sleep() -> None:
         async with quick.session(Use.READ, 60.0) as session:
             await session.execute("SELECT pg_sleep(60)")

@@ -11,7 +11,7 @@ from tests.support.ledgers import WITHIN_S, Writer, another
 from vicinal.engine import records
 from vicinal.engine.shared import ledger as ledger_module
 from vicinal.engine.shared import log_records
-from vicinal.engine.shared.database import Database, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.errors import (
     AlreadyExists,
     IndexNotFound,
@@ -36,7 +36,7 @@ from vicinal.model import (
 
 
 @pytest.fixture
-def writer(database: Database) -> Iterator[Writer]:
+def writer(database: PostgresDatabase) -> Iterator[Writer]:
     writer = Writer(database)
     yield writer
     writer.close()
@@ -58,7 +58,7 @@ def logged(writer: Writer, index_id: object) -> list[log_records.LoggedMutation]
             rows = await log_records.fetch(session, index_id, Seqno(1), 1 << 40, 1 << 20)  # type: ignore[arg-type]
             return [row.decode() for row in rows]
 
-    return writer.database.run(fetch())
+    return writer.database.run_coroutine(fetch())
 
 
 def test_seqnos_have_no_gaps_and_the_log_has_what_was_acknowledged(writer: Writer) -> None:
@@ -76,7 +76,7 @@ def test_seqnos_have_no_gaps_and_the_log_has_what_was_acknowledged(writer: Write
     assert third.batch.values.tolist() == [[1, 2]]
 
 
-def test_two_nodes_writing_at_once_share_one_order(database: Database) -> None:
+def test_two_nodes_writing_at_once_share_one_order(database: PostgresDatabase) -> None:
     other = another(database)
     nodes = [Writer(database), Writer(other)]
     index_id = nodes[0].create()
@@ -134,7 +134,7 @@ def test_what_is_refused_is_not_logged_and_what_comes_with_it_is(writer: Writer)
     assert rows == [(1, 3)]
 
 
-def test_limits_hold_over_nodes_and_count_what_is_there(database: Database) -> None:
+def test_limits_hold_over_nodes_and_count_what_is_there(database: PostgresDatabase) -> None:
     limits = Limits(vectors_per_index_max=3, namespaces_per_index_max=2)
     other = another(database)
     nodes = [Writer(database, limits), Writer(other, limits)]
@@ -182,7 +182,7 @@ def test_writers_wait_for_the_rows_and_are_refused_when_these_do_not_come(
     assert waiting.result(WITHIN_S).seqno == 2
 
 
-def test_closing_answers_everybody(database: Database) -> None:
+def test_closing_answers_everybody(database: PostgresDatabase) -> None:
     writer = Writer(database)
     index_id = writer.create()
     futures = [writer.append(index_id, one(f"v{number}")) for number in range(100)]

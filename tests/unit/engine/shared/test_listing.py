@@ -8,21 +8,21 @@ import pytest
 
 from tests.support.engines import Record, batch
 from tests.support.ledgers import Writer
-from vicinal.engine.shared.database import Database
-from vicinal.engine.shared.listing import Cursors, Listings, Place
+from vicinal.engine.shared.database import PostgresDatabase
+from vicinal.engine.shared.listing import Listings, ListPosition, SharedCursors
 from vicinal.errors import BadCursor
 from vicinal.model import Delete, Page, Upsert
 
 
 @pytest.fixture
-def writer(database: Database) -> Iterator[Writer]:
+def writer(database: PostgresDatabase) -> Iterator[Writer]:
     writer = Writer(database)
     yield writer
     writer.close()
 
 
 def listings(writer: Writer, lifetime_s: float = 900.0) -> Listings:
-    return Listings(writer.database, Cursors(b"k" * 32), lifetime_s)
+    return Listings(writer.database, SharedCursors(b"k" * 32), lifetime_s)
 
 
 def put(writer: Writer, index_id: UUID, *ids: str) -> None:
@@ -35,14 +35,16 @@ def delete(writer: Writer, index_id: UUID, *ids: str) -> None:
 
 
 def first(writer: Writer, index_id: UUID, count: int) -> Page:
-    return writer.database.run(listings(writer).first(index_id, "docs", count))
+    return writer.database.run_coroutine(listings(writer).first(index_id, "docs", count))
 
 
 def rest(writer: Writer, index_id: UUID, page: Page) -> Sequence[str]:
     """Read the rest of a listing, each page by a node of its own."""
     ids: list[str] = []
     while page.next_cursor is not None:
-        found, _ = writer.database.run(listings(writer).next(index_id, 3, page.next_cursor))
+        found, _ = writer.database.run_coroutine(
+            listings(writer).next(index_id, 3, page.next_cursor)
+        )
         assert found is not None
         assert found.total_count == page.total_count
         page = found
@@ -72,26 +74,26 @@ def test_a_cursor_that_nobody_gave_out_or_of_another_index_is_refused(writer: Wr
     put(writer, other, "a", "b", "c")
     cursor = first(writer, index_id, 1).next_cursor
     assert cursor is not None
-    place = Place(index_id.bytes, 1, b"", 3, b"a", time.time(), time.time() + 99)
-    forged = Cursors(b"other").encode(place)
+    position = ListPosition(index_id.bytes, 1, b"", 3, b"a", time.time(), time.time() + 99)
+    forged = SharedCursors(b"other").encode(position)
 
     for index, bad in [
         (other, cursor), (index_id, forged), (index_id, ""), (index_id, "%%"), (index_id, "AAAA"),
         (index_id, cursor[:-4]), (uuid4(), cursor),
     ]:  # fmt: skip
         with pytest.raises(BadCursor):
-            writer.database.run(listings(writer).next(index, 1, bad))
+            writer.database.run_coroutine(listings(writer).next(index, 1, bad))
 
 
 def test_a_cursor_expires_by_the_databases_clock(writer: Writer) -> None:
     index_id = writer.create()
     put(writer, index_id, "a", "b", "c")
     short = listings(writer, lifetime_s=-1.0)
-    cursor = writer.database.run(short.first(index_id, "docs", 1)).next_cursor
+    cursor = writer.database.run_coroutine(short.first(index_id, "docs", 1)).next_cursor
     assert cursor is not None
 
     with pytest.raises(BadCursor, match="expired"):
-        writer.database.run(short.next(index_id, 1, cursor))
+        writer.database.run_coroutine(short.next(index_id, 1, cursor))
 
 
 def test_a_state_that_a_failover_took_back_is_not_listed_further(writer: Writer) -> None:
@@ -102,7 +104,7 @@ def test_a_state_that_a_failover_took_back_is_not_listed_further(writer: Writer)
     writer.fetch("UPDATE vicinal.mutation SET mutation_id = gen_random_uuid() RETURNING seqno")
 
     with pytest.raises(BadCursor):
-        writer.database.run(listings(writer).next(index_id, 1, cursor))
+        writer.database.run_coroutine(listings(writer).next(index_id, 1, cursor))
 
 
 def test_rows_that_a_crash_took_back_are_waited_for(writer: Writer) -> None:
@@ -112,6 +114,6 @@ def test_rows_that_a_crash_took_back_are_waited_for(writer: Writer) -> None:
     assert cursor is not None
     writer.fetch("UPDATE vicinal.folded SET seqno = 0 RETURNING seqno")
 
-    found, seqno = writer.database.run(listings(writer).next(index_id, 1, cursor))
+    found, seqno = writer.database.run_coroutine(listings(writer).next(index_id, 1, cursor))
 
     assert (found, seqno) == (None, 1)

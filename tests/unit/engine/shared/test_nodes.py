@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.ledgers import another
 from vicinal.engine.shared import nodes as module
-from vicinal.engine.shared.database import Database, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.nodes import Nodes
 from vicinal.model import Seqno
 
@@ -22,22 +22,25 @@ def _always_due(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def beat(
-    database: Database, nodes: Nodes, places: Mapping[UUID, int], kept: Collection[UUID] = ()
+    database: PostgresDatabase,
+    nodes: Nodes,
+    places: Mapping[UUID, int],
+    kept: Collection[UUID] = (),
 ) -> None:
     async def beat() -> None:
         async with database.session(Use.POLL) as session:
             seqnos = {index_id: Seqno(seqno) for index_id, seqno in places.items()}
             await nodes.beat(session, seqnos, lambda: {*places, *kept})
 
-    database.run(beat())
+    database.run_coroutine(beat())
 
 
-def others_have(database: Database, nodes: Nodes, seqno: int) -> bool:
-    return database.run(nodes.wait_for_others(INDEX, Seqno(seqno), time.monotonic()))
+def others_have(database: PostgresDatabase, nodes: Nodes, seqno: int) -> bool:
+    return database.run_coroutine(nodes.wait_for_others(INDEX, Seqno(seqno), time.monotonic()))
 
 
 def test_nodes_count_each_other_until_they_leave_or_are_silent(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = another(database)
     here, there = Nodes(database), Nodes(other)
@@ -51,14 +54,14 @@ def test_nodes_count_each_other_until_they_leave_or_are_silent(
     beat(database, here, {})
     assert here.count == 1
     monkeypatch.setattr(module, "LIVE_S", 5.0)
-    other.run(there.leave())
+    other.run_coroutine(there.leave())
     beat(database, here, {})
     assert here.count == 1
     other.close()
 
 
 def test_a_mutation_is_waited_for_where_there_are_copies_and_nowhere_else(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = another(database)
     here, there = Nodes(database), Nodes(other)
@@ -78,13 +81,13 @@ def test_a_mutation_is_waited_for_where_there_are_copies_and_nowhere_else(
 
 
 def test_a_copy_that_was_announced_is_waited_for_although_no_poll_has_seen_it(
-    database: Database,
+    database: PostgresDatabase,
 ) -> None:
     other = another(database)
     here, there = Nodes(database), Nodes(other)
 
     beat(database, here, {})
-    other.run(there.announce(INDEX, Seqno(3)))
+    other.run_coroutine(there.announce(INDEX, Seqno(3)))
     assert not others_have(database, here, 4)
     # A poll that began before the copy opened does not know how far it is.
     beat(other, there, {}, kept=[INDEX])
@@ -94,7 +97,9 @@ def test_a_copy_that_was_announced_is_waited_for_although_no_poll_has_seen_it(
     other.close()
 
 
-def test_a_node_alone_reports_its_copies_but_not_each_step_of_theirs(database: Database) -> None:
+def test_a_node_alone_reports_its_copies_but_not_each_step_of_theirs(
+    database: PostgresDatabase,
+) -> None:
     here = Nodes(database)
 
     beat(database, here, {INDEX: 1})
@@ -105,9 +110,9 @@ def test_a_node_alone_reports_its_copies_but_not_each_step_of_theirs(database: D
             seqno: int = (await session.fetchrow("SELECT seqno FROM vicinal.copy"))[0]
             return seqno
 
-    assert database.run(reported()) == 1
+    assert database.run_coroutine(reported()) == 1
     other = another(database)
     beat(other, Nodes(other), {})
     beat(database, here, {INDEX: 2})
-    assert database.run(reported()) == 2
+    assert database.run_coroutine(reported()) == 2
     other.close()

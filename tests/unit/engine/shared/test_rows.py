@@ -10,12 +10,12 @@ from tests.support.engines import DOCS, Record, batch, create
 from tests.support.ledgers import WITHIN_S, Writer, another
 from tests.support.model_engine import ModelEngine
 from vicinal.engine.shared import rows as rows_module
-from vicinal.engine.shared.database import Database, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.model import Delete, IndexAddress, Insert, Mutation, Upsert
 
 
 @pytest.fixture
-def writer(database: Database) -> Iterator[Writer]:
+def writer(database: PostgresDatabase) -> Iterator[Writer]:
     writer = Writer(database)
     yield writer
     writer.close()
@@ -45,7 +45,7 @@ def test_the_rows_are_what_a_dict_would_hold_wherever_folds_are_cut(
     for _ in range(12):
         mutations = [some_mutation(chance) for _ in range(chance.randrange(1, 6))]
         last = writer.log(index_id, *mutations)[-1]
-        monkeypatch.setattr(rows_module, "FOLD_COUNT_MAX", chance.randrange(1, 4))
+        monkeypatch.setattr(rows_module, "CHECKPOINT_COUNT_MAX", chance.randrange(1, 4))
         for mutation in mutations:
             model.append(DOCS, mutation)
 
@@ -67,7 +67,7 @@ def test_the_rows_are_what_a_dict_would_hold_wherever_folds_are_cut(
     assert doubles == []
 
 
-def test_nodes_that_fold_at_once_apply_nothing_twice(database: Database) -> None:
+def test_nodes_that_fold_at_once_apply_nothing_twice(database: PostgresDatabase) -> None:
     other = another(database)
     nodes = [Writer(database), Writer(other)]
     index_id = nodes[0].create()
@@ -91,15 +91,15 @@ def test_the_log_loses_what_is_in_the_rows_and_old_but_never_its_last(
         writer.log(index_id, Upsert(batch(Record(f"v{number}", [1, 2]))))
 
     def seqnos_after_truncating() -> list[object]:
-        writer.database.run(writer.rows.truncate(index_id))
+        writer.database.run_coroutine(writer.rows.truncate(index_id))
         return [row[0] for row in writer.fetch("SELECT seqno FROM vicinal.mutation ORDER BY seqno")]
 
     monkeypatch.setattr(rows_module, "TRUNCATE_BYTES", 0)
     monkeypatch.setattr(rows_module, "TRUNCATE_AGE_S", -60.0)
     monkeypatch.setattr(rows_module, "TRUNCATE_COUNT", 2)
     assert seqnos_after_truncating() == [1, 2, 3, 4, 5]  # none is in the rows
-    monkeypatch.setattr(rows_module, "FOLD_COUNT_MAX", 3)
-    writer.database.run(writer.rows.fold(index_id))
+    monkeypatch.setattr(rows_module, "CHECKPOINT_COUNT_MAX", 3)
+    writer.database.run_coroutine(writer.rows.checkpoint(index_id))
     assert seqnos_after_truncating() == [4, 5]
     writer.fold(index_id, 5)
     assert seqnos_after_truncating() == [5]
@@ -122,7 +122,7 @@ def test_what_a_dropped_index_leaves_is_removed_and_nothing_else(
     writer.catalog.remove(IndexAddress("acme", "docs"))
 
     rounds = 0
-    while writer.database.run(writer.rows.remove_dropped()):
+    while writer.database.run_coroutine(writer.rows.remove_dropped()):
         rounds += 1
 
     assert rounds > 3
@@ -137,13 +137,13 @@ def test_what_fails_in_a_transaction_changes_nothing(writer: Writer) -> None:
     writer.log(index_id, Upsert(batch(Record("a", [1, 2]))), Delete(["a"]))
 
     async def remove_and_fail() -> None:
-        async with writer.database.transaction(Use.FOLD) as session:
+        async with writer.database.transaction(Use.CHECKPOINT) as session:
             await session.execute("DELETE FROM vicinal.gone")
             raise ZeroDivisionError
 
     writer.fold(index_id, 2)
     with pytest.raises(ZeroDivisionError):
-        writer.database.run(remove_and_fail())
+        writer.database.run_coroutine(remove_and_fail())
 
     assert writer.fold(index_id, 2) == 0
     assert writer.fetch("SELECT id, born, died FROM vicinal.gone") == [(b"a", 1, 2)]
