@@ -5,7 +5,6 @@ problem; a problem keeps ``vicinal serve`` with the same settings from starting 
 """
 
 import errno
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -32,6 +31,7 @@ from vicinal.engine import catalog
 from vicinal.native.library import library
 from vicinal.open_files import connections_max, most_files
 from vicinal.settings import TOKENS_FILE, Settings
+from vicinal.storage import folder_lock
 from vicinal.tokens import REQUIRED_FILE, Tokens
 from vicinal.wire import lines
 
@@ -139,7 +139,7 @@ def _data_folder(folder: Path) -> Finding:
 
 def _catalog(folder: Path) -> Iterator[Finding]:
     """Yield a finding for each index whose entry cannot be read."""
-    if not (folder / catalog.FILE_NAME).exists() or _is_open(folder):
+    if not (folder / catalog.FILE_NAME).exists() or folder_lock.is_held(folder):
         return  # a server that has it open says in its log what it cannot read
     try:
         unreadable = catalog.unreadable_rows(folder)
@@ -208,7 +208,7 @@ def _port(settings: Settings) -> Finding:
         if error.errno == errno.EADDRINUSE:
             return _taken(settings, address)
         return Finding("port", Verdict.PROBLEM, f"{address}: {error.strerror}")
-    if _is_open(settings.data):
+    if folder_lock.is_held(settings.data):
         seen = f"{address} is free, but another process has {settings.data} open"
         return Finding("port", Verdict.PROBLEM, seen)
     return Finding("port", Verdict.OK, f"{address} is free")
@@ -228,7 +228,7 @@ def _taken(settings: Settings, address: str) -> Finding:
     if ready.status_code != httpx.codes.OK:
         seen = f"{address}: the server there is not ready (HTTP {ready.status_code})"
         return Finding("port", Verdict.PROBLEM, seen)
-    if not _is_open(settings.data):
+    if not folder_lock.is_held(settings.data):
         seen = f"{address}: a server answers there, but not one of {settings.data}"
         return Finding("port", Verdict.PROBLEM, seen)
     installed = importlib.metadata.version("vicinal")
@@ -238,22 +238,6 @@ def _taken(settings: Settings, address: str) -> Finding:
     return Finding(
         "port", Verdict.OK, f"{address}: the server of {settings.data} answers, {version}"
     )
-
-
-def _is_open(folder: Path) -> bool:
-    """Return whether a process has the data folder open."""
-    try:
-        descriptor = os.open(folder / "lock", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        # Shared, and for an instant: nothing of the folder changes.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _tokens(settings: Settings) -> Finding:

@@ -139,17 +139,9 @@ class CopiedIndex:
     ) -> None:
         self.index = index
         self.folder = folder
-        self._log = Log(folder)
-        try:
-            self._state = recovery.recover(
-                folder,
-                self._log,
-                index.config,
-                string_bytes_max=options.limits.indexed_string_bytes_max,
-            )
-        except BaseException:
-            self._log.close(is_clean=False)
-            raise
+        self._log, self._state = recovery.open_index(
+            folder, index.config, string_bytes_max=options.limits.indexed_string_bytes_max
+        )
         self._health = _CopyHealth(index.name, resources.queue)
         self.reader = Reader(index, folder.name, cursors, self._health)
         self.reader.snapshot = self._state.snapshot()

@@ -14,7 +14,6 @@ An address with an id reaches that index alone, never another that has taken its
 an open index is found by the id and compares the rest, `Catalog.get` compares the id.
 """
 
-import fcntl
 import logging
 import math
 import os
@@ -35,6 +34,7 @@ from vicinal.engine.cursors import Cursors
 from vicinal.engine.index import OpenIndex
 from vicinal.engine.log import Log
 from vicinal.engine.options import EngineOptions
+from vicinal.engine.reads import Reads
 from vicinal.engine.recovery import SEGMENTS
 from vicinal.engine.resources import Resources
 from vicinal.errors import (
@@ -54,17 +54,11 @@ from vicinal.model import (
     IndexAddress,
     IndexConfig,
     IndexUsage,
-    MetadataIndex,
     Mutation,
     Page,
-    Query,
-    QueryResult,
     Seqno,
-    Status,
-    StoredVector,
 )
-from vicinal.prepared import Prepared
-from vicinal.storage import private
+from vicinal.storage import folder_lock, private
 from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
 
@@ -122,7 +116,7 @@ class _Slot:
             _close(opened, reason, is_kept=is_kept)
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(Reads[OpenIndex]):
     """See `engine.base.Engine` for what its methods promise."""
 
     is_shared = False
@@ -157,7 +151,7 @@ class EmbeddedEngine:
         with translating(folder):
             _make_folder(folder, private.make_data_folder)
             _make_folder(folder / "indexes", private.make_folder)
-            lock = _lock(folder)
+            lock = folder_lock.acquire(folder)
             try:
                 _close_to_others(folder)
                 return cls(folder, options or EngineOptions(), lock)
@@ -228,10 +222,6 @@ class EmbeddedEngine:
         """See `engine.base.Engine`."""
         return [entry.index for entry in self._catalog.of_account(account)]
 
-    def list_metadata_indexes(self, address: IndexAddress) -> Sequence[MetadataIndex]:
-        """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.reader.current()).metadata_indexes
-
     def open_batch(self, address: IndexAddress) -> BatchWriter:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.writer.open_batch())
@@ -246,20 +236,6 @@ class EmbeddedEngine:
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.applier.wait(seqno, timeout_s))
-
-    def status(self, address: IndexAddress) -> Status:
-        """See `engine.base.Engine`."""
-        # Both of one index: another may take its name in between.
-        snapshot, config = self._on(
-            address, lambda opened: (opened.reader.current(), opened.index.config)
-        )
-        return Status(
-            config.dimensions,
-            snapshot.vector_count,
-            snapshot.applied_seqno,
-            snapshot.applied_mutation,
-            snapshot.applied_at,
-        )
 
     def usage(self) -> EngineUsage:
         """See `engine.base.Engine`."""
@@ -278,25 +254,9 @@ class EmbeddedEngine:
             ],
         )
 
-    def query(self, address: IndexAddress, query: Query) -> QueryResult:
-        """See `engine.base.Engine`."""
-        return self.prepare(address, query).run()
-
-    def prepare(self, address: IndexAddress, query: Query) -> Prepared[QueryResult]:
-        """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.reader.prepare(query))
-
-    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
-        """See `engine.base.Engine`."""
-        return self._on(address, lambda opened: opened.reader.get(ids))
-
     def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.reader.list(count, cursor))
-
-    def compact(self, address: IndexAddress) -> None:
-        """See `engine.base.Engine`."""
-        self._on(address, lambda opened: opened.compact())
 
     def close(self) -> None:
         """See `engine.base.Engine`. Closing again does nothing."""
@@ -431,13 +391,3 @@ def _close_to_others(folder: Path) -> None:
         return
     if not is_private:
         logger.warning("%s holds other files, too, so others can still see into it", folder)
-
-
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise Unavailable(f"{folder} is in use by another process") from error
-    return descriptor

@@ -17,7 +17,6 @@ from vicinal.engine.compaction import Compaction
 from vicinal.engine.compactor import Compactor, SealPolicy
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.health import Health
-from vicinal.engine.log import Log
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.reader import Reader
 from vicinal.engine.resources import Resources
@@ -47,17 +46,9 @@ class OpenIndex:
         self._health = Health(index.name, resources.queue)
         self.reader = Reader(index, folder.name, cursors, self._health)
         self._queue = resources.queue
-        self._log = Log(folder)
-        try:
-            self._state = recovery.recover(
-                folder,
-                self._log,
-                index.config,
-                string_bytes_max=options.limits.indexed_string_bytes_max,
-            )
-        except BaseException:
-            self._log.close(is_clean=False)
-            raise
+        self._log, self._state = recovery.open_index(
+            folder, index.config, string_bytes_max=options.limits.indexed_string_bytes_max
+        )
         self.reader.snapshot = self._state.snapshot()
         self._compactor = Compactor(
             Compaction(folder, self._log, index.config, self._state, self._publish),

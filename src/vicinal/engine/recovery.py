@@ -29,6 +29,21 @@ from vicinal.segment.segment import Segment, SegmentView
 SEGMENTS = "segments"
 
 
+def open_index(folder: Path, config: IndexConfig, *, string_bytes_max: int) -> tuple[Log, State]:
+    """Open the log of the index in `folder`, and return it and the present state.
+
+    Raises:
+        Corruption: something is missing or damaged; the message names it.
+        Unavailable: another process has it open.
+    """
+    log = Log(folder)
+    try:
+        return log, recover(folder, log, config, string_bytes_max=string_bytes_max)
+    except BaseException:
+        log.close(is_clean=False)
+        raise
+
+
 def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: int) -> State:
     """Return the present state of the index in `folder`.
 

@@ -9,7 +9,6 @@ another node's may be behind.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import shutil
@@ -29,6 +28,7 @@ from vicinal.engine.admission import check_dimensions
 from vicinal.engine.blob_files import BlobFiles, BlobWriter
 from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.options import EngineOptions
+from vicinal.engine.reads import Reads
 from vicinal.engine.resources import Resources
 from vicinal.engine.shared import schema
 from vicinal.engine.shared.catalog import SharedCatalog, SharedCatalogEntry
@@ -49,18 +49,12 @@ from vicinal.model import (
     IndexAddress,
     IndexConfig,
     IndexUsage,
-    MetadataIndex,
     Mutation,
     NodeUsage,
     Page,
-    Query,
-    QueryResult,
     Seqno,
-    Status,
-    StoredVector,
 )
-from vicinal.prepared import Prepared
-from vicinal.storage import private
+from vicinal.storage import folder_lock, private
 from vicinal.storage.sqlite import translating
 
 logger = logging.getLogger(__name__)
@@ -95,7 +89,7 @@ class SharedOptions:
     index: EngineOptions = field(default_factory=EngineOptions)
 
 
-class SharedEngine:
+class SharedEngine(Reads[CopiedIndex]):
     """See `engine.base.Engine` for what its methods promise."""
 
     is_shared = True
@@ -156,7 +150,7 @@ class SharedEngine:
         """
         with translating(folder):
             private.make_data_folder(folder)
-            lock = _lock(folder)
+            lock = folder_lock.acquire(folder)
             try:
                 return cls(folder, options, lock)
             except BaseException:
@@ -191,10 +185,6 @@ class SharedEngine:
     def list_indexes(self, account: str) -> Sequence[Index]:
         """See `engine.base.Engine`."""
         return self._catalog.of_account(account)
-
-    def list_metadata_indexes(self, address: IndexAddress) -> Sequence[MetadataIndex]:
-        """See `engine.base.Engine`."""
-        return self._on(address, lambda copy: copy.reader.current().metadata_indexes)
 
     def open_batch(self, address: IndexAddress) -> BatchWriter:
         """See `engine.base.Engine`."""
@@ -231,19 +221,6 @@ class SharedEngine:
             return False
         return self._database.run_coroutine(self._nodes.wait_for_others(entry.key, seqno, until))
 
-    def status(self, address: IndexAddress) -> Status:
-        """See `engine.base.Engine`."""
-        snapshot, config = self._on(
-            address, lambda copy: (copy.reader.current(), copy.index.config)
-        )
-        return Status(
-            config.dimensions,
-            snapshot.vector_count,
-            snapshot.applied_seqno,
-            snapshot.applied_mutation,
-            snapshot.applied_at,
-        )
-
     def usage(self) -> EngineUsage:
         """See `engine.base.Engine`; open indexes are those of this node."""
         index_usages = []
@@ -270,26 +247,10 @@ class SharedEngine:
             statement_s=database.statement_s,
         )
 
-    def query(self, address: IndexAddress, query: Query) -> QueryResult:
-        """See `engine.base.Engine`."""
-        return self.prepare(address, query).run()
-
-    def prepare(self, address: IndexAddress, query: Query) -> Prepared[QueryResult]:
-        """See `engine.base.Engine`."""
-        return self._on(address, lambda copy: copy.reader.prepare(query))
-
-    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
-        """See `engine.base.Engine`."""
-        return self._on(address, lambda copy: copy.reader.get(ids))
-
     def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
         entry = self._catalog.get(address)
         return self._database.run_coroutine(self._list(entry, count, cursor))
-
-    def compact(self, address: IndexAddress) -> None:
-        """See `engine.base.Engine`; of this node's copy."""
-        self._on(address, lambda copy: copy.compact())
 
     @property
     def counts(self) -> Counts:
@@ -396,13 +357,3 @@ class SharedEngine:
                 await self._nodes.leave()
         except (TimeoutError, Unavailable):
             pass  # others stop waiting for this node after a while
-
-
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise Unavailable(f"{folder} is in use by another process") from error
-    return descriptor

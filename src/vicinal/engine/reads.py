@@ -1,0 +1,78 @@
+"""The reads of an engine, each answered by the `Reader` of one open index.
+
+An engine adds how an index is opened, and opened again when it was just evicted: `_on`.
+Nothing here knows whether an index is a folder's own or a copy.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from vicinal.engine.reader import Reader
+from vicinal.model import (
+    Index,
+    IndexAddress,
+    MetadataIndex,
+    Query,
+    QueryResult,
+    Status,
+    StoredVector,
+)
+from vicinal.prepared import Prepared
+
+
+class Readable(Protocol):
+    """An open index with its reader."""
+
+    index: Index
+    reader: Reader
+
+    def compact(self) -> None:
+        """See `engine.base.Engine`."""
+        ...
+
+
+R = TypeVar("R", bound=Readable)
+T = TypeVar("T")
+
+
+class Reads(Generic[R]):
+    """The part of `engine.base.Engine` that needs one open index and its reader alone."""
+
+    @abstractmethod
+    def _on(self, address: IndexAddress, work: Callable[[R], T]) -> T:
+        """Do something with an open index; it is opened again if it was just evicted."""
+
+    def list_metadata_indexes(self, address: IndexAddress) -> Sequence[MetadataIndex]:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda opened: opened.reader.current().metadata_indexes)
+
+    def status(self, address: IndexAddress) -> Status:
+        """See `engine.base.Engine`."""
+        # Both of one index: another may take its name in between.
+        snapshot, config = self._on(
+            address, lambda opened: (opened.reader.current(), opened.index.config)
+        )
+        return Status(
+            config.dimensions,
+            snapshot.vector_count,
+            snapshot.applied_seqno,
+            snapshot.applied_mutation,
+            snapshot.applied_at,
+        )
+
+    def query(self, address: IndexAddress, query: Query) -> QueryResult:
+        """See `engine.base.Engine`."""
+        return self.prepare(address, query).run()
+
+    def prepare(self, address: IndexAddress, query: Query) -> Prepared[QueryResult]:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda opened: opened.reader.prepare(query))
+
+    def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda opened: opened.reader.get(ids))
+
+    def compact(self, address: IndexAddress) -> None:
+        """See `engine.base.Engine`."""
+        self._on(address, lambda opened: opened.compact())
