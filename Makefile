@@ -12,8 +12,10 @@ P ?= # what `make unit` runs, under tests/unit
 QUICK := -m 'not slow and not clients'
 # One more than there are cores, as tests also wait: for processes, disks and deadlines.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
-# The order of files is that of tests/conftest.py: the longest first, so that none is last.
-PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# The order of files is that of tests/conftest.py: the longest first, so that none is last. A process
+# that is lost is not replaced: another would run the test that ended it again, for ever.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+UNBOUND := -o timeout=0 -o faulthandler_timeout=0
 
 # What is imported is compiled once, and not by every process of every test.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,11 +42,11 @@ unit: $(STAMP) ## the tests of a package or a file, in seconds: P=engine, P=wire
 
 long: $(STAMP) ## the longer runs of what `make test` does briefly, with other random examples each time
 	$(BIN)/vicinal model pull $(MODEL)
-	$(BIN)/python -m pytest -m slow --hypothesis-profile=exploring -o faulthandler_timeout=0
+	$(BIN)/python -m pytest -m slow --hypothesis-profile=exploring $(UNBOUND)
 
 test-clients: $(STAMP) ## every way that Workers and libraries reach the server
 	$(BIN)/vicinal model pull $(MODEL)
-	$(BIN)/python -m pytest -m clients
+	$(BIN)/python -m pytest -m clients -o timeout=1200 -o faulthandler_timeout=1500
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -62,7 +64,7 @@ format: $(STAMP)
 	$(BIN)/clang-format -i $(C_FILES) tests/fuzz/*.c benchmarks/*.c
 
 crash: $(STAMP) ## the long crash run: a real server killed 200 times
-	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0 tests/crash
+	$(BIN)/python -m pytest -m slow $(UNBOUND) tests/crash
 
 fuzz: $(STAMP) ## random input for what reads bytes of others, for FUZZ_SECONDS
 	$(BIN)/python -m tests.fuzz.run
