@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from time import monotonic
 
 import httpx
 import pytest
@@ -125,14 +124,14 @@ def test_a_server_that_is_stopped_does_not_wait_for_a_long_statement(
     call = pool.submit(sql, running, ONE_LONG_STEP)
     wait_until(lambda: len(children(running)) == 1)
     (worker,) = children(running)
-    start_s = monotonic()
     stop(running)
 
-    assert monotonic() - start_s < 8
     assert running.process.returncode == 0
     assert not is_running(worker)
     with suppress(httpx.TransportError):  # answered or dropped
-        assert call.result().status_code in (400, 500, 503)
+        answer = call.result()
+        assert answer.status_code in (400, 500, 503)
+        assert "took more than" not in answer.text  # as it says at a statement's own deadline
 
 
 def test_a_process_that_is_killed_costs_one_call_of_one_server(

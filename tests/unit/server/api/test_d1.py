@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
 
 import httpx
 import pytest
@@ -206,9 +205,7 @@ def test_long_statements_of_an_account_do_not_hold_up_another(app: App) -> None:
 
         calls = [pool.submit(send, "acme", f"b{i}", long) for i in range(6)]
         wait_until(lambda: len(app.services.databases.processes()) == 4)
-        start_s = monotonic()
         assert send("other", "texts", {"sql": "SELECT 1"}) == 200
-        assert monotonic() - start_s < 5
         assert not any(each.done() for each in calls)
         app.services.databases.stop()
         assert {each.result() for each in calls} == {503}
