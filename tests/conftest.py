@@ -6,6 +6,7 @@ every run, so that a run says the same of the same code, whatever an earlier one
 the default takes seconds. A failure prints what reproduces it.
 """
 
+import faulthandler
 import gc
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 import tests.support.one_thread  # noqa: F401 - before what imports numpy
 from tests.support.models import pull_minilm
-from tests.support.postgres import close_server
+from tests.support.postgres import close_server, resume_server
 from vicinal.errors import Unavailable
 
 settings.register_profile(
@@ -31,6 +32,8 @@ settings.register_profile(
 settings.register_profile("exploring", settings.get_profile("ordinary"), derandomize=False)
 settings.register_profile("thorough", settings.get_profile("exploring"), max_examples=5_000)
 settings.load_profile("ordinary")
+
+EXIT_WITHIN_S = 120.0  # of the interpreter, after the last test
 
 MEMORY = Path("/dev/shm")  # where there is Linux
 MEMORY_BYTES_MIN = 1 << 30
@@ -66,8 +69,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    resume_server()
+
+
 def pytest_sessionfinish() -> None:
     close_server()
+
+
+def pytest_unconfigure() -> None:
+    """Bound what comes after the last test: a thread that a test has left may never end."""
+    faulthandler.dump_traceback_later(EXIT_WITHIN_S, exit=True, file=2)
 
 
 @pytest.fixture(scope="session")

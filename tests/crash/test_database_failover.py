@@ -5,8 +5,9 @@ lags, copies notice that the log went back. Servers are killed, not stopped; the
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from vicinal.model import Accepted, Delete, Query, Upsert
 
 WITHIN_S = 60.0
 ALL = Query(top_k=100, vector=vector(0, 0))
+OpenNode = Callable[..., SharedEngine]
 
 
 class Pair:
@@ -28,9 +30,12 @@ class Pair:
 
     def __init__(self) -> None:
         self.primary = Postgres(is_durable=True)
+        self.standby = Postgres(is_durable=True)
+
+    def start(self) -> None:
         self.primary.initialise()
         self.primary.start()
-        self.standby = self.primary.standby(name="second")
+        self.standby.follow(self.primary, name="second")
 
     @property
     def dsn(self) -> str:
@@ -64,21 +69,33 @@ class Pair:
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     pair = Pair()
-    yield pair
-    pair.close()
+    try:
+        pair.start()
+        yield pair
+    finally:
+        pair.close()
 
 
-def opened(pair: Pair, folder: Path, write_deadline_s: float = WITHIN_S) -> SharedEngine:
-    return SharedEngine.open(
-        folder, SharedOptions(pair.dsn, write_deadline_s=write_deadline_s, open_wait_s=WITHIN_S)
-    )
+@pytest.fixture
+def open_node(pair: Pair, tmp_path: Path) -> Iterator[OpenNode]:
+    """Open a node with a folder of its own."""
+    opened: list[SharedEngine] = []
+
+    def open_(write_deadline_s: float = WITHIN_S) -> SharedEngine:
+        options = SharedOptions(pair.dsn, write_deadline_s=write_deadline_s, open_wait_s=WITHIN_S)
+        opened.append(SharedEngine.open(tmp_path / f"node{len(opened)}", options))
+        return opened[-1]
+
+    yield open_
+    for engine in opened:
+        engine.close()
 
 
 def test_nothing_acknowledged_is_lost_or_there_twice_when_the_primary_is_killed(
-    pair: Pair, tmp_path: Path
+    pair: Pair, open_node: OpenNode
 ) -> None:
     pair.wait_for_standby()
-    engine, reader = opened(pair, tmp_path / "one"), opened(pair, tmp_path / "two")
+    engine, reader = open_node(), open_node()
     create(engine)
     insert(engine, Record("a", [0, 0]))
     assert found(reader, ALL) == ["a"]
@@ -103,12 +120,14 @@ def test_nothing_acknowledged_is_lost_or_there_twice_when_the_primary_is_killed(
     with ThreadPoolExecutor(5) as threads:
         writers = [threads.submit(write, number) for number in range(4)]
         reads = threads.submit(read)
-        wait_until(lambda: len(accepted) > 200)
-        pair.primary.kill()
-        pair.promote()
-        count = len(accepted)
-        wait_until(lambda: len(accepted) > count + 200, WITHIN_S)
-        stop.set()
+        try:
+            wait_until(lambda: len(accepted) > 200)
+            pair.primary.kill()
+            pair.promote()
+            count = len(accepted)
+            wait_until(lambda: len(accepted) > count + 200, WITHIN_S)
+        finally:
+            stop.set()
         for each in writers:
             each.result(WITHIN_S)
         assert reads.result(WITHIN_S) > 0
@@ -122,15 +141,14 @@ def test_nothing_acknowledged_is_lost_or_there_twice_when_the_primary_is_killed(
     for node in (engine, reader):
         assert node.wait_applied(DOCS, last, WITHIN_S)
         assert len(node.get(DOCS, [id_ for id_, _ in accepted])) == len(accepted)
-        node.close()
 
 
 def test_a_write_that_its_standby_does_not_have_is_not_acknowledged(
-    pair: Pair, tmp_path: Path
+    pair: Pair, open_node: OpenNode
 ) -> None:
     """Also when somebody cancels the wait for the standby: it is on the primary alone then."""
     pair.wait_for_standby()
-    engine = opened(pair, tmp_path / "one")
+    engine = open_node()
     create(engine)
     insert(engine, Record("a", [0, 0]))
     pair.standby.pause()
@@ -151,14 +169,13 @@ def test_a_write_that_its_standby_does_not_have_is_not_acknowledged(
 
     assert waiting.result(WITHIN_S).seqno == 2
     assert pair.primary.sql("SELECT count(*) FROM vicinal.mutation") == "2"
-    engine.close()
 
 
 def test_a_write_without_its_standby_is_refused_at_the_deadline_with_its_outcome_unknown(
-    pair: Pair, tmp_path: Path
+    pair: Pair, open_node: OpenNode
 ) -> None:
     pair.wait_for_standby()
-    engine = opened(pair, tmp_path / "one", write_deadline_s=1.0)
+    engine = open_node(write_deadline_s=1.0)
     create(engine)
     pair.standby.pause()
 
@@ -168,14 +185,13 @@ def test_a_write_without_its_standby_is_refused_at_the_deadline_with_its_outcome
     pair.standby.resume()
     insert(engine, Record("b", [1, 1]))
     assert found(engine, ALL) == ["b"]
-    engine.close()
 
 
 def test_copies_notice_that_an_asynchronous_standby_lacked_the_end_of_the_log(
-    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, open_node: OpenNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "CHECKPOINT_AFTER_S", 0.05)
-    engine, other = opened(pair, tmp_path / "one"), opened(pair, tmp_path / "two")
+    engine, other = open_node(), open_node()
     create(engine)
     insert(engine, Record("a", [1, 1]))
     assert found(other, ALL) == ["a"]
@@ -195,32 +211,31 @@ def test_copies_notice_that_an_asynchronous_standby_lacked_the_end_of_the_log(
         wait_until(lambda node=node: found(node, ALL) == ["a", "kept"])  # type: ignore[misc]
         assert node.status(DOCS).applied_mutation == taken.mutation_id
         assert node.list(DOCS, 9, None).ids == ["a", "kept"]
-        node.close()
 
 
 def test_a_database_that_is_killed_and_started_again_has_what_was_acknowledged(
     tmp_path: Path,
 ) -> None:
-    database = Postgres(is_durable=True)
-    database.initialise()
-    database.start()
-    engine = SharedEngine.open(
-        tmp_path, SharedOptions(database.dsn, write_deadline_s=WITHIN_S, open_wait_s=WITHIN_S)
-    )
-    create(engine)
-    assert found(engine, ALL) == []
-    for round_ in range(3):
-        futures = [
-            engine.append(DOCS, Upsert(batch(Record(f"v{round_}-{number}", [number, 1]))))
-            for number in range(50)
-        ]
-        futures[20].result(WITHIN_S)
-        database.kill()
-        assert engine.query(DOCS, ALL).matches is not None
+    with ExitStack() as opened:
+        database = Postgres(is_durable=True)
+        opened.callback(database.close)
+        database.initialise()
         database.start()
-        seqnos = [each.result(WITHIN_S).seqno for each in futures]
-        assert seqnos == list(range(50 * round_ + 1, 50 * round_ + 51))
-    assert engine.wait_applied(DOCS, seqnos[-1], WITHIN_S)
-    assert engine.status(DOCS).vector_count == 150
-    engine.close()
-    database.close()
+        options = SharedOptions(database.dsn, write_deadline_s=WITHIN_S, open_wait_s=WITHIN_S)
+        engine = SharedEngine.open(tmp_path, options)
+        opened.callback(engine.close)
+        create(engine)
+        assert found(engine, ALL) == []
+        for round_ in range(3):
+            futures = [
+                engine.append(DOCS, Upsert(batch(Record(f"v{round_}-{number}", [number, 1]))))
+                for number in range(50)
+            ]
+            futures[20].result(WITHIN_S)
+            database.kill()
+            assert engine.query(DOCS, ALL).matches is not None
+            database.start()
+            seqnos = [each.result(WITHIN_S).seqno for each in futures]
+            assert seqnos == list(range(50 * round_ + 1, 50 * round_ + 51))
+        assert engine.wait_applied(DOCS, seqnos[-1], WITHIN_S)
+        assert engine.status(DOCS).vector_count == 150

@@ -3,18 +3,21 @@
 What was under way when it hung is done or not done when it goes on, and says so truly.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.engines import DOCS, Record, batch, create, found, insert, open_shared, vector
 from tests.support.postgres import server
 from tests.support.waiting import wait_until
-from vicinal.engine.shared import database
+from vicinal.engine.shared import database, filling
 from vicinal.engine.shared.engine import SharedEngine
+from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.errors import Unavailable
 from vicinal.limits import Limits
 from vicinal.model import Delete, IndexAddress, Query, Seqno, Upsert
@@ -38,15 +41,6 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedEn
     engine.close()
 
 
-@contextmanager
-def hanging() -> Iterator[None]:
-    server().pause()
-    try:
-        yield
-    finally:
-        server().resume()
-
-
 def seconds(call: Callable[[], object]) -> float:
     started = time.monotonic()
     call()
@@ -54,7 +48,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def test_reads_from_the_copy_do_not_notice(engine: SharedEngine) -> None:
-    with hanging():
+    with server().hanging():
         for _ in range(20):
             assert seconds(lambda: engine.query(DOCS, ALL)) < BOUND_S
             assert seconds(lambda: engine.get_index(DOCS)) < BOUND_S
@@ -80,7 +74,7 @@ def test_reads_from_the_copy_do_not_notice(engine: SharedEngine) -> None:
 def test_what_needs_the_database_is_refused_in_time_and_works_again_after(
     engine: SharedEngine, call: Callable[[SharedEngine], object]
 ) -> None:
-    with hanging():
+    with server().hanging():
         started = time.monotonic()
         with pytest.raises(Unavailable) as caught:
             call(engine)
@@ -109,10 +103,12 @@ def test_a_write_that_hangs_at_any_moment_is_not_lost_and_not_done_twice(
             for place in range(20)
         ]
         if number % 4 == 3:
-            with hanging():
+            with server().hanging():
                 time.sleep(0.02 * number)  # how long it hangs, not what is waited for
     outcomes = {id_: [each.exception(60) for each in made] for id_, made in futures.items()}
-    accepted = [each.result() for made in futures.values() for each in made if not each.exception()]
+    accepted = [
+        each.result(0) for made in futures.values() for each in made if not each.exception(0)
+    ]
     assert len({each.mutation_id for each in accepted}) == len(accepted)
     last = engine.append(DOCS, Delete(["none"])).result(60)
     assert engine.wait_applied(DOCS, last.seqno, 60)
@@ -127,7 +123,7 @@ def test_the_log_is_followed_again_once_the_database_goes_on(
     engine: SharedEngine, tmp_path: Path
 ) -> None:
     other = open_shared(tmp_path, Limits(), tmp_path / "other")
-    with hanging():
+    with server().hanging():
         time.sleep(0.1)  # how long it hangs
     insert(other, Record("c", [3, 3]))
     wait_until(lambda: found(engine, ALL) == ["a", "b", "c"])
@@ -135,5 +131,33 @@ def test_the_log_is_followed_again_once_the_database_goes_on(
 
 
 def test_closing_does_not_wait_for_a_database_that_hangs(engine: SharedEngine) -> None:
-    with hanging():
+    with server().hanging():
         assert seconds(engine.close) < 8.0
+
+
+def test_closing_does_not_wait_for_a_copy_that_is_being_filled(
+    engine: SharedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "BATCH_ROWS", 1)
+    insert(engine, *(Record(f"v{number}", [number, 1]) for number in range(20)))
+    engine.list(DOCS, 1, None)  # which brings the rows up to the log
+    other = open_shared(tmp_path, Limits(), tmp_path / "other")
+    hung, is_filling = server(), threading.Event()
+    upsert = RowsSnapshot._upsert  # noqa: SLF001 - nothing else is between two batches
+
+    def hang_and_go_on(*arguments: Any) -> Upsert:
+        if not is_filling.is_set():
+            hung.pause()
+            is_filling.set()
+        return upsert(*arguments)
+
+    monkeypatch.setattr(RowsSnapshot, "_upsert", hang_and_go_on)
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(other.status, DOCS)
+        try:
+            assert is_filling.wait(30)
+            assert seconds(other.close) < filling.FILL_TIMEOUTS.statement_s / 2
+        finally:
+            hung.resume()
+        with pytest.raises(Unavailable):
+            asking.result(30)

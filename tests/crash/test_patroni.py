@@ -12,12 +12,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+from tests.support import programs
 from tests.support.engines import DOCS, Record, batch, create, found, insert, vector
 from tests.support.postgres import children, free_port, need_postgres, server_user
 from tests.support.waiting import wait_until
@@ -42,17 +43,21 @@ class Patroni:
         self.folder = Path(tempfile.mkdtemp(prefix="vicinal-patroni-"))
         if self._user is not None:
             shutil.chown(self.folder, self._user)
+        self._processes: list[subprocess.Popen[bytes]] = []
         self.ports = [free_port() for _ in range(MEMBERS)]
         self._apis = [free_port() for _ in range(MEMBERS)]
         self._etcd = free_port()
+
+    def start(self) -> None:
+        """Start all, and wait until a standby is synchronous."""
         client, peer = (f"http://127.0.0.1:{port}" for port in (self._etcd, free_port()))
-        self._processes = [
+        self._processes.append(
             self._start(
                 "etcd", "--data-dir", "etcd", "--listen-client-urls", client,
                 "--advertise-client-urls", client, "--listen-peer-urls", peer,
                 "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
             )
-        ]  # fmt: skip
+        )  # fmt: skip
         wait_until(lambda: self._answers(f"{client}/health"), WITHIN_S)
         for number in range(MEMBERS):
             path = self.folder / f"{number}.yml"
@@ -86,17 +91,14 @@ class Patroni:
     def sql(self, statement: str) -> str:
         """Run SQL at the leader."""
         dsn = f"postgresql://vicinal@127.0.0.1:{self.ports[self.leader()]}/postgres"
-        return subprocess.run(
-            [str(self._programs / "psql"), "-tAX", "-F\t", "-d", dsn, "-c", statement],
-            check=True, capture_output=True, text=True,
-        ).stdout.strip()  # fmt: skip
+        command = [str(self._programs / "psql"), "-tAX", "-F\t", "-d", dsn, "-c", statement]
+        return programs.run(command, log=self.folder / "log").strip()
 
     def close(self) -> None:
-        for number in range(MEMBERS):
+        for number in range(len(self._processes) - 1):
             self.signal(number, signal.SIGKILL)
         for process in self._processes:
-            process.kill()
-            process.wait()
+            programs.end(process)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -158,16 +160,30 @@ class Patroni:
 @pytest.fixture
 def patroni() -> Iterator[Patroni]:
     patroni = Patroni()
-    yield patroni
-    patroni.close()
+    try:
+        patroni.start()
+        yield patroni
+    except AssertionError as error:
+        error.add_note(programs.tail(patroni.folder / "log"))
+        raise
+    finally:
+        patroni.close()
+
+
+@pytest.fixture
+def nodes(patroni: Patroni, tmp_path: Path) -> Iterator[list[SharedEngine]]:
+    options = SharedOptions(patroni.dsn, write_deadline_s=WITHIN_S, open_wait_s=WITHIN_S)
+    with ExitStack() as opened:
+        nodes = [SharedEngine.open(tmp_path / str(number), options) for number in range(2)]
+        for node in nodes:
+            opened.callback(node.close)
+        yield nodes
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hangs"])
 def test_nothing_acknowledged_is_lost_or_there_twice_when_the_leader_is_gone(
-    patroni: Patroni, tmp_path: Path, how: signal.Signals
+    patroni: Patroni, nodes: list[SharedEngine], how: signal.Signals
 ) -> None:
-    options = SharedOptions(patroni.dsn, write_deadline_s=WITHIN_S, open_wait_s=WITHIN_S)
-    nodes = [SharedEngine.open(tmp_path / str(number), options) for number in range(2)]
     create(nodes[0])
     insert(nodes[0], Record("a", [0, 0]))
     assert found(nodes[1], Query(top_k=1, vector=vector(0, 0))) == ["a"]
@@ -219,4 +235,3 @@ def test_nothing_acknowledged_is_lost_or_there_twice_when_the_leader_is_gone(
     for node in nodes:
         assert node.wait_applied(DOCS, last, WITHIN_S)
         assert len(node.get(DOCS, list(accepted))) == len(accepted)
-        node.close()

@@ -30,8 +30,10 @@ class Cluster:
         self.folder = folder
         self.schema = fresh_schema()
         self.servers: list[Running] = []
+
+    def start_all(self) -> None:
         for number in range(3):
-            (folder / str(number)).mkdir()
+            (self.folder / str(number)).mkdir()
             self.servers.append(self.start(number))
 
     def start(self, number: int) -> Running:
@@ -58,8 +60,11 @@ class Cluster:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path)
-    yield cluster
-    cluster.close()
+    try:
+        cluster.start_all()
+        yield cluster
+    finally:
+        cluster.close()
 
 
 def ask(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import programs
 from tests.support.postgres import fresh_schema, server
 from tests.support.server import free_port, in_thread
 from tests.support.waiting import wait_until
@@ -46,9 +47,10 @@ class Balanced:
         self.port = free_port()
         path = folder / "nginx.conf"
         path.write_text(configuration(folder, ports, self.port))
-        process = subprocess.Popen([program, "-p", str(folder), "-c", str(path), "-e", "stderr"])
-        opened.callback(process.wait, 30)
-        opened.callback(process.terminate)
+        process = subprocess.Popen(
+            [program, "-p", str(folder), "-c", str(path), "-e", "stderr"], start_new_session=True
+        )
+        opened.callback(programs.end, process)
         wait_until(lambda: self.answers("GET", "/healthz"))
 
     def answers(self, method: str, path: str, body: object = None) -> bool:

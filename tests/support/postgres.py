@@ -9,15 +9,18 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.support import programs as outside
 from tests.support.waiting import wait_until
 
 DEBIAN = Path("/usr/lib/postgresql")
 VERSION_MIN = 15
+ENDED_WITHIN_S = 30.0
 
 
 @functools.cache
@@ -36,9 +39,10 @@ def need_postgres() -> Path:
         pytest.skip(f"needs PostgreSQL {VERSION_MIN} or newer (Debian: postgresql)")
     user = server_user()
     if user is not None:
-        test = ["sh", "-c", ": > /dev/null"]
-        if subprocess.run(test, user=user, cwd="/", stderr=subprocess.DEVNULL).returncode:
-            pytest.skip(f"PostgreSQL refuses root, and {user!r} cannot write to /dev/null here")
+        try:
+            outside.run(["sh", "-c", ": > /dev/null"], user=user, cwd=Path("/"))
+        except AssertionError as error:
+            pytest.skip(f"PostgreSQL refuses root, and {user!r} cannot write here: {error}")
     return folder
 
 
@@ -72,12 +76,17 @@ class Postgres:
         self.port = free_port()
         self._is_durable = is_durable
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_paused = False
         if self._user is not None:
             shutil.chown(self.folder, self._user)
 
     @property
     def dsn(self) -> str:
         return f"postgresql://vicinal@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
 
     def initialise(self) -> None:
         self.run(
@@ -99,25 +108,43 @@ class Postgres:
         bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         program = str(self._programs / "postgres")
-        with (self.folder / "log").open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*bound, program, "-D", str(self.data), "-p", str(self.port), *options],
                 user=self._user, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 cwd=self.folder, start_new_session=True,
             )  # fmt: skip
-        wait_until(self._answers)
+        try:
+            wait_until(self._answers)
+        except AssertionError as error:
+            error.add_note(outside.tail(self.log))
+            raise
 
     def kill(self) -> None:
         """End all its processes at once, as a lost machine does."""
+        self._signal(signal.SIGSTOP)  # or it could begin others meanwhile, which would stay
         self._signal(signal.SIGKILL)
         self._wait()
 
     def pause(self) -> None:
         """Stop all its processes where they are: it hangs."""
+        self._is_paused = True
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._signal(signal.SIGCONT)
+        """Let it go on, if it hangs."""
+        if self._is_paused:
+            self._signal(signal.SIGCONT)
+            self._is_paused = False
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Have it hang while a block runs, however that ends."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
 
     def stop(self) -> None:
         """End it as a restart does."""
@@ -130,6 +157,11 @@ class Postgres:
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def check(self) -> None:
+        """Fail when the server has ended."""
+        assert self._process is not None
+        assert self._process.poll() is None, f"the server has ended{outside.tail(self.log)}"
+
     def sql(self, statement: str) -> str:
         """Run SQL by psql; return the rows, tab-separated."""
         return self.run(
@@ -137,33 +169,32 @@ class Postgres:
             "-c", statement,
         ).strip()  # fmt: skip
 
-    def standby(self, *, name: str) -> "Postgres":
-        """Make and start a server that follows this one."""
-        other = Postgres(is_durable=self._is_durable)
-        other.run(
-            "pg_basebackup", "-d", f"{self.dsn}?application_name={name}", "-D", str(other.data),
+    def follow(self, primary: "Postgres", *, name: str) -> None:
+        """Become a standby of another server, and start."""
+        self.run(
+            "pg_basebackup", "-d", f"{primary.dsn}?application_name={name}", "-D", str(self.data),
             "-R", "-X", "stream", "-c", "fast", "--no-sync",
         )  # fmt: skip
-        other.start()
-        return other
+        self.start()
 
     def promote(self) -> None:
         """Make a standby take writes."""
         self.run("pg_ctl", "promote", "-D", str(self.data), "-w")
 
-    def run(self, program: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [str(self._programs / program), *arguments], user=self._user, cwd=self.folder,
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{program}: {done.stderr}"
-        return done.stdout
+    def run(self, program: str, *arguments: str, within_s: float = outside.WITHIN_S) -> str:
+        """Run one of PostgreSQL's programs, within seconds; a failure carries the server's log."""
+        command = [str(self._programs / program), *arguments]
+        return outside.run(
+            command, within_s=within_s, log=self.log, user=self._user, cwd=self.folder
+        )
 
     def _answers(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, (self.folder / "log").read_text()
-        ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        return subprocess.run(ready, cwd=self.folder).returncode == 0
+        assert self._process.poll() is None, f"the server has ended{outside.tail(self.log)}"
+        with suppress(AssertionError):
+            self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
+            return True
+        return False
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the server and its children, each of which leads a session of its own."""
@@ -174,8 +205,14 @@ class Postgres:
 
     def _wait(self) -> None:
         assert self._process is not None
-        self._process.wait(timeout=30)
-        self._process = None
+        try:
+            self._process.wait(ENDED_WITHIN_S)
+        except subprocess.TimeoutExpired as error:
+            error.add_note(outside.tail(self.log))
+            raise
+        finally:
+            outside.end(self._process)
+            self._process, self._is_paused = None, False
 
 
 def children(parent: int) -> list[int]:
@@ -199,7 +236,14 @@ def server() -> Postgres:
         _server = Postgres()
         _server.initialise()
         _server.start()
+    _server.check()
     return _server
+
+
+def resume_server() -> None:
+    """Let the server go on that a test has left hanging, for those that follow."""
+    if _server is not None:
+        _server.resume()
 
 
 def close_server() -> None:

@@ -119,13 +119,10 @@ def test_a_database_that_is_silent_leaves_a_server_ready_and_is_named(
     application = make()
     ask(application, "POST", INDEXES, CONFIG)
     wait_until(lambda: ask(application, "GET", "/readyz").json == {"status": "ok"})
-    server().pause()
-    try:
+    with server().hanging():
         wait_until(lambda: "silent" in ask(application, "GET", "/readyz").body.decode())
         answer = ask(application, "GET", "/readyz")
         metrics = ask(application, "GET", "/metrics").body.decode()
-    finally:
-        server().resume()
 
     assert answer.status == 200
     assert answer.json["database"].startswith("silent for ")

@@ -163,9 +163,11 @@ def test_a_query_sees_all_that_was_replayed_together_or_none(folder: Path, open_
 
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(read)
-        for seqno in range(1, 200):
-            copy.replay(entries(seqno, upserts(f"x{seqno}", f"y{seqno}")))
-        stop.set()
+        try:
+            for seqno in range(1, 200):
+                copy.replay(entries(seqno, upserts(f"x{seqno}", f"y{seqno}")))
+        finally:
+            stop.set()
         reading.result(WITHIN_S)
 
 

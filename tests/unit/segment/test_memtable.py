@@ -336,10 +336,12 @@ def test_a_reader_finds_each_id_of_its_view_while_a_writer_replaces_them_all() -
     stop = threading.Event()
 
     def write() -> None:
-        for generation in range(1, 400):
-            upsert(memtable, *(record(each, generation) for each in ids))
-            views.append(memtable.view())
-        stop.set()
+        try:
+            for generation in range(1, 400):
+                upsert(memtable, *(record(each, generation) for each in ids))
+                views.append(memtable.view())
+        finally:
+            stop.set()
 
     writer = threading.Thread(target=write)
     writer.start()

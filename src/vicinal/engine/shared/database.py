@@ -35,6 +35,7 @@ BEGIN_TIMEOUT_S = 3.0  # takes no lock and no disk: a server that takes longer h
 READ_TIMEOUT_S = 3.0  # of a look-up, which takes milliseconds; ours
 LOCK_TIMEOUT_S = 5.0  # how long a statement waits for a lock of another node; ours
 IDLE_TIMEOUT_S = 10.0  # a node that hangs in a transaction holds its locks so long; ours
+END_WITHIN_S = 10.0  # of all calls when a database is closed, whose connections are cut off; ours
 RETRY_PAUSE_S = 0.05  # between two attempts at the same transaction; ours
 SERVER_VERSION_MIN = 150_000
 
@@ -230,6 +231,7 @@ class PostgresDatabase:
         self._statements: dict[str, str] = {}
         self._idle: list[Any] = []
         self._used: set[Any] = set()
+        self._calls: set[Future[Any]] = set()
         self._closing = threading.Lock()
         self._is_closed = False
         self._loop = _new_loop()
@@ -247,7 +249,10 @@ class PostgresDatabase:
         """
         with self._closing:
             if not self._is_closed:
-                return asyncio.run_coroutine_threadsafe(work, self._loop)
+                call = asyncio.run_coroutine_threadsafe(work, self._loop)
+                self._calls.add(call)
+                call.add_done_callback(self._calls.discard)
+                return call
         work.close()
         raise Unavailable("the engine is closed")
 
@@ -264,7 +269,10 @@ class PostgresDatabase:
             self._loop.call_soon_threadsafe(work)
 
     def close(self) -> None:
-        """Cut off all connections, end all coroutines and the thread. Again does nothing."""
+        """Cut off all connections, end all coroutines and the thread. Again does nothing.
+
+        Who waits for a coroutine is told, also when that does not end within `END_WITHIN_S`.
+        """
         with self._closing:
             if self._is_closed:
                 return
@@ -274,6 +282,8 @@ class PostgresDatabase:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        for call in list(self._calls):
+            call.cancel()
 
     # In the loop's thread.
 
@@ -434,7 +444,10 @@ class PostgresDatabase:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, unfinished = await asyncio.wait(tasks, timeout=END_WITHIN_S)
+            for task in unfinished:
+                logger.error("a call to the database does not end: %r", task)
 
 
 def hosts(dsn: str) -> list[tuple[str | None, int]]:

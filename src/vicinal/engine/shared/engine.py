@@ -265,8 +265,8 @@ class SharedEngine(Reads[CopiedIndex]):
             self._is_closed = True
         self._ledger.close()
         self._database.run_coroutine(self._leave())
+        self._database.close()  # first, which ends the filling of copies
         self._copies.close()
-        self._database.close()
         self._workers.shutdown()
         self._resources.stop()
         os.close(self._lock)

@@ -143,7 +143,8 @@ class Follower:
                 await asyncio.sleep(pause)
             else:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._kicked.wait(), pause)
+                    async with asyncio.timeout(pause):  # unlike wait_for, never misses its end
+                        await self._kicked.wait()
             self._kicked.clear()
 
     async def stop(self) -> None:

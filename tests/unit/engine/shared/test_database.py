@@ -1,12 +1,15 @@
 """Connections to the database: where they go, and that every call ends."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
 
-from tests.support.ledgers import another
+from tests.support.ledgers import WITHIN_S, another
 from tests.support.postgres import server
 from vicinal.engine.shared import database as module
 from vicinal.engine.shared.database import PostgresDatabase, Session, Use, hosts
@@ -133,3 +136,25 @@ def test_closing_ends_every_call_and_refuses_later_ones(quick: PostgresDatabase)
     assert sleeping.done()
     with pytest.raises(Unavailable, match="closed"):
         fetch(quick, "SELECT 1")
+
+
+def test_closing_ends_although_a_call_does_not_and_tells_who_waits_for_it(
+    quick: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_WITHIN_S", 0.1)
+    has_begun = threading.Event()
+
+    async def go_on() -> None:
+        while True:
+            with suppress(asyncio.CancelledError):
+                has_begun.set()
+                await asyncio.sleep(3_600)
+
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(quick.run_coroutine, go_on())
+        assert has_begun.wait(WITHIN_S)
+
+        quick.close()
+
+        with pytest.raises(Unavailable, match="the engine is closed"):
+            waiting.result(WITHIN_S)

@@ -1,0 +1,65 @@
+"""Every run of the tests ends: no program outside, and no test that hangs, holds it up for good."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import programs
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_program_that_does_not_end_is_killed_and_the_failure_has_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("the last words of the server\n")
+    left = tmp_path / "left"
+    script = f"(sleep 600 & echo $! > {left}; echo begun; wait)"
+
+    with pytest.raises(AssertionError, match=r"did not end within 2 s(?s:.*)begun") as caught:
+        programs.run(["sh", "-c", script], within_s=2.0, log=log)
+
+    assert "the last words of the server" in str(caught.value)
+    state = Path(f"/proc/{left.read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_program_that_fails_says_why() -> None:
+    with pytest.raises(AssertionError, match=r"ended with 3(?s:.*)no such thing"):
+        programs.run(["sh", "-c", "echo no such thing >&2; exit 3"])
+
+
+def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
+    """It has the program's output open, and would hold the end of a pipe back."""
+    assert programs.run(["sh", "-c", "sleep 600 & echo done; echo $!"]).splitlines()[0] == "done"
+
+
+HANGS = """
+import time
+
+def test_that_passes():
+    pass
+
+def test_that_hangs():
+    time.sleep(600)
+"""
+
+
+def test_a_test_that_hangs_ends_the_run_which_names_it_once(tmp_path: Path) -> None:
+    """A file whose process has ended is begun by the next one at the test that ended it."""
+    flags = re.findall(r"^PARALLEL := -n \S+ (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    (tmp_path / "test_one.py").write_text(HANGS.partition("def test_that_hangs")[0])
+    (tmp_path / "test_two.py").write_text(HANGS)
+    command = [
+        *(sys.executable, "-m", "pytest", "-p", "xdist.plugin", "-n", "2", *flags[0].split()),
+        *("-o", "faulthandler_timeout=2", "-o", "faulthandler_exit_on_timeout=true"),
+        *("--rootdir", str(tmp_path), str(tmp_path)),
+    ]
+
+    with pytest.raises(AssertionError, match="ended with 1") as caught:
+        programs.run(command, cwd=tmp_path, env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+
+    message = str(caught.value)
+    assert "crashed while running 'test_two.py::test_that_hangs'" in message
+    assert message.count("Timeout (0:00:02)!") == 1
