@@ -14,6 +14,7 @@ from cloudflare.types.vectorize import CreateIndex
 
 from tests.clients.conftest import Served
 from tests.support.embedded_texts import ROUNDING
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Passing raw bytes as `body` is deprecated:DeprecationWarning"  # by the SDK itself
@@ -67,10 +68,11 @@ def filled(indexes: Indexes, account: str, docs: str) -> str:
 
 def wait(indexes: Indexes, account: str, name: str, mutation_id: str | None) -> None:
     """Do what clients do: ask until the index has processed up to a mutation."""
-    end = time.monotonic() + VISIBLE_WITHIN_S
-    while indexes.info(name, account_id=account).processed_up_to_mutation != mutation_id:
-        assert time.monotonic() < end, "the mutation was never processed"
-        time.sleep(0.01)
+
+    def is_processed() -> bool:
+        return indexes.info(name, account_id=account).processed_up_to_mutation == mutation_id
+
+    wait_until(is_processed, VISIBLE_WITHIN_S)
 
 
 def ids(matches: list[Any]) -> list[str]:
