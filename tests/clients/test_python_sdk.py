@@ -70,7 +70,8 @@ def wait(indexes: Indexes, account: str, name: str, mutation_id: str | None) -> 
     """Do what clients do: ask until the index has processed up to a mutation."""
 
     def is_processed() -> bool:
-        return indexes.info(name, account_id=account).processed_up_to_mutation == mutation_id
+        info = indexes.info(name, account_id=account)
+        return bool(info.processed_up_to_mutation == mutation_id)
 
     wait_until(is_processed, VISIBLE_WITHIN_S)
 

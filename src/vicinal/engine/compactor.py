@@ -103,6 +103,12 @@ class Compactor:
         """Have what is in memory sealed, and segments merged after it."""
         self._seals.submit([SealRequest(is_forced=True)])
 
+    def seal_again(self) -> None:
+        """Have what could not be sealed tried again at once; until then writers may wait."""
+        if self._unsealed is not None:
+            self._unsealed = None
+            self.seal()
+
     def merge_idle(self) -> None:
         """Have segments verified, and merged as for an index that nothing is written to."""
         self._merges.submit([MergeRequest(is_idle=True)])

@@ -194,6 +194,9 @@ class EmbeddedEngine(Reads[OpenIndex]):
             with self._slots_lock:
                 self._slots.pop(folder, None)
         self._catalog.make_reserve()
+        for slot in list(self._slots.values()):
+            if (opened := slot.opened) is not None:
+                opened.seal_again()  # there may be room now
 
     def _remove(self, entry: CatalogEntry) -> str | None:
         slot = self._slot(entry)

@@ -96,6 +96,10 @@ class OpenIndex:
         """Compact the index when nothing has been written to it for a while."""
         self._compactor.compact_idle(self.writer.written_at)
 
+    def seal_again(self) -> None:
+        """Try again to seal what could not be sealed for want of disk space or files."""
+        self._compactor.seal_again()
+
     def close(self, reason: Error, *, is_kept: bool = True) -> None:
         """Let what is under way finish, refuse what comes later with `reason`, close the log.
 

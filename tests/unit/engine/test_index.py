@@ -597,6 +597,26 @@ def test_a_memtable_that_could_not_be_sealed_is_tried_again_without_being_asked(
     assert len(found(engine, Query(top_k=100, vector=vector(0, 0)))) == 20
 
 
+def test_deleting_an_index_has_others_sealed_that_had_no_room_and_writers_wait_for_that(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compactor, "AGAIN_S", 60.0)
+    engine = open_engine(EngineOptions(memtable_rows_max=10, memtables_max=1, merges=False))
+    create(engine, OTHER)
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "seal_memtable", full)
+        upsert(engine, *(Record(f"v{n}", [n, 1]) for n in range(10)))
+        with pytest.raises(ResourceExhausted, match="cannot be sealed"):
+            engine.compact(DOCS)
+        upsert(engine, *(Record(f"w{n}", [n, 1]) for n in range(10)))  # beside the frozen ones
+        with pytest.raises(ResourceExhausted, match="cannot be sealed"):
+            engine.append(DOCS, one("late"), wait_s=60)
+
+    engine.delete_index(OTHER)
+
+    engine.append(DOCS, one("late"), wait_s=60).result(60)
+
+
 @pytest.mark.parametrize("file", ["segments/*/values", "blobs/*"])
 def test_a_file_that_is_cut_short_while_it_is_mapped_stops_its_index_and_not_the_process(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str
