@@ -31,6 +31,7 @@ from vicinal.model import CreateMetadataIndex, IndexType, MetadataIndex
 from vicinal.server.api.routing import Route
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.routes import API_ROUTES, BINDING_ROUTES
+from vicinal.wire import columns
 
 BOUNDED = settings(
     deadline=None,
@@ -69,6 +70,12 @@ async def never_stopped(scope: Scope, receive: Receive, send: Send) -> None:
 @schemathesis.serializer("application/x-ndjson")
 def ndjson(_: object, value: object) -> bytes:
     """Send lines as they were generated: as text, or as whatever they are instead."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")
+
+
+@schemathesis.serializer(columns.CONTENT_TYPE)
+def raw(_: object, value: object) -> bytes:
+    """Send a columns body as it was generated: bytes, or text instead."""
     return value if isinstance(value, bytes) else str(value).encode(errors="surrogatepass")
 
 

@@ -145,6 +145,8 @@ def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
     match media_type:
         case "application/x-ndjson":
             return lines
+        case "application/vnd.vicinal.columns":
+            return {"type": "string", "format": "binary"}
         case "multipart/form-data":
             return {"type": "object", "properties": {"vectors": lines}, "required": ["vectors"]}
         case _:

@@ -110,6 +110,18 @@ class VectorBatchSchema(Struct):
     vectors: list[VectorRecordSchema]
 
 
+class ColumnsRequest(Struct):
+    """The first line of a columns body; `metadata` says that lines of it follow, one a vector.
+
+    Then come the values: of every vector `dimensions` float32, little-endian. An extension.
+    """
+
+    dimensions: int
+    ids: list[str]
+    namespaces: list[str] | None = None
+    metadata: bool = False
+
+
 class IndexConfigSchema(Struct):
     """The settings of an index, fixed at its creation."""
 

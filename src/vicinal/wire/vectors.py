@@ -161,11 +161,11 @@ def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -
     checked: list[_Record] = []
     for ordinal, record in enumerate(records):
         if ordinal == limits.batch_vectors_max:
-            raise _too_many(ordinal)
+            raise too_many(ordinal)
         try:
             checked.append(_checked(record, dimensions, limits))
         except RecordError as refused:
-            raise _located(refused, f"vectors[{ordinal}]") from None
+            raise located(refused, f"vectors[{ordinal}]") from None
     values = np.empty((len(checked), dimensions), dtype=np.float32)
     with np.errstate(over="ignore"):
         for row, vector in enumerate(checked):
@@ -174,7 +174,7 @@ def batch(records: Iterable[members.Members], dimensions: int, limits: Limits) -
     if not finite.all():
         row, position = map(int, np.argwhere(~finite)[0])
         rule = f"values[{position}]: {checked[row].values[position]} is no finite float32"
-        raise _located(RecordError(rule, checked[row].id), f"vectors[{row}]")
+        raise located(RecordError(rule, checked[row].id), f"vectors[{row}]")
     return VectorBatch(
         [vector.id for vector in checked],
         values,
@@ -237,7 +237,7 @@ class _Collector:
 
     def _add_record(self, records: framing.Records, start: int, text: members.Text) -> None:
         if self._count == self._limits.batch_vectors_max:
-            raise _too_many(self._count)
+            raise too_many(self._count)
         self._count += 1
         row = self._writer.free()[0]
         try:
@@ -357,13 +357,22 @@ def _vector_id(record: members.Members, limits: Limits) -> str:
     vector_id = _member(record, "id", None)
     if not isinstance(vector_id, str):
         raise RecordError(f"id: expected a string, got {metadata.kind(vector_id)}")
+    check_id(vector_id, limits)
+    return vector_id
+
+
+def check_id(vector_id: str, limits: Limits) -> None:
+    """Refuse an id that is empty or too long.
+
+    Raises:
+        RecordError: a `BadRecord` or `IdTooLong`.
+    """
     if not vector_id:
         raise RecordError("id: must not be empty")
     size = len(vector_id.encode())
     if size > limits.id_bytes_max:
         rule = f"id too long; max is {limits.id_bytes_max} bytes, got {size} bytes"
         raise RecordError(rule, vector_id, errors.IdTooLong)
-    return vector_id
 
 
 def _namespace(namespace: object, vector_id: str, limits: Limits) -> str:
@@ -372,6 +381,16 @@ def _namespace(namespace: object, vector_id: str, limits: Limits) -> str:
     if not isinstance(namespace, str):
         got = metadata.kind(namespace)
         raise RecordError(f"namespace: expected a string or null, got {got}", vector_id)
+    check_namespace(namespace, vector_id, limits)
+    return namespace
+
+
+def check_namespace(namespace: str, vector_id: str, limits: Limits) -> None:
+    """Refuse a namespace that is too long.
+
+    Raises:
+        RecordError: a `NamespaceTooLong`.
+    """
     size = len(namespace.encode())
     if size > limits.namespace_bytes_max:
         rule = (
@@ -379,7 +398,6 @@ def _namespace(namespace: object, vector_id: str, limits: Limits) -> str:
             f"max is {limits.namespace_bytes_max} bytes, got {size} bytes"
         )
         raise RecordError(rule, vector_id, errors.NamespaceTooLong)
-    return namespace
 
 
 def _only(batch: VectorBatch, rows: list[int]) -> VectorBatch:
@@ -401,7 +419,7 @@ def _complaint(
     else:
         live, location = "None", f"vectors[{ordinal}]"
     if refused.error is not errors.BadRecord:
-        return _located(refused, location)
+        return located(refused, location)
     if refused.vector_id is not None:
         location += f', id "{refused.vector_id}"'
     return errors.BadRecord(
@@ -410,13 +428,15 @@ def _complaint(
     )
 
 
-def _located(refused: RecordError, location: str) -> errors.InvalidInput:
+def located(refused: RecordError, location: str) -> errors.InvalidInput:
+    """Return the error for a record that breaks a rule, with its location in the body."""
     if refused.error is errors.BadRecord and refused.vector_id is not None:
         location += f', id "{refused.vector_id}"'
     return refused.error(f"{refused.rule} ({location})")
 
 
-def _too_many(count_max: int) -> errors.TooManyVectors:
+def too_many(count_max: int) -> errors.TooManyVectors:
+    """Return the error for a batch of more vectors than `count_max`."""
     return errors.TooManyVectors(
         f"too many vectors in payload; max vector count is {count_max}, "
         f"got at least {count_max + 1}"

@@ -152,6 +152,13 @@ def vectors(count: int) -> bytes:
     return b"".join(b'{"id":"v%d","values":[1,%d]}\n' % (n, n) for n in range(count))
 
 
+def columns_body(count: int) -> bytes:
+    head = {"dimensions": 2, "ids": [f"v{n}" for n in range(count)], "metadata": True}
+    lines = b'{"k":"%b"}\n' % (b"x" * 500) * count
+    return json.dumps(head).encode() + b"\n" + lines + bytes(8 * count)
+
+
+COLUMNS, LONG_COLUMNS = columns_body(1), columns_body(4_500)
 QUERY = json.dumps({"vector": [1, 2], "topK": 1}).encode()
 REQUESTS: dict[str, tuple[str, str, bytes, dict[str, str]]] = {
     "query": ("POST", f"{DOCS_PATH}/query", QUERY, {}),
@@ -161,6 +168,8 @@ REQUESTS: dict[str, tuple[str, str, bytes, dict[str, str]]] = {
     "upsert in parts": (
         "POST", f"{DOCS_PATH}/upsert", LINE + b" " * 3_000_000 + b"\n" + LINE, {}
     ),
+    "columns": ("POST", f"{DOCS_PATH}/columns/upsert", COLUMNS, {}),
+    "columns in parts": ("POST", f"{DOCS_PATH}/columns/insert", LONG_COLUMNS, {}),
     "upsert and wait": ("POST", f"{DOCS_PATH}/upsert", LINE, {"prefer": "wait=20"}),
     "get": ("POST", f"{DOCS_PATH}/get_by_ids", b'{"ids":["a"]}', {}),
     "delete": ("POST", f"{DOCS_PATH}/delete_by_ids", b'{"ids":["a"]}', {}),

@@ -5,6 +5,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 from vicinal.errors import (
     BadBody,
@@ -27,7 +28,16 @@ from vicinal.errors import (
     TooManyVectors,
     WrongDimensions,
 )
-from vicinal.model import Accepted, Delete, Insert, Query, QueryResult, Upsert, VectorBatch
+from vicinal.model import (
+    Accepted,
+    BatchWriter,
+    Delete,
+    Insert,
+    Query,
+    QueryResult,
+    Upsert,
+    VectorBatch,
+)
 from vicinal.prepared import Prepared
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.request import ApiRequest
@@ -38,7 +48,7 @@ from vicinal.server.http.bodies import Body
 from vicinal.server.http.response import Response
 from vicinal.server.http.uploads import PART_BYTES
 from vicinal.tokens import Permission
-from vicinal.wire import codes, requests, responses, schemas, vectors
+from vicinal.wire import codes, columns, requests, responses, schemas, vectors
 from vicinal.wire.openapi import Parameter
 
 _WRITE_ERRORS = (
@@ -152,29 +162,106 @@ def _add_write(name: str) -> Callable[[Handler], Handler]:
 @_add_write("insert")
 async def insert(request: ApiRequest) -> Response:
     """Add vectors whose id is new; others are ignored."""
-    return await _write(request, Insert)
+    return await _write(request, Insert, _RecordsForm(request))
 
 
 @_add_write("upsert")
 async def upsert(request: ApiRequest) -> Response:
     """Add vectors, replacing those whose id is there."""
-    return await _write(request, Upsert)
+    return await _write(request, Upsert, _RecordsForm(request))
 
 
-async def _write(request: ApiRequest, kind: Callable[[VectorBatch], Insert | Upsert]) -> Response:
+def _add_columns(name: str) -> Callable[[Handler], Handler]:
+    return ROUTES.add(
+        "POST",
+        f"{INDEX}/columns/{name}",
+        Permission.WRITE,
+        large_body,
+        PART_BYTES,
+        request=schemas.ColumnsRequest,
+        response=schemas.MutationSchema,
+        errors=_WRITE_ERRORS,
+        request_types=(columns.CONTENT_TYPE,),
+        operation_id=f"{name}_columns",
+    )
+
+
+@_add_columns("insert")
+async def insert_columns(request: ApiRequest) -> Response:
+    """Add vectors as `insert` does, from a line of names and raw float32 values. An extension."""
+    return await _write(request, Insert, _ColumnsForm(request))
+
+
+@_add_columns("upsert")
+async def upsert_columns(request: ApiRequest) -> Response:
+    """Add vectors as `upsert` does, from a line of names and raw float32 values. An extension."""
+    return await _write(request, Upsert, _ColumnsForm(request))
+
+
+class _PartsReader(Protocol):
+    """A reader of a body that arrives in parts; `kept_bytes` is None when it keeps all of it."""
+
+    @property
+    def kept_bytes(self) -> int | None: ...
+    def feed(self, part: bytes | bytearray) -> None: ...
+    def finish(self) -> VectorBatch: ...
+
+
+class _Form(Protocol):
+    """A form of bodies of vectors: how a whole one is read, and one that arrives in parts."""
+
+    def batch(self) -> VectorBatch: ...
+    def reader(self, writer: BatchWriter) -> _PartsReader: ...
+
+
+class _RecordsForm:
+    """Records, in any form that clients of the platform send."""
+
+    def __init__(self, request: ApiRequest) -> None:
+        self._body = request.body
+        self._dimensions = request.named_index.config.dimensions
+        self._limits = request.services.limits
+        self._type = request.headers.get(b"content-type", b"").decode("latin-1") or None
+        self._discard = requests.discards_unparsable(request.query.get("unparsable-behavior"))
+
+    def batch(self) -> VectorBatch:
+        return vectors.read(
+            self._body, self._type, self._dimensions, self._limits, discard=self._discard
+        )
+
+    def reader(self, writer: BatchWriter) -> _PartsReader:
+        return vectors.BodyReader(
+            self._type, self._dimensions, self._limits, writer, discard=self._discard
+        )
+
+
+class _ColumnsForm:
+    """Columns, with raw values."""
+
+    def __init__(self, request: ApiRequest) -> None:
+        self._body = request.body
+        self._dimensions = request.named_index.config.dimensions
+        self._limits = request.services.limits
+
+    def batch(self) -> VectorBatch:
+        return columns.batch_of(self._body, self._dimensions, self._limits)
+
+    def reader(self, writer: BatchWriter) -> _PartsReader:
+        return columns.ColumnsReader(self._dimensions, self._limits, writer)
+
+
+async def _write(
+    request: ApiRequest, kind: Callable[[VectorBatch], Insert | Upsert], form: _Form
+) -> Response:
     engine, workers = request.services.engine, request.services.workers
-    limits, address = request.services.limits, request.address
-    discard = requests.discards_unparsable(request.query.get("unparsable-behavior"))
-    content_type = request.headers.get(b"content-type", b"").decode("latin-1") or None
-    dimensions = request.named_index.config.dimensions
+    address = request.address
 
     def read_and_log() -> Future[Accepted]:
-        batch = vectors.read(request.body, content_type, dimensions, limits, discard=discard)
-        return engine.append(address, kind(batch))
+        return engine.append(address, kind(form.batch()))
 
     if request.arriving is not None:
         with closing(await workers.run(lambda: engine.open_batch(address))) as writer:
-            reading = vectors.BodyReader(content_type, dimensions, limits, writer, discard=discard)
+            reading = form.reader(writer)
             await _feed(reading, request.body, request.arriving, workers)
             logged = await workers.run(lambda: engine.append(address, kind(reading.finish())))
     elif len(request.body) > SMALL_BODY_BYTES:
@@ -188,7 +275,7 @@ async def _write(request: ApiRequest, kind: Callable[[VectorBatch], Insert | Ups
 
 
 async def _feed(
-    reading: vectors.BodyReader, part: bytes | bytearray, arriving: Body, workers: Workers
+    reading: _PartsReader, part: bytes | bytearray, arriving: Body, workers: Workers
 ) -> None:
     """Read a body while it arrives: one part in a thread, while the loop receives the next."""
     while part:
