@@ -173,14 +173,14 @@ class Compactor:
             raise self._unsealed.with_traceback(None)
 
     def _seal(self, requests: Sequence[SealRequest]) -> None:
-        if self._seals.is_closed:
-            return
         is_forced = any(request.is_forced for request in requests)
         try:
-            if is_forced or self._policy.is_due:
+            # Again after a frozen memtable: writers may wait for the one that has filled since.
+            while not self._seals.is_closed and (is_forced or self._policy.is_due):
                 self._compaction.seal()
                 self._unsealed = None
                 self._merges.submit([MergeRequest(is_idle=is_forced)])
+                is_forced = False
         except Exception as error:
             if not is_exhausted(error):
                 self._health.fail(error)
