@@ -30,7 +30,7 @@ from tests.support.engines import (
 from tests.support.model_engine import ModelEngine
 from tests.support.postgres import server
 from tests.support.waiting import wait_until
-from vicinal.engine.shared import follower, rows
+from vicinal.engine.shared import follower, notices, rows
 from vicinal.engine.shared.engine import SharedEngine
 from vicinal.errors import BadCursor, IndexExists, IndexNotFound, LimitExceeded
 from vicinal.filters.nodes import Operator, Predicate
@@ -110,6 +110,33 @@ def test_waiting_for_a_mutation_waits_for_the_copies_of_all_nodes(open_node: Ope
         for node in nodes:
             (a,) = node.get(DOCS, ["a"])
             assert a.values.tolist() == [number, 0]
+
+
+def test_a_node_at_rest_is_told_of_a_write_and_of_a_drop_at_another(
+    open_node: OpenNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not have to ask: its next poll would be in an hour."""
+    for name in ("ACTIVE_POLL_S", "IDLE_POLL_S", "NOTICED_POLL_S"):
+        monkeypatch.setattr(follower, name, 3_600.0)
+    monkeypatch.setattr(notices, "EVERY_S", 0.0)  # or it would count on the polls after the first
+    writer, reader = open_node(), open_node()
+    create(writer)
+    insert(writer, Record("a", [1, 1]))
+    assert sees(reader, "a")  # opening asks as well
+
+    writer.append(DOCS, Upsert(batch(Record("b", [2, 2])))).result(APPLIED_WITHIN_S)
+
+    wait_until(lambda: sees(reader, "a", "b"))
+    writer.delete_index(DOCS)
+    wait_until(lambda: is_gone(reader))
+
+
+def is_gone(node: SharedEngine) -> bool:
+    try:
+        node.get_index(DOCS)
+    except IndexNotFound:
+        return True
+    return False
 
 
 def test_a_node_that_has_gone_is_not_waited_for(open_node: OpenNode) -> None:

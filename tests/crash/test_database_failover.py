@@ -131,6 +131,9 @@ def test_nothing_acknowledged_is_lost_or_there_twice_when_the_primary_is_killed(
         for each in writers:
             each.result(WITHIN_S)
         assert reads.result(WITHIN_S) > 0
+    # Both are told of writes again, by the new primary.
+    listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
+    wait_until(lambda: pair.standby.sql(listening) == "2")
 
     rows = pair.standby.sql("SELECT seqno, mutation_id FROM vicinal.mutation ORDER BY seqno")
     log = {int(seqno): id_ for seqno, id_ in (line.split("\t") for line in rows.splitlines())}

@@ -15,7 +15,7 @@ import pytest
 from tests.support.engines import DOCS, Record, batch, create, found, insert, open_shared, vector
 from tests.support.postgres import server
 from tests.support.waiting import wait_until
-from vicinal.engine.shared import database, filling
+from vicinal.engine.shared import database, filling, session
 from vicinal.engine.shared.engine import SharedEngine
 from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.errors import Unavailable
@@ -32,7 +32,7 @@ ALL = Query(top_k=100, vector=vector(0, 0))
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedEngine]:
     monkeypatch.setattr(database, "CONNECT_TIMEOUT_S", BOUND_S)
-    monkeypatch.setattr(database, "BEGIN_TIMEOUT_S", BOUND_S)
+    monkeypatch.setattr(session, "BEGIN_TIMEOUT_S", BOUND_S)
     monkeypatch.setattr(database, "READ_TIMEOUT_S", BOUND_S)
     engine = open_shared(tmp_path, Limits(), write_deadline_s=DEADLINE_S)
     create(engine)

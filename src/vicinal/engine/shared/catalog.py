@@ -17,7 +17,8 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from vicinal.engine.shared.database import PostgresDatabase, Session, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
+from vicinal.engine.shared.session import Session
 from vicinal.errors import Corruption, IndexExists, IndexNotFound, LimitExceeded
 from vicinal.model import Index, IndexAddress, IndexConfig
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -140,9 +140,9 @@ class Copies:
         """Return the copies that are open."""
         return [(key, slot.copy) for key, slot in list(self._slots.items()) if slot.copy]
 
-    def kept_ids(self) -> Collection[UUID]:
+    def kept_ids(self) -> frozenset[UUID]:
         """Return of which indexes copies are open or being opened."""
-        return set(self._slots)
+        return frozenset(self._slots)
 
     def local_ids(self) -> Sequence[UUID]:
         """Return of which indexes there are folders."""

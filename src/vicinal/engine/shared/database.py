@@ -5,7 +5,7 @@ lock waits have one in the server, so that neither a hung server nor a hung node
 long. A connection on which something did not end in time is cut off, never cancelled: a cancelled
 COMMIT would be reported as done before its standby has it.
 
-SQL names tables as ``vicinal.table``; `PostgresDatabase.sql` puts the schema of the setting there.
+SQL names tables as ``vicinal.table``; `session.Statements` puts the schema of the setting there.
 
 This module knows connections and errors, not what the tables mean.
 """
@@ -14,10 +14,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,16 +24,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 
 from vicinal.engine.shared.failures import RETRY_AFTER_S, Lost, given_up, translated
+from vicinal.engine.shared.session import STATEMENT_TIMEOUT_S, Session, Statements, Timeouts
 from vicinal.errors import Error, Unavailable
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 3.0  # of one host; ours
-STATEMENT_TIMEOUT_S = 10.0  # of one statement, also in the server; ours
-BEGIN_TIMEOUT_S = 3.0  # takes no lock and no disk: a server that takes longer hangs; ours
 READ_TIMEOUT_S = 3.0  # of a look-up, which takes milliseconds; ours
-LOCK_TIMEOUT_S = 5.0  # how long a statement waits for a lock of another node; ours
-IDLE_TIMEOUT_S = 10.0  # a node that hangs in a transaction holds its locks so long; ours
 END_WITHIN_S = 10.0  # of all calls when a database is closed, whose connections are cut off; ours
 RETRY_PAUSE_S = 0.05  # between two attempts at the same transaction; ours
 SERVER_VERSION_MIN = 150_000
@@ -53,6 +49,8 @@ class Use(Enum):
     FOLLOW = "follow"
     READ = "read"
     POLL = "poll"
+    NOTIFY = "notify"
+    LISTEN = "listen"
 
 
 CONNECTIONS_MAX = {
@@ -62,139 +60,10 @@ CONNECTIONS_MAX = {
     Use.FOLLOW: 4,
     Use.READ: 4,
     Use.POLL: 1,
+    Use.NOTIFY: 1,
+    Use.LISTEN: 1,
 }
 """Most connections of one node at a time, for each use; ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Bounds of one transaction in seconds: of a statement, a lock wait, and a pause between two
-    statements."""
-
-    statement_s: float = STATEMENT_TIMEOUT_S
-    lock_s: float = LOCK_TIMEOUT_S
-    idle_s: float = IDLE_TIMEOUT_S
-
-
-class Session:
-    """One connection in use. For the event loop of its `PostgresDatabase` alone.
-
-    Every method may raise:
-
-    Raises:
-        Lost: the connection is lost, or the server gave the transaction up.
-        ResourceExhausted: the server's disk is full.
-        Unavailable: the server refuses.
-        Corruption: the server has found damage.
-    """
-
-    def __init__(self, connection: Any, database: "PostgresDatabase", timeout_s: float) -> None:
-        self._connection = connection
-        self._database = database
-        self._timeout_s = timeout_s
-        self.is_committing = False
-        """Whether COMMIT has been sent: from then on the outcome may be unknown."""
-
-    def sql(self, text: str) -> str:
-        """See `PostgresDatabase.sql`."""
-        return self._database.sql(text)
-
-    async def fetch(self, sql: str, *arguments: object) -> Sequence[Any]:
-        """Return all rows of a statement."""
-        rows: Sequence[Any] = await self._within(
-            self._connection.fetch(self._database.sql(sql), *arguments)
-        )
-        return rows
-
-    async def fetchrow(self, sql: str, *arguments: object) -> Any:
-        """Return the first row of a statement, None when there is none."""
-        return await self._within(self._connection.fetchrow(self._database.sql(sql), *arguments))
-
-    async def execute(self, sql: str, *arguments: object) -> str:
-        """Run a statement; without arguments, several. Return the command tag of the last."""
-        tag: str = await self._within(self._connection.execute(self._database.sql(sql), *arguments))
-        return tag
-
-    async def copy(
-        self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
-    ) -> None:
-        """Add rows to a table of the schema by COPY, in binary."""
-        await self._within(
-            self._connection.copy_records_to_table(
-                table, schema_name=self._database.schema, columns=columns, records=rows
-            )
-        )
-
-    async def cursor(self, sql: str, *arguments: object) -> Callable[[int], Awaitable[Any]]:
-        """Return a function that fetches the next rows of a query, of a transaction only."""
-        cursor = await self._within(self._connection.cursor(self._database.sql(sql), *arguments))
-        return lambda count: self._within(cursor.fetch(count))
-
-    async def begin(self, timeouts: Timeouts, *, is_durable: bool, mode: str) -> None:
-        """Begin a transaction; all its bounds travel with BEGIN, as poolers allow no other way."""
-        async with self._limited(BEGIN_TIMEOUT_S):
-            await self.execute(
-                f"BEGIN {mode};"
-                f"SET LOCAL statement_timeout = {round(timeouts.statement_s * 1e3)};"
-                f"SET LOCAL lock_timeout = {round(timeouts.lock_s * 1e3)};"
-                f"SET LOCAL idle_in_transaction_session_timeout = {round(timeouts.idle_s * 1e3)};"
-                f"SET LOCAL synchronous_commit = {'on' if is_durable else 'off'}"
-            )
-
-    async def commit(self) -> None:
-        """End the transaction; durable, on the standbys that the server waits for as well."""
-        warnings: list[str] = []
-
-        def listen(_connection: object, message: Any) -> None:
-            # The one warning that COMMIT can have: somebody cancelled its wait for a standby.
-            if message.severity_en in ("WARNING", None):
-                warnings.append(message.message)
-
-        self.is_committing = True
-        self._connection.add_log_listener(listen)
-        try:
-            tag = await self.execute("COMMIT")
-        finally:
-            with suppress(asyncpg.InterfaceError):
-                self._connection.remove_log_listener(listen)
-        if tag != "COMMIT":
-            self.is_committing = False
-            raise Lost(f"the database answered COMMIT with {tag}", retry_after=RETRY_AFTER_S)
-        if warnings:
-            raise Lost(f"the database committed and warns: {warnings[0]}", retry_after=1.0)
-
-    @asynccontextmanager
-    async def _limited(self, timeout_s: float) -> AsyncIterator[None]:
-        before, self._timeout_s = self._timeout_s, timeout_s
-        try:
-            yield
-        finally:
-            self._timeout_s = before
-
-    async def _within(self, call: Awaitable[T]) -> T:
-        """Wait for one call; cut the connection off when it does not end in time."""
-        started = time.monotonic()
-        is_late = False
-
-        def cut() -> None:
-            nonlocal is_late
-            is_late = True
-            self._connection.terminate()
-
-        timer = asyncio.get_running_loop().call_later(self._timeout_s, cut)
-        try:
-            return await call
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            if is_late:
-                raise Lost(
-                    f"the database did not answer within {self._timeout_s:g} s",
-                    retry_after=RETRY_AFTER_S,
-                ) from error
-            raise translated(error) from error
-        finally:
-            timer.cancel()
-            self._database.statement_count += 1
-            self._database.statement_s += time.monotonic() - started
 
 
 class PostgresDatabase:
@@ -207,8 +76,7 @@ class PostgresDatabase:
         statement_timeout_s: Bound of a statement that changes something.
 
     Attributes:
-        statement_count: Statements that have ended.
-        statement_s: Seconds of all of them.
+        statements: The SQL of the schema, and how much of it has run.
 
     Raises:
         Unavailable: the DSN cannot be one.
@@ -221,14 +89,10 @@ class PostgresDatabase:
         *,
         statement_timeout_s: float = STATEMENT_TIMEOUT_S,
     ) -> None:
-        self.schema = schema
-        self.statement_count = 0
-        self.statement_s = 0.0
+        self.statements = Statements(schema)
         self._dsn = dsn
         self._hosts = hosts(dsn)
-        self._prefix = f"{quoted(schema)}."
         self._timeouts = Timeouts(statement_s=statement_timeout_s)
-        self._statements: dict[str, str] = {}
         self._idle: list[Any] = []
         self._used: set[Any] = set()
         self._calls: set[Future[Any]] = set()
@@ -285,16 +149,12 @@ class PostgresDatabase:
         for call in list(self._calls):
             call.cancel()
 
-    # In the loop's thread.
+    @property
+    def schema(self) -> str:
+        """The name of the schema."""
+        return self.statements.schema
 
-    def sql(self, text: str) -> str:
-        """Return a statement with the schema's name in place of ``vicinal.``."""
-        statement = self._statements.get(text)
-        if statement is None:
-            statement = text.replace("vicinal.", self._prefix)
-            if len(self._statements) < 1_000:
-                self._statements[text] = statement
-        return statement
+    # In the loop's thread.
 
     @asynccontextmanager
     async def session(self, use: Use, timeout_s: float | None = None) -> AsyncIterator[Session]:
@@ -306,9 +166,9 @@ class PostgresDatabase:
         async with self._free[use]:
             connection = await self._connection()
             if timeout_s is None:
-                is_short = use in (Use.READ, Use.POLL)
+                is_short = use in (Use.READ, Use.POLL, Use.LISTEN)
                 timeout_s = READ_TIMEOUT_S if is_short else self._timeouts.statement_s
-            session = Session(connection, self, timeout_s)
+            session = Session(connection, self.statements, timeout_s)
             try:
                 yield session
             except Lost:
@@ -481,11 +341,6 @@ def _host_and_port(text: str) -> tuple[str, str]:
         return host, rest.removeprefix(":")
     host, _, port = text.partition(":")
     return host, port
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL has it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

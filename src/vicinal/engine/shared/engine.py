@@ -166,7 +166,7 @@ class SharedEngine(Reads[CopiedIndex]):
 
     def delete_index(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`."""
-        self._catalog.remove(address)
+        self._follower.announce_deletion(self._catalog.remove(address))
 
     def answers_at_once(self, address: IndexAddress) -> bool:
         """See `engine.base.Engine`."""
@@ -243,8 +243,8 @@ class SharedEngine(Reads[CopiedIndex]):
             fill_count=counts.fills,
             refill_counts=dict(counts.refills),
             eviction_count=counts.evictions,
-            statement_count=database.statement_count,
-            statement_s=database.statement_s,
+            statement_count=database.statements.count,
+            statement_s=database.statements.seconds,
         )
 
     def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:

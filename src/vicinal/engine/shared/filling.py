@@ -14,7 +14,8 @@ import numpy as np
 from vicinal.engine.copying import CopyPosition
 from vicinal.engine.records import VALUES_DTYPE
 from vicinal.engine.shared.catalog import SharedCatalogEntry
-from vicinal.engine.shared.database import PostgresDatabase, Timeouts, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
+from vicinal.engine.shared.session import Timeouts
 from vicinal.errors import IndexNotFound
 from vicinal.model import (
     CreateMetadataIndex,

@@ -6,6 +6,9 @@
              -> further: pull the mutations, replay them in the copy
              -> the rows lag: checkpoint
 
+A notice of another node that an index has moved (`notices`) begins a poll at once; without one a
+poll comes after a pause, which is short while something moves.
+
 A pull reads the copy's last mutation again and compares its id, so a copy never goes on from a
 mutation that the log does not have, or no longer has. Nothing here decides anything: every node may
 do all of it at any time.
@@ -14,7 +17,7 @@ do all of it at any time.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ from vicinal.engine.shared.copies import Copies
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.log_records import Row
 from vicinal.engine.shared.nodes import Nodes
+from vicinal.engine.shared.notices import Notices
 from vicinal.engine.shared.rows import Rows
 from vicinal.errors import Error, Unavailable
 from vicinal.model import Mutation, Seqno
@@ -37,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 ACTIVE_POLL_S = 0.005  # while something moves; ours
 IDLE_POLL_S = 0.05  # ours
+NOTICED_POLL_S = 0.2  # the same while notices arrive; ours
 ACTIVE_S = 1.0  # how long after something moved; ours
 FAILED_POLL_S = 0.5  # while the database is away; ours
 PULL_BYTES = 16 << 20  # of records at a time; ours
@@ -97,6 +102,7 @@ class Follower:
         self._nodes = nodes
         self._workers = workers
         self._visibility_delay_s = visibility_delay_s
+        self._notices = Notices(database, lambda: nodes.count, self._on_notice)
         self._kicked = asyncio.Event()
         self._moved_at = -ACTIVE_S
         self._unfolded: dict[UUID, float] = {}
@@ -111,18 +117,34 @@ class Follower:
     # From any thread.
 
     def kick(self) -> None:
-        """Poll at once: a copy has opened."""
-        self._database.post(self._kicked.set)
+        """Poll at once, and often for a while: a copy has opened."""
+        self._database.post(self._kick)
+
+    def announce_deletion(self, index_id: UUID) -> None:
+        """Have other nodes poll soon: this one has dropped an index."""
+        self._database.post(partial(self._notices.send, index_id, is_last=True))
 
     # In the database's thread.
+
+    def _kick(self) -> None:
+        self._moved_at = time.monotonic()
+        self._kicked.set()
 
     def note_written(self, index_id: UUID) -> None:
         """Say that this node has logged something, which has to come into the rows."""
         self._unfolded.setdefault(index_id, time.monotonic())
+        self._notices.send(index_id)
         self._kicked.set()
 
     async def follow(self) -> None:
         """Follow until cancelled."""
+        noticing = asyncio.get_running_loop().create_task(self._notices.exchange())
+        try:
+            await self._follow()
+        finally:
+            noticing.cancel()
+
+    async def _follow(self) -> None:
         is_away = False
         while True:
             try:
@@ -133,17 +155,18 @@ class Follower:
             except Error as error:
                 if not is_away:
                     logger.warning("the log is not followed for now: %s", error)
+                    self._notices.reconnect()
                 is_away = True
             except Exception:  # a mistake of ours must not end the following for good
                 logger.exception("the log could not be followed")
                 is_away = True
-            is_active = time.monotonic() - self._moved_at < ACTIVE_S
-            pause = FAILED_POLL_S if is_away else ACTIVE_POLL_S if is_active else IDLE_POLL_S
             if is_away:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(FAILED_POLL_S)
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):  # unlike wait_for, never misses its end
+                    async with asyncio.timeout(
+                        self._pause_s()
+                    ):  # unlike wait_for, never misses its end
                         await self._kicked.wait()
             self._kicked.clear()
 
@@ -152,6 +175,16 @@ class Follower:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _pause_s(self) -> float:
+        if time.monotonic() - self._moved_at < ACTIVE_S:
+            return ACTIVE_POLL_S
+        return NOTICED_POLL_S if self._notices.is_listening else IDLE_POLL_S
+
+    def _on_notice(self, index_ids: Collection[UUID] | None) -> None:
+        kept = self._copies.kept_ids()
+        if index_ids is None or not kept.isdisjoint(index_ids):
+            self._kicked.set()
 
     async def _poll(self) -> None:
         copies = dict(self._copies.open_copies())

@@ -25,9 +25,10 @@ from uuid import UUID, uuid4
 
 from vicinal.engine.records import LogRecord
 from vicinal.engine.shared import log_records
-from vicinal.engine.shared.database import RETRY_PAUSE_S, PostgresDatabase, Session, Use
+from vicinal.engine.shared.database import RETRY_PAUSE_S, PostgresDatabase, Use
 from vicinal.engine.shared.failures import Lost, given_up
 from vicinal.engine.shared.permits import Head, Permits
+from vicinal.engine.shared.session import Session
 from vicinal.errors import Error, IndexNotFound, Overloaded, Unavailable
 from vicinal.model import Accepted, CreateMetadataIndex, DeleteMetadataIndex, Mutation, Seqno
 

@@ -14,7 +14,7 @@ from zlib_ng.zlib_ng import crc32
 
 from vicinal.engine import records
 from vicinal.engine.records import LogRecord
-from vicinal.engine.shared.database import Session
+from vicinal.engine.shared.session import Session
 from vicinal.errors import Corruption
 from vicinal.model import Mutation, Seqno
 

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from uuid import UUID, uuid4
 
-from vicinal.engine.shared.database import PostgresDatabase, Session, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
+from vicinal.engine.shared.session import Session
 from vicinal.model import Seqno
 
 BEAT_S = 1.0  # ours

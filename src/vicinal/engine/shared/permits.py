@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from vicinal.engine.shared.database import Session
+from vicinal.engine.shared.session import Session
 from vicinal.errors import AlreadyExists, LimitExceeded, MetadataIndexNotFound
 from vicinal.limits import Limits
 from vicinal.model import (

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vicinal.engine.shared.database import PostgresDatabase, Session, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
+from vicinal.engine.shared.session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from vicinal.engine.shared import log_records
-from vicinal.engine.shared.database import (
-    PostgresDatabase,
-    Session,
-    Timeouts,
-    Use,
-)
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.failures import Lost
 from vicinal.engine.shared.log_records import LoggedMutation
 from vicinal.engine.shared.permits import IDS_AT_ONCE
+from vicinal.engine.shared.session import Session, Timeouts
 from vicinal.errors import IndexNotFound
 from vicinal.model import Delete, Insert, Seqno, Upsert, VectorBatch
 

@@ -23,13 +23,8 @@ few rows at a time. Plain PostgreSQL from 15 on, no extension, no DDL but at the
 
 from typing import Any
 
-from vicinal.engine.shared.database import (
-    SERVER_VERSION_MIN,
-    PostgresDatabase,
-    Session,
-    Use,
-    quoted,
-)
+from vicinal.engine.shared.database import SERVER_VERSION_MIN, PostgresDatabase, Use
+from vicinal.engine.shared.session import Session, quoted
 from vicinal.errors import Unavailable
 
 FORMAT = 1

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from vicinal.engine.shared import schema
-from vicinal.engine.shared.database import PostgresDatabase, Session, Use
+from vicinal.engine.shared.database import PostgresDatabase, Use
+from vicinal.engine.shared.session import Session
 from vicinal.errors import Corruption, Error, NotFound
 from vicinal.tokens import Permission, Token, digest_of, fixed_token, new_token
 

@@ -12,8 +12,10 @@ import pytest
 from tests.support.ledgers import WITHIN_S, another
 from tests.support.postgres import server
 from vicinal.engine.shared import database as module
-from vicinal.engine.shared.database import PostgresDatabase, Session, Use, hosts
+from vicinal.engine.shared import session as session_module
+from vicinal.engine.shared.database import PostgresDatabase, Use, hosts
 from vicinal.engine.shared.failures import Lost
+from vicinal.engine.shared.session import Session, Timeouts
 from vicinal.errors import Unavailable
 
 BOUND_S = 0.5
@@ -68,8 +70,9 @@ def test_the_host_that_takes_writes_is_found_and_kept(database: PostgresDatabase
 def quick(
     monkeypatch: pytest.MonkeyPatch, database: PostgresDatabase
 ) -> Iterator[PostgresDatabase]:
-    for name in ("CONNECT_TIMEOUT_S", "BEGIN_TIMEOUT_S", "READ_TIMEOUT_S"):
+    for name in ("CONNECT_TIMEOUT_S", "READ_TIMEOUT_S"):
         monkeypatch.setattr(module, name, BOUND_S)
+    monkeypatch.setattr(session_module, "BEGIN_TIMEOUT_S", BOUND_S)
     quick = PostgresDatabase(f"{server().dsn}", database.schema, statement_timeout_s=BOUND_S)
     yield quick
     quick.close()
@@ -110,9 +113,7 @@ def test_locks_of_another_node_are_waited_for_no_longer_than_said(
     async def hold_and_ask() -> None:
         async with quick.transaction(Use.APPEND) as session:
             await lock(session)
-            async with quick.transaction(
-                Use.CHECKPOINT, timeouts=module.Timeouts(lock_s=0.1)
-            ) as waiting:
+            async with quick.transaction(Use.CHECKPOINT, timeouts=Timeouts(lock_s=0.1)) as waiting:
                 await lock(waiting)
 
     started = time.monotonic()
