@@ -313,14 +313,27 @@ class IndexUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a copy is behind its log: how many mutations it lacks, and seconds since the first of
+    them was seen in the log."""
+
+    mutation_count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeUsage:
     """Numbers of one node of a shared engine, since its start.
 
     Attributes:
         node_count: Nodes that live, this one included.
         database_silent_s: Seconds since the database answered last.
-        lags: Mutations that the copy of an open index lacks, as of that answer.
+        round_trip_s: Seconds that the last question how far the logs are took.
+        lags: How far the copy of an open index is behind, as of that answer.
         fill_count: Copies that were filled.
+        fill_s: Seconds of all of them.
+        checkpoint_count: Times that this node has brought rows up to the log.
+        checkpoint_s: Seconds of all of them.
         refill_counts: Copies that were thrown away, by cause.
         eviction_count: Copies that were removed as they took too much disk.
         statement_count: Statements that the database has answered, or has not in time.
@@ -329,8 +342,12 @@ class NodeUsage:
 
     node_count: int
     database_silent_s: float
-    lags: Mapping[IndexAddress, int]
+    round_trip_s: float
+    lags: Mapping[IndexAddress, Lag]
     fill_count: int
+    fill_s: float
+    checkpoint_count: int
+    checkpoint_s: float
     refill_counts: Mapping[str, int]
     eviction_count: int
     statement_count: int

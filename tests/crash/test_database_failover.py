@@ -17,6 +17,7 @@ from tests.support.postgres import Postgres
 from tests.support.waiting import wait_until
 from vicinal.engine.shared import follower
 from vicinal.engine.shared.engine import SharedEngine, SharedOptions
+from vicinal.engine.shared.report import examine
 from vicinal.errors import Unavailable
 from vicinal.model import Accepted, Delete, Query, Upsert
 
@@ -178,6 +179,10 @@ def test_a_write_without_its_standby_is_refused_at_the_deadline_with_its_outcome
     pair: Pair, open_node: OpenNode
 ) -> None:
     pair.wait_for_standby()
+    report = examine(pair.dsn, "vicinal")
+    assert (report.is_synced, report.standby_names, report.standby_count) == (True, "second", 1)
+    with pytest.raises(Unavailable, match="takes no writes"):
+        examine(pair.standby.dsn, "vicinal")
     engine = open_node(write_deadline_s=1.0)
     create(engine)
     pair.standby.pause()

@@ -20,11 +20,21 @@ from vicinal.engine.shared.engine import SharedEngine
 from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.errors import Unavailable
 from vicinal.limits import Limits
-from vicinal.model import Delete, IndexAddress, Query, Seqno, Upsert
+from vicinal.model import (
+    CreateMetadataIndex,
+    Delete,
+    IndexAddress,
+    IndexType,
+    MetadataIndex,
+    Query,
+    Seqno,
+    Upsert,
+)
 
 DEADLINE_S = 1.0
 BOUND_S = 0.5  # of one step at the database, in these tests
 SLACK_S = 3.0  # for a busy machine
+SIZE = MetadataIndex("size", IndexType.NUMBER)
 OTHER = IndexAddress("acme", "other")
 ALL = Query(top_k=100, vector=vector(0, 0))
 
@@ -68,8 +78,21 @@ def test_reads_from_the_copy_do_not_notice(engine: SharedEngine) -> None:
         lambda engine: engine.get_index(OTHER),
         lambda engine: engine.append(DOCS, Delete(["a"])).result(60),
         lambda engine: engine.list(DOCS, 1, None),
+        lambda engine: engine.append(DOCS, CreateMetadataIndex(SIZE)).result(60),
+        lambda engine: engine.wait_applied(DOCS, Seqno(1), DEADLINE_S),
+        lambda engine: engine.status(OTHER),
     ],
-    ids=["create", "drop", "list indexes", "look up", "append", "list"],
+    ids=[
+        "create",
+        "drop",
+        "list indexes",
+        "look up",
+        "append",
+        "list",
+        "declare",
+        "wait for all nodes",
+        "open",
+    ],
 )
 def test_what_needs_the_database_is_refused_in_time_and_works_again_after(
     engine: SharedEngine, call: Callable[[SharedEngine], object]
@@ -83,6 +106,25 @@ def test_what_needs_the_database_is_refused_in_time_and_works_again_after(
     assert caught.value.retry_after is not None
 
     insert(engine, Record("c", [3, 3]), address=DOCS if call_keeps(engine) else OTHER)
+
+
+def test_a_strong_query_is_refused_in_time_and_answered_after(
+    engine: SharedEngine, tmp_path: Path
+) -> None:
+    strong = open_shared(
+        tmp_path, Limits(), tmp_path / "strong", is_strong=True, write_deadline_s=DEADLINE_S
+    )
+    assert found(strong, ALL) == ["a", "b"]
+    with server().hanging():
+        started = time.monotonic()
+        with pytest.raises(Unavailable) as caught:
+            strong.query(DOCS, ALL)
+        took = time.monotonic() - started
+
+    assert took < DEADLINE_S + 4 * BOUND_S + SLACK_S
+    assert caught.value.retry_after is not None
+    assert found(strong, ALL) == ["a", "b"]
+    strong.close()
 
 
 def call_keeps(engine: SharedEngine) -> bool:

@@ -89,10 +89,8 @@ def open_shared(
     folder: Path, limits: Limits, node: Path | None = None, **options: Any
 ) -> SharedEngine:
     """Open a node of the shared engine; what has the same folder has the same database."""
-    options = {"open_wait_s": APPLIED_WITHIN_S, **options}
-    shared = SharedOptions(
-        server().dsn, shared_schema(folder), index=EngineOptions(limits), **options
-    )
+    options = {"dsn": server().dsn, "open_wait_s": APPLIED_WITHIN_S, **options}
+    shared = SharedOptions(schema=shared_schema(folder), index=EngineOptions(limits), **options)
     return SharedEngine.open(node or folder / "node", shared)
 
 

@@ -21,6 +21,7 @@ from tests.support.waiting import wait_until
 DEBIAN = Path("/usr/lib/postgresql")
 VERSION_MIN = 15
 ENDED_WITHIN_S = 30.0
+LOCKED = "locked"  # the one user who needs a password
 
 
 @functools.cache
@@ -93,6 +94,8 @@ class Postgres:
             "initdb", "--pgdata", str(self.data), "--username=vicinal", "--auth=trust",
             "--encoding=UTF8", "--locale=C", "--no-sync",
         )  # fmt: skip
+        access = self.data / "pg_hba.conf"
+        access.write_text(f"host all {LOCKED} 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
 
     def start(self) -> None:
         """Start the server and wait until it answers."""

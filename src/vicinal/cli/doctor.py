@@ -17,6 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import httpx
@@ -35,10 +36,14 @@ from vicinal.storage import folder_lock
 from vicinal.tokens import REQUIRED_FILE, Tokens
 from vicinal.wire import lines
 
+if TYPE_CHECKING:  # needs a package that not everybody has
+    from vicinal.engine.shared.report import DatabaseReport, NodeReport
+
 OPEN_FILES_MIN = 4_096  # a server raises its soft limit to the hard one itself
 DISK_BYTES_MIN = 1 << 30
 CLOCK_SKEW_S_MAX = 2.0  # ours
 NODE_SILENT_S_MAX = 5.0  # as long as others wait for its copies
+BEHIND_COUNT_WARN = 10_000  # ours: a copy lacks a few, where it is written to all the time
 UNFOLDED_BYTES_WARN = 1 << 30  # ours: at twice as much writers wait
 ANSWER_S = 5.0  # within which a server is to say that it is ready
 
@@ -162,35 +167,66 @@ def _database(settings: Settings) -> Iterator[Finding]:
     except errors.Error as error:
         yield Finding("database", Verdict.PROBLEM, str(error))
         return
-    seen = f"PostgreSQL {report.version}, {report.round_trip_s * 1e3:.1f} ms away"
-    if report.format is None:
-        made = "its tables will be made" if report.may_create else "its tables cannot be made"
-        verdict = Verdict.OK if report.may_create else Verdict.PROBLEM
-        yield Finding("database", verdict, f"{seen}, {made}")
-    else:
-        yield Finding("database", Verdict.OK, f"{seen}, {report.index_count:,} indexes")
-    if not report.is_synced:
-        advice = "fsync or full_page_writes is off: a loss of power loses acknowledged writes"
-        yield Finding("durability", Verdict.WARNING, advice)
-    elif not report.standby_count:
-        advice = "writes are confirmed by 1 server; set synchronous_standby_names to survive it"
-        yield Finding("durability", Verdict.WARNING, advice)
-    else:
-        seen = f"writes are confirmed by {1 + report.standby_count} servers or a quorum of them"
-        yield Finding("durability", Verdict.OK, seen)
+    yield _tables(report)
+    yield _durability(report)
     skew = abs(report.clock_ahead_s)
     if skew > CLOCK_SKEW_S_MAX:
         advice = f"the database's differs by {skew:.1f} s; only the log's times are affected"
         yield Finding("clock", Verdict.WARNING, advice)
-    for name, age_s in report.node_ages.items():
-        is_live = age_s < NODE_SILENT_S_MAX
-        seen = f"seen {age_s:.0f} s ago" + ("" if is_live else "; it has stopped")
-        yield Finding(f"node {name}", Verdict.OK, seen)
+    else:
+        yield Finding("clock", Verdict.OK, f"within {skew:.1f} s of the database's")
+    live_count = sum(node.silent_s < NODE_SILENT_S_MAX for node in report.nodes)
+    for node in report.nodes:
+        yield _node(node, is_alone=live_count == 1)
     if report.unfolded_bytes > UNFOLDED_BYTES_WARN:
         advice = (
             f"{report.unfolded_bytes >> 20:,} MiB of the log are not in the rows; is a node up?"
         )
         yield Finding("rows", Verdict.WARNING, advice)
+
+
+def _tables(report: "DatabaseReport") -> Finding:
+    seen = f"PostgreSQL {report.version}, {report.round_trip_s * 1e3:.1f} ms away"
+    if report.missing_rights:
+        missing = ", ".join(report.missing_rights[:3])
+        more = len(report.missing_rights) - 3
+        missing += f" and {more} more" if more > 0 else ""
+        return Finding("database", Verdict.PROBLEM, f"{seen}, the user lacks {missing}")
+    if report.format is None:
+        made = "its tables will be made" if report.may_create else "its tables cannot be made"
+        verdict = Verdict.OK if report.may_create else Verdict.PROBLEM
+        return Finding("database", verdict, f"{seen}, {made}")
+    return Finding("database", Verdict.OK, f"{seen}, {report.index_count:,} indexes")
+
+
+def _durability(report: "DatabaseReport") -> Finding:
+    if not report.is_synced:
+        advice = "fsync or full_page_writes is off: a loss of power loses acknowledged writes"
+        return Finding("durability", Verdict.WARNING, advice)
+    if not report.standby_names:
+        advice = "writes are confirmed by 1 server; set synchronous_standby_names to survive it"
+        return Finding("durability", Verdict.WARNING, advice)
+    names = f"synchronous_standby_names is {report.standby_names!r}"
+    if report.standby_count is None:
+        seen = f"{names}; only a member of pg_read_all_stats sees whether one is connected"
+        return Finding("durability", Verdict.OK, seen)
+    if report.standby_count == 0:
+        advice = f"{names}, and none of these is connected: every write waits"
+        return Finding("durability", Verdict.WARNING, advice)
+    seen = f"writes are confirmed by {1 + report.standby_count} servers or a quorum of them"
+    return Finding("durability", Verdict.OK, seen)
+
+
+def _node(node: "NodeReport", *, is_alone: bool) -> Finding:
+    subject, seen = f"node {node.name}", f"seen {node.silent_s:.0f} s ago"
+    if node.silent_s >= NODE_SILENT_S_MAX:
+        return Finding(subject, Verdict.OK, f"{seen}; it has stopped")
+    seen += f", {node.copy_count} copies"
+    if is_alone:  # it does not say how far they are, as nobody waits for them
+        return Finding(subject, Verdict.OK, seen)
+    seen += f", at most {node.behind_count:,} mutations behind"
+    is_behind = node.behind_count >= BEHIND_COUNT_WARN
+    return Finding(subject, Verdict.WARNING if is_behind else Verdict.OK, seen)
 
 
 def _disk(folder: Path) -> Finding:

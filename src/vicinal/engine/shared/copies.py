@@ -35,6 +35,7 @@ from vicinal.model import (
     Seqno,
 )
 from vicinal.storage import private
+from vicinal.storage.sqlite import translating
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Counts:
     """Events of copies since the start."""
 
     fills: int = 0
+    fill_s: float = 0.0  # of all fills
     refills: dict[str, int] = field(default_factory=dict)
     """Copies thrown away, by cause."""
     evictions: int = 0
@@ -303,13 +305,20 @@ class Copies:
 
     def _fill(self, entry: SharedCatalogEntry, path: Path) -> None:
         started = time.monotonic()
-        with RowsSnapshot(self._database, entry) as snapshot:
-            copying.fill(path, entry.index, self._options, snapshot.position, snapshot.mutations())
-        self.counts.fills += 1
+        try:
+            with RowsSnapshot(self._database, entry) as snapshot, translating(path):
+                mutations = snapshot.mutations()
+                copying.fill(path, entry.index, self._options, snapshot.position, mutations)
+        except BaseException:
+            _remove(path)  # others need its room
+            raise
+        took_s = time.monotonic() - started
+        with self._lock:
+            self.counts.fills += 1
+            self.counts.fill_s += took_s
         logger.info(
-            "index %r was copied in %.2f s: %d vectors", entry.index.name,
-            time.monotonic() - started, snapshot.count,
-        )  # fmt: skip
+            "index %r was copied in %.2f s: %d vectors", entry.index.name, took_s, snapshot.count
+        )
 
     def _throw_away(self, slot: _CopySlot, copy: CopiedIndex, name: str) -> None:
         """Remove a copy and fill another; later and later while that does not help."""

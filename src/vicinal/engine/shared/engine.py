@@ -232,15 +232,20 @@ class SharedEngine(Reads[CopiedIndex]):
         return EngineUsage(self._catalog.index_count, index_usages, self._node_usage())
 
     def _node_usage(self) -> NodeUsage:
-        counts, database = self._copies.counts, self._database
+        counts, database, now = self._copies.counts, self._database, time.monotonic()
         lags = {
-            self._catalog.address_of(index_id): lag for index_id, lag in self._follower.lag.items()
+            self._catalog.address_of(index_id): lag
+            for index_id, lag in self._follower.lags.current(now).items()
         }
         return NodeUsage(
             node_count=self._nodes.count,
-            database_silent_s=max(0.0, time.monotonic() - self._follower.polled_at),
+            database_silent_s=max(0.0, now - self._follower.polled_at),
+            round_trip_s=self._follower.round_trip_s,
             lags={address: lag for address, lag in lags.items() if address is not None},
             fill_count=counts.fills,
+            fill_s=counts.fill_s,
+            checkpoint_count=self._rows.checkpoint_count,
+            checkpoint_s=self._rows.checkpoint_s,
             refill_counts=dict(counts.refills),
             eviction_count=counts.evictions,
             statement_count=database.statements.count,

@@ -30,6 +30,7 @@ from vicinal.engine.shared import log_records
 from vicinal.engine.shared.catalog import SharedCatalog
 from vicinal.engine.shared.copies import Copies
 from vicinal.engine.shared.database import PostgresDatabase, Use
+from vicinal.engine.shared.lags import Lags
 from vicinal.engine.shared.log_records import Row
 from vicinal.engine.shared.nodes import Nodes
 from vicinal.engine.shared.notices import Notices
@@ -81,8 +82,9 @@ class Follower:
         visibility_delay_s: How much later than it could a mutation is replayed.
 
     Attributes:
-        lag: Of each open copy, mutations that it lacks, as of the last poll.
+        lags: How far each open copy is behind.
         polled_at: When the database answered last, monotonic seconds.
+        round_trip_s: How long that poll took, in seconds.
     """
 
     def __init__(
@@ -111,8 +113,9 @@ class Follower:
         self._tasks: set[asyncio.Task[None]] = set()
         self._due: dict[str, float] = {}
         self._truncated_at: dict[UUID, float] = {}
-        self.lag: dict[UUID, int] = {}
+        self.lags = Lags()
         self.polled_at = time.monotonic()
+        self.round_trip_s = 0.0
 
     # From any thread.
 
@@ -192,7 +195,9 @@ class Follower:
         positions = {index_id: copy.position for index_id, copy in copies.items()}
         index_ids = list({*copies, *self._unfolded})
         async with self._database.session(Use.POLL) as session:
+            started = time.monotonic()
             rows = await session.fetch(_POLL, index_ids)
+            self.round_trip_s = time.monotonic() - started
             reported = {index_id: position.seqno for index_id, position in positions.items()}
             await self._nodes.beat(session, reported, self._copies.kept_ids)
         self.polled_at = time.monotonic()
@@ -206,11 +211,11 @@ class Follower:
                 self._catalog.evict(index_id)
             else:
                 self._start_due(ends, copies.get(index_id), positions.get(index_id))
-        self.lag = {
-            index_id: max(0, ends_by_id[index_id].logged_seqno - position.seqno)
-            for index_id, position in positions.items()
-            if index_id in ends_by_id
-        }
+        followed = positions.keys() & ends_by_id.keys()
+        for index_id in followed:
+            logged = ends_by_id[index_id].logged_seqno
+            self.lags.note(index_id, positions[index_id].seqno, logged, self.polled_at)
+        self.lags.keep(followed)
         await self._catalog.follow(rows[0]["catalog_version"], rows[0]["index_count"])
         self._keep_house()
 

@@ -4,11 +4,28 @@ Nothing is changed, and no table is made.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """A node of the last hour, by what the database has of it.
+
+    Attributes:
+        name: Of its machine, with the beginning of its id.
+        silent_s: Seconds since it was seen.
+        copy_count: Indexes that it has copies of.
+        behind_count: Mutations that the copy lacks which is farthest behind.
+    """
+
+    name: str
+    silent_s: float
+    copy_count: int
+    behind_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +37,13 @@ class DatabaseReport:
         round_trip_s: Seconds of one statement.
         clock_ahead_s: Seconds that its clock is ahead of this machine's.
         is_synced: Whether what COMMIT has acknowledged survives a loss of power.
-        standby_count: Standbys that COMMIT waits for.
+        standby_names: Which standbys COMMIT waits for: the server's setting.
+        standby_count: How many of these are connected; None when the user may not see it.
         format: Of the tables; None when there are none yet.
         may_create: Whether the user may make tables.
+        missing_rights: Rights to the tables that the user lacks.
         index_count: Indexes of all accounts.
-        node_ages: Seconds since each node of the last hour was seen, by its name and id.
+        nodes: Nodes that were seen in the last hour.
         unfolded_bytes: Bytes of the log that are not in the rows, of all indexes.
     """
 
@@ -32,11 +51,13 @@ class DatabaseReport:
     round_trip_s: float
     clock_ahead_s: float
     is_synced: bool
-    standby_count: int
+    standby_names: str
+    standby_count: int | None
     format: int | None
     may_create: bool
+    missing_rights: Sequence[str]
     index_count: int
-    node_ages: Mapping[str, float]
+    nodes: Sequence[NodeReport]
     unfolded_bytes: int
 
 
@@ -60,41 +81,67 @@ async def _examine(database: PostgresDatabase) -> DatabaseReport:
         (now,) = await session.fetchrow("SELECT extract(epoch FROM clock_timestamp())::float8")
         round_trip_s = time.monotonic() - started
         row = await session.fetchrow(_SERVER, database.schema, session.sql("vicinal.cluster"))
-        node_ages: Mapping[str, float] = {}
+        missing_rights: Sequence[str] = ()
+        nodes: Sequence[NodeReport] = ()
         format_, index_count, unfolded = None, 0, 0
         if row["cluster"] is not None:
-            format_, index_count, unfolded = await session.fetchrow(_TABLES)
-            node_ages = await _node_ages(session)
+            missing = await session.fetch(_MISSING_RIGHTS, database.schema)
+            missing_rights = [f"{row['right']} on {row['table']}" for row in missing]
+            if not missing_rights:
+                format_, index_count, unfolded = await session.fetchrow(_TABLES)
+                nodes = await _nodes(session)
     return DatabaseReport(
         version=row["version"],
         round_trip_s=round_trip_s,
         clock_ahead_s=now - before - round_trip_s / 2,
         is_synced=row["fsync"] == "on" and row["full_page_writes"] == "on",
-        standby_count=row["standby_count"],
+        standby_names=row["standby_names"],
+        standby_count=row["standby_count"] if row["may_see_standbys"] else None,
         format=format_,
         may_create=row["may_create"],
+        missing_rights=missing_rights,
         index_count=index_count,
-        node_ages=node_ages,
+        nodes=nodes,
         unfolded_bytes=int(unfolded),
     )
 
 
-async def _node_ages(session: Session) -> Mapping[str, float]:
+async def _nodes(session: Session) -> Sequence[NodeReport]:
     rows = await session.fetch(
-        "SELECT name, node_id, extract(epoch FROM now() - seen_at)::float8 AS age"
-        " FROM vicinal.node WHERE seen_at > now() - interval '1 hour' ORDER BY name"
+        "SELECT node.name, node.node_id, extract(epoch FROM now() - seen_at)::float8 AS silent_s,"
+        " count(copy.index_id) AS copies,"
+        " coalesce(max(head.logged_seqno - copy.seqno), 0) AS behind"
+        " FROM vicinal.node AS node LEFT JOIN (vicinal.copy AS copy JOIN vicinal.head AS head"
+        " USING (index_id)) USING (node_id)"
+        " WHERE seen_at > now() - interval '1 hour' GROUP BY node.node_id ORDER BY name"
     )
-    return {f"{row['name']} ({str(row['node_id'])[:8]})": row["age"] for row in rows}
+    return [
+        NodeReport(
+            f"{row['name']} ({str(row['node_id'])[:8]})", row["silent_s"], row["copies"],
+            max(0, row["behind"]),
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 _SERVER = """
 SELECT current_setting('server_version') AS version, current_setting('fsync') AS fsync,
   current_setting('full_page_writes') AS full_page_writes,
+  current_setting('synchronous_standby_names') AS standby_names,
   (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))
     AS standby_count,
+  pg_has_role('pg_read_all_stats', 'USAGE') AS may_see_standbys,
   to_regclass($2)::text AS cluster,
   coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1),
     has_database_privilege(current_database(), 'CREATE')) AS may_create
+"""
+
+_MISSING_RIGHTS = """
+SELECT relname AS table, "right" FROM pg_class,
+  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS "right"
+WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind = 'r'
+  AND NOT has_table_privilege(pg_class.oid, "right")
+ORDER BY relname, "right"
 """
 
 _TABLES = """

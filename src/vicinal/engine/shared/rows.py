@@ -66,12 +66,18 @@ class Rows:
         database: Where they are.
         workers: Replay in memory.
         gone_s: How long ids that are deleted are kept for listings, in seconds.
+
+    Attributes:
+        checkpoint_count: Checkpoints that have written something.
+        checkpoint_s: Seconds of all of them.
     """
 
     def __init__(self, database: PostgresDatabase, workers: Executor, gone_s: float) -> None:
         self._database = database
         self._workers = workers
         self._gone_s = gone_s
+        self.checkpoint_count = 0
+        self.checkpoint_s = 0.0
 
     # In the database's thread.
 
@@ -81,6 +87,7 @@ class Rows:
         Returns:
             How far the rows have come; None when another node is at it, or the index is gone.
         """
+        started = time.monotonic()
         async with self._database.transaction(
             Use.CHECKPOINT, is_durable=False, timeouts=CHECKPOINT_TIMEOUTS
         ) as session:
@@ -105,7 +112,10 @@ class Rows:
             logged = await loop.run_in_executor(
                 self._workers, lambda: [row.decode() for row in log_rows]
             )
-            return await self._write(session, index_id, folded, logged)
+            folded = await self._write(session, index_id, folded, logged)
+        self.checkpoint_count += 1
+        self.checkpoint_s += time.monotonic() - started
+        return folded
 
     async def checkpoint_until(self, index_id: UUID, seqno: Seqno, until: float) -> int:
         """Checkpoint until the rows have come to a seqno; return how many vectors there are.

@@ -118,14 +118,21 @@ def _of_node(node: NodeUsage) -> Iterator[Metric]:
         "Mutations of an open index that this node has yet to apply.",
         labels=_INDEX,
     )
+    lags_s = GaugeMetricFamily(
+        "vicinal_index_lag_seconds",
+        "Since the first of these mutations was seen in the log; 0 without any.",
+        labels=_INDEX,
+    )
     for address, lag in node.lags.items():
-        lags.add_metric((address.account, address.name), lag)
+        lags.add_metric((address.account, address.name), lag.mutation_count)
+        lags_s.add_metric((address.account, address.name), lag.seconds)
     refills = CounterMetricFamily(
         "vicinal_copy_refills", "Copies of indexes thrown away and filled again.", labels=("cause",)
     )
     for cause, count in node.refill_counts.items():
         refills.add_metric((cause,), count)
     yield lags
+    yield lags_s
     yield refills
     yield GaugeMetricFamily(
         "vicinal_nodes", "Nodes that share the database.", value=node.node_count
@@ -135,8 +142,24 @@ def _of_node(node: NodeUsage) -> Iterator[Metric]:
         "Since the database answered last.",
         value=node.database_silent_s,
     )
+    yield GaugeMetricFamily(
+        "vicinal_database_round_trip_seconds",
+        "Time of the last question to the database how far the logs are.",
+        value=node.round_trip_s,
+    )
     yield CounterMetricFamily(
         "vicinal_copy_fills", "Copies of indexes filled from the database.", value=node.fill_count
+    )
+    yield CounterMetricFamily(
+        "vicinal_copy_fill_seconds", "Time of filling them.", value=node.fill_s
+    )
+    yield CounterMetricFamily(
+        "vicinal_checkpoints",
+        "Times that this node has brought rows in the database up to the log.",
+        value=node.checkpoint_count,
+    )
+    yield CounterMetricFamily(
+        "vicinal_checkpoint_seconds", "Time of these.", value=node.checkpoint_s
     )
     yield CounterMetricFamily(
         "vicinal_copy_evictions",

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from functools import cache
 
+import msgspec
+
 from vicinal.errors import Forbidden
+from vicinal.model import NodeUsage
 from vicinal.server.api import metrics
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Handler, Route
@@ -13,6 +16,7 @@ from vicinal.wire import envelope, openapi
 from vicinal.wire.openapi import Operation
 
 DATABASE_SILENT_S = 5.0  # ours: a node asks its database many times a second
+LAG_S = 5.0  # ours: copies are milliseconds behind
 
 _OK = b'{"status":"ok"}'
 
@@ -25,13 +29,27 @@ async def healthz(request: ApiRequest) -> Response:
 async def readyz(request: ApiRequest) -> Response:
     """Answer once the engine has: its catalog is open and a thread is free.
 
-    A database that does not answer leaves a node ready: it goes on answering queries.
+    A database that does not answer leaves a node ready, as do copies that are behind: it goes on
+    answering queries. Indexes are not named: anybody may ask.
     """
     usage = await request.services.workers.run(request.services.engine.usage)
-    node = usage.node
-    if node is None or node.database_silent_s < DATABASE_SILENT_S:
-        return Response(_OK)
-    return Response(b'{"status":"ok","database":"silent for %d s"}' % round(node.database_silent_s))
+    return Response(_OK if usage.node is None else msgspec.json.encode(_readiness(usage.node)))
+
+
+class _Readiness(msgspec.Struct, omit_defaults=True):
+    status: str
+    database: str | None = None
+    copies: str | None = None
+
+
+def _readiness(node: NodeUsage) -> _Readiness:
+    readiness = _Readiness("ok")
+    if node.database_silent_s >= DATABASE_SILENT_S:
+        readiness.database = f"silent for {node.database_silent_s:.0f} s"
+    lag = max(node.lags.values(), key=lambda lag: lag.seconds, default=None)
+    if lag is not None and lag.seconds >= LAG_S:
+        readiness.copies = f"up to {lag.seconds:.0f} s and {lag.mutation_count} mutations behind"
+    return readiness
 
 
 async def show_metrics(request: ApiRequest) -> Response:
