@@ -27,7 +27,7 @@ SCAN, LIST = "exact scan", "exact over the selected rows"
 """The methods of explanations."""
 
 _TINY = float(np.finfo(np.float32).tiny)
-_TWO = np.float32(2.0)
+_PRODUCT_MAX = float(np.finfo(np.float32).max) / 2  # whose sums do not overflow on the way
 _CHUNK_ROWS = 256  # whose values stay in a core's cache
 
 
@@ -137,14 +137,14 @@ class ExactIndex:
             return rows
         row_norms = self.norms[rows]
         if self.metric is Metric.COSINE:
-            # Intervals as wide as the widest will do, unless some bound nothing.
-            with np.errstate(all="ignore"):
-                width = _relative_error(len(query)) * _size(query)
-                width += _absolute_error(len(query)) / row_norms.min()
-                bound = np.partition(estimates, k - 1)[k - 1] + _TWO * width
-                is_sound = np.isfinite(estimates.max() + row_norms.max() + bound)
-            if is_sound and row_norms.min() >= _TINY:
-                return cast(Ordinals, rows[estimates <= bound])
+            smallest, largest = float(row_norms.min()), float(row_norms.max())
+            size = _size(query)
+            # Where nothing overflows or is rounded to nothing, intervals as wide as the widest do.
+            if smallest >= _TINY and max(largest, 1.0) * size <= _PRODUCT_MAX:
+                width = float(_relative_error(len(query))) * size
+                width += float(_absolute_error(len(query))) / smallest
+                bound = float(np.partition(estimates, k - 1)[k - 1]) + 2.0 * width
+                return rows[estimates <= bound]
         lower, upper = self._intervals(products, row_norms, query)
         bound = np.partition(upper, k - 1)[k - 1]
         return cast(Ordinals, rows[lower <= bound])
@@ -160,7 +160,7 @@ class ExactIndex:
                 distances, margin = products, relative * products + absolute
             else:
                 distances = -products
-                margin = relative * _size(query) * row_norms + absolute
+                margin = relative * np.float32(_size(query)) * row_norms + absolute
                 if self.metric is Metric.COSINE:
                     scale = np.divide(
                         np.float32(1.0),
@@ -188,6 +188,6 @@ def _absolute_error(dimensions: int) -> np.float32:
     return np.float32(dimensions * _TINY)
 
 
-def _size(query: Floats) -> np.float32:
+def _size(query: Floats) -> float:
     wide = query.astype(np.float64)
-    return np.float32(math.sqrt(wide @ wide))
+    return math.sqrt(wide @ wide)

@@ -135,6 +135,15 @@ def test_a_row_whose_norm_is_beyond_float32_is_measured() -> None:
     assert candidates(exact_index(rows, Metric.COSINE), query, 1, None).rows.tolist() == [0, 1]
 
 
+def test_a_row_whose_product_is_beyond_float32_does_not_count_as_the_nearest() -> None:
+    rows = np.array([[2e38, 2e38], [1, 0.01], [1, 0.02], [-1, 0]], np.float32)
+    query = np.array([3, 0], np.float32)
+
+    proposed = candidates(exact_index(rows, Metric.COSINE), query, 2, None).rows
+
+    assert {1, 2} <= set(proposed.tolist())
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_zero_vectors_tie_and_are_all_proposed(metric: Metric) -> None:
     rows = np.zeros((20, 3), np.float32)
