@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"errors", "limits"},
     "tokens": {"errors", "limits", "storage"},
     "d1": {"errors", "storage"},
+    "verify": BASE | {"settings", "tokens", "d1", "engine", "segment", "storage"},
     "pytest_plugin": set(),
     "ann": BASE,
     "segment": BASE | {"filters", "storage", "ann"},
@@ -56,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": BASE | {"settings", "tokens", "d1", "engine", "storage", "embeddings", "wire",
                    "generation", "server", "open_files"},
     "cli": BASE | {"settings", "tokens", "d1", "embeddings", "wire", "app", "binding", "storage",
-                   "segment", "engine", "open_files"},
+                   "segment", "engine", "open_files", "verify"},
 }  # fmt: skip
 """Package or module -> what it may import besides itself. Prefixes cover what is inside."""
 

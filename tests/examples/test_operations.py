@@ -66,6 +66,13 @@ def test_an_index_is_exported_made_again_imported_and_explained(folder: Path, po
     assert answer["result"]["explain"]
 
 
+def test_a_folder_is_verified_while_it_is_served(folder: Path, port: int) -> None:
+    verified = run(block("vicinal verify").text, folder, port)
+
+    assert "catalog" in verified
+    assert "damaged" not in verified
+
+
 def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     text = block("vicinal token create laptop").text.replace("/srv/vicinal", "tokens")
     *others, revoke = text.splitlines()

@@ -1,7 +1,8 @@
 """The command line: `main` is the command ``vicinal``, one module per family of commands.
 
 Commands that work with an index talk HTTP to a running server, as any client would
-(`client.py`); ``serve``, ``token``, ``dump`` and ``doctor`` work on this machine's files.
+(`client.py`); ``serve``, ``token``, ``dump``, ``verify`` and
+``doctor`` work on this machine's files.
 Standard output carries the answer and nothing else, so that it can be piped; progress
 and notes go to standard error. An expected error is one sentence and exit status 1.
 """
@@ -22,6 +23,7 @@ from vicinal.cli import (
     query,
     serve,
     token,
+    verify,
     workers,
 )
 from vicinal.settings import BadFlag
@@ -60,6 +62,7 @@ for command in (
     config.group,
     doctor.command,
     dump.command,
+    verify.command,
     workers.wrangler_command,
     workers.run_command,
     workers.hook_path_command,

@@ -34,6 +34,7 @@ from vicinal.open_files import connections_max, most_files
 from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.storage import folder_lock
 from vicinal.tokens import REQUIRED_FILE, Tokens
+from vicinal.verify.folder import verify_data_folder
 from vicinal.wire import lines
 
 if TYPE_CHECKING:  # needs a package that not everybody has
@@ -70,11 +71,12 @@ class Finding:
 @click.command("doctor")
 @click.option("--data", help="The server's data folder.")
 @click.option("--port", help="The port that it shall listen on.")
+@click.option("--deep", is_flag=True, help="Read every checksum of the data folder, too.")
 @config_option
-def command(data: str | None, port: str | None, config: Path | None) -> None:
+def command(data: str | None, port: str | None, *, deep: bool, config: Path | None) -> None:
     """Check versions, data folder, disk, port, tokens, open files and models."""
     settings = read_settings(config, {"data": data, "port": port})
-    findings = list(examine(settings))
+    findings = [*examine(settings), *(_contents(settings.data) if deep else ())]
     show.table(
         ("what", "verdict", "seen"),
         [(finding.subject, finding.verdict, finding.seen) for finding in findings],
@@ -154,6 +156,25 @@ def _catalog(folder: Path) -> Iterator[Finding]:
     for row in unreadable:
         seen = f"{row.damage}; the other indexes are served"
         yield Finding(f"index {row.address.account}/{row.address.name}", Verdict.WARNING, seen)
+
+
+def _contents(folder: Path) -> Iterator[Finding]:
+    """Read every checksum of a data folder; yield a finding for each index and other part."""
+    if not folder.is_dir():
+        yield Finding("contents", Verdict.OK, f"{folder} is not there yet")
+        return
+    report = verify_data_folder(folder)
+    for note in report.notes:
+        yield Finding("contents", Verdict.OK, note)
+    for subject in report.subjects:
+        damages = [
+            f"{damage.file} {damage.problem}"
+            for damage in report.damages
+            if damage.subject == subject.name
+        ]
+        seen = f"{subject.byte_count:,} bytes in {subject.file_count:,} files are as written"
+        verdict = Verdict.PROBLEM if damages else Verdict.OK
+        yield Finding(f"contents of {subject.name}", verdict, "; ".join(damages) or seen)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

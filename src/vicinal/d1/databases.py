@@ -19,8 +19,8 @@ from vicinal.d1.process import Process
 from vicinal.errors import BadStatement, DatabaseNotFound, LimitExceeded, Unavailable
 from vicinal.storage import private
 
-_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SUFFIX = ".sqlite"
+DATABASE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SUFFIX = ".sqlite"
 _MAGIC = b"SQLite format 3\x00"
 _USER_VERSION = struct.Struct(">60xI")  # of SQLite's file header
 _FIRST_S = 1_577_836_800  # 2020: what is less was not written by us
@@ -112,8 +112,8 @@ class Databases:
             return []
         except OSError as error:
             raise Unavailable(f"{self._folder / account}: {error.strerror}") from error
-        ids = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
-        return sorted(name for name in ids if _DATABASE.fullmatch(name))
+        ids = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+        return sorted(name for name in ids if DATABASE_ID.fullmatch(name))
 
     def info(self, account: str, database: str) -> DatabaseInfo:
         """Return the creation time and size of a database.
@@ -209,9 +209,9 @@ class Databases:
             raise Unavailable(self._refusal)
 
     def _path(self, account: str, database: str) -> Path:
-        if not _DATABASE.fullmatch(database):
+        if not DATABASE_ID.fullmatch(database):
             raise DatabaseNotFound(database)
-        return self._folder / account / f"{database}{_SUFFIX}"
+        return self._folder / account / f"{database}{SUFFIX}"
 
     def _prepare(self, path: Path) -> None:
         """Make the folder of a database; refuse a database more than an account may have."""
@@ -219,7 +219,7 @@ class Databases:
             private.make_folders(path.parent)
             if path.exists():
                 return
-            count = sum(file.name.endswith(_SUFFIX) for file in path.parent.iterdir())
+            count = sum(file.name.endswith(SUFFIX) for file in path.parent.iterdir())
         except OSError as error:
             raise Unavailable(f"{path}: {error.strerror}") from error
         if count >= self.bounds.databases_max:

@@ -77,7 +77,12 @@ class BlobFiles:
 
     def path(self, seqno: Seqno) -> Path:
         """Return the name of a mutation's file."""
-        return self.folder / f"{seqno:08}"
+        return self.folder / self.name(seqno)
+
+    @staticmethod
+    def name(seqno: Seqno) -> str:
+        """Return the name of a mutation's file without its folder."""
+        return f"{seqno:08}"
 
     def write(self, seqno: Seqno, record: LogRecord) -> Seal:
         """Write a record and fsync it; its name is durable after `sync`."""

@@ -193,15 +193,19 @@ class Log:
 
         The memtable maps these files, and a seal copies them into a segment with new checksums.
         """
+        with translating(self.path):
+            for seqno, seal in self.file_seals(last):
+                self.blobs.read(seqno, seal)
+
+    def file_seals(self, last: Seqno) -> list[tuple[Seqno, Seal]]:
+        """Return the files of mutations up to `last` that no segment has, in order."""
         with self._lock, translating(self.path):
             rows = self._connection.execute(
                 "SELECT seqno, file_size, file_checksum FROM mutation "
                 "WHERE seqno > ? AND seqno <= ? AND file_size IS NOT NULL ORDER BY seqno",
                 (self.manifest.sealed_seqno, last),
             ).fetchall()
-        with translating(self.path):
-            for seqno, size, file_checksum in rows:
-                self.blobs.read(seqno, Seal(size, file_checksum))
+        return [(Seqno(seqno), Seal(size, expected)) for seqno, size, expected in rows]
 
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
         """Replace manifest and tombstones in one transaction: the only commit point.

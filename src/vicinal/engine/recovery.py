@@ -62,7 +62,7 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
     )
     state = State(config, sealed, string_bytes_max=string_bytes_max)
     for entry in log.entries():
-        mutation = _checked(entry, log, config)
+        mutation = checked(entry, log, config)
         state.apply(entry, mutation, moment(entry.accepted_at))
     remove_orphans(folder / SEGMENTS, manifest)
     with suppress(ResourceExhausted):  # truncated after the next seal instead
@@ -103,10 +103,13 @@ def microseconds(at: datetime) -> int:
     return round(at.timestamp() * 1e6)
 
 
-def _checked(entry: Entry, log: Log, config: IndexConfig) -> Mutation:
+def checked(entry: Entry, log: Log, config: IndexConfig) -> Mutation:
     """Return the mutation of an entry, after a check that it fits this index.
 
     The checksum tells that the bytes are as written, not that they belong to this index.
+
+    Raises:
+        Corruption: it is no mutation, or not one of an index with this configuration.
     """
     try:
         mutation = entry.mutation

@@ -217,12 +217,18 @@ class ComponentFile(Mapping[str, NDArray[Any]]):
 
     Arrays are read-only views that keep it mapped.
 
+    Args:
+        path: Path of the file.
+        kind: Name of the kind of file.
+        seal: Size and trailer checksum that it was written with.
+        verifies: Whether the blocks of a small file are verified at once.
+
     Raises:
         Corruption: on opening, when the file is missing, differs from its seal or is not
             of this kind and version; from access and verifying, when a block is damaged.
     """
 
-    def __init__(self, path: Path, kind: str, seal: Seal) -> None:
+    def __init__(self, path: Path, kind: str, seal: Seal, *, verifies: bool = True) -> None:
         self.path = path
         try:
             with path.open("rb") as file:
@@ -244,7 +250,7 @@ class ComponentFile(Mapping[str, NDArray[Any]]):
         self._block_bytes = trailer.block_bytes
         self._verified = np.zeros(len(trailer.blocks), dtype=np.bool_)
         self.is_verified = False
-        if self._body_size <= VERIFIED_AT_OPEN_BYTES_MAX:
+        if verifies and self._body_size <= VERIFIED_AT_OPEN_BYTES_MAX:
             self.verify_all()
 
     def __iter__(self) -> Iterator[str]:
@@ -342,6 +348,13 @@ class ComponentFile(Mapping[str, NDArray[Any]]):
         if self._verify_in_order(np.flatnonzero(~self._verified).tolist(), should_stop):
             self.is_verified = True
 
+    def damaged_blocks(self) -> Iterator[tuple[int, int]]:
+        """Read all blocks in order; yield the bytes that damaged ones begin and end at."""
+        self._advise("MADV_SEQUENTIAL", 0, len(self._map))
+        for block in range(len(self._checksums)):
+            if not self._is_whole(block):
+                yield self._bounds(block)
+
     def _verify_in_order(self, blocks: Sequence[int], should_stop: Callable[[], bool]) -> bool:
         """Verify ascending blocks while the system reads the next ones; tell whether all are."""
         read_to = 0
@@ -382,13 +395,19 @@ class ComponentFile(Mapping[str, NDArray[Any]]):
         return len(self._map) - _FOOTER.size - self._trailer_size
 
     def _verify(self, block: int) -> None:
-        start = block * self._block_bytes
-        end = min(start + self._block_bytes, self._body_size)
-        with memoryview(self._map) as view, view[start:end] as piece:
-            checksum = crc32(piece)
-        if checksum != self._checksums[block]:
+        if not self._is_whole(block):
+            start, end = self._bounds(block)
             raise Corruption(f"{self.path} is damaged between bytes {start} and {end}")
         self._verified[block] = True
+
+    def _is_whole(self, block: int) -> bool:
+        start, end = self._bounds(block)
+        with memoryview(self._map) as view, view[start:end] as piece:
+            return bool(crc32(piece) == self._checksums[block])
+
+    def _bounds(self, block: int) -> tuple[int, int]:
+        start = block * self._block_bytes
+        return start, min(start + self._block_bytes, self._body_size)
 
     def _read_trailer(self, seal: Seal) -> _Trailer:
         length = checksum = 0

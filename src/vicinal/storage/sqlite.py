@@ -17,7 +17,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from zlib_ng.zlib_ng import crc32
@@ -149,6 +149,17 @@ def close_database(connection: sqlite3.Connection) -> None:
         checkpoint(connection)
     finally:
         connection.close()
+
+
+def integrity_problem(path: Path) -> str:
+    """Return what SQLite's integrity check has against a database; an empty text for nothing.
+
+    Raises:
+        Corruption: it cannot be opened.
+    """
+    with translating(path), closing(sqlite3.connect(path)) as connection:
+        problem = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    return "" if problem == "ok" else f"{path} is damaged: {problem}"
 
 
 def _check_integrity(connection: sqlite3.Connection, path: Path) -> None:

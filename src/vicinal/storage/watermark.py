@@ -33,6 +33,19 @@ class Watermark:
             return 0
         return int(_NUMBER.unpack(number)[0])
 
+    @staticmethod
+    def problem(path: Path) -> str:
+        """Return what is wrong with the bytes of a watermark at rest, an empty text for nothing.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        raw = path.read_bytes()
+        number = raw[: _NUMBER.size]
+        if raw and raw[_NUMBER.size :] != _CHECKSUM.pack(crc32(number)):
+            return f"is damaged in its {len(raw)} bytes; it is written again with the next commit"
+        return ""
+
     def write(self, number: int) -> None:
         """Replace the number."""
         raw = _NUMBER.pack(number)

@@ -1,0 +1,1 @@
+"""Verification: every checksum of a data folder, read without changing anything."""
