@@ -113,7 +113,10 @@ def insert(first: int, count: int) -> Insert:
             [f"v{first + n}" for n in range(count)],
             vectors(count),
             [f"space {n % 3}" for n in range(count)],
-            [b'{"string":"a","number":%d,"boolean":true}' % n for n in range(count)],
+            [
+                b'{"string":%s,"number":%d,"boolean":true}' % (b'["a"]' if n % 7 else b'"a"', n)
+                for n in range(count)
+            ],
         )
     )
 

@@ -46,6 +46,9 @@ class Limits:
     property_name_chars_max: int = 512
     filter_bytes_max: int = 2_047  # "less than 2048 bytes" of compact JSON
     filter_key_chars_max: int = 512
+    filter_extensions: bool = False  # ours: our operators without a header that asks for them
+    filter_depth_max: int = 8  # ours: of $and, $or and $not in each other
+    filter_clauses_max: int = 128  # ours: conditions, $and, $or and $not of a filter that has these
     indexes_per_account_max: int | None = 50_000
     namespaces_per_index_max: int | None = 50_000
     vectors_per_index_max: int | None = 20_000_000  # since 2026-08-04
@@ -70,6 +73,7 @@ PROFILES: dict[str, Limits] = {
         body_bytes_max=1024 * 1024 * 1024,
         json_body_bytes_max=16 * 1024 * 1024,
         list_count_max=10_000,
+        filter_extensions=True,
         indexes_per_account_max=None,
         namespaces_per_index_max=None,
         vectors_per_index_max=None,

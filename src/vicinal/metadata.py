@@ -3,7 +3,8 @@
 Engines store metadata as opaque bytes and get the value of a metadata index here. A metadata index
 holds (platform docs, metadata filtering) strings cut to their first 64 bytes on a character
 boundary, numbers as float64, and booleans. Null, arrays, objects and values of another type than
-the index's are not indexed.
+the index's are not indexed; but a string index holds the strings of an array, cut like others, for
+the operators of ours that ask for them.
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from vicinal.model import IndexType, MetadataIndex
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
+_elements_decoder = msgspec.json.Decoder(tuple[str, ...])
 
 BEYOND = "a number is beyond float64"
 """The message about a number that no finite float64 is near."""
@@ -83,12 +85,8 @@ def cut(text: str, bytes_max: int) -> str:
 def indexed_value(
     document: dict[str, Any], metadata_index: MetadataIndex, *, string_bytes_max: int
 ) -> Scalar | None:
-    """Return the value that `metadata_index` holds for a vector with this metadata, or None."""
-    value: Any = document
-    for key in metadata_index.property_name.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
+    """Return the scalar that `metadata_index` holds for a vector with this metadata, or None."""
+    value = _property(document, metadata_index.property_name)
     match metadata_index.index_type:
         case IndexType.STRING:
             return cut(value, string_bytes_max) if isinstance(value, str) else None
@@ -98,6 +96,34 @@ def indexed_value(
             return float(value) if is_number else None
         case IndexType.BOOLEAN:
             return value if isinstance(value, bool) else None
+
+
+def indexed_elements(
+    document: dict[str, Any], property_name: str, *, string_bytes_max: int
+) -> str | None:
+    """Return the strings of an array that a string index holds, as one key, or None without any.
+
+    `elements` reads the key. Arrays of the same strings have the same key.
+    """
+    value = _property(document, property_name)
+    if not isinstance(value, list):
+        return None
+    strings = {cut(element, string_bytes_max) for element in value if isinstance(element, str)}
+    return _encoder.encode(sorted(strings)).decode() if strings else None
+
+
+def elements(key: str) -> tuple[str, ...]:
+    """Return the strings that a key of `indexed_elements` stands for."""
+    return _elements_decoder.decode(key)
+
+
+def _property(document: dict[str, Any], property_name: str) -> Any:
+    value: Any = document
+    for key in property_name.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
 
 
 def from_indexed_values(values: Iterable[tuple[str, Scalar]]) -> bytes:

@@ -36,7 +36,16 @@ from tests.support.model_engine import ModelEngine
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.errors import Error
-from vicinal.filters.nodes import LISTS, Filter, Operator, Predicate, Scalar
+from vicinal.filters.nodes import (
+    LISTS,
+    AnyOf,
+    Clause,
+    Filter,
+    Not,
+    Operator,
+    Predicate,
+    Scalar,
+)
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
@@ -69,6 +78,8 @@ DOCUMENTS: st.SearchStrategy[dict[str, object] | None] = st.sampled_from(
         {"size": -0.0, "a": {"b": "x"}},
         {"color": 7, "size": "1", "flag": 1, "a": "x"},
         {"color": None, "flag": False, "a": {"b": {"c": 1}}},
+        {"color": ["red", "x", LONG], "size": [1], "a": {"b": []}},
+        {"color": ["re", 1, None], "size": ["1"], "a": {"b": ["x", "x"]}},
     ]
 )
 METADATA_INDEXES = st.sampled_from(
@@ -109,14 +120,21 @@ OPTIONS = st.builds(
 
 
 @st.composite
-def filters(draw: st.DrawFn) -> Filter:
-    predicates = []
-    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2]))):
-        operator = draw(st.sampled_from(Operator))
-        is_many = operator in LISTS
-        operands = draw(st.lists(OPERANDS, max_size=3)) if is_many else [draw(OPERANDS)]
-        predicates.append(Predicate(draw(PROPERTIES), operator, tuple(operands)))
-    return tuple(predicates)
+def clauses(draw: st.DrawFn, depth: int = 0) -> Clause:
+    if depth < 2 and draw(st.integers(0, 5)) == 0:
+        if draw(st.booleans()):
+            return Not(draw(filters(depth + 1)))
+        return AnyOf(tuple(draw(st.lists(filters(depth + 1), max_size=3))))
+    operator = draw(st.sampled_from(Operator))
+    is_many = operator in LISTS
+    operands = draw(st.lists(OPERANDS, max_size=3)) if is_many else [draw(OPERANDS)]
+    return Predicate(draw(PROPERTIES), operator, tuple(operands))
+
+
+@st.composite
+def filters(draw: st.DrawFn, depth: int = 0) -> Filter:
+    count = draw(st.sampled_from([0, 0, 1, 1, 2]))
+    return tuple(draw(clauses(depth)) for _ in range(count))
 
 
 @st.composite

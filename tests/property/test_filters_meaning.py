@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vicinal import metadata
 from vicinal.errors import BadFilter
 from vicinal.filters.evaluate import matches
+from vicinal.filters.nodes import Value, predicates
 from vicinal.filters.parse import parse
 from vicinal.limits import Limits
 from vicinal.model import IndexType, MetadataIndex
@@ -65,13 +66,62 @@ conditions = (
     )
 )
 filters = st.dictionaries(st.sampled_from([*INDEXES, "u"]), conditions, min_size=1, max_size=3)
+extended_conditions = (
+    conditions
+    | st.fixed_dictionaries({"$exists": st.booleans()})
+    | st.fixed_dictionaries({"$contains": texts})
+    | st.fixed_dictionaries({"$startsWith": texts})
+)
+extended_filters = st.recursive(
+    st.dictionaries(st.sampled_from([*INDEXES, "u"]), extended_conditions, min_size=1, max_size=2),
+    lambda inner: (
+        st.fixed_dictionaries({"$or": st.lists(inner, min_size=1, max_size=3)})
+        | st.fixed_dictionaries({"$and": st.lists(inner, min_size=1, max_size=3)})
+        | st.fixed_dictionaries({"$not": inner})
+        | st.fixed_dictionaries({"$not": inner, "s": extended_conditions})
+    ),
+    max_leaves=5,
+)
 
 
 def model_passes(filter_: dict[str, Any], document: dict[str, Any]) -> bool:
-    return all(
-        key in INDEXES and model_holds(condition, model_value(document, key))
-        for key, condition in filter_.items()
-    )
+    return model_keys(filter_) <= set(INDEXES) and model_clauses_hold(filter_, document)
+
+
+def model_keys(filter_: dict[str, Any]) -> set[str]:
+    keys: set[str] = set()
+    for key, condition in filter_.items():
+        if key in ("$and", "$or", "$not"):
+            inner = condition if isinstance(condition, list) else [condition]
+            keys |= set().union(*map(model_keys, inner))
+        else:
+            keys.add(key)
+    return keys
+
+
+def model_clauses_hold(filter_: dict[str, Any], document: dict[str, Any]) -> bool:
+    results = []
+    for key, condition in filter_.items():
+        if key == "$not":
+            results.append(not model_clauses_hold(condition, document))
+        elif key in ("$and", "$or"):
+            inner = [model_clauses_hold(each, document) for each in condition]
+            results.append(all(inner) if key == "$and" else any(inner))
+        else:
+            results.append(
+                model_holds(condition, model_value(document, key), model_strings(document, key))
+            )
+    return all(results)
+
+
+def model_strings(document: Any, key: str) -> list[bytes]:
+    """Return the strings of an array that a string index has."""
+    if INDEXES[key] is not IndexType.STRING:
+        return []
+    for name in key.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    elements = document if isinstance(document, list) else []
+    return [model_type(each)[1] for each in elements if isinstance(each, str)]
 
 
 def model_value(document: Any, key: str) -> Any:
@@ -96,7 +146,7 @@ def model_type(value: Any) -> Any:
     return None
 
 
-def model_holds(condition: Any, value: Any) -> bool:
+def model_holds(condition: Any, value: Any, strings: list[bytes]) -> bool:
     if not isinstance(condition, dict):
         return bool(value == model_type(condition))
     results = []
@@ -105,6 +155,13 @@ def model_holds(condition: Any, value: Any) -> bool:
             results.append((value == model_type(operand)) == (operator == "$eq"))
         elif operator in ("$in", "$nin"):
             results.append((value in [model_type(each) for each in operand]) == (operator == "$in"))
+        elif operator == "$exists":
+            results.append((value is not None or bool(strings)) == operand)
+        elif operator == "$contains":
+            results.append(model_type(operand)[1] in strings)
+        elif operator == "$startsWith":
+            is_string = value is not None and value[0] == "string"
+            results.append(is_string and value[1].startswith(model_type(operand)[1]))
         else:
             results.append(model_in_order(operator, value, operand))
     return all(results)
@@ -135,15 +192,31 @@ def model_in_order(operator: str, value: Any, operand: Any) -> bool:
 def test_a_parsed_filter_means_what_its_json_says(
     filter_: dict[str, Any], document: dict[str, Any]
 ) -> None:
-    predicates = parse(json.loads(json.dumps(filter_)), LIMITS)
-    indexed = {
-        key: metadata.indexed_value(
-            document, MetadataIndex(key, kind), string_bytes_max=LIMITS.indexed_string_bytes_max
-        )
-        for key, kind in INDEXES.items()
-    }
+    clauses = parse(json.loads(json.dumps(filter_)), LIMITS)
 
-    assert matches(predicates, indexed) == model_passes(filter_, document)
+    assert matches(clauses, indexed(document)) == model_passes(filter_, document)
+    assert parse(json.loads(json.dumps(filter_)), LIMITS, is_extended=True) == clauses
+
+
+@given(filter_=extended_filters, document=documents)
+def test_an_extended_filter_means_what_its_json_says(
+    filter_: dict[str, Any], document: dict[str, Any]
+) -> None:
+    clauses = parse(json.loads(json.dumps(filter_)), LIMITS, is_extended=True)
+
+    assert matches(clauses, indexed(document)) == model_passes(filter_, document)
+
+
+def indexed(document: dict[str, Any]) -> dict[str, Value | None]:
+    bytes_max = LIMITS.indexed_string_bytes_max
+    values: dict[str, Value | None] = {}
+    for key, kind in INDEXES.items():
+        index = MetadataIndex(key, kind)
+        values[key] = metadata.indexed_value(document, index, string_bytes_max=bytes_max)
+        if kind is IndexType.STRING and values[key] is None:
+            elements = metadata.indexed_elements(document, key, string_bytes_max=bytes_max)
+            values[key] = None if elements is None else metadata.elements(elements)
+    return values
 
 
 @given(
@@ -152,17 +225,23 @@ def test_a_parsed_filter_means_what_its_json_says(
         lambda inner: (
             st.lists(inner)
             | st.dictionaries(
-                st.sampled_from(["k", "a.b", "$eq", "$in", "$gt", "$lt", "$"]) | st.text(), inner
+                st.sampled_from(
+                    ["k", "a.b", "$eq", "$in", "$gt", "$lt", "$", "$or", "$not", "$exists"]
+                )
+                | st.text(),
+                inner,
             )
         ),
         max_leaves=10,
     )
 )
 def test_any_document_is_parsed_or_refused(document: object) -> None:
-    try:
-        predicates = parse(document, LIMITS)
-    except BadFilter:
-        return
+    for is_extended in (False, True):
+        try:
+            clauses = parse(document, LIMITS, is_extended=is_extended)
+        except BadFilter:
+            continue
 
-    assert isinstance(document, dict)
-    assert {each.property_name for each in predicates} == set(document)
+        assert isinstance(document, dict)
+        names = {each.property_name for each in predicates(clauses)}
+        assert names == (model_keys(document) if is_extended else set(document))

@@ -192,7 +192,14 @@ HEADER_NAMES = st.sampled_from(
     [
         *("authorization", "x-auth-key", "x-auth-email", "content-type", "content-length"),
         *("content-encoding", "transfer-encoding", "expect", "prefer", "vicinal-effort", "cookie"),
-        *("vicinal-explain", "mf-url", "mf-binding", "mf-header-prefer", "mf-header-content-type"),
+        *(
+            "vicinal-explain",
+            "vicinal-filter",
+            "mf-url",
+            "mf-binding",
+            "mf-header-prefer",
+            "mf-header-content-type",
+        ),
         *("mf-header-x-vectorize-account", "cf-workers-preview-token", "host", "origin"),
         *("x-vectorize-account", "x-vectorize-index", "cf-consn-model-id"),
     ]

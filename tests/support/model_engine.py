@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from vicinal.errors import (
     WrongDimensions,
 )
 from vicinal.filters.evaluate import matches
-from vicinal.filters.nodes import Scalar
+from vicinal.filters.nodes import Value, predicates
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -46,6 +47,7 @@ from vicinal.model import (
     Index,
     IndexAddress,
     IndexConfig,
+    IndexType,
     IndexUsage,
     Insert,
     MetadataIndex,
@@ -82,7 +84,7 @@ class Stored:
     """
 
     vector: StoredVector
-    indexed: dict[str, Scalar | None]
+    indexed: dict[str, Value | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +312,7 @@ def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
     """Return what a query finds in a state."""
     unindexed = dict.fromkeys(
         predicate.property_name
-        for predicate in query.filter
+        for predicate in predicates(query.filter)
         if predicate.property_name not in state.metadata_indexes
     )
     target = query.vector
@@ -343,7 +345,7 @@ def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
     )
 
 
-def indexed_values(stored: Stored, state: State) -> dict[str, Scalar | None]:
+def indexed_values(stored: Stored, state: State) -> dict[str, Value | None]:
     """Return what each of today's metadata indexes holds for a vector."""
     return {name: stored.indexed.get(name) for name in state.metadata_indexes}
 
@@ -374,11 +376,16 @@ def _written(vectors: Iterable[StoredVector], state: State, limits: Limits) -> d
     }
 
 
-def _indexed(vector: StoredVector, metadata_index: MetadataIndex, limits: Limits) -> Scalar | None:
-    document = metadata.decode(vector.metadata)
-    return metadata.indexed_value(
-        document, metadata_index, string_bytes_max=limits.indexed_string_bytes_max
-    )
+def _indexed(vector: StoredVector, metadata_index: MetadataIndex, limits: Limits) -> Value | None:
+    document: Any = metadata.decode(vector.metadata)
+    bytes_max = limits.indexed_string_bytes_max
+    scalar = metadata.indexed_value(document, metadata_index, string_bytes_max=bytes_max)
+    if scalar is not None or metadata_index.index_type is not IndexType.STRING:
+        return scalar
+    for name in metadata_index.property_name.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    strings = document if isinstance(document, list) else []
+    return tuple(metadata.cut(s, bytes_max) for s in strings if isinstance(s, str)) or None
 
 
 def _with_metadata_index(
@@ -426,6 +433,6 @@ def _shown_metadata(stored: Stored, state: State, level: MetadataLevel) -> bytes
             held = [
                 (name, value)
                 for name, value in indexed_values(stored, state).items()
-                if value is not None
+                if value is not None and not isinstance(value, tuple)
             ]
             return metadata.from_indexed_values(held) if held else b""

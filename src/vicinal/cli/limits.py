@@ -11,9 +11,12 @@ def command() -> None:
     """Show the limits of each profile (choose one with `vicinal serve --limits`)."""
     show.table(
         ("limit", *PROFILES),
-        [
-            (name, *("none" if value is None else f"{value:,}" for value in values))
-            for name, values in rows()
-        ],
+        [(name, *map(_shown, values)) for name, values in rows()],
         right=tuple(PROFILES),
     )
+
+
+def _shown(value: int | None) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else f"{value:,}"

@@ -276,13 +276,10 @@ class Compaction:
     ) -> layout.SegmentRecord:
         """Write backfilled columns, which are in memory alone."""
         components = dict(record.components)
-        for index in indexes:
-            column = columns[index.metadata_index.property_name]
-            name = layout.column_name(index.number)
+        for indexed in (column_ for index in indexes for column_ in layout.columns_of(index)):
+            column, name = columns[indexed.key], indexed.component
             if column is not None and name not in components:
-                components[name] = build.write_column(
-                    self._segments, record.number, index.number, column
-                )
+                components[name] = build.write_column(self._segments, record.number, name, column)
         return replace(record, components=components)
 
     def _take_number(self) -> int:

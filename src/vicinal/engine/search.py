@@ -118,13 +118,7 @@ def prepare(snapshot: Snapshot, config: IndexConfig, query: Query) -> Prepared[Q
             f"the vector has {len(query.vector)} dimensions, the index has {config.dimensions}"
         )
     vector = _vector(snapshot, query)
-    unindexed = tuple(
-        dict.fromkeys(
-            predicate.property_name
-            for predicate in query.filter
-            if predicate.property_name not in snapshot.indexed_properties
-        )
-    )
+    unindexed = snapshot.unindexed(query.filter)
     if vector is None or unindexed:
         return Prepared(lambda: QueryResult((), unindexed))
     effort = query.effort or config.effort

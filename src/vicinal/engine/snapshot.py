@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from vicinal.filters.nodes import Filter, predicates
 from vicinal.model import BEFORE_ANY, MetadataIndex, Ordinals, Seqno, StoredVector
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
@@ -38,6 +39,11 @@ class Snapshot:
     def indexed_properties(self) -> frozenset[str]:
         """The properties that have a metadata index."""
         return frozenset(index.property_name for index in self.metadata_indexes)
+
+    def unindexed(self, filter_: Filter) -> tuple[str, ...]:
+        """Return the properties of a filter that have no metadata index, each once."""
+        names = dict.fromkeys(predicate.property_name for predicate in predicates(filter_))
+        return tuple(name for name in names if name not in self.indexed_properties)
 
     def get(self, ids: Sequence[str]) -> list[StoredVector]:
         """Return the vectors of these ids that exist, in the order asked, each once."""

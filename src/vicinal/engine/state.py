@@ -34,6 +34,7 @@ from vicinal.model import (
     VectorBatch,
 )
 from vicinal.segment import build
+from vicinal.segment import format as layout
 from vicinal.segment.base import View
 from vicinal.segment.columns import Column, merged
 from vicinal.segment.format import NumberedIndex
@@ -158,8 +159,8 @@ class State:
         if segment is not None:
             columns = {
                 # A column begun after the freeze has no file of the segment.
-                name: column or memtable.columns[name].sealed(rows)
-                for name, column in segment.metadata_columns(self.metadata_indexes).items()
+                key: column or memtable.sealed_column(key, rows)
+                for key, column in segment.metadata_columns(self.metadata_indexes).items()
             }
             self._add_segment(SegmentView.of(segment, memtable.live[rows], columns))
 
@@ -177,11 +178,11 @@ class State:
         """
         parts = [(self._segments[number], kept) for number, kept in zip(old, rows, strict=True)]
         columns = segment.metadata_columns(self.metadata_indexes)
-        for name, index in self._metadata_indexes.items():
-            if columns[name] is None and any(view.columns[name] for view, _ in parts):
-                columns[name] = merged(
-                    index.metadata_index.index_type,
-                    [(view.columns[name], kept) for view, kept in parts],
+        for column in (c for i in self._metadata_indexes.values() for c in layout.columns_of(i)):
+            key = column.key
+            if columns[key] is None and any(view.columns[key] for view, _ in parts):
+                columns[key] = merged(
+                    column.index.index_type, [(view.columns[key], kept) for view, kept in parts]
                 )
         return columns
 
@@ -244,25 +245,36 @@ class State:
         name = metadata_index.property_name
         if name in self._metadata_indexes:
             return
-        self._metadata_indexes[name] = NumberedIndex(self._next_metadata_index, metadata_index)
+        numbered = NumberedIndex(self._next_metadata_index, metadata_index)
+        self._metadata_indexes[name] = numbered
         self._next_metadata_index += 1
         for memtable in self._memtables():
             memtable.add_column(metadata_index, backfill=backfill)
         for number, view in self._segments.items():
-            column = (
-                build.backfill(view, metadata_index, string_bytes_max=self._string_bytes_max)
-                if backfill
-                else None
-            )
-            self._segments[number] = replace(view, columns={**view.columns, name: column})
+            columns = {
+                column.key: self._backfilled(view, column) if backfill else None
+                for column in layout.columns_of(numbered)
+            }
+            self._segments[number] = replace(view, columns={**view.columns, **columns})
+
+    def _backfilled(self, view: SegmentView, indexed: layout.IndexedColumn) -> Column | None:
+        column = build.backfill(
+            view,
+            indexed.index,
+            string_bytes_max=self._string_bytes_max,
+            has_elements=indexed.has_elements,
+        )
+        return None if indexed.has_elements and not len(column.keys) else column
 
     def _delete_metadata_index(self, property_name: str) -> None:
-        if self._metadata_indexes.pop(property_name, None) is None:
+        numbered = self._metadata_indexes.pop(property_name, None)
+        if numbered is None:
             return
+        keys = {column.key for column in layout.columns_of(numbered)}
         for memtable in self._memtables():
-            memtable.remove_column(property_name)
+            memtable.remove_column(numbered.metadata_index)
         for number, view in self._segments.items():
-            columns = {k: v for k, v in view.columns.items() if k != property_name}
+            columns = {k: v for k, v in view.columns.items() if k not in keys}
             self._segments[number] = replace(view, columns=columns)
 
     def _memtables(self) -> list[Memtable]:

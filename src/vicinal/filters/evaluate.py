@@ -9,8 +9,11 @@ Engines evaluate filters over columns, bitmaps or SQL; their tests compare with 
 * ``$ne`` and ``$nin`` are the negations of ``$eq`` and ``$in``, so vectors that lack the
   property match them.
 * A null operand stands for lacking the property.
-* A predicate on a property without a metadata index matches nothing, negations included;
-  the result names the property (``QueryResult.unindexed``).
+* The strings of an array are indexed by a string index as well, for ``$contains`` and ``$exists``
+  alone: to every other operator a vector with an array lacks the property, as on the platform.
+* ``$exists`` is about what is indexed, and ``$startsWith`` and ``$contains`` hold only for strings.
+* A filter that names a property without a metadata index anywhere matches nothing, negations
+  included; the result names the property (``QueryResult.unindexed``).
 """
 
 import operator as comparisons
@@ -18,7 +21,17 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
-from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+from vicinal.filters.nodes import (
+    AnyOf,
+    Clause,
+    Filter,
+    Not,
+    Operator,
+    Predicate,
+    Scalar,
+    Value,
+    predicates,
+)
 
 _COMPARISONS: Mapping[Operator, Callable[[Any, Any], Any]] = MappingProxyType(
     {
@@ -30,34 +43,53 @@ _COMPARISONS: Mapping[Operator, Callable[[Any, Any], Any]] = MappingProxyType(
 )
 
 
-def matches(filter_: Filter, values: Mapping[str, Scalar | None]) -> bool:
+def matches(filter_: Filter, values: Mapping[str, Value | None]) -> bool:
     """Tell whether a vector passes a filter.
 
     Args:
-        filter_: The predicates, all of which must hold.
+        filter_: The clauses, all of which must hold.
         values: For each property that has a metadata index, the vector's value or None
             when it lacks one. A property that is not a key here has no metadata index.
     """
-    return all(
-        predicate.property_name in values and holds(predicate, values[predicate.property_name])
-        for predicate in filter_
-    )
+    if any(predicate.property_name not in values for predicate in predicates(filter_)):
+        return False
+    return all(_passes(clause, values) for clause in filter_)
 
 
-def holds(predicate: Predicate, value: Scalar | None) -> bool:
+def holds(predicate: Predicate, value: Value | None) -> bool:
     """Tell whether a predicate on an indexed property holds for one vector's value."""
     operands = predicate.operands
+    scalar = None if isinstance(value, tuple) else value
     match predicate.operator:
         case Operator.EQ | Operator.IN:
-            return any(_same(value, operand) for operand in operands)
+            return any(_same(scalar, operand) for operand in operands)
         case Operator.NE | Operator.NIN:
-            return not any(_same(value, operand) for operand in operands)
+            return not any(_same(scalar, operand) for operand in operands)
         case Operator.LT | Operator.LTE | Operator.GT | Operator.GTE as operator:
             # Python compares code points; lone surrogates cannot occur in parsed JSON text.
-            is_ordered = type(value) is type(operands[0]) and type(value) in (str, float)
-            return is_ordered and bool(_COMPARISONS[operator](value, operands[0]))
+            is_ordered = type(scalar) is type(operands[0]) and type(scalar) in (str, float)
+            return is_ordered and bool(_COMPARISONS[operator](scalar, operands[0]))
+        case Operator.EXISTS:
+            return operands[0] is (value is not None)
+        case Operator.CONTAINS:
+            return isinstance(value, tuple) and operands[0] in value
+        case Operator.STARTS_WITH:
+            prefix = operands[0]
+            return isinstance(scalar, str) and isinstance(prefix, str) and scalar.startswith(prefix)
         case _:
             assert_never(predicate.operator)
+
+
+def _passes(clause: Clause, values: Mapping[str, Value | None]) -> bool:
+    match clause:
+        case Predicate():
+            return holds(clause, values[clause.property_name])
+        case AnyOf(filters):
+            return any(matches(branch, values) for branch in filters)
+        case Not(inner):
+            return not matches(inner, values)
+        case _:
+            assert_never(clause)
 
 
 def _same(value: Scalar | None, operand: Scalar | None) -> bool:

@@ -1,16 +1,21 @@
-"""The form of a metadata filter: a conjunction of predicates on indexed properties.
+"""The form of a metadata filter: a conjunction of clauses on indexed properties.
 
-A filter has no disjunction and no nesting: the wire's grammar has none (platform docs,
-metadata filtering). Numbers are floats (a number index has float64 precision), booleans
-are never numbers, and string operands of equality are already cut to the indexed bytes,
-as `parse` leaves them. The meaning of a predicate is in `evaluate` alone.
+A clause is a predicate on one property or, as an extension, a disjunction or negation of filters.
+The wire's own grammar has predicates alone (platform docs, metadata filtering). Numbers are floats
+(a number index has float64 precision), booleans are never numbers, and string operands of equality
+are already cut to the indexed bytes, as `parse` leaves them. The meaning of a clause is in
+`evaluate` alone.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 Scalar = str | float | bool
-"""An indexed value. A property that is absent, null or of another type has none."""
+"""An indexed scalar. A property that is absent, null or of another type has none."""
+
+Value = Scalar | tuple[str, ...]
+"""An indexed value: a scalar or, of a property with a string index, the strings of an array."""
 
 
 class Operator(StrEnum):
@@ -24,10 +29,16 @@ class Operator(StrEnum):
     LTE = "$lte"
     GT = "$gt"
     GTE = "$gte"
+    EXISTS = "$exists"
+    CONTAINS = "$contains"
+    STARTS_WITH = "$startsWith"
 
 
 LISTS = frozenset((Operator.IN, Operator.NIN))
 """The operators whose operands are a list."""
+
+EXTENSIONS = frozenset((Operator.EXISTS, Operator.CONTAINS, Operator.STARTS_WITH))
+"""The operators that the platform has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +54,34 @@ class Predicate:
     operands: tuple[Scalar | None, ...]
 
 
-Filter = tuple[Predicate, ...]
-"""All predicates must hold; the empty filter holds for every vector."""
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """A disjunction: at least one of the filters must hold."""
+
+    filters: "tuple[Filter, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """A negation: the filter must not hold."""
+
+    filter: "Filter"
+
+
+Clause = Predicate | AnyOf | Not
+
+Filter = tuple[Clause, ...]
+"""All clauses must hold; the empty filter holds for every vector."""
+
+
+def predicates(filter_: Filter) -> Iterator[Predicate]:
+    """Yield the predicates of a filter, those inside other clauses too, in order."""
+    for clause in filter_:
+        match clause:
+            case Predicate():
+                yield clause
+            case AnyOf(filters):
+                for branch in filters:
+                    yield from predicates(branch)
+            case Not(inner):
+                yield from predicates(inner)

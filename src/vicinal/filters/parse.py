@@ -9,9 +9,16 @@
     $in $nin           take an array of scalars
     $lt $lte $gt $gte  take a string or a number
 
-(platform docs, metadata filtering.) A dot in a key leads into nested objects. Numbers become
-floats. Operands of equality are cut to the bytes that are indexed, as the stored values are,
-so that a long string still finds itself; operands of ranges are compared whole.
+(platform docs, metadata filtering.) With extensions, which are ours:
+
+    filter     = as above, and any of  "$and": [filter, ..]  "$or": [filter, ..]  "$not": filter
+
+    $exists                takes true or false
+    $contains $startsWith  take a string
+
+A dot in a key leads into nested objects. Numbers become floats. Operands of equality, of $contains
+and of $startsWith are cut to the bytes that are indexed, as the stored values are, so that a long
+string still finds itself; operands of ranges are compared whole.
 """
 
 from collections.abc import Mapping
@@ -20,25 +27,42 @@ from typing import Any, assert_never
 
 from vicinal import metadata
 from vicinal.errors import BadFilter, EmptyFilterValue
-from vicinal.filters.nodes import LISTS, Filter, Operator, Predicate, Scalar
+from vicinal.filters.nodes import (
+    EXTENSIONS,
+    LISTS,
+    AnyOf,
+    Clause,
+    Filter,
+    Not,
+    Operator,
+    Predicate,
+    Scalar,
+)
 from vicinal.limits import Limits
 
 _OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {operator.value: operator for operator in Operator}
 )
+_PLATFORM_OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {name: operator for name, operator in _OPERATORS.items() if operator not in EXTENSIONS}
+)
+_AND, _OR, _NOT = "$and", "$or", "$not"
+_COMBINATORS = frozenset((_AND, _OR, _NOT))
 _LOWER = frozenset((Operator.GT, Operator.GTE))
 _UPPER = frozenset((Operator.LT, Operator.LTE))
 
 
-def parse(document: object, limits: Limits) -> Filter:
-    """Return the predicates of a filter, in the order of the document.
+def parse(document: object, limits: Limits, *, is_extended: bool = False) -> Filter:
+    """Return the clauses of a filter, in the order of the document.
 
     A filter without conditions matches all: the documentation rules it out, but one client
     library sends it with every query that has none.
 
     Args:
         document: The filter as a JSON parser returned it.
-        limits: Bounds on the filter's size and its keys, and on the indexed bytes of strings.
+        limits: Bounds on the filter's size, depth and keys, and on the indexed bytes of strings;
+            they may allow extensions in any case.
+        is_extended: Whether extensions are allowed.
 
     Raises:
         BadFilter: the document is outside the grammar; the message names key and rule.
@@ -47,13 +71,63 @@ def parse(document: object, limits: Limits) -> Filter:
     if not isinstance(document, dict):
         raise BadFilter(f"filter must be an object, got {metadata.kind(document)}")
     _check_size(document, limits)
-    predicates: list[Predicate] = []
+    if is_extended or limits.filter_extensions:
+        return _ExtendedParser(limits).filter(document, 0)
+    clauses: list[Clause] = []
     for key, condition in document.items():
-        broken = broken_key_rule(key, limits.filter_key_chars_max)
-        if broken is not None:
-            raise BadFilter(f"filter key {metadata.shown(key)} {broken}")
-        predicates.extend(_predicates(key, condition, limits))
-    return tuple(predicates)
+        clauses.extend(_condition(key, condition, limits, _PLATFORM_OPERATORS))
+    return tuple(clauses)
+
+
+class _ExtendedParser:
+    """Parses one filter with extensions, counting its clauses."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._clause_count = 0
+
+    def filter(self, document: object, depth: int) -> Filter:
+        """Return the clauses of a filter that is inside this many combinators."""
+        if not isinstance(document, dict):
+            raise BadFilter(
+                "each filter in $and, $or and $not must be an object, "
+                f"got {metadata.kind(document)}"
+            )
+        if depth and not document:
+            raise EmptyFilterValue("a filter in $and, $or and $not must not be empty")
+        clauses: list[Clause] = []
+        for key, condition in document.items():
+            if key in _COMBINATORS:
+                clauses.extend(self._combined(key, condition, depth + 1))
+            else:
+                parsed = _condition(key, condition, self._limits, _OPERATORS)
+                self._count(len(parsed))
+                clauses.extend(parsed)
+        return tuple(clauses)
+
+    def _combined(self, key: str, condition: object, depth: int) -> Filter:
+        depth_max = self._limits.filter_depth_max
+        if depth > depth_max:
+            raise BadFilter(f"filter has $and, $or and $not {depth} deep, max is {depth_max}")
+        self._count(1)
+        if key == _NOT:
+            if not isinstance(condition, dict):
+                raise BadFilter(f"{key} takes a filter, got {metadata.kind(condition)}")
+            return (Not(self.filter(condition, depth)),)
+        if not isinstance(condition, list):
+            raise BadFilter(f"{key} takes an array of filters, got {metadata.kind(condition)}")
+        if not condition:
+            raise EmptyFilterValue(f"{key} must not be an empty array")
+        filters = [self.filter(branch, depth) for branch in condition]
+        if key == _AND:
+            return tuple(clause for branch in filters for clause in branch)
+        return (AnyOf(tuple(filters)),)
+
+    def _count(self, count: int) -> None:
+        self._clause_count += count
+        clauses_max = self._limits.filter_clauses_max
+        if self._clause_count > clauses_max:
+            raise BadFilter(f"filter has more than {clauses_max} conditions, $and, $or and $not")
 
 
 def broken_key_rule(key: str, chars_max: int) -> str | None:
@@ -72,32 +146,40 @@ def broken_key_rule(key: str, chars_max: int) -> str | None:
     return None
 
 
-def _predicates(key: str, condition: object, limits: Limits) -> list[Predicate]:
+def _condition(
+    key: str, condition: object, limits: Limits, known: Mapping[str, Operator]
+) -> list[Predicate]:
+    """Return the predicates of the condition on a key, with the operators that are known."""
+    broken = broken_key_rule(key, limits.filter_key_chars_max)
+    if broken is not None:
+        raise BadFilter(f"filter key {metadata.shown(key)} {broken}")
     if isinstance(condition, list):
         error = BadFilter if condition else EmptyFilterValue
         raise error(f"filter on {metadata.shown(key)}: an array needs an operator, $in or $nin")
     if not isinstance(condition, dict):
         return [Predicate(key, Operator.EQ, (_equality(key, Operator.EQ, condition, limits),))]
-    operators = _operators(key, condition)
+    operators = _operators(key, condition, known)
     return [
         Predicate(key, operator, _operands(key, operator, condition[operator], limits))
         for operator in operators
     ]
 
 
-def _operators(key: str, condition: dict[str, Any]) -> list[Operator]:
+def _operators(
+    key: str, condition: dict[str, Any], known: Mapping[str, Operator]
+) -> list[Operator]:
     if not condition:
         raise EmptyFilterValue(
             f"filter on {metadata.shown(key)}: an object of operators must not be empty"
         )
     operators: list[Operator] = []
     for name in condition:
-        if name not in _OPERATORS:
+        if name not in known:
             raise BadFilter(
                 f"filter on {metadata.shown(key)}: unknown operator {metadata.shown(name)}, "
-                f"expected one of {', '.join(_OPERATORS)}; nested properties take dotted keys"
+                f"expected one of {', '.join(known)}; nested properties take dotted keys"
             )
-        operators.append(_OPERATORS[name])
+        operators.append(known[name])
     is_range = len(_LOWER.intersection(operators)) == len(_UPPER.intersection(operators)) == 1
     if len(operators) > 1 and not (is_range and len(operators) == 2):
         raise BadFilter(
@@ -123,6 +205,14 @@ def _operands(
             if type(operand) in (int, float):
                 return (_number(key, operand),)
             takes = "a string or a number"
+        case Operator.EXISTS:
+            if isinstance(operand, bool):
+                return (operand,)
+            takes = "true or false"
+        case Operator.CONTAINS | Operator.STARTS_WITH:
+            if isinstance(operand, str):
+                return (metadata.cut(operand, limits.indexed_string_bytes_max),)
+            takes = "a string"
         case _:
             assert_never(operator)
     raise BadFilter(

@@ -72,7 +72,8 @@ class View(Protocol):
 
     @property
     def columns(self) -> Mapping[str, Column | GrowingColumn | None]:
-        """The column of each metadata index, by property; None where no row has a value."""
+        """The columns of each metadata index, by key (`format.columns_of`): that of scalars by the
+        property itself. None where no row has a value."""
         ...
 
     def live_namespaces(self) -> set[str]:

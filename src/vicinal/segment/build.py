@@ -51,8 +51,13 @@ def seal_memtable(
         The segment's record for the manifest, and the memtable row of each of its rows.
     """
     rows = np.flatnonzero(view.live)
-    namespaces, by_property = view.sealed_columns(rows)
-    columns = {index.number: by_property[index.metadata_index.property_name] for index in indexes}
+    namespaces, by_key = view.sealed_columns(rows)
+    columns = {
+        column.component: by_key[column.key]
+        for index in indexes
+        for column in layout.columns_of(index)
+        if column.key in by_key
+    }
     documents = BinaryColumn.of(view.metadata(rows))
     record = _write(
         segments,
@@ -91,11 +96,12 @@ def merge(
         ((view.segment.namespaces, rows) for view, rows in parts),
     )
     columns = {
-        index.number: merged(
-            index.metadata_index.index_type,
-            ((view.columns[index.metadata_index.property_name], rows) for view, rows in parts),
+        column.component: merged(
+            column.index.index_type, ((view.columns[column.key], rows) for view, rows in parts)
         )
         for index in indexes
+        for column in layout.columns_of(index)
+        if not column.has_elements or any(view.columns[column.key] for view in views)
     }
     documents = [(view.segment.all_metadata(), rows) for view, rows in parts]
     record = _write(
@@ -112,24 +118,41 @@ def merge(
     return record, kept
 
 
-def backfill(view: SegmentView, metadata_index: MetadataIndex, *, string_bytes_max: int) -> Column:
-    """Return the column of a metadata index that is younger than the segment, from its metadata."""
+def backfill(
+    view: SegmentView,
+    metadata_index: MetadataIndex,
+    *,
+    string_bytes_max: int,
+    has_elements: bool = False,
+) -> Column:
+    """Return a column of a metadata index that is younger than the segment, from its metadata.
+
+    With `has_elements` the column of arrays' strings.
+    """
     keys: dict[str | float | bool, int] = {}
     codes = np.full(len(view.live), -1, np.int32)
+    value: str | float | bool | None
     for chunk in _chunks(np.arange(len(view.live))):
-        for row, document in zip(chunk.tolist(), view.metadata(chunk), strict=True):
-            value = metadata.indexed_value(
-                metadata.decode(document), metadata_index, string_bytes_max=string_bytes_max
-            )
+        for row, encoded in zip(chunk.tolist(), view.metadata(chunk), strict=True):
+            if has_elements and b"[" not in encoded:
+                continue
+            document = metadata.decode(encoded)
+            if has_elements:
+                value = metadata.indexed_elements(
+                    document, metadata_index.property_name, string_bytes_max=string_bytes_max
+                )
+            else:
+                value = metadata.indexed_value(
+                    document, metadata_index, string_bytes_max=string_bytes_max
+                )
             if value is not None:
                 codes[row] = keys.setdefault(value, len(keys))
     return Column.of(metadata_index.index_type, list(keys), codes)
 
 
-def write_column(segments: Path, number: int, index_number: int, column: Column) -> Seal:
-    """Add a column to a segment that is already in place."""
+def write_column(segments: Path, number: int, name: str, column: Column) -> Seal:
+    """Add a column, as the component `name`, to a segment that is already in place."""
     folder = layout.folder(segments, number)
-    name = layout.column_name(index_number)
     temporary = folder / f"{name}.tmp"
     temporary.unlink(missing_ok=True)
     seal = files.write(temporary, name, column.arrays())
@@ -160,7 +183,7 @@ def _write(
     metadata_chunks: Iterable[Bytes],
     values: Sequence[tuple[MemtableView | Segment, Ordinals]],
     namespaces: Column,
-    columns: Mapping[int, Column],
+    columns: Mapping[str, Column],
     metric: Metric,
     parameters: object | None = None,
 ) -> layout.SegmentRecord:
@@ -186,8 +209,7 @@ def _write(
         kind, arrays = built
         name = kind.component
         components[name] = files.write(folder / name, name, arrays)
-    for index_number, column in columns.items():
-        name = layout.column_name(index_number)
+    for name, column in columns.items():
         components[name] = files.write(folder / name, name, column.arrays())
     files.publish(folder, final)
     return layout.SegmentRecord(number, row_count, components)

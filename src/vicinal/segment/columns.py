@@ -9,7 +9,9 @@ predicate costs a binary search, not a scan.
 `Column` is sealed and may be memory-mapped; `GrowingColumn` is the memtable's, appended to by
 one writer while readers use the rows that were there when their snapshot was taken.
 `filters.evaluate` defines what a predicate means; a property test holds the two together.
-Namespaces are a column of strings in which no namespace is the lack of one.
+Namespaces are a column of strings in which no namespace is the lack of one. The strings of arrays
+are a column of strings whose keys stand for several (`metadata.indexed_elements`), for `containing`
+alone.
 """
 
 from bisect import bisect_left, bisect_right
@@ -19,9 +21,11 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self, assert_never, cast, overload
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from vicinal import metadata
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import IndexType, Mask, Ordinals
@@ -156,8 +160,36 @@ class Column:
                 return self._equal_to(predicate.operands).complement(len(self.keys))
             case Operator.LT | Operator.LTE | Operator.GT | Operator.GTE:
                 return self._in_order(predicate.operator, predicate.operands[0])
+            case Operator.EXISTS:
+                every = CodeSet(((0, len(self.keys)),) if len(self.keys) else (), lacking=False)
+                if predicate.operands[0] is False:
+                    return every.complement(len(self.keys))
+                return every if predicate.operands[0] is True else CodeSet((), lacking=False)
+            case Operator.STARTS_WITH:
+                return self._starting_with(predicate.operands[0])
+            case Operator.CONTAINS:
+                return CodeSet((), lacking=False)  # no scalar does; see `containing`
             case _:
                 assert_never(predicate.operator)
+
+    def containing(self, element: Scalar | None) -> CodeSet:
+        """Return the codes of a column of elements whose key stands for this one too."""
+        if not isinstance(element, str):
+            return CodeSet((), lacking=False)
+        keys = cast(Strings, self.keys)
+        offsets, text = keys.column.offsets, keys.column.data.tobytes()
+        encoded = msgspec.json.encode(element)
+        codes: list[int] = []
+        at = text.find(encoded)
+        while at >= 0:
+            code = int(np.searchsorted(offsets, at, side="right")) - 1
+            # The same bytes may stand across two elements.
+            if element in metadata.elements(keys[code]):
+                codes.append(code)
+                at = text.find(encoded, int(offsets[code + 1]))
+            else:
+                at = text.find(encoded, at + 1)
+        return CodeSet(tuple((code, code + 1) for code in codes), lacking=False)
 
     def count(self, codes: CodeSet) -> int:
         """Return the number of rows that have one of these codes."""
@@ -184,6 +216,18 @@ class Column:
                 if code < len(self.keys) and self.keys[code] == operand:
                     codes.add(code)
         return CodeSet(tuple((code, code + 1) for code in sorted(codes)), None in operands)
+
+    def _starting_with(self, prefix: Scalar | None) -> CodeSet:
+        if self.index_type is not IndexType.STRING or not isinstance(prefix, str):
+            return CodeSet((), lacking=False)
+
+        def head(key: str) -> str:
+            return key[: len(prefix)]
+
+        keys = cast(Strings, self.keys)
+        start = bisect_left(keys, prefix)
+        stop = bisect_right(keys, prefix, lo=start, key=head)
+        return CodeSet(((start, stop),) if start < stop else (), lacking=False)
 
     def _in_order(self, operator: Operator, operand: Scalar | None) -> CodeSet:
         start, stop = 0, len(self.keys)
@@ -224,6 +268,10 @@ class GrowingColumn:
         self._codes[self._count : end] = codes
         self._count = end
 
+    def extend_lacking(self, count: int) -> None:
+        """Append rows that lack a value."""
+        self.extend([None] * count)
+
     def codes(self, row_count: int) -> Codes:
         """Return the codes of the first `row_count` rows; they index `keys`."""
         return self._codes[:row_count]
@@ -246,6 +294,21 @@ class GrowingColumn:
                 passes = ~passes
         else:
             passes[:key_count] = [holds(predicate, keys[code]) for code in range(key_count)]
+            passes[LACKING] = holds(predicate, None)
+        return passes[codes]
+
+    def mask_containing(self, element: Scalar | None, row_count: int) -> Mask:
+        """Tell for each of the first rows of a column of elements whether it has this one."""
+        codes = self.codes(row_count)
+        keys = cast(Sequence[str], self.keys)
+        key_count = len(keys)
+        passes = np.zeros(key_count + 1, np.bool_)  # the last serves LACKING
+        if isinstance(element, str):
+            encoded = msgspec.json.encode(element).decode()
+            passes[:key_count] = [
+                encoded in keys[code] and element in metadata.elements(keys[code])
+                for code in range(key_count)
+            ]
         return passes[codes]
 
     def value(self, row: int) -> Scalar | None:

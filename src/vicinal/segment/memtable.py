@@ -12,7 +12,7 @@ instead of writing to it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from vicinal import metadata
 from vicinal.ann.base import Selection
 from vicinal.ann.exact import ExactIndex, norms
 from vicinal.ann.kinds import GrowingIndex
-from vicinal.filters.nodes import Filter, Operator, Predicate, Scalar
+from vicinal.filters.nodes import AnyOf, Clause, Filter, Not, Operator, Predicate, Scalar
 from vicinal.model import (
     Floats,
     IndexType,
@@ -31,6 +31,7 @@ from vicinal.model import (
     Ordinals,
     VectorBatch,
 )
+from vicinal.segment import format as layout
 from vicinal.segment import row_index
 from vicinal.segment.arena import MappedArena
 from vicinal.segment.columns import Column, GrowingColumn, keys_of
@@ -136,16 +137,20 @@ class Memtable:
         return vector_id in self._row_of
 
     def add_column(self, metadata_index: MetadataIndex, *, backfill: bool) -> None:
-        """Begin a column; rows already there lack a value unless `backfill`."""
-        column = GrowingColumn(metadata_index.index_type, 0 if backfill else self.row_count)
-        if backfill:
-            column.extend(self._indexed(metadata_index, map(metadata.decode, self._metadata)))
+        """Begin the columns of an index; rows already there lack a value unless `backfill`."""
         # Views hold the dictionary they were given, so it is replaced, not changed.
-        self._columns = {**self._columns, metadata_index.property_name: column}
+        self._columns = dict(self._columns)
+        documents = [metadata.decode(encoded) for encoded in self._metadata] if backfill else []
+        for key in _keys(metadata_index):
+            column = GrowingColumn(metadata_index.index_type, 0 if backfill else self.row_count)
+            if backfill:
+                column.extend(self._indexed(key, metadata_index, documents))
+            self._columns[key] = column
 
-    def remove_column(self, property_name: str) -> None:
-        """Remove a column; views keep theirs."""
-        self._columns = {k: v for k, v in self._columns.items() if k != property_name}
+    def remove_column(self, metadata_index: MetadataIndex) -> None:
+        """Remove the columns of an index; views keep theirs."""
+        keys = _keys(metadata_index)
+        self._columns = {k: v for k, v in self._columns.items() if k not in keys}
 
     def view(self) -> "MemtableView":
         """Return the rows as they are now; later writes do not change the view."""
@@ -196,16 +201,25 @@ class Memtable:
         if not self._columns:
             return
         documents = [metadata.decode(document) for document in encoded]
-        for name, column in self._columns.items():
-            column.extend(self._indexed(MetadataIndex(name, column.index_type), documents))
+        has_arrays = any(b"[" in document for document in encoded)
+        for key, column in self._columns.items():
+            name = layout.property_of(key)
+            if name != key and not has_arrays:
+                column.extend_lacking(len(documents))
+            else:
+                index = MetadataIndex(name, column.index_type)
+                column.extend(self._indexed(key, index, documents))
 
     def _indexed(
-        self, metadata_index: MetadataIndex, documents: Iterable[dict[str, Any]]
+        self, key: str, metadata_index: MetadataIndex, documents: Iterable[dict[str, Any]]
     ) -> Iterator[Scalar | None]:
+        bytes_max, name = self._string_bytes_max, metadata_index.property_name
+        if key != name:
+            for document in documents:
+                yield metadata.indexed_elements(document, name, string_bytes_max=bytes_max)
+            return
         for document in documents:
-            yield metadata.indexed_value(
-                document, metadata_index, string_bytes_max=self._string_bytes_max
-            )
+            yield metadata.indexed_value(document, metadata_index, string_bytes_max=bytes_max)
 
     def _reserve(self, row_count: int) -> None:
         capacity = len(self._values)
@@ -268,10 +282,40 @@ class MemtableView:
         if namespace:
             is_in = Predicate("", Operator.EQ, (namespace,))
             mask = mask & self._namespaces.mask(is_in, len(self.live))
-        for predicate in filter_:
-            column = self.columns[predicate.property_name]
-            mask = mask & column.mask(predicate, len(self.live))
+        for clause in filter_:
+            mask = mask & self._mask(clause)
         return Selection.of_mask(mask)
+
+    def _mask(self, clause: Clause) -> Mask:
+        """Tell for each row whether it passes a clause."""
+        row_count = len(self.live)
+        match clause:
+            case Predicate(name, Operator.CONTAINS, operands):
+                column = self.columns.get(layout.elements_key(name))
+                if column is None:
+                    return np.zeros(row_count, np.bool_)
+                return column.mask_containing(operands[0], row_count)
+            case Predicate(name, Operator.EXISTS) if layout.elements_key(name) in self.columns:
+                scalar = self.columns[name].mask(clause, row_count)
+                array = self.columns[layout.elements_key(name)].mask(clause, row_count)
+                return scalar | array if clause.operands[0] else scalar & array
+            case Predicate(name):
+                return self.columns[name].mask(clause, row_count)
+            case AnyOf(filters):
+                mask = np.zeros(row_count, np.bool_)
+                for branch in filters:
+                    mask |= self._mask_of_all(branch)
+                return mask
+            case Not(inner):
+                return ~self._mask_of_all(inner)
+            case _:
+                assert_never(clause)
+
+    def _mask_of_all(self, filter_: Filter) -> Mask:
+        mask = np.ones(len(self.live), np.bool_)
+        for clause in filter_:
+            mask &= self._mask(clause)
+        return mask
 
     @property
     def name(self) -> str:
@@ -319,10 +363,26 @@ class MemtableView:
         return int(self._values.shape[1])
 
     def sealed_columns(self, rows: Ordinals) -> tuple[Column, Mapping[str, Column]]:
-        """Return sealed columns of these rows: the namespaces, and one per metadata index."""
-        return self._namespaces.sealed(rows), {
-            name: column.sealed(rows) for name, column in self.columns.items()
-        }
+        """Return sealed columns of these rows: the namespaces, and those of metadata indexes.
+
+        A column of elements that no row has a value in is left out.
+        """
+        sealed = {key: self.sealed_column(key, rows) for key in self.columns}
+        kept = {key: column for key, column in sealed.items() if column is not None}
+        return self._namespaces.sealed(rows), kept
+
+    def sealed_column(self, key: str, rows: Ordinals) -> Column | None:
+        """Return one sealed column of these rows; None for elements where no row has a value."""
+        column = self.columns[key].sealed(rows)
+        return None if layout.property_of(key) != key and not len(column.keys) else column
+
+
+def _keys(metadata_index: MetadataIndex) -> tuple[str, ...]:
+    """Return the keys of the columns of an index."""
+    name = metadata_index.property_name
+    if metadata_index.index_type is not IndexType.STRING:
+        return (name,)
+    return name, layout.elements_key(name)
 
 
 def _grown(items: NDArray[Number], capacity: int) -> NDArray[Number]:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Self
 from weakref import WeakValueDictionary
@@ -20,10 +19,10 @@ from vicinal.ann.base import AnnIndex, Selection
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.kinds import KINDS, AnnKind
 from vicinal.errors import Corruption
-from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Filter, Operator, Predicate
 from vicinal.model import Floats, IndexType, Mask, Metric, Ordinals
 from vicinal.segment import format as layout
+from vicinal.segment import selection
 from vicinal.segment.binary_column import BinaryColumn
 from vicinal.segment.columns import Column, keys_of
 from vicinal.segment.ids import Hashes, IdTable
@@ -31,12 +30,6 @@ from vicinal.segment.row_index import RowIndex
 from vicinal.storage.files import ComponentFile
 
 logger = logging.getLogger(__name__)
-
-LISTED_ROWS_MAX = 20_000
-LISTED_ROWS_MIN = 4_000
-LISTED_SHARE_MAX = 0.02
-"""Up to this many rows, scoring a list beats a scan under a mask (docs/history/search.md)."""
-
 
 _MANY_ROWS = 64  # adjacent ones are read ahead, as merges ask for them
 
@@ -119,12 +112,13 @@ class Segment:
         return Column(index_type, file)
 
     def metadata_columns(self, indexes: Iterable[layout.NumberedIndex]) -> dict[str, Column | None]:
-        """Open the columns of metadata indexes, by property; None where there is no component."""
+        """Open the columns of metadata indexes, by key; None where there is no component."""
         return {
-            index.metadata_index.property_name: self.column(name, index.metadata_index.index_type)
-            if (name := layout.column_name(index.number)) in self.record.components
+            column.key: self.column(column.component, column.index.index_type)
+            if column.component in self.record.components
             else None
             for index in indexes
+            for column in layout.columns_of(index)
         }
 
     def values(self, rows: Ordinals) -> Floats:
@@ -194,8 +188,8 @@ def _verify(file: ComponentFile, row_count: int, rows: Ordinals | None) -> bool:
 class SegmentView:
     """A segment as one snapshot sees it.
 
-    `columns` has an entry for every metadata index of the snapshot; None where the index
-    came after these rows, which all lack a value then.
+    `columns` has an entry for every column of the snapshot's metadata indexes
+    (`format.columns_of`); None where no row has a value, as for an index that came after them.
     """
 
     segment: Segment
@@ -216,11 +210,12 @@ class SegmentView:
 
     def select(self, namespace: str, filter_: Filter) -> Selection:
         """See `segment.base.View`."""
-        terms = [(self.columns[predicate.property_name], predicate) for predicate in filter_]
+        row_count = len(self.live)
+        terms = selection.terms(filter_, self.columns, row_count)
         if namespace:
             is_in = Predicate("", Operator.EQ, (namespace,))
-            terms.append((self.segment.namespaces, is_in))
-        return select(terms, self.live, self.live_count)
+            terms.append(selection.predicate_term(self.segment.namespaces, is_in, row_count))
+        return selection.select(terms, self.live, self.live_count)
 
     @property
     def name(self) -> str:
@@ -260,37 +255,3 @@ class SegmentView:
     def live_namespaces(self) -> set[str]:
         """See `segment.base.View`."""
         return keys_of(self.segment.namespaces.keys, self.segment.namespaces.codes[self.live])
-
-
-def select(
-    terms: Sequence[tuple[Column | None, Predicate]], live: Mask, live_count: int
-) -> Selection:
-    """Plan and evaluate a conjunction over sealed columns.
-
-    The narrowest term is counted first, from the columns alone. When few rows pass it
-    they are listed and the other terms test just those; otherwise every term is a mask.
-    """
-    row_count = len(live)
-    sets = []
-    for column, predicate in terms:
-        if column is None:
-            if not holds(predicate, None):
-                return Selection.of_rows(np.empty(0, np.int64))
-            continue
-        codes = column.code_set(predicate)
-        sets.append((column.count(codes), column, codes))
-    sets.sort(key=itemgetter(0))
-    if not sets:
-        return Selection(live_count, mask=None if live_count == row_count else live)
-    count, column, codes = sets[0]
-    listed_max = min(max(LISTED_ROWS_MIN, int(LISTED_SHARE_MAX * row_count)), LISTED_ROWS_MAX)
-    if count <= listed_max:
-        rows = column.rows(codes)
-        for _, other, other_codes in sets[1:]:
-            rows = rows[other_codes.mask(other.codes[rows])]
-        rows = rows[live[rows]]
-        return Selection.of_rows(rows)
-    mask = live.copy()
-    for _, other, other_codes in sets:
-        mask &= other_codes.mask(other.codes)
-    return Selection.of_mask(mask)

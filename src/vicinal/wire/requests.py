@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import inspect
 
 from vicinal import errors, metadata
+from vicinal.filters.nodes import Filter
 from vicinal.filters.parse import broken_key_rule, parse
 from vicinal.limits import Limits
 from vicinal.model import (
@@ -115,8 +116,12 @@ def checked_index(request: schemas.CreateIndexRequest, limits: Limits) -> Create
     return CreateIndex(request.name, request.description, _index_config(request.config, limits))
 
 
-def query(body: Body, dimensions: int, limits: Limits) -> Query:
+def query(
+    body: Body, dimensions: int, limits: Limits, *, is_filter_extended: bool = False
+) -> Query:
     """Read the body of a query against an index of these dimensions.
+
+    With `is_filter_extended` the filter may have the operators that are ours.
 
     Raises:
         BadBody: the body is not JSON of this shape, or has neither vector nor vectorId.
@@ -137,11 +142,16 @@ def query(body: Body, dimensions: int, limits: Limits) -> Query:
         request = msgspec.convert(document, schemas.QueryRequest)
     except msgspec.ValidationError as error:
         raise errors.BadBody(_FAILED + _reason(error, schemas.QueryRequest)) from None
-    return checked_query(request, vector, dimensions, limits)
+    return checked_query(request, vector, dimensions, limits, is_filter_extended=is_filter_extended)
 
 
 def checked_query(
-    request: schemas.QueryRequest, vector: object, dimensions: int, limits: Limits
+    request: schemas.QueryRequest,
+    vector: object,
+    dimensions: int,
+    limits: Limits,
+    *,
+    is_filter_extended: bool = False,
 ) -> Query:
     """Check a query by the rules that its shape cannot express.
 
@@ -150,6 +160,7 @@ def checked_query(
         vector: A list or an array of numbers, or None.
         dimensions: Length of the index's vectors.
         limits: Bounds on topK, the namespace and the filter.
+        is_filter_extended: Whether the filter may have the operators that are ours.
 
     Raises:
         BadBody, BadQueryVector, BadTopK, IdTooLong, NamespaceTooLong, BadFilter: as `query`.
@@ -167,7 +178,7 @@ def checked_query(
         vector=None if request.vector_id is not None else _query_vector(vector, dimensions),
         vector_id=request.vector_id,
         namespace=_namespace(request.namespace, limits),
-        filter=() if request.filter is None else parse(request.filter, limits),
+        filter=_filter(request.filter, limits, is_extended=is_filter_extended),
         return_values=bool(request.return_values),
         return_metadata=return_metadata,
     )
@@ -262,46 +273,8 @@ def list_parameters(count: str | None, cursor: str | None, limits: Limits) -> Li
     return ListParameters(int(count), cursor or None)
 
 
-def effort(value: str | None) -> Effort | None:
-    """Read the header ``Vicinal-Effort``; an absent one means the index's.
-
-    Raises:
-        BadParameter: the value is no effort.
-    """
-    if not value:
-        return None
-    try:
-        return Effort(value)
-    except ValueError:
-        known = ", ".join(Effort)
-        raise errors.BadParameter(
-            f"Vicinal-Effort must be one of {known}, got {value[:40]!r}"
-        ) from None
-
-
-def explains(value: str | None) -> bool:
-    """Read the header ``Vicinal-Explain``; an absent one means ``false``.
-
-    Raises:
-        BadParameter: the value is neither ``true`` nor ``false``.
-    """
-    return _choice("Vicinal-Explain", value, ("true", "false")) == "true"
-
-
-def discards_unparsable(value: str | None) -> bool:
-    """Read the URL parameter ``unparsable-behavior``; an absent one means ``error``.
-
-    Raises:
-        BadParameter: the value is neither ``error`` nor ``discard``.
-    """
-    return _choice("unparsable-behavior", value, ("error", "discard")) == "discard"
-
-
-def _choice(name: str, value: str | None, choices: tuple[str, str]) -> str | None:
-    if value and value not in choices:
-        first, second = choices
-        raise errors.BadParameter(f"{name} must be {first!r} or {second!r}, got {value[:40]!r}")
-    return value
+def _filter(document: object, limits: Limits, *, is_extended: bool) -> Filter:
+    return () if document is None else parse(document, limits, is_extended=is_extended)
 
 
 def embedding(body: Body, limits: Limits) -> EmbeddingParameters:

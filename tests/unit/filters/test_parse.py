@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from vicinal.errors import BadFilter
-from vicinal.filters.nodes import Operator, Predicate, Scalar
+from vicinal.filters.nodes import AnyOf, Filter, Not, Operator, Predicate, Scalar, predicates
 from vicinal.filters.parse import parse
-from vicinal.limits import Limits
+from vicinal.limits import PROFILES, Limits
 
 LIMITS = Limits()
 
@@ -28,7 +28,7 @@ def test_a_scalar_stands_for_equality(given: object, operand: Scalar | None) -> 
     for document in ({"k": given}, {"k": {"$eq": given}}):
         parsed = parse(document, LIMITS)
         assert parsed == expected
-        assert type(parsed[0].operands[0]) is type(operand)
+        assert type(next(predicates(parsed)).operands[0]) is type(operand)
 
 
 @pytest.mark.parametrize("name", ["$eq", "$ne"])
@@ -87,7 +87,7 @@ def test_no_other_operators_go_together(operators: tuple[str, ...]) -> None:
 def test_keys_are_all_to_hold_in_their_order() -> None:
     parsed = parse({"b": 1, "a.c": {"$gt": 2}}, LIMITS)
 
-    assert [each.property_name for each in parsed] == ["b", "a.c"]
+    assert [each.property_name for each in predicates(parsed)] == ["b", "a.c"]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,9 @@ def test_a_key_is_measured_in_characters(letter: str) -> None:
     limits = Limits(filter_bytes_max=10_000)
 
     for inside in (511, 512):
-        assert parse({letter * inside: 1}, limits)[0].property_name == letter * inside
+        assert (
+            next(predicates(parse({letter * inside: 1}, limits))).property_name == letter * inside
+        )
     with pytest.raises(BadFilter, match="has 513 characters, max is 512"):
         parse({letter * 513: 1}, limits)
 
@@ -157,7 +159,7 @@ def test_a_filter_must_be_shorter_than_2048_bytes_of_compact_json(letter: str) -
     size = len(letter.encode())
     text = letter * (room // size) + "x" * (room % size)
 
-    assert parse({"k": {"$lt": text}}, LIMITS)[0].operands == (text,)
+    assert next(predicates(parse({"k": {"$lt": text}}, LIMITS))).operands == (text,)
     assert refusal({"k": {"$lt": text + letter}}) == (
         f"filter must be shorter than 2048 bytes of compact JSON, got {2_047 + size} bytes"
     )
@@ -177,12 +179,12 @@ def test_a_filter_must_be_shorter_than_2048_bytes_of_compact_json(letter: str) -
 )
 def test_operands_of_equality_are_cut_as_stored_values_are(text: str, cut: str) -> None:
     for name, given in (("$eq", text), ("$ne", text), ("$in", [text]), ("$nin", [text])):
-        assert parse({"k": {name: given}}, LIMITS)[0].operands == (cut,)
-    assert parse({"k": text}, LIMITS)[0].operands == (cut,)
+        assert next(predicates(parse({"k": {name: given}}, LIMITS))).operands == (cut,)
+    assert next(predicates(parse({"k": text}, LIMITS))).operands == (cut,)
 
 
 def test_operands_of_ranges_are_not_cut() -> None:
-    assert parse({"k": {"$gte": "x" * 100}}, LIMITS)[0].operands == ("x" * 100,)
+    assert next(predicates(parse({"k": {"$gte": "x" * 100}}, LIMITS))).operands == ("x" * 100,)
 
 
 def test_messages_stay_short() -> None:
@@ -191,3 +193,98 @@ def test_messages_stay_short() -> None:
 
 def test_a_filter_without_conditions_is_no_filter() -> None:
     assert parse({}, LIMITS) == ()
+
+
+def extended(document: object, limits: Limits = LIMITS) -> Filter:
+    return parse(document, limits, is_extended=True)
+
+
+def extended_refusal(document: object) -> str:
+    with pytest.raises(BadFilter) as caught:
+        extended(document)
+    return str(caught.value)
+
+
+IS_X = Predicate("k", Operator.EQ, ("x",))
+
+
+@pytest.mark.parametrize(
+    ("document", "clauses"),
+    [
+        ({"$or": [{"k": "x"}, {"n": {"$lt": 2}}]},
+         (AnyOf(((IS_X,), (Predicate("n", Operator.LT, (2.0,)),))),)),
+        ({"$and": [{"k": "x"}, {"k": "x"}], "k": "x"}, (IS_X, IS_X, IS_X)),
+        ({"$not": {"k": "x", "n": 1}}, (Not((IS_X, Predicate("n", Operator.EQ, (1.0,)))),)),
+        ({"$or": [{"$and": [{"$not": {"k": "x"}}, {"k": "x"}]}]},
+         (AnyOf(((Not((IS_X,)), IS_X),)),)),
+        ({"k": {"$exists": True}}, (Predicate("k", Operator.EXISTS, (True,)),)),
+        ({"k": {"$exists": False}}, (Predicate("k", Operator.EXISTS, (False,)),)),
+        ({"k": {"$contains": "x" * 70}}, (Predicate("k", Operator.CONTAINS, ("x" * 64,)),)),
+        ({"k": {"$startsWith": "é" * 33}}, (Predicate("k", Operator.STARTS_WITH, ("é" * 32,)),)),
+    ],
+)  # fmt: skip
+def test_extensions_are_parsed_when_they_are_asked_for(document: object, clauses: Filter) -> None:
+    assert extended(document) == clauses
+    assert parse(document, PROFILES["open"]) == clauses
+    assert refusal(document)
+
+
+@pytest.mark.parametrize(
+    ("document", "rule"),
+    [
+        ({"$or": {}}, "$or takes an array of filters, got an object"),
+        ({"$or": []}, "$or must not be an empty array"),
+        ({"$and": "x"}, "$and takes an array of filters, got a string"),
+        ({"$or": [{}]}, "a filter in $and, $or and $not must not be empty"),
+        ({"$or": [1]}, "each filter in $and, $or and $not must be an object, got a number"),
+        ({"$not": []}, "$not takes a filter, got an array"),
+        ({"$not": {}}, "must not be empty"),
+        ({"$nor": [{"k": 1}]}, "filter key '$nor' must not start with '$'"),
+        ({"k": {"$not": {"$eq": 1}}}, "unknown operator '$not'"),
+        ({"k": {"$or": [1]}}, "unknown operator '$or'"),
+        ({"k": {"$exists": 1}}, "$exists takes true or false, got a number"),
+        ({"k": {"$exists": None}}, "$exists takes true or false, got null"),
+        ({"k": {"$contains": ["x"]}}, "$contains takes a string, got an array"),
+        ({"k": {"$contains": 1}}, "$contains takes a string, got a number"),
+        ({"k": {"$startsWith": None}}, "$startsWith takes a string, got null"),
+        ({"k": {"$startsWith": "a", "$lt": "b"}}, "cannot be combined"),
+    ],
+)
+def test_what_is_outside_the_extended_grammar_is_refused(document: object, rule: str) -> None:
+    assert rule in extended_refusal(document)
+
+
+def test_without_extensions_an_unknown_operator_is_told_the_platforms() -> None:
+    message = refusal({"k": {"$exists": True}})
+
+    assert "unknown operator '$exists', expected one of $eq, $ne, $in, $nin, $lt, " in message
+    assert "$contains" not in message
+    assert "$contains" in extended_refusal({"k": {"$some": 1}})
+
+
+@pytest.mark.parametrize("combinator", ["$and", "$or", "$not"])
+def test_combinators_are_nested_to_a_bound(combinator: str) -> None:
+    def nested(depth: int) -> dict[str, Any]:
+        inner: dict[str, Any] = {"k": 1}
+        for _ in range(depth):
+            inner = {combinator: inner if combinator == "$not" else [inner]}
+        return inner
+
+    assert len(list(predicates(extended(nested(LIMITS.filter_depth_max))))) == 1
+    assert extended_refusal(nested(9)) == "filter has $and, $or and $not 9 deep, max is 8"
+    assert "deep" in extended_refusal(nested(200)) or "bytes" in extended_refusal(nested(200))
+
+
+def test_clauses_are_counted_to_a_bound() -> None:
+    limits = Limits(filter_bytes_max=100_000)
+    many = [{"k": 1}] * 127
+
+    assert len(list(predicates(extended({"$or": many}, limits)))) == 127
+    for document in ({"$or": [*many, {"k": 1}]}, {"$or": many, "a": 1}, {"$not": {"$or": many}}):
+        with pytest.raises(BadFilter, match="more than 128 conditions"):
+            extended(document, limits)
+    assert len(extended({f"k{n}": 1 for n in range(128)}, limits)) == 128
+
+
+def test_an_extended_filter_has_the_bound_of_bytes_too() -> None:
+    assert "must be shorter than 2048 bytes" in extended_refusal({"$or": [{"k": "x" * 3_000}]})

@@ -17,16 +17,27 @@ from vicinal.ann import quantizer
 from vicinal.ann.base import Selection
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import matches
-from vicinal.filters.nodes import LISTS, Filter, Operator, Predicate, Scalar
+from vicinal.filters.nodes import (
+    LISTS,
+    AnyOf,
+    Clause,
+    Filter,
+    Not,
+    Operator,
+    Predicate,
+    Scalar,
+    Value,
+)
 from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment import build
-from vicinal.segment import segment as segment_module
+from vicinal.segment import selection as selection_module
 from vicinal.segment.base import View
 from vicinal.segment.columns import Column, indexed_values
-from vicinal.segment.format import NumberedIndex, SegmentRecord
+from vicinal.segment.format import NumberedIndex, SegmentRecord, elements_key
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
-from vicinal.segment.segment import Segment, SegmentView, select
+from vicinal.segment.segment import Segment, SegmentView
+from vicinal.segment.selection import predicate_term, select
 from vicinal.storage import files
 
 COLOR = NumberedIndex(1, MetadataIndex("color", IndexType.STRING))
@@ -62,6 +73,7 @@ def opened(folder: Path, record: SegmentRecord, indexes: Sequence[NumberedIndex]
         )
         for each in indexes
     }
+    columns = segment.metadata_columns(indexes) | columns
     return SegmentView(segment, np.ones(record.row_count, np.bool_), record.row_count, columns)
 
 
@@ -123,7 +135,7 @@ def test_rows_from_before_a_metadata_index_lack_its_values_after_a_merge_too(
     tmp_path: Path,
 ) -> None:
     before = sealed(tmp_path, 1, memtable_of(RECORDS[:2]))
-    before = replace(before, columns={"color": before.columns["color"], "size": None})
+    before = replace(before, columns={**before.columns, "size": None})
     after = sealed(tmp_path, 2, memtable_of(RECORDS[4:]))
 
     record, _ = build.merge(tmp_path, 3, [before, after], INDEXES, Metric.EUCLIDEAN)
@@ -143,12 +155,37 @@ def test_a_backfilled_column_is_the_one_the_rows_would_have_had(tmp_path: Path) 
         assert [column.value(row) for row in range(5)] == [expected.value(row) for row in range(5)]
 
 
+def test_strings_of_arrays_are_stored_merged_and_backfilled_where_there_are_any(
+    tmp_path: Path,
+) -> None:
+    arrays = [Record("a", [0, 0], metadata={"color": ["red", "x", 1, None]}),
+              Record("b", [0, 1], metadata={"color": "red"}),
+              Record("c", [1, 1], metadata={"color": ['","', "red"]})]  # fmt: skip
+    without = sealed(tmp_path, 1, memtable_of(RECORDS))
+    with_arrays = sealed(tmp_path, 2, memtable_of(arrays))
+
+    record, _ = build.merge(tmp_path, 3, [without, with_arrays], INDEXES, Metric.EUCLIDEAN)
+
+    assert "elements-1" not in without.segment.record.components
+    merged = opened(tmp_path, record, INDEXES)
+    for element, count in (("red", 2), ("x", 1), ('","', 1), (",", 0), ("re", 0)):
+        contains = (Predicate("color", Operator.CONTAINS, (element,)),)
+        assert merged.select("", contains).count == count, element
+    expected = with_arrays.columns[elements_key("color")]
+    backfilled = build.backfill(
+        with_arrays, COLOR.metadata_index, string_bytes_max=64, has_elements=True
+    )
+    assert expected is not None
+    assert [backfilled.value(row) for row in range(3)] == [expected.value(row) for row in range(3)]
+    assert expected.value(1) is None
+
+
 def test_a_column_added_later_is_stored_with_the_segment(tmp_path: Path) -> None:
     view = sealed(tmp_path, 1, memtable_of(RECORDS))
     late = NumberedIndex(7, SIZE.metadata_index)
     column = build.backfill(view, late.metadata_index, string_bytes_max=64)
 
-    seal = build.write_column(tmp_path, 1, late.number, column)
+    seal = build.write_column(tmp_path, 1, "column-7", column)
 
     record = view.segment.record
     record = replace(record, components={**record.components, "column-7": seal})
@@ -247,28 +284,36 @@ def test_a_segment_stays_readable_when_its_folder_is_removed(tmp_path: Path) -> 
 
 
 OPERANDS: st.SearchStrategy[Scalar | None] = st.sampled_from(
-    ["red", "re", "blue", "", 1.0, 2.0, 2.5, True, None]
+    ["red", "re", "blue", "", 1.0, 2.0, 2.5, True, False, None, ",", '","']
 )
 OPERATORS = st.sampled_from(Operator)
 
 
 @st.composite
-def filters(draw: st.DrawFn) -> Filter:
-    predicates = []
+def filters(draw: st.DrawFn, depth: int = 0) -> Filter:
+    clauses: list[Clause] = []
     for _ in range(draw(st.integers(0, 3))):
-        operator = draw(OPERATORS)
-        is_many = operator in LISTS
-        operands = draw(st.lists(OPERANDS, max_size=3)) if is_many else [draw(OPERANDS)]
-        name = draw(st.sampled_from(["color", "size"]))
-        predicates.append(Predicate(name, operator, tuple(operands)))
-    return tuple(predicates)
+        kind = draw(st.integers(0, 6)) if depth < 3 else 6
+        if kind == 0:
+            clauses.append(Not(draw(filters(depth + 1))))
+        elif kind == 1:
+            clauses.append(AnyOf(tuple(draw(st.lists(filters(depth + 1), max_size=3)))))
+        else:
+            operator = draw(OPERATORS)
+            is_many = operator in LISTS
+            operands = draw(st.lists(OPERANDS, max_size=3)) if is_many else [draw(OPERANDS)]
+            name = draw(st.sampled_from(["color", "size"]))
+            clauses.append(Predicate(name, operator, tuple(operands)))
+    return tuple(clauses)
 
 
 RANDOM_RECORDS = st.lists(
     st.builds(
         lambda namespace, color, size: (namespace, {"color": color, "size": size}),
         st.sampled_from(["", "n", "m"]),
-        st.sampled_from(["red", "blue", "", None, 5]),
+        st.sampled_from(
+            ["red", "blue", "", None, 5, ["red"], ["re", "", "blue"], [], [1], ['","', "x"]]
+        ),
         st.sampled_from([1, 2, 2.5, None, "x"]),
     ),
     min_size=1,
@@ -297,19 +342,24 @@ def test_a_selection_holds_exactly_the_live_rows_that_match(
     def expected(row: int) -> bool:
         space, document = rows[row]
         color, size = document["color"], document["size"]
-        values: dict[str, Scalar | None] = {
-            "color": color if isinstance(color, str) else None,
+        strings = color if isinstance(color, list) else []
+        array = tuple(each for each in strings if isinstance(each, str))
+        values: dict[str, Value | None] = {
+            "color": color if isinstance(color, str) else array or None,
             "size": None if lacks_size or not isinstance(size, int | float) else float(size),
         }
         return row not in dead and namespace in ("", space) and matches(filter_, values)
 
+    in_memory = memtable.select(namespace, filter_) if not (dead or lacks_size) else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segment_module, "LISTED_ROWS_MIN", listed_max)
-        patch.setattr(segment_module, "LISTED_ROWS_MAX", listed_max)
+        patch.setattr(selection_module, "LISTED_ROWS_MIN", listed_max)
+        patch.setattr(selection_module, "LISTED_ROWS_MAX", listed_max)
         selection = view.select(namespace, filter_)
 
     assert rows_of(selection, len(rows)) == [row for row in range(len(rows)) if expected(row)]
     assert selection.count == len(rows_of(selection, len(rows)))
+    if in_memory is not None:
+        assert rows_of(in_memory, len(rows)) == rows_of(selection, len(rows))
 
 
 def rows_of(selection: Selection, row_count: int) -> list[int]:
@@ -332,7 +382,9 @@ def test_few_rows_are_listed_and_many_are_masked(count: int, is_listed: bool) ->
     column = column_of(["x"] * count + ["y"] * 6_000)
     live = np.ones(count + 6_000, np.bool_)
 
-    selection = select([(column, Predicate("p", Operator.EQ, ("x",)))], live, len(live))
+    selection = select(
+        [predicate_term(column, Predicate("p", Operator.EQ, ("x",)), len(live))], live, len(live)
+    )
 
     assert selection.count == count
     assert (selection.rows is not None) == is_listed
@@ -345,7 +397,8 @@ def test_the_narrowest_predicate_decides_what_is_listed() -> None:
     is_x = Predicate("p", Operator.EQ, ("x",))
     live = np.ones(10_000, np.bool_)
 
-    for terms in ([(wide, is_x), (narrow, is_x)], [(narrow, is_x), (wide, is_x)]):
+    for columns in ((wide, narrow), (narrow, wide)):
+        terms = [predicate_term(column, is_x, 10_000) for column in columns]
         selection = select(terms, live, 10_000)
         assert selection.rows is not None
         assert sorted(selection.rows.tolist()) == list(range(9_990, 10_000))

@@ -35,7 +35,7 @@ from vicinal.model import (
     Query,
 )
 from vicinal.presets import PRESETS
-from vicinal.wire import requests
+from vicinal.wire import options, requests
 from vicinal.wire.requests import EmbeddingParameters, ListParameters, OpenAIEmbeddingParameters
 
 LIMITS = Limits()
@@ -508,12 +508,12 @@ def test_a_count_outside_its_range_is_refused(count: str) -> None:
     ("value", "discards"), [(None, False), ("", False), ("error", False), ("discard", True)]
 )
 def test_what_to_do_with_unparsable_records_can_be_said(value: str | None, discards: bool) -> None:
-    assert requests.discards_unparsable(value) is discards
+    assert options.discards_unparsable(value) is discards
 
 
 @pytest.mark.parametrize("value", ["drop", "Discard", "true"])
 def test_another_behaviour_is_refused(value: str) -> None:
-    assert repr(value) in refusal(BadParameter, requests.discards_unparsable, value)
+    assert repr(value) in refusal(BadParameter, options.discards_unparsable, value)
 
 
 @pytest.mark.parametrize(

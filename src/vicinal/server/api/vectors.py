@@ -48,7 +48,7 @@ from vicinal.server.http.bodies import Body
 from vicinal.server.http.response import Response
 from vicinal.server.http.uploads import PART_BYTES
 from vicinal.tokens import Permission
-from vicinal.wire import codes, columns, requests, responses, schemas, vectors
+from vicinal.wire import codes, columns, options, requests, responses, schemas, vectors
 from vicinal.wire.openapi import Parameter
 
 _WRITE_ERRORS = (
@@ -79,7 +79,9 @@ _PARTS_HELD = 4  # one that is read, one that waits, one that is filled, and a c
 
 EFFORT_HEADER = b"vicinal-effort"
 EXPLAIN_HEADER = b"vicinal-explain"
-"""Extensions: how hard to look, and whether the answer says how it was found."""
+FILTER_HEADER = b"vicinal-filter"
+"""Extensions: how hard to look, whether the answer says how it was found, and whether the filter
+may have the operators that are ours."""
 
 
 @ROUTES.add(
@@ -125,13 +127,16 @@ async def query(request: ApiRequest) -> Response:
 
 def _query_of(request: ApiRequest) -> Query:
     query = requests.query(
-        request.body, request.named_index.config.dimensions, request.services.limits
+        request.body,
+        request.named_index.config.dimensions,
+        request.services.limits,
+        is_filter_extended=options.extends_filters(_header(request, FILTER_HEADER)),
     )
     if EFFORT_HEADER in request.headers or EXPLAIN_HEADER in request.headers:
         query = replace(
             query,
-            effort=requests.effort(_header(request, EFFORT_HEADER)),
-            explain=requests.explains(_header(request, EXPLAIN_HEADER)),
+            effort=options.effort(_header(request, EFFORT_HEADER)),
+            explain=options.explains(_header(request, EXPLAIN_HEADER)),
         )
     return query
 
@@ -222,7 +227,7 @@ class _RecordsForm:
         self._dimensions = request.named_index.config.dimensions
         self._limits = request.services.limits
         self._type = request.headers.get(b"content-type", b"").decode("latin-1") or None
-        self._discard = requests.discards_unparsable(request.query.get("unparsable-behavior"))
+        self._discard = options.discards_unparsable(request.query.get("unparsable-behavior"))
 
     def batch(self) -> VectorBatch:
         return vectors.read(

@@ -40,7 +40,8 @@ _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%
 _SAME = (b"same-origin", b"none")  # "none" is a person's own doing, like an address typed in
 _METHODS = b"GET, HEAD, POST, PUT, DELETE, OPTIONS"
 _ASKED_FOR = (
-    b"Authorization, Content-Type, Prefer, Vicinal-Effort, Vicinal-Explain, X-Auth-Email, "
+    b"Authorization, Content-Type, Prefer, Vicinal-Effort, Vicinal-Explain, "
+    b"Vicinal-Filter, X-Auth-Email, "
     b"X-Auth-Key"
 )
 _EXPOSED = b"Allow, Preference-Applied, Retry-After, WWW-Authenticate"
