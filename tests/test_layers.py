@@ -53,11 +53,12 @@ MAY_IMPORT: dict[str, set[str]] = {
                        "server.concurrency"},
     "server": BASE | {"settings", "sites", "tokens", "d1", "engine.base", "embeddings",
                       "generation", "wire"},
+    "readers": BASE | {"wire"},
     "binding": BASE | {"engine.base", "wire"},
     "app": BASE | {"settings", "tokens", "d1", "engine", "storage", "embeddings", "wire",
                    "generation", "server", "open_files"},
     "cli": BASE | {"settings", "tokens", "d1", "embeddings", "wire", "app", "binding", "storage",
-                   "segment", "engine", "open_files", "verify"},
+                   "segment", "engine", "open_files", "verify", "readers"},
 }  # fmt: skip
 """Package or module -> what it may import besides itself. Prefixes cover what is inside."""
 

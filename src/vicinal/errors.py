@@ -119,6 +119,10 @@ class BadGenerationBody(InvalidInput):
     """The body of a request for text does not parse as JSON."""
 
 
+class BadFile(InvalidInput):
+    """A file to import is in no form that is read, is cut off, or has changed meanwhile."""
+
+
 class NotFound(Error):
     """A named thing does not exist."""
 

@@ -21,16 +21,20 @@ from urllib.parse import quote, urlsplit
 import click
 import httpx
 import msgspec
+import numpy as np
 from click.core import ParameterSource
 
 from vicinal.cli import show
 from vicinal.cli.wrangler_config import ConfigSelection, NamedAccount, named_account
+from vicinal.model import VectorBatch
+from vicinal.wire import columns
 
 DEFAULT_URL = "http://127.0.0.1:8790"
 DEFAULT_ACCOUNT = "local"
 ANY_TOKEN = "local"  # on loopback any token will do until one has been created
 
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+_PART_BYTES = 1 << 18  # what a socket takes at a time: more would be copied again and again
 _PAUSE_S = 0.25
 _PAUSE_MAX_S = 8.0
 
@@ -166,6 +170,18 @@ class Client:
             headers["prefer"] = f"wait={wait_s:g}"
         return self._send("POST", path, content=lines, headers=headers)
 
+    def write_columns(self, path: str, batch: VectorBatch, *, wait_s: float = 0.0) -> ApiResponse:
+        """Send vectors as a columns body; with `wait_s`, answered when they are visible."""
+        body = _ColumnsBody(batch)
+        headers = {"content-type": columns.CONTENT_TYPE, "content-length": str(body.size)}
+        if wait_s:
+            headers["prefer"] = f"wait={wait_s:g}"
+        return self._send("POST", path, content=body, headers=headers)
+
+    def stop_waiting(self) -> None:
+        """Repeat no request any more; for another thread's."""
+        self._patience_s = 0.0
+
     def _send(self, method: str, path: str, **options: Any) -> ApiResponse:
         waited_s, pause_s = 0.0, _PAUSE_S
         while True:
@@ -190,6 +206,21 @@ class Client:
             f"no answer from {self._http.base_url}: {reason}. "
             "Is a server running there? `vicinal serve` starts one; --url names another."
         )
+
+
+class _ColumnsBody:
+    """A columns body in parts, as often as it is asked for."""
+
+    def __init__(self, batch: VectorBatch) -> None:
+        self._head = columns.head(batch)
+        values = np.ascontiguousarray(batch.values, "<f4")
+        self._values = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # NumPy's arrays are buffers
+        self.size = len(self._head) + len(self._values)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        for start in range(0, len(self._values), _PART_BYTES):
+            yield bytes(self._values[start : start + _PART_BYTES])
 
 
 def _retry_after_s(response: httpx.Response) -> float:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vicinal.cli import show
+
 Report = Callable[[int, str], None]
 """Called with the amount that is done, in the unit of `total`, and a text that says so."""
 
@@ -28,4 +30,7 @@ def bar(label: str, total: int | None, *, done: int = 0) -> Iterator[Report]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(label, total=total, completed=done, text="")
-        yield lambda done, text: progress.update(task, completed=done, text=text)
+        with show.noting_with(
+            lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
+        ):
+            yield lambda done, text: progress.update(task, completed=done, text=text)

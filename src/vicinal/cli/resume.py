@@ -14,9 +14,11 @@ class ResumePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         job: Text that is the same only for the same work.
         offset: Bytes read from the file by an import, or written to it by an export.
-        items: Lines read by an import, or ids listed by an export.
+        items: Lines or rows read by an import, or ids listed by an export.
         vectors: Vectors written to the index or to the file.
         cursor: Next page of an export's listing.
+        file: Files that an import of several has done.
+        rejected: Rows that an import has left out.
     """
 
     job: str
@@ -24,6 +26,8 @@ class ResumePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     items: int
     vectors: int
     cursor: str | None
+    file: int = 0
+    rejected: int = 0
 
     @classmethod
     def start(cls, job: str) -> "ResumePoint":

@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -57,6 +58,22 @@ def program() -> str:
     return "vicinal" if is_found else str(started_as.absolute())
 
 
+_note_writers: list[Callable[[str], None]] = []
+
+
 def note(text: str) -> None:
     """Tell the person, not the pipe."""
-    click.echo(text, err=True)
+    if _note_writers:
+        _note_writers[-1](text)
+    else:
+        click.echo(text, err=True)
+
+
+@contextmanager
+def noting_with(write: Callable[[str], None]) -> Iterator[None]:
+    """Have notes written by a function, for the duration of the block: above a progress bar."""
+    _note_writers.append(write)
+    try:
+        yield
+    finally:
+        _note_writers.pop()

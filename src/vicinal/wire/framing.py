@@ -175,7 +175,7 @@ def _elements(
         return start + 1
     while True:
         start = _first(text, position)
-        end = _value_end(text, start, start + record_bytes_max)
+        end = value_end(text, start, start + record_bytes_max)
         yield start, text[start:end]
         separator = _SEPARATOR.match(text, end)
         if separator is None or separator[1] == b"}":
@@ -198,7 +198,7 @@ def _walk(text: Text, position: int, record_bytes_max: int) -> tuple[int, bool]:
             break
         if member[1] == b'"vectors"' and text[member.end() : member.end() + 1] == b"[":
             return member.end() + 1, True
-        separator = _SEPARATOR.match(text, _value_end(text, member.end(), stop))
+        separator = _SEPARATOR.match(text, value_end(text, member.end(), stop))
         if separator is None or separator[1] == b"]":
             break
         position = separator.end()
@@ -207,7 +207,7 @@ def _walk(text: Text, position: int, record_bytes_max: int) -> tuple[int, bool]:
     raise Malformed("the object is not closed")
 
 
-def _value_end(text: Text, start: int, stop: int) -> int:
+def value_end(text: Text, start: int, stop: int) -> int:
     """Return the position after the value that starts at `start`, which must be within `stop`."""
     if text[start : start + 1] not in (b"{", b"["):
         scalar = _SCALAR.match(text, start, stop)

@@ -1,0 +1,345 @@
+"""One import: files to an index, batch by batch, that can be continued.
+
+Batches go one after the other, so that of a repeated id the last one wins as it does in the file;
+while one is sent the next is read. After each acknowledged batch a resume point is saved next to
+the first file; it holds for these very files (size, time, inode), this very index (its name can
+have been given to a new one) and the same options. A repeated batch is harmless: an upsert
+replaces, an insert keeps.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+import msgspec
+
+from vicinal.cli import resume, show
+from vicinal.cli.client import Client
+from vicinal.cli.import_ids import IdCounter
+from vicinal.cli.import_sending import SentBatch, VectorSender
+from vicinal.cli.progress import Report
+from vicinal.cli.resume import ResumePoint
+from vicinal.errors import BadFile
+from vicinal.readers.base import FileReader, Position, RejectedRow, RowBatch
+from vicinal.readers.opening import FileSource
+
+WAIT_S = 60.0
+_INTERRUPT_S = 10.0  # ours: how long a batch on its way may take after Ctrl-C
+_NAMED_MAX = 20  # ours: bad rows that are named on the terminal
+
+
+@dataclass(slots=True)
+class RejectedRows:
+    """The rows that are left out: named, counted and written to a file if there is one.
+
+    Attributes:
+        path: NDJSON with file, place, id, rule and record of every row; None for no file.
+        skips: Whether rows are left out; else the first ends the import.
+        count: Rows left out, by earlier runs too.
+    """
+
+    path: Path | None
+    skips: bool
+    count: int = 0
+    _file: BinaryIO | None = None
+    _named_count: int = 0
+
+    def add(self, label: str, rejected: Sequence[RejectedRow]) -> None:
+        """Leave rows out, or refuse the first.
+
+        Raises:
+            click.ClickException: rows are not left out, or the file cannot be written.
+        """
+        if rejected and not self.skips:
+            raise click.ClickException(
+                f"{label}, {rejected[0].complaint}. Nothing after it is imported; --skip-bad "
+                "leaves bad rows out"
+            )
+        for row in rejected:
+            self._named_count += 1
+            if self._named_count <= _NAMED_MAX:
+                show.note(f"left out: {label}, {row.complaint}")
+            elif self._named_count == _NAMED_MAX + 1:
+                show.note("more are left out and not named here; --rejects FILE has all of them")
+        if rejected and self.path is not None:
+            self._write(self.path, label, rejected)
+        self.count += len(rejected)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, path: Path, label: str, rejected: Sequence[RejectedRow]) -> None:
+        try:
+            if self._file is None:
+                self._file = path.open("ab" if self.count else "wb")
+            for row in rejected:
+                document = {
+                    "file": label, "place": row.location, "id": row.id, "rule": row.rule,
+                    "record": msgspec.Raw(row.record),
+                }  # fmt: skip
+                self._file.write(msgspec.json.encode(document) + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFile:
+    """A file, or texts that are read as one: how it is opened for reading.
+
+    Attributes:
+        label: The name in messages.
+        size: In bytes, None where it is not known; for progress.
+        identity: Text that changes when the file does.
+        open: Opens it; the source is closed by the job.
+        path: None where it is no single file.
+    """
+
+    label: str
+    size: int | None
+    identity: str
+    open: Callable[[], tuple[FileSource | None, FileReader]]
+    path: Path | None = None
+
+    def check_unchanged(self) -> None:
+        """Notice that the file has been written to since the import began.
+
+        Raises:
+            click.ClickException: it is another file now.
+        """
+        if self.path is None or self.size is None:
+            return
+        try:
+            size, is_same = self.path.stat().st_size, identity(self.path) == self.identity
+        except OSError as error:
+            raise click.ClickException(f"{self.label}: it is gone: {error.strerror}") from error
+        if size != self.size:
+            verb = "grown" if size > self.size else "shrunk"
+            raise click.ClickException(
+                f"{self.label}: it has {verb} from {self.size:,} to {size:,} bytes while it was "
+                "read; import it again"
+            )
+        if not is_same:
+            raise click.ClickException(
+                f"{self.label}: it was written to while it was read; import it again"
+            )
+
+
+@dataclass(slots=True)
+class ImportJob:
+    """The state of an import while it runs.
+
+    Attributes:
+        files: The files, in the order of the import.
+        job: Text that is the same only for the same work.
+        resume_path: Where resume points go; None where the import cannot be continued.
+        sender: Sends vectors.
+        embed: Makes vectors of the texts of a batch; None where there are vectors.
+        rejected: The rows that are left out.
+        rows_max: Rows of a batch.
+        waits: Whether to wait for the last batch to be visible.
+        report: Shows progress.
+        finished: Called with the documents that have been written whole.
+    """
+
+    client: Client
+    files: Sequence[ImportedFile]
+    job: str
+    resume_path: Path | None
+    sender: VectorSender
+    embed: Callable[[RowBatch], RowBatch] | None
+    rejected: RejectedRows
+    rows_max: int
+    waits: bool
+    report: Report
+    finished: Callable[[Sequence[tuple[str, int]]], None] | None = None
+    point: ResumePoint = field(default_factory=lambda: ResumePoint.start(""))
+    ids: IdCounter = field(default_factory=IdCounter)
+
+    def import_all(self, *, restart: bool) -> int:
+        """Import what is not imported yet; return the number of vectors of this run.
+
+        Raises:
+            click.ClickException: what went wrong, and how to go on.
+        """
+        self.point = ResumePoint.start(self.job) if restart else self._start()
+        self.rejected.count = self.point.rejected
+        before = self.point.vectors
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="send") as thread:
+                self._import(thread)
+        except KeyboardInterrupt:
+            raise click.ClickException(f"interrupted. {self._how_to_go_on()}") from None
+        except click.ClickException as error:
+            if not self.point.vectors:
+                raise
+            raise click.ClickException(f"{error.message}\n{self._how_to_go_on()}") from error
+        finally:
+            self.rejected.close()
+        if self.resume_path is not None:
+            self.resume_path.unlink(missing_ok=True)
+        for file in self.files:
+            file.check_unchanged()
+        return self.point.vectors - before
+
+    def _import(self, thread: ThreadPoolExecutor) -> None:
+        sent: Future[SentBatch] | None = None
+        sent_batch: tuple[int, RowBatch] | None = None
+        try:
+            for number, batch, is_last in _with_last(self._batches()):
+                if sent is not None and sent_batch is not None:
+                    self._acknowledge(*sent_batch, sent.result())
+                    sent = None
+                label = self.files[number].label
+                self.rejected.add(label, batch.rejected)
+                wait_s = WAIT_S if self.waits and is_last else 0.0
+                sent = thread.submit(self._send, label, batch, wait_s)
+                sent_batch = (number, batch)
+        except BaseException as error:
+            # The batch on its way may arrive all the same, and then need not be sent again.
+            is_interrupt = isinstance(error, KeyboardInterrupt)
+            if is_interrupt:
+                self.client.stop_waiting()
+            if sent is not None and sent_batch is not None and not _is_result_of(sent, error):
+                with suppress(click.ClickException, TimeoutError):
+                    result = sent.result(timeout=_INTERRUPT_S if is_interrupt else None)
+                    self._acknowledge(*sent_batch, result)
+            raise
+        if sent is not None and sent_batch is not None:
+            result = sent.result()
+            self._acknowledge(*sent_batch, result)
+            if self.waits and not result.is_visible:
+                raise click.ClickException(
+                    f"all of it is written, but not visible after {WAIT_S:g} seconds"
+                )
+
+    def _send(self, label: str, batch: RowBatch, wait_s: float) -> SentBatch:
+        return self.sender.send(label, batch, wait_s)
+
+    def _batches(self) -> Iterator[tuple[int, RowBatch]]:
+        """Yield the number of the file and the batch, of all files, made vectors of."""
+        for number in range(self.point.file, len(self.files)):
+            file = self.files[number]
+            is_resumed = number == self.point.file
+            start = Position(self.point.offset, self.point.items) if is_resumed else Position()
+            source: FileSource | None = None
+            try:
+                source, reader = file.open()
+                if start != Position():
+                    show.note(f"continuing after {reader.unit} {start.number:,}")
+                for batch in reader.batches(start, self.rows_max):
+                    yield number, self._with_vectors(batch)
+                if source is not None:
+                    source.check_unchanged()
+            except BadFile as bad:
+                raise self._bad_file(file, source, bad) from bad
+            finally:
+                if source is not None:
+                    source.close()
+
+    def _with_vectors(self, batch: RowBatch) -> RowBatch:
+        if self.embed is None or not batch.texts:
+            return batch
+        return self.embed(batch)
+
+    def _bad_file(
+        self, file: ImportedFile, source: FileSource | None, bad: BadFile
+    ) -> click.ClickException:
+        if source is not None:
+            try:
+                source.check_unchanged()
+            except BadFile as changed:
+                if str(changed) != str(bad):
+                    return click.ClickException(f"{file.label}: {changed}; {bad}")
+        message = str(bad)
+        return click.ClickException(
+            message if message.startswith(file.label) else f"{file.label}: {message}"
+        )
+
+    def _acknowledge(self, number: int, batch: RowBatch, sent: SentBatch) -> None:
+        label = self.files[number].label
+        self.rejected.add(label, sent.rejected)
+        point = self.point
+        self.point = ResumePoint(
+            self.job, batch.end.offset, batch.end.number, point.vectors + sent.count, None,
+            number, self.rejected.count,
+        )  # fmt: skip
+        repeated = self.ids.add(batch.vectors.ids)
+        if repeated is not None:
+            show.note(
+                f"note: {label}, {batch.places[repeated.row]}: id {repeated.id!r} has come before"
+            )
+        if self.resume_path is not None:
+            _save(self.resume_path, self.point)
+        if self.finished is not None and batch.documents:
+            self.finished(batch.documents)
+        done = sum(file.size or 0 for file in self.files[:number])
+        size = self.files[number].size or 0
+        self.report(done + int(batch.fraction * size), f"{self.point.vectors:,} vectors")
+
+    def _start(self) -> ResumePoint:
+        """Return the resume point of this job if there is one."""
+        start = ResumePoint.start(self.job)
+        point = None if self.resume_path is None else resume.load(self.resume_path)
+        if point is None:
+            return start
+        if point.job != self.job:
+            show.note("the file or the index has changed since the last run: beginning again")
+            return start
+        return point
+
+    def _how_to_go_on(self) -> str:
+        written = f"{self.point.vectors:,} vectors are written"
+        if self.resume_path is None:
+            return f"{written}; repeat the command: vectors that are written again do no harm"
+        return f"{written}; the same command goes on from there"
+
+
+def identity(path: Path) -> str:
+    """Return a text that changes when a file does."""
+    state = path.stat()
+    return f"inode {state.st_ino} size {state.st_size} time {state.st_mtime_ns}"
+
+
+def job_text(files: Sequence[ImportedFile], *others: str) -> str:
+    """Return a text that is the same only for the same files and options."""
+    identities = "\n".join(file.identity for file in files)
+    if len(files) > 1:
+        identities = hashlib.sha256(identities.encode()).hexdigest()
+    return " ".join([identities, *others])
+
+
+def _with_last(
+    batches: Iterator[tuple[int, RowBatch]],
+) -> Iterator[tuple[int, RowBatch, bool]]:
+    """Yield batches, and whether it is the last one."""
+    previous = next(batches, None)
+    while previous is not None:
+        try:
+            following = next(batches, None)
+        except (click.ClickException, KeyboardInterrupt):
+            yield *previous, False
+            raise
+        yield *previous, following is None
+        previous = following
+
+
+def _is_result_of(sent: Future[SentBatch], error: BaseException) -> bool:
+    return sent.done() and sent.exception() is error
+
+
+def _save(path: Path, point: ResumePoint) -> None:
+    try:
+        resume.save(path, point)
+    except OSError as error:
+        raise click.ClickException(
+            f"{path} cannot be written: {error.strerror}; to import from a folder that is "
+            "read-only, pipe the file in and name it -"
+        ) from error

@@ -1,0 +1,1 @@
+"""Readers of files to import: one module for every form, recognised by content (`opening`)."""

@@ -1,0 +1,249 @@
+"""Every form names what is wrong (place, field, value, bound) and loses nothing."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.files import COMPRESSED, FORMS, NUMBERED, TABLES, Rows
+from tests.unit.readers.test_forms import ROWS, ids, read
+from vicinal.errors import BadFile
+from vicinal.readers.base import ColumnNames, RowBatch
+
+LISTS = ("ndjson", "array", "object")
+UNIT = {"ndjson": "line", "csv": "line"} | dict.fromkeys(("array", "object"), "record")
+
+
+def place(form: str, row: int) -> str:
+    """The place of a row, from 0."""
+    number = row + 2 if form == "csv" else row + 1
+    return f"{UNIT.get(form, 'row')} {number}"
+
+
+def rejected(batches: list[RowBatch]) -> list[str]:
+    return [row.complaint for batch in batches for row in batch.rejected]
+
+
+def changed(row: int, **members: Any) -> Rows:
+    rows = [dict(each) for each in ROWS]
+    rows[row] |= members
+    return rows
+
+
+BAD_ROWS: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
+    ("wrong length", {"values": [1.0, 2.0]}, (), "values: expected 3 dimensions, and got 2"),
+    ("empty id", {"id": ""}, (), "id: must not be empty"),
+    ("long id", {"id": "a" * 600}, (), "id too long; max is 512 bytes, got 600 bytes"),
+    ("beyond float32", {"values": [1.0, 1e39, 2.0]}, ("npz",), "values[1]: 1e+39 is no finite"),
+    ("long metadata", {"s": "x" * 11_000}, (), "must not exceed 10240 bytes, got 110"),
+]
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in NUMBERED])
+@pytest.mark.parametrize(("name", "members", "not_in", "rule"), BAD_ROWS)
+def test_a_bad_row_is_named_and_the_others_are_read(
+    tmp_path: Path,
+    form: str,
+    name: str,
+    members: dict[str, Any],
+    not_in: tuple[str, ...],
+    rule: str,
+) -> None:
+    if form in not_in or (form == "npz" and name == "wrong length"):
+        pytest.skip("no array can hold this")
+
+    batches = read(FORMS[form](changed(5, **members)), tmp_path)
+
+    (complaint,) = rejected(batches)
+    assert complaint.startswith(place(form, 5) + ": ")
+    assert rule in complaint
+    assert ids(batches) == [row["id"] for row in ROWS if row["id"] != "v5"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_named(tmp_path: Path, form: str, number: float) -> None:
+    batches = read(FORMS[form](changed(4, values=[1.0, 2.0, number])), tmp_path)
+
+    (complaint,) = rejected(batches)
+    assert complaint.startswith(place(form, 4) + ": ")
+    assert "values[2]: " in complaint
+    assert len(ids(batches)) == 7
+
+
+@pytest.mark.parametrize("form", ["npy", "fortran"])
+def test_a_matrix_of_another_width_is_refused_whole(tmp_path: Path, form: str) -> None:
+    with pytest.raises(BadFile, match="row 1, values: expected 4 dimensions, and got 3"):
+        read(FORMS[form](ROWS), tmp_path, dimensions=4)
+
+
+@pytest.mark.parametrize("form", [*LISTS, "parquet", "feather"])
+@pytest.mark.parametrize("depth", [1, 50])
+def test_nested_metadata_is_kept(tmp_path: Path, form: str, depth: int) -> None:
+    nested: Any = {"n": [1, {"k": None}]} if form in LISTS else {"n": [{"k": 1}]}
+    for _ in range(depth):
+        nested = {"d": nested}
+
+    batches = read(FORMS[form](changed(1, metadata=nested) if form in LISTS else [
+        {"id": "v1", "values": [1.0, 2.0, 3.0], "deep": nested}
+    ]), tmp_path)  # fmt: skip
+
+    assert rejected(batches) == []
+    assert b'"d":' * depth in b"".join(
+        part for batch in batches for part in batch.vectors.metadata
+    ).replace(b"{", b"")
+
+
+def test_metadata_that_is_null_is_none(tmp_path: Path) -> None:
+    text = b'{"id":"a","values":[1,2,3],"metadata":null}\n'
+
+    (batch,) = read(text, tmp_path)
+
+    assert list(batch.vectors.metadata) == [b""]
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in NUMBERED])
+@pytest.mark.parametrize(("lacking", "option"), [("id", "--id"), ("values", "--vector")])
+def test_a_missing_column_is_named_with_those_that_are_there(
+    tmp_path: Path, form: str, lacking: str, option: str
+) -> None:
+    if (form, lacking) in (("npz", "id"), ("npz", "values")):
+        pytest.skip("an archive may leave ids and the name of the only matrix unsaid")
+    rows = [
+        {("other" if name == lacking else name): value for name, value in row.items()}
+        for row in ROWS
+    ]
+    if form in LISTS:
+        rows = [{name: value for name, value in row.items() if name != "other"} for row in rows]
+        (complaint, *_) = rejected(read(FORMS[form](rows), tmp_path))
+    elif form == "csv" and lacking == "values":
+        rows = [{"id": "a", "other": "x"}]
+        with pytest.raises(BadFile) as refused:
+            read(FORMS[form](rows), tmp_path)
+        complaint = str(refused.value)
+    else:
+        content = FORMS[form](rows)
+        if form == "csv":
+            content = content.replace(b"other,", b"vector,", 0)
+        with pytest.raises(BadFile) as refused:
+            read(content, tmp_path, ColumnNames(id="id") if form == "csv" else None)
+        complaint = str(refused.value)
+
+    if form == "csv" and lacking == "id":
+        assert "this is text" in complaint or option in complaint
+        return
+    assert f"'{lacking}'" in complaint
+    assert option in complaint
+
+
+@pytest.mark.parametrize("form", TABLES)
+def test_a_column_that_an_option_names_must_be_there(tmp_path: Path, form: str) -> None:
+    with pytest.raises(BadFile, match=r"it has no column 'absent'; --metadata names another of: "):
+        read(FORMS[form](ROWS), tmp_path, ColumnNames(metadata=("absent",)))
+
+
+@pytest.mark.parametrize("compression", COMPRESSED)
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "ndjson"])
+def test_a_file_that_is_cut_off_anywhere_is_noticed(
+    tmp_path: Path, form: str, compression: str
+) -> None:
+    content = FORMS[form](ROWS)
+    if form == "csv":
+        content = content.rstrip() + b'"'  # of CSV only an open quote shows that it goes on
+        content = b'id,values,k\na,"[1,2,3]",1\nb,"[4,5,6'
+    packed = COMPRESSED[compression](content)
+    cuts = range(9, len(packed) - 1, max(1, len(packed) // 25))
+    if form == "csv" and compression == "plain":
+        cuts = range(len(packed), len(packed) + 1)
+
+    for cut in cuts:
+        try:
+            batches = read(packed[:cut], tmp_path)
+        except BadFile:
+            continue
+        assert rejected(batches), f"cut at {cut} of {len(packed)}: {ids(batches)}"
+
+
+def test_the_last_line_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    batches = read(FORMS["ndjson"](ROWS)[:-20], tmp_path)
+
+    assert [complaint.partition(":")[0] for complaint in rejected(batches)] == ["line 8"]
+    assert len(ids(batches)) == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'[{"id":"a","values":[1,2,3]}, ', "cut off"),
+        (b'[{"id":"a","values":[1,2,3]} {"id":"b"}]', "record 2: expected a comma"),
+        (b'[{"id":"a","values":[1,2,3]}] x', "there is text after the end of the array"),
+        (b'{"vectors":[{"id":"a","values":[1,2,3]}],"n":1}', "unknown member 'n' beside"),
+        (b'{"n":1,"vectors":[{"id":"a","values":[1,2,3]}]}', "unknown member 'n' beside"),
+        (b'{"vectors":[{"id":"a","values":[1,2,3]}]', "the object is not closed"),
+        (b"id,values\na,\"[1,2,3]\nb,4\n", "the file is cut off, or a quote is not closed"),
+        (b"id,id,values\n", "two columns have the name 'id'"),
+        (b"hello world\n", "this is text, and has no vectors"),
+        (b"%PDF-1.4", "a PDF document"),
+        (b"SQLite format 3\0", "a SQLite database"),
+        (b"\x80\x04\x95\x00", "a pickle"),
+        (b"\0\1\2\3", "in no form that import reads"),
+        (b"PK\x03\x04" + b"x" * 40, "no .npz"),
+        (b"PAR1" + b"x" * 40, "no parquet"),
+        (b"ARROW1\0\0" + b"x" * 40, "no arrow"),
+        (b"\xff\xff\xff\xff" + b"x" * 40, "no arrow-stream"),
+        (b"\x93NUMPY\x01\x00\x10\x00garbage", "the head of the array cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_said(tmp_path: Path, content: bytes, reason: str) -> None:
+    with pytest.raises(BadFile) as refused:
+        read(content, tmp_path)
+
+    assert reason in str(refused.value)
+
+
+def test_lines_of_csv_with_other_numbers_of_cells_and_bytes_are_named(tmp_path: Path) -> None:
+    content = b'id,values\na,"[1,2,3]"\nb\nc,"[1,2,3]",x\n\xff,"[1,2,3]"\nd,"[1,x,3]"\n'
+
+    batches = read(content, tmp_path, rows_max=100)
+
+    assert ids(batches) == ["a"]
+    first, second, third, fourth = rejected(batches)
+    assert first == "line 3: the line has 1 cells, and the head 2 columns"
+    assert second.startswith("line 4: the line has 3 cells")
+    assert third.startswith("line 5: id: not UTF-8")
+    assert fourth == "line 6: id 'd', values[1]: 'x' is no number"
+
+
+def test_arrays_of_objects_are_not_read(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+    with pytest.raises(BadFile, match="Python objects"):
+        read(file.getvalue(), tmp_path)
+
+
+def test_an_array_with_bytes_after_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="goes on for 4 bytes after its array"):
+        read(FORMS["npy"](ROWS) + b"abcd", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["parquet", "feather", "stream"])
+def test_pyarrow_is_named_when_it_is_missing(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = FORMS[form](ROWS)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(BadFile, match=r"needs pyarrow: pip install 'vicinal\[files\]'"):
+        read(content, tmp_path)
+
+
+def test_zstd_needs_pyarrow_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = COMPRESSED["zstd"](FORMS["ndjson"](ROWS))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    with pytest.raises(BadFile, match=r"zstd needs pyarrow: pip install 'vicinal\[files\]'"):
+        read(content, tmp_path)

@@ -1,0 +1,119 @@
+"""The memory of reading is that of a batch, however many rows a file has.
+
+Each form is read in a process of its own, whose peak is compared between a short file and one of
+many times the rows; the files are streams that are made while they are read, where that can be.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+DIMENSIONS = 64
+PROGRAM = """
+import io, json, resource, sys, tempfile
+import numpy as np
+from vicinal.readers import build
+from vicinal.readers.base import START, ColumnNames
+from vicinal.readers.opening import FileSource
+
+form, rows, dimensions = sys.argv[1], int(sys.argv[2]), 64
+values = np.arange(dimensions, dtype=np.float32)
+listed = json.dumps(values.tolist())
+
+class Stream(io.RawIOBase):
+    def __init__(self, parts):
+        self.parts, self.rest = parts, b""
+    def readable(self):
+        return True
+    def readinto(self, buffer):
+        while not self.rest:
+            self.rest = next(self.parts, None)
+            if self.rest is None:
+                self.rest = b""
+                return 0
+        part = self.rest[:len(buffer)]
+        buffer[:len(part)] = part
+        self.rest = self.rest[len(part):]
+        return len(part)
+
+def record(row):
+    return b'{"id":"v%d","values":%b,"metadata":{"k":%d}}' % (row, listed.encode(), row)
+
+def head():
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f4", "fortran_order": False, "shape": (rows, dimensions)})
+    return file.getvalue()
+
+def stream():
+    match form:
+        case "ndjson":
+            return (record(row) + b"\\n" for row in range(rows))
+        case "array":
+            return (b"[" + record(row) if row == 0 else b"," + record(row) +
+                    (b"]" if row == rows - 1 else b"") for row in range(rows))
+        case "csv":
+            return ((b"id,k,values\\n" if row == 0 else b"") +
+                    b'v%d,%d,"%b"\\n' % (row, row, listed.encode()) for row in range(rows))
+        case "npy":
+            return (head() if row < 0 else values.tobytes() for row in range(-1, rows))
+
+if form == "parquet":
+    import pyarrow as pa, pyarrow.parquet as pq
+    file = tempfile.NamedTemporaryFile()
+    schema = pa.schema([("id", pa.string()), ("values", pa.list_(pa.float32()))])
+    with pq.ParquetWriter(file.name, schema) as writer:
+        for start in range(0, rows, 2000):
+            part = [f"v{row}" for row in range(start, start + 2000)]
+            writer.write_table(pa.table(
+                {"id": part, "values": pa.array([values] * 2000, pa.list_(pa.float32()))}))
+    from pathlib import Path
+    source = FileSource.open(Path(file.name))
+else:
+    source = FileSource(None, io.BufferedReader(Stream(stream())))
+names = ColumnNames()
+reader = build.reader_of(source, build.recognised(source, names), names, dimensions,
+                         bytes_max=4 << 20)
+count = sum(len(batch.vectors) for batch in reader.batches(START, 1000))
+print(json.dumps([count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""
+
+
+def measured(form: str, rows: int) -> tuple[int, float]:
+    """Return the rows that were read and the peak of memory in MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, form, str(rows)],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    count, kilobytes = json.loads(done.stdout)
+    return count, kilobytes / 1024
+
+
+FEW, MANY, GROWTH_MB = 4_000, 60_000, 12.0
+"""As many rows as a few batches, and fifteen times as many: these alone are 15 to 30 MB of text."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
+@pytest.mark.parametrize("form", ["ndjson", "array", "csv", "npy", "parquet"])
+def test_many_rows_take_no_more_memory_than_few(form: str) -> None:
+    few_count, few_mb = measured(form, FEW)
+    many_count, many_mb = measured(form, MANY)
+
+    assert (few_count, many_count) == (FEW, MANY)
+    assert many_mb < few_mb + GROWTH_MB
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
+@pytest.mark.parametrize("form", ["ndjson", "npy"])
+def test_ten_million_rows_take_no_more_memory_than_few(form: str) -> None:
+    _, few_mb = measured(form, FEW)
+    count, mb = measured(form, 10_000_000 if form == "npy" else 1_000_000)
+
+    assert count >= 1_000_000
+    assert mb < few_mb + GROWTH_MB
