@@ -40,6 +40,7 @@ from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.http import logs, websocket
 from vicinal.settings import TOKENS_FILE, Settings
+from vicinal.snapshots.service import Schedule, Snapshots
 from vicinal.storage import private
 from vicinal.tokens import Tokens, TokenStore
 
@@ -106,7 +107,10 @@ def create(settings: Settings) -> Application:
             if pool is not None:
                 opened.callback(pool.close)
             config = _server_config(settings)
-            asgi = build(engine, embedder, tokens, databases, config, pool, generator)
+            snapshots = _snapshots(settings, engine, config.version)
+            snapshots.start()
+            opened.callback(snapshots.stop)
+            asgi = build(engine, embedder, tokens, databases, config, pool, generator, snapshots)
             return Application(asgi, own_token, needs_token, opened.pop_all())
     except OSError as error:
         raise Unavailable(f"{settings.data}: {error.strerror}") from error
@@ -202,6 +206,19 @@ def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.
         backlog=settings.backlog,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
+    )
+
+
+def _snapshots(settings: Settings, engine: Engine, version: str) -> Snapshots:
+    if settings.snapshot_interval_s and settings.snapshot_folder is None:
+        raise InvalidInput("snapshot_interval_s needs a folder for snapshots: set snapshot_folder")
+    return Snapshots(
+        engine if isinstance(engine, EmbeddedEngine) else None,
+        settings.data,
+        settings.snapshot_folder,
+        version,
+        Schedule(settings.snapshot_interval_s, settings.snapshots_kept),
+        settings.wire_limits,
     )
 
 

@@ -155,6 +155,20 @@ class Settings:
         Meta(ge=0, le=3_600),
         "Seconds that a write stays invisible, to imitate the hosted service in tests.",
     ] = 0.0
+    snapshot_folder: Annotated[
+        Path | None,
+        "Folder that the server keeps snapshots of itself in; better on another disk than `data`.",
+    ] = None
+    snapshot_interval_s: Annotated[
+        float,
+        Meta(ge=0, le=31_536_000),
+        "Seconds from one scheduled snapshot to the next; 0 makes none by itself.",
+    ] = 0.0
+    snapshots_kept: Annotated[
+        int,
+        Meta(ge=1, le=100_000),
+        "Scheduled snapshots that are kept; older ones are deleted after a new one.",
+    ] = 7
     memtable_rows_max: Annotated[
         int,
         Meta(ge=100, le=1_000_000, extra={"deprecated_name": "tail_rows_max"}),

@@ -66,6 +66,15 @@ def test_an_index_is_exported_made_again_imported_and_explained(folder: Path, po
     assert answer["result"]["explain"]
 
 
+def test_a_server_is_backed_up_and_restored_while_it_serves(folder: Path, port: int) -> None:
+    commands = block("vicinal snapshot create").text.replace("/backup", "backup")
+
+    shown = run(commands.replace("/srv/restored", "restored"), folder, port)
+
+    assert "restored snapshot" in shown
+    assert (folder / "restored" / "catalog.db").exists()
+
+
 def test_a_folder_is_verified_while_it_is_served(folder: Path, port: int) -> None:
     verified = run(block("vicinal verify").text, folder, port)
 

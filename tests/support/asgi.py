@@ -17,6 +17,7 @@ from vicinal.server.api.generation import Generator
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.http.asgi import Event
+from vicinal.snapshots.service import Snapshots
 from vicinal.tokens import Tokens
 
 INDEXES = "/client/v4/accounts/acme/vectorize/v2/indexes"
@@ -93,6 +94,7 @@ def application(
     config: ServerConfig | None = None,
     tokens: Iterable[str] = (),
     generator: Generator | None = None,
+    snapshots: Snapshots | None = None,
 ) -> App:
     """Build the server on a dict, with a token database in `folder`.
 
@@ -105,6 +107,7 @@ def application(
         Databases(folder / "d1"),
         config or ServerConfig(allowed_hosts=("x",)),
         generator=generator,
+        snapshots=snapshots,
     )
 
 

@@ -4,12 +4,19 @@ A data folder may be at rest or served; nothing is changed. Damage is named by a
 and bytes, and then the exit status is 1.
 """
 
+import tempfile
 from pathlib import Path
+from typing import IO
 
 import click
 import msgspec
 
 from vicinal.cli import show
+from vicinal.errors import Corruption
+from vicinal.snapshots.manifest import ID
+from vicinal.snapshots.receiving import receive
+from vicinal.snapshots.store import MARKER, Store
+from vicinal.snapshots.verifying import verify_snapshots
 from vicinal.verify.folder import is_data_folder, verify_data_folder
 from vicinal.verify.report import Report
 
@@ -18,13 +25,50 @@ from vicinal.verify.report import Report
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Print what was read, as JSON.")
 def command(path: Path, *, as_json: bool) -> None:
-    """Read every checksum of PATH, a data folder, and name what is damaged.
+    """Read every checksum of PATH, and name what is damaged.
 
-    A server may have the folder open. The exit status is 1 if anything is damaged.
+    PATH is a data folder, which a server may have open, a folder of snapshots, or a .tar.zst file
+    of one. The exit status is 1 if anything is damaged.
     """
-    if not path.is_dir() or not is_data_folder(path):
-        raise click.ClickException(f"{path} is no data folder")
-    show_report(verify_data_folder(path), as_json=as_json)
+    if path.is_dir() and is_data_folder(path):
+        show_report(verify_data_folder(path), as_json=as_json)
+    elif path.is_file() or (path / MARKER).exists() or _is_snapshot(path):
+        show_report(verify_stored(path, None), as_json=as_json)
+    else:
+        raise click.ClickException(f"{path} is no data folder and no snapshot")
+
+
+def verify_stored(source: Path, snapshot_id: str | None) -> Report:
+    """Read every byte of a snapshot, of all snapshots of a store, or of a file with one."""
+    if source.is_file():
+        with (
+            tempfile.TemporaryDirectory(prefix="vicinal-verify-") as name,
+            source.open("rb") as file,
+        ):
+            return _verify_stream(source, file, Store.create(Path(name)), snapshot_id)
+    if _is_snapshot(source):
+        source, snapshot_id = source.absolute().parents[1], source.name
+    store = Store(source)
+    with store.locked():
+        ids = store.ids() if snapshot_id is None else [store.resolve(snapshot_id)]
+        return verify_snapshots(store, ids)
+
+
+def _verify_stream(path: Path, file: IO[bytes], store: Store, snapshot_id: str | None) -> Report:
+    report = Report(path.absolute().parent)
+    subject = report.begin(f"snapshot in {path.name}")
+    report.note_file(subject, path)
+    try:
+        snapshot = receive(file, store)  # which verifies all of it
+        if snapshot_id not in (None, snapshot.id):
+            raise click.ClickException(f"{path} is snapshot {snapshot.id}")
+    except Corruption as error:
+        report.note_damage(subject, path.absolute(), str(error))
+    return report
+
+
+def _is_snapshot(path: Path) -> bool:
+    return path.absolute().parent.name == "snapshots" and ID.fullmatch(path.name) is not None
 
 
 def show_report(report: Report, *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ Merge (segments -> segment):
     2  build     files of the merged segment; columns backfilled while they were written
     3  commit    manifest and tombstones in one transaction
     4  swap      under the state lock, with the rows that died meanwhile
-    5  remove    the folders merged from; readers keep them mapped
+    5  remove    the folders merged from, once no copy is made of them; readers keep them mapped
 
 Opening removes the folders that a crash before a commit leaves, and the rows and folders that a
 crash after it leaves. Tombstones are those as of ``sealed_seqno``: later deaths are in the log. A
@@ -29,6 +29,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +176,7 @@ class Compaction:
             build.remove(self._segments, number)
             raise
         for old in chosen:
-            build.remove(self._segments, old)
+            self._log.pins.remove_segment(old, partial(build.remove, self._segments, old))
         del views, merged
         memory.release()
         return True

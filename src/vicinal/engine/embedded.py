@@ -29,11 +29,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
-from vicinal.engine.catalog import Catalog, CatalogEntry
+from vicinal.engine.catalog import Catalog, CatalogEntry, Unreadable
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.index import OpenIndex
 from vicinal.engine.log import Log
 from vicinal.engine.options import EngineOptions
+from vicinal.engine.pinned import PinnedIndex
 from vicinal.engine.reads import Reads
 from vicinal.engine.recovery import SEGMENTS
 from vicinal.engine.resources import Resources
@@ -239,6 +240,51 @@ class EmbeddedEngine(Reads[OpenIndex]):
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.applier.wait(seqno, timeout_s))
+
+    def entries(self) -> Sequence[CatalogEntry]:
+        """Return all indexes that can be read, over all accounts, oldest first."""
+        return self._catalog.all()
+
+    def unreadable(self) -> Sequence[Unreadable]:
+        """Return the rows of the catalog that cannot be read."""
+        return self._catalog.unreadable()
+
+    def pin(self, address: IndexAddress) -> PinnedIndex:
+        """Return an index as it is now, to be copied; its files stay until that is released.
+
+        Raises:
+            IndexNotFound, Unavailable, Corruption: as all methods that take an address.
+        """
+        return self._on(address, lambda opened: opened.pin(address.account))
+
+    def add_index(self, entry: CatalogEntry, fill: Callable[[Path], None]) -> None:
+        """Add an index whose files there are elsewhere; it is served from then on.
+
+        Args:
+            entry: Its account and description; its id is new, and names the folder.
+            fill: Called with the folder, to put all files there durably.
+
+        Raises:
+            IndexExists: the account has an index of this name.
+            LimitExceeded: the account holds as many indexes as it may.
+        """
+        count_max = self._options.limits.indexes_per_account_max
+        self._catalog.check_new(entry.address, count_max)
+        folder = self._indexes / entry.folder
+        try:
+            with translating(folder):
+                private.make_folder(folder)
+                fill(folder)
+                sync_directory(folder)
+                sync_directory(folder.parent)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        try:
+            self._catalog.add(entry, count_max)
+        except (IndexExists, LimitExceeded, ResourceExhausted):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def usage(self) -> EngineUsage:
         """See `engine.base.Engine`."""

@@ -18,6 +18,7 @@ from vicinal.engine.compactor import Compactor, SealPolicy
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.health import Health
 from vicinal.engine.options import EngineOptions
+from vicinal.engine.pinned import PinnedIndex
 from vicinal.engine.reader import Reader
 from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import EMPTY
@@ -43,6 +44,7 @@ class OpenIndex:
         cursors: Cursors,
     ) -> None:
         self.index = index
+        self._folder = folder
         self._health = Health(index.name, resources.queue)
         self.reader = Reader(index, folder.name, cursors, self._health)
         self._queue = resources.queue
@@ -87,10 +89,19 @@ class OpenIndex:
         finally:
             self._health.check()
 
+    def pin(self, account: str) -> PinnedIndex:
+        """Return the index as it is now; its files stay until that is released.
+
+        Raises:
+            Unavailable: it was closed, or a failed write has left its log unknown.
+        """
+        self._health.check()
+        return PinnedIndex(account, self.index, self._folder, self._log)
+
     @property
     def is_idle(self) -> bool:
-        """Whether no work is queued or under way."""
-        return self.writer.is_idle and self._compactor.is_idle
+        """Whether no work is queued or under way, and nothing of it is being copied."""
+        return self.writer.is_idle and self._compactor.is_idle and self._log.pins.is_empty
 
     def compact_idle(self) -> None:
         """Compact the index when nothing has been written to it for a while."""

@@ -34,6 +34,7 @@ from vicinal.engine import blob_files, records
 from vicinal.engine import manifest as manifests
 from vicinal.engine.blob_files import BlobFiles, BlobWriter
 from vicinal.engine.manifest import Manifest
+from vicinal.engine.pins import Pin, Pins
 from vicinal.engine.records import LogRecord
 from vicinal.errors import Corruption, ResourceExhausted, Unavailable
 from vicinal.model import Mask, Mutation, Seqno
@@ -55,7 +56,7 @@ WATERMARK_NAME = "acknowledged"
 
 _TRUNCATED_BYTES_MAX = 4 << 20  # removed in one transaction; about 10 ms
 
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE mutation (
   seqno INTEGER PRIMARY KEY, mutation_id TEXT NOT NULL, accepted_at INTEGER NOT NULL,
   size INTEGER NOT NULL, payload BLOB, file_size INTEGER, file_checksum INTEGER,
@@ -103,6 +104,19 @@ class Entry:
             raise Corruption(f"mutation {self.seqno} {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class LogMoment:
+    """A log at one moment, pinned: its manifest, tombstones as rows, last seqno and mutation, and
+    the seals of blob files. The mutations are those after `Manifest.sealed_seqno` to `seqno`."""
+
+    manifest: Manifest
+    tombstones: Sequence[tuple[int, bytes, int]]
+    seqno: Seqno
+    mutation_id: str | None
+    file_seals: Sequence[tuple[Seqno, Seal]]
+    pin: Pin
+
+
 class Log:
     """An open log. Thread-safe: one call at a time.
 
@@ -120,12 +134,14 @@ class Log:
         self.path = folder / FILE_NAME
         self._lock = threading.Lock()
         with ExitStack() as opened, translating(self.path):
-            self._connection = open_database(self.path, _SCHEMA, create=False)
+            self._connection = open_database(self.path, SCHEMA, create=False)
             opened.callback(self._connection.close)
             self._watermark = Watermark(folder / WATERMARK_NAME)
             opened.callback(self._watermark.close)
             self.manifest = manifests.load(self._connection, self.path)
             self.blobs = BlobFiles(folder)
+            self.pins = Pins()
+            self._is_closed = False
             self.last_seqno = self._check_seqnos(self.manifest)
             opened.pop_all()
 
@@ -133,7 +149,7 @@ class Log:
     def create(cls, folder: Path) -> None:
         """Make an empty log in an existing folder."""
         BlobFiles.create(folder)
-        connection = open_database(folder / FILE_NAME, _SCHEMA)
+        connection = open_database(folder / FILE_NAME, SCHEMA)
         with transaction(connection):
             manifests.store(connection, Manifest())
         close_database(connection)
@@ -200,11 +216,14 @@ class Log:
     def file_seals(self, last: Seqno) -> list[tuple[Seqno, Seal]]:
         """Return the files of mutations up to `last` that no segment has, in order."""
         with self._lock, translating(self.path):
-            rows = self._connection.execute(
-                "SELECT seqno, file_size, file_checksum FROM mutation "
-                "WHERE seqno > ? AND seqno <= ? AND file_size IS NOT NULL ORDER BY seqno",
-                (self.manifest.sealed_seqno, last),
-            ).fetchall()
+            return self._file_seals(last)
+
+    def _file_seals(self, last: Seqno) -> list[tuple[Seqno, Seal]]:
+        rows = self._connection.execute(
+            "SELECT seqno, file_size, file_checksum FROM mutation "
+            "WHERE seqno > ? AND seqno <= ? AND file_size IS NOT NULL ORDER BY seqno",
+            (self.manifest.sealed_seqno, last),
+        ).fetchall()
         return [(Seqno(seqno), Seal(size, expected)) for seqno, size, expected in rows]
 
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
@@ -237,22 +256,70 @@ class Log:
 
     def truncate(self) -> None:
         """Remove the mutations that segments have, a few at a time, and then their files."""
+        sealed_seqno = self.manifest.sealed_seqno
         while True:
             with self._lock, translating(self.path), transaction(self._connection):
+                # Asked each time, as another thread may pin what is there.
+                sealed_seqno = self.pins.truncatable(self.manifest.sealed_seqno)
                 rows = self._connection.execute(
                     "SELECT seqno, size FROM mutation WHERE seqno <= ? ORDER BY seqno LIMIT 1000",
-                    (self.manifest.sealed_seqno,),
+                    (sealed_seqno,),
                 ).fetchall()
                 if not rows:
                     break
-                sizes = np.cumsum([size for _, size in rows])
-                last = rows[min(int(np.searchsorted(sizes, _TRUNCATED_BYTES_MAX)), len(rows) - 1)][
-                    0
-                ]
+                last = _last_of_part(rows)
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
         with self._lock, translating(self.path):
-            self.blobs.truncate(self.manifest.sealed_seqno)
+            self.blobs.truncate(self.pins.truncatable(sealed_seqno))
             self._connection.execute("PRAGMA shrink_memory")  # of its cache of removed rows
+
+    def pin(self) -> LogMoment:
+        """Pin the log as it is now, until `release`."""
+        with self._lock, translating(self.path):
+            self._check_open()
+            sealed = self.manifest.sealed_seqno
+            tombstones = self._connection.execute("SELECT * FROM tombstone").fetchall()
+            last = self._connection.execute(
+                "SELECT mutation_id FROM mutation WHERE seqno > ? ORDER BY seqno DESC LIMIT 1",
+                (sealed,),
+            ).fetchone()
+            numbers = [record.number for record in self.manifest.segments]
+            return LogMoment(
+                self.manifest,
+                tombstones,
+                self.last_seqno,
+                self.manifest.sealed_mutation if last is None else last[0],
+                self._file_seals(self.last_seqno),
+                self.pins.add(numbers, sealed),
+            )
+
+    def release(self, moment: LogMoment) -> None:
+        """Release a pin; mutations that were kept for it are removed after the next seal."""
+        self.pins.release(moment.pin)
+
+    def rows(self, moment: LogMoment) -> Iterator[Sequence[tuple[Field, ...]]]:
+        """Yield the rows of a pinned moment's mutations in order, some megabytes at a time."""
+        after, last = moment.manifest.sealed_seqno, moment.seqno
+        while after < last:
+            with self._lock, translating(self.path):
+                self._check_open()
+                sizes = self._connection.execute(
+                    "SELECT seqno, size FROM mutation WHERE seqno > ? AND seqno <= ? "
+                    "ORDER BY seqno LIMIT 1000",
+                    (after, last),
+                ).fetchall()
+                until = _last_of_part(sizes) if sizes else after
+                rows = self._connection.execute(
+                    "SELECT * FROM mutation WHERE seqno > ? AND seqno <= ? ORDER BY seqno",
+                    (after, until),
+                ).fetchall()
+            if not rows or len(rows) != until - after:
+                raise Corruption(f"{self.path} lacks mutations after {after}")
+            for *fields, expected in rows:
+                if checksum(*fields) != expected:
+                    raise Corruption(f"mutation {fields[0]} in {self.path} fails its checksum")
+            yield rows
+            after = Seqno(until)
 
     def remove_orphans(self) -> None:
         """Remove blob files that no row names. For opening only, before any write."""
@@ -266,6 +333,7 @@ class Log:
             sqlite3.Error: the last seqno could not be written; all acknowledged mutations are.
         """
         with self._lock:
+            self._is_closed = True
             self._watermark.close()
             if not is_clean:
                 self._connection.close()
@@ -277,6 +345,10 @@ class Log:
                     )
             finally:
                 close_database(self._connection)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Unavailable(f"{self.path} was closed")
 
     def _entry(self, seqno: Seqno, mutation_id: str, accepted_at: int, record: LogRecord) -> Entry:
         is_long = record.size >= blob_files.FILE_BYTES_MIN
@@ -315,7 +387,7 @@ class Log:
         except ResourceExhausted as error:
             try:
                 self._connection.close()
-                self._connection = open_database(self.path, _SCHEMA, create=False)
+                self._connection = open_database(self.path, SCHEMA, create=False)
                 current = manifests.load(self._connection, self.path)
                 current_last = self._check_seqnos(current)
                 if (current, current_last) == (manifest, last):
@@ -343,6 +415,12 @@ class Log:
                 f"after {manifest.sealed_seqno} and to {known} or more"
             )
         return Seqno(last)
+
+
+def _last_of_part(rows: Sequence[tuple[int, int]]) -> int:
+    """Return the last seqno of the first megabytes; `rows` are seqnos and sizes of mutations."""
+    sizes = np.cumsum([size for _, size in rows])
+    return rows[min(int(np.searchsorted(sizes, _TRUNCATED_BYTES_MAX)), len(rows) - 1)][0]
 
 
 def _row(entry: Entry, seal: Seal | None) -> tuple[Field, ...]:

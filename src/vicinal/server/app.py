@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 from vicinal.d1 import Databases
@@ -36,6 +37,7 @@ from vicinal.server.http.uploads import ZERO_COPY_BODY
 from vicinal.server.offload import Client, SearchOffload
 from vicinal.server.routes import all_routes
 from vicinal.server.workers import remote_proxy, remote_session
+from vicinal.snapshots.service import Snapshots
 from vicinal.tokens import Permission, TokenStore
 from vicinal.wire import codes, envelope
 
@@ -53,11 +55,14 @@ def build(
     config: ServerConfig,
     pool: SearchPool | None = None,
     generator: Generator | None = None,
+    snapshots: Snapshots | None = None,
 ) -> "App":
     """Put the application together. It closes no argument, but stops `databases`.
 
-    Without `pool` all searches run in Python's threads, without `generator` no text is generated.
+    Without `pool` all searches run in Python's threads, without `generator` no text is generated,
+    without `snapshots` they are refused as where nodes share a database.
     """
+    snapshots = snapshots or Snapshots(None, Path(), None, config.version)
     processes = databases.bounds.processes_max
     return App(
         Services(
@@ -73,7 +78,9 @@ def build(
             database_workers=Workers("database", processes, config.requests_max),
             database_turns=Turns(TurnBounds(processes, max(1, processes // 2))),
             offload=SearchOffload(pool) if pool is not None else None,
-            metrics=Metrics(engine),
+            snapshots=snapshots,
+            snapshot_workers=Workers("snapshot", 2, 16),
+            metrics=Metrics(engine, snapshots),
             generator=generator,
         )
     )
@@ -118,6 +125,7 @@ class App:
         self.services.embedding_workers.close()
         self.services.databases.stop()  # or its threads would wait for the longest statement
         self.services.database_workers.close()
+        self.services.snapshot_workers.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -254,6 +262,7 @@ class App:
                 services.tokens,
                 services.config,
                 route.unknown_token,
+                is_of_all=route.is_of_all,
             )
             await request.resolve_index()
             if route.body_bytes_max is not None:

@@ -4,7 +4,17 @@ Routing, permissions, body limits and the OpenAPI document come from it, and the
 documentation read it.
 """
 
-from vicinal.server.api import accounts, ai, chat, d1, indexes, metadata_indexes, ops, vectors
+from vicinal.server.api import (
+    accounts,
+    ai,
+    chat,
+    d1,
+    indexes,
+    metadata_indexes,
+    ops,
+    snapshots,
+    vectors,
+)
 from vicinal.server.api.routing import Route
 from vicinal.server.workers import ai_proxy, binding, remote_session
 
@@ -17,6 +27,7 @@ API_ROUTES: tuple[Route, ...] = (
     *accounts.ROUTES,
     *remote_session.ROUTES,
     *d1.ROUTES,
+    *snapshots.ROUTES,
 )
 """Routes for clients, which the OpenAPI document describes."""
 

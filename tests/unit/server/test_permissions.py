@@ -165,7 +165,8 @@ def expected(route: Route, sent: Sent, server: Server) -> int:
         unknown = route.unknown_token("x")
         return 401 if sent.secret is None else codes.response_for(unknown).status
     is_of_an_account = "{account_id}" in route.operation.path or route.addressed is not None
-    is_of_all = route.operation.path == "/metrics"  # which name the indexes of every account
+    is_of_all = "/vicinal/" in route.operation.path or route.operation.path == "/metrics"
+    assert route.is_of_all == is_of_all
     if sent.account is not None and (is_of_all or (is_of_an_account and sent.account == "other")):
         return 403
     if route.permission is Permission.WRITE and sent.permission is Permission.READ:

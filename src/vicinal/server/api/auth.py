@@ -50,10 +50,13 @@ def authorize(
     tokens: TokenStore,
     config: ServerConfig,
     unknown: type[Unauthenticated] = Unauthenticated,
+    *,
+    is_of_all: bool = False,
 ) -> Token | None:
     """Return the token of a request that is let in, None when none is needed.
 
-    `account` is ``""`` for a path without one; `unknown` is the error of a token that is not known.
+    `account` is ``""`` for a path without one; `unknown` is the error of a token that is not known;
+    `is_of_all` is that of the route.
 
     Raises:
         Unauthenticated: a token is needed, and there is none or it is not known.
@@ -69,6 +72,10 @@ def authorize(
         raise unknown(f"the token is not known; {_WAYS_IN}")
     if account and not token.reaches(account):
         raise Forbidden(f"token {token.name!r} is not for account {account!r}")
+    if is_of_all and token.account is not None:
+        raise Forbidden(
+            f"token {token.name!r} is for account {token.account!r}, this is about all accounts"
+        )
     if not token.allows(permission):
         raise Forbidden(f"token {token.name!r} allows {token.permission}, not {permission}")
     return token

@@ -7,6 +7,7 @@ not opened.
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -21,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from vicinal.engine.base import Engine
 from vicinal.model import NodeUsage
+from vicinal.snapshots.service import Snapshots
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode("ascii")
 
@@ -31,7 +33,7 @@ _INDEX = ("account", "index")
 class Metrics:
     """Counts of one server, and of the indexes of its engine. Thread-safe."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, snapshots: Snapshots | None = None) -> None:
         self._registry = CollectorRegistry()
         self._requests = Histogram(
             "vicinal_request_duration_seconds",
@@ -55,6 +57,8 @@ class Metrics:
             registry=self._registry,
         )
         self._registry.register(_Indexes(engine))
+        if snapshots is not None:
+            self._registry.register(_Snapshots(snapshots))
         ProcessCollector(registry=self._registry)
 
     def answered(self, operation: str, status: int, seconds: float) -> None:
@@ -73,6 +77,41 @@ class Metrics:
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _Snapshots(Collector):
+    """The age of the newest snapshot, and scheduled ones that were not made."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the families of `collect`, without looking for snapshots."""
+        yield from self._families()
+
+    def collect(self) -> Iterator[Metric]:
+        """Look for the newest snapshot."""
+        age, failures = self._families()
+        newest = self._snapshots.newest()
+        if newest is not None:
+            age.add_metric((), max(0.0, (datetime.now(UTC) - newest).total_seconds()))
+        failures.add_metric((), self._snapshots.failure_count)
+        yield from (age, failures)
+
+    @staticmethod
+    def _families() -> tuple[GaugeMetricFamily, CounterMetricFamily]:
+        return (
+            GaugeMetricFamily(
+                "vicinal_snapshot_age_seconds",
+                "Since the newest snapshot in the server's folder was begun.",
+                labels=(),
+            ),
+            CounterMetricFamily(
+                "vicinal_snapshot_failures",
+                "Scheduled snapshots that were not made.",
+                labels=(),
+            ),
+        )
 
 
 class _Indexes(Collector):

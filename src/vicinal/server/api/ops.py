@@ -5,7 +5,6 @@ from functools import cache
 
 import msgspec
 
-from vicinal.errors import Forbidden
 from vicinal.model import NodeUsage
 from vicinal.server.api import metrics
 from vicinal.server.api.request import ApiRequest
@@ -54,11 +53,6 @@ def _readiness(node: NodeUsage) -> _Readiness:
 
 async def show_metrics(request: ApiRequest) -> Response:
     """Return metrics in Prometheus' text format; they name the indexes of every account."""
-    token = request.token
-    if token is not None and token.account is not None:
-        raise Forbidden(
-            f"token {token.name!r} is for account {token.account!r}, metrics are of all"
-        )
     text = await request.services.workers.run(request.services.metrics.text)
     return Response(text, content_type=metrics.CONTENT_TYPE)
 
@@ -86,14 +80,20 @@ def routes(operations: Sequence[Operation], version: str) -> tuple[Route, ...]:
             "Count requests, indexes and embeddings, for Prometheus",
             show_metrics,
             Permission.READ,
+            is_of_all=True,
         ),
         _route("openapi.json", "Describe the operations", document_handler(operations, version)),
     )
 
 
 def _route(
-    name: str, summary: str, handler: Handler, permission: Permission | None = None
+    name: str,
+    summary: str,
+    handler: Handler,
+    permission: Permission | None = None,
+    *,
+    is_of_all: bool = False,
 ) -> Route:
     operation_id = name.partition(".")[0]
     operation = Operation("GET", f"/{name}", operation_id, summary, is_enveloped=False)
-    return Route(operation, handler, permission, form=envelope.PLAIN)
+    return Route(operation, handler, permission, is_of_all=is_of_all, form=envelope.PLAIN)

@@ -39,6 +39,7 @@ class Route:
         takes_rest: Whether the last parameter of the path takes all that follows.
         addressed: Reads the parameters of the path from the headers, None for a route whose path
             has them.
+        is_of_all: Whether the route is about all accounts, so that a token for one is refused.
         form: Envelope of results and errors for the clients of this route.
         unknown_token: Error for a token that is not known.
     """
@@ -49,6 +50,7 @@ class Route:
     body_bytes_max: BodyLimit | None = None
     part_bytes: int | None = None
     takes_rest: bool = False
+    is_of_all: bool = False
     form: envelope.Envelope = envelope.REST
     addressed: Callable[[Headers, ServerConfig], Mapping[str, str]] | None = None
     unknown_token: type[Unauthenticated] = Unauthenticated
@@ -78,6 +80,7 @@ class RouteTable(list[Route]):
         parameters: tuple[Parameter, ...] = (),
         request_types: tuple[str, ...] = ("application/json",),
         takes_rest: bool = False,
+        is_of_all: bool = False,
         form: envelope.Envelope = envelope.REST,
         unknown_token: type[Unauthenticated] = Unauthenticated,
         operation_id: str = "",
@@ -97,8 +100,8 @@ class RouteTable(list[Route]):
                 (*errors, *of_index), parameters, request_types, is_enveloped=form is envelope.REST,
             )  # fmt: skip
             route = Route(
-                operation, handler, permission, body_bytes_max, part_bytes, takes_rest, form,
-                unknown_token=unknown_token,
+                operation, handler, permission, body_bytes_max, part_bytes, takes_rest,
+                is_of_all, form, unknown_token=unknown_token,
             )  # fmt: skip
             self.append(route)
             return handler

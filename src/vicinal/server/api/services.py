@@ -12,6 +12,7 @@ from vicinal.server.api.turns import Turns
 from vicinal.server.concurrency import CostEstimator, Workers
 from vicinal.server.offload import ClientTracker, SearchOffload
 from vicinal.server.workers.sessions import Sessions
+from vicinal.snapshots.service import Snapshots
 from vicinal.tokens import TokenStore
 
 
@@ -70,6 +71,8 @@ class Services:
     databases: Databases
     database_workers: Workers
     database_turns: Turns
+    snapshots: Snapshots
+    snapshot_workers: Workers
     offload: SearchOffload | None
     metrics: Metrics
     generator: Generator | None

@@ -126,6 +126,13 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
         "binding_deleteByIds",
         "d1_raw",
         "d1_query",
+        "list_snapshots",
+        "get_snapshot",
+        "create_snapshot",
+        "stream_snapshot",
+        "verify_snapshot",
+        "restore_snapshot",
+        "delete_snapshot",
     }
     assert all(route.permission is not None for route in clients)
 

@@ -1,0 +1,214 @@
+"""Snapshots of the whole server: extensions of ours beside the platform's routes.
+
+Snapshots are of all accounts and have the hashes of tokens, so a token must be good for everything.
+A route writes to the folder of the settings alone: no path comes over the network.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import IO, cast
+
+from vicinal.errors import AlreadyExists, BadBody, Error, NotFound, Unavailable
+from vicinal.server.api.paths import API
+from vicinal.server.api.request import ApiRequest
+from vicinal.server.api.routing import RouteTable, json_body, large_body
+from vicinal.server.http.response import Response, Stream
+from vicinal.snapshots.service import Snapshots
+from vicinal.tokens import Permission
+from vicinal.wire import snapshots as wire
+
+ROUTES = RouteTable()
+
+_add = partial(ROUTES.add, is_of_all=True)
+
+SNAPSHOTS = f"{API}/vicinal/snapshots"
+SNAPSHOT = f"{SNAPSHOTS}/{{snapshot_id}}"
+
+STREAM_S_MAX = 24 * 3_600.0  # ours: a stream may take a day
+_PIECES_MAX = 16  # waiting for the client
+_PIECE_BYTES = 256 << 10
+_POLL_S = 0.5  # between two looks whether the client is still there
+
+
+@_add("GET", SNAPSHOTS, Permission.WRITE, response=list[wire.SnapshotSchema])
+async def list_snapshots(request: ApiRequest) -> Response:
+    """List the snapshots in this server's folder, oldest first (an extension of Vicinal)."""
+    services = request.services
+    return Response(
+        await services.snapshot_workers.run(lambda: wire.many(services.snapshots.list()))
+    )
+
+
+@_add(
+    "POST",
+    SNAPSHOTS,
+    Permission.WRITE,
+    json_body,
+    request=wire.CreateSnapshotRequest,
+    response=wire.SnapshotSchema,
+    errors=(BadBody,),
+)
+async def create_snapshot(request: ApiRequest) -> Response:
+    """Make a snapshot of all that this server keeps, in its folder (an extension of Vicinal)."""
+    services, wanted = request.services, wire.create_request(request.body)
+    return Response(
+        await services.snapshot_workers.run(
+            lambda: wire.one(services.snapshots.create(copies=wanted.copy))
+        )
+    )
+
+
+@_add("GET", SNAPSHOT, Permission.WRITE, response=wire.SnapshotSchema, errors=(NotFound,))
+async def get_snapshot(request: ApiRequest) -> Response:
+    """Describe a snapshot (an extension of Vicinal)."""
+    services, snapshot_id = request.services, request.parameters["snapshot_id"]
+    return Response(
+        await services.snapshot_workers.run(lambda: wire.one(services.snapshots.get(snapshot_id)))
+    )
+
+
+@_add("DELETE", SNAPSHOT, Permission.WRITE, response=wire.DeletedSnapshotSchema, errors=(NotFound,))
+async def delete_snapshot(request: ApiRequest) -> Response:
+    """Delete a snapshot, and files that no other has (an extension of Vicinal)."""
+    services, snapshot_id = request.services, request.parameters["snapshot_id"]
+    return Response(
+        await services.snapshot_workers.run(
+            lambda: wire.deleted(services.snapshots.delete(snapshot_id))
+        )
+    )
+
+
+@_add(
+    "POST",
+    f"{SNAPSHOT}/verify",
+    Permission.WRITE,
+    response=wire.SnapshotReportSchema,
+    errors=(NotFound,),
+)
+async def verify_snapshot(request: ApiRequest) -> Response:
+    """Read every byte of a snapshot (an extension of Vicinal)."""
+    services, snapshot_id = request.services, request.parameters["snapshot_id"]
+    return Response(
+        await services.snapshot_workers.run(
+            lambda: wire.report(services.snapshots.verify(snapshot_id))
+        )
+    )
+
+
+@_add(
+    "POST",
+    f"{SNAPSHOT}/restore",
+    Permission.WRITE,
+    json_body,
+    request=wire.RestoreSnapshotRequest,
+    response=list[wire.RestoredIndexSchema],
+    errors=(BadBody, NotFound, AlreadyExists),
+)
+async def restore_snapshot(request: ApiRequest) -> Response:
+    """Restore indexes of a snapshot under new names (an extension of Vicinal)."""
+    services, snapshot_id = request.services, request.parameters["snapshot_id"]
+    suffix, indexes = wire.restore_request(request.body)
+    return Response(
+        await services.snapshot_workers.run(
+            lambda: wire.restored(
+                services.snapshots.restore(snapshot_id, suffix=suffix, indexes=indexes)
+            )
+        )
+    )
+
+
+@_add(
+    "POST",
+    f"{SNAPSHOTS}/stream",
+    Permission.WRITE,
+    large_body,
+    request=wire.StreamSnapshotRequest,
+    errors=(BadBody,),
+)
+async def stream_snapshot(request: ApiRequest) -> Response:
+    """Make a snapshot and send it as a tar compressed by zstd (an extension of Vicinal)."""
+    known = wire.stream_request(request.body)
+    parts = _parts(request.services.snapshots, known)
+    try:
+        first = await anext(parts)
+    except BaseException:
+        await parts.aclose()
+        raise
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        try:
+            yield first
+            async for part in parts:
+                yield part
+        finally:
+            await parts.aclose()
+
+    # A stream that breaks off has no manifest, which is what tells its reader.
+    stream = Stream(whole(), STREAM_S_MAX, lambda answer: b"")
+    return Response(b"", content_type=b"application/zstd", stream=stream)
+
+
+class _Pipe:
+    """Takes the bytes of a stream in the thread that makes it, until the client has gone."""
+
+    def __init__(self) -> None:
+        self.pieces: queue.Queue[bytes | Error | None] = queue.Queue(_PIECES_MAX)
+        self.is_closed = threading.Event()
+        self._buffer = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._buffer += data
+        if len(self._buffer) >= _PIECE_BYTES:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        if self._buffer:
+            self.deliver(bytes(self._buffer))
+            self._buffer.clear()
+
+    def deliver(self, piece: bytes | Error | None) -> None:
+        while not self.is_closed.is_set():
+            try:
+                self.pieces.put(piece, timeout=_POLL_S)
+            except queue.Full:
+                continue
+            return
+        raise Unavailable("the client has gone")
+
+
+async def _parts(snapshots: Snapshots, known: frozenset[str]) -> AsyncGenerator[bytes, None]:
+    pipe = _Pipe()
+
+    def make() -> None:
+        ending: Error | None = None
+        try:
+            snapshots.write_stream(cast(IO[bytes], pipe), known)
+            pipe.flush()
+        except Error as error:
+            ending = error
+        except Exception as error:  # a defect: the client sees a stream without its end
+            ending = Unavailable(f"the snapshot failed: {error!r}")
+        if not pipe.is_closed.is_set():
+            pipe.deliver(ending)
+
+    # A thread of its own, as it waits for the client: a pool could be full of those that do.
+    threading.Thread(target=make, name="vicinal-snapshot-stream", daemon=True).start()
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            try:
+                # With a bound, as nobody writes any more once the client has gone.
+                piece = await loop.run_in_executor(None, lambda: pipe.pieces.get(timeout=_POLL_S))
+            except queue.Empty:
+                continue
+            if piece is None:
+                return
+            if isinstance(piece, Error):
+                raise piece
+            yield piece
+    finally:
+        pipe.is_closed.set()

@@ -1,0 +1,125 @@
+"""Reading a stream: a tar compressed by zstd, as `sinks` writes it, into a store.
+
+Its bytes may come from anywhere, so only regular files with the names of a store are taken, each
+verified before it gets its name, and no more than the manifest names stays. A stream that ends
+early leaves nothing.
+"""
+
+import re
+import tarfile
+from pathlib import Path
+from typing import IO
+
+import zstandard
+
+from vicinal.errors import Corruption
+from vicinal.snapshots import manifest
+from vicinal.snapshots.manifest import ServerSnapshot
+from vicinal.snapshots.store import D1, MARKER, SHARED_NAME, Store, shared_names, verify_seal
+from vicinal.snapshots.taking import described
+from vicinal.storage import private
+from vicinal.storage.files import Seal, sync
+from vicinal.storage.sqlite import translating
+
+SUFFIX = ".tar.zst"
+
+_OWN = re.compile(rf"snapshots/({manifest.ID.pattern})/([a-z0-9.-]{{1,60}})")
+_SEALED = re.compile(r"(?:segments\.[0-9]{8}\.([a-z0-9-]{1,40})|(blob)s\.[0-9]{8,20})"
+                     r"-([0-9]{1,19})-([0-9a-f]{8})")  # fmt: skip
+_MANIFEST_BYTES_MAX = 256 << 20  # ours: about a million component files
+_PIECE_BYTES = 1 << 20
+
+
+def receive(stream: IO[bytes], store: Store) -> ServerSnapshot:
+    """Read a stream into a store, which the caller has locked for writing; return the manifest.
+
+    Raises:
+        Corruption: the stream is none of a snapshot, is damaged or ends early.
+        ResourceExhausted: the disk is full.
+    """
+    with translating(store.folder):
+        try:
+            return _receive(stream, store)
+        except (zstandard.ZstdError, tarfile.TarError, EOFError) as error:
+            raise Corruption(f"the stream is damaged, or no snapshot: {error}") from error
+        finally:
+            store.collect_garbage()  # of what has not been published
+
+
+def _receive(stream: IO[bytes], store: Store) -> ServerSnapshot:
+    reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+    snapshot: ServerSnapshot | None = None
+    store.prepare()
+    with tarfile.open(fileobj=reader, mode="r|") as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isreg() else None
+            own = _OWN.fullmatch(member.name)
+            if file is None or snapshot is not None:
+                raise Corruption(f"the stream has a member {member.name!r:.200} out of order")
+            if own is None and member.name != MARKER:
+                _add_shared(store, member.name, file)
+            elif own is not None:
+                snapshot = _add_own(store, own[1], own[2], file)
+    if snapshot is None:
+        raise Corruption("the stream ends before its manifest")
+    for name in shared_names(snapshot):
+        if not (store.folder / name).exists():
+            raise Corruption(f"the stream lacks {name}")
+    store.publish(snapshot)
+    return snapshot
+
+
+def _add_own(store: Store, snapshot_id: str, name: str, file: IO[bytes]) -> ServerSnapshot | None:
+    if name == manifest.FILE_NAME:
+        raw = file.read(_MANIFEST_BYTES_MAX)
+        snapshot = manifest.decode(raw, Path("the manifest"))
+        _check_own(store, snapshot, snapshot_id)
+        return snapshot
+    folder = store.unfinished(snapshot_id)
+    private.make_folders(folder)
+    _write(folder / name, file)
+    return None
+
+
+def _check_own(store: Store, snapshot: ServerSnapshot, snapshot_id: str) -> None:
+    folder = store.unfinished(snapshot_id)
+    private.make_folders(folder)
+    files = [*(index.log for index in snapshot.indexes), snapshot.tokens]
+    names = {file.name: file for file in files if file is not None}
+    if snapshot.id != snapshot_id:
+        raise Corruption(f"the manifest of {snapshot_id} is that of {snapshot.id}")
+    if snapshot_id in store.ids():
+        raise Corruption(f"{store.folder} has snapshot {snapshot_id} already")
+    if set(names) != {path.name for path in folder.iterdir()}:
+        raise Corruption("the stream has other files than its manifest")
+    for name, file in names.items():
+        if described(folder / name, name) != file:
+            raise Corruption(f"{name} of the stream is damaged")
+
+
+def _add_shared(store: Store, name: str, file: IO[bytes]) -> None:
+    parts = SHARED_NAME.fullmatch(name)
+    if parts is None:
+        raise Corruption(f"the stream has a member {name!r:.200}, which no snapshot has")
+    target = store.folder / name
+    private.make_folders(target.parent)
+    temporary = target.with_name(f"{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    _write(temporary, file)
+    if parts[1] == D1:
+        if described(temporary, "").sha256 != parts[2]:
+            raise Corruption(f"{name} of the stream is damaged")
+    else:
+        sealed = _SEALED.fullmatch(parts[2])
+        if sealed is None:
+            raise Corruption(f"the stream has a member {name!r:.200}, which no snapshot has")
+        verify_seal(temporary, sealed[1] or sealed[2], Seal(int(sealed[3]), int(sealed[4], 16)))
+    temporary.replace(target)
+
+
+def _write(path: Path, file: IO[bytes]) -> None:
+    with open(path, "xb", opener=private.opener) as target:
+        while piece := file.read(_PIECE_BYTES):
+            target.write(piece)
+        target.flush()
+        sync(target.fileno())

@@ -1,0 +1,292 @@
+"""The snapshots of one server: made on request and on a schedule, into its own store.
+
+One snapshot is made at a time; the threads that make them give way to those that answer. The
+schedule counts from the newest snapshot that there is, so a restart moves nothing, and keeps the
+newest of its own; those that were asked for stay until they are deleted.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from vicinal.engine.embedded import EmbeddedEngine
+from vicinal.errors import Corruption, Error, InvalidInput, NotFound, Unavailable
+from vicinal.limits import Limits
+from vicinal.model import IndexAddress
+from vicinal.snapshots.manifest import ServerSnapshot
+from vicinal.snapshots.restoring import RestoredIndex, restore_indexes
+from vicinal.snapshots.sinks import StoreSink, StreamSink
+from vicinal.snapshots.store import MARKER, Store
+from vicinal.snapshots.taking import Server, new_id, take_snapshot
+from vicinal.snapshots.verifying import verify_snapshots
+from vicinal.verify.report import Report
+
+logger = logging.getLogger(__name__)
+
+SHARED_REFUSAL = (
+    "servers that share a PostgreSQL keep everything in it: back that up with pg_basebackup and "
+    "its WAL (docs/scale-out.md); a node's folder has only copies, which `vicinal verify` reads"
+)
+RETRY_S_MAX = 300.0  # ours: after a scheduled snapshot that failed
+_NICENESS = 10  # as that of an engine's background work
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When snapshots are made by themselves: seconds from one to the next (never if 0), and the
+    number of these that are kept."""
+
+    interval_s: float = 0.0
+    kept_count: int = 7
+
+
+class Snapshots:
+    """Makes, lists, verifies, restores and deletes snapshots. Thread-safe.
+
+    Args:
+        engine: The engine that is copied; None where nodes share a database; then all is refused.
+        data: The data folder.
+        folder: The store; None if none is set, and then snapshots can only be streamed.
+        version: Of this program.
+        schedule: When snapshots are made by themselves; never if not given.
+        limits: Bounds on the names of indexes.
+
+    All methods may raise:
+
+    Raises:
+        InvalidInput: there is no store, or nodes share a database.
+        Unavailable: the store is in use, or its disk does not answer; `ResourceExhausted` if full.
+    """
+
+    def __init__(
+        self,
+        engine: EmbeddedEngine | None,
+        data: Path,
+        folder: Path | None,
+        version: str,
+        schedule: Schedule | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._engine = engine
+        self._data = data
+        self._folder = folder
+        self._version = version
+        self._schedule = schedule or Schedule()
+        self._limits = limits or Limits()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failure_count = 0
+
+    def start(self) -> None:
+        """Begin with the schedule, if there is one.
+
+        Raises:
+            InvalidInput: the folder holds something other than snapshots.
+        """
+        if self._schedule.interval_s and self._folder is not None and self._engine is not None:
+            Store.create(self._folder)
+            self._thread = threading.Thread(
+                target=self._keep_schedule, name="vicinal-snapshots", daemon=True
+            )
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the schedule; a snapshot that is being made is finished."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def create(self, *, copies: bool = False, is_scheduled: bool = False) -> ServerSnapshot:
+        """Make a snapshot in the store.
+
+        Args:
+            copies: Whether files are copied also where they could be linked.
+            is_scheduled: Whether the schedule may delete it.
+        """
+        store = self._store()
+        server = self._server()
+        give_way()
+        with self._at_a_time(), store.locked(writes=True):
+            snapshot_id = new_id()
+            with StoreSink(store, snapshot_id, copies=copies) as sink:
+                snapshot = take_snapshot(server, sink, snapshot_id, is_scheduled=is_scheduled)
+        for part in snapshot.missing:
+            logger.warning("snapshot %s is without %s: %s", snapshot.id, part.name, part.reason)
+        return snapshot
+
+    def write_stream(self, stream: IO[bytes], known: frozenset[str]) -> ServerSnapshot:
+        """Make a snapshot that goes to a stream, without the shared files that are `known`."""
+        server = self._server()
+        give_way()
+        with self._at_a_time():
+            snapshot_id = new_id()
+            with StreamSink(stream, snapshot_id, known) as sink:
+                return take_snapshot(server, sink, snapshot_id)
+
+    def list(self) -> Sequence[ServerSnapshot]:
+        """Return the snapshots of the store that can be read, oldest first."""
+        store = self._store()
+        snapshots = []
+        with store.locked():
+            for snapshot_id in store.ids():
+                try:
+                    snapshots.append(store.manifest(snapshot_id))
+                except Corruption as error:
+                    logger.warning("%s", error)
+        return snapshots
+
+    def get(self, snapshot_id: str) -> ServerSnapshot:
+        """Return a snapshot of the store.
+
+        Raises:
+            SnapshotNotFound: there is none of this id.
+            Corruption: it cannot be read.
+        """
+        store = self._store()
+        return store.manifest(store.resolve(snapshot_id))
+
+    def verify(self, snapshot_id: str) -> Report:
+        """Read every byte of a snapshot of the store.
+
+        Raises:
+            SnapshotNotFound: there is none of this id.
+        """
+        store = self._store()
+        give_way()
+        with store.locked():
+            return verify_snapshots(store, [store.resolve(snapshot_id)])
+
+    def restore(
+        self, snapshot_id: str, *, suffix: str, indexes: Sequence[tuple[str, str]] | None = None
+    ) -> Sequence[IndexAddress]:
+        """Restore indexes of a snapshot as new ones, whose names end in a suffix.
+
+        Args:
+            snapshot_id: Of the store.
+            suffix: Put behind the names.
+            indexes: Accounts and names of those to restore; None for all.
+
+        Raises:
+            SnapshotNotFound: there is none of this id.
+            NotFound: it has no such index.
+            AlreadyExists: a name is taken; nothing was restored.
+            Corruption: the snapshot is damaged.
+        """
+        store = self._store()
+        server = self._server()
+        give_way()
+        with store.locked():
+            snapshot = store.manifest(store.resolve(snapshot_id))
+            parts = {(part.account, part.name): part for part in snapshot.indexes}
+            for account, name in indexes or ():
+                if (account, name) not in parts:
+                    raise NotFound(f"snapshot {snapshot.id} has no index {account}/{name}")
+            chosen = parts if indexes is None else dict.fromkeys(indexes)
+            restored = [
+                RestoredIndex(parts[key], IndexAddress(key[0], f"{key[1]}{suffix}"))
+                for key in chosen
+            ]
+            self._check_names(restored)
+            restore_indexes(store, snapshot, server.engine, restored)
+        return [index.address for index in restored]
+
+    def delete(self, snapshot_id: str) -> int:
+        """Delete a snapshot of the store; return the bytes that are free now.
+
+        Raises:
+            SnapshotNotFound: there is none of this id.
+        """
+        store = self._store()
+        with self._at_a_time(), store.locked(writes=True):
+            return store.delete(snapshot_id)
+
+    def newest(self) -> datetime | None:
+        """Return when the newest snapshot of the store was begun; None if there is none."""
+        if self._folder is None or not (self._folder / MARKER).exists():
+            return None
+        ids = Store(self._folder).ids()
+        return None if not ids else datetime.strptime(ids[-1][:15], "%Y%m%d-%H%M%S").replace(
+            tzinfo=UTC
+        )  # fmt: skip
+
+    def _check_names(self, restored: Sequence[RestoredIndex]) -> None:
+        bound = self._limits.index_name_bytes_max
+        for index in restored:
+            size = len(index.address.name.encode())
+            if size > bound:
+                raise InvalidInput(
+                    f"index name {index.address.name!r} has {size} bytes, "
+                    f"the maximum is {bound} bytes"
+                )
+
+    def _server(self) -> Server:
+        if self._engine is None:
+            raise InvalidInput(SHARED_REFUSAL)
+        return Server(self._engine, self._data, self._version)
+
+    def _store(self) -> Store:
+        self._server()
+        if self._folder is None:
+            raise InvalidInput(
+                "this server has no folder for snapshots: set snapshot_folder, or have the "
+                "snapshot streamed"
+            )
+        return Store.create(self._folder)
+
+    def _at_a_time(self) -> "_OneAtATime":
+        return _OneAtATime(self._lock)
+
+    def _keep_schedule(self) -> None:
+        give_way()
+        wait_s = self._due_in_s()
+        while not self._stopping.wait(wait_s):
+            try:
+                self.create(is_scheduled=True)
+                self._delete_excess()
+                wait_s = self._due_in_s()
+            except Error as error:
+                self.failure_count += 1
+                logger.error("the scheduled snapshot was not made: %s", error)
+                wait_s = min(self._schedule.interval_s, RETRY_S_MAX)
+
+    def _due_in_s(self) -> float:
+        newest = self.newest()
+        if newest is None:
+            return 0.0
+        age_s = (datetime.now(UTC) - newest).total_seconds()
+        return min(max(self._schedule.interval_s - age_s, 0.0), self._schedule.interval_s)
+
+    def _delete_excess(self) -> None:
+        scheduled = [snapshot.id for snapshot in self.list() if snapshot.is_scheduled]
+        for snapshot_id in scheduled[: -self._schedule.kept_count]:
+            self.delete(snapshot_id)
+
+
+class _OneAtATime:
+    """A lock that refuses instead of waiting."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise Unavailable("another snapshot is being made or deleted", retry_after=5.0)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def give_way() -> None:
+    """Lower the priority of this thread below those that answer requests."""
+    if sys.platform == "linux":  # elsewhere it is the process's, not the thread's
+        thread = threading.get_native_id()
+        if thread != os.getpid():  # the main thread's is that of a command
+            own = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, max(own, _NICENESS))

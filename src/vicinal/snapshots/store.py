@@ -1,0 +1,304 @@
+"""A store: a folder of snapshots, which share the files that do not change.
+
+    vicinal-snapshots          says that the folder is a store, and its format
+    lock                       held by one process that writes, or by any number that read
+    shared/<index id>/<name>   component files, named by their place and seal
+    shared/d1/<sha256>         SQL databases
+    snapshots/<id>/            the files of one snapshot, and its manifest
+    snapshots/<id>.part/       one that is being written, or deleted
+
+A snapshot is there from the moment that its folder, with the fsynced manifest in it, gets its name
+to the moment that it loses it. A crash leaves a ``.part`` folder, files that no manifest names and
+files with ``.tmp`` after their names; the next writer removes them. If a manifest cannot be read,
+shared files stay, as they may be its own.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from vicinal.errors import Corruption, Error, InvalidInput, NotFound, Unavailable
+from vicinal.snapshots import manifest
+from vicinal.snapshots.manifest import ID, ServerSnapshot
+from vicinal.storage import private
+from vicinal.storage.files import (
+    ComponentFile,
+    Seal,
+    sync,
+    sync_directory,
+)
+from vicinal.storage.sqlite import translating
+
+MARKER = "vicinal-snapshots"
+FORMAT = 1
+D1 = "d1"
+
+_UNFINISHED = ".part"
+_PIECE_BYTES = 8 << 20  # copied between two syncs, so that no other sync waits for long
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS)
+
+
+class SnapshotNotFound(NotFound):
+    """A store has no snapshot of this id, or none at all."""
+
+
+class Store:
+    """A folder of snapshots.
+
+    Raises:
+        InvalidInput: the folder is no store.
+        Corruption: it is of another format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shared = folder / "shared"
+        self.snapshots = folder / "snapshots"
+        marker = folder / MARKER
+        if not marker.is_file():
+            raise InvalidInput(f"{folder} is no folder of snapshots: it has no file {MARKER}")
+        try:
+            found_format = msgspec.json.decode(marker.read_bytes(), type=dict[str, int])["format"]
+        except (msgspec.MsgspecError, KeyError) as error:
+            raise Corruption(f"{marker} cannot be read") from error
+        if found_format != FORMAT:
+            raise Corruption(
+                f"{folder} is of format {found_format}, this version reads format {FORMAT}"
+            )
+
+    @classmethod
+    def create(cls, folder: Path) -> "Store":
+        """Open a store, making it where there is nothing, or an empty folder.
+
+        Raises:
+            InvalidInput: the folder holds something else.
+        """
+        with translating(folder):
+            private.make_data_folder(folder)
+            if not (folder / MARKER).exists():
+                names = sorted(path.name for path in folder.iterdir())
+                others = [name for name in names if name not in ("lock", f"{MARKER}.tmp")]
+                if others:
+                    raise InvalidInput(
+                        f"{folder} holds other things, such as {others[0]!r}; "
+                        "snapshots need a folder of their own"
+                    )
+                write_durably(folder / MARKER, msgspec.json.encode({"format": FORMAT}) + b"\n")
+        return cls(folder)
+
+    @contextmanager
+    def locked(self, *, writes: bool = False) -> Iterator[None]:
+        """Keep the store for this reader, or this writer alone, while the block runs.
+
+        Raises:
+            Unavailable: another process writes, or reads while this one would write.
+        """
+        path = self.folder / "lock"
+        try:
+            flags = os.O_RDWR | os.O_CREAT if writes or not path.exists() else os.O_RDONLY
+            descriptor = os.open(path, flags, 0o600)
+        except OSError as error:
+            if writes or error.errno != errno.EROFS:
+                raise Unavailable(f"{path}: {error.strerror}") from error
+            yield  # nobody writes to it
+            return
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if writes else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Unavailable(
+                f"{self.folder} is in use: a snapshot is being made, read or deleted there",
+                retry_after=5.0,
+            ) from error
+        else:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def ids(self) -> Sequence[str]:
+        """Return the ids of the snapshots, oldest first."""
+        if not self.snapshots.is_dir():
+            return []
+        return sorted(path.name for path in self.snapshots.iterdir() if ID.fullmatch(path.name))
+
+    def resolve(self, snapshot_id: str | None) -> str:
+        """Return the id of a snapshot, of the newest if none is given.
+
+        Raises:
+            SnapshotNotFound: there is none.
+        """
+        ids = self.ids()
+        if not ids:
+            raise SnapshotNotFound(f"{self.folder} has no snapshots")
+        if snapshot_id is not None and snapshot_id not in ids:
+            raise SnapshotNotFound(f"{self.folder} has no snapshot {snapshot_id[:80]!r}")
+        return ids[-1] if snapshot_id is None else snapshot_id
+
+    def manifest(self, snapshot_id: str) -> ServerSnapshot:
+        """Return the manifest of a snapshot.
+
+        Raises:
+            Corruption: it is damaged or missing.
+        """
+        path = self.own(snapshot_id) / manifest.FILE_NAME
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError as error:
+            raise Corruption(f"{path} is missing") from error
+        snapshot = manifest.decode(raw, path)
+        if snapshot.id != snapshot_id:
+            raise Corruption(f"{path} is of snapshot {snapshot.id}")
+        return snapshot
+
+    def own(self, snapshot_id: str) -> Path:
+        """Return the folder of a snapshot's own files."""
+        return self.snapshots / snapshot_id
+
+    def unfinished(self, snapshot_id: str) -> Path:
+        """Return the folder of a snapshot that is being written or deleted."""
+        return self.snapshots / f"{snapshot_id}{_UNFINISHED}"
+
+    def begin(self, snapshot_id: str) -> Path:
+        """Remove what a crash left, and make the folder of a new snapshot; return it."""
+        with translating(self.folder):
+            self.prepare()
+            folder = self.unfinished(snapshot_id)
+            private.make_folder(folder)
+        return folder
+
+    def prepare(self) -> None:
+        """Make the folders of the store, and remove what a crash left in them."""
+        private.make_folders(self.snapshots)
+        private.make_folders(self.shared)
+        self.collect_garbage()
+
+    def publish(self, snapshot: ServerSnapshot) -> None:
+        """Write the manifest, and make the snapshot one."""
+        folder = self.unfinished(snapshot.id)
+        with translating(self.folder):
+            names = {index.id for index in snapshot.indexes}
+            for name in [*names, D1]:
+                if (self.shared / name).is_dir():
+                    sync_directory(self.shared / name)
+            sync_directory(self.shared)
+            write_durably(folder / manifest.FILE_NAME, manifest.encode(snapshot))
+            folder.rename(self.own(snapshot.id))
+            sync_directory(self.snapshots)
+            sync_directory(self.folder)
+
+    def delete(self, snapshot_id: str) -> int:
+        """Delete a snapshot and the files that it alone has; return the bytes that are free now.
+
+        Raises:
+            SnapshotNotFound: there is none.
+        """
+        self.resolve(snapshot_id)
+        with translating(self.folder):
+            self.own(snapshot_id).rename(self.unfinished(snapshot_id))
+            sync_directory(self.snapshots)
+            return self.collect_garbage()
+
+    def collect_garbage(self) -> int:
+        """Remove unfinished snapshots and files that no snapshot has; return how many bytes."""
+        freed = 0
+        for path in self.snapshots.glob(f"*{_UNFINISHED}"):
+            freed += sum(freed_size(file) for file in path.rglob("*"))
+            shutil.rmtree(path, ignore_errors=True)
+        try:
+            named = self._named()
+        except Corruption:
+            named = None
+        for path in list(self.shared.glob("*/*")):
+            if path.name.endswith(".tmp") or (named is not None and path not in named):
+                freed += freed_size(path)
+                path.unlink(missing_ok=True)
+        for folder in list(self.shared.glob("*")):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        return freed
+
+    def _named(self) -> set[Path]:
+        paths: set[Path] = set()
+        for snapshot_id in self.ids():
+            paths |= {self.folder / name for name in shared_names(self.manifest(snapshot_id))}
+        return paths
+
+
+def shared_names(snapshot: ServerSnapshot) -> set[str]:
+    """Return the paths of a snapshot's shared files in its store."""
+    names = {f"shared/{index.id}/{file.name}" for index in snapshot.indexes for file in index.files}
+    return names | {f"shared/{D1}/{database.file.name}" for database in snapshot.databases}
+
+
+def freed_size(path: Path) -> int:
+    """Return the bytes that a file's removal frees: none if it has another name."""
+    status = path.lstat()
+    return status.st_size if status.st_nlink == 1 and path.is_file() else 0
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, fsync it and give it its name."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "xb", opener=private.opener) as file:
+        file.write(content)
+        file.flush()
+        sync(file.fileno())
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def link_or_copy(source: Path, target: Path, *, copies: bool) -> bool:
+    """Give a file that never changes a second name, or copy it; tell whether it was linked.
+
+    A copy's bytes are on disk when this returns; names are not synced.
+    """
+    target.unlink(missing_ok=True)
+    if not copies:
+        try:
+            os.link(source, target)
+            return True
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+    copy(source, target)
+    return False
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, and fsync it piece by piece."""
+    with source.open("rb") as reader, open(target, "xb", opener=private.opener) as writer:
+        while piece := reader.read(_PIECE_BYTES):
+            writer.write(piece)
+            writer.flush()
+            sync(writer.fileno())
+
+
+def verify_seal(path: Path, kind: str, seal: Seal) -> None:
+    """Read all of a component file.
+
+    Raises:
+        Corruption: it is not as it was written.
+    """
+    file = ComponentFile(path, kind, seal, verifies=False)
+    for start, end in file.damaged_blocks():
+        raise Corruption(f"{path} is damaged between bytes {start} and {end}")
+
+
+def is_sealed(path: Path, kind: str, seal: Seal) -> bool:
+    """Tell whether a file is there with this seal; its blocks are not read."""
+    try:
+        ComponentFile(path, kind, seal, verifies=False)
+    except Error:
+        return False
+    return True
+
+
+SHARED_NAME = re.compile(r"shared/([0-9a-f-]{36}|d1)/([A-Za-z0-9.-]{1,160})")
+"""The path of a shared file in a store."""
