@@ -118,6 +118,8 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
         "delete_index",
         "insert",
         "upsert",
+        "insert_columns",
+        "upsert_columns",
         "delete_by_ids",
         "create_metadata_index",
         "delete_metadata_index",
