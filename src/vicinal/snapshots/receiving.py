@@ -10,8 +10,6 @@ import tarfile
 from pathlib import Path
 from typing import IO
 
-import zstandard
-
 from vicinal.errors import Corruption
 from vicinal.snapshots import manifest
 from vicinal.snapshots.manifest import ServerSnapshot
@@ -37,17 +35,19 @@ def receive(stream: IO[bytes], store: Store) -> ServerSnapshot:
         Corruption: the stream is none of a snapshot, is damaged or ends early.
         ResourceExhausted: the disk is full.
     """
+    import zstandard  # not needed where nothing is streamed
+
     with translating(store.folder):
         try:
-            return _receive(stream, store)
+            reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+            return _receive(reader, store)
         except (zstandard.ZstdError, tarfile.TarError, EOFError) as error:
             raise Corruption(f"the stream is damaged, or no snapshot: {error}") from error
         finally:
             store.collect_garbage()  # of what has not been published
 
 
-def _receive(stream: IO[bytes], store: Store) -> ServerSnapshot:
-    reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+def _receive(reader: IO[bytes], store: Store) -> ServerSnapshot:
     snapshot: ServerSnapshot | None = None
     store.prepare()
     with tarfile.open(fileobj=reader, mode="r|") as tar:

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 import msgspec
-import zstandard
 
 from vicinal.snapshots import manifest
 from vicinal.snapshots.manifest import ServerSnapshot
@@ -139,6 +138,8 @@ class StreamSink:
         self.linked_bytes = 0
         self._temporary = tempfile.TemporaryDirectory(prefix="vicinal-snapshot-")
         self.folder = Path(self._temporary.name)
+        import zstandard  # not needed where nothing is streamed
+
         compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
         self.compressed = compressor.stream_writer(stream, closefd=False)
         self._tar = tarfile.open(  # noqa: SIM115 - closed by `publish`
