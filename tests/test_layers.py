@@ -55,11 +55,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": BASE | {"settings", "sites", "tokens", "d1", "engine.base", "embeddings",
                       "generation", "wire", "snapshots.service"},
     "readers": BASE | {"wire"},
+    "moving": BASE | {"settings", "tokens", "d1", "engine", "storage", "wire"},
     "binding": BASE | {"engine.base", "wire"},
     "app": BASE | {"settings", "tokens", "d1", "engine", "storage", "embeddings", "wire",
                    "generation", "server", "open_files", "snapshots"},
     "cli": BASE | {"settings", "tokens", "d1", "embeddings", "wire", "app", "binding", "storage",
-                   "segment", "engine", "open_files", "verify", "readers", "snapshots"},
+                   "moving", "segment", "engine", "open_files", "verify", "readers",
+                   "snapshots"},
 }  # fmt: skip
 """Package or module -> what it may import besides itself. Prefixes cover what is inside."""
 

@@ -87,6 +87,14 @@ class Token:
         return self.account in (None, account)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredToken:
+    """A token with the digest of its secret, as it is kept."""
+
+    token: Token
+    digest: bytes
+
+
 class TokenStore(Protocol):
     """A keeper of tokens: the database of one data folder, or one that servers share.
 
@@ -103,6 +111,12 @@ class TokenStore(Protocol):
 
     def list(self) -> Sequence[Token]:
         """Return the stored tokens, oldest first."""
+
+    def stored(self) -> Sequence[StoredToken]:
+        """Return the stored tokens with their digests, oldest first."""
+
+    def add(self, stored: StoredToken) -> None:
+        """Keep a token of another store; its secret is good here, too. Again changes nothing."""
 
     def revoke(self, token_id: str) -> None:
         """Delete a token."""
@@ -192,16 +206,28 @@ class Tokens:
             InvalidInput: the name is empty or too long, or the account id malformed.
         """
         token, secret = new_token(name, permission, account)
+        self.add(StoredToken(token, digest_of(secret)))
+        return token, secret
+
+    def add(self, stored: StoredToken) -> None:
+        """Keep a token of another store, unless it is here already."""
+        token = stored.token
+        permission, created_at = token.permission.value, token.created_at.isoformat()
         with self._lock, self._translating():
             self._refresh()
             self._require_tokens()
-            created_at = token.created_at.isoformat()
             self._connection.execute(
-                "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?)",
-                (token.id, digest_of(secret), name, permission.value, account, created_at),
+                "INSERT OR IGNORE INTO token VALUES (?, ?, ?, ?, ?, ?)",
+                (token.id, stored.digest, token.name, permission, token.account, created_at),
             )
             self._load()
-        return token, secret
+
+    def stored(self) -> Sequence[StoredToken]:
+        """Return the stored tokens with their digests, oldest first."""
+        with self._lock, self._translating():
+            self._refresh()
+            stored = [StoredToken(token, digest) for digest, token in self._known.items()]
+        return sorted(stored, key=lambda entry: (entry.token.created_at, entry.token.id))
 
     def list(self) -> Sequence[Token]:
         """Return the stored tokens, oldest first."""

@@ -232,6 +232,13 @@ def test_sql_databases(reader: Reader) -> None:
     assert '"found": 3' in executed
 
 
+def test_a_copy_of_a_servers_indexes(reader: Reader) -> None:
+    from_server, _from_the_platform = reader.copies("From another store")
+
+    assert "the counts of all of them agree" in reader.runs(from_server)
+    assert (reader.folder / "copied" / "catalog.db").exists()
+
+
 def test_python_without_a_server(reader: Reader) -> None:
     reader.copies("Python, without a server")
 

@@ -2,7 +2,7 @@
 
 Commands that work with an index talk HTTP to a running server, as any client would
 (`client.py`); ``serve``, ``token``, ``dump``, ``verify`` and
-``doctor`` work on this machine's files.
+``doctor`` work on this machine's files, ``copy`` on any two stores.
 Standard output carries the answer and nothing else, so that it can be piped; progress
 and notes go to standard error. An expected error is one sentence and exit status 1.
 """
@@ -12,6 +12,7 @@ import click
 from vicinal import errors
 from vicinal.cli import (
     config,
+    copying,
     demo,
     doctor,
     dump,
@@ -56,6 +57,7 @@ for command in (
     index.group,
     importing.command,
     exporting.command,
+    copying.command,
     query.command,
     model.group,
     token.group,

@@ -22,14 +22,15 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
 from vicinal.engine.catalog import Catalog, CatalogEntry, Unreadable
+from vicinal.engine.contents import Contents, SnapshotContents
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.index import OpenIndex
 from vicinal.engine.log import Log
@@ -306,6 +307,19 @@ class EmbeddedEngine(Reads[OpenIndex]):
     def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.reader.list(count, cursor))
+
+    def addresses(self) -> Sequence[IndexAddress]:
+        """See `engine.contents.HasContents`."""
+        unreadable = [row.address for row in self._catalog.unreadable()]
+        return [entry.address for entry in self._catalog.all()] + unreadable
+
+    @contextmanager
+    def contents(self, address: IndexAddress, cursor: str | None = None) -> Iterator[Contents]:
+        """See `engine.contents.HasContents`."""
+        string_bytes_max = self._options.limits.indexed_string_bytes_max
+        opened = self._on(address, lambda opened: (opened.reader.current(), opened.index.config))
+        snapshot, config = opened
+        yield SnapshotContents(snapshot, config.dimensions, string_bytes_max, cursor)
 
     def close(self) -> None:
         """See `engine.base.Engine`. Closing again does nothing."""

@@ -199,6 +199,17 @@ class SharedCatalog:
             self.evict(index_id)
         self._version, self.index_count = version, index_count
 
+    def addresses(self) -> Sequence[IndexAddress]:
+        """Return the addresses of all indexes of all accounts, oldest first, as of now."""
+        rows = self._database.run_coroutine(
+            self._database.read(
+                lambda session: session.fetch(
+                    "SELECT account, name FROM vicinal.catalog ORDER BY place"
+                )
+            )
+        )
+        return [IndexAddress(row["account"], row["name"]) for row in rows]
+
     def _remember(self, entry: SharedCatalogEntry) -> None:
         key = (entry.account, entry.index.name)
         with self._lock:

@@ -14,9 +14,9 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
@@ -26,14 +26,17 @@ from vicinal.budget import Budget
 from vicinal.engine import blob_files, records
 from vicinal.engine.admission import check_dimensions
 from vicinal.engine.blob_files import BlobFiles, BlobWriter
+from vicinal.engine.contents import Contents
 from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.reads import Reads
 from vicinal.engine.resources import Resources
 from vicinal.engine.shared import schema
 from vicinal.engine.shared.catalog import SharedCatalog, SharedCatalogEntry
+from vicinal.engine.shared.contents import RowsContents, position_of
 from vicinal.engine.shared.copies import Copies, CopyClosed, Counts
 from vicinal.engine.shared.database import PostgresDatabase
+from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.engine.shared.follower import Follower
 from vicinal.engine.shared.ledger import Ledger
 from vicinal.engine.shared.listing import Listings, SharedCursors
@@ -257,6 +260,19 @@ class SharedEngine(Reads[CopiedIndex]):
         entry = self._catalog.get(address)
         return self._database.run_coroutine(self._list(entry, count, cursor))
 
+    def addresses(self) -> Sequence[IndexAddress]:
+        """See `engine.contents.HasContents`."""
+        return self._catalog.addresses()
+
+    @contextmanager
+    def contents(self, address: IndexAddress, cursor: str | None = None) -> Iterator[Contents]:
+        """See `engine.contents.HasContents`; of all that was acknowledged before."""
+        entry = self._catalog.get(address)
+        after = position_of(cursor)
+        self._database.run_coroutine(self._checkpoint_all(entry))
+        with RowsSnapshot(self._database, entry, after) as rows:
+            yield RowsContents(rows)
+
     @property
     def counts(self) -> Counts:
         """Events of the copies of this node since it opened."""
@@ -345,14 +361,19 @@ class SharedEngine(Reads[CopiedIndex]):
         """Read a page; the first is of all that was acknowledged before."""
         until = time.monotonic() + LIST_DEADLINE_S
         if cursor is None:
-            seqno = await self._logged_seqno(entry)
-            await self._rows.checkpoint_until(entry.key, seqno, until)
+            await self._checkpoint_all(entry)
             return await self._listings.first(entry.key, entry.index.name, count)
         while True:
             page, listed = await self._listings.next(entry.key, count, cursor)
             if page is not None:
                 return page
             await self._rows.checkpoint_until(entry.key, Seqno(listed), until)
+
+    async def _checkpoint_all(self, entry: SharedCatalogEntry) -> None:
+        """Bring the rows to the end of the log as it is now."""
+        until = time.monotonic() + LIST_DEADLINE_S
+        seqno = await self._logged_seqno(entry)
+        await self._rows.checkpoint_until(entry.key, seqno, until)
 
     async def _leave(self) -> None:
         self._following.cancel()

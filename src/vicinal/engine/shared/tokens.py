@@ -17,7 +17,7 @@ from vicinal.engine.shared import schema
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.session import Session
 from vicinal.errors import Corruption, Error, NotFound
-from vicinal.tokens import Permission, Token, digest_of, fixed_token, new_token
+from vicinal.tokens import Permission, StoredToken, Token, digest_of, fixed_token, new_token
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +69,16 @@ class SharedTokens:
     ) -> tuple[Token, str]:
         """See `tokens.TokenStore`."""
         token, secret = new_token(name, permission, account)
+        self.add(StoredToken(token, digest_of(secret)))
+        return token, secret
+
+    def add(self, stored: StoredToken) -> None:
+        """See `tokens.TokenStore`."""
+        token = stored.token
         document = msgspec.json.encode(
-            _TokenDocument(digest_of(secret), name, permission, account, token.created_at)
+            _TokenDocument(
+                stored.digest, token.name, token.permission, token.account, token.created_at
+            )
         )
 
         async def insert(session: Session, _may_be_done: bool) -> None:
@@ -82,7 +90,12 @@ class SharedTokens:
             )
 
         self._database.run_coroutine(self._change(insert))
-        return token, secret
+
+    def stored(self) -> Sequence[StoredToken]:
+        """See `tokens.TokenStore`."""
+        self._database.run_coroutine(self._load())
+        stored = [StoredToken(token, digest) for digest, token in self._known.items()]
+        return sorted(stored, key=lambda entry: (entry.token.created_at, entry.token.id))
 
     def list(self) -> Sequence[Token]:
         """See `tokens.TokenStore`."""
