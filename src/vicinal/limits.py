@@ -41,6 +41,8 @@ class Limits:
     list_count_max: int = 1_000  # API schema
     get_ids_max: int = 20  # seen in live errors
     delete_ids_max: int = 100  # seen in live errors
+    facet_values_default: int = 10  # ours
+    facet_values_max: int = 1_000  # ours
     metadata_indexes_max: int = 10
     indexed_string_bytes_max: int = 64
     property_name_chars_max: int = 512

@@ -18,7 +18,7 @@ from typing import NewType, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.filters.nodes import Filter
+from vicinal.filters.nodes import Filter, Scalar
 
 Floats = NDArray[np.float32]
 Ordinals = NDArray[np.int64]
@@ -285,6 +285,78 @@ class StoredVector:
     values: Floats
     namespace: str
     metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The vectors of an index that are in a namespace (``""``: any), pass a filter, and have an id
+    that begins with `id_prefix`; without any of these all vectors."""
+
+    namespace: str = ""
+    filter: Filter = ()
+    id_prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A listing of a scope with the parts of vectors that it returns."""
+
+    scope: Scope = Scope()
+    return_values: bool = False
+    return_metadata: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVector:
+    """A vector of a listing. `values` and `metadata` are None if not asked for."""
+
+    id: str
+    namespace: str
+    values: Floats | None = None
+    metadata: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPage:
+    """One page of vectors from a snapshot of an index.
+
+    `total_count` is of the whole listing. `next_cursor` and `expires_at` (UTC) are None on the last
+    page.
+    """
+
+    vectors: Sequence[ListedVector]
+    total_count: int
+    next_cursor: str | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FacetValue:
+    """A value of a property, and the number of vectors that have it."""
+
+    value: Scalar
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """The values of an indexed property that the most vectors of a scope have.
+
+    Attributes:
+        property_name: Name of the property.
+        index_type: Type of its metadata index.
+        vector_count: Vectors in the scope.
+        value_count: Vectors of these that have a value.
+        distinct_count: Distinct values.
+        values: The most frequent ones, most frequent first, ties by value.
+    """
+
+    property_name: str
+    index_type: IndexType
+    vector_count: int
+    value_count: int
+    distinct_count: int
+    values: Sequence[FacetValue]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,12 @@ from tests.support.engines import (
     vector,
     written,
 )
+from vicinal import metadata
 from vicinal.engine.base import Engine
 from vicinal.errors import (
     AlreadyExists,
     BadCursor,
+    BadFilter,
     BadQueryVector,
     Corruption,
     IndexExists,
@@ -42,12 +44,13 @@ from vicinal.errors import (
     MetadataIndexNotFound,
     WrongDimensions,
 )
-from vicinal.filters.nodes import Operator, Predicate
+from vicinal.filters.nodes import AnyOf, Not, Operator, Predicate
 from vicinal.limits import Limits
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
     DeleteMetadataIndex,
+    FacetValue,
     IndexAddress,
     IndexConfig,
     IndexType,
@@ -56,6 +59,8 @@ from vicinal.model import (
     MetadataLevel,
     Metric,
     Query,
+    Scan,
+    Scope,
     Seqno,
     Upsert,
     VectorBatch,
@@ -1064,3 +1069,141 @@ def test_vectors_of_other_dimensions_are_refused_and_not_logged(
         engine.query(DOCS, near(*[1.0] * length))
 
     assert engine.status(DOCS) == before
+
+
+# Scopes
+
+
+SCOPED = (
+    Record("doc/1", [0, 1], "n", {"color": "red", "size": 1}),
+    Record("doc/2", [0, 2], "", {"color": ["red", "blue"], "size": 2}),
+    Record("doc/ü", [0, 3], "n", {"color": "blue", "size": 2}),
+    Record("img/1", [0, 4], "m", {"size": "2"}),
+    Record("img/2", [0, 5]),
+)
+RED = (Predicate("color", Operator.EQ, ("red",)),)
+
+
+@pytest.fixture
+def scoped(engine: Engine) -> Engine:
+    """An engine whose `DOCS` has `SCOPED`, in a segment and in the memtable."""
+    for index in (COLOR, SIZE):
+        apply(engine, CreateMetadataIndex(index))
+    insert(engine, *SCOPED[:3])
+    engine.compact(DOCS)
+    insert(engine, *SCOPED[3:])
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("scope", "ids"),
+    [
+        (Scope(), ["doc/1", "doc/2", "doc/ü", "img/1", "img/2"]),
+        (Scope(namespace="n"), ["doc/1", "doc/ü"]),
+        (Scope(id_prefix="doc/"), ["doc/1", "doc/2", "doc/ü"]),
+        (Scope(id_prefix="doc/ü"), ["doc/ü"]),
+        (Scope(id_prefix="doc/ü/longer"), []),
+        (Scope(id_prefix="img/", namespace="m"), ["img/1"]),
+        (Scope(filter=RED), ["doc/1"]),
+        (Scope(filter=(Not(RED),)), ["doc/2", "doc/ü", "img/1", "img/2"]),
+        (Scope(filter=(AnyOf((RED, (Predicate("size", Operator.EQ, (None,)),))),)),
+         ["doc/1", "img/1", "img/2"]),
+        (Scope(filter=(Predicate("color", Operator.CONTAINS, ("red",)),)), ["doc/2"]),
+        (Scope(filter=(Predicate("color", Operator.EXISTS, (True,)),)),
+         ["doc/1", "doc/2", "doc/ü"]),
+        (Scope("n", (Predicate("size", Operator.GT, (1.0,)),), "doc"), ["doc/ü"]),
+    ],
+)  # fmt: skip
+def test_a_scope_is_counted_listed_and_streamed(
+    scoped: Engine, scope: Scope, ids: list[str]
+) -> None:
+    expected = {each.id: each for each in SCOPED if each.id in ids}
+    full = Scan(scope, return_values=True, return_metadata=True)
+
+    page = scoped.list_vectors(DOCS, full, 100, None)
+    streamed = [each for part in scoped.stream_vectors(DOCS, full, 2) for each in part]
+    bare = [each for part in scoped.stream_vectors(DOCS, Scan(scope), 100) for each in part]
+
+    assert scoped.count(DOCS, scope) == len(ids)
+    assert (page.total_count, page.next_cursor) == (len(ids), None)
+    for listed in (page.vectors, streamed):
+        assert sorted(each.id for each in listed) == sorted(ids)
+        for each in listed:
+            record = expected[each.id]
+            assert each.namespace == record.namespace
+            assert each.values is not None
+            assert each.values.tolist() == record.values
+            assert metadata.decode(each.metadata or b"") == (record.metadata or {})
+    assert sorted(each.id for each in bare) == sorted(ids)
+    assert all(each.values is None and each.metadata is None for each in bare)
+
+
+def test_pages_of_vectors_are_of_the_snapshot_of_the_first(scoped: Engine) -> None:
+    scan = Scan(Scope(id_prefix="doc/"), return_values=True, return_metadata=True)
+    first = scoped.list_vectors(DOCS, scan, 2, None)
+    apply(scoped, Delete(["doc/1", "doc/2", "doc/ü"]))
+    upsert(scoped, Record("doc/2", [9, 9], "", {"color": "new"}), Record("doc/4", [9, 9]))
+    scoped.compact(DOCS)
+
+    assert first.next_cursor is not None
+    rest = scoped.list_vectors(DOCS, Scan(return_metadata=True), 2, first.next_cursor)
+
+    assert (first.total_count, rest.total_count, rest.next_cursor) == (3, 3, None)
+    listed = [*first.vectors, *rest.vectors]
+    assert sorted(each.id for each in listed) == ["doc/1", "doc/2", "doc/ü"]
+    assert b"new" not in b"".join(each.metadata or b"" for each in listed)
+    assert scoped.count(DOCS, scan.scope) == 2
+    with pytest.raises(BadCursor):
+        scoped.list(DOCS, 2, first.next_cursor)
+    with pytest.raises(BadCursor):
+        scoped.list_vectors(DOCS, scan, 2, "x")
+
+
+def test_a_cursor_of_ids_lists_no_vectors(scoped: Engine) -> None:
+    page = scoped.list(DOCS, 2, None)
+
+    with pytest.raises(BadCursor):
+        scoped.list_vectors(DOCS, Scan(), 2, page.next_cursor)
+
+
+@pytest.mark.parametrize(
+    "clause", [Predicate("x", Operator.NE, (1.0,)), Not((Predicate("x", Operator.EQ, ("a",)),))]
+)
+def test_a_scope_with_a_property_that_no_index_has_is_refused(
+    scoped: Engine, clause: Predicate | Not
+) -> None:
+    scope = Scope(filter=(clause,))
+
+    with pytest.raises(BadFilter, match="x"):
+        scoped.count(DOCS, scope)
+    with pytest.raises(BadFilter, match="x"):
+        scoped.list_vectors(DOCS, Scan(scope), 1, None)
+    with pytest.raises(BadFilter, match="x"):
+        scoped.stream_vectors(DOCS, Scan(scope), 1)
+    with pytest.raises(BadFilter, match="x"):
+        scoped.facet(DOCS, "size", scope, 1)
+
+
+def test_facets_are_counted_over_segments_and_memtable(scoped: Engine) -> None:
+    insert(scoped, Record("new", [0, 0], "", {"color": "red", "size": 1}))
+
+    colors = scoped.facet(DOCS, "color", Scope(), 10)
+    sizes = scoped.facet(DOCS, "size", Scope(namespace="n"), 1)
+
+    assert colors.values == (FacetValue("red", 2), FacetValue("blue", 1))
+    assert (colors.vector_count, colors.value_count, colors.distinct_count) == (6, 3, 2)
+    assert sizes.values == (FacetValue(1.0, 1),)
+    assert (sizes.vector_count, sizes.value_count, sizes.distinct_count) == (2, 2, 2)
+    with pytest.raises(MetadataIndexNotFound, match="other"):
+        scoped.facet(DOCS, "other", Scope(), 1)
+
+
+def test_facets_count_booleans(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(MetadataIndex("flag", IndexType.BOOLEAN)))
+    insert(engine, *(Record(f"{n}", [0, 0], "", {"flag": n > 0}) for n in range(3)))
+    engine.compact(DOCS)
+
+    facet = engine.facet(DOCS, "flag", Scope(), 5)
+
+    assert facet.values == (FacetValue(True, 2), FacetValue(False, 1))
+    assert [type(each.value) for each in facet.values] == [bool, bool]

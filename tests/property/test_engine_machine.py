@@ -54,11 +54,14 @@ from vicinal.model import (
     IndexConfig,
     IndexType,
     Insert,
+    ListedVector,
     MetadataIndex,
     MetadataLevel,
     Metric,
     Mutation,
     Query,
+    Scan,
+    Scope,
     Upsert,
 )
 
@@ -150,6 +153,19 @@ def queries(draw: st.DrawFn) -> Query:
         return_values=draw(st.booleans()),
         return_metadata=draw(st.sampled_from(MetadataLevel)),
     )
+
+
+SCANS = st.builds(
+    Scan,
+    st.builds(Scope, NAMESPACES, filters(), st.sampled_from(["", "", "a", "é", "x"])),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+def _listed(vector: ListedVector) -> tuple[Any, ...]:
+    values = None if vector.values is None else vector.values.tobytes()
+    return vector.id, vector.namespace, values, vector.metadata
 
 
 @dataclass
@@ -278,6 +294,33 @@ class EngineMachine(RuleBasedStateMachine):
                 for each in e.get(address, ids)
             ]
         )
+
+    @rule(address=ADDRESSES, scan=SCANS, count=st.integers(1, 4))
+    def read_a_scope(self, address: IndexAddress, scan: Scan, count: int) -> None:
+        self.agree(lambda e: e.count(address, scan.scope))
+        self.agree(
+            lambda e: sorted(
+                _listed(each) for part in e.stream_vectors(address, scan, count) for each in part
+            )
+        )
+
+        def pages(engine: Engine) -> object:
+            vectors: list[ListedVector] = []
+            cursor = None
+            while True:
+                page = engine.list_vectors(address, scan, count, cursor)
+                vectors += page.vectors
+                cursor = page.next_cursor
+                if cursor is None:
+                    return page.total_count, sorted(map(_listed, vectors))
+                scan_ = replace(scan, scope=Scope())
+                assert engine.list_vectors(address, scan_, count, cursor).vectors
+
+        self.agree(pages)
+
+    @rule(address=ADDRESSES, scan=SCANS, name=PROPERTIES, count=st.integers(1, 3))
+    def count_values(self, address: IndexAddress, scan: Scan, name: str, count: int) -> None:
+        self.agree(lambda e: e.facet(address, name, scan.scope, count))
 
     @precondition(lambda self: self.listing is None)
     @rule(address=ADDRESSES, count=st.integers(1, 4))

@@ -15,7 +15,7 @@ Where the seam leaves a choice open, this is what is chosen:
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from vicinal import distance, metadata
 from vicinal.errors import (
     AlreadyExists,
     BadCursor,
+    BadFilter,
     BadQueryVector,
     IndexExists,
     IndexNotFound,
@@ -44,24 +45,30 @@ from vicinal.model import (
     Delete,
     DeleteMetadataIndex,
     EngineUsage,
+    Facet,
+    FacetValue,
     Index,
     IndexAddress,
     IndexConfig,
     IndexType,
     IndexUsage,
     Insert,
+    ListedVector,
     MetadataIndex,
     MetadataLevel,
     Mutation,
     Page,
     Query,
     QueryResult,
+    Scan,
+    Scope,
     ScoredVector,
     Seqno,
     Status,
     StoredVector,
     Upsert,
     VectorBatch,
+    VectorPage,
 )
 from vicinal.prepared import Prepared
 from vicinal.wire.rows import MemoryBatchWriter
@@ -114,6 +121,7 @@ class Cursor:
     ids: Sequence[str]
     start: int
     expires_at: datetime
+    vectors: Sequence[StoredVector] | None = None
 
 
 class ModelEngine:
@@ -238,6 +246,8 @@ class ModelEngine:
                 position = Cursor(shelf, ids, 0, self._clock() + CURSOR_LIFETIME)
             else:
                 position = self._place(shelf, cursor)
+                if position.vectors is not None:
+                    raise BadCursor(f"cursor {cursor!r} is of a listing of vectors")
             end = position.start + count
             page = position.ids[position.start : end]
             if end >= len(position.ids):
@@ -245,6 +255,61 @@ class ModelEngine:
             following = str(uuid.uuid4())
             self._cursors[following] = Cursor(shelf, position.ids, end, position.expires_at)
             return Page(page, len(position.ids), following, position.expires_at)
+
+    def list_vectors(
+        self, address: IndexAddress, scan: Scan, count: int, cursor: str | None
+    ) -> VectorPage:
+        with self._lock:
+            shelf = self._shelf(address)
+            if cursor is None:
+                listed = tuple(selected(shelf.state, scan.scope))
+                position = Cursor(
+                    shelf, [each.id for each in listed], 0, self._clock() + CURSOR_LIFETIME, listed
+                )
+            else:
+                position = self._place(shelf, cursor)
+                if position.vectors is None:
+                    raise BadCursor(f"cursor {cursor!r} is of a listing of ids")
+            assert position.vectors is not None
+            end, total = position.start + count, len(position.ids)
+            page = [shown(each, scan) for each in position.vectors[position.start : end]]
+            if end >= total:
+                return VectorPage(page, total, None, None)
+            following = str(uuid.uuid4())
+            self._cursors[following] = replace(position, start=end)
+            return VectorPage(page, total, following, position.expires_at)
+
+    def stream_vectors(
+        self, address: IndexAddress, scan: Scan, count: int
+    ) -> Iterator[Sequence[ListedVector]]:
+        with self._lock:
+            listed = [
+                shown(each, scan) for each in selected(self._shelf(address).state, scan.scope)
+            ]
+        return iter([listed[first : first + count] for first in range(0, len(listed), count)])
+
+    def count(self, address: IndexAddress, scope: Scope) -> int:
+        with self._lock:
+            return len(selected(self._shelf(address).state, scope))
+
+    def facet(
+        self, address: IndexAddress, property_name: str, scope: Scope, values_max: int
+    ) -> Facet:
+        with self._lock:
+            state = self._shelf(address).state
+            if property_name not in state.metadata_indexes:
+                raise MetadataIndexNotFound(property_name)
+            listed = selected(state, scope)
+            values = [state.vectors[each.id].indexed.get(property_name) for each in listed]
+            held = [each for each in values if each is not None and not isinstance(each, tuple)]
+            ranked = sorted(
+                (FacetValue(each, held.count(each)) for each in set(held)),
+                key=lambda each: (-each.count, each.value),
+            )
+            return Facet(
+                property_name, state.metadata_indexes[property_name].index_type, len(listed),
+                len(held), len(ranked), tuple(ranked[:values_max]),
+            )  # fmt: skip
 
     def compact(self, address: IndexAddress) -> None:
         self._shelf(address)
@@ -342,6 +407,29 @@ def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
             for near, id_ in ranked[: query.top_k]
         ),
         tuple(unindexed),
+    )
+
+
+def selected(state: State, scope: Scope) -> list[StoredVector]:
+    """Return the vectors of a scope, by id."""
+    for predicate in predicates(scope.filter):
+        if predicate.property_name not in state.metadata_indexes:
+            raise BadFilter(predicate.property_name)
+    return [
+        stored.vector
+        for id_, stored in sorted(state.vectors.items())
+        if scope.namespace in ("", stored.vector.namespace)
+        and id_.startswith(scope.id_prefix)
+        and matches(scope.filter, indexed_values(stored, state))
+    ]
+
+
+def shown(vector: StoredVector, scan: Scan) -> ListedVector:
+    return ListedVector(
+        vector.id,
+        vector.namespace,
+        vector.values if scan.return_values else None,
+        vector.metadata if scan.return_metadata else None,
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from vicinal import metadata
 from vicinal.binding import arguments
 from vicinal.binding.records import Columns, Vector, Vectors, numbers, plain, records
+from vicinal.binding.scopes import ScopedVectors
 from vicinal.engine.base import Engine
 from vicinal.errors import BadBody, BadCursor, BadFilter, Unavailable
 from vicinal.limits import Limits
@@ -236,6 +237,28 @@ class Vectorize:
             text, arguments.optional_text(cursor, "cursor", BadCursor), self._limits
         )
         return self._engine.list(self._address, page.count, page.cursor)
+
+    def select(
+        self,
+        *,
+        namespace: str = "",
+        filter: Mapping[str, Any] | None = None,
+        id_prefix: str = "",
+    ) -> ScopedVectors:
+        """Return the vectors that are in a namespace, pass a filter and have an id that begins so.
+
+        Without any of these all vectors. The filter may have `$or`, `$and`, `$not`, `$exists`,
+        `$contains` and `$startsWith` under any limits.
+
+        Raises:
+            InvalidInput: the filter or another argument is invalid.
+        """
+        request = schemas.ScopeRequest(
+            arguments.optional_text(namespace, "namespace"),
+            None if filter is None else plain(filter, "filter", BadFilter),
+            arguments.optional_text(id_prefix, "id_prefix"),
+        )
+        return ScopedVectors(self._engine, self._address, self._limits, request)
 
     def create_metadata_index(
         self,

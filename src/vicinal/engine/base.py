@@ -19,7 +19,7 @@ The promises of every engine (``tests/conformance/test_engine.py``):
 10. One broken index leaves the others serving.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -27,17 +27,22 @@ from vicinal.model import (
     Accepted,
     BatchWriter,
     EngineUsage,
+    Facet,
     Index,
     IndexAddress,
     IndexConfig,
+    ListedVector,
     MetadataIndex,
     Mutation,
     Page,
     Query,
     QueryResult,
+    Scan,
+    Scope,
     Seqno,
     Status,
     StoredVector,
+    VectorPage,
 )
 from vicinal.prepared import Prepared
 
@@ -166,6 +171,51 @@ class Engine(Protocol):
         Raises:
             BadCursor: the cursor is unknown, of another index, or expired.
             Overloaded: listings that nobody has finished hold as much memory as they may.
+        """
+        ...
+
+    def list_vectors(
+        self, address: IndexAddress, scan: Scan, count: int, cursor: str | None
+    ) -> VectorPage:
+        """Return one page of vectors with their content.
+
+        Pages reached through a cursor all describe the index as it was when the first was read,
+        which the engine keeps in this process: a shared engine's other nodes do not know the
+        cursor. The scope is that of the first page.
+
+        Raises:
+            BadFilter: the filter names a property without a metadata index.
+            BadCursor, Overloaded: as `list`.
+        """
+        ...
+
+    def stream_vectors(
+        self, address: IndexAddress, scan: Scan, count: int
+    ) -> Iterator[Sequence[ListedVector]]:
+        """Return an iterator over all vectors of a scan, up to `count` at a time, as they are now.
+
+        Raises:
+            BadFilter: the filter names a property without a metadata index.
+        """
+        ...
+
+    def count(self, address: IndexAddress, scope: Scope) -> int:
+        """Return the number of vectors in a scope.
+
+        Raises:
+            BadFilter: the filter names a property without a metadata index.
+        """
+        ...
+
+    def facet(
+        self, address: IndexAddress, property_name: str, scope: Scope, values_max: int
+    ) -> Facet:
+        """Return the most frequent values of a property in a scope, with their counts.
+
+        Raises:
+            MetadataIndexNotFound: the property has no metadata index.
+            BadFilter: the filter names a property without a metadata index.
+            LimitExceeded: there are too many distinct values to count.
         """
         ...
 

@@ -1,8 +1,9 @@
 """Cursors: positions in listings, which are kept until a promised time.
 
-All pages of a listing are of one snapshot, taken with the first page. A mask of its live rows and
-its ids are kept in memory. Values and metadata are not, so a listing pins neither the memtable's
-arrays nor the large files of segments that have been merged away.
+All pages of a listing are of one snapshot, taken with the first page. A mask of its rows and their
+ids are kept in memory. A listing of ids keeps no values and metadata, so it pins neither the
+memtable's arrays nor the large files of segments that have been merged away. A listing of vectors
+(`scan`) pins both, and the arrays count as its memory.
 
 A returned timestamp is a promise, which no other listing, write, merge or close shortens. So memory
 is bounded by new promises: listings of one state of an index share arrays; from half of
@@ -24,13 +25,17 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from vicinal.engine import scan
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadCursor, Overloaded
-from vicinal.model import Mask, Ordinals, Page, Seqno
+from vicinal.model import Floats, Mask, Ordinals, Page, Scan, Scope, Seqno, VectorPage
+from vicinal.segment.base import View
 from vicinal.segment.ids import IdTable
 
 KEPT_BYTES_MAX = 256 << 20  # of all listings under way, over all indexes; ours
 LIFETIME_FRACTION_MIN = 1 / 60  # promised in any case: 15 of 900 seconds; ours
+
+_Buffer = Mask | Floats | Sequence[str]
 
 _POSITION = struct.Struct("<16sIQ")
 _ENTRY_BYTES = 1_024  # of a listing without its arrays, rounded up
@@ -40,22 +45,26 @@ _ROWS_AT_ONCE = 1 << 16  # searched for live rows at one time
 
 @dataclass(frozen=True, slots=True)
 class _ListedView:
-    """A mask of the live rows of a view, and the ids of all its rows."""
+    """A mask of the listed rows of a view, and the ids of all its rows; the view itself where
+    vectors are listed."""
 
     live: Mask
     ids: IdTable | Sequence[str]
+    view: View | None = None
 
     def take(self, rows: Ordinals) -> list[str]:
         if isinstance(self.ids, IdTable):
             return self.ids.take(rows)
         return [self.ids[row] for row in rows.tolist()]
 
-    def buffers(self) -> Iterator[Mask | Sequence[str]]:
+    def buffers(self) -> Iterator[_Buffer]:
         """Yield the array and the list that the view keeps in memory."""
         yield self.live.base if isinstance(self.live.base, np.ndarray) else self.live
         # Ids of a segment are in a file, which takes disk until the listing ends.
         if not isinstance(self.ids, IdTable):
             yield self.ids
+        if self.view is not None:
+            yield from self.view.buffers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +73,23 @@ class _Listing:
 
     parts: tuple[_ListedView, ...]
     vector_count: int
+    has_vectors: bool = False
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "_Listing":
         parts = tuple(_ListedView(view.live, view.id_source) for view in snapshot.views)
         return cls(parts, snapshot.vector_count)
+
+    @classmethod
+    def of_vectors(cls, snapshot: Snapshot, scope: Scope) -> "_Listing":
+        parts = []
+        for view, rows in scan.select(snapshot, scope):
+            mask = np.zeros(len(view.live), np.bool_)
+            mask[rows] = True
+            parts.append((_ListedView(mask, view.id_source, view), len(rows)))
+        return cls(
+            tuple(part for part, _ in parts), sum(count for _, count in parts), has_vectors=True
+        )
 
     def has(self, part: int, row: int) -> bool:
         """Tell whether a position is in the listing."""
@@ -76,17 +97,25 @@ class _Listing:
 
     def ids_from(self, part: int, row: int, count: int) -> tuple[list[str], int, int]:
         """Return up to `count` ids, and the part and row of the next position."""
-        ids: list[str] = []
+        rows, part, row = self.rows_from(part, row, count)
+        return [id for view, some in rows for id in view.take(some)], part, row
+
+    def rows_from(
+        self, part: int, row: int, count: int
+    ) -> tuple[list[tuple[_ListedView, Ordinals]], int, int]:
+        """Return up to `count` rows, and the part and row of the next position."""
+        listed: list[tuple[_ListedView, Ordinals]] = []
         for current in range(part, len(self.parts)):
             view = self.parts[current]
             start = row if current == part else 0
             for first in range(start, len(view.live), _ROWS_AT_ONCE):
                 alive = np.flatnonzero(view.live[first : first + _ROWS_AT_ONCE])
-                rows = alive[: count - len(ids)] + first
-                ids += view.take(rows)
-                if len(ids) == count:
-                    return ids, current, int(rows[-1]) + 1
-        return ids, len(self.parts), 0
+                rows = alive[:count] + first
+                listed.append((view, rows))
+                count -= len(rows)
+                if not count:
+                    return listed, current, int(rows[-1]) + 1
+        return listed, len(self.parts), 0
 
 
 @dataclass(slots=True)
@@ -103,7 +132,7 @@ class _Kept:
 class _SharedBuffer:
     """An array or a list, with the number of listings that have it."""
 
-    buffer: Mask | Sequence[str]
+    buffer: _Buffer
     holders: int = 0
 
 
@@ -149,10 +178,7 @@ class Cursors:
             kept = self._of(owner, newest.applied_seqno)
             listing, part, row = kept or _Listing.of(newest), 0, 0
         else:
-            token, part, row = _decode(cursor)
-            listing = self._find(owner, token, cursor)
-            if not listing.has(part, row):
-                raise BadCursor(f"{cursor!r} is not a cursor that a listing has returned")
+            token, listing, part, row = self._position(owner, cursor, has_vectors=False)
         ids, part, row = listing.ids_from(part, row, count)
         if not listing.ids_from(part, row, 1)[0]:
             return Page(ids, listing.vector_count, None, None)
@@ -161,6 +187,41 @@ class Cursors:
         else:
             expires_at = self._renew(token, cursor)
         return Page(ids, listing.vector_count, _encode(token, part, row), expires_at)
+
+    def vectors(
+        self, owner: str, newest: Snapshot, wanted: Scan, count: int, cursor: str | None
+    ) -> VectorPage:
+        """Return a page of vectors: the first of those in the scope, or the one at a cursor.
+
+        Args:
+            owner: Unique id of the index.
+            newest: Its newest snapshot.
+            wanted: The parts to return; of the first page also the scope.
+            count: Bound on the number of vectors.
+            cursor: Position of the page, None for the first.
+
+        Raises:
+            BadFilter: see `scan.select`.
+            BadCursor, Overloaded: as `page`.
+        """
+        if cursor is None:
+            listing, part, row = _Listing.of_vectors(newest, wanted.scope), 0, 0
+        else:
+            token, listing, part, row = self._position(owner, cursor, has_vectors=True)
+        rows, part, row = listing.rows_from(part, row, count)
+        vectors = [
+            vector
+            for listed, some in rows
+            if listed.view is not None
+            for vector in scan.load(listed.view, some, wanted)
+        ]
+        if not listing.ids_from(part, row, 1)[0]:
+            return VectorPage(vectors, listing.vector_count, None, None)
+        if cursor is None:
+            token, expires_at = self._keep(owner, newest.applied_seqno, listing)
+        else:
+            expires_at = self._renew(token, cursor)
+        return VectorPage(vectors, listing.vector_count, _encode(token, part, row), expires_at)
 
     def remove(self, owner: str) -> None:
         """Remove the listings of a deleted index."""
@@ -173,6 +234,16 @@ class Cursors:
             self._remove_ended(time.monotonic())
             token = self._tokens.get((owner, seqno))
             return None if token is None else self._kept[token].listing
+
+    def _position(
+        self, owner: str, cursor: str, *, has_vectors: bool
+    ) -> tuple[bytes, _Listing, int, int]:
+        """Return the token of a cursor, its listing, and the part and row in it."""
+        token, part, row = _decode(cursor)
+        listing = self._find(owner, token, cursor)
+        if listing.has_vectors != has_vectors or not listing.has(part, row):
+            raise BadCursor(f"{cursor!r} is not a cursor that this kind of listing has returned")
+        return token, listing, part, row
 
     def _find(self, owner: str, token: bytes, cursor: str) -> _Listing:
         with self._lock:
@@ -187,7 +258,8 @@ class Cursors:
         with self._lock:
             now = time.monotonic()
             self._remove_ended(now)
-            token = self._tokens.get((owner, seqno))
+            # Every listing of vectors has a scope of its own.
+            token = None if listing.has_vectors else self._tokens.get((owner, seqno))
             if token is not None and self._kept[token].listing is not listing:
                 # Two began at once, and positions of this one are rows of its own snapshot.
                 token = None
@@ -195,7 +267,8 @@ class Cursors:
                 token = secrets.token_bytes(16)
                 self._hold(listing, now)
                 self._kept[token] = _Kept(owner, seqno, listing, now)
-                self._tokens[owner, seqno] = token
+                if not listing.has_vectors:
+                    self._tokens[owner, seqno] = token
                 heapq.heappush(self._ends, (now, token))
             return token, self._promise(self._kept[token], now)
 
@@ -257,11 +330,11 @@ class Cursors:
                 self._remove(token)
 
 
-def _buffers(listing: _Listing) -> dict[int, Mask | Sequence[str]]:
+def _buffers(listing: _Listing) -> dict[int, _Buffer]:
     return {id(buffer): buffer for part in listing.parts for buffer in part.buffers()}
 
 
-def _size(buffer: Mask | Sequence[str]) -> int:
+def _size(buffer: _Buffer) -> int:
     return buffer.nbytes if isinstance(buffer, np.ndarray) else _ID_BYTES * len(buffer)
 
 

@@ -3,18 +3,29 @@ replaces the snapshot and never changes it.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 
-from vicinal.engine import search
+from vicinal.engine import scan, search
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.health import Health
 from vicinal.engine.snapshot import EMPTY, Snapshot
 from vicinal.errors import Corruption
-from vicinal.model import Index, Page, Query, QueryResult, StoredVector
+from vicinal.model import (
+    Facet,
+    Index,
+    ListedVector,
+    Page,
+    Query,
+    QueryResult,
+    Scan,
+    Scope,
+    StoredVector,
+    VectorPage,
+)
 from vicinal.prepared import Prepared
 
 logger = logging.getLogger(__name__)
@@ -62,6 +73,35 @@ class Reader:
         """See `engine.base.Engine`."""
         snapshot = self.current()
         return self._guarded(lambda: self._cursors.page(self._owner, snapshot, count, cursor))
+
+    def list_vectors(self, scan_: Scan, count: int, cursor: str | None) -> VectorPage:
+        """See `engine.base.Engine`."""
+        snapshot = self.current()
+        return self._guarded(
+            lambda: self._cursors.vectors(self._owner, snapshot, scan_, count, cursor)
+        )
+
+    def stream_vectors(self, scan_: Scan, count: int) -> Iterator[Sequence[ListedVector]]:
+        """See `engine.base.Engine`."""
+        snapshot = self.current()
+        parts = self._guarded(lambda: scan.stream(snapshot, scan_, count))
+        return self._guarded_parts(parts)
+
+    def count(self, scope: Scope) -> int:
+        """See `engine.base.Engine`."""
+        snapshot = self.current()
+        return self._guarded(lambda: scan.count(snapshot, scope))
+
+    def facet(self, property_name: str, scope: Scope, values_max: int) -> Facet:
+        """See `engine.base.Engine`."""
+        snapshot = self.current()
+        return self._guarded(lambda: scan.facet(snapshot, property_name, scope, values_max))
+
+    def _guarded_parts(
+        self, parts: Iterator[Sequence[ListedVector]]
+    ) -> Iterator[Sequence[ListedVector]]:
+        while (part := self._guarded(lambda: next(parts, None))) is not None:
+            yield part
 
     def _guarded(self, read: Callable[[], T]) -> T:
         """Return the result of a read; report damage, and turn values that no index can hold into

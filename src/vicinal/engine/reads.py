@@ -5,18 +5,23 @@ Nothing here knows whether an index is a folder's own or a copy.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from vicinal.engine.reader import Reader
 from vicinal.model import (
+    Facet,
     Index,
     IndexAddress,
+    ListedVector,
     MetadataIndex,
     Query,
     QueryResult,
+    Scan,
+    Scope,
     Status,
     StoredVector,
+    VectorPage,
 )
 from vicinal.prepared import Prepared
 
@@ -72,6 +77,30 @@ class Reads(Generic[R]):
     def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.reader.get(ids))
+
+    def list_vectors(
+        self, address: IndexAddress, scan: Scan, count: int, cursor: str | None
+    ) -> VectorPage:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda opened: opened.reader.list_vectors(scan, count, cursor))
+
+    def stream_vectors(
+        self, address: IndexAddress, scan: Scan, count: int
+    ) -> Iterator[Sequence[ListedVector]]:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda opened: opened.reader.stream_vectors(scan, count))
+
+    def count(self, address: IndexAddress, scope: Scope) -> int:
+        """See `engine.base.Engine`."""
+        return self._on(address, lambda opened: opened.reader.count(scope))
+
+    def facet(
+        self, address: IndexAddress, property_name: str, scope: Scope, values_max: int
+    ) -> Facet:
+        """See `engine.base.Engine`."""
+        return self._on(
+            address, lambda opened: opened.reader.facet(property_name, scope, values_max)
+        )
 
     def compact(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`."""

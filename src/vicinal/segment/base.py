@@ -4,7 +4,7 @@ Rows are numbered from 0; some are dead (deleted or replaced). Views never chang
 of threads read them without a lock.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from vicinal.ann.base import Selection
@@ -60,6 +60,14 @@ class View(Protocol):
     @property
     def id_source(self) -> IdTable | Sequence[str]:
         """The id of every row, dead ones too: all that a listing keeps of a view."""
+        ...
+
+    def with_prefix(self, rows: Ordinals, prefix: str) -> Ordinals:
+        """Return those of these rows whose id begins with `prefix`."""
+        ...
+
+    def buffers(self) -> Iterable[Floats]:
+        """Return the arrays in memory that the values are read from; none for mapped files."""
         ...
 
     def namespaces(self, rows: Ordinals) -> list[str]:

@@ -203,6 +203,10 @@ class Column:
         slices = [self._order[self._starts[a] : self._starts[b]] for a, b in codes.intervals]
         return np.concatenate(slices).astype(np.int64) if slices else np.empty(0, np.int64)
 
+    def counts(self, rows: Ordinals) -> list[tuple[Scalar, int]]:
+        """Return the values of these rows, and how many of the rows have them."""
+        return _counts(self.keys, self.codes[rows])
+
     def value(self, row: int) -> Scalar | None:
         """Return a row's value, or None when it lacks one."""
         code = int(self.codes[row])
@@ -311,6 +315,10 @@ class GrowingColumn:
             ]
         return passes[codes]
 
+    def counts(self, rows: Ordinals) -> list[tuple[Scalar, int]]:
+        """Return the values of these rows, and how many of the rows have them."""
+        return _counts(self.keys, self._codes[rows])
+
     def value(self, row: int) -> Scalar | None:
         """Return a row's value, or None when it lacks one."""
         code = int(self._codes[row])
@@ -363,6 +371,17 @@ def keys_of(keys: Sequence[Scalar] | Strings | NDArray[Any], codes: Codes) -> se
 def as_scalar(key: Any) -> Scalar:
     """Return a key as a plain Python value; keys of mapped columns are numpy scalars."""
     return key if isinstance(key, str) else cast(Scalar, key.item())
+
+
+def _counts(
+    keys: Sequence[Scalar] | Strings | NDArray[Any], codes: Codes
+) -> list[tuple[Scalar, int]]:
+    counts = np.bincount(codes[codes >= 0])
+    codes_of_keys = np.flatnonzero(counts).tolist()
+    return [
+        (key if isinstance(key := keys[code], bool | float | str) else as_scalar(key), count)
+        for code, count in zip(codes_of_keys, counts[codes_of_keys].tolist(), strict=True)
+    ]
 
 
 def _distinct(codes: Codes) -> list[int]:

@@ -80,6 +80,19 @@ class IdTable:
         """Return the ids of these rows."""
         return self.ids.take(rows)
 
+    def with_prefix(self, rows: Ordinals, prefix: str) -> Ordinals:
+        """Return those of these rows whose id begins with `prefix`."""
+        offsets, text = self.ids.column.offsets, self.ids.column.data
+        encoded = prefix.encode()
+        starts = offsets[rows].astype(np.int64)
+        is_long = offsets[rows + 1].astype(np.int64) - starts >= len(encoded)
+        rows, starts = rows[is_long], starts[is_long]
+        # Byte by byte, as the first few leave few rows.
+        for position, byte in enumerate(encoded):
+            is_same = text[starts + position] == byte
+            rows, starts = rows[is_same], starts[is_same]
+        return rows
+
     def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
         """Return the row of each id, -1 where there is none; ``(len(ids),)``."""
         rows = np.full(len(ids), -1, np.int64)

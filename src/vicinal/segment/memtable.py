@@ -343,6 +343,15 @@ class MemtableView:
         """See `segment.base.View`."""
         return self._ids
 
+    def with_prefix(self, rows: Ordinals, prefix: str) -> Ordinals:
+        """See `segment.base.View`."""
+        has = np.fromiter((self._ids[row].startswith(prefix) for row in rows.tolist()), np.bool_)
+        return rows[has]
+
+    def buffers(self) -> Iterable[Floats]:
+        """See `segment.base.View`."""
+        return (self._values,)
+
     def namespaces(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
         values = (self._namespaces.value(row) for row in rows.tolist())

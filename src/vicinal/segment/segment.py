@@ -240,6 +240,14 @@ class SegmentView:
         """See `segment.base.View`."""
         return self.segment.ids
 
+    def with_prefix(self, rows: Ordinals, prefix: str) -> Ordinals:
+        """See `segment.base.View`."""
+        return self.segment.ids.with_prefix(rows, prefix)
+
+    def buffers(self) -> Iterable[Floats]:
+        """See `segment.base.View`."""
+        return ()
+
     def namespaces(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
         column = self.segment.namespaces

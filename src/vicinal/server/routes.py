@@ -12,6 +12,7 @@ from vicinal.server.api import (
     indexes,
     metadata_indexes,
     ops,
+    scopes,
     snapshots,
     vectors,
 )
@@ -21,6 +22,7 @@ from vicinal.server.workers import ai_proxy, binding, remote_session
 API_ROUTES: tuple[Route, ...] = (
     *indexes.ROUTES,
     *vectors.ROUTES,
+    *scopes.ROUTES,
     *metadata_indexes.ROUTES,
     *ai.ROUTES,
     *chat.ROUTES,

@@ -33,7 +33,9 @@ from vicinal.wire import counting, members, schemas
 Body = bytes | bytearray
 _T = TypeVar("_T")
 
-_FAILED = "Failed to parse the request body as JSON: "
+FAILED = "Failed to parse the request body as JSON: "
+"""The beginning of what is said of a body that is not of its shape."""
+
 _AT = re.compile(r" - at `\$\.?([^`]+)`$")
 _INDEX_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _COUNT = re.compile(r"[0-9]{1,9}")
@@ -90,7 +92,7 @@ def create_index(body: Body, limits: Limits) -> CreateIndex:
         BadBody: the body is not JSON of this shape.
         BadIndexConfig: name, dimensions, metric or preset that cannot be.
     """
-    return checked_index(_decode(body, schemas.CreateIndexRequest), limits)
+    return checked_index(decode(body, schemas.CreateIndexRequest), limits)
 
 
 def checked_index(request: schemas.CreateIndexRequest, limits: Limits) -> CreateIndex:
@@ -136,12 +138,12 @@ def query(
         try:
             document = members.careful(body, "vector", unique=False)
         except members.Malformed as error:
-            raise errors.BadBody(_FAILED + str(error)) from None
+            raise errors.BadBody(FAILED + str(error)) from None
     vector = document.pop("vector", None)
     try:
         request = msgspec.convert(document, schemas.QueryRequest)
     except msgspec.ValidationError as error:
-        raise errors.BadBody(_FAILED + _reason(error, schemas.QueryRequest)) from None
+        raise errors.BadBody(FAILED + _reason(error, schemas.QueryRequest)) from None
     return checked_query(request, vector, dimensions, limits, is_filter_extended=is_filter_extended)
 
 
@@ -166,10 +168,10 @@ def checked_query(
         BadBody, BadQueryVector, BadTopK, IdTooLong, NamespaceTooLong, BadFilter: as `query`.
     """
     if vector is None and request.vector_id is None:
-        raise errors.BadBody(f"{_FAILED}expected one of vector and vectorId, got neither")
+        raise errors.BadBody(f"{FAILED}expected one of vector and vectorId, got neither")
     if request.vector_id == "":
-        raise errors.BadBody(f"{_FAILED}vectorId: must not be empty")
-    _check_id(request.vector_id or "", "vectorId", limits)
+        raise errors.BadBody(f"{FAILED}vectorId: must not be empty")
+    check_id(request.vector_id or "", "vectorId", limits)
     return_metadata = _LEVELS[request.return_metadata]
     is_full = bool(request.return_values) or return_metadata is MetadataLevel.ALL
     return Query(
@@ -177,8 +179,8 @@ def checked_query(
         # The Python SDK always sends a vector; a caller that adds an id means the id.
         vector=None if request.vector_id is not None else _query_vector(vector, dimensions),
         vector_id=request.vector_id,
-        namespace=_namespace(request.namespace, limits),
-        filter=_filter(request.filter, limits, is_extended=is_filter_extended),
+        namespace=checked_namespace(request.namespace, limits),
+        filter=checked_filter(request.filter, limits, is_extended=is_filter_extended),
         return_values=bool(request.return_values),
         return_metadata=return_metadata,
     )
@@ -191,7 +193,7 @@ def ids(body: Body, ids_max: int, limits: Limits) -> list[str]:
         BadBody: the body is not ``{"ids": [strings]}``.
         TooManyIds, IdTooLong: as `check_ids`.
     """
-    return check_ids(_decode(body, schemas.IdsRequest).ids, ids_max, limits)
+    return check_ids(decode(body, schemas.IdsRequest).ids, ids_max, limits)
 
 
 def check_ids(ids: list[str], ids_max: int, limits: Limits) -> list[str]:
@@ -206,11 +208,16 @@ def check_ids(ids: list[str], ids_max: int, limits: Limits) -> list[str]:
             f"too many ids in payload; max id count is {ids_max}, got {len(ids)}"
         )
     for position, vector_id in enumerate(ids):
-        _check_id(vector_id, f"ids[{position}]", limits)
+        check_id(vector_id, f"ids[{position}]", limits)
     return ids
 
 
-def _check_id(vector_id: str, path: str, limits: Limits) -> None:
+def check_id(vector_id: str, path: str, limits: Limits) -> None:
+    """Refuse an id that no vector can have; `path` is its member.
+
+    Raises:
+        IdTooLong: it has more bytes than the id of a vector may have.
+    """
     size = len(vector_id.encode())
     if size > limits.id_bytes_max:
         raise errors.IdTooLong(
@@ -224,7 +231,7 @@ def create_metadata_index(body: Body, limits: Limits) -> CreateMetadataIndex:
     Raises:
         BadBody: the body is not JSON of this shape, or no filter could name the property.
     """
-    return checked_metadata_index(_decode(body, schemas.CreateMetadataIndexRequest), limits)
+    return checked_metadata_index(decode(body, schemas.CreateMetadataIndexRequest), limits)
 
 
 def checked_metadata_index(
@@ -238,7 +245,7 @@ def checked_metadata_index(
     broken = broken_key_rule(request.property_name, limits.property_name_chars_max)
     if broken is not None:
         raise errors.BadBody(
-            f"{_FAILED}propertyName: {metadata.shown(request.property_name)} {broken}"
+            f"{FAILED}propertyName: {metadata.shown(request.property_name)} {broken}"
         )
     return CreateMetadataIndex(
         MetadataIndex(request.property_name, request.index_type), backfill=bool(request.backfill)
@@ -251,10 +258,10 @@ def delete_metadata_index(body: Body) -> DeleteMetadataIndex:
     Raises:
         BadBody: the body is not JSON of this shape.
     """
-    request = _decode(body, schemas.DeleteMetadataIndexRequest)
+    request = decode(body, schemas.DeleteMetadataIndexRequest)
     name = request.property if request.property_name is None else request.property_name
     if name is None:
-        raise errors.BadBody(f"{_FAILED}Object missing required field `propertyName`")
+        raise errors.BadBody(f"{FAILED}Object missing required field `propertyName`")
     return DeleteMetadataIndex(name)
 
 
@@ -273,7 +280,12 @@ def list_parameters(count: str | None, cursor: str | None, limits: Limits) -> Li
     return ListParameters(int(count), cursor or None)
 
 
-def _filter(document: object, limits: Limits, *, is_extended: bool) -> Filter:
+def checked_filter(document: object, limits: Limits, *, is_extended: bool) -> Filter:
+    """Return a filter, the empty one for None.
+
+    Raises:
+        BadFilter: see `filters.parse.parse`.
+    """
     return () if document is None else parse(document, limits, is_extended=is_extended)
 
 
@@ -285,7 +297,7 @@ def embedding(body: Body, limits: Limits) -> EmbeddingParameters:
         BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
     counting.refuse_too_many(body, "text", limits)
-    request = _decode(body, schemas.EmbeddingRequest, is_embedding=True)
+    request = decode(body, schemas.EmbeddingRequest, is_embedding=True)
     return EmbeddingParameters(_texts(request.text, "text", limits), request.pooling)
 
 
@@ -297,7 +309,7 @@ def binding_embedding(body: Body, limits: Limits) -> EmbeddingParameters:
         BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
     counting.refuse_too_many(body, "inputs.text", limits)
-    request = _decode(body, schemas.BindingEmbeddingRequest, is_embedding=True).inputs
+    request = decode(body, schemas.BindingEmbeddingRequest, is_embedding=True).inputs
     return EmbeddingParameters(_texts(request.text, "text", limits), request.pooling)
 
 
@@ -309,7 +321,7 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingParameters:
         BadEmbeddingInput: the body is not of this shape, or has too many texts.
     """
     counting.refuse_too_many(body, "input", limits)
-    request = _decode(body, schemas.OpenAIEmbeddingRequest, is_embedding=True)
+    request = decode(body, schemas.OpenAIEmbeddingRequest, is_embedding=True)
     return OpenAIEmbeddingParameters(
         model=request.model,
         texts=_texts(request.input, "input", limits),
@@ -318,14 +330,20 @@ def openai_embedding(body: Body, limits: Limits) -> OpenAIEmbeddingParameters:
     )
 
 
-def _decode(body: Body, shape: type[_T], *, is_embedding: bool = False) -> _T:
+def decode(body: Body, shape: type[_T], *, is_embedding: bool = False) -> _T:
+    """Return a JSON body as a struct.
+
+    Raises:
+        BadBody: the body is not JSON of this shape; of embeddings `BadEmbeddingBody` where it is
+            no JSON, `BadEmbeddingInput` where it is of another shape.
+    """
     try:
         body.decode()  # msgspec does not validate text that it skips
         return msgspec.json.decode(members.unmarked(body), type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = _reason(error, shape)
         if not is_embedding:
-            raise errors.BadBody(_FAILED + reason) from None
+            raise errors.BadBody(FAILED + reason) from None
         if isinstance(error, msgspec.ValidationError):
             raise errors.BadEmbeddingInput(f"Error: {reason}") from None
         raise errors.BadEmbeddingBody(reason) from None
@@ -425,7 +443,12 @@ def _top_k(top_k: float | None, is_full: bool, limits: Limits) -> int:
     return int(top_k)
 
 
-def _namespace(namespace: str | None, limits: Limits) -> str:
+def checked_namespace(namespace: str | None, limits: Limits) -> str:
+    """Return a namespace, ``""`` for none.
+
+    Raises:
+        NamespaceTooLong: it has more bytes than the namespace of a vector may have.
+    """
     size = len((namespace or "").encode())
     if size > limits.namespace_bytes_max:
         raise errors.NamespaceTooLong(
@@ -445,7 +468,7 @@ def _query_vector(value: object, dimensions: int) -> Floats:
                 f"{expected} 0 dimensions; vector{error}. "
                 "Give one flat array, such as data[0] of an embedding"
             ) from None
-        raise errors.BadBody(f"{_FAILED}vector{error}") from None
+        raise errors.BadBody(f"{FAILED}vector{error}") from None
     if len(numbers) != dimensions:
         raise errors.BadQueryVector(f"{expected} {len(numbers)} dimensions")
     with np.errstate(over="ignore"):
@@ -453,7 +476,7 @@ def _query_vector(value: object, dimensions: int) -> Floats:
     finite = np.isfinite(vector)
     if not finite.all():
         position = int(np.argmin(finite))
-        raise errors.BadBody(f"{_FAILED}vector[{position}]: {numbers[position]} is beyond float32")
+        raise errors.BadBody(f"{FAILED}vector[{position}]: {numbers[position]} is beyond float32")
     return vector
 
 

@@ -52,6 +52,39 @@ class QueryRequest(Struct, rename="camel"):
     filter: Annotated[object, _Object] = None
 
 
+class ScopeRequest(Struct, rename="camel"):
+    """The vectors that are in a namespace, pass a filter and have an id that begins so; without any
+    of these all vectors. An extension."""
+
+    namespace: str | None = None
+    filter: Annotated[object, _Object] = None
+    id_prefix: str | None = None
+
+
+class ListContentRequest(ScopeRequest, rename="camel"):
+    """A page of vectors with their content. With the cursor of the page before the scope is not
+    given again. An extension."""
+
+    return_values: bool | None = None
+    return_metadata: bool | None = None
+    count: int | None = None
+    cursor: str | None = None
+
+
+class ExportRequest(ScopeRequest, rename="camel"):
+    """Vectors to export, with values and metadata unless these are false. An extension."""
+
+    return_values: bool | None = None
+    return_metadata: bool | None = None
+
+
+class FacetRequest(ScopeRequest, rename="camel"):
+    """A property whose most frequent values are counted. An extension."""
+
+    property_name: str = ""
+    count: int | None = None
+
+
 class IdsRequest(Struct):
     """Ids of vectors to get or delete."""
 
@@ -212,6 +245,51 @@ class VectorListSchema(Struct, rename="camel"):
     next_cursor: str | None
     cursor_expiration_timestamp: Annotated[str, _Time] | None
     vectors: list[ListedVectorSchema]
+
+
+class ListedContentSchema(Struct):
+    """A listed vector, with what was asked for."""
+
+    id: str
+    values: list[float] | UnsetType = UNSET
+    metadata: Annotated[Raw, _Object] | UnsetType = UNSET
+    namespace: str | UnsetType = UNSET
+
+
+class ContentListSchema(Struct, rename="camel"):
+    """One page of vectors."""
+
+    count: int
+    total_count: int
+    is_truncated: bool
+    next_cursor: str | None
+    cursor_expiration_timestamp: Annotated[str, _Time] | None
+    vectors: list[ListedContentSchema]
+
+
+class CountSchema(Struct):
+    """A number of vectors."""
+
+    count: int
+
+
+class FacetValueSchema(Struct):
+    """A value of a property, and how many vectors have it."""
+
+    value: str | float | bool
+    count: int
+
+
+class FacetSchema(Struct, rename="camel"):
+    """The most frequent values of a property. `vectorCount` is of the scope, `valueCount` of its
+    vectors that have a value, `distinctCount` of their values."""
+
+    property_name: str
+    index_type: IndexType
+    vector_count: int
+    value_count: int
+    distinct_count: int
+    values: list[FacetValueSchema]
 
 
 class MetadataIndexSchema(Struct, rename="camel"):

@@ -17,23 +17,30 @@ from typing import Any
 import pytest
 
 from tests.support.asgi import INDEXES, application
-from tests.support.engines import Record, create, insert
+from tests.support.engines import Record, apply, create, insert
 from tests.support.model_engine import ModelEngine
 from tests.support.server import Running, in_thread
 from vicinal.model import (
     Accepted,
     BatchWriter,
+    CreateMetadataIndex,
+    Facet,
     Index,
     IndexAddress,
     IndexConfig,
+    IndexType,
+    ListedVector,
     MetadataIndex,
     Mutation,
     Page,
     Query,
     QueryResult,
+    Scan,
+    Scope,
     Seqno,
     Status,
     StoredVector,
+    VectorPage,
 )
 from vicinal.prepared import Prepared
 
@@ -122,6 +129,30 @@ class DistantEngine(ModelEngine):
         self._wait("list")
         return super().list(address, count, cursor)
 
+    def list_vectors(
+        self, address: IndexAddress, scan: Scan, count: int, cursor: str | None
+    ) -> VectorPage:
+        self._wait("list_vectors")
+        return super().list_vectors(address, scan, count, cursor)
+
+    def stream_vectors(
+        self, address: IndexAddress, scan: Scan, count: int
+    ) -> Iterator[Sequence[ListedVector]]:
+        self._wait("stream_vectors")
+        for part in super().stream_vectors(address, scan, count):
+            self._wait("stream_vectors")
+            yield part
+
+    def count(self, address: IndexAddress, scope: Scope) -> int:
+        self._wait("count")
+        return super().count(address, scope)
+
+    def facet(
+        self, address: IndexAddress, property_name: str, scope: Scope, values_max: int
+    ) -> Facet:
+        self._wait("facet")
+        return super().facet(address, property_name, scope, values_max)
+
 
 Server = tuple[Running, DistantEngine]
 
@@ -130,6 +161,7 @@ Server = tuple[Running, DistantEngine]
 def server(tmp_path: Path) -> Iterator[Server]:
     engine = DistantEngine()
     create(engine)
+    apply(engine, CreateMetadataIndex(MetadataIndex("indexed", IndexType.STRING)))
     insert(engine, Record("a", [1, 2]))
     with in_thread(application(tmp_path, engine=engine)) as running:
         yield running, engine
@@ -174,6 +206,10 @@ REQUESTS: dict[str, tuple[str, str, bytes, dict[str, str]]] = {
     "get": ("POST", f"{DOCS_PATH}/get_by_ids", b'{"ids":["a"]}', {}),
     "delete": ("POST", f"{DOCS_PATH}/delete_by_ids", b'{"ids":["a"]}', {}),
     "list": ("GET", f"{DOCS_PATH}/list", b"", {}),
+    "list vectors": ("POST", f"{DOCS_PATH}/vectors/list", b"{}", {}),
+    "export": ("POST", f"{DOCS_PATH}/vectors/export", b"{}", {}),
+    "count": ("POST", f"{DOCS_PATH}/vectors/count", b"{}", {}),
+    "facets": ("POST", f"{DOCS_PATH}/vectors/facets", b'{"propertyName":"indexed"}', {}),
     "info": ("GET", f"{DOCS_PATH}/info", b"", {}),
     "get index": ("GET", DOCS_PATH, b"", {}),
     "list indexes": ("GET", INDEXES, b"", {}),

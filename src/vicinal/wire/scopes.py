@@ -1,0 +1,183 @@
+"""Requests about the vectors of a scope, and their results: the bodies of routes that are ours.
+
+Filters may always have the operators that are ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from vicinal import errors, model
+from vicinal.limits import Limits
+from vicinal.model import Scan, Scope
+from vicinal.wire import schemas
+from vicinal.wire.requests import FAILED, Body, check_id, checked_filter, checked_namespace, decode
+from vicinal.wire.responses import timestamp
+
+_encoder = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class ContentPage:
+    """The wanted page of vectors: what of them, how many, and the cursor of the page before."""
+
+    scan: Scan
+    count: int
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FacetParameters:
+    """The property to count the values of, in which vectors, and how many values to return."""
+
+    property_name: str
+    scope: Scope
+    values_max: int
+
+
+def scope(body: Body, limits: Limits) -> Scope:
+    """Read the body of a count.
+
+    Raises:
+        BadBody: the body is not JSON of this shape.
+        NamespaceTooLong, IdTooLong: no vector can have the namespace, or an id that begins so.
+        BadFilter: the filter is outside the grammar.
+    """
+    return checked_scope(decode(body, schemas.ScopeRequest), limits)
+
+
+def checked_scope(request: schemas.ScopeRequest, limits: Limits) -> Scope:
+    """Check a scope by the rules that its shape cannot express.
+
+    Raises:
+        NamespaceTooLong, IdTooLong, BadFilter: as `scope`.
+    """
+    check_id(request.id_prefix or "", "idPrefix", limits)
+    return Scope(
+        checked_namespace(request.namespace, limits),
+        checked_filter(request.filter, limits, is_extended=True),
+        request.id_prefix or "",
+    )
+
+
+def content_page(body: Body, limits: Limits) -> ContentPage:
+    """Read the body of a listing with content.
+
+    Raises:
+        BadParameter: count is not in its range, or a scope is given beside a cursor.
+        BadBody, NamespaceTooLong, IdTooLong, BadFilter: as `scope`.
+    """
+    return checked_content_page(decode(body, schemas.ListContentRequest), limits)
+
+
+def checked_content_page(request: schemas.ListContentRequest, limits: Limits) -> ContentPage:
+    """Check a listing with content by the rules that its shape cannot express.
+
+    Raises:
+        BadParameter, NamespaceTooLong, IdTooLong, BadFilter: as `content_page`.
+    """
+    count = limits.list_count_default if request.count is None else request.count
+    _check_range("count", count, limits.list_count_max)
+    scope = checked_scope(request, limits)
+    if request.cursor and scope != Scope():
+        raise errors.BadParameter(
+            "a cursor goes on with the listing that returned it: "
+            "namespace, filter and idPrefix are given with the first page alone"
+        )
+    scan = Scan(scope, bool(request.return_values), bool(request.return_metadata))
+    return ContentPage(scan, count, request.cursor or None)
+
+
+def export(body: Body, limits: Limits) -> Scan:
+    """Read the body of an export; an empty body exports all.
+
+    Raises:
+        BadBody, NamespaceTooLong, IdTooLong, BadFilter: as `scope`.
+    """
+    request = decode(body or b"{}", schemas.ExportRequest)
+    return Scan(
+        checked_scope(request, limits),
+        request.return_values is not False,
+        request.return_metadata is not False,
+    )
+
+
+def facet(body: Body, limits: Limits) -> FacetParameters:
+    """Read the body of a facet count.
+
+    Raises:
+        BadParameter: count is not in its range.
+        BadBody, NamespaceTooLong, IdTooLong, BadFilter: as `scope`.
+    """
+    return checked_facet(decode(body, schemas.FacetRequest), limits)
+
+
+def checked_facet(request: schemas.FacetRequest, limits: Limits) -> FacetParameters:
+    """Check a facet count by the rules that its shape cannot express.
+
+    Raises:
+        BadBody: no property is named.
+        BadParameter, NamespaceTooLong, IdTooLong, BadFilter: as `facet`.
+    """
+    if not request.property_name:
+        raise errors.BadBody(f"{FAILED}Object missing required field `propertyName`")
+    count = limits.facet_values_default if request.count is None else request.count
+    _check_range("count", count, limits.facet_values_max)
+    return FacetParameters(request.property_name, checked_scope(request, limits), count)
+
+
+def page(page: model.VectorPage) -> bytes:
+    """Write one page of vectors."""
+    return _encoder.encode(
+        schemas.ContentListSchema(
+            count=len(page.vectors),
+            total_count=page.total_count,
+            is_truncated=page.next_cursor is not None,
+            next_cursor=page.next_cursor,
+            cursor_expiration_timestamp=None
+            if page.expires_at is None
+            else timestamp(page.expires_at),
+            vectors=[_listed(vector) for vector in page.vectors],
+        )
+    )
+
+
+def lines(vectors: Sequence[model.ListedVector]) -> bytes:
+    """Write vectors as lines of NDJSON, in the form that an upsert takes."""
+    return _encoder.encode_lines([_listed(vector) for vector in vectors])
+
+
+def count(count: int) -> bytes:
+    """Write a number of vectors."""
+    return _encoder.encode(schemas.CountSchema(count))
+
+
+def facet_result(facet: model.Facet) -> bytes:
+    """Write the values of a property with their counts."""
+    return _encoder.encode(
+        schemas.FacetSchema(
+            facet.property_name,
+            facet.index_type,
+            facet.vector_count,
+            facet.value_count,
+            facet.distinct_count,
+            [schemas.FacetValueSchema(value.value, value.count) for value in facet.values],
+        )
+    )
+
+
+def _listed(vector: model.ListedVector) -> schemas.ListedContentSchema:
+    return schemas.ListedContentSchema(
+        vector.id,
+        UNSET if vector.values is None else vector.values.tolist(),
+        Raw(vector.metadata) if vector.metadata else UNSET,
+        vector.namespace or UNSET,
+    )
+
+
+def _check_range(name: str, number: int, bound: int) -> None:
+    if not 1 <= number <= bound:
+        shown = str(number)[:40]
+        raise errors.BadParameter(f"{name} must be an integer from 1 to {bound}, got {shown}")
