@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from uuid import UUID, uuid4
 
 from vicinal.engine.shared.database import PostgresDatabase, Use
+from vicinal.engine.shared.schema import FORMAT
 from vicinal.engine.shared.session import Session
 from vicinal.model import Seqno
 
@@ -54,7 +55,7 @@ class Nodes:
         """
         now = time.monotonic()
         if now - self._beat_at >= BEAT_S:
-            row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S)
+            row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S, FORMAT)
             self.count, self._beat_at = row[0], now
         if now - self._reported_at < PLACES_S:
             return
@@ -86,7 +87,7 @@ class Nodes:
         A caller that waits for a mutation that is logged after this waits for this copy, too.
         """
         async with self._database.session(Use.READ) as session:
-            row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S)
+            row = await session.fetchrow(_BEAT, self.node_id, self._name, LIVE_S, FORMAT)
             self.count, self._beat_at = row[0], time.monotonic()
             async with self._reporting:
                 await session.execute(_REPORT, self.node_id, [index_id], [seqno], [])
@@ -118,7 +119,7 @@ class Nodes:
 
 _BEAT = """
 WITH beat AS (
-  INSERT INTO vicinal.node VALUES ($1, $2, now())
+  INSERT INTO vicinal.node (node_id, name, seen_at, format) VALUES ($1, $2, now(), $4)
   ON CONFLICT (node_id) DO UPDATE SET seen_at = now()),
 old AS (
   DELETE FROM vicinal.copy WHERE node_id IN (

@@ -18,17 +18,57 @@
 Ids, namespaces and metadata are bytes: text refuses U+0000, which they may hold, and bytes sort as
 code points do. Values are bytes, too: three times as fast to read as an array of ``real``, and
 without a bound on dimensions. There are no foreign keys: what an index leaves behind is removed a
-few rows at a time. Plain PostgreSQL from 15 on, no extension, no DDL but at the first start.
+few rows at a time. Plain PostgreSQL from 15 on, no extension, no DDL but at the first start of a
+version.
+
+The tables are those of format 1, changed by `MIGRATIONS` one after the other, each in a
+transaction of its own under a lock that nodes share. Nodes of the version before go on meanwhile
+and afterwards, so nodes are upgraded one by one: a migration that an earlier version cannot bear
+says so (`Migration.format_min`), and is not done while such a node lives.
 """
 
-from typing import Any
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from vicinal.engine.shared.database import SERVER_VERSION_MIN, PostgresDatabase, Use
 from vicinal.engine.shared.session import Session, quoted
 from vicinal.errors import Unavailable
 
-FORMAT = 1
-"""Raised when an older version could not work with what a newer one writes."""
+NODE_ALIVE_S = 30.0  # a node that was seen within this time may still write; ours
+MIGRATE_WITHIN_S = 60.0  # ours
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One change of the tables.
+
+    Attributes:
+        format: The format that they have afterwards: one more than before.
+        format_min: The least format that a node must know to work with them.
+        sql: Its statements.
+    """
+
+    format: int
+    format_min: int
+    sql: str
+
+
+MIGRATIONS: Sequence[Migration] = (
+    Migration(
+        2,
+        1,
+        """
+ALTER TABLE vicinal.cluster ADD COLUMN format_min int NOT NULL DEFAULT 1,
+  ADD COLUMN format_min_of int NOT NULL DEFAULT 1;
+ALTER TABLE vicinal.node ADD COLUMN format int NOT NULL DEFAULT 1
+""",
+    ),
+)
+"""All migrations, in order. One that has been released never changes."""
+
+FORMAT = 2
+"""The format that this version knows: that of the last migration."""
 
 _LOCK = 0x7669_6369_6E61_6C  # "vicinal": nodes that start at once make the tables one by one
 
@@ -85,17 +125,33 @@ CREATE UNLOGGED TABLE vicinal.copy (
 CREATE TABLE vicinal.token (
   token_id text COLLATE "C" PRIMARY KEY, document bytea NOT NULL);
 INSERT INTO vicinal.cluster
-  VALUES (1, {format}, decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''),
+  VALUES (1, 1, decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''),
   'hex'), 0, 0, false)
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The row of the table of this name, as far as it says what the tables are.
+
+    Attributes:
+        format: Of the tables.
+        format_min: The least that a node must know; `format` where a version has not said it.
+        secret: The key of cursors.
+    """
+
+    format: int
+    format_min: int
+    secret: bytes
+
+
 def prepare(database: PostgresDatabase) -> bytes:
-    """Make the tables when they are not there; return the key that signs cursors.
+    """Make the tables, or those of an older version this version's; return the key of cursors.
 
     Raises:
         Unavailable: the database cannot be reached, is too old, takes no writes, does not let us
-            make tables, or has those of a newer version.
+            make or change tables, has those of a newer version, or nodes still run that could not
+            work with this version's.
     """
     return database.run_coroutine(_prepare(database))
 
@@ -109,31 +165,74 @@ async def _prepare(database: PostgresDatabase) -> bytes:
                 f"{_shown(SERVER_VERSION_MIN)}"
             )
         cluster = await _cluster(session)
-        if cluster is None:
-            await session.fetchrow("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            cluster = await _cluster(session)  # another node was faster
-        if cluster is None:
-            schema = await session.fetchrow(
-                "SELECT 1 FROM pg_namespace WHERE nspname = $1", database.schema
-            )
-            if schema is None:
-                await session.execute(f"CREATE SCHEMA {quoted(database.schema)}")
-            await session.execute(_TABLES.format(format=FORMAT))
-            cluster = await _cluster(session)
-    table_format, secret = cluster
-    if table_format > FORMAT:
-        raise Unavailable(
-            f"the tables in schema {database.schema!r} are of format {table_format}, made by a "
-            f"newer version; this one knows up to {FORMAT}"
+    until = time.monotonic() + MIGRATE_WITHIN_S
+    while cluster is None or cluster.format < FORMAT:
+        cluster = await database.persist(
+            lambda session, _may_be_done: _advance(database, session), Use.READ, until
         )
-    return bytes(secret)
+    if cluster.format_min > FORMAT:
+        raise Unavailable(
+            f"the tables in schema {database.schema!r} are of format {cluster.format}, made by a "
+            f"newer version; this one knows up to {FORMAT}, and {cluster.format_min} is the least"
+        )
+    return cluster.secret
 
 
-async def _cluster(session: Session) -> Any:
+async def _advance(database: PostgresDatabase, session: Session) -> Cluster | None:
+    """Make the tables, or do the next migration, unless another node was faster."""
+    await session.fetchrow("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    cluster = await _cluster(session)
+    if cluster is None:
+        schema = await session.fetchrow(
+            "SELECT 1 FROM pg_namespace WHERE nspname = $1", database.schema
+        )
+        if schema is None:
+            await session.execute(f"CREATE SCHEMA {quoted(database.schema)}")
+        await session.execute(_TABLES)
+        return await _cluster(session)
+    migrations = [change for change in MIGRATIONS if change.format == cluster.format + 1]
+    for migration in migrations:
+        await _check_nodes(database, session, cluster, migration)
+        await session.execute(migration.sql)
+        await session.execute(
+            "UPDATE vicinal.cluster SET format = $1, format_min = $2, format_min_of = $1",
+            migration.format,
+            migration.format_min,
+        )
+    return await _cluster(session)
+
+
+async def _check_nodes(
+    database: PostgresDatabase, session: Session, cluster: Cluster, migration: Migration
+) -> None:
+    """Refuse a migration that a node which lives could not work with."""
+    if migration.format_min <= cluster.format_min:
+        return
+    rows = await session.fetch(
+        "SELECT name FROM vicinal.node AS node WHERE seen_at > now() - make_interval(secs => $1)"
+        " AND coalesce((to_jsonb(node) ->> 'format')::int, 1) < $2 ORDER BY name",
+        NODE_ALIVE_S,
+        migration.format_min,
+    )
+    if rows:
+        raise Unavailable(
+            f"the tables in schema {database.schema!r} are of format {cluster.format}, and servers "
+            f"of an earlier version that could not work with format {migration.format} still run: "
+            f"{', '.join(row['name'] for row in rows)}; stop them first"
+        )
+
+
+async def _cluster(session: Session) -> Cluster | None:
     there = await session.fetchrow("SELECT to_regclass($1)", session.sql("vicinal.cluster"))
     if there[0] is None:
         return None
-    return await session.fetchrow("SELECT format, secret FROM vicinal.cluster")
+    # Format 1 has no `format_min`; one that is of another format says nothing.
+    row = await session.fetchrow(
+        "SELECT format, secret, CASE WHEN (to_jsonb(cluster) ->> 'format_min_of')::int = format"
+        " THEN (to_jsonb(cluster) ->> 'format_min')::int ELSE format END AS format_min"
+        " FROM vicinal.cluster AS cluster"
+    )
+    return Cluster(row["format"], row["format_min"], bytes(row["secret"]))
 
 
 def _shown(version: int) -> str:
