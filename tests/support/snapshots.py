@@ -13,6 +13,7 @@ from vicinal.snapshots.restoring import restore_folder
 from vicinal.snapshots.sinks import StoreSink
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.taking import Server, new_id, take_snapshot
+from vicinal.snapshots.work import InlineWork, Work
 
 Contents = Mapping[str, tuple[list[float], str, bytes]]
 """Id -> values, namespace, metadata."""
@@ -26,14 +27,20 @@ def points(first: int, last: int, color: str = "red") -> list[Record]:
 
 
 def take(
-    engine: EmbeddedEngine, data: Path, store: Path, snapshot_id: str = "", *, copies: bool = False
+    engine: EmbeddedEngine,
+    data: Path,
+    store: Path,
+    snapshot_id: str = "",
+    *,
+    copies: bool = False,
+    work: Work | None = None,
 ) -> ServerSnapshot:
     """Make a snapshot of an engine in a store."""
     opened = Store.create(store)
     snapshot_id = snapshot_id or new_id()
     with (
         opened.locked(writes=True),
-        StoreSink(opened, snapshot_id, copies=copies) as sink,
+        StoreSink(opened, snapshot_id, work or InlineWork(), copies=copies) as sink,
     ):
         return take_snapshot(Server(engine, data, "test"), sink, snapshot_id)
 

@@ -32,6 +32,7 @@ from vicinal.snapshots.restoring import check_empty, restore_folder
 from vicinal.snapshots.sinks import StoreSink, StreamSink
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.taking import Server, new_id, take_snapshot
+from vicinal.snapshots.work import InlineWork
 from vicinal.storage import private
 from vicinal.storage.files import sync, sync_directory
 from vicinal.verify.folder import is_data_folder
@@ -232,13 +233,13 @@ def _create_at_rest(data: Path, destination: str | None, *, copies: bool) -> Ser
         if _is_stream(destination):
             with (
                 _new_file(destination) as stream,
-                StreamSink(stream, snapshot_id) as stream_sink,
+                StreamSink(stream, snapshot_id, InlineWork()) as stream_sink,
             ):
                 return take_snapshot(server, stream_sink, snapshot_id)
         store = Store.create(Path(destination))
         with (
             store.locked(writes=True),
-            StoreSink(store, snapshot_id, copies=copies) as store_sink,
+            StoreSink(store, snapshot_id, InlineWork(), copies=copies) as store_sink,
         ):
             return take_snapshot(server, store_sink, snapshot_id)
 

@@ -298,7 +298,10 @@ class Log:
         self.pins.release(moment.pin)
 
     def rows(self, moment: LogMoment) -> Iterator[Sequence[tuple[Field, ...]]]:
-        """Yield the rows of a pinned moment's mutations in order, some megabytes at a time."""
+        """Yield the rows of a pinned moment's mutations in order, some megabytes at a time.
+
+        Their checksums are not compared.
+        """
         after, last = moment.manifest.sealed_seqno, moment.seqno
         while after < last:
             with self._lock, translating(self.path):
@@ -315,9 +318,6 @@ class Log:
                 ).fetchall()
             if not rows or len(rows) != until - after:
                 raise Corruption(f"{self.path} lacks mutations after {after}")
-            for *fields, expected in rows:
-                if checksum(*fields) != expected:
-                    raise Corruption(f"mutation {fields[0]} in {self.path} fails its checksum")
             yield rows
             after = Seqno(until)
 

@@ -6,21 +6,20 @@ change (the segments' and blob files, which `Pins` keeps) and of rows of the log
 few at a time, so that commits wait for milliseconds.
 """
 
-import os
-import sqlite3
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from vicinal.engine import blob_files, log, manifest, recovery
+import msgspec
+
+from vicinal.engine import blob_files, recovery
 from vicinal.engine.blob_files import BlobFiles
 from vicinal.engine.log import Log, LogMoment
 from vicinal.model import Index
 from vicinal.segment import format as layout
-from vicinal.storage import private
-from vicinal.storage.files import Seal, sync
-from vicinal.storage.sqlite import transaction, translating
+from vicinal.storage.files import Seal
+from vicinal.storage.sqlite import Field
 
 FOLDERS = (recovery.SEGMENTS, blob_files.FOLDER)
 """Folders that the folder of every index has."""
@@ -68,34 +67,18 @@ class PinnedIndex:
             self._is_released = True
             self._log.release(self.moment)
 
-    def write_log(self, path: Path) -> None:
-        """Write the log of this moment as a new file, and fsync it.
+    def log_rows(self) -> Iterator[Sequence[tuple[Field, ...]]]:
+        """Yield the rows of the log's mutations in order, some megabytes at a time, unverified.
 
         Raises:
-            Corruption: rows are damaged or missing.
-            ResourceExhausted: the disk is full.
+            Corruption: rows are missing.
             Unavailable: the index was closed or deleted, or the disk does not answer.
         """
-        private.make_file(path)
-        moment = self.moment
-        with translating(path), closing(sqlite3.connect(path, isolation_level=None)) as copied:
-            # An unfinished log is thrown away, so there is nothing to roll back to.
-            copied.execute("PRAGMA journal_mode=OFF")
-            copied.execute("PRAGMA synchronous=OFF")
-            with transaction(copied):
-                for statement in log.SCHEMA.split(";"):
-                    copied.execute(statement)
-                for rows in self._log.rows(moment):
-                    copied.executemany("INSERT INTO mutation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-                for tombstone in moment.tombstones:
-                    copied.execute("INSERT INTO tombstone VALUES (?, ?, ?)", tombstone)
-                manifest.store(copied, replace(moment.manifest, logged_seqno=moment.seqno))
-        with translating(path):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                sync(descriptor)
-            finally:
-                os.close(descriptor)
+        return self._log.rows(self.moment)
+
+    def log_document(self) -> bytes:
+        """Return the manifest of the copied log."""
+        return msgspec.json.encode(replace(self.moment.manifest, logged_seqno=self.moment.seqno))
 
     def _files(self) -> list[PinnedFile]:
         segments = []

@@ -22,9 +22,10 @@ from vicinal.engine.pinned import FOLDERS
 from vicinal.errors import AlreadyExists, Corruption, InvalidInput
 from vicinal.model import Index, IndexAddress
 from vicinal.settings import TOKENS_FILE
+from vicinal.snapshots.files import copy, link_or_copy, verify_seal
 from vicinal.snapshots.manifest import IndexPart, OwnFile, ServerSnapshot
-from vicinal.snapshots.store import D1, Store, copy, link_or_copy, verify_seal
-from vicinal.snapshots.taking import described
+from vicinal.snapshots.store import D1, Store
+from vicinal.snapshots.work import described
 from vicinal.storage import private
 from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from vicinal.errors import Corruption, Error, InvalidInput, NotFound, Unavailabl
 from vicinal.limits import Limits
 from vicinal.model import IndexAddress
 from vicinal.snapshots.manifest import ServerSnapshot
+from vicinal.snapshots.process import ProcessWork
 from vicinal.snapshots.restoring import RestoredIndex, restore_indexes
 from vicinal.snapshots.sinks import StoreSink, StreamSink
 from vicinal.snapshots.store import MARKER, Store
@@ -115,7 +117,10 @@ class Snapshots:
         give_way()
         with self._at_a_time(), store.locked(writes=True):
             snapshot_id = new_id()
-            with StoreSink(store, snapshot_id, copies=copies) as sink:
+            with (
+                closing(ProcessWork()) as work,
+                StoreSink(store, snapshot_id, work, copies=copies) as sink,
+            ):
                 snapshot = take_snapshot(server, sink, snapshot_id, is_scheduled=is_scheduled)
         for part in snapshot.missing:
             logger.warning("snapshot %s is without %s: %s", snapshot.id, part.name, part.reason)
@@ -127,7 +132,10 @@ class Snapshots:
         give_way()
         with self._at_a_time():
             snapshot_id = new_id()
-            with StreamSink(stream, snapshot_id, known) as sink:
+            with (
+                closing(ProcessWork()) as work,
+                StreamSink(stream, snapshot_id, work, known) as sink,
+            ):
                 return take_snapshot(server, sink, snapshot_id)
 
     def list(self) -> Sequence[ServerSnapshot]:

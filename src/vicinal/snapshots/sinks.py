@@ -14,15 +14,10 @@ from typing import IO, Protocol, Self
 import msgspec
 
 from vicinal.snapshots import manifest
+from vicinal.snapshots.files import is_sealed
 from vicinal.snapshots.manifest import ServerSnapshot
-from vicinal.snapshots.store import (
-    FORMAT,
-    MARKER,
-    Store,
-    is_sealed,
-    link_or_copy,
-    verify_seal,
-)
+from vicinal.snapshots.store import FORMAT, MARKER, Store
+from vicinal.snapshots.work import PlaceFile, VerifyFile, Work
 from vicinal.storage import private
 from vicinal.storage.files import Seal
 
@@ -34,11 +29,13 @@ class Sink(Protocol):
 
     Attributes:
         folder: Where its own files are made, under their names.
+        work: Does the tasks that make and verify files; the caller closes it.
         written_bytes: Bytes written to the sink.
         linked_bytes: Bytes of files that were linked.
     """
 
     folder: Path
+    work: Work
     written_bytes: int
     linked_bytes: int
 
@@ -66,8 +63,9 @@ class StoreSink:
     As a context manager, it leaves nothing unless it was published.
     """
 
-    def __init__(self, store: Store, snapshot_id: str, *, copies: bool = False) -> None:
+    def __init__(self, store: Store, snapshot_id: str, work: Work, *, copies: bool = False) -> None:
         self._store = store
+        self.work = work
         self._copies = copies
         self._is_published = False
         self.written_bytes = 0
@@ -90,10 +88,11 @@ class StoreSink:
             return
         private.make_folders(target.parent)
         temporary = target.with_name(f"{target.name}.tmp")
-        is_linked = link_or_copy(source, temporary, copies=self._copies)
-        verify_seal(temporary, kind, seal)
+        end = self.work.perform(
+            PlaceFile(str(source), str(temporary), kind, seal.size, seal.checksum, self._copies)
+        )
         temporary.replace(target)
-        if is_linked:
+        if end.is_linked:
             self.linked_bytes += seal.size
         else:
             self.written_bytes += seal.size
@@ -126,12 +125,18 @@ class StreamSink:
     Args:
         stream: Takes the bytes.
         snapshot_id: Of the new snapshot.
+        work: Verifies files.
         known: Paths of shared files that are left out.
     """
 
     def __init__(
-        self, stream: IO[bytes], snapshot_id: str, known: frozenset[str] = frozenset()
+        self,
+        stream: IO[bytes],
+        snapshot_id: str,
+        work: Work,
+        known: frozenset[str] = frozenset(),
     ) -> None:
+        self.work = work
         self._known = known
         self._own = f"snapshots/{snapshot_id}"
         self.written_bytes = 0
@@ -157,7 +162,7 @@ class StreamSink:
         """See `Sink`."""
         if name in self._known:
             return
-        verify_seal(source, kind, seal)
+        self.work.perform(VerifyFile(str(source), kind, seal.size, seal.checksum))
         self._add_file(name, source)
 
     def add_content(self, name: str, source: Path) -> None:

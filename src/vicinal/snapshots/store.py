@@ -24,16 +24,12 @@ from pathlib import Path
 
 import msgspec
 
-from vicinal.errors import Corruption, Error, InvalidInput, NotFound, Unavailable
+from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
 from vicinal.snapshots import manifest
+from vicinal.snapshots.files import write_durably
 from vicinal.snapshots.manifest import ID, ServerSnapshot
 from vicinal.storage import private
-from vicinal.storage.files import (
-    ComponentFile,
-    Seal,
-    sync,
-    sync_directory,
-)
+from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
 
 MARKER = "vicinal-snapshots"
@@ -41,8 +37,6 @@ FORMAT = 1
 D1 = "d1"
 
 _UNFINISHED = ".part"
-_PIECE_BYTES = 8 << 20  # copied between two syncs, so that no other sync waits for long
-_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS)
 
 
 class SnapshotNotFound(NotFound):
@@ -240,64 +234,6 @@ def freed_size(path: Path) -> int:
     """Return the bytes that a file's removal frees: none if it has another name."""
     status = path.lstat()
     return status.st_size if status.st_nlink == 1 and path.is_file() else 0
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, fsync it and give it its name."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    with open(temporary, "xb", opener=private.opener) as file:
-        file.write(content)
-        file.flush()
-        sync(file.fileno())
-    temporary.rename(path)
-    sync_directory(path.parent)
-
-
-def link_or_copy(source: Path, target: Path, *, copies: bool) -> bool:
-    """Give a file that never changes a second name, or copy it; tell whether it was linked.
-
-    A copy's bytes are on disk when this returns; names are not synced.
-    """
-    target.unlink(missing_ok=True)
-    if not copies:
-        try:
-            os.link(source, target)
-            return True
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-    copy(source, target)
-    return False
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy a file, and fsync it piece by piece."""
-    with source.open("rb") as reader, open(target, "xb", opener=private.opener) as writer:
-        while piece := reader.read(_PIECE_BYTES):
-            writer.write(piece)
-            writer.flush()
-            sync(writer.fileno())
-
-
-def verify_seal(path: Path, kind: str, seal: Seal) -> None:
-    """Read all of a component file.
-
-    Raises:
-        Corruption: it is not as it was written.
-    """
-    file = ComponentFile(path, kind, seal, verifies=False)
-    for start, end in file.damaged_blocks():
-        raise Corruption(f"{path} is damaged between bytes {start} and {end}")
-
-
-def is_sealed(path: Path, kind: str, seal: Seal) -> bool:
-    """Tell whether a file is there with this seal; its blocks are not read."""
-    try:
-        ComponentFile(path, kind, seal, verifies=False)
-    except Error:
-        return False
-    return True
 
 
 SHARED_NAME = re.compile(r"shared/([0-9a-f-]{36}|d1)/([A-Za-z0-9.-]{1,160})")

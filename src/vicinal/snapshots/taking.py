@@ -12,13 +12,8 @@ be opened is left out and named in the manifest; a full disk ends the snapshot, 
 stays.
 """
 
-import contextlib
-import hashlib
-import os
 import secrets
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +21,7 @@ from pathlib import Path
 from vicinal.d1.files import DatabaseFile, database_files
 from vicinal.engine.catalog import CatalogEntry
 from vicinal.engine.embedded import EmbeddedEngine
+from vicinal.engine.log import FILE_NAME as LOG_NAME
 from vicinal.engine.pinned import PinnedIndex
 from vicinal.errors import Corruption, Error, IndexNotFound, ResourceExhausted, Unavailable
 from vicinal.settings import TOKENS_FILE
@@ -39,14 +35,11 @@ from vicinal.snapshots.manifest import (
 )
 from vicinal.snapshots.sinks import Sink
 from vicinal.snapshots.store import D1
-from vicinal.storage import private
-from vicinal.storage.files import sync
+from vicinal.snapshots.work import AddRows, BeginLog, CopyDatabase, FinishLog, WorkFailed
 from vicinal.storage.sqlite import translating
 from vicinal.tokens import REQUIRED_FILE
 
-_LOCK_TIMEOUT_S = 30.0
 _ATTEMPTS_MAX = 3  # at an index that is closed, to make room, while it is copied
-_HASHED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +111,7 @@ def take_snapshot(
 
 def _check_goes_on(error: Error) -> None:
     """Raise an error that is not of one part alone."""
-    if isinstance(error, ResourceExhausted):
+    if isinstance(error, ResourceExhausted | WorkFailed):
         raise error
 
 
@@ -128,7 +121,7 @@ def _add_index(engine: EmbeddedEngine, sink: Sink, entry: CatalogEntry) -> Index
             with engine.pin(entry.address) as pinned:
                 return _add_pinned(sink, pinned)
         except (FileNotFoundError, Unavailable) as error:
-            if isinstance(error, ResourceExhausted):
+            if isinstance(error, ResourceExhausted | WorkFailed):
                 raise
             # The index was deleted, which the next attempt says, or closed and is opened again.
             if attempt == _ATTEMPTS_MAX - 1:
@@ -148,10 +141,11 @@ def _add_pinned(sink: Sink, pinned: PinnedIndex) -> IndexPart:
         )
         files.append(shared)
     path = sink.folder / f"{index.id}.db"
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()  # of an attempt before
-    pinned.write_log(path)
-    log = described(path, path.name)
+    sink.work.perform(BeginLog(str(path), str(pinned.folder / LOG_NAME)))
+    for rows in pinned.log_rows():
+        sink.work.perform(AddRows(rows))
+    end = sink.work.perform(FinishLog(pinned.log_document(), moment.tombstones))
+    log = OwnFile(path.name, end.size, end.sha256)
     sink.add_own(path)
     return IndexPart(
         pinned.account,
@@ -169,11 +163,9 @@ def _add_pinned(sink: Sink, pinned: PinnedIndex) -> IndexPart:
 
 def _add_database(sink: Sink, database: DatabaseFile) -> DatabasePart:
     path = sink.folder / "database.tmp"
-    copy_database(database.path, path)
-    file = described(path, "")
-    file = OwnFile(file.sha256, file.size, file.sha256)
-    sink.add_content(f"shared/{D1}/{file.sha256}", path)
-    return DatabasePart(database.account, database.id, file)
+    end = sink.work.perform(CopyDatabase(str(database.path), str(path)))
+    sink.add_content(f"shared/{D1}/{end.sha256}", path)
+    return DatabasePart(database.account, database.id, OwnFile(end.sha256, end.size, end.sha256))
 
 
 def _add_tokens(sink: Sink, data: Path) -> OwnFile | None:
@@ -181,44 +173,9 @@ def _add_tokens(sink: Sink, data: Path) -> OwnFile | None:
     if not source.exists():
         return None
     path = sink.folder / TOKENS_FILE
-    copy_database(source, path)
-    file = described(path, path.name)
+    end = sink.work.perform(CopyDatabase(str(source), str(path)))
     sink.add_own(path)
-    return file
-
-
-def copy_database(source: Path, target: Path) -> None:
-    """Copy an SQLite database as of one moment, while others write to it, and fsync the copy.
-
-    Raises:
-        Corruption: it is damaged.
-        ResourceExhausted, Unavailable: a disk is full or does not answer.
-    """
-    private.make_file(target, 0o600)
-    uri = f"{source.absolute().as_uri()}?mode=rw"
-    with (
-        translating(source),
-        closing(sqlite3.connect(uri, uri=True, timeout=_LOCK_TIMEOUT_S)) as original,
-        closing(sqlite3.connect(target)) as copied,
-    ):
-        # All of it in one step: with several, each write of others would begin it again.
-        original.backup(copied)
-    descriptor = os.open(target, os.O_RDONLY)
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def described(path: Path, name: str) -> OwnFile:
-    """Return the size and digest of a file."""
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("rb") as file:
-        while piece := file.read(_HASHED_BYTES):
-            digest.update(piece)
-            size += len(piece)
-    return OwnFile(name, size, digest.hexdigest())
+    return OwnFile(path.name, end.size, end.sha256)
 
 
 def _byte_count(

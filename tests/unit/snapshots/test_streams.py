@@ -20,6 +20,7 @@ from vicinal.snapshots.receiving import receive
 from vicinal.snapshots.sinks import StreamSink
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.taking import Server, new_id, take_snapshot
+from vicinal.snapshots.work import InlineWork
 
 OPTIONS = EngineOptions(memtable_rows_max=20)
 
@@ -30,7 +31,7 @@ def streamed(
     stream, snapshot_id = io.BytesIO(), new_id()
     with (
         closing(open_inline(data, OPTIONS)) as engine,
-        StreamSink(stream, snapshot_id, known) as sink,
+        StreamSink(stream, snapshot_id, InlineWork(), known) as sink,
     ):
         snapshot = take_snapshot(Server(engine, data, "test"), sink, snapshot_id)
         return stream.getvalue(), snapshot, contents(engine)

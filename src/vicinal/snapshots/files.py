@@ -1,0 +1,70 @@
+"""Single files of snapshots: written durably, linked or copied, verified by their seals."""
+
+import errno
+import os
+from pathlib import Path
+
+from vicinal.errors import Corruption, Error
+from vicinal.storage import private
+from vicinal.storage.files import ComponentFile, Seal, sync, sync_directory
+
+_PIECE_BYTES = 8 << 20  # copied between two syncs, so that no other sync waits for long
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, fsync it and give it its name."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "xb", opener=private.opener) as file:
+        file.write(content)
+        file.flush()
+        sync(file.fileno())
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def link_or_copy(source: Path, target: Path, *, copies: bool) -> bool:
+    """Give a file that never changes a second name, or copy it; tell whether it was linked.
+
+    A copy's bytes are on disk when this returns; names are not synced.
+    """
+    target.unlink(missing_ok=True)
+    if not copies:
+        try:
+            os.link(source, target)
+            return True
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+    copy(source, target)
+    return False
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, and fsync it piece by piece."""
+    with source.open("rb") as reader, open(target, "xb", opener=private.opener) as writer:
+        while piece := reader.read(_PIECE_BYTES):
+            writer.write(piece)
+            writer.flush()
+            sync(writer.fileno())
+
+
+def verify_seal(path: Path, kind: str, seal: Seal) -> None:
+    """Read all of a component file.
+
+    Raises:
+        Corruption: it is not as it was written.
+    """
+    file = ComponentFile(path, kind, seal, verifies=False)
+    for start, end in file.damaged_blocks():
+        raise Corruption(f"{path} is damaged between bytes {start} and {end}")
+
+
+def is_sealed(path: Path, kind: str, seal: Seal) -> bool:
+    """Tell whether a file is there with this seal; its blocks are not read."""
+    try:
+        ComponentFile(path, kind, seal, verifies=False)
+    except Error:
+        return False
+    return True

@@ -1,0 +1,184 @@
+"""The work of a snapshot that reads or writes files, as tasks: done here, or by a process.
+
+A server has it done by a process (`process`): a thread would take the interpreter's lock thousands
+of times, and at a low priority hold up those that answer. Tasks are plain data, and their failures
+are those of ``vicinal.errors``.
+"""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from vicinal.engine.log_copy import LogCopy
+from vicinal.errors import Unavailable
+from vicinal.snapshots.files import link_or_copy, verify_seal
+from vicinal.snapshots.manifest import OwnFile
+from vicinal.storage import private
+from vicinal.storage.files import Seal, sync
+from vicinal.storage.sqlite import translating
+
+LOCK_TIMEOUT_S = 30.0
+_HASHED_BYTES = 1 << 20
+
+_Row = tuple[Any, ...]  # fields of SQLite; of a damaged row they may be of any type
+
+
+class PlaceFile(msgspec.Struct, frozen=True, tag=True):
+    """Link or copy a component file to a new name, and verify it there."""
+
+    source: str
+    target: str
+    kind: str
+    size: int
+    checksum: int
+    copies: bool
+
+
+class VerifyFile(msgspec.Struct, frozen=True, tag=True):
+    """Verify a component file."""
+
+    path: str
+    kind: str
+    size: int
+    checksum: int
+
+
+class CopyDatabase(msgspec.Struct, frozen=True, tag=True):
+    """Copy an SQLite database as of one moment, and describe the copy."""
+
+    source: str
+    target: str
+
+
+class BeginLog(msgspec.Struct, frozen=True, tag=True):
+    """Begin the copy of a log."""
+
+    path: str
+    source: str
+
+
+class AddRows(msgspec.Struct, frozen=True, tag=True):
+    """Append rows to the log that was begun."""
+
+    rows: Sequence[_Row]
+
+
+class FinishLog(msgspec.Struct, frozen=True, tag=True):
+    """End the log that was begun, and describe it."""
+
+    document: bytes
+    tombstones: Sequence[_Row]
+
+
+Task = PlaceFile | VerifyFile | CopyDatabase | BeginLog | AddRows | FinishLog
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The end of a task: whether a file was linked, or the size and digest of a new one."""
+
+    is_linked: bool = False
+    size: int = 0
+    sha256: str = ""
+
+
+class WorkFailed(Unavailable):
+    """Tasks cannot be done any more, which has nothing to do with the one that was asked for."""
+
+
+class Work(Protocol):
+    """Does tasks, one at a time."""
+
+    def perform(self, task: Task) -> Done:
+        """Do a task.
+
+        Raises:
+            Corruption: a file is not as it was written.
+            FileNotFoundError: a source is gone.
+            OSError, ResourceExhausted, Unavailable: a disk is full, or does not answer.
+            WorkFailed: no further task can be done.
+        """
+
+    def close(self) -> None:
+        """End what was begun."""
+
+
+class InlineWork:
+    """Work that is done by the thread that asks for it."""
+
+    def __init__(self) -> None:
+        self._log: tuple[LogCopy, Path] | None = None
+
+    def perform(self, task: Task) -> Done:
+        """See `Work`."""
+        match task:
+            case PlaceFile(source, target, kind, size, checksum, copies):
+                is_linked = link_or_copy(Path(source), Path(target), copies=copies)
+                verify_seal(Path(target), kind, Seal(size, checksum))
+                return Done(is_linked)
+            case VerifyFile(path, kind, size, checksum):
+                verify_seal(Path(path), kind, Seal(size, checksum))
+                return Done()
+            case CopyDatabase(source, target):
+                _copy_database(Path(source), Path(target))
+                return _done(Path(target))
+            case BeginLog(path, source):
+                self.close()
+                self._log = LogCopy(Path(path), source), Path(path)
+                return Done()
+            case AddRows(rows):
+                assert self._log is not None
+                self._log[0].add(rows)
+                return Done()
+            case FinishLog(document, tombstones):
+                assert self._log is not None
+                copied, path_ = self._log
+                copied.finish(document, tombstones)
+                self._log = None
+                return _done(path_)
+
+    def close(self) -> None:
+        """See `Work`."""
+        if self._log is not None:
+            with suppress(sqlite3.Error):
+                self._log[0].cancel()
+            self._log = None
+
+
+def described(path: Path, name: str) -> OwnFile:
+    """Return the size and digest of a file."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while piece := file.read(_HASHED_BYTES):
+            digest.update(piece)
+            size += len(piece)
+    return OwnFile(name, size, digest.hexdigest())
+
+
+def _done(path: Path) -> Done:
+    file = described(path, "")
+    return Done(size=file.size, sha256=file.sha256)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    private.make_file(target, 0o600)
+    uri = f"{source.absolute().as_uri()}?mode=rw"
+    with (
+        translating(source),
+        closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT_S)) as original,
+        closing(sqlite3.connect(target)) as copied,
+    ):
+        # All of it in one step: with several, each write of others would begin it again.
+        original.backup(copied)
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
