@@ -25,17 +25,20 @@ import msgspec
 from vicinal.cli import show
 from vicinal.cli.client import Target, open_envelope, target_options
 from vicinal.cli.verify import show_report, verify_stored
+from vicinal.engine import catalog
 from vicinal.engine.embedded import EmbeddedEngine
+from vicinal.errors import Corruption
 from vicinal.snapshots.manifest import ServerSnapshot
 from vicinal.snapshots.receiving import SUFFIX, receive
 from vicinal.snapshots.restoring import check_empty, restore_folder
+from vicinal.snapshots.service import SHARED_REFUSAL
 from vicinal.snapshots.sinks import StoreSink, StreamSink
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.taking import Server, new_id, take_snapshot
 from vicinal.snapshots.work import InlineWork
 from vicinal.storage import private
 from vicinal.storage.files import sync, sync_directory
-from vicinal.verify.folder import is_data_folder
+from vicinal.verify.folder import COPIES, is_data_folder
 from vicinal.wire.snapshots import (
     DeletedSnapshotSchema,
     RestoredIndexSchema,
@@ -111,9 +114,7 @@ def list_(store: Path | None, *, as_json: bool, target: Target) -> None:
     if store is None:
         snapshots = _ask(target, "GET", "", None, list[SnapshotSchema])
     else:
-        opened = Store(store)
-        with opened.locked():
-            snapshots = [described(opened.manifest(name)) for name in opened.ids()]
+        snapshots = list(_stored(Store(store)))
     if as_json:
         show.json(msgspec.json.encode(snapshots))
         return
@@ -221,12 +222,24 @@ def delete(store: Path | None, snapshot_id: str, target: Target) -> None:
     click.echo(f"deleted {snapshot_id}, which freed {freed:,} bytes")
 
 
+def _stored(store: Store) -> Iterator[SnapshotSchema]:
+    """Yield the snapshots of a store that can be read; note the others."""
+    with store.locked():
+        for snapshot_id in store.ids():
+            try:
+                yield described(store.manifest(snapshot_id))
+            except Corruption as error:
+                show.note(str(error))
+
+
 def _create_at_rest(data: Path, destination: str | None, *, copies: bool) -> ServerSnapshot:
     """Make a snapshot of a data folder that no server has open."""
     if destination is None:
         raise click.UsageError("--data needs DESTINATION, a folder of snapshots or a .tar.zst file")
     if not is_data_folder(data):
         raise click.ClickException(f"{data} is no data folder")
+    if (data / COPIES).is_dir() and not (data / catalog.FILE_NAME).exists():
+        raise click.ClickException(SHARED_REFUSAL)
     snapshot_id = new_id()
     with closing(EmbeddedEngine.open(data)) as engine:
         server = Server(engine, data, importlib.metadata.version("vicinal"))

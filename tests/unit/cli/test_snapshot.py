@@ -172,6 +172,28 @@ def test_a_command_that_cannot_be_says_why(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_of_a_node_is_refused_by_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "node" / "copies").mkdir(parents=True)
+
+    result = run("create", tmp_path / "store", "--data", tmp_path / "node")
+
+    assert result.exit_code == 1
+    assert "pg_basebackup" in result.output
+    assert [path.name for path in (tmp_path / "node").iterdir()] == ["copies"]
+
+
+def test_a_damaged_snapshot_does_not_hide_the_others(server: Running, tmp_path: Path) -> None:
+    ids = [json.loads(answer("create", tmp_path / "store", "--json", server=server))["id"]
+           for _ in range(2)]  # fmt: skip
+    (tmp_path / "store" / "snapshots" / ids[0] / "manifest").write_bytes(b"{}")
+
+    result = run("list", tmp_path / "store")
+
+    assert result.exit_code == 0
+    assert ids[1] in result.stdout
+    assert ids[0] in result.stderr
+
+
 def test_a_folder_that_is_served_cannot_be_read_at_rest(server: Running, tmp_path: Path) -> None:
     result = run("create", tmp_path / "store", "--data", tmp_path / "data")
 
