@@ -85,6 +85,7 @@ def create(settings: Settings) -> Application:
         Corruption: the catalog or the tokens are damaged.
     """
     try:
+        catalog.check_restored(settings.data)  # before anything is made in it
         private.make_data_folder(settings.data)
         with ExitStack() as opened:
             tokens = open_tokens(settings)

@@ -19,12 +19,12 @@ import pytest
 
 from tests.support.engines import apply, create, upsert
 from tests.support.inline import open_inline
-from tests.support.snapshots import Contents, contents, points, restored, take
+from tests.support.snapshots import Contents, contents, points, restore, restored, take
 from vicinal.d1 import Databases
 from vicinal.d1.messages import Statement
 from vicinal.engine import blob_files
 from vicinal.engine.embedded import EngineOptions
-from vicinal.errors import Corruption, ResourceExhausted
+from vicinal.errors import Corruption, InvalidInput, ResourceExhausted
 from vicinal.model import CreateMetadataIndex, Delete, IndexType, MetadataIndex
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.verifying import verify_snapshots
@@ -132,6 +132,34 @@ def test_a_kill_while_a_snapshot_is_deleted_leaves_the_others(
     assert second.id in store.ids()
     with restored(store.folder, second.id, folder / "new") as engine:
         assert contents(engine) == made[1]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.86, 0.93, 0.99])
+def test_a_kill_at_a_point_of_a_restore_leaves_no_half_of_a_server(
+    made: tuple[Path, Contents], folder: Path, share: float
+) -> None:
+    with closing(open_inline(folder / "data", OPTIONS)) as engine:
+        snapshot = take(engine, folder / "data", folder / "store")
+    target = folder / "new"
+    count = int(run(folder, 0, snapshot.id, str(folder / "whole")).stdout)
+
+    ended = run(folder, int(share * count), snapshot.id, str(target))
+
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    names = {path.name for path in target.iterdir()}
+    if "catalog.db" in names:
+        with closing(open_inline(target, OPTIONS)) as engine:
+            assert contents(engine) == made[1]
+        return
+    with pytest.raises(Corruption, match="restore that was not finished"):
+        open_inline(target, OPTIONS)
+    assert {path.name for path in target.iterdir()} == names
+    if names == {"restoring"}:
+        with restored(folder / "store", snapshot.id, target) as again:
+            assert contents(again) == made[1]
+    else:
+        with pytest.raises(InvalidInput, match="not empty"):
+            restore(folder / "store", snapshot.id, target)
 
 
 @pytest.mark.parametrize("for_good", [False, True])

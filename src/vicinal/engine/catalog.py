@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "catalog.db"
 RESERVE_NAME = "reserve"
+UNFINISHED_RESTORE = "restoring"
+"""A folder that a snapshot is being restored in; the catalog is the last thing that leaves it."""
 RESERVE_BYTES = 256 << 10  # ours: a few times the size of a commit and its checkpoint
 
 _SCHEMA = """
@@ -294,6 +296,19 @@ class Catalog:
         except (Error, sqlite3.Error) as cause:
             self._failure = cause if isinstance(cause, Error) else error
             raise self._failure from cause
+
+
+def check_restored(folder: Path) -> None:
+    """Refuse a data folder to which a snapshot was not restored to the end.
+
+    Raises:
+        Corruption: it was not.
+    """
+    unfinished = folder / UNFINISHED_RESTORE
+    if unfinished.is_dir() and (any(unfinished.iterdir()) or not (folder / FILE_NAME).exists()):
+        raise Corruption(
+            f"{folder} holds a restore that was not finished: remove all in it, and restore again"
+        )
 
 
 def unreadable_rows(folder: Path) -> Sequence[Unreadable]:

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
-from vicinal.engine.catalog import Catalog, CatalogEntry, Unreadable
+from vicinal.engine.catalog import Catalog, CatalogEntry, Unreadable, check_restored
 from vicinal.engine.contents import Contents, SnapshotContents
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.index import OpenIndex
@@ -148,9 +148,11 @@ class EmbeddedEngine(Reads[OpenIndex]):
 
         Raises:
             Unavailable: another process has it open, or it cannot be used.
-            Corruption: the catalog is damaged, or missing while there are indexes.
+            Corruption: the catalog is damaged, or missing while there are indexes; or a snapshot
+                was not restored to the end.
         """
         with translating(folder):
+            check_restored(folder)
             _make_folder(folder, private.make_data_folder)
             _make_folder(folder / "indexes", private.make_folder)
             lock = folder_lock.acquire(folder)

@@ -4,8 +4,8 @@ Every index gets a new id, and with it a folder, and keeps its account, name, lo
 An id stands for one history of writes: from the snapshot on there are two, and what is kept by id
 (cursors of listings, files that snapshots share) must not mix them.
 
-A data folder is made in ``restoring`` inside it, and moved out at the end, the catalog last: a
-folder without it does not open, so a restore that was killed is never served. Files are verified
+A data folder is made in ``restoring`` inside it, and moved out at the end, the catalog last: until
+that no engine opens the folder, so a restore that was killed is never served. Files are verified
 while they are linked or copied.
 """
 
@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from vicinal.engine.catalog import Catalog, CatalogEntry
+from vicinal.engine.catalog import UNFINISHED_RESTORE, Catalog, CatalogEntry
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.log import FILE_NAME as LOG_NAME
 from vicinal.engine.pinned import FOLDERS
@@ -31,7 +31,6 @@ from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
 from vicinal.tokens import REQUIRED_FILE
 
-UNFINISHED = "restoring"
 _NAMES_SHOWN = 5
 
 
@@ -52,7 +51,7 @@ def check_empty(data: Path) -> None:
     if data.exists() and not data.is_dir():
         raise InvalidInput(f"{data} is no folder")
     names = sorted(path.name for path in data.iterdir()) if data.exists() else []
-    names = [name for name in names if name not in (UNFINISHED, "lost+found")]
+    names = [name for name in names if name not in (UNFINISHED_RESTORE, "lost+found")]
     if names:
         shown = ", ".join(names[:_NAMES_SHOWN])
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
@@ -72,14 +71,17 @@ def restore_folder(
     check_empty(data)
     with translating(data):
         private.make_data_folder(data)
-        folder = data / UNFINISHED
+        folder = data / UNFINISHED_RESTORE
         shutil.rmtree(folder, ignore_errors=True)
         private.make_folder(folder)
         try:
             _make(store, snapshot, folder, copies=copies)
-            _move(folder, data)
-        finally:
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
+            raise
+        _move(folder, data)
+        folder.rmdir()
+        sync_directory(data)
 
 
 def _make(store: Store, snapshot: ServerSnapshot, folder: Path, *, copies: bool) -> None:
@@ -113,11 +115,9 @@ def _make(store: Store, snapshot: ServerSnapshot, folder: Path, *, copies: bool)
 
 def _move(folder: Path, data: Path) -> None:
     """Move all out of a folder, the catalog last."""
-    names = [path.name for path in folder.iterdir()]
-    # That tokens are needed is known before there is anything to be read.
-    first = [name for name in names if name in (REQUIRED_FILE, TOKENS_FILE)]
+    names = sorted(path.name for path in folder.iterdir())
     last = [name for name in names if name.startswith("catalog.db")]
-    for name in [*first, *(set(names) - {*first, *last}), *sorted(last, reverse=True)]:
+    for name in [*(name for name in names if name not in last), *reversed(last)]:
         (folder / name).rename(data / name)
         sync_directory(data)
 
