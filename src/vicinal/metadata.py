@@ -117,6 +117,20 @@ def elements(key: str) -> tuple[str, ...]:
     return _elements_decoder.decode(key)
 
 
+def patched(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with a JSON merge patch applied (RFC 7386); neither is changed."""
+    result = dict(document)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            before = result.get(name)
+            result[name] = patched(before if isinstance(before, dict) else {}, value)
+        else:
+            result[name] = value
+    return result
+
+
 def _property(document: dict[str, Any], property_name: str) -> Any:
     value: Any = document
     for key in property_name.split("."):

@@ -198,14 +198,52 @@ class DeleteMetadataIndex:
 
 
 Mutation = Insert | Upsert | Delete | CreateMetadataIndex | DeleteMetadataIndex
+"""A change of an index, as its log has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The vectors of an index that are in a namespace (``""``: any), pass a filter, and have an id
+    that begins with `id_prefix`; without any of these all vectors."""
+
+    namespace: str = ""
+    filter: Filter = ()
+    id_prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteScope:
+    """Remove the vectors that are in a scope at the mutation's place in the log."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class PatchMetadata:
+    """Apply a JSON merge patch (RFC 7386) to the metadata of vectors; their values stay.
+
+    `target` is a scope, or ids of which unknown ones are ignored; `patch` is an object as compact
+    JSON. As for any write, metadata indexes that there are then have the vectors.
+    """
+
+    target: Scope | Sequence[str]
+    patch: bytes
+
+
+UnresolvedMutation = DeleteScope | PatchMetadata
+"""A change that an engine resolves into a `Mutation` when it comes to its place in the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The receipt for a durable mutation, which will be applied even after a crash."""
+    """The receipt for a durable mutation, which will be applied even after a crash.
+
+    `vector_count` is the number of vectors that it changes, of one that was resolved.
+    """
 
     mutation_id: str
     seqno: Seqno
+    vector_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,16 +323,6 @@ class StoredVector:
     values: Floats
     namespace: str
     metadata: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The vectors of an index that are in a namespace (``""``: any), pass a filter, and have an id
-    that begins with `id_prefix`; without any of these all vectors."""
-
-    namespace: str = ""
-    filter: Filter = ()
-    id_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

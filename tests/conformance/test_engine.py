@@ -42,14 +42,17 @@ from vicinal.errors import (
     IndexNotFound,
     LimitExceeded,
     MetadataIndexNotFound,
+    MetadataTooLarge,
     WrongDimensions,
 )
 from vicinal.filters.nodes import AnyOf, Not, Operator, Predicate
 from vicinal.limits import Limits
 from vicinal.model import (
+    Accepted,
     CreateMetadataIndex,
     Delete,
     DeleteMetadataIndex,
+    DeleteScope,
     FacetValue,
     IndexAddress,
     IndexConfig,
@@ -58,6 +61,7 @@ from vicinal.model import (
     MetadataIndex,
     MetadataLevel,
     Metric,
+    PatchMetadata,
     Query,
     Scan,
     Scope,
@@ -1081,6 +1085,7 @@ SCOPED = (
     Record("img/1", [0, 4], "m", {"size": "2"}),
     Record("img/2", [0, 5]),
 )
+IDS_OF_SCOPED = [record.id for record in SCOPED]
 RED = (Predicate("color", Operator.EQ, ("red",)),)
 
 
@@ -1207,3 +1212,152 @@ def test_facets_count_booleans(engine: Engine) -> None:
 
     assert facet.values == (FacetValue(True, 2), FacetValue(False, 1))
     assert [type(each.value) for each in facet.values] == [bool, bool]
+
+
+# Changes of a scope
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"),
+    [
+        (Scope(namespace="n"), ["doc/2", "img/1", "img/2"]),
+        (Scope(filter=RED), ["doc/2", "doc/ü", "img/1", "img/2"]),
+        (Scope(id_prefix="doc/"), ["img/1", "img/2"]),
+        (Scope("n", RED, "doc/"), ["doc/2", "doc/ü", "img/1", "img/2"]),
+        (Scope(id_prefix="none"), ["doc/1", "doc/2", "doc/ü", "img/1", "img/2"]),
+        (Scope(), []),
+    ],
+)
+def test_a_scope_is_deleted_by_one_mutation(scoped: Engine, scope: Scope, left: list[str]) -> None:
+    before = scoped.status(DOCS).applied_seqno
+
+    accepted = apply(scoped, DeleteScope(scope))
+
+    assert accepted.seqno == before + 1
+    assert accepted.vector_count == len(SCOPED) - len(left)
+    assert sorted(scoped.list(DOCS, 100, None).ids) == left
+    assert scoped.status(DOCS).vector_count == len(left)
+
+
+def test_metadata_is_patched_and_values_stay(scoped: Engine) -> None:
+    values = {each.id: each.values.tolist() for each in scoped.get(DOCS, IDS_OF_SCOPED)}
+    patch = PatchMetadata(Scope(id_prefix="doc/"), b'{"color":"red","size":null,"o":{"p":1}}')
+
+    accepted = apply(scoped, patch)
+    again = apply(scoped, PatchMetadata(["doc/1", "none", "img/2"], b'{"o":{"p":null,"q":[1]}}'))
+
+    stored = {each.id: each for each in scoped.get(DOCS, IDS_OF_SCOPED)}
+    assert (accepted.vector_count, again.vector_count) == (3, 2)
+    assert {id_: metadata.decode(each.metadata) for id_, each in stored.items()} == {
+        "doc/1": {"color": "red", "o": {"q": [1]}},
+        "doc/2": {"color": "red", "o": {"p": 1}},
+        "doc/ü": {"color": "red", "o": {"p": 1}},
+        "img/1": {"size": "2"},
+        "img/2": {"o": {"q": [1]}},
+    }
+    assert {id_: each.values.tolist() for id_, each in stored.items()} == values
+    assert [stored[id_].namespace for id_ in IDS_OF_SCOPED] == ["n", "", "n", "m", ""]
+    assert scoped.count(DOCS, Scope(filter=RED)) == 3
+    assert scoped.count(DOCS, Scope(filter=(size(Operator.GTE, 0.0),))) == 0
+
+
+def test_a_patch_that_would_exceed_the_limit_changes_nothing(scoped: Engine) -> None:
+    before = scoped.status(DOCS).applied_seqno
+    long = b"x" * 10_150
+    apply(scoped, PatchMetadata(["doc/2"], b'{"long":"%b"}' % long))
+
+    with pytest.raises(MetadataTooLarge):
+        apply(scoped, PatchMetadata(Scope(), b'{"more":"%b"}' % long[:80]))
+
+    assert scoped.status(DOCS).applied_seqno == before + 1
+    assert [metadata.decode(each.metadata) for each in scoped.get(DOCS, ["img/2"])] == [{}]
+    upsert(scoped, Record("later", [0, 0]))
+
+
+def test_a_change_of_a_scope_that_no_filter_can_find_is_refused(scoped: Engine) -> None:
+    scope = Scope(filter=(Predicate("x", Operator.NE, (1.0,)),))
+    before = scoped.status(DOCS).applied_seqno
+
+    for mutation in (DeleteScope(scope), PatchMetadata(scope, b"{}")):
+        with pytest.raises(BadFilter, match="x"):
+            apply(scoped, mutation)
+
+    assert scoped.status(DOCS).applied_seqno == before
+
+
+def test_a_change_that_matches_nothing_is_a_mutation_all_the_same(scoped: Engine) -> None:
+    for mutation in (
+        DeleteScope(Scope(id_prefix="none")),
+        PatchMetadata(Scope(id_prefix="none"), b'{"a":1}'),
+        PatchMetadata([], b'{"a":1}'),
+    ):
+        assert apply(scoped, mutation).vector_count == 0
+    assert scoped.status(DOCS).vector_count == len(SCOPED)
+
+
+def test_a_change_finds_what_was_appended_before_it_and_nothing_after(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(COLOR))
+    red = [Record(f"r{n}", [0, 0], "", {"color": "red"}) for n in range(20)]
+    futures = [engine.append(DOCS, Insert(batch(record))) for record in red[:10]]
+    deleted = engine.append(DOCS, DeleteScope(Scope(filter=RED)))
+    futures += [engine.append(DOCS, Insert(batch(record))) for record in red[10:]]
+    patched = engine.append(DOCS, PatchMetadata(Scope(filter=RED), b'{"color":"blue"}'))
+    last = engine.append(DOCS, Upsert(batch(red[0]))).result(APPLIED_WITHIN_S)
+    assert engine.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
+
+    assert deleted.result().vector_count == 10
+    assert patched.result().vector_count == 10
+    seqnos = [each.result().seqno for each in futures]
+    assert max(seqnos[:10]) < deleted.result().seqno < min(seqnos[10:])
+    assert engine.count(DOCS, Scope(filter=RED)) == 1
+    assert engine.status(DOCS).vector_count == 11
+
+
+def test_concurrent_writers_lose_to_a_change_only_what_came_before_it(engine: Engine) -> None:
+    apply(engine, CreateMetadataIndex(COLOR))
+    accepted: list[tuple[int, str]] = []
+    changes: list[Accepted] = []
+
+    def write(name: str) -> None:
+        for n in range(30):
+            record = Record(f"{name}{n}", [0, 0], "", {"color": "red"})
+            done = engine.append(DOCS, Upsert(batch(record))).result(APPLIED_WITHIN_S)
+            accepted.append((done.seqno, record.id))
+
+    def change() -> None:
+        for _ in range(5):
+            mutation = DeleteScope(Scope(filter=RED))
+            changes.append(engine.append(DOCS, mutation).result(APPLIED_WITHIN_S))
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abc"]
+    threads += [threading.Thread(target=change) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seqno = max([*(each for each, _ in accepted), *(each.seqno for each in changes)])
+    assert engine.wait_applied(DOCS, Seqno(seqno), APPLIED_WITHIN_S)
+
+    last_change = max(each.seqno for each in changes)
+    kept = sorted(id_ for each, id_ in accepted if each > last_change)
+    assert sorted(engine.list(DOCS, 1_000, None).ids) == kept
+    assert sum(each.vector_count or 0 for each in changes) == 90 - len(kept)
+
+
+def test_a_resolved_change_survives_opening_again(
+    open_engine: Open, implementation: Implementation
+) -> None:
+    if not implementation.durable:
+        pytest.skip("keeps nothing")
+    engine = open_engine()
+    create(engine)
+    apply(engine, CreateMetadataIndex(COLOR))
+    insert(engine, *SCOPED)
+    apply(engine, DeleteScope(Scope(filter=RED)))
+    apply(engine, PatchMetadata(Scope(id_prefix="img/"), b'{"color":"red"}'))
+    engine.close()
+
+    engine = open_engine()
+
+    assert sorted(engine.list(DOCS, 100, None).ids) == ["doc/2", "doc/ü", "img/1", "img/2"]
+    assert engine.count(DOCS, Scope(filter=RED)) == 2

@@ -50,6 +50,7 @@ from vicinal.model import (
     CreateMetadataIndex,
     Delete,
     DeleteMetadataIndex,
+    DeleteScope,
     IndexAddress,
     IndexConfig,
     IndexType,
@@ -59,9 +60,11 @@ from vicinal.model import (
     MetadataLevel,
     Metric,
     Mutation,
+    PatchMetadata,
     Query,
     Scan,
     Scope,
+    UnresolvedMutation,
     Upsert,
 )
 
@@ -155,9 +158,20 @@ def queries(draw: st.DrawFn) -> Query:
     )
 
 
+SCOPES = st.builds(Scope, NAMESPACES, filters(), st.sampled_from(["", "", "a", "é", "x"]))
+PATCHES = st.sampled_from(
+    [b"{}", b'{"color":"blue"}', b'{"color":null,"size":7}', b'{"a":{"b":"x","c":null}}',
+     b'{"a":null}', b'{"color":["x"],"flag":true}']
+)  # fmt: skip
+WRITES: st.SearchStrategy[Mutation | UnresolvedMutation] = (
+    MUTATIONS
+    | MUTATIONS
+    | st.builds(DeleteScope, SCOPES)
+    | st.builds(PatchMetadata, SCOPES | st.lists(IDS, max_size=4), PATCHES)
+)
 SCANS = st.builds(
     Scan,
-    st.builds(Scope, NAMESPACES, filters(), st.sampled_from(["", "", "a", "é", "x"])),
+    SCOPES,
     st.booleans(),
     st.booleans(),
 )
@@ -244,23 +258,25 @@ class EngineMachine(RuleBasedStateMachine):
         if self.listing is not None and self.listing.address == address:
             self.listing = None
 
-    def write(self, address: IndexAddress, mutation: Mutation) -> None:
+    def write(self, address: IndexAddress, mutation: Mutation | UnresolvedMutation) -> None:
         def call(engine: Engine) -> object:
             accepted = engine.append(address, mutation).result(APPLIED_WITHIN_S)
             assert engine.wait_applied(address, accepted.seqno, APPLIED_WITHIN_S)
             assert engine.status(address).applied_mutation == accepted.mutation_id
             if engine is self.engine:
                 self.last_mutation[address] = accepted.mutation_id
-            return accepted.seqno
+            return accepted.seqno, accepted.vector_count
 
         self.agree(call)
 
-    @rule(address=ADDRESSES, mutation=MUTATIONS)
-    def mutate(self, address: IndexAddress, mutation: Mutation) -> None:
+    @rule(address=ADDRESSES, mutation=WRITES)
+    def mutate(self, address: IndexAddress, mutation: Mutation | UnresolvedMutation) -> None:
         self.write(address, mutation)
 
-    @rule(address=ADDRESSES, mutations=st.lists(MUTATIONS, min_size=2, max_size=6))
-    def mutate_much(self, address: IndexAddress, mutations: list[Mutation]) -> None:
+    @rule(address=ADDRESSES, mutations=st.lists(WRITES, min_size=2, max_size=6))
+    def mutate_much(
+        self, address: IndexAddress, mutations: list[Mutation | UnresolvedMutation]
+    ) -> None:
         for mutation in mutations:
             self.write(address, mutation)
 
@@ -367,7 +383,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(
         address=ADDRESSES,
-        mutation=MUTATIONS | st.just(None),
+        mutation=WRITES | st.just(None),
         step=st.integers(0, 80),
         loss=st.sampled_from(Loss),
         options=OPTIONS,
@@ -375,7 +391,7 @@ class EngineMachine(RuleBasedStateMachine):
     def crash_during_a_call_and_open(
         self,
         address: IndexAddress,
-        mutation: Mutation | None,
+        mutation: Mutation | UnresolvedMutation | None,
         step: int,
         loss: Loss,
         options: EngineOptions,

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from tests.support.model_engine import ModelEngine
 from tests.support.server import Running
 from vicinal.cli import main
-from vicinal.model import IndexAddress, Mutation, Page, StoredVector
+from vicinal.model import IndexAddress, Mutation, Page, StoredVector, UnresolvedMutation
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,14 @@ class Recorder(ModelEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.appended: list[Mutation] = []
+        self.appended: list[Mutation | UnresolvedMutation] = []
         self.asked: list[Sequence[str]] = []
         self.failures: dict[int, Exception] = {}
         self._calls = 0
 
-    def append(self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0) -> Any:
+    def append(
+        self, address: IndexAddress, mutation: Mutation | UnresolvedMutation, *, wait_s: float = 0.0
+    ) -> Any:
         self._fail_if_told()
         accepted = super().append(address, mutation, wait_s=wait_s)
         self.appended.append(mutation)

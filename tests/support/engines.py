@@ -29,6 +29,7 @@ from vicinal.model import (
     Metric,
     Mutation,
     Query,
+    UnresolvedMutation,
     Upsert,
     VectorBatch,
 )
@@ -183,7 +184,9 @@ def received(
         return engine.append(address, kind(written(writer, vectors)))
 
 
-def apply(engine: Engine, mutation: Mutation, address: IndexAddress = DOCS) -> Accepted:
+def apply(
+    engine: Engine, mutation: Mutation | UnresolvedMutation, address: IndexAddress = DOCS
+) -> Accepted:
     """Append a mutation and wait until queries see it."""
     accepted = engine.append(address, mutation).result(APPLIED_WITHIN_S)
     assert engine.wait_applied(address, accepted.seqno, APPLIED_WITHIN_S)

@@ -17,7 +17,7 @@ from unittest.mock import patch
 from vicinal.budget import Budget
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.resources import Resources
-from vicinal.model import Accepted, IndexAddress, Mutation
+from vicinal.model import Accepted, IndexAddress, Mutation, UnresolvedMutation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class InlineEngine(EmbeddedEngine):
     executor: InlineExecutor
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
+        self, address: IndexAddress, mutation: Mutation | UnresolvedMutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         # An index holds a lock as it queues; what runs inline may want that lock again.

@@ -9,7 +9,7 @@ from tests.support.postgres import server
 from vicinal.engine import records
 from vicinal.engine.shared.catalog import SharedCatalog
 from vicinal.engine.shared.database import PostgresDatabase, Use
-from vicinal.engine.shared.ledger import Ledger
+from vicinal.engine.shared.ledger import Ledger, SharedDraft
 from vicinal.engine.shared.permits import Permits
 from vicinal.engine.shared.rows import Rows
 from vicinal.limits import Limits
@@ -54,7 +54,8 @@ class Writer:
 
     def append(self, index_id: UUID, mutation: Mutation, wait_s: float = 0.0) -> Future[Accepted]:
         until = time.monotonic() + wait_s
-        return self.ledger.append(index_id, "docs", mutation, records.encode(mutation), until)
+        draft = SharedDraft.of(mutation, records.encode(mutation))
+        return self.ledger.append(index_id, "docs", draft, draft.record.size, until)
 
     def log(self, index_id: UUID, *mutations: Mutation) -> list[Accepted]:
         """Append and wait."""

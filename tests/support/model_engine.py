@@ -13,6 +13,7 @@ Where the seam leaves a choice open, this is what is chosen:
 * a match with nothing indexed has the metadata ``b""`` at the level `indexed`.
 """
 
+import json
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +34,7 @@ from vicinal.errors import (
     IndexNotFound,
     LimitExceeded,
     MetadataIndexNotFound,
+    MetadataTooLarge,
     WrongDimensions,
 )
 from vicinal.filters.evaluate import matches
@@ -44,6 +46,7 @@ from vicinal.model import (
     CreateMetadataIndex,
     Delete,
     DeleteMetadataIndex,
+    DeleteScope,
     EngineUsage,
     Facet,
     FacetValue,
@@ -66,6 +69,7 @@ from vicinal.model import (
     Seqno,
     Status,
     StoredVector,
+    UnresolvedMutation,
     Upsert,
     VectorBatch,
     VectorPage,
@@ -179,7 +183,11 @@ class ModelEngine:
         return MemoryBatchWriter(self.get_index(address).config.dimensions, 0, BATCH_MAX)
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
+        self,
+        address: IndexAddress,
+        mutation: Mutation | UnresolvedMutation,
+        *,
+        wait_s: float = 0.0,
     ) -> Future[Accepted]:
         with self._lock:
             shelf = self._shelf(address)
@@ -187,6 +195,9 @@ class ModelEngine:
                 length = mutation.batch.values.shape[1]
                 if length != shelf.index.config.dimensions:
                     raise WrongDimensions(f"the vectors have {length} dimensions")
+            count = None
+            if isinstance(mutation, UnresolvedMutation):
+                mutation, count = resolved(shelf.state, mutation, self._limits)
             after = applied(shelf.state, mutation, self._limits)
             self._check(after)
             shelf.state = after
@@ -194,7 +205,8 @@ class ModelEngine:
             shelf.applied_mutation = str(uuid.uuid4())
             shelf.applied_at = self._clock()
             future: Future[Accepted] = Future()
-            future.set_result(Accepted(shelf.applied_mutation, Seqno(shelf.applied_seqno)))
+            accepted = Accepted(shelf.applied_mutation, Seqno(shelf.applied_seqno), count)
+            future.set_result(accepted)
             return future
 
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
@@ -371,6 +383,48 @@ def applied(state: State, mutation: Mutation, limits: Limits) -> State:
             return _with_metadata_index(state, metadata_index, backfill, limits)
         case DeleteMetadataIndex(property_name):
             return _without_metadata_index(state, property_name)
+
+
+def resolved(state: State, mutation: UnresolvedMutation, limits: Limits) -> tuple[Mutation, int]:
+    """Return what a mutation does to a state, and how many vectors it changes."""
+    if isinstance(mutation, DeleteScope):
+        ids = [vector.id for vector in selected(state, mutation.scope)]
+        return Delete(ids), len(ids)
+    if isinstance(mutation.target, Scope):
+        vectors = selected(state, mutation.target)
+    else:
+        ids = [id_ for id_ in dict.fromkeys(mutation.target) if id_ in state.vectors]
+        vectors = [state.vectors[id_].vector for id_ in ids]
+    patch = json.loads(mutation.patch)
+    documents = [_merge(json.loads(vector.metadata or b"{}"), patch) for vector in vectors]
+    encoded = [metadata.encode(document) for document in documents]
+    if any(len(each) > limits.metadata_bytes_max for each in encoded):
+        raise MetadataTooLarge("a vector's metadata")
+    if not vectors:
+        return Delete([]), 0
+    batch = VectorBatch(
+        [vector.id for vector in vectors],
+        np.array([vector.values for vector in vectors], np.float32),
+        [vector.namespace for vector in vectors],
+        [
+            after if document or vector.metadata else b""
+            for after, document, vector in zip(encoded, documents, vectors, strict=True)
+        ],
+    )
+    return Upsert(batch), len(vectors)
+
+
+def _merge(target: Any, patch: Any) -> Any:
+    """The pseudocode of RFC 7386, section 2."""
+    if not isinstance(patch, dict):
+        return patch
+    target = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            target.pop(name, None)
+        else:
+            target[name] = _merge(target.get(name), value)
+    return target
 
 
 def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from vicinal import metadata
 from vicinal.binding import arguments
 from vicinal.binding.records import Columns, Vector, Vectors, numbers, plain, records
-from vicinal.binding.scopes import ScopedVectors
+from vicinal.binding.scopes import ScopedVectors, write
 from vicinal.engine.base import Engine
-from vicinal.errors import BadBody, BadCursor, BadFilter, Unavailable
+from vicinal.errors import BadBody, BadCursor, BadFilter, BadRecord
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -35,15 +35,14 @@ from vicinal.model import (
     Mutation,
     Page,
     Status,
+    UnresolvedMutation,
     Upsert,
     VectorBatch,
 )
-from vicinal.wire import requests, schemas
+from vicinal.wire import requests, schemas, scopes
 from vicinal.wire.vectors import batch
 
 __all__ = ["Columns", "Database", "Match", "Matches", "Vector", "Vectorize", "Vectors"]
-
-VISIBLE_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +153,26 @@ class Vectorize:
         """
         named = arguments.ids(ids, self._limits.delete_ids_max, self._limits)
         return self._write(Delete(named), wait, timeout_s)
+
+    def patch_metadata(
+        self,
+        ids: Sequence[str],
+        patch: Mapping[str, Any],
+        *,
+        wait: bool = False,
+        timeout_s: float | None = None,
+    ) -> Accepted:
+        """Patch the metadata of vectors in one write; unknown ids are ignored and values stay.
+
+        Raises:
+            TooManyIds, IdTooLong, BadBody: as `delete_by_ids`.
+            InvalidInput, MetadataTooLarge: as `ScopedVectors.patch_metadata`.
+        """
+        request = schemas.PatchMetadataRequest(
+            ids=arguments.ids(ids, self._limits.delete_ids_max, self._limits),
+            metadata=plain(patch, "patch", BadRecord),
+        )
+        return self._write(scopes.checked_patch(request, self._limits), wait, timeout_s)
 
     def query(
         self,
@@ -308,18 +327,10 @@ class Vectorize:
     def _batch(self, vectors: Vectors) -> VectorBatch:
         return batch(records(vectors), self._dimensions, self._limits)
 
-    def _write(self, mutation: Mutation, wait: bool, timeout_s: float | None) -> Accepted:
-        is_to_wait = arguments.boolean(wait, "wait")
-        wait_s = arguments.seconds(timeout_s, "timeout_s")
-        accepted = self._engine.append(self._address, mutation, wait_s=wait_s).result()
-        if is_to_wait and not self._engine.wait_applied(
-            self._address, accepted.seqno, VISIBLE_WITHIN_S
-        ):
-            raise Unavailable(
-                f"mutation {accepted.mutation_id} is durable but not visible after "
-                f"{VISIBLE_WITHIN_S:g} seconds"
-            )
-        return accepted
+    def _write(
+        self, mutation: Mutation | UnresolvedMutation, wait: bool, timeout_s: float | None
+    ) -> Accepted:
+        return write(self._engine, self._address, mutation, wait, timeout_s)
 
     def _search(
         self,

@@ -4,18 +4,31 @@ The rules and their messages are the server's (`wire.scopes`). A scope is evalua
 method, so that it is of the vectors that are there then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vicinal import metadata
 from vicinal.binding import arguments
+from vicinal.binding.records import plain
 from vicinal.engine.base import Engine
-from vicinal.errors import BadCursor
+from vicinal.errors import BadCursor, BadRecord, Unavailable
 from vicinal.limits import Limits
-from vicinal.model import Facet, Floats, IndexAddress, ListedVector, Scan, Scope
+from vicinal.model import (
+    Accepted,
+    DeleteScope,
+    Facet,
+    Floats,
+    IndexAddress,
+    ListedVector,
+    Mutation,
+    Scan,
+    Scope,
+    UnresolvedMutation,
+)
 from vicinal.wire import schemas, scopes
 
+VISIBLE_WITHIN_S = 60.0
 AT_ONCE = 1_000  # vectors that an iteration reads at one time; ours
 
 
@@ -51,6 +64,7 @@ class ScopedVectors:
         self._engine = engine
         self._address = address
         self._limits = limits
+        self._request = request
         self._scope: Scope = scopes.checked_scope(request, limits)
 
     def count(self) -> int:
@@ -76,6 +90,64 @@ class ScopedVectors:
         return self._engine.facet(
             self._address, wanted.property_name, self._scope, wanted.values_max
         )
+
+    def delete(
+        self, *, all: bool = False, wait: bool = False, timeout_s: float | None = None
+    ) -> Accepted:
+        """Remove the vectors in one write; `Accepted.vector_count` says how many.
+
+        Vectors are removed that are in the scope at the write's place among all writes; all of them
+        or none. A
+        scope of all vectors needs `all`.
+
+        Raises:
+            BadBody: the scope is of all vectors without `all`.
+            Overloaded: the memory for writes was full for `timeout_s` seconds.
+        """
+        mutation = DeleteScope(self._checked(all))
+        return write(self._engine, self._address, mutation, wait, timeout_s)
+
+    def patch_metadata(
+        self,
+        patch: Mapping[str, Any],
+        *,
+        all: bool = False,
+        wait: bool = False,
+        timeout_s: float | None = None,
+    ) -> Accepted:
+        """Patch the metadata of the vectors in one write; their values stay.
+
+        Args:
+            patch: A JSON merge patch (RFC 7386): None removes a key, objects are merged.
+            all: Whether the scope may be of all vectors.
+            wait: Return when it is visible.
+            timeout_s: As for all writes.
+
+        Raises:
+            InvalidInput: the patch is no metadata (`BadMetadataKey`, `MetadataTooLarge`, ...).
+            MetadataTooLarge: a vector's metadata would exceed the limit; the message has its id.
+                Nothing is written.
+            LimitExceeded: more vectors match than one write takes.
+            BadBody, Overloaded: as `delete`.
+        """
+        request = schemas.PatchMetadataRequest(
+            namespace=self._request.namespace,
+            filter=self._request.filter,
+            id_prefix=self._request.id_prefix,
+            all=arguments.boolean(all, "all") or None,
+            metadata=plain(patch, "patch", BadRecord),
+        )
+        mutation = scopes.checked_patch(request, self._limits)
+        return write(self._engine, self._address, mutation, wait, timeout_s)
+
+    def _checked(self, all: bool) -> Scope:
+        request = schemas.DeleteScopeRequest(
+            namespace=self._request.namespace,
+            filter=self._request.filter,
+            id_prefix=self._request.id_prefix,
+            all=arguments.boolean(all, "all"),
+        )
+        return scopes.checked_change_scope(request, self._limits)
 
     def vectors(
         self, *, return_values: bool = True, return_metadata: bool = True
@@ -114,6 +186,30 @@ class ScopedVectors:
         scan = Scan(self._scope, wanted.scan.return_values, wanted.scan.return_metadata)
         page = self._engine.list_vectors(self._address, scan, wanted.count, wanted.cursor)
         return SelectedPage(tuple(map(_selected, page.vectors)), page.total_count, page.next_cursor)
+
+
+def write(
+    engine: Engine,
+    address: IndexAddress,
+    mutation: Mutation | UnresolvedMutation,
+    wait: bool,
+    timeout_s: float | None,
+) -> Accepted:
+    """Log a mutation, and wait until it is visible if that is wanted.
+
+    Raises:
+        Overloaded: the memory for writes was full for `timeout_s` seconds.
+        Unavailable: the mutation is durable but was not visible in time.
+    """
+    is_to_wait = arguments.boolean(wait, "wait")
+    wait_s = arguments.seconds(timeout_s, "timeout_s")
+    accepted = engine.append(address, mutation, wait_s=wait_s).result()
+    if is_to_wait and not engine.wait_applied(address, accepted.seqno, VISIBLE_WITHIN_S):
+        raise Unavailable(
+            f"mutation {accepted.mutation_id} is durable but not visible after "
+            f"{VISIBLE_WITHIN_S:g} seconds"
+        )
+    return accepted
 
 
 def _selected(vector: ListedVector) -> SelectedVector:

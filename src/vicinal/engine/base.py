@@ -42,6 +42,7 @@ from vicinal.model import (
     Seqno,
     Status,
     StoredVector,
+    UnresolvedMutation,
     VectorPage,
 )
 from vicinal.prepared import Prepared
@@ -100,12 +101,21 @@ class Engine(Protocol):
         ...
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
+        self,
+        address: IndexAddress,
+        mutation: Mutation | UnresolvedMutation,
+        *,
+        wait_s: float = 0.0,
     ) -> Future[Accepted]:
         """Log a mutation. The future resolves when it is durable, in order of calls.
 
         The mutation is applied soon after, in the order of seqnos. Sync callers write
         ``append(...).result()``.
+
+        A mutation that is not resolved is resolved at its place in the log: it changes the vectors
+        that match then, and the log has their ids. That may take seconds, during which writes of
+        others are accepted and wait for it. For such a mutation this may wait even
+        where `answers_at_once`.
 
         Args:
             address: Of the index.
@@ -123,6 +133,8 @@ class Engine(Protocol):
                 indexes. Nothing is logged.
             Overloaded: too much is queued, still after `wait_s`. Nothing is logged.
             ResourceExhausted: the disk is full, or too many files are open. Nothing is logged.
+            BadFilter: a scope's filter names a property without a metadata index.
+            MetadataTooLarge: patched metadata would exceed the limit. Nothing is logged.
         """
         ...
 

@@ -59,6 +59,7 @@ from vicinal.model import (
     Mutation,
     Page,
     Seqno,
+    UnresolvedMutation,
 )
 from vicinal.storage import folder_lock, private
 from vicinal.storage.files import sync_directory
@@ -234,7 +235,11 @@ class EmbeddedEngine(Reads[OpenIndex]):
         return self._on(address, lambda opened: opened.writer.open_batch())
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
+        self,
+        address: IndexAddress,
+        mutation: Mutation | UnresolvedMutation,
+        *,
+        wait_s: float = 0.0,
     ) -> Future[Accepted]:
         """See `engine.base.Engine`."""
         until = time.monotonic() + wait_s

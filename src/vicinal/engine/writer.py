@@ -4,12 +4,13 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
-from vicinal.engine import records, recovery
+from vicinal.engine import records, recovery, resolution
 from vicinal.engine.admission import Admission, check_dimensions
 from vicinal.engine.applier import Applier, Logged
 from vicinal.engine.blob_files import BlobBatch, BlobWriter
@@ -23,7 +24,7 @@ from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BodyTooLarge, Error, Overloaded, ResourceExhausted, Unavailable
 from vicinal.limits import Limits
-from vicinal.model import Accepted, Index, Insert, Mutation, Upsert
+from vicinal.model import Accepted, Index, Insert, Mutation, UnresolvedMutation, Upsert
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class _Pending:
     mutation: Mutation
     draft: Draft
     accepted: Future[Accepted]
+    vector_count: int | None = None
 
 
 class Writer:
@@ -64,11 +66,16 @@ class Writer:
         health: Health,
     ) -> None:
         self.order = threading.Lock()
+        self._resolved = threading.Condition(self.order)
+        self._is_resolving = False
+        self._behind: list[_Pending] = []  # mutations behind the one that is being resolved
         self.written_at = time.monotonic()
         self._log = log
         self._applier = applier
         self._reader = reader
         self._resources = resources
+        self._limits = limits
+        self._check_backpressure = compactor.check_backpressure
         self._health = health
         self._admission = Admission(
             index, limits, reader.snapshot, self.settled, compactor.check_backpressure
@@ -80,20 +87,27 @@ class Writer:
         self._health.check()
         return BlobWriter(self._log.blobs, self._admission.index.config.dimensions)
 
-    def append(self, mutation: Mutation, *, wait_until: float = 0.0) -> Future[Accepted]:
+    def append(
+        self, mutation: Mutation | UnresolvedMutation, *, wait_until: float = 0.0
+    ) -> Future[Accepted]:
         """See `engine.base.Engine`. Waits to be admitted until a moment in monotonic seconds."""
-        check_dimensions(mutation, self._admission.index)
-        record = records.encode(mutation)
-        if record.size > RECORD_BYTES_MAX:
-            raise BodyTooLarge(
-                f"the mutation takes {record.size} bytes, the maximum is {RECORD_BYTES_MAX}"
-            )
-        draft = Draft(str(uuid.uuid4()), record, self._finished_blob(mutation, record))
+        queue: Callable[[], Future[Accepted]]
+        if isinstance(mutation, UnresolvedMutation):
+            queue = partial(self._resolve_and_queue, mutation)
+        else:
+            check_dimensions(mutation, self._admission.index)
+            queue = partial(self._queue, mutation, self._draft(mutation))
+        return self._admitted(queue, wait_until)
+
+    def _admitted(
+        self, queue_mutation: Callable[[], Future[Accepted]], wait_until: float
+    ) -> Future[Accepted]:
+        """Queue a mutation, again after a change while there is no room."""
         queue = self._resources.queue
         while True:
             seen = queue.changes  # before it is checked, not to miss a change in between
             try:
-                return self._queue(mutation, draft)
+                return queue_mutation()
             except Overloaded:
                 # Not under `order`: closing, and applying what was delayed, ask for it.
                 if not queue.wait_for_change(seen, wait_until - time.monotonic()):
@@ -107,21 +121,78 @@ class Writer:
     @property
     def is_idle(self) -> bool:
         """Whether no mutation is on its way."""
-        return self._commits.is_idle and self._applier.is_idle
+        return not self._is_resolving and self._commits.is_idle and self._applier.is_idle
 
     def settled(self) -> Snapshot:
         """Return a snapshot with all mutations appended before; called under `order`.
 
-        Delayed mutations are not waited for: they are applied now.
+        Delayed mutations are not waited for: they are applied now. While a mutation is resolved
+        `order` is released.
         """
+        self._resolved.wait_for(lambda: not self._is_resolving)
+        return self._applied()
+
+    def _applied(self) -> Snapshot:
         self._commits.join()
         self._applier.join()
         return self._reader.snapshot
 
     def close(self) -> None:
         """Wait for the commits under way, and what they apply. None may come after them."""
+        with self.order:
+            self._resolved.wait_for(lambda: not self._is_resolving)
         self._commits.join()
         self._applier.close()
+
+    def _draft(self, mutation: Mutation) -> Draft:
+        record = records.encode(mutation)
+        if record.size > RECORD_BYTES_MAX:
+            raise BodyTooLarge(
+                f"the mutation takes {record.size} bytes, the maximum is {RECORD_BYTES_MAX}"
+            )
+        return Draft(str(uuid.uuid4()), record, self._finished_blob(mutation, record))
+
+    def _resolve_and_queue(self, mutation: UnresolvedMutation) -> Future[Accepted]:
+        """Resolve a mutation behind those queued before, while those that come later wait.
+
+        Raises:
+            Error: as `engine.base.Engine.append`; nothing has changed.
+        """
+        with self.order:
+            self._resolved.wait_for(lambda: not self._is_resolving)
+            self._health.check()
+            self._check_backpressure()
+            self._is_resolving = True
+        batch: BlobWriter | None = None
+
+        def open_batch() -> BlobWriter:
+            nonlocal batch
+            batch = self.open_batch()
+            return batch
+
+        try:
+            snapshot = self._applied()
+            self._health.check()  # else the snapshot may lack what could not be logged
+            resolved = resolution.resolve(
+                snapshot,
+                mutation,
+                self._limits,
+                dimensions=self._admission.index.config.dimensions,
+                bytes_max=RECORD_BYTES_MAX,
+                open_batch=open_batch,
+            )
+            draft = self._draft(resolved.mutation)
+            with self.order:
+                self._health.check()
+                return self._submit(resolved.mutation, draft, resolved.vector_count)
+        finally:
+            with self.order:
+                self._is_resolving = False
+                behind, self._behind = self._behind, []
+                self._commits.submit(behind)
+                self._resolved.notify_all()
+            if batch is not None:
+                batch.close()
 
     def _finished_blob(self, mutation: Mutation, record: LogRecord) -> BlobWriter | None:
         """Return the file that has the record already, whole and fsynced, if there is one."""
@@ -138,20 +209,37 @@ class Writer:
         Raises:
             Overloaded: there is no room; nothing has changed, so it may be tried again.
         """
-        accepted: Future[Accepted] = Future()
-        accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
         with self.order:
             self._health.check()
             self.written_at = time.monotonic()
             # In this order: what is applied meanwhile may count twice, but never not at all.
             vectors_at_most = self.pending_count + self._reader.snapshot.vector_count
             self._admission.check(mutation, vectors_at_most)
-            self._resources.acquire(draft.record.size)
-            if draft.blob is not None and not draft.blob.keep():
-                self._resources.queue.release(draft.record.size)
-                raise Unavailable("whoever sent this mutation has given it up")
-            self._admission.declare(mutation)
-            self._commits.submit([_Pending(mutation, draft, accepted)])
+            return self._submit(mutation, draft, is_behind=self._is_resolving)
+
+    def _submit(
+        self,
+        mutation: Mutation,
+        draft: Draft,
+        vector_count: int | None = None,
+        *,
+        is_behind: bool = False,
+    ) -> Future[Accepted]:
+        """Put a checked mutation on its way, or behind the one that is being resolved; called under
+        `order`."""
+        self.written_at = time.monotonic()
+        accepted: Future[Accepted] = Future()
+        accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
+        self._resources.acquire(draft.record.size)
+        if draft.blob is not None and not draft.blob.keep():
+            self._resources.queue.release(draft.record.size)
+            raise Unavailable("whoever sent this mutation has given it up")
+        self._admission.declare(mutation)
+        pending = _Pending(mutation, draft, accepted, vector_count)
+        if is_behind:
+            self._behind.append(pending)
+        else:
+            self._commits.submit([pending])
         return accepted
 
     def _commit(self, pending: Sequence[_Pending]) -> None:
@@ -170,7 +258,8 @@ class Writer:
             self._refuse(pending, self._health.failure)
             return
         for entry, write in zip(entries, pending, strict=True):
-            write.accepted.set_result(Accepted(entry.mutation_id, entry.seqno))
+            accepted = Accepted(entry.mutation_id, entry.seqno, write.vector_count)
+            write.accepted.set_result(accepted)
         self._applier.submit(
             [Logged(entry, write.mutation) for entry, write in zip(entries, pending, strict=True)]
         )

@@ -85,6 +85,22 @@ class FacetRequest(ScopeRequest, rename="camel"):
     count: int | None = None
 
 
+class DeleteScopeRequest(ScopeRequest, rename="camel"):
+    """Vectors to delete in one write. A scope of all vectors needs `all`; with `dryRun` they are
+    counted and stay. An extension."""
+
+    all: bool | None = None
+    dry_run: bool | None = None
+
+
+class PatchMetadataRequest(DeleteScopeRequest, rename="camel"):
+    """A JSON merge patch (RFC 7386) for the metadata of vectors, by their ids or a scope, in one
+    write; values stay. An extension."""
+
+    ids: list[str] | None = None
+    metadata: Annotated[object, _Object] = None
+
+
 class IdsRequest(Struct):
     """Ids of vectors to get or delete."""
 
@@ -265,6 +281,14 @@ class ContentListSchema(Struct, rename="camel"):
     next_cursor: str | None
     cursor_expiration_timestamp: Annotated[str, _Time] | None
     vectors: list[ListedContentSchema]
+
+
+class ChangedSchema(Struct, rename="camel"):
+    """The id of a durable write and the number of vectors that it changes; of a dry run the number
+    alone."""
+
+    count: int
+    mutation_id: str | UnsetType = UNSET
 
 
 class CountSchema(Struct):

@@ -9,11 +9,19 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET, Raw
 
-from vicinal import errors, model
+from vicinal import errors, metadata, model
 from vicinal.limits import Limits
-from vicinal.model import Scan, Scope
-from vicinal.wire import schemas
-from vicinal.wire.requests import FAILED, Body, check_id, checked_filter, checked_namespace, decode
+from vicinal.model import DeleteScope, PatchMetadata, Scan, Scope, UnresolvedMutation
+from vicinal.wire import documents, schemas
+from vicinal.wire.requests import (
+    FAILED,
+    Body,
+    check_id,
+    check_ids,
+    checked_filter,
+    checked_namespace,
+    decode,
+)
 from vicinal.wire.responses import timestamp
 
 _encoder = msgspec.json.Encoder()
@@ -26,6 +34,14 @@ class ContentPage:
     scan: Scan
     count: int
     cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedChange:
+    """A change of the vectors of a scope, or the wish to know how many it would change."""
+
+    mutation: UnresolvedMutation
+    is_dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +142,78 @@ def checked_facet(request: schemas.FacetRequest, limits: Limits) -> FacetParamet
     count = limits.facet_values_default if request.count is None else request.count
     _check_range("count", count, limits.facet_values_max)
     return FacetParameters(request.property_name, checked_scope(request, limits), count)
+
+
+def delete(body: Body, limits: Limits) -> ScopedChange:
+    """Read the body of a deletion by scope.
+
+    Raises:
+        BadBody: the body is not JSON of this shape, or all vectors are named without `all`.
+        NamespaceTooLong, IdTooLong, BadFilter: as `scope`.
+    """
+    request = decode(body, schemas.DeleteScopeRequest)
+    scope = checked_change_scope(request, limits)
+    return ScopedChange(DeleteScope(scope), is_dry_run=bool(request.dry_run))
+
+
+def patch(body: Body, limits: Limits) -> ScopedChange:
+    """Read the body of a patch of metadata.
+
+    Raises:
+        BadBody: the body is not JSON of this shape, all vectors are named without `all`, or ids
+            are given beside a scope.
+        BadRecord, BadMetadataKey, MetadataTooLarge: the patch is no metadata.
+        TooManyIds, NamespaceTooLong, IdTooLong, BadFilter: as for any ids or scope.
+    """
+    request = decode(body, schemas.PatchMetadataRequest)
+    return ScopedChange(checked_patch(request, limits), is_dry_run=bool(request.dry_run))
+
+
+def checked_patch(request: schemas.PatchMetadataRequest, limits: Limits) -> PatchMetadata:
+    """Check a patch of metadata by the rules that its shape cannot express.
+
+    Raises:
+        BadBody, BadRecord, BadMetadataKey, MetadataTooLarge, TooManyIds, NamespaceTooLong,
+        IdTooLong, BadFilter: as `patch`.
+    """
+    if not isinstance(request.metadata, dict):
+        got = metadata.kind(request.metadata)
+        raise errors.BadBody(f"{FAILED}metadata: expected an object, a merge patch, got {got}")
+    try:
+        encoded = documents.blob(request.metadata, "", limits)
+    except documents.RecordError as refused:
+        raise refused.error(f"patch: {refused.rule}") from None
+    if request.ids is None:
+        return PatchMetadata(checked_change_scope(request, limits), encoded)
+    if request.all or checked_scope(request, limits) != Scope():
+        raise errors.BadBody(f"{FAILED}expected either ids or a scope, got both")
+    return PatchMetadata(check_ids(request.ids, limits.delete_ids_max, limits), encoded)
+
+
+def checked_change_scope(request: schemas.DeleteScopeRequest, limits: Limits) -> Scope:
+    """Check the scope of a change, which is of all vectors only if that is said.
+
+    Raises:
+        BadBody: it is of all vectors without `all`, or has `all` and is of fewer.
+        NamespaceTooLong, IdTooLong, BadFilter: as `scope`.
+    """
+    scope = checked_scope(request, limits)
+    if scope == Scope() and not request.all:
+        raise errors.BadBody(
+            f"{FAILED}expected one of namespace, filter and idPrefix, "
+            'or "all": true for all vectors of the index'
+        )
+    if scope != Scope() and request.all:
+        raise errors.BadBody(
+            f'{FAILED}"all" is for all vectors of the index; leave out namespace, filter and '
+            "idPrefix, or leave out all"
+        )
+    return scope
+
+
+def changed(accepted: model.Accepted) -> bytes:
+    """Write the id of a durable mutation and the number of vectors that it changes."""
+    return _encoder.encode(schemas.ChangedSchema(accepted.vector_count or 0, accepted.mutation_id))
 
 
 def page(page: model.VectorPage) -> bytes:

@@ -16,7 +16,7 @@ from tests.support.model_engine import ModelEngine
 from vicinal.embeddings.base import Embedding, Pooling
 from vicinal.errors import Corruption, Error, Overloaded, Unavailable
 from vicinal.limits import Limits
-from vicinal.model import Accepted, Index, IndexAddress, Mutation, Seqno
+from vicinal.model import Accepted, Index, IndexAddress, Mutation, Seqno, UnresolvedMutation
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App
 from vicinal.server.routes import API_ROUTES
@@ -231,7 +231,7 @@ class Failing(ModelEngine):
         self.error = error
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
+        self, address: IndexAddress, mutation: Mutation | UnresolvedMutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         raise self.error
 
@@ -240,7 +240,7 @@ class FailingLater(Failing):
     """Takes a mutation, and then cannot make it durable."""
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
+        self, address: IndexAddress, mutation: Mutation | UnresolvedMutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         future: Future[Accepted] = Future()
         future.set_exception(self.error)

@@ -40,6 +40,7 @@ from vicinal.model import (
     Seqno,
     Status,
     StoredVector,
+    UnresolvedMutation,
     VectorPage,
 )
 from vicinal.prepared import Prepared
@@ -104,7 +105,7 @@ class DistantEngine(ModelEngine):
         return super().open_batch(address)
 
     def append(
-        self, address: IndexAddress, mutation: Mutation, *, wait_s: float = 0.0
+        self, address: IndexAddress, mutation: Mutation | UnresolvedMutation, *, wait_s: float = 0.0
     ) -> Future[Accepted]:
         self._wait("append")
         return super().append(address, mutation, wait_s=wait_s)
@@ -210,6 +211,9 @@ REQUESTS: dict[str, tuple[str, str, bytes, dict[str, str]]] = {
     "export": ("POST", f"{DOCS_PATH}/vectors/export", b"{}", {}),
     "count": ("POST", f"{DOCS_PATH}/vectors/count", b"{}", {}),
     "facets": ("POST", f"{DOCS_PATH}/vectors/facets", b'{"propertyName":"indexed"}', {}),
+    "delete scope": ("POST", f"{DOCS_PATH}/vectors/delete", b'{"idPrefix":"a"}', {}),
+    "dry run": ("POST", f"{DOCS_PATH}/vectors/delete", b'{"all":true,"dryRun":true}', {}),
+    "patch": ("POST", f"{DOCS_PATH}/vectors/patch", b'{"ids":["a"],"metadata":{"k":1}}', {}),
     "info": ("GET", f"{DOCS_PATH}/info", b"", {}),
     "get index": ("GET", DOCS_PATH, b"", {}),
     "list indexes": ("GET", INDEXES, b"", {}),

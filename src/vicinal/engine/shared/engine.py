@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 from uuid import UUID
 
 from vicinal.budget import Budget
-from vicinal.engine import blob_files, records
+from vicinal.engine import blob_files
 from vicinal.engine.admission import check_dimensions
 from vicinal.engine.blob_files import BlobFiles, BlobWriter
 from vicinal.engine.contents import Contents
@@ -31,19 +32,20 @@ from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.reads import Reads
 from vicinal.engine.resources import Resources
-from vicinal.engine.shared import schema
+from vicinal.engine.shared import resolving, schema
 from vicinal.engine.shared.catalog import SharedCatalog, SharedCatalogEntry
 from vicinal.engine.shared.contents import RowsContents, position_of
 from vicinal.engine.shared.copies import Copies, CopyClosed, Counts
 from vicinal.engine.shared.database import PostgresDatabase
 from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.engine.shared.follower import Follower
-from vicinal.engine.shared.ledger import Ledger
+from vicinal.engine.shared.ledger import Ledger, SharedDraft
 from vicinal.engine.shared.listing import Listings, SharedCursors
 from vicinal.engine.shared.nodes import Nodes
 from vicinal.engine.shared.permits import Permits
+from vicinal.engine.shared.resolving import CopyResolver
 from vicinal.engine.shared.rows import Rows
-from vicinal.errors import BodyTooLarge, IndexNotFound, Overloaded, Unavailable
+from vicinal.errors import IndexNotFound, Overloaded, Unavailable
 from vicinal.model import (
     Accepted,
     BatchWriter,
@@ -56,13 +58,13 @@ from vicinal.model import (
     NodeUsage,
     Page,
     Seqno,
+    UnresolvedMutation,
 )
 from vicinal.storage import folder_lock, private
 from vicinal.storage.sqlite import translating
 
 logger = logging.getLogger(__name__)
 
-RECORD_BYTES_MAX = 900_000_000  # as in `index`
 LIST_DEADLINE_S = 30.0  # how long a listing waits for the rows; ours
 WORKER_THREADS = 4  # replay and checkpoint; ours
 
@@ -196,22 +198,38 @@ class SharedEngine(Reads[CopiedIndex]):
     def append(
         self,
         address: IndexAddress,
-        mutation: Mutation,
+        mutation: Mutation | UnresolvedMutation,
         *,
         wait_s: float = 0.0,
     ) -> Future[Accepted]:
         """See `engine.base.Engine`; what is refused is said by the future, where that needs the
         database."""
         entry = self._catalog.get(address)
-        check_dimensions(mutation, entry.index)
-        record = records.encode(mutation)
-        if record.size > RECORD_BYTES_MAX:
-            raise BodyTooLarge(
-                f"the mutation takes {record.size} bytes, the maximum is {RECORD_BYTES_MAX}"
-            )
         until = time.monotonic() + wait_s
-        self._acquire(record.size, until)
-        return self._ledger.append(entry.key, entry.index.name, mutation, record, until)
+        if isinstance(mutation, UnresolvedMutation):
+            # Opened before the log's end is locked, as filling a copy would hold up all writers.
+            self._copies.opened(entry, self._options.open_wait_s)
+            resolver = CopyResolver(partial(self._resolve, entry, mutation), self._queue)
+            accepted = self._ledger.append(entry.key, entry.index.name, resolver, 0, until)
+            accepted.add_done_callback(resolver.release)
+            return accepted
+        check_dimensions(mutation, entry.index)
+        draft = resolving.draft(mutation)
+        self._acquire(draft.record.size, until)
+        return self._ledger.append(entry.key, entry.index.name, draft, draft.record.size, until)
+
+    def _resolve(
+        self, entry: SharedCatalogEntry, mutation: UnresolvedMutation, seqno: Seqno
+    ) -> SharedDraft:
+        """Return the draft of a mutation that comes right after a seqno.
+
+        Raises:
+            Unavailable: the copy does not come to the seqno in time.
+            Error: as `resolution.resolve`.
+        """
+        copy = self._copies.opened(entry, self._options.open_wait_s)
+        self._kick()
+        return resolving.resolved(copy, mutation, seqno, self._options.index.limits, self._blobs)
 
     def wait_applied(self, address: IndexAddress, seqno: Seqno, timeout_s: float) -> bool:
         """See `engine.base.Engine`; with a timeout, until queries on every live node see it."""

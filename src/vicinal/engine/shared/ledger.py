@@ -20,7 +20,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from vicinal.engine.records import LogRecord
@@ -45,14 +47,48 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(slots=True, eq=False)
-class Pending:
-    """A mutation on its way to the log. Times are monotonic seconds."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedDraft:
+    """A mutation with its record, in the parts that are logged. `vector_count` is the number of
+    vectors that it changes, of one that was resolved."""
 
     mutation: Mutation
     record: LogRecord
     parts: Sequence[bytes | memoryview]
     checksum: int
+    vector_count: int | None = None
+
+    @classmethod
+    def of(
+        cls, mutation: Mutation, record: LogRecord, vector_count: int | None = None
+    ) -> "SharedDraft":
+        """Cut a record; its memory must stay as it is while the draft is in use."""
+        parts = log_records.cut(record)
+        return cls(mutation, record, parts, log_records.checksum(parts), vector_count)
+
+
+class _Logged(NamedTuple):
+    """A draft with its place in the log; `logged_bytes` are those of all records up to it."""
+
+    seqno: Seqno
+    logged_bytes: int
+    mutation_id: UUID
+    draft: SharedDraft
+
+
+Resolver = Callable[[Seqno], SharedDraft]
+"""Resolves a mutation against the state after a seqno; called in a thread, and again when an
+attempt to log its draft has failed."""
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A mutation on its way to the log: a draft, or what resolves to one. Times are monotonic
+    seconds; `queued_bytes` are to be released."""
+
+    draft: SharedDraft | None
+    resolver: Resolver | None
+    queued_bytes: int
     until: float
     backpressure_until: float
     mutation_id: UUID = field(default_factory=uuid4)
@@ -92,8 +128,8 @@ class Ledger:
         self,
         index_id: UUID,
         name: str,
-        mutation: Mutation,
-        record: LogRecord,
+        draft: SharedDraft | Resolver,
+        queued_bytes: int,
         backpressure_until: float,
     ) -> Future[Accepted]:
         """Log a mutation; see `engine.base.Engine.append`. From any thread.
@@ -103,14 +139,18 @@ class Ledger:
         Args:
             index_id: Of the index.
             name: Of the index, for messages.
-            mutation: The mutation to log.
-            record: The same as a record; its memory must stay as it is until the future is done.
+            draft: The mutation to log; its memory must stay as it is until the future is done. A
+                resolver makes it once its place in the log is known.
+            queued_bytes: Bytes to be released once it is settled.
             backpressure_until: Until when to wait while too much is logged and not in the rows.
         """
-        parts = log_records.cut(record)
         until = time.monotonic() + self._write_deadline_s
         pending = Pending(
-            mutation, record, parts, log_records.checksum(parts), until, backpressure_until
+            draft if isinstance(draft, SharedDraft) else None,
+            None if isinstance(draft, SharedDraft) else draft,
+            queued_bytes,
+            until,
+            backpressure_until,
         )
         pending.accepted.set_running_or_notify_cancel()  # what is queued cannot be taken back
         with self._closing:
@@ -199,7 +239,7 @@ class Ledger:
 
     def _refuse(self, index_id: UUID, pending: Pending, error: Error) -> None:
         pending.accepted.set_exception(error)
-        self._on_settled(index_id, pending.record.size)
+        self._on_settled(index_id, pending.queued_bytes)
 
     async def _attempt(self, index_id: UUID, name: str, group: Sequence[Pending]) -> int:
         """Log mutations in one transaction, or refuse them; return how many were settled."""
@@ -221,7 +261,7 @@ class Ledger:
         for pending, outcome in zip(group, outcomes, strict=False):
             if isinstance(outcome, Accepted):
                 pending.accepted.set_result(outcome)
-                self._on_settled(index_id, pending.record.size)
+                self._on_settled(index_id, pending.queued_bytes)
             else:
                 self._refuse(index_id, pending, outcome)
         return len(outcomes)
@@ -243,14 +283,22 @@ class Ledger:
                 retry_after=1.0,
             )
         outcomes: list[Accepted | Error] = []
-        new: list[tuple[Seqno, int, Pending]] = []
+        new: list[_Logged] = []
         for pending in group:
             seqno = known.get(pending.mutation_id)
             if seqno is not None:
-                outcomes.append(Accepted(str(pending.mutation_id), seqno))
+                count = None if pending.draft is None else pending.draft.vector_count
+                outcomes.append(Accepted(str(pending.mutation_id), seqno, count))
                 continue
             try:
-                if not await self._permits.admit(session, head, pending.mutation, is_first=not new):
+                if pending.resolver is not None:
+                    if new:
+                        break  # it needs what is before it in a copy: in the next transaction
+                    resolve = partial(pending.resolver, head.logged_seqno)
+                    pending.draft = await asyncio.to_thread(resolve)
+                draft = pending.draft
+                assert draft is not None
+                if not await self._permits.admit(session, head, draft.mutation, is_first=not new):
                     break  # it needs what is before it in the rows: in the next transaction
             except Lost:
                 raise
@@ -258,11 +306,13 @@ class Ledger:
                 outcomes.append(error)
                 continue
             head.logged_seqno = Seqno(head.logged_seqno + 1)
-            head.logged_bytes += pending.record.size
+            head.logged_bytes += draft.record.size
             head.mutation_id = pending.mutation_id
-            await _declare(session, head, pending.mutation)
-            new.append((head.logged_seqno, head.logged_bytes, pending))
-            outcomes.append(Accepted(str(pending.mutation_id), head.logged_seqno))
+            await _declare(session, head, draft.mutation)
+            new.append(_Logged(head.logged_seqno, head.logged_bytes, pending.mutation_id, draft))
+            outcomes.append(
+                Accepted(str(pending.mutation_id), head.logged_seqno, draft.vector_count)
+            )
         if new or known or head.is_recounted:
             await _log(session, head, new)
         return outcomes
@@ -329,34 +379,33 @@ async def _declare(session: Session, head: Head, mutation: Mutation) -> None:
             pass
 
 
-async def _log(session: Session, head: Head, new: Sequence[tuple[Seqno, int, Pending]]) -> None:
+async def _log(session: Session, head: Head, new: Sequence[_Logged]) -> None:
     """Write mutations and the end of the log."""
     accepted_at = round(datetime.now(UTC).timestamp() * 1e6)
     ends = (
         head.index_id, head.logged_seqno, head.logged_bytes, head.mutation_id,
         head.vectors_at_most, head.namespace_count, head.namespace_epoch,
     )  # fmt: skip
-    if len(new) == 1 and len(new[0][2].parts) == 1:  # in one round trip
-        pending = new[0][2]
+    if len(new) == 1 and len(new[0].draft.parts) == 1:  # in one round trip
+        draft = new[0].draft
         await session.execute(
-            _LOG_ONE, *ends, accepted_at, pending.record.size, pending.checksum,
-            pending.parts[0],
-        )  # fmt: skip
+            _LOG_ONE, *ends, accepted_at, draft.record.size, draft.checksum, draft.parts[0]
+        )
         return
     rows = []
-    for seqno, logged_bytes, pending in new:
-        whole = pending.parts[0] if len(pending.parts) == 1 else None
+    for seqno, logged_bytes, mutation_id, draft in new:
+        whole = draft.parts[0] if len(draft.parts) == 1 else None
         rows.append(
             (
-                head.index_id, seqno, pending.mutation_id, accepted_at, logged_bytes,
-                pending.record.size, pending.checksum, whole,
+                head.index_id, seqno, mutation_id, accepted_at, logged_bytes,
+                draft.record.size, draft.checksum, whole,
             )
         )  # fmt: skip
     if rows:
         await session.copy("mutation", _COLUMNS, rows)
-    for seqno, _, pending in new:
-        if len(pending.parts) > 1:
-            await _copy_parts(session, head.index_id, seqno, pending.parts)
+    for seqno, _, _, draft in new:
+        if len(draft.parts) > 1:
+            await _copy_parts(session, head.index_id, seqno, draft.parts)
     await session.execute(_UPDATE_HEAD, *ends)
 
 
@@ -380,7 +429,7 @@ def _group(queue: deque[Pending]) -> list[Pending]:
     group: list[Pending] = []
     size = 0
     for pending in islice(queue, GROUP_COUNT_MAX):
-        size += pending.record.size
+        size += pending.queued_bytes
         if group and size > GROUP_BYTES_MAX:
             break
         group.append(pending)

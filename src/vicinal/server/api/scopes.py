@@ -1,4 +1,4 @@
-"""Operations on the vectors of a scope, which are ours: listing, export, counts and facets."""
+"""Operations on the vectors of a scope, which are ours: reading, counting, deleting, patching."""
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
@@ -6,22 +6,30 @@ from vicinal.errors import (
     BadBody,
     BadCursor,
     BadFilter,
+    BadMetadataKey,
     BadParameter,
+    BadRecord,
     BodyTooLarge,
     EmptyFilterValue,
     Error,
     IdTooLong,
     LimitExceeded,
     MetadataIndexNotFound,
+    MetadataTooLarge,
     NamespaceTooLong,
+    Overloaded,
+    TooManyIds,
 )
-from vicinal.model import ListedVector
+from vicinal.limits import Limits
+from vicinal.model import DeleteScope, ListedVector, Scope
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Handler, RouteTable, json_body
+from vicinal.server.api.writes import acknowledge
 from vicinal.server.http.response import Response, Stream
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, schemas, scopes
+from vicinal.wire.requests import Body
 
 ROUTES = RouteTable()
 
@@ -121,3 +129,54 @@ async def count_values(request: ApiRequest) -> Response:
         return scopes.facet_result(facet)
 
     return Response(await services.workers.run(answer))
+
+
+def _add_change(name: str, request: object, *errors: type[Error]) -> Callable[[Handler], Handler]:
+    return ROUTES.add(
+        "POST",
+        f"{INDEX}/vectors/{name}",
+        Permission.WRITE,
+        json_body,
+        request=request,
+        response=schemas.ChangedSchema,
+        errors=(*_SCOPE_ERRORS, LimitExceeded, Overloaded, *errors),
+    )
+
+
+@_add_change("delete", schemas.DeleteScopeRequest)
+async def delete_scope(request: ApiRequest) -> Response:
+    """Remove the vectors of a scope in one write (an extension)."""
+    return await _change(request, scopes.delete)
+
+
+@_add_change(
+    "patch",
+    schemas.PatchMetadataRequest,
+    BadRecord,
+    BadMetadataKey,
+    MetadataTooLarge,
+    TooManyIds,
+)
+async def patch_metadata(request: ApiRequest) -> Response:
+    """Patch the metadata of vectors in one write; their values stay (an extension)."""
+    return await _change(request, scopes.patch)
+
+
+async def _change(
+    request: ApiRequest, read: Callable[[Body, Limits], scopes.ScopedChange]
+) -> Response:
+    services, address = request.services, request.address
+    engine = services.engine
+    wanted = await services.workers.run(lambda: read(request.body, services.limits))
+    mutation = wanted.mutation
+    if not wanted.is_dry_run:
+        logged = await services.workers.run(lambda: engine.append(address, mutation))
+        return await acknowledge(request, address, logged, scopes.changed)
+    target = mutation.scope if isinstance(mutation, DeleteScope) else mutation.target
+
+    def count() -> int:
+        if isinstance(target, Scope):
+            return engine.count(address, target)
+        return len(engine.get(address, target))
+
+    return Response(scopes.count(await services.workers.run(count)))

@@ -7,6 +7,7 @@ Without that header the time was up first: the write stands all the same.
 
 import asyncio
 import re
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -25,11 +26,14 @@ _HELD_S_MAX = 0.5  # ours: how long a thread waits for other nodes before others
 
 
 async def acknowledge(
-    request: ApiRequest, address: IndexAddress, logged: Future[Accepted]
+    request: ApiRequest,
+    address: IndexAddress,
+    logged: Future[Accepted],
+    written: Callable[[Accepted], bytes] = responses.mutation,
 ) -> Response:
     """Answer a write once it is durable, and visible if the client asked for that."""
     accepted = await resolved(logged)
-    response = Response(responses.mutation(accepted))
+    response = Response(written(accepted))
     wait_s = preferred_wait_s(request.headers, request.services.config.wait_s_max)
     if wait_s is None:
         return response
