@@ -49,7 +49,7 @@ def restore(store: Path, snapshot_id: str, data: Path, *, copies: bool = False) 
     """Restore a snapshot of a store to a new folder."""
     opened = Store(store)
     with opened.locked():
-        restore_folder(opened, opened.manifest(snapshot_id), data, copies=copies)
+        restore_folder(opened, opened.manifest(snapshot_id), data, InlineWork(), copies=copies)
 
 
 @contextmanager

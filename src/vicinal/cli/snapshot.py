@@ -279,7 +279,7 @@ def _restore_folder(
         store = Store(source)
         with store.locked():
             snapshot = store.manifest(store.resolve(snapshot_id))
-            restore_folder(store, snapshot, data, copies=copies)
+            restore_folder(store, snapshot, data, InlineWork(), copies=copies)
         return snapshot
     private.make_data_folder(data.parent)
     with tempfile.TemporaryDirectory(prefix=f".{data.name}-", dir=data.parent) as name:
@@ -289,7 +289,7 @@ def _restore_folder(
             snapshot = receive(stream, store)
         if snapshot_id not in (None, snapshot.id):
             raise click.ClickException(f"{source} is snapshot {snapshot.id}")
-        restore_folder(store, snapshot, data)
+        restore_folder(store, snapshot, data, InlineWork())
     return snapshot
 
 

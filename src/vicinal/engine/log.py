@@ -55,6 +55,7 @@ FILE_NAME = "index.db"
 WATERMARK_NAME = "acknowledged"
 
 _TRUNCATED_BYTES_MAX = 4 << 20  # removed in one transaction; about 10 ms
+_COPIED_BYTES_MAX = 1 << 20  # read at a time, while commits wait
 
 SCHEMA = """
 CREATE TABLE mutation (
@@ -267,7 +268,7 @@ class Log:
                 ).fetchall()
                 if not rows:
                     break
-                last = _last_of_part(rows)
+                last = _last_of_part(rows, _TRUNCATED_BYTES_MAX)
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
         with self._lock, translating(self.path):
             self.blobs.truncate(self.pins.truncatable(sealed_seqno))
@@ -298,7 +299,7 @@ class Log:
         self.pins.release(moment.pin)
 
     def rows(self, moment: LogMoment) -> Iterator[Sequence[tuple[Field, ...]]]:
-        """Yield the rows of a pinned moment's mutations in order, some megabytes at a time.
+        """Yield the rows of a pinned moment's mutations in order, a megabyte at a time.
 
         Their checksums are not compared.
         """
@@ -311,7 +312,7 @@ class Log:
                     "ORDER BY seqno LIMIT 1000",
                     (after, last),
                 ).fetchall()
-                until = _last_of_part(sizes) if sizes else after
+                until = _last_of_part(sizes, _COPIED_BYTES_MAX) if sizes else after
                 rows = self._connection.execute(
                     "SELECT * FROM mutation WHERE seqno > ? AND seqno <= ? ORDER BY seqno",
                     (after, until),
@@ -417,10 +418,10 @@ class Log:
         return Seqno(last)
 
 
-def _last_of_part(rows: Sequence[tuple[int, int]]) -> int:
-    """Return the last seqno of the first megabytes; `rows` are seqnos and sizes of mutations."""
+def _last_of_part(rows: Sequence[tuple[int, int]], bytes_max: int) -> int:
+    """Return the last seqno of the first bytes; `rows` are seqnos and sizes of mutations."""
     sizes = np.cumsum([size for _, size in rows])
-    return rows[min(int(np.searchsorted(sizes, _TRUNCATED_BYTES_MAX)), len(rows) - 1)][0]
+    return rows[min(int(np.searchsorted(sizes, bytes_max)), len(rows) - 1)][0]
 
 
 def _row(entry: Entry, seal: Seal | None) -> tuple[Field, ...]:

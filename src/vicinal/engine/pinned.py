@@ -68,7 +68,7 @@ class PinnedIndex:
             self._log.release(self.moment)
 
     def log_rows(self) -> Iterator[Sequence[tuple[Field, ...]]]:
-        """Yield the rows of the log's mutations in order, some megabytes at a time, unverified.
+        """Yield the rows of the log's mutations in order, a megabyte at a time, unverified.
 
         Raises:
             Corruption: rows are missing.

@@ -1,13 +1,16 @@
 """Single files of snapshots: written durably, linked or copied, verified by their seals."""
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
 from vicinal.errors import Corruption, Error
+from vicinal.snapshots.manifest import OwnFile
 from vicinal.storage import private
 from vicinal.storage.files import ComponentFile, Seal, sync, sync_directory
 
+_HASHED_BYTES = 1 << 20
 _PIECE_BYTES = 8 << 20  # copied between two syncs, so that no other sync waits for long
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS)
 
@@ -68,3 +71,14 @@ def is_sealed(path: Path, kind: str, seal: Seal) -> bool:
     except Error:
         return False
     return True
+
+
+def described(path: Path, name: str) -> OwnFile:
+    """Return the size and digest of a file."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while piece := file.read(_HASHED_BYTES):
+            digest.update(piece)
+            size += len(piece)
+    return OwnFile(name, size, digest.hexdigest())

@@ -12,10 +12,9 @@ from typing import IO
 
 from vicinal.errors import Corruption
 from vicinal.snapshots import manifest
-from vicinal.snapshots.files import verify_seal
+from vicinal.snapshots.files import described, verify_seal
 from vicinal.snapshots.manifest import ServerSnapshot
 from vicinal.snapshots.store import D1, MARKER, SHARED_NAME, Store, shared_names
-from vicinal.snapshots.work import described
 from vicinal.storage import private
 from vicinal.storage.files import Seal, sync
 from vicinal.storage.sqlite import translating

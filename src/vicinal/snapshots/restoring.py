@@ -22,10 +22,10 @@ from vicinal.engine.pinned import FOLDERS
 from vicinal.errors import AlreadyExists, Corruption, InvalidInput
 from vicinal.model import Index, IndexAddress
 from vicinal.settings import TOKENS_FILE
-from vicinal.snapshots.files import copy, link_or_copy, verify_seal
+from vicinal.snapshots.files import copy, described
 from vicinal.snapshots.manifest import IndexPart, OwnFile, ServerSnapshot
 from vicinal.snapshots.store import D1, Store
-from vicinal.snapshots.work import described
+from vicinal.snapshots.work import PlaceFile, Work
 from vicinal.storage import private
 from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
@@ -59,7 +59,7 @@ def check_empty(data: Path) -> None:
 
 
 def restore_folder(
-    store: Store, snapshot: ServerSnapshot, data: Path, *, copies: bool = False
+    store: Store, snapshot: ServerSnapshot, data: Path, work: Work, *, copies: bool = False
 ) -> None:
     """Make a data folder of a snapshot of a store, which the caller has locked.
 
@@ -75,7 +75,7 @@ def restore_folder(
         shutil.rmtree(folder, ignore_errors=True)
         private.make_folder(folder)
         try:
-            _make(store, snapshot, folder, copies=copies)
+            _make(store, snapshot, folder, work, copies=copies)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -84,7 +84,9 @@ def restore_folder(
         sync_directory(data)
 
 
-def _make(store: Store, snapshot: ServerSnapshot, folder: Path, *, copies: bool) -> None:
+def _make(
+    store: Store, snapshot: ServerSnapshot, folder: Path, work: Work, *, copies: bool
+) -> None:
     indexes = folder / "indexes"
     private.make_folder(indexes)
     catalog = Catalog(folder, create=True)
@@ -92,7 +94,7 @@ def _make(store: Store, snapshot: ServerSnapshot, folder: Path, *, copies: bool)
         for part in snapshot.indexes:
             entry = _entry(part, IndexAddress(part.account, part.name))
             private.make_folder(indexes / entry.folder)
-            fill_index(store, snapshot, part, indexes / entry.folder, copies=copies)
+            fill_index(store, snapshot, part, indexes / entry.folder, work, copies=copies)
             catalog.add(entry, None)
     finally:
         catalog.close()
@@ -127,6 +129,7 @@ def restore_indexes(
     snapshot: ServerSnapshot,
     engine: EmbeddedEngine,
     restored: Sequence[RestoredIndex],
+    work: Work,
     *,
     copies: bool = False,
 ) -> None:
@@ -146,13 +149,19 @@ def restore_indexes(
         part = index.part
 
         def fill(folder: Path, part: IndexPart = part) -> None:
-            fill_index(store, snapshot, part, folder, copies=copies)
+            fill_index(store, snapshot, part, folder, work, copies=copies)
 
         engine.add_index(_entry(part, index.address), fill)
 
 
 def fill_index(
-    store: Store, snapshot: ServerSnapshot, part: IndexPart, folder: Path, *, copies: bool
+    store: Store,
+    snapshot: ServerSnapshot,
+    part: IndexPart,
+    folder: Path,
+    work: Work,
+    *,
+    copies: bool,
 ) -> None:
     """Put all files of an index into its new folder, durably and verified.
 
@@ -168,10 +177,11 @@ def fill_index(
             private.make_folder(target.parent)
             folders.add(target.parent)
         try:
-            link_or_copy(source, target, copies=copies)
+            work.perform(
+                PlaceFile(str(source), str(target), file.kind, file.size, file.checksum, copies)
+            )
         except FileNotFoundError as error:
             raise Corruption(f"{source} is missing") from error
-        verify_seal(target, file.kind, file.seal)
     copy_verified(store.own(snapshot.id) / part.log.name, folder / LOG_NAME, part.log)
     for path in sorted(folders, reverse=True):
         sync_directory(path)

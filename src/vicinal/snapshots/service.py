@@ -1,13 +1,11 @@
 """The snapshots of one server: made on request and on a schedule, into its own store.
 
-One snapshot is made at a time; the threads that make them give way to those that answer. The
+One snapshot is made at a time; a process of low priority does what takes long (`process`). The
 schedule counts from the newest snapshot that there is, so a restart moves nothing, and keeps the
 newest of its own; those that were asked for stay until they are deleted.
 """
 
 import logging
-import os
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import closing
@@ -26,7 +24,7 @@ from vicinal.snapshots.restoring import RestoredIndex, restore_indexes
 from vicinal.snapshots.sinks import StoreSink, StreamSink
 from vicinal.snapshots.store import MARKER, Store
 from vicinal.snapshots.taking import Server, new_id, take_snapshot
-from vicinal.snapshots.verifying import verify_snapshots
+from vicinal.snapshots.work import VerifySnapshots
 from vicinal.verify.report import Report
 
 logger = logging.getLogger(__name__)
@@ -36,7 +34,6 @@ SHARED_REFUSAL = (
     "its WAL (docs/scale-out.md); a node's folder has only copies, which `vicinal verify` reads"
 )
 RETRY_S_MAX = 300.0  # ours: after a scheduled snapshot that failed
-_NICENESS = 10  # as that of an engine's background work
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,6 @@ class Snapshots:
         """
         store = self._store()
         server = self._server()
-        give_way()
         with self._at_a_time(), store.locked(writes=True):
             snapshot_id = new_id()
             with (
@@ -129,7 +125,6 @@ class Snapshots:
     def write_stream(self, stream: IO[bytes], known: frozenset[str]) -> ServerSnapshot:
         """Make a snapshot that goes to a stream, without the shared files that are `known`."""
         server = self._server()
-        give_way()
         with self._at_a_time():
             snapshot_id = new_id()
             with (
@@ -167,9 +162,13 @@ class Snapshots:
             SnapshotNotFound: there is none of this id.
         """
         store = self._store()
-        give_way()
-        with store.locked():
-            return verify_snapshots(store, [store.resolve(snapshot_id)])
+        report = Report(store.folder)
+        with store.locked(), closing(ProcessWork()) as work:
+            ids = [store.resolve(snapshot_id)]
+            end = work.perform(VerifySnapshots(str(store.folder), ids))
+        report.subjects.extend(end.subjects)
+        report.damages.extend(end.damages)
+        return report
 
     def restore(
         self, snapshot_id: str, *, suffix: str, indexes: Sequence[tuple[str, str]] | None = None
@@ -189,8 +188,7 @@ class Snapshots:
         """
         store = self._store()
         server = self._server()
-        give_way()
-        with store.locked():
+        with store.locked(), closing(ProcessWork()) as work:
             snapshot = store.manifest(store.resolve(snapshot_id))
             parts = {(part.account, part.name): part for part in snapshot.indexes}
             for account, name in indexes or ():
@@ -202,7 +200,7 @@ class Snapshots:
                 for key in chosen
             ]
             self._check_names(restored)
-            restore_indexes(store, snapshot, server.engine, restored)
+            restore_indexes(store, snapshot, server.engine, restored, work)
         return [index.address for index in restored]
 
     def delete(self, snapshot_id: str) -> int:
@@ -252,7 +250,6 @@ class Snapshots:
         return _OneAtATime(self._lock)
 
     def _keep_schedule(self) -> None:
-        give_way()
         wait_s = self._due_in_s()
         while not self._stopping.wait(wait_s):
             try:
@@ -289,12 +286,3 @@ class _OneAtATime:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-
-
-def give_way() -> None:
-    """Lower the priority of this thread below those that answer requests."""
-    if sys.platform == "linux":  # elsewhere it is the process's, not the thread's
-        thread = threading.get_native_id()
-        if thread != os.getpid():  # the main thread's is that of a command
-            own = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, max(own, _NICENESS))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vicinal.errors import Corruption
+from vicinal.snapshots.files import described
 from vicinal.snapshots.manifest import OwnFile, ServerSnapshot, index_label
 from vicinal.snapshots.store import D1, Store
-from vicinal.snapshots.work import described
 from vicinal.storage.files import Seal
 from vicinal.verify.report import Report, Subject, verify_component
 

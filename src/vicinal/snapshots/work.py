@@ -5,7 +5,6 @@ of times, and at a low priority hold up those that answer. Tasks are plain data,
 are those of ``vicinal.errors``.
 """
 
-import hashlib
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -17,14 +16,15 @@ import msgspec
 
 from vicinal.engine.log_copy import LogCopy
 from vicinal.errors import Unavailable
-from vicinal.snapshots.files import link_or_copy, verify_seal
-from vicinal.snapshots.manifest import OwnFile
+from vicinal.snapshots.files import described, link_or_copy, verify_seal
+from vicinal.snapshots.store import Store
+from vicinal.snapshots.verifying import verify_snapshots
 from vicinal.storage import private
 from vicinal.storage.files import Seal, sync
 from vicinal.storage.sqlite import translating
+from vicinal.verify.report import Damage, Subject
 
 LOCK_TIMEOUT_S = 30.0
-_HASHED_BYTES = 1 << 20
 
 _Row = tuple[Any, ...]  # fields of SQLite; of a damaged row they may be of any type
 
@@ -76,15 +76,25 @@ class FinishLog(msgspec.Struct, frozen=True, tag=True):
     tombstones: Sequence[_Row]
 
 
-Task = PlaceFile | VerifyFile | CopyDatabase | BeginLog | AddRows | FinishLog
+class VerifySnapshots(msgspec.Struct, frozen=True, tag=True):
+    """Read every byte of snapshots in a store, which the caller has locked."""
+
+    store: str
+    ids: Sequence[str]
+
+
+Task = PlaceFile | VerifyFile | CopyDatabase | BeginLog | AddRows | FinishLog | VerifySnapshots
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The end of a task: whether a file was linked, or the size and digest of a new one."""
+    """The end of a task: whether a file was linked, the size and digest of a new one, or what was
+    read of snapshots."""
 
     is_linked: bool = False
     size: int = 0
     sha256: str = ""
+    subjects: tuple[Subject, ...] = ()
+    damages: tuple[Damage, ...] = ()
 
 
 class WorkFailed(Unavailable):
@@ -141,6 +151,9 @@ class InlineWork:
                 copied.finish(document, tombstones)
                 self._log = None
                 return _done(path_)
+            case VerifySnapshots(store, ids):
+                report = verify_snapshots(Store(Path(store)), ids)
+                return Done(subjects=tuple(report.subjects), damages=tuple(report.damages))
 
     def close(self) -> None:
         """See `Work`."""
@@ -148,17 +161,6 @@ class InlineWork:
             with suppress(sqlite3.Error):
                 self._log[0].cancel()
             self._log = None
-
-
-def described(path: Path, name: str) -> OwnFile:
-    """Return the size and digest of a file."""
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("rb") as file:
-        while piece := file.read(_HASHED_BYTES):
-            digest.update(piece)
-            size += len(piece)
-    return OwnFile(name, size, digest.hexdigest())
 
 
 def _done(path: Path) -> Done:
