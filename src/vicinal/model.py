@@ -118,6 +118,16 @@ class MetadataIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexCoverage:
+    """How many of an index's vectors a metadata index has indexed: the others are older than it and
+    lack a value."""
+
+    metadata_index: MetadataIndex
+    covered_count: int
+    vector_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class VectorBatch:
     """Vectors of one request, column by column; all four have the same length n.
 
@@ -183,7 +193,7 @@ class Delete:
 class CreateMetadataIndex:
     """Index a property of vectors written from now on, and of older vectors with `backfill`.
 
-    An index of the same property and type may exist: then nothing changes.
+    An index of the same property and type may exist: then nothing changes but for `backfill`.
     """
 
     metadata_index: MetadataIndex
@@ -307,12 +317,14 @@ class Explanation:
 class QueryResult:
     """Matches, best first, ties by id; and the filtered properties that have no index.
 
-    `explanations` is empty unless the query wants them.
+    `explanations` is empty unless the query wants them. `partial` are the filtered properties whose
+    metadata index does not cover all vectors.
     """
 
     matches: tuple[ScoredVector, ...]
     unindexed: tuple[str, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+    partial: tuple[IndexCoverage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,7 +404,8 @@ class Status:
     """The readable state of an index.
 
     `applied_mutation` is the id of the newest mutation in it and `applied_at` the time when that
-    mutation became readable (UTC); both are None before the first mutation.
+    mutation became readable (UTC); both are None before the first mutation. `partial` are the
+    metadata indexes that do not cover all vectors, oldest first.
     """
 
     dimensions: int
@@ -400,6 +413,7 @@ class Status:
     applied_seqno: Seqno
     applied_mutation: str | None
     applied_at: datetime | None
+    partial: tuple[IndexCoverage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1361,3 +1361,97 @@ def test_a_resolved_change_survives_opening_again(
 
     assert sorted(engine.list(DOCS, 100, None).ids) == ["doc/2", "doc/ü", "img/1", "img/2"]
     assert engine.count(DOCS, Scope(filter=RED)) == 2
+
+
+# Coverage of metadata indexes
+
+
+def covered(engine: Engine) -> dict[str, tuple[int, int]]:
+    return {
+        each.metadata_index.property_name: (each.covered_count, each.vector_count)
+        for each in engine.status(DOCS).partial
+    }
+
+
+def test_a_metadata_index_tells_how_many_vectors_it_covers(engine: Engine) -> None:
+    insert(engine, *SCOPED[:2])
+    engine.compact(DOCS)
+    insert(engine, SCOPED[2])
+    apply(engine, CreateMetadataIndex(SIZE))
+    apply(engine, CreateMetadataIndex(COLOR, backfill=True))
+    insert(engine, *SCOPED[3:])
+
+    assert covered(engine) == {"size": (2, 5)}
+    engine.compact(DOCS)
+    assert covered(engine) == {"size": (2, 5)}
+    upsert(engine, SCOPED[0])
+    assert covered(engine) == {"size": (3, 5)}
+    apply(engine, Delete(["doc/2"]))
+    assert covered(engine) == {"size": (3, 4)}
+    apply(engine, PatchMetadata(["doc/ü"], b"{}"))
+    assert covered(engine) == {}
+
+
+def test_a_query_tells_that_a_filter_knows_only_some_vectors(engine: Engine) -> None:
+    insert(engine, *SCOPED)
+    apply(engine, CreateMetadataIndex(SIZE))
+    apply(engine, CreateMetadataIndex(COLOR))
+    upsert(engine, SCOPED[0])
+
+    result = engine.query(DOCS, where(size(Operator.GT, 0.0)))
+
+    assert [(each.metadata_index, each.covered_count) for each in result.partial] == [(SIZE, 1)]
+    assert [each.id for each in result.matches] == ["doc/1"]
+    assert engine.query(DOCS, near(0, 0)).partial == ()
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_backfill_of_an_index_that_exists_covers_older_vectors(
+    engine: Engine, is_sealed: bool
+) -> None:
+    insert(engine, *SCOPED[:3])
+    for index in (SIZE, COLOR):
+        apply(engine, CreateMetadataIndex(index))
+    insert(engine, *SCOPED[3:])
+    if is_sealed:
+        engine.compact(DOCS)
+    found_before = engine.count(DOCS, Scope(filter=RED))
+
+    for index in (SIZE, COLOR):
+        apply(engine, CreateMetadataIndex(index, backfill=True))
+
+    assert found_before == 0
+    assert covered(engine) == {}
+    assert engine.count(DOCS, Scope(filter=RED)) == 1
+    assert engine.count(DOCS, Scope(filter=(size(Operator.GTE, 1.0),))) == 3
+    assert engine.count(DOCS, Scope(filter=(Predicate("color", Operator.CONTAINS, ("red",)),))) == 1
+    apply(engine, CreateMetadataIndex(COLOR, backfill=True))
+    engine.compact(DOCS)
+    assert engine.count(DOCS, Scope(filter=RED)) == 1
+
+
+def test_what_an_index_covers_survives_opening_again(
+    open_engine: Open, implementation: Implementation
+) -> None:
+    if not implementation.durable:
+        pytest.skip("keeps nothing")
+    engine = open_engine()
+    create(engine)
+    insert(engine, *SCOPED[:2])
+    apply(engine, CreateMetadataIndex(SIZE))
+    apply(engine, CreateMetadataIndex(COLOR))
+    insert(engine, *SCOPED[2:])
+    engine.compact(DOCS)
+    apply(engine, CreateMetadataIndex(COLOR, backfill=True))
+    engine.close()
+
+    engine = open_engine()
+
+    assert covered(engine) == {"size": (3, 5)}
+    engine.compact(DOCS)
+    assert covered(engine) == {"size": (3, 5)}
+    assert engine.count(DOCS, Scope(filter=RED)) == 1
+    engine.close()
+    engine = open_engine()
+    assert covered(engine) == {"size": (3, 5)}
+    assert engine.count(DOCS, Scope(filter=RED)) == 1

@@ -298,7 +298,7 @@ class EngineMachine(RuleBasedStateMachine):
                 )
                 for match in result.matches
             ]
-            return matches, sorted(result.unindexed)
+            return matches, sorted(result.unindexed), result.partial
 
         self.agree(call)
 
@@ -451,6 +451,7 @@ class EngineMachine(RuleBasedStateMachine):
                 found, expected = self.engine.status(address), self.model.status(address)
                 assert found.vector_count == expected.vector_count
                 assert found.applied_seqno == expected.applied_seqno
+                assert found.partial == expected.partial
 
 
 class ThreadedMachine(EngineMachine):

@@ -53,6 +53,7 @@ from vicinal.model import (
     Index,
     IndexAddress,
     IndexConfig,
+    IndexCoverage,
     IndexType,
     IndexUsage,
     Insert,
@@ -222,6 +223,7 @@ class ModelEngine:
                 applied_seqno=Seqno(shelf.applied_seqno),
                 applied_mutation=shelf.applied_mutation,
                 applied_at=shelf.applied_at,
+                partial=partial(shelf.state),
             )
 
     def usage(self) -> EngineUsage:
@@ -461,7 +463,26 @@ def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
             for near, id_ in ranked[: query.top_k]
         ),
         tuple(unindexed),
+        partial=()
+        if unindexed
+        else tuple(
+            each
+            for each in partial(state)
+            if each.metadata_index.property_name
+            in {predicate.property_name for predicate in predicates(query.filter)}
+        ),
     )
+
+
+def partial(state: State) -> tuple[IndexCoverage, ...]:
+    """Return the metadata indexes that do not cover all vectors."""
+    coverages = [
+        IndexCoverage(
+            index, sum(name in each.indexed for each in state.vectors.values()), len(state.vectors)
+        )
+        for name, index in state.metadata_indexes.items()
+    ]
+    return tuple(each for each in coverages if each.covered_count < each.vector_count)
 
 
 def selected(state: State, scope: Scope) -> list[StoredVector]:
@@ -535,17 +556,17 @@ def _with_metadata_index(
 ) -> State:
     name = metadata_index.property_name
     existing = state.metadata_indexes.get(name)
-    if existing == metadata_index:
+    if existing == metadata_index and not backfill:
         return state
-    if existing is not None:
+    if existing not in (None, metadata_index):
         raise AlreadyExists(
             f"property {name!r} has a metadata index of type {existing.index_type} already"
         )
     vectors = {
         id_: Stored(
             stored.vector,
-            stored.indexed
-            | {name: _indexed(stored.vector, metadata_index, limits) if backfill else None},
+            {key: value for key, value in stored.indexed.items() if key != name}
+            | ({name: _indexed(stored.vector, metadata_index, limits)} if backfill else {}),
         )
         for id_, stored in state.vectors.items()
     }

@@ -1,5 +1,7 @@
 """``vicinal index``: create, look at and delete indexes and their metadata indexes."""
 
+from collections.abc import Mapping
+
 import click
 
 from vicinal.cli import show
@@ -130,8 +132,9 @@ def info(target: Target, name: str, as_json: bool) -> None:
         show.json(answer.result)
         return
     state = answer.decode(IndexInfoSchema)
+    partial = {row.property_name: row.covered_count for row in state.partial_indexes or ()}
     filters = [
-        f"{row.property_name} ({row.index_type})"
+        f"{row.property_name} ({row.index_type}{_coverage(row.property_name, partial, state)})"
         for row in listed.decode(MetadataIndexListSchema).metadata_indexes
     ]
     show.table(
@@ -149,6 +152,13 @@ def info(target: Target, name: str, as_json: bool) -> None:
             ("visible since", state.processed_up_to_datetime or ""),
         ],
     )
+
+
+def _coverage(name: str, partial: Mapping[str, int], state: IndexInfoSchema) -> str:
+    """Return what an index covers, where that is not all."""
+    if name not in partial:
+        return ""
+    return f", covers {partial[name]:,} of {state.vector_count:,} vectors"
 
 
 @group.command("delete")

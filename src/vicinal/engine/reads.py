@@ -64,6 +64,7 @@ class Reads(Generic[R]):
             snapshot.applied_seqno,
             snapshot.applied_mutation,
             snapshot.applied_at,
+            snapshot.partial,
         )
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:

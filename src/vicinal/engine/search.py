@@ -22,11 +22,13 @@ from vicinal.ann.base import Candidates, Selection
 from vicinal.distance import distances, score
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadQueryVector
+from vicinal.filters.nodes import predicates
 from vicinal.model import (
     Effort,
     Explanation,
     Floats,
     IndexConfig,
+    IndexCoverage,
     MetadataLevel,
     Metric,
     Ordinals,
@@ -140,7 +142,16 @@ def _finish(
     return QueryResult(
         _matches(snapshot, metric, query, _nearest(rescored, query.top_k)),
         explanations=tuple(view.explanation() for view in rescored) if query.explain else (),
+        partial=_partial(snapshot, query),
     )
+
+
+def _partial(snapshot: Snapshot, query: Query) -> tuple[IndexCoverage, ...]:
+    """Return the metadata indexes of filtered properties that do not cover all vectors."""
+    if not query.filter or not snapshot.partial:
+        return ()
+    names = {predicate.property_name for predicate in predicates(query.filter)}
+    return tuple(c for c in snapshot.partial if c.metadata_index.property_name in names)
 
 
 def _vector(snapshot: Snapshot, query: Query) -> Floats | None:

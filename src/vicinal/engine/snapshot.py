@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from vicinal.filters.nodes import Filter, predicates
-from vicinal.model import BEFORE_ANY, MetadataIndex, Ordinals, Seqno, StoredVector
+from vicinal.model import BEFORE_ANY, IndexCoverage, MetadataIndex, Ordinals, Seqno, StoredVector
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
 
@@ -44,6 +44,19 @@ class Snapshot:
         """Return the properties of a filter that have no metadata index, each once."""
         names = dict.fromkeys(predicate.property_name for predicate in predicates(filter_))
         return tuple(name for name in names if name not in self.indexed_properties)
+
+    @cached_property
+    def partial(self) -> tuple[IndexCoverage, ...]:
+        """The metadata indexes that do not cover all vectors, oldest first."""
+        coverages = (
+            IndexCoverage(
+                index,
+                sum(view.covered_count(index.property_name) for view in self.views),
+                self.vector_count,
+            )
+            for index in self.metadata_indexes
+        )
+        return tuple(c for c in coverages if c.covered_count < c.vector_count)
 
     def get(self, ids: Sequence[str]) -> list[StoredVector]:
         """Return the vectors of these ids that exist, in the order asked, each once."""

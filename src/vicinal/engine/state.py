@@ -182,7 +182,9 @@ class State:
             key = column.key
             if columns[key] is None and any(view.columns[key] for view, _ in parts):
                 columns[key] = merged(
-                    column.index.index_type, [(view.columns[key], kept) for view, kept in parts]
+                    column.index.index_type,
+                    [(view.columns[key], kept) for view, kept in parts],
+                    is_indexed=not column.has_elements,
                 )
         return columns
 
@@ -243,19 +245,29 @@ class State:
 
     def _create_metadata_index(self, metadata_index: MetadataIndex, *, backfill: bool) -> None:
         name = metadata_index.property_name
-        if name in self._metadata_indexes:
+        existing = self._metadata_indexes.get(name)
+        if existing is not None and (not backfill or self._is_complete(name)):
             return
+        # An index that exists gets another number with backfill, as files of columns never change.
         numbered = NumberedIndex(self._next_metadata_index, metadata_index)
         self._metadata_indexes[name] = numbered
         self._next_metadata_index += 1
         for memtable in self._memtables():
             memtable.add_column(metadata_index, backfill=backfill)
         for number, view in self._segments.items():
+            if existing is not None and _is_complete(view, name):
+                continue
             columns = {
                 column.key: self._backfilled(view, column) if backfill else None
                 for column in layout.columns_of(numbered)
             }
             self._segments[number] = replace(view, columns={**view.columns, **columns})
+
+    def _is_complete(self, property_name: str) -> bool:
+        """Tell whether a metadata index has indexed every row, dead ones too."""
+        return all(_is_complete(view, property_name) for view in self._segments.values()) and all(
+            memtable.is_complete(property_name) for memtable in self._memtables()
+        )
 
     def _backfilled(self, view: SegmentView, indexed: layout.IndexedColumn) -> Column | None:
         column = build.backfill(
@@ -295,3 +307,8 @@ class State:
         for index in self._metadata_indexes.values():
             memtable.add_column(index.metadata_index, backfill=False)
         return memtable
+
+
+def _is_complete(view: SegmentView, property_name: str) -> bool:
+    column = view.columns[property_name]
+    return column is not None and column.is_complete

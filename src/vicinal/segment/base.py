@@ -84,6 +84,10 @@ class View(Protocol):
         property itself. None where no row has a value."""
         ...
 
+    def covered_count(self, property_name: str) -> int:
+        """Return the number of live rows that the metadata index of a property has indexed."""
+        ...
+
     def live_namespaces(self) -> set[str]:
         """Return the distinct namespaces of the live rows, without ``""``."""
         ...

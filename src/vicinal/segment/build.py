@@ -97,7 +97,9 @@ def merge(
     )
     columns = {
         column.component: merged(
-            column.index.index_type, ((view.columns[column.key], rows) for view, rows in parts)
+            column.index.index_type,
+            ((view.columns[column.key], rows) for view, rows in parts),
+            is_indexed=not column.has_elements,
         )
         for index in indexes
         for column in layout.columns_of(index)
@@ -147,7 +149,8 @@ def backfill(
                 )
             if value is not None:
                 codes[row] = keys.setdefault(value, len(keys))
-    return Column.of(metadata_index.index_type, list(keys), codes)
+    uncovered = None if has_elements else np.empty(0, np.int64)
+    return Column.of(metadata_index.index_type, list(keys), codes, uncovered)
 
 
 def write_column(segments: Path, number: int, name: str, column: Column) -> Seal:

@@ -32,6 +32,7 @@ from vicinal.model import IndexType, Mask, Ordinals
 from vicinal.segment.binary_column import BinaryColumn
 
 Codes = NDArray[np.int32]
+_NO_ROWS: NDArray[np.uint32] = np.empty(0, np.uint32)
 LACKING = -1
 """The code of a row without a value."""
 
@@ -123,9 +124,28 @@ class Column:
     def _starts(self) -> NDArray[np.uint32]:
         return self._arrays["starts"]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row was indexed. Columns of versions that did not note it are not."""
+        return "uncovered" in self._arrays and not len(self._arrays["uncovered"])
+
+    @property
+    def uncovered(self) -> NDArray[np.uint32]:
+        """The rows that are older than the metadata index, ascending; they lack a value."""
+        return self._arrays.get("uncovered", _NO_ROWS)
+
     @classmethod
-    def of(cls, index_type: IndexType, keys: Sequence[Scalar], codes: Codes) -> Self:
-        """Seal a column whose keys come in any order; keys that no row has are dropped."""
+    def of(
+        cls,
+        index_type: IndexType,
+        keys: Sequence[Scalar],
+        codes: Codes,
+        uncovered: Ordinals | None = None,
+    ) -> Self:
+        """Seal a column whose keys come in any order; keys that no row has are dropped.
+
+        `uncovered` are rows older than the metadata index, None for what is no column of one.
+        """
         ranked = sorted(_distinct(codes), key=lambda code: keys[code])
         ranks = np.full(len(keys) + 1, LACKING, np.int32)  # the last serves LACKING
         ranks[ranked] = np.arange(len(ranked), dtype=np.int32)
@@ -145,6 +165,8 @@ class Column:
         else:
             dtype = np.float64 if index_type is IndexType.NUMBER else np.bool_
             arrays["keys"] = np.array(keys, dtype)
+        if uncovered is not None:
+            arrays["uncovered"] = uncovered.astype(np.uint32)
         return cls(index_type, arrays)
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
@@ -253,7 +275,8 @@ class GrowingColumn:
     """A column of the memtable. One writer; a reader passes the row count of its snapshot."""
 
     def __init__(self, index_type: IndexType, row_count: int = 0) -> None:
-        """Begin with `row_count` rows that lack a value."""
+        """Begin with `row_count` rows that lack a value, as they are older than the column."""
+        self.uncovered_count = row_count
         self.index_type = index_type
         self.keys: list[Scalar] = []
         self._code_of: dict[Scalar, int] = {}
@@ -324,9 +347,11 @@ class GrowingColumn:
         code = int(self._codes[row])
         return None if code == LACKING else self.keys[code]
 
-    def sealed(self, rows: Ordinals) -> Column:
-        """Return a sealed column of these rows, in this order."""
-        return Column.of(self.index_type, self.keys, self._codes[rows])
+    def sealed(self, rows: Ordinals, *, is_indexed: bool = False) -> Column:
+        """Return a sealed column of these rows, in this order; it notes which rows are older than
+        the column where that is a metadata index's (`is_indexed`)."""
+        uncovered = np.flatnonzero(rows < self.uncovered_count) if is_indexed else None
+        return Column.of(self.index_type, self.keys, self._codes[rows], uncovered)
 
     def _code(self, value: Scalar) -> int:
         code = self._code_of.get(value)
@@ -338,11 +363,25 @@ class GrowingColumn:
         return code
 
 
-def merged(index_type: IndexType, parts: Iterable[tuple[Column | None, Ordinals]]) -> Column:
-    """Return one column of the given rows of several columns; None is a column without values."""
+def merged(
+    index_type: IndexType,
+    parts: Iterable[tuple[Column | None, Ordinals]],
+    *,
+    is_indexed: bool = False,
+) -> Column:
+    """Return one column of the given rows of several columns; None is a column without values.
+
+    A metadata index's column (`is_indexed`) notes which rows are older than the index.
+    """
     union: dict[Scalar, int] = {}
     codes: list[Codes] = []
+    uncovered: list[Ordinals] = [np.empty(0, np.int64)]
+    row_count = 0
     for column, rows in parts:
+        if is_indexed:
+            is_older = np.isin(rows, column.uncovered) if column is not None else rows >= 0
+            uncovered.append(np.flatnonzero(is_older) + row_count)
+            row_count += len(rows)
         if column is None:
             codes.append(np.full(len(rows), LACKING, np.int32))
             continue
@@ -351,7 +390,8 @@ def merged(index_type: IndexType, parts: Iterable[tuple[Column | None, Ordinals]
         for code, key in enumerate(column.keys):
             merged_codes[code] = union.setdefault(as_scalar(key), len(union))
         codes.append(merged_codes[column.codes[rows]])
-    return Column.of(index_type, list(union), np.concatenate(codes))
+    older = np.concatenate(uncovered) if is_indexed else None
+    return Column.of(index_type, list(union), np.concatenate(codes), older)
 
 
 def indexed_values(

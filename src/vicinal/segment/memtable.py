@@ -147,6 +147,10 @@ class Memtable:
                 column.extend(self._indexed(key, metadata_index, documents))
             self._columns[key] = column
 
+    def is_complete(self, property_name: str) -> bool:
+        """Tell whether every row has been indexed by the metadata index of a property."""
+        return not self._columns[property_name].uncovered_count
+
     def remove_column(self, metadata_index: MetadataIndex) -> None:
         """Remove the columns of an index; views keep theirs."""
         keys = _keys(metadata_index)
@@ -382,8 +386,14 @@ class MemtableView:
 
     def sealed_column(self, key: str, rows: Ordinals) -> Column | None:
         """Return one sealed column of these rows; None for elements where no row has a value."""
-        column = self.columns[key].sealed(rows)
-        return None if layout.property_of(key) != key and not len(column.keys) else column
+        has_elements = layout.property_of(key) != key
+        column = self.columns[key].sealed(rows, is_indexed=not has_elements)
+        return None if has_elements and not len(column.keys) else column
+
+    def covered_count(self, property_name: str) -> int:
+        """See `segment.base.View`."""
+        older = self.live[: self.columns[property_name].uncovered_count]
+        return self.live_count - int(np.count_nonzero(older))
 
 
 def _keys(metadata_index: MetadataIndex) -> tuple[str, ...]:

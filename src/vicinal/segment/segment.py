@@ -109,6 +109,8 @@ class Segment:
         else:
             dtype = "<f8" if index_type is IndexType.NUMBER else "?"
             file.expect("keys", dtype, start_count - 1)
+        if "uncovered" in file:
+            file.expect("uncovered", "<u4", None)
         return Column(index_type, file)
 
     def metadata_columns(self, indexes: Iterable[layout.NumberedIndex]) -> dict[str, Column | None]:
@@ -259,6 +261,14 @@ class SegmentView:
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """See `segment.base.View`."""
         return self.segment.metadata(rows)
+
+    def covered_count(self, property_name: str) -> int:
+        """See `segment.base.View`."""
+        column = self.columns[property_name]
+        if column is None:
+            return 0
+        older = column.uncovered
+        return self.live_count - int(np.count_nonzero(self.live[older]))
 
     def live_namespaces(self) -> set[str]:
         """See `segment.base.View`."""

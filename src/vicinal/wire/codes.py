@@ -129,4 +129,12 @@ def notices_for(result: QueryResult) -> tuple[Message, ...]:
             f"the filter on {name!r} matches nothing: the property has no metadata index",
         )
         for name in result.unindexed
+    ) + tuple(
+        Message(
+            CODES[errors.BadFilter].code,
+            f"the filter on {coverage.metadata_index.property_name!r} knows "
+            f"{coverage.covered_count} of {coverage.vector_count} vectors: the others are older "
+            "than the metadata index; create it again with backfill",
+        )
+        for coverage in result.partial
     )

@@ -91,6 +91,15 @@ def status(status: model.Status) -> bytes:
             status.vector_count,
             None if status.applied_at is None else timestamp(status.applied_at),
             status.applied_mutation,
+            [
+                schemas.CoverageSchema(
+                    coverage.metadata_index.property_name,
+                    coverage.metadata_index.index_type,
+                    coverage.covered_count,
+                )
+                for coverage in status.partial
+            ]
+            or UNSET,
         )
     )
 

@@ -237,13 +237,23 @@ class VectorSchema(Struct):
     namespace: str | UnsetType = UNSET
 
 
+class CoverageSchema(Struct, rename="camel"):
+    """A metadata index that has not indexed all vectors, and how many it has. An extension."""
+
+    property_name: str
+    index_type: IndexType
+    covered_count: int
+
+
 class IndexInfoSchema(Struct, rename="camel"):
-    """The readable state of an index."""
+    """The readable state of an index; `partialIndexes` only where a metadata index is younger than
+    some of the vectors."""
 
     dimensions: int
     vector_count: int
     processed_up_to_datetime: Annotated[str, _Time] | None
     processed_up_to_mutation: str | None
+    partial_indexes: list[CoverageSchema] | UnsetType = UNSET
 
 
 class ListedVectorSchema(Struct):

@@ -357,6 +357,14 @@ async def _declare(session: Session, head: Head, mutation: Mutation) -> None:
     """Note which metadata indexes there are from this mutation on, which has been admitted."""
     match mutation:
         case CreateMetadataIndex(metadata_index, backfill):
+            if backfill:  # a copy that is filled later makes the index where it covers all
+                await session.execute(
+                    "UPDATE vicinal.metadata_index SET dropped_seqno = $3 WHERE index_id = $1"
+                    " AND property_name = $2 AND dropped_seqno IS NULL AND NOT is_backfilled",
+                    head.index_id,
+                    metadata_index.property_name.encode(),
+                    head.logged_seqno,
+                )
             await session.execute(
                 "INSERT INTO vicinal.metadata_index SELECT $1, $2, $3, $4, $5, NULL"
                 " WHERE NOT EXISTS (SELECT 1 FROM vicinal.metadata_index"
