@@ -185,7 +185,7 @@ def add(target: Target, name: str, property_name: str, index_type: str, backfill
 
     TYPE is string, number or boolean; dots in PROPERTY reach into nested objects. Without
     --backfill only vectors written from now on can be found by it. An index that is there
-    already stays as it is, with --backfill too: delete it first to have it cover all vectors.
+    already stays as it is; with --backfill it then covers the vectors written before it, too.
     """
     with target.connect() as client:
         path = client.indexes(name, "metadata_index", "list")
@@ -193,10 +193,11 @@ def add(target: Target, name: str, property_name: str, index_type: str, backfill
         mutation_id = add_metadata_index(client, name, property_name, index_type, backfill=backfill)
     click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
     if any(metadata_index.property_name == property_name for metadata_index in listed):
-        remedy = f"vicinal index delete-metadata-index {name} {property_name}"
         show.note(
-            "note: it was there already and has not changed: vectors written before it are "
-            + (f"still not in it. For those, first: {remedy}" if backfill else "not in it")
+            "note: it was there already; now it covers the vectors written before it, too"
+            if backfill
+            else "note: it was there already and has not changed: vectors written before it are "
+            "not in it without --backfill"
         )
 
 

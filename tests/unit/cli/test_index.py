@@ -115,4 +115,21 @@ def test_a_metadata_index_that_is_there_already_is_said_to_be_as_it_was(vicinal:
 
     assert "already" not in new.stderr
     assert "was there already and has not changed" in again.stderr
-    assert "vicinal index delete-metadata-index docs k" in " ".join(backfill.stderr.split())
+    assert "without --backfill" in " ".join(again.stderr.split())
+    assert "now it covers the vectors written before it" in " ".join(backfill.stderr.split())
+
+
+def test_info_says_what_a_metadata_index_covers_where_that_is_not_all(vicinal: Commands) -> None:
+    vicinal.ok("index", "create", "docs", "--dimensions", "1", "--metric", "cosine")
+    vicinal.ok(
+        *("import", "-", "docs", "--wait"), stdin='{"id":"a","values":[1],"metadata":{"k":"v"}}'
+    )
+    vicinal.ok("index", "add-metadata-index", "docs", "k", "string")
+    before = vicinal.ok("index", "info", "docs")
+
+    vicinal.ok("index", "add-metadata-index", "docs", "k", "string", "--backfill")
+
+    assert "k (string, covers 0 of 1 vectors)" in before
+    assert "k (string)" in vicinal.ok("index", "info", "docs")
+    found = vicinal.ok("query", "docs", "--vector", "1", "--filter", '{"k":"v"}', "--json")
+    assert json.loads(found)["count"] == 1
