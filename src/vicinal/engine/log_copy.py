@@ -67,6 +67,11 @@ class LogCopy:
             self._connection.execute("INSERT INTO manifest VALUES (0, ?, ?)", row)
             self._connection.execute("COMMIT")
             self._connection.close()
+        self.sync()
+
+    def sync(self) -> None:
+        """fsync the bytes that have been written to the file."""
+        with translating(self._path):
             descriptor = os.open(self._path, os.O_RDONLY)
             try:
                 sync(descriptor)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import time
 from pathlib import Path
 
 from vicinal.errors import Corruption, Error
@@ -11,7 +12,8 @@ from vicinal.storage import private
 from vicinal.storage.files import ComponentFile, Seal, sync, sync_directory
 
 _HASHED_BYTES = 1 << 20
-_PIECE_BYTES = 8 << 20  # copied between two syncs, so that no other sync waits for long
+_PIECE_BYTES = 1 << 20  # copied between two syncs, so that no other sync waits for long
+_PAUSE_S_MAX = 0.5  # ours
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS)
 
 
@@ -27,7 +29,7 @@ def write_durably(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
-def link_or_copy(source: Path, target: Path, *, copies: bool) -> bool:
+def link_or_copy(source: Path, target: Path, *, copies: bool, gives_way: bool = False) -> bool:
     """Give a file that never changes a second name, or copy it; tell whether it was linked.
 
     A copy's bytes are on disk when this returns; names are not synced.
@@ -40,17 +42,28 @@ def link_or_copy(source: Path, target: Path, *, copies: bool) -> bool:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-    copy(source, target)
+    copy(source, target, gives_way=gives_way)
     return False
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a file, and fsync it piece by piece."""
+def copy(source: Path, target: Path, *, gives_way: bool = False) -> None:
+    """Copy a file, and fsync it piece by piece.
+
+    With `gives_way` the disk has pauses as long as the pieces took, for the syncs of others.
+    """
     with source.open("rb") as reader, open(target, "xb", opener=private.opener) as writer:
         while piece := reader.read(_PIECE_BYTES):
+            began = time.monotonic()
             writer.write(piece)
             writer.flush()
             sync(writer.fileno())
+            if gives_way:
+                pause_since(began)
+
+
+def pause_since(began: float) -> None:
+    """Sleep as long as it is since a moment in monotonic seconds, but not for long."""
+    time.sleep(min(time.monotonic() - began, _PAUSE_S_MAX))
 
 
 def verify_seal(path: Path, kind: str, seal: Seal) -> None:

@@ -114,7 +114,7 @@ def main() -> None:
     """Do the tasks that come on standard input, until it ends."""
     if sys.platform != "win32":
         os.nice(NICENESS)
-    work = InlineWork()
+    work = InlineWork(gives_way=True)
     while (raw := _receive(sys.stdin.buffer)) is not None:
         _send(sys.stdout.buffer, _encode(_perform(work, _tasks.decode(raw))))
 

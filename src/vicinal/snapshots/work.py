@@ -7,6 +7,7 @@ are those of ``vicinal.errors``.
 
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 
 from vicinal.engine.log_copy import LogCopy
 from vicinal.errors import Unavailable
-from vicinal.snapshots.files import described, link_or_copy, verify_seal
+from vicinal.snapshots.files import described, link_or_copy, pause_since, verify_seal
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.verifying import verify_snapshots
 from vicinal.storage import private
@@ -119,16 +120,23 @@ class Work(Protocol):
 
 
 class InlineWork:
-    """Work that is done by the thread that asks for it."""
+    """Work that is done by the thread that asks for it.
 
-    def __init__(self) -> None:
+    Args:
+        gives_way: Whether what is written leaves the disk to others half of the time.
+    """
+
+    def __init__(self, *, gives_way: bool = False) -> None:
+        self._gives_way = gives_way
         self._log: tuple[LogCopy, Path] | None = None
 
     def perform(self, task: Task) -> Done:
         """See `Work`."""
         match task:
             case PlaceFile(source, target, kind, size, checksum, copies):
-                is_linked = link_or_copy(Path(source), Path(target), copies=copies)
+                is_linked = link_or_copy(
+                    Path(source), Path(target), copies=copies, gives_way=self._gives_way
+                )
                 verify_seal(Path(target), kind, Seal(size, checksum))
                 return Done(is_linked)
             case VerifyFile(path, kind, size, checksum):
@@ -143,7 +151,11 @@ class InlineWork:
                 return Done()
             case AddRows(rows):
                 assert self._log is not None
+                began = time.monotonic()
                 self._log[0].add(rows)
+                if self._gives_way:
+                    self._log[0].sync()
+                    pause_since(began)
                 return Done()
             case FinishLog(document, tombstones):
                 assert self._log is not None
