@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,10 +67,19 @@ class Postgres:
 
     Args:
         is_durable: Whether it syncs, as tests of durability need it to.
+        settings: Others than usual.
+        folder: Of PostgreSQL's programs, None for those of this machine.
     """
 
-    def __init__(self, *, is_durable: bool = False) -> None:
-        self._programs = need_postgres()
+    def __init__(
+        self,
+        *,
+        is_durable: bool = False,
+        settings: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._programs = folder or need_postgres()
+        self._settings = settings or {}
         self._user = server_user()
         self.folder = Path(tempfile.mkdtemp(prefix="vicinal-postgres-"))
         self.data = self.folder / "data"
@@ -106,6 +115,7 @@ class Postgres:
             "shared_buffers": "32MB",
             "max_connections": "200",
             "autovacuum_naptime": "10s",
+            **self._settings,
         }
         # It ends with the tests, however they end.
         bound = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
@@ -198,6 +208,12 @@ class Postgres:
             self.run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
             return True
         return False
+
+    @property
+    def pid(self) -> int:
+        """Of the process that begins all others."""
+        assert self._process is not None
+        return self._process.pid
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the server and its children, each of which leads a session of its own."""
