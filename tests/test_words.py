@@ -143,6 +143,7 @@ DOCS_NOT_YET: set[str] = set()
 """Pages that have not been gone through."""
 
 ALLOWED: dict[tuple[str, str], str] = {
+    ("moving", "payload"): "Qdrant's own word for a point's metadata, in the names of its client",
     ("native", "lane"): "of a vector register: the processors' own word",
     ("native", "lanes"): "of a vector register: the processors' own word",
     ("d1", "drop"): "SQL's own word, in the names of SQLite's constants",

@@ -18,9 +18,10 @@ import click
 from vicinal.cli import progress, show
 from vicinal.cli.client import ANY_TOKEN, DEFAULT_ACCOUNT
 from vicinal.model import IndexAddress
+from vicinal.moving.base import DestinationStore, SourceStore
 from vicinal.moving.copying import Choice, Copy, CopyPlan, Intent, Outcome
 from vicinal.moving.journal import Journal
-from vicinal.moving.stores import Store, StoreOptions, open_store
+from vicinal.moving.stores import StoreOptions, open_destination, open_source
 
 _INTENTS = {
     Intent.NEW: "new",
@@ -91,8 +92,9 @@ def command(
     """Copy indexes from SOURCE to DESTINATION.
 
     A store is a data folder that no server has open, a postgresql:// database that servers
-    share, or the http(s):// URL of a server. Run the same command again after an interruption
-    and it continues where it was.
+    share, or the http(s):// URL of a server; SOURCE may also be qdrant:, chroma: or lancedb:
+    with a URL or a folder, or pinecone: alone. Run the same command again after an
+    interruption and it continues where it was.
     """
     choice = Choice(
         accounts=accounts,
@@ -123,15 +125,13 @@ def command(
 
 
 @contextmanager
-def _opened(named: NamedStores, *, is_dry: bool) -> Iterator[tuple[Store, Store]]:
+def _opened(named: NamedStores, *, is_dry: bool) -> Iterator[tuple[SourceStore, DestinationStore]]:
     if named.source == named.destination and "://" not in named.source:
         raise click.UsageError("source and destination are the same folder")
     with (
-        closing(open_store(named.source, named.source_options, is_source=True)) as source,
+        closing(open_source(named.source, named.source_options)) as source,
         closing(
-            open_store(
-                named.destination, named.destination_options, is_source=False, creates=not is_dry
-            )
+            open_destination(named.destination, named.destination_options, creates=not is_dry)
         ) as destination,
     ):
         yield source, destination
@@ -153,7 +153,7 @@ def _journal(path: Path, *, is_dry: bool, restarts: bool) -> Iterator[Journal]:
             journal.close(is_done=False)
 
 
-def _journal_path(source: Store, destination: Store) -> Path:
+def _journal_path(source: SourceStore, destination: DestinationStore) -> Path:
     text = f"{source.identity} to {destination.identity}"
     name = hashlib.sha256(text.encode()).hexdigest()[:24]
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -175,7 +175,7 @@ def _copy(copy: Copy, plan: CopyPlan) -> Outcome:
         return copy.execute(plan)
 
 
-def _show_plan(plan: CopyPlan, source: Store, destination: Store) -> None:
+def _show_plan(plan: CopyPlan, source: SourceStore, destination: DestinationStore) -> None:
     show.table(
         ("account", "index", "vectors", "dimensions", "metric", "copy"),
         [
@@ -207,7 +207,7 @@ def _show_plan(plan: CopyPlan, source: Store, destination: Store) -> None:
     )
 
 
-def _show_outcome(outcome: Outcome, plan: CopyPlan, destination: Store) -> None:
+def _show_outcome(outcome: Outcome, plan: CopyPlan, destination: DestinationStore) -> None:
     for failure in outcome.failures:
         address = failure.address
         show.note(f"not copied: index {address.account}/{address.name}: {failure.reason}")

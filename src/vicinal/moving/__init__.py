@@ -4,6 +4,7 @@
     stores    a store by its name on the command line
     engines   a data folder and a PostgreSQL, by their engines
     servers   a Vicinal server, and the platform's own service, by the public API
+    foreign   other products as sources: chroma, lancedb, pinecone, qdrant
     copying   the copy itself: what is copied, in which order, and what holds when it is interrupted
     journal   how far it has come
     patience  waiting for a store that is away

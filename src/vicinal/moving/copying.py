@@ -159,9 +159,16 @@ class Copy:
         for address in self._addresses():
             try:
                 index = patiently(partial(self.source.describe, address))
-                planned.append(self._planned(index))
+            except InvalidInput as error:  # nothing of it can be had in any index
+                left_out.append(f"index {_shown(address)}: {error}")
+                continue
             except IndexNotFound:
                 continue  # deleted since they were listed
+            except Error as error:
+                failures.append(Failure(address, error))
+                continue
+            try:
+                planned.append(self._planned(index))
             except InvalidInput as error:
                 refusals.append(str(error))
             except Error as error:

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vicinal.errors import InvalidInput
-from vicinal.moving.engines import EngineStore, open_database, open_folder
-from vicinal.moving.servers import ServerStore, open_server
+from vicinal.moving.base import DestinationStore, SourceStore
+from vicinal.moving.engines import open_database, open_folder
+from vicinal.moving.foreign import ForeignClient, ForeignStore
+from vicinal.moving.servers import open_server
 
-Store = EngineStore | ServerStore
+PRODUCTS = ("chroma", "lancedb", "pinecone", "qdrant")
+"""Other products that can be read, as ``PRODUCT:URL-or-folder``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +19,8 @@ class StoreOptions:
 
     Attributes:
         schema: Of the tables in a database.
-        token: For a server.
-        account: Of a server's indexes, where none is given.
+        token: For a server, or the key of another product.
+        account: Of a server's indexes, where none is given, and of another product's.
     """
 
     schema: str
@@ -25,28 +28,78 @@ class StoreOptions:
     account: str
 
 
-def open_store(name: str, options: StoreOptions, *, is_source: bool, creates: bool = True) -> Store:
-    """Open a data folder, a ``postgresql://`` database or an ``http(s)://`` server.
-
-    Args:
-        name: The folder's path, the database's or the server's URL.
-        options: How it is reached.
-        is_source: Whether it is read.
-        creates: Whether a folder or tables may be made; else empty ones stand in for them.
+def open_source(name: str, options: StoreOptions) -> SourceStore:
+    """Open a data folder, a database, a server or another product to be read.
 
     Raises:
         InvalidInput: there is no such store, or the name cannot be one.
         Unavailable: it cannot be used now.
         Corruption: it is damaged.
     """
+    product, separator, location = name.partition(":")
+    if separator and product in PRODUCTS:
+        return ForeignStore(_client(product, location, options.token), options.account)
+    match _kind(name):
+        case "database":
+            return open_database(name, options.schema, is_source=True)
+        case "server":
+            return open_server(name, options.token, options.account)
+        case _:
+            return open_folder(Path(name), is_source=True)
+
+
+def open_destination(name: str, options: StoreOptions, *, creates: bool = True) -> DestinationStore:
+    """Open a data folder, a database or a server to be written.
+
+    Args:
+        name: The folder's path, the database's or the server's URL.
+        options: How it is reached.
+        creates: Whether a folder or tables may be made; else empty ones stand in for them.
+
+    Raises:
+        InvalidInput: the name cannot be that of a store, or of one that is only read.
+        Unavailable: it cannot be used now.
+        Corruption: it is damaged.
+    """
+    product, separator, _ = name.partition(":")
+    if separator and product in PRODUCTS:
+        raise InvalidInput(f"{product} can be read, and is not written")
+    match _kind(name):
+        case "database":
+            return open_database(name, options.schema, is_source=False, creates=creates)
+        case "server":
+            return open_server(name, options.token, options.account)
+        case _:
+            return open_folder(Path(name), is_source=False, creates=creates)
+
+
+def _kind(name: str) -> str:
     scheme, separator, _ = name.partition("://")
-    if separator and scheme in ("postgresql", "postgres"):
-        return open_database(name, options.schema, is_source=is_source, creates=creates)
-    if separator and scheme in ("http", "https"):
-        return open_server(name, options.token, options.account)
-    if separator:
-        raise InvalidInput(
-            f"{scheme}:// is no store: name a data folder, a postgresql:// database or the "
-            "http(s):// URL of a server"
-        )
-    return open_folder(Path(name), is_source=is_source, creates=creates)
+    if not separator:
+        return "folder"
+    if scheme in ("postgresql", "postgres"):
+        return "database"
+    if scheme in ("http", "https"):
+        return "server"
+    raise InvalidInput(
+        f"{scheme}:// is no store: name a data folder, a postgresql:// database, the http(s):// "
+        f"URL of a server, or one of {', '.join(f'{product}:...' for product in PRODUCTS)}"
+    )
+
+
+def _client(product: str, location: str, key: str) -> ForeignClient:
+    if product == "qdrant":
+        from vicinal.moving.qdrant import QdrantClient
+
+        return QdrantClient(location, key)
+    if product == "chroma":
+        from vicinal.moving.chroma import ChromaClient
+
+        return ChromaClient(location, key)
+    if product == "pinecone":
+        from vicinal.moving.pinecone import PineconeClient
+
+        return PineconeClient(location, key)
+    from vicinal.moving.lancedb import LanceClient
+
+    return LanceClient(location, key)
