@@ -87,12 +87,17 @@ class IndexAddress:
 
 @dataclass(frozen=True, slots=True)
 class IndexConfig:
-    """The settings of an index, fixed at its creation. `effort` is the default of its queries."""
+    """The settings of an index, fixed at its creation.
+
+    `effort` is the default of its queries, and `model` the name of the model whose vectors it
+    holds; None if nobody said.
+    """
 
     dimensions: int
     metric: Metric
     preset: str | None = None
     effort: Effort = Effort.STANDARD
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 Dimensions are from the platform's page on creating indexes. Metrics are not on that page: all
 guides use cosine for the first four models, and the vendor of the last trained it for dot-product.
+One preset is ours: of the model that comes with this package.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ PRESETS: Mapping[str, IndexConfig] = MappingProxyType(
             ("@cf/baai/bge-base-en-v1.5", 768, Metric.COSINE),
             ("@cf/baai/bge-large-en-v1.5", 1024, Metric.COSINE),
             ("openai/text-embedding-ada-002", 1536, Metric.COSINE),
+            ("@hf/sentence-transformers/all-minilm-l6-v2", 384, Metric.COSINE),  # ours
             ("cohere/embed-multilingual-v2.0", 768, Metric.DOT_PRODUCT),
         )
     }

@@ -1,15 +1,16 @@
-"""The presets are those of the platform, with their dimensions."""
+"""The presets are those of the platform and one of ours, with their dimensions."""
 
 from vicinal.model import Metric
 from vicinal.presets import PRESETS
 
 
-def test_there_are_five_presets() -> None:
+def test_there_are_six_presets() -> None:
     assert {name: (each.dimensions, each.metric) for name, each in PRESETS.items()} == {
         "@cf/baai/bge-small-en-v1.5": (384, Metric.COSINE),
         "@cf/baai/bge-base-en-v1.5": (768, Metric.COSINE),
         "@cf/baai/bge-large-en-v1.5": (1024, Metric.COSINE),
         "openai/text-embedding-ada-002": (1536, Metric.COSINE),
+        "@hf/sentence-transformers/all-minilm-l6-v2": (384, Metric.COSINE),
         "cohere/embed-multilingual-v2.0": (768, Metric.DOT_PRODUCT),
     }
 

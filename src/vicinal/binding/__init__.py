@@ -387,10 +387,12 @@ class Database:
         preset: str | None = None,
         description: str | None = None,
         effort: Effort | str | None = None,
+        model: str | None = None,
     ) -> Vectorize:
         """Create an empty index, by `dimensions` and `metric` or by `preset`.
 
-        `effort` is the default of queries; ``standard`` if not given.
+        `effort` is the default of queries; ``standard`` if not given. `model` is the name of the
+        model that makes its vectors, for programs that embed the texts of queries.
 
         Raises:
             IndexExists: the name is taken.
@@ -403,6 +405,7 @@ class Database:
             arguments.optional_member(Metric, metric, "metric"),
             arguments.optional_text(preset, "preset"),
             arguments.optional_member(Effort, effort, "effort"),
+            arguments.optional_text(model, "model"),
         )
         request = schemas.CreateIndexRequest(
             arguments.text(name, "name"),

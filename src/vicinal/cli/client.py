@@ -48,6 +48,13 @@ class IndexConfigResponse(msgspec.Struct):
     metric: str
     preset: str | None = None
     effort: str = "standard"
+    model: str | None = None
+
+    @property
+    def text_model(self) -> str | None:
+        """The model whose vectors the index holds, None if nobody said or no server runs it."""
+        is_run = self.preset is not None and self.preset.startswith("@")
+        return self.model or (self.preset if is_run else None)
 
 
 class IndexResponse(msgspec.Struct):

@@ -176,6 +176,8 @@ def _create_command(client: Client, index: IndexResponse) -> str:
         words += ["--dimensions", str(config.dimensions), "--metric", config.metric]
     if config.effort != "standard":
         words += ["--effort", config.effort]
+    if config.model:
+        words += ["--model", config.model]
     if index.description:
         words += ["--description", index.description]
     answer = client.get(client.indexes(index.name, "metadata_index", "list"))

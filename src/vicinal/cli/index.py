@@ -44,6 +44,7 @@ class _PropertyType(click.ParamType[tuple[str, str]]):
     type=click.Choice([effort.value for effort in Effort]),
     help="How hard queries look that do not say; standard if not given.",
 )
+@click.option("--model", help="The model that makes its vectors; `query --text` then uses it.")
 @click.option("--description", help="Any text.")
 @click.option(
     "--metadata-index",
@@ -62,6 +63,7 @@ def create(
     metric: str | None,
     preset: str | None,
     effort: str | None,
+    model: str | None,
     description: str | None,
     metadata_indexes: tuple[tuple[str, str], ...],
     as_json: bool,
@@ -75,6 +77,7 @@ def create(
         {"preset": preset} if preset else {"dimensions": dimensions, "metric": metric}
     )
     config |= {"effort": effort} if effort else {}
+    config |= {"model": model} if model else {}
     body = {"name": name, "config": config} | ({"description": description} if description else {})
     with target.connect() as client:
         answer = client.post(client.indexes(), body)
@@ -145,6 +148,7 @@ def info(target: Target, name: str, as_json: bool) -> None:
             ("metric", index.config.metric),
             ("preset", index.config.preset or ""),
             ("effort", index.config.effort),
+            ("model", index.config.model or ""),
             ("created", index.created_on),
             ("vectors", f"{state.vector_count:,}"),
             ("metadata indexes", ", ".join(filters)),

@@ -131,8 +131,8 @@ def _compact(value: object) -> str:
 def _model(client: Client, index: str) -> str:
     """Return the model whose vectors an index most likely holds."""
     config = client.get(client.indexes(index)).decode(IndexResponse).config
-    if config.preset and config.preset.startswith("@cf/"):
-        return config.preset
+    if config.text_model is not None:
+        return config.text_model
     model = MODEL_OF_DIMENSIONS.get(config.dimensions)
     if model is None:
         raise click.UsageError(

@@ -38,6 +38,7 @@ FAILED = "Failed to parse the request body as JSON: "
 
 _AT = re.compile(r" - at `\$\.?([^`]+)`$")
 _INDEX_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_MODEL_BYTES_MAX = 256  # ours
 _COUNT = re.compile(r"[0-9]{1,9}")
 _LEVELS: dict[str | bool | None, MetadataLevel] = {
     None: MetadataLevel.NONE,
@@ -392,7 +393,7 @@ def _index_config(config: schemas.IndexConfigRequest | None, limits: Limits) -> 
         raise errors.BadIndexConfig("Config must be provided")
     effort = config.effort or Effort.STANDARD
     if config.preset is not None:
-        return replace(_preset_config(config), effort=effort)
+        return replace(_preset_config(config), effort=effort, model=_model(config.model))
     if config.dimensions is None or config.metric is None:
         missing = "dimensions" if config.dimensions is None else "metric"
         raise errors.BadIndexConfig(
@@ -403,7 +404,18 @@ def _index_config(config: schemas.IndexConfigRequest | None, limits: Limits) -> 
             f"Dimensions must be in range: [{limits.dimensions_min}, {limits.dimensions_max}], "
             f"got {metadata.shown_number(config.dimensions)}"
         )
-    return IndexConfig(config.dimensions, config.metric, effort=effort)
+    return IndexConfig(config.dimensions, config.metric, effort=effort, model=_model(config.model))
+
+
+def _model(name: str | None) -> str | None:
+    """Check the name of a model; any will do, as other services may run it."""
+    if name is None:
+        return None
+    if not name or len(name.encode()) > _MODEL_BYTES_MAX:
+        raise errors.BadIndexConfig(
+            f"Model must have 1 to {_MODEL_BYTES_MAX} bytes, got {len(name.encode())}"
+        )
+    return name
 
 
 def _preset_config(config: schemas.IndexConfigRequest) -> IndexConfig:

@@ -168,6 +168,7 @@ def _index(index: model.Index) -> schemas.IndexSchema:
             config.metric,
             _or_unset(config.preset),
             UNSET if config.effort is model.Effort.STANDARD else config.effort,
+            _or_unset(config.model),
         ),
         description=_or_unset(index.description),
     )

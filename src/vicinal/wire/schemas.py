@@ -24,12 +24,13 @@ _Time = Meta(extra_json_schema={"format": "date-time"})
 
 
 class IndexConfigRequest(Struct):
-    """Either `dimensions` and `metric`, or `preset`."""
+    """Either `dimensions` and `metric`, or `preset`; `effort` and `model` are extensions."""
 
     dimensions: int | None = None
     metric: Metric | None = None
     preset: str | None = None
     effort: Effort | None = None
+    model: str | None = None
 
 
 class CreateIndexRequest(Struct):
@@ -178,6 +179,7 @@ class IndexConfigSchema(Struct):
     metric: Metric
     preset: str | UnsetType = UNSET
     effort: Effort | UnsetType = UNSET
+    model: str | UnsetType = UNSET
 
 
 class IndexSchema(Struct):

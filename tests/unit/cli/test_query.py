@@ -127,3 +127,17 @@ def test_an_unknown_id_is_an_error_and_one_that_finds_nothing_is_not(docs: Comma
     assert docs.run("query", "docs", "--id", "nope", "--json").exit_code == 1
     assert nothing.exit_code == 0
     assert "nothing matches" in nothing.stderr
+
+
+def test_the_model_that_the_index_remembers_embeds_the_text(vicinal: Commands) -> None:
+    vicinal.ok(
+        "index", "create", "remembers", "--dimensions", "4", "--metric", "cosine", "--model", TINY
+    )  # fmt: skip
+
+    result = vicinal.run("query", "remembers", "--text", "x", "--json")
+
+    assert result.exit_code == 0, result.output
+    assert "embedding with" not in result.stderr
+    assert TINY in vicinal.ok("index", "info", "remembers")
+    export = vicinal.run("export", "remembers", "-")
+    assert f"--model {TINY}" in export.stderr
