@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from vicinal.cli import progress
+from vicinal.cli import import_texts, progress, show
 from vicinal.cli.client import IndexResponse, Target, target_options
 from vicinal.cli.import_job import (
     ImportedFile,
@@ -28,6 +28,7 @@ from vicinal.errors import BadFile
 from vicinal.readers import build
 from vicinal.readers.base import ColumnNames, FileReader
 from vicinal.readers.opening import FileForm, FileSource
+from vicinal.readers.texts import TextsReader, text_files
 
 BATCH_BYTES_MAX = 32 * 1024 * 1024
 BATCH_ROWS = 5_000
@@ -44,11 +45,19 @@ class ImportOptions:
     Attributes:
         form: None to recognise it.
         bytes_max: Bound on the text of a batch.
+        model: The model for texts; None for the index's.
+        operation: ``insert`` or ``upsert``.
+        rows_max: Rows of a batch.
+        waits: Whether to wait until queries see every vector.
     """
 
     names: ColumnNames
     form: FileForm | None
     bytes_max: int
+    model: str | None
+    operation: str
+    rows_max: int
+    waits: bool
 
 
 def _comma_list(
@@ -79,6 +88,15 @@ def _comma_list(
 )
 @click.option("--ignore", metavar="A,B", callback=_comma_list, help="Columns to leave out.")
 @click.option(
+    "--text",
+    is_flag=False,
+    flag_value="text",
+    metavar="[COLUMN]",
+    help="Embed the texts of COLUMN (`text`), or chunks of text and Markdown files and folders.",
+)
+@click.option("--model", help="Embeds --text; the index's model, or all-minilm-l6-v2.")
+@click.option("--keep-text", is_flag=True, help="Store the texts as metadata, too.")
+@click.option(
     "--format",
     "form",
     type=click.Choice([form.value for form in FileForm if form is not FileForm.TEXT]),
@@ -88,9 +106,7 @@ def _comma_list(
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 100_000),
-    default=BATCH_ROWS,
-    show_default=True,
-    help="Vectors in a request.",
+    help=f"Vectors in a request: {BATCH_ROWS:,}, of texts {import_texts.BATCH_TEXTS}.",
 )
 @click.option("--skip-bad", is_flag=True, help="Leave bad rows out, naming them, and end with 1.")
 @click.option(
@@ -111,9 +127,12 @@ def command(
     namespace: str | None,
     metadata: tuple[str, ...] | None,
     ignore: tuple[str, ...] | None,
+    text: str | None,
+    model: str | None,
+    keep_text: bool,
     form: str | None,
     insert: bool,
-    batch_size: int,
+    batch_size: int | None,
     skip_bad: bool,
     rejects: Path | None,
     allow_rejects: bool,
@@ -126,6 +145,7 @@ def command(
     vicinal import vectors.ndjson docs             {"id": "a", "values": [...], "metadata": {...}}
     vicinal import vectors.npy docs                a matrix; ids are the numbers of its rows
     vicinal import book.parquet docs --id isbn --vector embedding --metadata title,year
+    vicinal import manual/ *.md notes --keep-text --text     chunks, embedded; makes the index
 
     Reads NDJSON, JSON (an array, or {"vectors": [...]}), CSV, .npy, .npz, and with
     `pip install 'vicinal[files]'` parquet, Arrow and Feather; each also compressed by gzip or zstd.
@@ -134,35 +154,67 @@ def command(
     Columns named id, values (or vector, embedding), namespace and metadata are found by
     themselves. In a table all others become metadata; in JSON they are refused unless named.
 
+    Texts are cut at headings and paragraphs to the length that the model reads, and have path,
+    heading and position as metadata; `vicinal query INDEX --text "..."` then finds them.
+
     Run the same command again after an interruption and it continues where it was.
     """
+    names = ColumnNames(
+        id_column, vector, namespace, metadata, ignore or (), text, keeps_text=keep_text
+    )
+    if text is None and (model is not None or keep_text):
+        raise click.UsageError("--model and --keep-text belong to --text")
+    options = ImportOptions(
+        names=names,
+        form=FileForm(form) if form else None,
+        bytes_max=BATCH_BYTES_MAX,
+        model=model,
+        operation="insert" if insert else "upsert",
+        rows_max=batch_size or (BATCH_ROWS if text is None else import_texts.BATCH_TEXTS),
+        waits=wait,
+    )
+    rejected = RejectedRows(rejects, skip_bad)
+    _import(target, files, index, options, rejected, restart=restart)
+    if rejected.count and not allow_rejects:
+        click.get_current_context().exit(1)
+
+
+def _import(
+    target: Target,
+    files: tuple[Path, ...],
+    index: str,
+    options: ImportOptions,
+    rejected: RejectedRows,
+    *,
+    restart: bool,
+) -> None:
     began_s = time.monotonic()
-    names = ColumnNames(id_column, vector, namespace, metadata, ignore or ())
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(target.connect(patience_s=PATIENCE_S))
-        description = client.get(client.indexes(index)).decode(IndexResponse)
-        options = ImportOptions(names, FileForm(form) if form else None, BATCH_BYTES_MAX)
-        imported = _imported_files(files, options, description.config.dimensions)
-        operation = "insert" if insert else "upsert"
+        if options.names.text is None:
+            embedder = None
+            description = client.get(client.indexes(index)).decode(IndexResponse)
+            imported = _imported_files(files, options, description.config.dimensions)
+        else:
+            description, chosen = import_texts.index_for_texts(client, index, options.model)
+            embedder = import_texts.TextEmbedder(client, chosen)
+            imported = _files_with_texts(files, options, embedder.model)
         sizes = [file.size for file in imported if file.size is not None]
         total = sum(sizes) if len(sizes) == len(imported) else None
-        rejected = RejectedRows(rejects, skip_bad)
         job = ImportJob(
             client=client,
             files=imported,
-            job=_job_text(target, description, operation, imported, options),
+            job=_job_text(target, description, imported, options),
             resume_path=_resume_path(files, index),
-            sender=VectorSender(client, description, operation, skips_bad=skip_bad),
-            embed=None,
+            sender=VectorSender(client, description, options.operation, skips_bad=rejected.skips),
+            embed=None if embedder is None else embedder.with_vectors,
             rejected=rejected,
-            rows_max=batch_size,
-            waits=wait,
+            rows_max=options.rows_max,
+            waits=options.waits,
             report=stack.enter_context(progress.bar(f"into {index}", total)),
         )
         count = job.import_all(restart=restart)
     _summarise(job, index, count, time.monotonic() - began_s)
-    if rejected.count and not allow_rejects:
-        click.get_current_context().exit(1)
 
 
 def _summarise(job: ImportJob, index: str, count: int, seconds: float) -> None:
@@ -196,6 +248,41 @@ def _imported_files(
     return imported
 
 
+def _files_with_texts(
+    paths: tuple[Path, ...], options: ImportOptions, model: str
+) -> list[ImportedFile]:
+    """Return records and tables with a column of texts, and then plain text and Markdown as one."""
+    others: list[Path] = []
+    texts: list[Path] = []
+    for path in paths:
+        if str(path) == _STDIN or options.form is not None:
+            others.append(path)
+        elif path.is_dir():
+            inside, other_count = text_files(path)
+            if other_count:
+                show.note(f"left out: {other_count:,} files in {path} that are no text")
+            texts += inside
+        else:
+            (texts if _is_text(path, options) else others).append(path)
+    imported = _imported_files(tuple(others), options, 0)
+    if texts:
+        count, tokens_max = import_texts.chunk_bounds(model)
+        reader = TextsReader(texts, count, tokens_max, keeps_text=options.names.keeps_text)
+        known = " ".join(f"{path} {identity(path)}" for path in texts)
+        label = str(texts[0]) if len(texts) == 1 else f"{len(texts):,} files of text"
+        size = sum(path.stat().st_size for path in texts)
+        imported.append(ImportedFile(label, size, known, lambda: (None, reader)))
+    return imported
+
+
+def _is_text(path: Path, options: ImportOptions) -> bool:
+    source = FileSource.open(path)
+    try:
+        return build.recognised(source, options.names) is FileForm.TEXT
+    finally:
+        source.close()
+
+
 def _opened(
     opener: Callable[[], FileSource], options: ImportOptions, dimensions: int
 ) -> tuple[FileSource, FileReader]:
@@ -223,13 +310,12 @@ def _size(path: Path) -> int:
 def _job_text(
     target: Target,
     index: IndexResponse,
-    operation: str,
     files: list[ImportedFile],
     options: ImportOptions,
 ) -> str:
     return job_text(
         files,
-        operation,
+        options.operation,
         f"into {index.name} of {index.created_on} at {target.url} {target.account}",
         f"as {options.names} {options.form}",
     )

@@ -15,7 +15,7 @@ same bits.
 This module knows no names of models, no search paths and no queues.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -207,6 +207,32 @@ def _load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
+
+
+def token_counter(path: Path) -> Callable[[Sequence[str]], list[int]]:
+    """Return a function that counts the tokens of texts, without special ones and uncut.
+
+    Raises:
+        Corruption: the tokenizer's file is damaged.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise Corruption(f"{path} is damaged: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+
+    def count(texts: Sequence[str]) -> list[int]:
+        counts: list[int] = []
+        for first in range(0, len(texts), TEXTS_SPLIT_AT_ONCE):
+            part = list(texts[first : first + TEXTS_SPLIT_AT_ONCE])
+            encodings = tokenizer.encode_batch_fast(part, add_special_tokens=False)
+            counts += [len(encoding.ids) for encoding in encodings]
+        return counts
+
+    return count
 
 
 def word_chars_max(tokenizer: "Tokenizer", max_tokens: int) -> int:

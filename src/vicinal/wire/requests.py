@@ -409,9 +409,7 @@ def _index_config(config: schemas.IndexConfigRequest | None, limits: Limits) -> 
 
 def _model(name: str | None) -> str | None:
     """Check the name of a model; any will do, as other services may run it."""
-    if name is None:
-        return None
-    if not name or len(name.encode()) > _MODEL_BYTES_MAX:
+    if name is not None and not 0 < len(name.encode()) <= _MODEL_BYTES_MAX:
         raise errors.BadIndexConfig(
             f"Model must have 1 to {_MODEL_BYTES_MAX} bytes, got {len(name.encode())}"
         )
