@@ -157,7 +157,11 @@ def received(talk: Conversation) -> Received:
     if not talk.received:
         return Received(None, {}, b"")
     start, *bodies = talk.received
-    assert [event["type"] for event in bodies] == ["http.response.body"]
+    assert {event["type"] for event in bodies} == {"http.response.body"}
+    assert [event.get("more_body", False) for event in bodies[-1:]] == [False]
+    body = b"".join(event["body"] for event in bodies)
+    if len(bodies) > 1:
+        assert b"content-length" not in dict(start["headers"]), "a stream has no length"
     headers = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
     assert len(headers) == len(start["headers"]), "a header was sent twice"
-    return Received(start["status"], headers, bodies[0]["body"])
+    return Received(start["status"], headers, body)

@@ -242,7 +242,7 @@ class Cursors:
         token, part, row = _decode(cursor)
         listing = self._find(owner, token, cursor)
         if listing.has_vectors != has_vectors or not listing.has(part, row):
-            raise BadCursor(f"{cursor!r} is not a cursor that this kind of listing has returned")
+            raise BadCursor(f"{cursor!r} is not a cursor that a listing has returned")
         return token, listing, part, row
 
     def _find(self, owner: str, token: bytes, cursor: str) -> _Listing:

@@ -32,7 +32,8 @@ class Operation:
 
     Path parameters are the ``{names}`` in `path`. `request` and `response` are structs of
     `schemas` (or any type that msgspec describes), None for no body or a null result.
-    `request_types` are the media types the body is accepted in. `is_enveloped` tells whether
+    `request_types` are the media types the body is accepted in. `is_lines` tells whether the result
+    is NDJSON, a line for each `response`, instead of JSON. `is_enveloped` tells whether
     the result comes in the REST envelope; failures are in OpenAI's form when it does not.
     `errors` are classes of ``vicinal.errors`` beside those that any operation may raise.
     """
@@ -47,6 +48,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     request_types: tuple[str, ...] = ("application/json",)
     is_enveloped: bool = True
+    is_lines: bool = False
 
 
 _NDJSON = "application/x-ndjson"
@@ -82,7 +84,7 @@ def document(
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         result, *others = [next(remaining) for _ in _types(operation)]
-        if operation.is_enveloped:
+        if operation.is_enveloped and not operation.is_lines:
             result = envelope | {"properties": envelope["properties"] | {"result": result}}
         entry = _described(operation, result, *others)
         paths.setdefault(operation.path, {})[operation.method.lower()] = entry
@@ -131,7 +133,9 @@ def _described(
             }
             for parameter, schema in zip(operation.parameters, parameters, strict=True)
         ],
-        "responses": {"200": _content("The result", answer)}
+        "responses": {
+            "200": _lines(answer) if operation.is_lines else _content("The result", answer)
+        }
         | _failures((*_ANYWHERE, *operation.errors), failure),
     }
     if operation.request is not None:
@@ -167,6 +171,11 @@ def _failures(classes: Iterable[type[Error]], schema: dict[str, Any]) -> dict[st
         )
         for status in sorted(codes)
     }
+
+
+def _lines(line: dict[str, Any]) -> dict[str, Any]:
+    described = {"type": "string", "contentMediaType": _NDJSON, "contentSchema": line}
+    return {"description": "One result a line", "content": {_NDJSON: {"schema": described}}}
 
 
 def _content(description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class RouteTable(list[Route]):
         form: envelope.Envelope = envelope.REST,
         unknown_token: type[Unauthenticated] = Unauthenticated,
         operation_id: str = "",
+        is_lines: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Add the route of the handler below; the arguments are those of `Operation` and `Route`.
 
@@ -97,7 +98,8 @@ class RouteTable(list[Route]):
             of_index = (IndexNotFound,) if f"{{{INDEX_NAME}}}" in path else ()
             operation = Operation(
                 method, path, operation_id or handler.__name__, summary, request, response,
-                (*errors, *of_index), parameters, request_types, is_enveloped=form is envelope.REST,
+                (*errors, *of_index), parameters, request_types,
+                is_enveloped=form is envelope.REST, is_lines=is_lines,
             )  # fmt: skip
             route = Route(
                 operation, handler, permission, body_bytes_max, part_bytes, takes_rest,

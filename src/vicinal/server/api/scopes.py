@@ -42,7 +42,7 @@ _SCOPE_ERRORS = (BadBody, NamespaceTooLong, IdTooLong, BadFilter, EmptyFilterVal
 
 
 def _add_read(
-    name: str, request: object, response: object, *errors: type[Error]
+    name: str, request: object, response: object, *errors: type[Error], is_lines: bool = False
 ) -> Callable[[Handler], Handler]:
     return ROUTES.add(
         "POST",
@@ -52,6 +52,7 @@ def _add_read(
         request=request,
         response=response,
         errors=(*_SCOPE_ERRORS, *errors),
+        is_lines=is_lines,
     )
 
 
@@ -68,7 +69,7 @@ async def list_content(request: ApiRequest) -> Response:
     return Response(await services.workers.run(answer))
 
 
-@_add_read("export", schemas.ExportRequest, None)
+@_add_read("export", schemas.ExportRequest, schemas.ListedContentSchema, is_lines=True)
 async def export_vectors(request: ApiRequest) -> Response:
     """Stream all vectors of a scope as NDJSON, from one snapshot (an extension)."""
     services, address = request.services, request.address

@@ -121,6 +121,8 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
         "insert_columns",
         "upsert_columns",
         "delete_by_ids",
+        "delete_scope",
+        "patch_metadata",
         "create_metadata_index",
         "delete_metadata_index",
         "binding_insert",
