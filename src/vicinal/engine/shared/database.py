@@ -98,7 +98,8 @@ class PostgresDatabase:
         self._calls: set[Future[Any]] = set()
         self._closing = threading.Lock()
         self._is_closed = False
-        self._loop = _new_loop()
+        # Not uvloop's, whose close() was seen to wait for ever, where no signal is heard.
+        self._loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
         self._free = {use: asyncio.Semaphore(count) for use, count in CONNECTIONS_MAX.items()}
         self._thread = threading.Thread(target=self._serve, name="vicinal-database", daemon=True)
         self._thread.start()
@@ -341,11 +342,3 @@ def _host_and_port(text: str) -> tuple[str, str]:
         return host, rest.removeprefix(":")
     host, _, port = text.partition(":")
     return host, port
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # not on every system
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
