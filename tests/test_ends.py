@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import programs
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,8 +22,16 @@ def test_a_program_that_does_not_end_is_killed_and_the_failure_has_the_log(tmp_p
         programs.run(["sh", "-c", script], within_s=2.0, log=log)
 
     assert "the last words of the server" in str(caught.value)
-    state = Path(f"/proc/{left.read_text().strip()}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    wait_until(lambda: has_ended(int(left.read_text())))
+
+
+def has_ended(process: int) -> bool:
+    """Tell whether a process has ended, waited for or not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return True
+    return state.rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_program_that_fails_says_why() -> None:

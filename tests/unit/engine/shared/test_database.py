@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.ledgers import WITHIN_S, another
 from tests.support.postgres import server
+from tests.support.waiting import wait_until
 from vicinal.engine.shared import database as module
 from vicinal.engine.shared import session as session_module
 from vicinal.engine.shared.database import PostgresDatabase, Use, hosts
@@ -74,6 +75,13 @@ def quick(
         monkeypatch.setattr(module, name, BOUND_S)
     monkeypatch.setattr(session_module, "BEGIN_TIMEOUT_S", BOUND_S)
     quick = PostgresDatabase(f"{server().dsn}", database.schema, statement_timeout_s=BOUND_S)
+
+    def connects() -> bool:
+        with suppress(Lost):  # a busy machine may take longer than a node waits
+            return fetch(quick, "SELECT 1") == 1
+        return False
+
+    wait_until(connects)
     yield quick
     quick.close()
 
