@@ -20,7 +20,8 @@ def table(
 ) -> None:
     """Print rows under headings, leaving out columns that are empty in every row.
 
-    The columns named in `right` are aligned right. Piped, lines are as long as they need.
+    The columns named in `right` are aligned right. On a terminal what is too long is folded; piped,
+    lines are as long as they need.
     """
     laid_out = Table(box=None, pad_edge=False, header_style="bold")
     kept = list(rows)
@@ -28,8 +29,11 @@ def table(
         column for column in range(len(columns)) if not kept or any(row[column] for row in kept)
     ]
     for column in shown:
+        # Folded, as an id that is cut cannot be copied.
         laid_out.add_column(
-            columns[column], justify="right" if columns[column] in right else "left"
+            columns[column],
+            justify="right" if columns[column] in right else "left",
+            overflow="fold",
         )
     for row in kept:
         laid_out.add_row(*(escape(row[column]) for column in shown))
