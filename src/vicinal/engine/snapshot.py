@@ -42,6 +42,8 @@ class Snapshot:
 
     def unindexed(self, filter_: Filter) -> tuple[str, ...]:
         """Return the properties of a filter that have no metadata index, each once."""
+        if not filter_:
+            return ()
         names = dict.fromkeys(predicate.property_name for predicate in predicates(filter_))
         return tuple(name for name in names if name not in self.indexed_properties)
 

@@ -410,7 +410,8 @@ def keys_of(keys: Sequence[Scalar] | Strings | NDArray[Any], codes: Codes) -> se
 
 def as_scalar(key: Any) -> Scalar:
     """Return a key as a plain Python value; keys of mapped columns are numpy scalars."""
-    return key if isinstance(key, str) else cast(Scalar, key.item())
+    # numpy's float64 is a float, too, and no encoder takes it.
+    return cast(Scalar, key.item() if isinstance(key, np.generic) else key)
 
 
 def _counts(
@@ -419,7 +420,7 @@ def _counts(
     counts = np.bincount(codes[codes >= 0])
     codes_of_keys = np.flatnonzero(counts).tolist()
     return [
-        (key if isinstance(key := keys[code], bool | float | str) else as_scalar(key), count)
+        (as_scalar(keys[code]), count)
         for code, count in zip(codes_of_keys, counts[codes_of_keys].tolist(), strict=True)
     ]
 

@@ -45,6 +45,7 @@ CODES: Mapping[type[errors.Error], ErrorCode] = MappingProxyType(
     {
         errors.Error: ErrorCode(500, 40099),  # ours
         errors.InvalidInput: ErrorCode(400, 40026),
+        errors.BadFile: ErrorCode(400, 40026),  # of imports, which answer no request
         errors.BadRecord: ErrorCode(400, 40023),
         errors.WrongDimensions: ErrorCode(400, 40012),
         errors.BadQueryVector: ErrorCode(400, 40006),
