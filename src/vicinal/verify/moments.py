@@ -1,10 +1,12 @@
 """A copy of an SQLite database as of one moment, also while another process writes to it.
 
 An index's database is its server's alone: SQLite's lock keeps all others from reading it, and a
-reader that ignores the lock sees pages of different moments. So the database and its write-ahead
-log are copied. A checkpoint alone writes to the database itself, so the two are of one moment if,
-while they were copied, the database kept its time and size and the log its header; otherwise they
-are copied again. Damage is believed when nothing moved, or when it is met every time.
+reader that ignores the lock sees pages of different moments. So the database is copied, and then
+its write-ahead log. What a checkpoint writes to the database meanwhile is in the log as well, and
+counts from there, until the log begins anew with another salt in its header (sqlite.org, "WAL-mode
+File Format"). So the copies are of one moment if that header was there and stayed; or, without a
+log, if the database kept its time and size. Otherwise they are copied again. Damage is believed
+when nothing moved, or when it is met every time.
 
 Nothing of the folder is changed, and no lock is taken.
 """
@@ -13,6 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,8 +27,16 @@ _SETTLED_S = 0.05  # a later write than this may have the time of an earlier one
 _WAL_HEADER_BYTES = 32
 
 T = TypeVar("T")
-_State = tuple[tuple[int, int, int], tuple[bytes, int]]
-"""Number, size and time of a database, and header and size of its write-ahead log."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Number of a database's file, header of its log, which is empty where there is none, and size
+    and time of the database in that case."""
+
+    file: int
+    header: bytes
+    main: tuple[int, int]
 
 
 def at_one_moment(path: Path, read: Callable[[Path], T], *, first: Sequence[Path] = ()) -> T:
@@ -48,7 +59,7 @@ def at_one_moment(path: Path, read: Callable[[Path], T], *, first: Sequence[Path
             before = _state(path)
             copied = _copy(path, Path(name), first)
             after = _state(path)
-            if not _is_same_moment(before, after):
+            if before != after:
                 continue
             try:
                 return read(copied)
@@ -73,22 +84,23 @@ def _wal(path: Path) -> Path:
 
 
 def _state(path: Path) -> _State:
+    header = _header(path)
     if not path.exists():
         raise Corruption(f"{path} is missing")
     status = path.stat()
+    if header:
+        return _State(status.st_ino, header, (0, 0))
     until = status.st_mtime + _SETTLED_S - time.time()
     if 0 < until <= _SETTLED_S:
         time.sleep(until)
         status = path.stat()
+    # A log that has begun since is seen here.
+    return _State(status.st_ino, _header(path), (status.st_size, status.st_mtime_ns))
+
+
+def _header(path: Path) -> bytes:
     try:
         with _wal(path).open("rb") as file:
-            header = file.read(_WAL_HEADER_BYTES)
-        size = _wal(path).stat().st_size
+            return file.read(_WAL_HEADER_BYTES)
     except FileNotFoundError:
-        header, size = b"", 0
-    return (status.st_ino, status.st_size, status.st_mtime_ns), (header, size)
-
-
-def _is_same_moment(before: _State, after: _State) -> bool:
-    (main, (header, size)), (main_after, (header_after, size_after)) = before, after
-    return main == main_after and header == header_after and size <= size_after
+        return b""
