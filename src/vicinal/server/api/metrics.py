@@ -6,7 +6,7 @@ vectors are read from the engine when they are asked for; an index that is close
 not opened.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -79,15 +79,23 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _Snapshots(Collector):
+class _Described(Collector):
+    """Metrics whose families can be named without looking for their values."""
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the families of `collect`."""
+        yield from self._families()
+
+    @staticmethod
+    def _families() -> Sequence[Metric]:
+        raise NotImplementedError
+
+
+class _Snapshots(_Described):
     """The age of the newest snapshot, and scheduled ones that were not made."""
 
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
-
-    def describe(self) -> Iterator[Metric]:
-        """Name the families of `collect`, without looking for snapshots."""
-        yield from self._families()
 
     def collect(self) -> Iterator[Metric]:
         """Look for the newest snapshot."""
@@ -114,15 +122,11 @@ class _Snapshots(Collector):
         )
 
 
-class _Indexes(Collector):
+class _Indexes(_Described):
     """Counts of the indexes and their vectors at the moment."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-
-    def describe(self) -> Iterator[Metric]:
-        """Name the families of `collect`, without asking the engine."""
-        yield from self._families()
 
     def collect(self) -> Iterator[Metric]:
         """Ask the engine."""

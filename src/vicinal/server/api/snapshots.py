@@ -7,7 +7,7 @@ A route writes to the folder of the settings alone: no path comes over the netwo
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import IO, cast
 
@@ -33,13 +33,16 @@ _PIECE_BYTES = 256 << 10
 _POLL_S = 0.5  # between two looks whether the client is still there
 
 
+async def _answer(request: ApiRequest, work: Callable[[Snapshots], bytes]) -> Response:
+    """Answer with what `work` writes, in one of the threads that snapshots have."""
+    services = request.services
+    return Response(await services.snapshot_workers.run(lambda: work(services.snapshots)))
+
+
 @_add("GET", SNAPSHOTS, Permission.WRITE, response=list[wire.SnapshotSchema])
 async def list_snapshots(request: ApiRequest) -> Response:
     """List the snapshots in this server's folder, oldest first (an extension of Vicinal)."""
-    services = request.services
-    return Response(
-        await services.snapshot_workers.run(lambda: wire.many(services.snapshots.list()))
-    )
+    return await _answer(request, lambda kept: wire.many(kept.list()))
 
 
 @_add(
@@ -53,32 +56,22 @@ async def list_snapshots(request: ApiRequest) -> Response:
 )
 async def create_snapshot(request: ApiRequest) -> Response:
     """Make a snapshot of all that this server keeps, in its folder (an extension of Vicinal)."""
-    services, wanted = request.services, wire.create_request(request.body)
-    return Response(
-        await services.snapshot_workers.run(
-            lambda: wire.one(services.snapshots.create(copies=wanted.copy))
-        )
-    )
+    wanted = wire.create_request(request.body)
+    return await _answer(request, lambda kept: wire.one(kept.create(copies=wanted.copy)))
 
 
 @_add("GET", SNAPSHOT, Permission.WRITE, response=wire.SnapshotSchema, errors=(NotFound,))
 async def get_snapshot(request: ApiRequest) -> Response:
     """Describe a snapshot (an extension of Vicinal)."""
-    services, snapshot_id = request.services, request.parameters["snapshot_id"]
-    return Response(
-        await services.snapshot_workers.run(lambda: wire.one(services.snapshots.get(snapshot_id)))
-    )
+    snapshot_id = request.parameters["snapshot_id"]
+    return await _answer(request, lambda kept: wire.one(kept.get(snapshot_id)))
 
 
 @_add("DELETE", SNAPSHOT, Permission.WRITE, response=wire.DeletedSnapshotSchema, errors=(NotFound,))
 async def delete_snapshot(request: ApiRequest) -> Response:
     """Delete a snapshot, and files that no other has (an extension of Vicinal)."""
-    services, snapshot_id = request.services, request.parameters["snapshot_id"]
-    return Response(
-        await services.snapshot_workers.run(
-            lambda: wire.deleted(services.snapshots.delete(snapshot_id))
-        )
-    )
+    snapshot_id = request.parameters["snapshot_id"]
+    return await _answer(request, lambda kept: wire.deleted(kept.delete(snapshot_id)))
 
 
 @_add(
@@ -90,12 +83,8 @@ async def delete_snapshot(request: ApiRequest) -> Response:
 )
 async def verify_snapshot(request: ApiRequest) -> Response:
     """Read every byte of a snapshot (an extension of Vicinal)."""
-    services, snapshot_id = request.services, request.parameters["snapshot_id"]
-    return Response(
-        await services.snapshot_workers.run(
-            lambda: wire.report(services.snapshots.verify(snapshot_id))
-        )
-    )
+    snapshot_id = request.parameters["snapshot_id"]
+    return await _answer(request, lambda kept: wire.report(kept.verify(snapshot_id)))
 
 
 @_add(
@@ -109,14 +98,11 @@ async def verify_snapshot(request: ApiRequest) -> Response:
 )
 async def restore_snapshot(request: ApiRequest) -> Response:
     """Restore indexes of a snapshot under new names (an extension of Vicinal)."""
-    services, snapshot_id = request.services, request.parameters["snapshot_id"]
+    snapshot_id = request.parameters["snapshot_id"]
     suffix, indexes = wire.restore_request(request.body)
-    return Response(
-        await services.snapshot_workers.run(
-            lambda: wire.restored(
-                services.snapshots.restore(snapshot_id, suffix=suffix, indexes=indexes)
-            )
-        )
+    return await _answer(
+        request,
+        lambda kept: wire.restored(kept.restore(snapshot_id, suffix=suffix, indexes=indexes)),
     )
 
 
