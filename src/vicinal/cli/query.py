@@ -80,7 +80,9 @@ def command(
             body["vector"] = _vector(vector)
         else:
             body["vectorId"] = vector_id
-        headers = {"vicinal-effort": effort} if effort else {}
+        headers = {"vicinal-filter": "extended"} if filter_ else {}
+        if effort:
+            headers["vicinal-effort"] = effort
         answer = client.post(client.indexes(index, "query"), body, headers)
         matches = answer.decode(QueryResponse).matches
         if vector_id is not None and not matches and not _is_there(client, index, vector_id):

@@ -58,6 +58,15 @@ def test_options_narrow_and_widen_the_answer(docs: Commands) -> None:
     assert "metadata" not in found(docs, "--id", "one", "--metadata", "none")[0]
 
 
+def test_a_filter_may_have_the_operators_that_are_ours(docs: Commands) -> None:
+    either = '{"$or": [{"k": 1}, {"k": 7}]}'
+
+    assert [each["id"] for each in found(docs, "--id", "two", "--filter", either)] == ["one"]
+    assert [
+        each["id"] for each in found(docs, "--id", "one", "--filter", '{"k": {"$exists": false}}')
+    ] == ["two"]
+
+
 def test_the_table_shows_the_matches_as_they_are(docs: Commands) -> None:
     lines = docs.ok("query", "docs", "--id", "one").splitlines()
 

@@ -11,8 +11,8 @@ import pytest
 
 from vicinal.verify.moments import at_one_moment
 
-# Each transaction gives all rows, of 4 MB, the next number: more than is copied at once. An index's log is written
-# under the same lock, and emptied when a memtable has been sealed.
+# Each transaction gives all rows, of 4 MB, the next number: more than is copied at once. An index's
+# log is written under the same lock, and emptied when a memtable has been sealed.
 WRITER = """
 import sqlite3, sys
 path, pages, truncates = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "yes"
