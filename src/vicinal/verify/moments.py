@@ -2,11 +2,11 @@
 
 An index's database is its server's alone: SQLite's lock keeps all others from reading it, and a
 reader that ignores the lock sees pages of different moments. So the database is copied, and then
-its write-ahead log. What a checkpoint writes to the database meanwhile is in the log as well, and
-counts from there, until the log begins anew with another salt in its header (sqlite.org, "WAL-mode
-File Format"). So the copies are of one moment if that header was there and stayed; or, without a
-log, if the database kept its time and size. Otherwise they are copied again. Damage is believed
-when nothing moved, or when it is met every time.
+its write-ahead log. Pages that a checkpoint writes to the database meanwhile are in the log as
+well, and count from there, until the log begins anew with another salt in its header (sqlite.org,
+"WAL-mode File Format"). So the copies are of one moment if that header was there and stayed; or,
+without a log, if the database kept its time and size. Otherwise they are copied again. Damage is
+believed when nothing moved, or when it is met every time.
 
 Nothing of the folder is changed, and no lock is taken.
 """
