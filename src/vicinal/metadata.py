@@ -132,6 +132,8 @@ def patched(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _property(document: dict[str, Any], property_name: str) -> Any:
+    if "." not in property_name:  # most, and every vector of an upload is asked
+        return document.get(property_name)
     value: Any = document
     for key in property_name.split("."):
         if not isinstance(value, dict):

@@ -155,7 +155,7 @@ class _RescoredRows:
     def extend(self, rows: Ordinals, hammings: Hammings) -> None:
         """Rescore more rows."""
         products = self._exact.products(self._query, rows)
-        estimates = self._exact.estimates(rows, products)
+        estimates = self._exact.estimates(self._exact.norms[rows], products)
         if len(self._rows):
             rows = np.concatenate([self._rows, rows])
             hammings = np.concatenate([self._hammings, hammings])
@@ -178,7 +178,10 @@ class _RescoredRows:
 
     def nearest(self, k: int) -> Ordinals:
         """Return the rows that may be among the k nearest."""
-        return self._exact.nearest(self._query, k, self._rows, self._products, self._estimates)
+        exact, rows = self._exact, self._rows
+        return exact.nearest(
+            self._query, k, rows, exact.norms[rows], self._products, self._estimates
+        )
 
 
 class GrowingBinaryIndex:

@@ -321,7 +321,7 @@ def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
         for depth, depth_margins, depth_rescored in zip(DEPTHS, margins, rescored, strict=True):
             limit = int(np.searchsorted(counts, quantizer.rescored_min(depth)))
             first = np.flatnonzero(hammings <= limit)[: quantizer.RESCORED_MAX]
-            estimates = exact.estimates(first, exact.products(probe, first))
+            estimates = exact.estimates(exact.norms[first], exact.products(probe, first))
             radius = quantizer.radius(hammings[first[np.argsort(estimates)[:depth]]])
             tied = _count_with_ties(depth, neighbours.distances[number])
             # Of rows that tie with the last, those count that are found first.

@@ -63,6 +63,7 @@ class ExactIndex:
     ) -> None:
         self.metric = metric
         self.values = values
+        self._values_at = values.ctypes.data
         self.norms = row_norms
         self.row_count = len(row_norms)
         self.parameters = None
@@ -94,8 +95,9 @@ class ExactIndex:
             else:
                 rows = np.flatnonzero(selection.mask)
                 products = products[rows]
-        estimates = self.estimates(rows, products)
-        nearest = self.nearest(query, k, rows, products, estimates)
+        row_norms = self.norms[rows]
+        estimates = self.estimates(row_norms, products)
+        nearest = self.nearest(query, k, rows, row_norms, products, estimates)
         return Candidates(nearest, len(rows), method)
 
     def products(self, query: Floats, rows: Ordinals | None) -> Floats:
@@ -106,7 +108,9 @@ class ExactIndex:
         is_euclidean = self.metric is Metric.EUCLIDEAN
         built = library()
         if built is not None:
-            return built.row_products(self.values, query, rows, is_euclidean=is_euclidean)
+            return built.row_products(
+                self._values_at, self.row_count, query, rows, is_euclidean=is_euclidean
+            )
         products = np.empty(len(self.values) if rows is None else len(rows), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, len(products), _CHUNK_ROWS):
@@ -120,22 +124,30 @@ class ExactIndex:
                     np.einsum("ij,j->i", values, query, out=products[chunk])
         return products
 
-    def estimates(self, rows: Ordinals, products: Floats) -> Floats:
+    def estimates(self, row_norms: Floats, products: Floats) -> Floats:
         """Return distances that order rows as the metric does, NaN or infinite on overflow."""
         if self.metric is Metric.EUCLIDEAN:
             return products
         if self.metric is Metric.DOT_PRODUCT:
             return -products
         with np.errstate(all="ignore"):
-            return cast(Floats, products / -self.norms[rows])
+            return cast(Floats, products / -row_norms)
 
     def nearest(
-        self, query: Floats, k: int, rows: Ordinals, products: Floats, estimates: Floats
+        self,
+        query: Floats,
+        k: int,
+        rows: Ordinals,
+        row_norms: Floats,
+        products: Floats,
+        estimates: Floats,
     ) -> Ordinals:
-        """Return the rows whose interval is not wholly above k others."""
+        """Return the rows whose interval is not wholly above k others.
+
+        Norms, products and estimates are those of the rows, in their order.
+        """
         if len(rows) <= k:
             return rows
-        row_norms = self.norms[rows]
         if self.metric is Metric.COSINE:
             smallest, largest = float(row_norms.min()), float(row_norms.max())
             size = _size(query)

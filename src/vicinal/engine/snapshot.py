@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vicinal.filters.nodes import Filter, predicates
+from vicinal.filters.nodes import Filter, Predicate, predicates
 from vicinal.model import BEFORE_ANY, IndexCoverage, MetadataIndex, Ordinals, Seqno, StoredVector
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
@@ -42,10 +42,14 @@ class Snapshot:
 
     def unindexed(self, filter_: Filter) -> tuple[str, ...]:
         """Return the properties of a filter that have no metadata index, each once."""
-        if not filter_:
+        indexed = self.indexed_properties
+        for clause in filter_:  # without a generator, as every query with a filter comes by
+            if not isinstance(clause, Predicate) or clause.property_name not in indexed:
+                break
+        else:
             return ()
         names = dict.fromkeys(predicate.property_name for predicate in predicates(filter_))
-        return tuple(name for name in names if name not in self.indexed_properties)
+        return tuple(name for name in names if name not in indexed)
 
     @cached_property
     def partial(self) -> tuple[IndexCoverage, ...]:

@@ -111,20 +111,28 @@ class Library:
         return norms
 
     def row_products(
-        self, values: Floats, query: Floats, rows: Ordinals | None, *, is_euclidean: bool
+        self,
+        values_at: int,
+        count: int,
+        query: Floats,
+        rows: Ordinals | None,
+        *,
+        is_euclidean: bool,
     ) -> Floats:
         """Return the dot products, or squared distances, of a query and some rows, or all.
 
         Args:
-            values: ``(n, d)``, C-contiguous, n below 2**32.
+            values_at: The address of the values, ``(count, d)`` float32, C-contiguous: asking an
+                array for it takes as long as the products of a few rows.
+            count: Number of all rows, below 2**32.
             query: ``(d,)``.
             rows: ``(m,)`` ordinals, or None for all.
         """
         query = np.ascontiguousarray(query, np.float32)
         listed = None if rows is None else rows.astype(np.uint32)
-        products = np.empty(len(values) if rows is None else len(rows), np.float32)
+        products = np.empty(count if rows is None else len(rows), np.float32)
         self._row_products(
-            values.ctypes.data, values.shape[1], query.ctypes.data,
+            values_at, len(query), query.ctypes.data,
             None if listed is None else listed.ctypes.data, len(products), is_euclidean,
             products.ctypes.data,
         )  # fmt: skip

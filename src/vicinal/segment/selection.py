@@ -25,6 +25,7 @@ LISTED_SHARE_MAX = 0.02
 """Up to this many rows, scoring a list beats a scan under a mask (docs/history/search.md)."""
 
 _NO_ROWS = np.empty(0, np.int64)
+_OF_ELEMENTS = frozenset((Operator.CONTAINS, Operator.EXISTS))
 
 
 class Term(Protocol):
@@ -196,17 +197,10 @@ def select(terms: Sequence[Term], live: Mask, live_count: int) -> Selection:
 
 def _term(clause: Clause, columns: Mapping[str, Column | None], row_count: int) -> Term:
     match clause:
-        case Predicate(name, Operator.CONTAINS, operands):
-            column = columns.get(elements_key(name))
-            if column is None:
-                return ConstantTerm(False, row_count)
-            return CodesTerm.of(column, column.containing(operands[0]))
-        case Predicate(name, Operator.EXISTS) if columns.get(elements_key(name)) is not None:
-            scalar, array = columns[name], columns[elements_key(name)]
-            parts = [predicate_term(column, clause, row_count) for column in (scalar, array)]
-            return (AnyTerm if clause.operands[0] else AllTerm)(parts, row_count)
-        case Predicate(name):
-            return predicate_term(columns[name], clause, row_count)
+        case Predicate():
+            if clause.operator in _OF_ELEMENTS:
+                return _elements_term(clause, columns, row_count)
+            return predicate_term(columns[clause.property_name], clause, row_count)
         case AnyOf(filters):
             branches = [AllTerm(terms(branch, columns, row_count), row_count) for branch in filters]
             return AnyTerm(branches, row_count)
@@ -214,3 +208,19 @@ def _term(clause: Clause, columns: Mapping[str, Column | None], row_count: int) 
             return NotTerm(AllTerm(terms(inner, columns, row_count), row_count), row_count)
         case _:
             assert_never(clause)
+
+
+def _elements_term(
+    predicate: Predicate, columns: Mapping[str, Column | None], row_count: int
+) -> Term:
+    """Return the term of an operator that is about arrays, too."""
+    elements = columns.get(elements_key(predicate.property_name))
+    if predicate.operator is Operator.CONTAINS:
+        if elements is None:
+            return ConstantTerm(False, row_count)
+        return CodesTerm.of(elements, elements.containing(predicate.operands[0]))
+    scalar = predicate_term(columns[predicate.property_name], predicate, row_count)
+    if elements is None:
+        return scalar
+    parts = [scalar, predicate_term(elements, predicate, row_count)]
+    return (AnyTerm if predicate.operands[0] else AllTerm)(parts, row_count)
