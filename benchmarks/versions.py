@@ -51,7 +51,7 @@ def run(other: Path, *, is_quick: bool) -> Report:
         rows += _queries(pair, small, folder, running, rounds)
     with scratch() as folder, ExitStack() as running:
         rows += _http_queries(pair, large, folder, running, rounds, 1 if is_quick else 4)
-    rows += _ingest(pair, large, rounds)
+    rows += _ingest(pair, large, 2 * rounds + 1)  # of half a second each
     rows += _durable_writes(pair, large, rounds, seconds=2 if is_quick else 4)
     return Report(
         "versions", report.question(__doc__), is_quick,
