@@ -41,7 +41,7 @@ from vicinal.model import IndexConfig, Metric, Query, Upsert
 K = 10
 BATCH = 5_000
 TURNS = 2  # of what is compared
-_SETTLE_S = 3.0
+_SETTLE_S = 25.0  # a copy is merged once nothing has come for 10 s
 _REST_S = 1.6  # more than a node goes on polling after a write
 _ALONE_CONNECTIONS = (1, 8)
 

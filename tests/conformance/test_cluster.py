@@ -5,7 +5,9 @@ alone, as they would on machines of their own.
 """
 
 import random
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +32,7 @@ from tests.support.engines import (
 from tests.support.model_engine import ModelEngine
 from tests.support.postgres import server
 from tests.support.waiting import wait_until
+from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.shared import follower, notices, rows
 from vicinal.engine.shared.engine import SharedEngine
 from vicinal.errors import BadCursor, IndexExists, IndexNotFound, LimitExceeded
@@ -45,6 +48,7 @@ from vicinal.model import (
     MetadataIndex,
     Mutation,
     Query,
+    Seqno,
     Upsert,
 )
 
@@ -73,6 +77,13 @@ def open_node(tmp_path: Path) -> Iterator[OpenNode]:
 def sql(folder: Path, statement: str) -> str:
     """Run SQL in the schema of the nodes of a test."""
     return server().sql(f"SET search_path = {shared_schema(folder)};{statement}").split("\n")[-1]
+
+
+def is_running(function: Callable[..., object]) -> bool:
+    """Tell whether any thread is in a function."""
+    stacks = sys._current_frames().values()  # noqa: SLF001 (there is no public way)
+    code = getattr(function, "__code__", None)
+    return any(frame.f_code is code for stack in stacks for frame, _ in traceback.walk_stack(stack))
 
 
 def sees(engine: SharedEngine, *ids: str) -> bool:
@@ -363,6 +374,27 @@ def test_a_node_that_was_away_until_the_log_was_cut_is_filled(
     assert back.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
     assert sees(back, "a", "b", "c")
     assert back.counts.refills == {"log truncated": 1}
+
+
+def test_a_copy_that_is_thrown_away_is_waited_for_in_the_one_that_replaces_it(
+    open_node: OpenNode, tmp_path: Path
+) -> None:
+    node, other = open_node(), open_node()
+    create(node)
+    first = insert(node, Record("a", [1, 1]))
+    assert other.wait_applied(DOCS, first.seqno, APPLIED_WITHIN_S)
+    waiting = ThreadPoolExecutor(1)
+    applied = waiting.submit(other.wait_applied, DOCS, Seqno(first.seqno + 1), APPLIED_WITHIN_S)
+    wait_until(lambda: is_running(CopiedIndex.wait_applied))
+
+    sql(tmp_path, "UPDATE mutation SET mutation_id = gen_random_uuid()")
+    sql(tmp_path, "UPDATE head SET mutation_id = (SELECT mutation_id FROM mutation)")
+    wait_until(lambda: other.counts.refills == {"log went back": 1})
+    upsert(node, Record("a", [2, 2]))
+
+    assert applied.result(APPLIED_WITHIN_S)
+    waiting.shutdown()
+    assert other.get(DOCS, ["a"])[0].values.tolist() == [2, 2]
 
 
 def test_many_copies_that_cannot_go_on_are_filled_again_without_waiting_for_each_other(

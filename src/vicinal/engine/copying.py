@@ -13,6 +13,7 @@ Locks as in `index`: the state's is held to apply, freeze and swap; reads take n
 """
 
 import logging
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -47,12 +48,12 @@ from vicinal.storage.files import sync, sync_directory
 logger = logging.getLogger(__name__)
 
 FILLED = "filled"  # a file that is there once all of a copy is
-FILL_ROWS = 100_000  # of a segment that filling makes; ours
-FILL_BYTES = 256 << 20  # of its values; ours
+FILL_ROWS_MAX = 100_000  # of a segment that filling makes; ours
+FILL_BYTES_MAX = 256 << 20  # of its values; ours
 WAIT_S = 1.0  # between two looks whether a memtable that could not be sealed now is
 IDLE_SEAL_ROWS_MIN = 1_000  # as in `index`
-IDLE_COUNT = 2  # calls of `compact_idle` without a mutation before that many rows are sealed; ours
-IDLE_COUNT_SHORT = 12  # before fewer are; ours
+IDLE_COUNT = 2  # calls of `compact_idle` without a mutation before it merges and seals; ours
+IDLE_COUNT_SHORT = 12  # before it seals fewer rows; ours
 
 _NO_RECORD = LogRecord(b"")
 
@@ -76,6 +77,7 @@ def fill(
     options: EngineOptions,
     position: CopyPosition,
     mutations: Iterable[Mutation],
+    vector_count: int,
 ) -> None:
     """Make a copy in a folder that is not there, or holds one that is not whole.
 
@@ -86,6 +88,7 @@ def fill(
         position: Where the index is after all mutations.
         mutations: The content: upserts of vectors that are new, and creations of metadata
             indexes. They are not those of the log.
+        vector_count: How many vectors they upsert; decides how large segments are, no more.
 
     Raises:
         ResourceExhausted: the disk is full.
@@ -100,9 +103,11 @@ def fill(
         state = State(index.config, SealedState(), string_bytes_max=string_bytes_max)
         compaction = Compaction(folder, log, index.config, state, lambda: None)
         now = datetime.now(UTC)
+        row_count = _fill_row_count(vector_count, index.config.dimensions)
         for number, mutation in enumerate(mutations, 1):
             state.apply(Entry(Seqno(number), "", 0, _NO_RECORD), mutation, now)
-            if state.memtable.row_count >= FILL_ROWS or state.memtable.nbytes >= FILL_BYTES:
+            memtable = state.memtable
+            if memtable.row_count >= row_count or memtable.nbytes >= FILL_BYTES_MAX:
                 compaction.seal()
         state.move_to(position.seqno, position.mutation_id, now if position.seqno else None)
         compaction.seal()
@@ -116,6 +121,16 @@ def fill(
         sync(file.fileno())
     sync_directory(folder)
     sync_directory(folder.parent)
+
+
+def _fill_row_count(vector_count: int, dimensions: int) -> int:
+    """Return after how many rows a segment is sealed: all have the same number, if possible.
+
+    A small last one would cost queries as much as a large one, and is not worth a merge.
+    """
+    row_count_max = max(1, min(FILL_ROWS_MAX, FILL_BYTES_MAX // (4 * dimensions)))
+    segment_count = max(1, math.ceil(vector_count / row_count_max))
+    return max(1, math.ceil(vector_count / segment_count))
 
 
 class CopiedIndex:
@@ -199,7 +214,7 @@ class CopiedIndex:
             self._health.check()
 
     def compact_idle(self) -> None:
-        """Seal and merge what nothing has been replayed into for a while.
+        """Seal and merge what nothing has been replayed into for a while, or since it was filled.
 
         A few rows are sealed as well in the end: the log may not have them for ever.
         """
@@ -210,6 +225,7 @@ class CopiedIndex:
         is_behind = self._state.unsealed_count > 0
         if is_behind and self._idle_count == (IDLE_COUNT if is_long else IDLE_COUNT_SHORT):
             self._compactor.seal()
+        if self._idle_count in (IDLE_COUNT, IDLE_COUNT_SHORT):
             self._compactor.merge_idle()
         try:
             self._compaction.check_sizes()

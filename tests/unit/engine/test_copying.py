@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -68,6 +68,16 @@ def open_copy(folder: Path, resources: Resources) -> Iterator[Open]:
         copy.close(Unavailable("the test is over"))
 
 
+def fill(
+    folder: Path,
+    mutations: Iterable[Mutation],
+    vector_count: int = 0,
+    position: CopyPosition = POSITION,
+    options: EngineOptions = OPTIONS,
+) -> None:
+    copying.fill(folder, INDEX, options, position, mutations, vector_count)
+
+
 def upserts(*ids: str, metadata: dict[str, object] | None = None) -> Upsert:
     return Upsert(batch(*(Record(each, [len(each), 1], "", metadata) for each in ids)))
 
@@ -87,7 +97,7 @@ def found(copy: CopiedIndex, *predicates: Predicate) -> list[str]:
 def test_a_filled_copy_is_at_its_place_with_all_that_it_was_given(
     folder: Path, open_copy: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "FILL_ROWS", 3)  # several segments, and a rest
+    monkeypatch.setattr(copying, "FILL_ROWS_MAX", 3)  # several segments, and a rest
     color = MetadataIndex("color", IndexType.STRING)
     red: dict[str, object] = {"color": "red"}
     mutations: list[Mutation] = [
@@ -95,7 +105,7 @@ def test_a_filled_copy_is_at_its_place_with_all_that_it_was_given(
         CreateMetadataIndex(color), upserts("eeeee", metadata=red),
     ]  # fmt: skip
 
-    copying.fill(folder, INDEX, OPTIONS, POSITION, mutations)
+    fill(folder, mutations, 5)
     copy = open_copy()
 
     assert copying.is_filled(folder)
@@ -105,8 +115,27 @@ def test_a_filled_copy_is_at_its_place_with_all_that_it_was_given(
     assert copy.reader.current().metadata_indexes == (color,)
 
 
+@pytest.mark.parametrize("row_count", [1, 9, 10, 11, 19, 20, 21, 30])
+def test_segments_of_a_filled_copy_are_of_one_size_and_merged_when_nothing_comes(
+    folder: Path, open_copy: Open, monkeypatch: pytest.MonkeyPatch, row_count: int
+) -> None:
+    monkeypatch.setattr(copying, "FILL_ROWS_MAX", 10)
+    ids = ["x" * length for length in range(1, row_count + 1)]
+    fill(folder, [upserts(each) for each in ids], row_count)
+    copy = open_copy()
+    counts = [len(view.live) for view in copy.reader.snapshot.views]
+    assert len(counts) == -(-row_count // 10)
+    assert max(counts) - min(counts) < len(counts)
+
+    for _ in range(copying.IDLE_COUNT):
+        copy.compact_idle()
+
+    wait_until(lambda: len(copy.reader.snapshot.views) == 1)
+    assert found(copy) == ids
+
+
 def test_an_empty_copy_begins_before_any_mutation(folder: Path, open_copy: Open) -> None:
-    copying.fill(folder, INDEX, OPTIONS, CopyPosition(), [])
+    fill(folder, [], position=CopyPosition())
 
     copy = open_copy()
     copy.replay(entries(1, upserts("a")))
@@ -123,9 +152,9 @@ def test_what_fails_while_it_is_filled_is_no_copy_and_is_begun_anew(
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        copying.fill(folder, INDEX, OPTIONS, POSITION, broken())
+        fill(folder, broken())
     assert not copying.is_filled(folder)
-    copying.fill(folder, INDEX, OPTIONS, POSITION, [upserts("new")])
+    fill(folder, [upserts("new")])
 
     assert found(open_copy()) == ["new"]
 
@@ -133,7 +162,7 @@ def test_what_fails_while_it_is_filled_is_no_copy_and_is_begun_anew(
 def test_replaying_goes_on_where_segments_end_after_a_kill(
     folder: Path, open_copy: Open, tmp_path: Path
 ) -> None:
-    copying.fill(folder, INDEX, OPTIONS, POSITION, [upserts("a", "bb")])
+    fill(folder, [upserts("a", "bb")])
     copy = open_copy()
     copy.replay(entries(42, Delete(["a"]), upserts("ccc")))
     copy.compact()
@@ -152,7 +181,7 @@ def test_replaying_goes_on_where_segments_end_after_a_kill(
 
 def test_a_query_sees_all_that_was_replayed_together_or_none(folder: Path, open_copy: Open) -> None:
     options = replace(OPTIONS, memtable_rows_max=50)
-    copying.fill(folder, INDEX, options, CopyPosition(), [])
+    fill(folder, [], position=CopyPosition(), options=options)
     copy = open_copy(options)
     stop = threading.Event()
 
@@ -175,7 +204,7 @@ def test_replaying_faster_than_sealing_waits_and_is_never_refused(
     folder: Path, open_copy: Open
 ) -> None:
     options = replace(OPTIONS, memtable_rows_max=100, memtables_max=2)
-    copying.fill(folder, INDEX, options, CopyPosition(), [])
+    fill(folder, [], position=CopyPosition(), options=options)
     copy = open_copy(options)
 
     for seqno in range(1, 60):
@@ -189,7 +218,7 @@ def test_replaying_faster_than_sealing_waits_and_is_never_refused(
 def test_waiting_ends_when_the_mutation_comes_or_the_time_or_the_copy_ends(
     folder: Path, open_copy: Open
 ) -> None:
-    copying.fill(folder, INDEX, OPTIONS, CopyPosition(), [])
+    fill(folder, [], position=CopyPosition())
     copy = open_copy()
     assert not copy.wait_applied(Seqno(1), 0.0)
     with ThreadPoolExecutor(2) as threads:
@@ -207,7 +236,7 @@ def test_waiting_ends_when_the_mutation_comes_or_the_time_or_the_copy_ends(
 
 
 def test_a_mutation_that_is_not_the_next_one_ends_the_copy(folder: Path, open_copy: Open) -> None:
-    copying.fill(folder, INDEX, OPTIONS, POSITION, [upserts("a")])
+    fill(folder, [upserts("a")])
     copy = open_copy()
 
     with pytest.raises(Unavailable, match="has ended"):
@@ -221,7 +250,7 @@ def test_a_mutation_that_is_not_the_next_one_ends_the_copy(folder: Path, open_co
 def test_a_damaged_copy_says_so_when_it_is_opened_or_read(folder: Path, open_copy: Open) -> None:
     values = np.random.default_rng(1).standard_normal((500, 2)).tolist()
     records_ = [Record(f"v{number}", each) for number, each in enumerate(values)]
-    copying.fill(folder, INDEX, OPTIONS, POSITION, [Upsert(batch(*records_))])
+    fill(folder, [Upsert(batch(*records_))])
     for path in folder.rglob("*"):
         if path.is_file() and path.stat().st_size > 64:
             raw = path.read_bytes()
@@ -235,7 +264,7 @@ def test_what_is_left_in_memory_is_sealed_when_nothing_comes(
     folder: Path, open_copy: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copying, "IDLE_COUNT_SHORT", 3)
-    copying.fill(folder, INDEX, OPTIONS, POSITION, [])
+    fill(folder, [])
     copy = open_copy()
     copy.replay(entries(42, upserts("a")))
 

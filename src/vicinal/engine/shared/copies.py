@@ -307,8 +307,10 @@ class Copies:
         started = time.monotonic()
         try:
             with RowsSnapshot(self._database, entry) as snapshot, translating(path):
-                mutations = snapshot.mutations()
-                copying.fill(path, entry.index, self._options, snapshot.position, mutations)
+                copying.fill(
+                    path, entry.index, self._options, snapshot.position, snapshot.mutations(),
+                    snapshot.vector_count,
+                )  # fmt: skip
         except BaseException:
             _remove(path)  # others need its room
             raise
@@ -322,7 +324,7 @@ class Copies:
 
     def _throw_away(self, slot: _CopySlot, copy: CopiedIndex, name: str) -> None:
         """Remove a copy and fill another; later and later while that does not help."""
-        copy.close(Unavailable(f"index {name!r} is being copied to this node", retry_after=1.0))
+        copy.close(CopyReplaced(f"index {name!r} is being copied to this node", retry_after=1.0))
         _remove(copy.folder)
         if slot.failures <= 1:
             self._open(slot)
@@ -376,6 +378,10 @@ class Copies:
 
 class CopyClosed(Unavailable):
     """The copy was closed to make room, and opens again when it is asked for."""
+
+
+class CopyReplaced(Unavailable):
+    """The copy was thrown away, and another is being filled."""
 
 
 def _settle(opening: Future[CopiedIndex], error: Error) -> None:

@@ -35,7 +35,7 @@ from vicinal.engine.resources import Resources
 from vicinal.engine.shared import resolving, schema
 from vicinal.engine.shared.catalog import SharedCatalog, SharedCatalogEntry
 from vicinal.engine.shared.contents import RowsContents, position_of
-from vicinal.engine.shared.copies import Copies, CopyClosed, Counts
+from vicinal.engine.shared.copies import Copies, CopyClosed, CopyReplaced, Counts
 from vicinal.engine.shared.database import PostgresDatabase
 from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.engine.shared.follower import Follower
@@ -237,8 +237,7 @@ class SharedEngine(Reads[CopiedIndex]):
         entry = self._catalog.get(address)
         if timeout_s <= 0:
             return self._on(address, lambda copy: copy.wait_applied(seqno, 0.0))
-        copy = self._copies.opened(entry, timeout_s)
-        if not copy.wait_applied(seqno, max(until - time.monotonic(), 0.0)):
+        if not self._wait_copied(entry, seqno, until):
             return False
         return self._database.run_coroutine(self._nodes.wait_for_others(entry.key, seqno, until))
 
@@ -323,13 +322,29 @@ class SharedEngine(Reads[CopiedIndex]):
         if not self._options.is_strong:
             return self._copies.opened(entry, self._options.open_wait_s)
         seqno = self._database.run_coroutine(self._logged_seqno(entry))
-        copy = self._copies.opened(entry, self._options.open_wait_s)
-        self._kick()
-        if not copy.wait_applied(seqno, self._options.write_deadline_s):
+        until = time.monotonic() + self._options.write_deadline_s
+        if not self._wait_copied(entry, seqno, until):
             raise Unavailable(
                 f"this node's copy of index {entry.index.name!r} does not keep up", retry_after=1.0
             )
-        return copy
+        return self._copies.opened(entry, self._options.open_wait_s)
+
+    def _wait_copied(self, entry: SharedCatalogEntry, seqno: Seqno, until: float) -> bool:
+        """Wait until this node's copy, or the one that replaces it, has a mutation.
+
+        Returns whether it does at `until`, in monotonic seconds.
+
+        Raises:
+            IndexNotFound: the index is gone.
+            Unavailable: there is no copy yet at `until`, or there cannot be one.
+        """
+        while True:
+            copy = self._copies.opened(entry, max(until - time.monotonic(), 0.0))
+            self._kick()
+            try:
+                return copy.wait_applied(seqno, max(until - time.monotonic(), 0.0))
+            except (CopyClosed, CopyReplaced):
+                continue
 
     def _acquire(self, size: int, until: float) -> None:
         """Count bytes as queued, waiting for room until a moment in monotonic seconds."""
