@@ -146,7 +146,8 @@ class ImportJob:
         rows_max: Rows of a batch.
         waits: Whether to wait for the last batch to be visible.
         report: Shows progress.
-        finished: Called with the documents that have been written whole.
+        finished: Called with documents that have been written whole, once or again; returns
+            whether it has written anything.
     """
 
     client: Client
@@ -159,9 +160,11 @@ class ImportJob:
     rows_max: int
     waits: bool
     report: Report
-    finished: Callable[[Sequence[tuple[str, int]]], None] | None = None
+    finished: Callable[[Sequence[tuple[str, int]]], bool] | None = None
     point: ResumePoint = field(default_factory=lambda: ResumePoint.start(""))
     ids: IdCounter = field(default_factory=IdCounter)
+    _left_out: set[str] = field(default_factory=set)  # columns and members that have been named
+    _is_visible: bool = True  # all that was written, as far as that is known
 
     def import_all(self, *, restart: bool) -> int:
         """Import what is not imported yet; return the number of vectors of this run.
@@ -199,6 +202,7 @@ class ImportJob:
                     sent = None
                 label = self.files[number].label
                 self.rejected.add(label, batch.rejected)
+                self._note_left_out(label, batch.left_out)
                 wait_s = WAIT_S if self.waits and is_last else 0.0
                 sent = thread.submit(self._send, label, batch, wait_s)
                 sent_batch = (number, batch)
@@ -213,12 +217,11 @@ class ImportJob:
                     self._acknowledge(*sent_batch, result)
             raise
         if sent is not None and sent_batch is not None:
-            result = sent.result()
-            self._acknowledge(*sent_batch, result)
-            if self.waits and not result.is_visible:
-                raise click.ClickException(
-                    f"all of it is written, but not visible after {WAIT_S:g} seconds"
-                )
+            self._acknowledge(*sent_batch, sent.result())
+        if self.waits and not self._is_visible and not self.sender.wait(WAIT_S):
+            raise click.ClickException(
+                f"all of it is written, but not visible after {WAIT_S:g} seconds"
+            )
 
     def _send(self, label: str, batch: RowBatch, wait_s: float) -> SentBatch:
         return self.sender.send(label, batch, wait_s)
@@ -266,6 +269,10 @@ class ImportJob:
     def _acknowledge(self, number: int, batch: RowBatch, sent: SentBatch) -> None:
         label = self.files[number].label
         self.rejected.add(label, sent.rejected)
+        if sent.count:
+            self._is_visible = sent.is_visible
+        if self.finished is not None and batch.documents and self.finished(batch.documents):
+            self._is_visible = False
         point = self.point
         self.point = ResumePoint(
             self.job, batch.end.offset, batch.end.number, point.vectors + sent.count, None,
@@ -278,11 +285,20 @@ class ImportJob:
             )
         if self.resume_path is not None:
             _save(self.resume_path, self.point)
-        if self.finished is not None and batch.documents:
-            self.finished(batch.documents)
         done = sum(file.size or 0 for file in self.files[:number])
         size = self.files[number].size or 0
         self.report(done + int(batch.fraction * size), f"{self.point.vectors:,} vectors")
+
+    def _note_left_out(self, label: str, names: Sequence[str]) -> None:
+        """Name what is not kept of the rows of a file, each of a number of names once."""
+        free = max(_NAMED_MAX - len(self._left_out), 0)
+        new = [name for name in dict.fromkeys(names) if name not in self._left_out][:free]
+        if new:
+            self._left_out.update(new)
+            show.note(
+                f"note: {label}: not kept, as --metadata does not name it: {', '.join(new)}; "
+                f"`--ignore {','.join(new)}` leaves it out without a word"
+            )
 
     def _start(self) -> ResumePoint:
         """Return the resume point of this job if there is one."""

@@ -5,6 +5,7 @@ NDJSON, which is found out by the first batch. When a batch is refused, and only
 held against the platform's bounds one by one, to name the bad ones by their place.
 """
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,7 @@ class VectorSender:
             click.ClickException: the batch is refused; it names the bad row if there is one.
         """
         if not len(batch.vectors):
-            return SentBatch(0, (), is_visible=True)
+            return SentBatch(0, (), is_visible=False)
         try:
             answer = self._write(batch.vectors, wait_s)
             return SentBatch(len(batch.vectors), (), answer.is_visible)
@@ -77,9 +78,18 @@ class VectorSender:
                 raise click.ClickException(f"{label}, {first.complaint}") from refused
         kept = _without(batch.vectors, set(rejected))
         if not len(kept):
-            return SentBatch(0, tuple(rejected.values()), is_visible=True)
+            return SentBatch(0, tuple(rejected.values()), is_visible=False)
         answer = self._write(kept, wait_s)
         return SentBatch(len(kept), tuple(rejected.values()), answer.is_visible)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all that was sent before is visible; return whether it is.
+
+        The server answers a write when it is, so an id that no vector has is deleted.
+        """
+        path = self._client.indexes(self._index.name, "delete_by_ids")
+        headers = {"prefer": f"wait={seconds:g}"}
+        return self._client.post(path, {"ids": [f"none-{uuid.uuid4()}"]}, headers).is_visible
 
     def _write(self, batch: VectorBatch, wait_s: float) -> ApiResponse:
         if self._takes_columns:

@@ -3,6 +3,10 @@
 A server embeds; texts go to it in calls of as many as every profile allows, two at a time so that
 it has the next when one is done. Chunks are measured with the model's own tokenizer where its files
 are on this machine, else by an estimate that is on the safe side.
+
+A text that has become shorter since an earlier import leaves chunks beyond its new end, which are
+deleted. Their ids follow from path and position, so it is asked for the next ones until none of
+`_PROBED` in a row is there.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import click
+import msgspec
 import numpy as np
 
 from vicinal.cli import show
@@ -19,7 +24,7 @@ from vicinal.embeddings import encoder, models
 from vicinal.errors import Corruption, ModelNotFound
 from vicinal.limits import PROFILES
 from vicinal.readers.base import RowBatch
-from vicinal.readers.texts import TextCounter
+from vicinal.readers.texts import TextCounter, chunk_id
 
 PACKAGED_MODEL = MODEL_OF_DIMENSIONS[384]
 
@@ -34,6 +39,12 @@ _SPECIAL_TOKENS = 2
 _CHARS_PER_TOKEN = 3  # English has 4 to 5
 _COUNTED_CHARS_MAX = 1 << 14  # a tokenizer takes 60 bytes of memory for each byte
 _CALLS = 2
+_PROBED = min(limits.get_ids_max for limits in PROFILES.values())
+_DELETED_PER_CALL = min(limits.delete_ids_max for limits in PROFILES.values())
+
+
+class _StoredVector(msgspec.Struct):
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,41 @@ class TextEmbedder:
             answers = list(threads.map(lambda part: embed(self.client, self.model, part), parts))
         rows = np.array([row for answer in answers for row in answer], np.float32)
         return replace(batch, vectors=replace(batch.vectors, values=rows))
+
+
+@dataclass(frozen=True, slots=True)
+class StaleChunks:
+    """Deletes what earlier imports of texts have left in an index beyond the texts' new ends."""
+
+    client: Client
+    index: str
+
+    def delete(self, documents: Sequence[tuple[str, int]]) -> bool:
+        """Delete the chunks of each path from a position on; return whether there were any.
+
+        The last ones go first, so that an interrupted deletion leaves none that is not found again.
+        """
+        is_any = False
+        for path, count in documents:
+            ids = self._stored_ids(path, count)
+            for end in range(len(ids), 0, -_DELETED_PER_CALL):
+                part = ids[max(end - _DELETED_PER_CALL, 0) : end]
+                self.client.post(self.client.indexes(self.index, "delete_by_ids"), {"ids": part})
+            if ids:
+                is_any = True
+                show.note(f"{path} has become shorter: {len(ids):,} chunks beyond its end deleted")
+        return is_any
+
+    def _stored_ids(self, path: str, count: int) -> list[str]:
+        stored: list[str] = []
+        while True:
+            ids = [chunk_id(path, position) for position in range(count, count + _PROBED)]
+            answer = self.client.post(self.client.indexes(self.index, "get_by_ids"), {"ids": ids})
+            there = {vector.id for vector in answer.decode(list[_StoredVector])}
+            stored += [vector_id for vector_id in ids if vector_id in there]
+            if not there:
+                return stored
+            count += _PROBED
 
 
 def index_for_texts(client: Client, name: str, model: str | None) -> tuple[IndexResponse, str]:

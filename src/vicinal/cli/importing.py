@@ -49,6 +49,7 @@ class ImportOptions:
         operation: ``insert`` or ``upsert``.
         rows_max: Rows of a batch.
         waits: Whether to wait until queries see every vector.
+        keeps_stale: Whether chunks beyond the end of a text that has become shorter stay.
     """
 
     names: ColumnNames
@@ -58,6 +59,7 @@ class ImportOptions:
     operation: str
     rows_max: int
     waits: bool
+    keeps_stale: bool
 
 
 def _comma_list(
@@ -97,6 +99,9 @@ def _comma_list(
 @click.option("--model", help="Embeds --text; the index's model, or all-minilm-l6-v2.")
 @click.option("--keep-text", is_flag=True, help="Store the texts as metadata, too.")
 @click.option(
+    "--keep-stale", is_flag=True, help="Keep chunks beyond the end of a text that is shorter now."
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice([form.value for form in FileForm if form is not FileForm.TEXT]),
@@ -130,6 +135,7 @@ def command(
     text: str | None,
     model: str | None,
     keep_text: bool,
+    keep_stale: bool,
     form: str | None,
     insert: bool,
     batch_size: int | None,
@@ -155,15 +161,16 @@ def command(
     themselves. In a table all others become metadata; in JSON they are refused unless named.
 
     Texts are cut at headings and paragraphs to the length that the model reads, and have path,
-    heading and position as metadata; `vicinal query INDEX --text "..."` then finds them.
+    heading and position as metadata; `vicinal query INDEX --text "..."` then finds them. Importing
+    a text again replaces its chunks, and deletes those beyond its end if it has become shorter.
 
     Run the same command again after an interruption and it continues where it was.
     """
     names = ColumnNames(
         id_column, vector, namespace, metadata, ignore or (), text, keeps_text=keep_text
     )
-    if text is None and (model is not None or keep_text):
-        raise click.UsageError("--model and --keep-text belong to --text")
+    if text is None and (model is not None or keep_text or keep_stale):
+        raise click.UsageError("--model, --keep-text and --keep-stale belong to --text")
     options = ImportOptions(
         names=names,
         form=FileForm(form) if form else None,
@@ -172,6 +179,7 @@ def command(
         operation="insert" if insert else "upsert",
         rows_max=batch_size or (BATCH_ROWS if text is None else import_texts.BATCH_TEXTS),
         waits=wait,
+        keeps_stale=keep_stale or insert,
     )
     rejected = RejectedRows(rejects, skip_bad)
     _import(target, files, index, options, rejected, restart=restart)
@@ -191,6 +199,7 @@ def _import(
     began_s = time.monotonic()
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(target.connect(patience_s=PATIENCE_S))
+        stale = None
         if options.names.text is None:
             embedder = None
             description = client.get(client.indexes(index)).decode(IndexResponse)
@@ -199,6 +208,8 @@ def _import(
             description, chosen = import_texts.index_for_texts(client, index, options.model)
             embedder = import_texts.TextEmbedder(client, chosen)
             imported = _files_with_texts(files, options, embedder.model)
+            if not options.keeps_stale:
+                stale = import_texts.StaleChunks(client, index)
         sizes = [file.size for file in imported if file.size is not None]
         total = sum(sizes) if len(sizes) == len(imported) else None
         job = ImportJob(
@@ -212,6 +223,7 @@ def _import(
             rows_max=options.rows_max,
             waits=options.waits,
             report=stack.enter_context(progress.bar(f"into {index}", total)),
+            finished=None if stale is None else stale.delete,
         )
         count = job.import_all(restart=restart)
     _summarise(job, index, count, time.monotonic() - began_s)
@@ -278,7 +290,8 @@ def _files_with_texts(
 def _is_text(path: Path, options: ImportOptions) -> bool:
     source = FileSource.open(path)
     try:
-        return build.recognised(source, options.names) is FileForm.TEXT
+        # A text that has become empty has chunks to lose; of records an empty file has none.
+        return build.recognised(source, options.names) is FileForm.TEXT or not source.start.strip()
     finally:
         source.close()
 

@@ -96,7 +96,8 @@ class RowBatch:
         rejected: The other rows.
         end: Where the next batch begins.
         fraction: How much of the file has been read, from 0 to 1.
-        documents: By name of each document that ends in this batch, the number of its chunks.
+        documents: By path of each document that ends in this batch, the number of its chunks.
+        left_out: Columns of a table, or members of records, that are not kept as nobody named them.
     """
 
     vectors: VectorBatch
@@ -106,6 +107,7 @@ class RowBatch:
     end: Position
     fraction: float
     documents: tuple[tuple[str, int], ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def row_count(self) -> int:

@@ -61,6 +61,7 @@ class RowCollector:
         self._texts: list[str] = []
         self._numbers: list[int] = []
         self._rejected: list[RejectedRow] = []
+        self._left_out: dict[str, None] = {}
         default = (ALL,) if names.text is not None or not is_strict else ()
         self._kept_names = default if names.metadata is None else names.metadata
 
@@ -98,7 +99,10 @@ class RowCollector:
         )
         places = NumberedPlaces(self._unit, self._numbers)
         rejected = tuple(self._rejected)
-        return RowBatch(vectors, self._texts, places, rejected, end, min(fraction, 1.0))
+        return RowBatch(
+            vectors, self._texts, places, rejected, end, min(fraction, 1.0),
+            left_out=tuple(self._left_out),
+        )  # fmt: skip
 
     def _add_checked(self, number: int, vector_id: str, record: Mapping[str, Any]) -> None:
         names = self._names
@@ -148,6 +152,7 @@ class RowCollector:
                         f"unknown member {shown(name)}: `--metadata {name}` makes it metadata, "
                         f"`--ignore {name}` leaves it out"
                     )
+                self._left_out[name] = None
                 continue
             if value is not None:
                 document[name] = value

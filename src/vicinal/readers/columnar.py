@@ -50,6 +50,7 @@ class TableColumns:
         vector: One column, or as many as a vector has numbers; none for texts.
         text: The text to embed; None where there are vectors.
         others: Columns that become metadata.
+        left_out: Columns that nobody named, neither to be kept nor to be ignored.
     """
 
     id: str | None
@@ -57,6 +58,7 @@ class TableColumns:
     namespace: str | None
     text: str | None
     others: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -103,7 +105,8 @@ def table_columns(there: Sequence[str], names: ColumnNames) -> TableColumns:
         raise BadFile(missing.rule.replace("has no member", "it has no column") + hint) from None
     used = {vector_id, *vector, namespace, text, *names.ignored}
     others = tuple(name for name in there if name not in used and (ALL in kept or name in kept))
-    return TableColumns(vector_id, vector, namespace, text, others)
+    left_out = tuple(name for name in there if name not in used and name not in others)
+    return TableColumns(vector_id, vector, namespace, text, others, left_out)
 
 
 def batch_of(
@@ -134,8 +137,9 @@ def batch_of(
         if finite.all():
             places = NumberedPlaces(UNIT, range(start + 1, start + count + 1))
             batch = VectorBatch(ids, values, [""] * count, [b""] * count)
-            return RowBatch(batch, (), places, (), end, fraction)
-    return _row_by_row(columns, data, count, names, dimensions, start).batch(end, fraction)
+            return RowBatch(batch, (), places, (), end, fraction, left_out=columns.left_out)
+    rows = _row_by_row(columns, data, count, names, dimensions, start)
+    return replace(rows.batch(end, fraction), left_out=columns.left_out)
 
 
 def _ids(

@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from vicinal.errors import BadFile
@@ -115,7 +116,7 @@ class CsvReader:
     ) -> RowBatch:
         names = columnar.row_names(columns, self._names)
         rows = RowCollector(names, self._dimensions, self.unit, len(kept), is_strict=False)
-        others = set(columns.others)
+        others, used = set(columns.others), set(columns.names)
         first_number = number - len(kept)
         for position, (line, cells) in enumerate(kept):
             if len(cells) != len(head):
@@ -125,9 +126,11 @@ class CsvReader:
             record: dict[str, Any] = {
                 name: _value(cell) if name in others and name != METADATA else cell
                 for name, cell in zip(head, cells, strict=True)
+                if name in used
             }
             columnar.add_record(rows, line, record, columns, names, first_number + position)
-        return rows.batch(Position(0, number), self._source.fraction)
+        batch = rows.batch(Position(0, number), self._source.fraction)
+        return replace(batch, left_out=columns.left_out)
 
 
 def separator_of(line: str) -> str:

@@ -24,6 +24,7 @@ START_BYTES = 64 * 1024
 
 _COPY_BYTES = 1 << 20
 _PULLED_BYTES = 1 << 20
+_PACKED_BYTES = 1 << 9  # of zstd at a time: they may unpack to 16 MB, in two copies
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -282,12 +283,51 @@ def _gunzipped(raw: "io.BufferedReader[Any]") -> IO[bytes]:
 
 
 def _unzstd(raw: "io.BufferedReader[Any]") -> IO[bytes]:
-    try:
-        import pyarrow
-    except ImportError:
-        raise BadFile(needs_pyarrow("a file compressed by zstd")) from None
-    unpacked = pyarrow.input_stream(raw, compression="zstd")
-    return io.BufferedReader(PulledFile(unpacked.read), _PULLED_BYTES)
+    return io.BufferedReader(PulledFile(_ZstdFrames(raw).pull), _PULLED_BYTES)
+
+
+class _ZstdFrames:
+    """Unpacks frames of zstd, one after the other.
+
+    The package's own reader takes an end inside of a frame for the end of the file.
+    """
+
+    def __init__(self, raw: "io.BufferedReader[Any]") -> None:
+        import zstandard  # not needed for other files
+
+        self._raw = raw
+        self._error = zstandard.ZstdError
+        self._decompressor = zstandard.ZstdDecompressor()
+        self._frame: Any = None
+        self._packed = b""
+        self._unpacked = b""
+        self._at = 0  # of what is unpacked
+
+    def pull(self, size: int) -> bytes:
+        """Return up to `size` bytes, none at the end.
+
+        Raises:
+            EOFError: the file ends inside of a frame.
+            OSError: it is damaged.
+        """
+        while self._at == len(self._unpacked):
+            packed, self._packed = self._packed or self._raw.read(_PACKED_BYTES), b""
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError
+                return b""
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            try:
+                self._unpacked, self._at = self._frame.decompress(packed), 0
+            except self._error as error:
+                raise OSError(str(error)) from error
+            if self._frame.eof:
+                self._packed = self._frame.unused_data
+                self._frame = None
+        part = self._unpacked[self._at : self._at + size]
+        self._at += len(part)
+        return part
 
 
 class PulledFile(io.RawIOBase):

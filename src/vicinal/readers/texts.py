@@ -122,6 +122,16 @@ def chunk_id(path: str, position: int) -> str:
     return f"{digest}-{kept.decode(errors='ignore')}{end}"
 
 
+@dataclass(frozen=True, slots=True)
+class _ChunkRow:
+    """A chunk as a vector without values."""
+
+    id: str
+    text: str
+    metadata: bytes
+    location: str
+
+
 class TextsReader:
     """Reads files of text as one: rows are chunks, `Position.number` counts files.
 
@@ -144,24 +154,28 @@ class TextsReader:
 
     def batches(self, start: Position, rows_max: int) -> Iterator[RowBatch]:
         """See `base.FileReader`; `start.offset` counts chunks of the file."""
-        rows: list[tuple[str, str, bytes, str]] = []
+        rows: list[_ChunkRow] = []
+        ended: list[tuple[str, int]] = []
         for number in range(start.number, len(self._paths)):
             path = self._paths[number]
             passed = start.offset if number == start.number else 0
+            count = 0
             for position, chunk in enumerate(self._chunks(path)):
+                count += 1
                 if position < passed:
                     continue
                 rows.append(self._row(path, position, chunk))
                 if len(rows) == rows_max:
-                    yield self._batch(rows, Position(position + 1, number))
-                    rows = []
-        if rows:
-            yield self._batch(rows, Position(0, len(self._paths)))
+                    yield self._batch(rows, Position(position + 1, number), ended)
+                    rows, ended = [], []
+            ended.append((path.as_posix(), count))
+        if ended:
+            yield self._batch(rows, Position(0, len(self._paths)), ended)
 
     def _chunks(self, path: Path) -> Iterator[TextChunk]:
         return chunks_of(text_in(path), self._count, self._tokens_max)
 
-    def _row(self, path: Path, position: int, chunk: TextChunk) -> tuple[str, str, bytes, str]:
+    def _row(self, path: Path, position: int, chunk: TextChunk) -> _ChunkRow:
         document: dict[str, object] = {"path": path.as_posix(), "position": position}
         if chunk.heading:
             document["heading"] = chunk.heading
@@ -172,25 +186,35 @@ class TextsReader:
             encoded = blob(document, vector_id, LIMITS)
         except RecordError as refused:
             raise BadFile(f"{path}, chunk {position}: {refused.rule}") from None
-        return vector_id, chunk.text, encoded, f"{path}, chunk {position}"
+        return _ChunkRow(vector_id, chunk.text, encoded, f"{path}, chunk {position}")
 
-    def _batch(self, rows: list[tuple[str, str, bytes, str]], end: Position) -> RowBatch:
-        ids, texts, documents, places = (list(column) for column in zip(*rows, strict=True))
-        values = np.empty((len(ids), 0), np.float32)
-        vectors = VectorBatch(ids, values, [""] * len(ids), documents)
+    def _batch(
+        self, rows: Sequence[_ChunkRow], end: Position, ended: Sequence[tuple[str, int]]
+    ) -> RowBatch:
+        """Return chunks as a batch; there may be none of a text that has become empty."""
+        vectors = VectorBatch(
+            [row.id for row in rows],
+            np.empty((len(rows), 0), np.float32),
+            [""] * len(rows),
+            [row.metadata for row in rows],
+        )
+        texts, places = [row.text for row in rows], NamedPlaces([row.location for row in rows])
         fraction = end.number / len(self._paths)
-        return RowBatch(vectors, texts, NamedPlaces(places), (), end, fraction)
+        return RowBatch(vectors, texts, places, (), end, fraction, tuple(ended))
 
 
 def text_in(path: Path) -> str:
     """Return the text of a file, decompressed.
 
     Raises:
-        BadFile: it is no text, no UTF-8, or longer than `FILE_BYTES_MAX`.
+        BadFile: it is no text, no UTF-8, longer than `FILE_BYTES_MAX`, or written to meanwhile.
     """
     source = FileSource.open(path)
     try:
         content = source.pull(FILE_BYTES_MAX + 1)
+        source.check_unchanged()
+    except BadFile as bad:
+        raise BadFile(f"{path}: {bad}") from bad
     finally:
         source.close()
     if len(content) > FILE_BYTES_MAX:

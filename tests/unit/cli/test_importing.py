@@ -15,7 +15,7 @@ from tests.support.commands import Commands, Recorder, write_records
 from vicinal.cli import importing
 from vicinal.cli.client import ApiResponse, Client
 from vicinal.errors import Overloaded, Unavailable
-from vicinal.model import Insert, Upsert
+from vicinal.model import Delete, Insert, Upsert
 from vicinal.readers.ndjson import NdjsonReader
 
 CHECKPOINT = ".docs.ndjson.docs.import"
@@ -363,6 +363,32 @@ def test_an_unknown_member_is_refused_named_or_ignored(docs: Commands, engine: R
         list(each.batch.metadata) for each in engine.appended if isinstance(each, Insert | Upsert)
     ]
     assert stored == [[b'{"payload":{"x":1}}'], [b'{"payload":{"x":1},"title":"t"}']]
+
+
+def test_members_that_metadata_does_not_name_are_named_once(docs: Commands) -> None:
+    lines = [json.dumps(each | {"k": 1, "title": "t", "year": 2}) for each in records(5)]
+    Path("docs.ndjson").write_text("\n".join(lines))
+    table = "id,values,k,title\n" + "".join(f'v{n},"[1,0]",1,t\n' for n in range(5))
+    Path("docs.csv").write_text(table)
+    batches = ("docs", "--metadata", "k", "--batch-size", "2")
+
+    of_lines = docs.run("import", "docs.ndjson", *batches).stderr
+    of_table = docs.run("import", "docs.csv", *batches).stderr
+
+    assert of_lines.count("--metadata does not name it: title, year; `--ignore title,year`") == 1
+    assert of_table.count("docs.csv: not kept, as --metadata does not name it: title; `") == 1
+    assert docs.run("import", "docs.csv", *batches, "--ignore", "title").stderr == ""
+
+
+def test_wait_waits_for_what_is_written_before_rows_that_are_left_out(
+    docs: Commands, engine: Recorder
+) -> None:
+    lines = [json.dumps(each) for each in records(2)] + ["x", "y"]
+    Path("docs.ndjson").write_text("\n".join(lines))
+
+    docs.run("import", "docs.ndjson", "docs", "--skip-bad", "--wait", "--batch-size", "2")
+
+    assert [type(each) for each in engine.appended] == [Upsert, Delete]
 
 
 def test_several_files_are_imported_in_their_order_and_continued_in_the_right_one(

@@ -39,6 +39,74 @@ def test_two_commands_go_from_a_page_to_an_answer(vicinal: Commands) -> None:
     }  # fmt: skip
 
 
+NOTES = ("notes", "--model", TINY, "--wait", "--batch-size", "2", "--text")
+
+
+def write_paragraphs(path: str, count: int) -> None:
+    """Write a text with a section, which is a chunk, for every number."""
+    Path(path).write_text("\n".join(f"# h{number}\n\nx{number}" for number in range(count)))
+
+
+def stored(vicinal: Commands) -> list[str]:
+    vicinal.ok("export", "notes", "out.ndjson", "--restart")
+    return sorted(json.loads(line)["id"] for line in Path("out.ndjson").read_text().splitlines())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 24])
+def test_a_text_that_has_become_shorter_leaves_no_chunk(vicinal: Commands, count: int) -> None:
+    write_paragraphs("a.md", 25)
+    write_paragraphs("b.md", 2)
+    vicinal.ok("import", "a.md", "b.md", *NOTES)
+    write_paragraphs("a.md", count)
+
+    result = vicinal.run("import", "a.md", "b.md", *NOTES)
+
+    assert result.exit_code == 0, result.output
+    assert f"a.md has become shorter: {25 - count} chunks beyond its end deleted" in result.stderr
+    assert "b.md has become" not in result.stderr
+    assert stored(vicinal) == sorted([*(f"a.md#{n}" for n in range(count)), "b.md#0", "b.md#1"])
+
+
+@pytest.mark.parametrize("option", ["--keep-stale", "--insert"])
+def test_chunks_beyond_the_end_stay_on_request(vicinal: Commands, option: str) -> None:
+    write_paragraphs("a.md", 3)
+    vicinal.ok("import", "a.md", *NOTES)
+    write_paragraphs("a.md", 1)
+
+    result = vicinal.run("import", option, "a.md", *NOTES)
+
+    assert "shorter" not in result.stderr
+    assert stored(vicinal) == ["a.md#0", "a.md#1", "a.md#2"]
+
+
+def test_an_interrupted_import_deletes_what_is_stale_when_it_goes_on(
+    vicinal: Commands, engine: Recorder
+) -> None:
+    write_paragraphs("a.md", 5)
+    write_paragraphs("b.md", 5)
+    vicinal.ok("import", "a.md", "b.md", *NOTES)
+    write_paragraphs("a.md", 1)
+    write_paragraphs("b.md", 1)
+    engine.fail_at(1, Unavailable("stop"))  # the deletion behind the first batch
+
+    assert "stop" in vicinal.fails("import", "a.md", "b.md", *NOTES)
+    assert len(stored(vicinal)) > 2
+    vicinal.ok("import", "a.md", "b.md", *NOTES)
+
+    assert stored(vicinal) == ["a.md#0", "b.md#0"]
+
+
+def test_a_path_too_long_for_an_id_has_no_stale_chunks_either(vicinal: Commands) -> None:
+    path = "d" * 57 + ".md"  # ids of one digit fit, longer ones are cut
+    write_paragraphs(path, 14)
+    vicinal.ok("import", path, *NOTES)
+    write_paragraphs(path, 8)
+
+    vicinal.ok("import", path, *NOTES)
+
+    assert len(stored(vicinal)) == 8
+
+
 def test_a_column_of_texts_is_embedded_and_continued(vicinal: Commands, engine: Recorder) -> None:
     rows = [{"id": str(n), "body": "x" * (n + 1), "k": n} for n in range(5)]
     file = write_records(Path("t.ndjson"), rows)

@@ -1,17 +1,22 @@
 """Every form names what is wrong (place, field, value, bound) and loses nothing."""
 
 import io
+import json
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 
 from tests.support.files import COMPRESSED, FORMS, NUMBERED, TABLES, Rows
-from tests.unit.readers.test_forms import ROWS, ids, read
+from tests.unit.readers.test_forms import ROWS, documents, ids, read
 from vicinal.errors import BadFile
-from vicinal.readers.base import ColumnNames, RowBatch
+from vicinal.readers import build
+from vicinal.readers.base import START, ColumnNames, RowBatch
+from vicinal.readers.opening import FileForm, FileSource
 
 LISTS = ("ndjson", "array", "object")
 UNIT = {"ndjson": "line", "csv": "line"} | dict.fromkeys(("array", "object"), "record")
@@ -241,9 +246,106 @@ def test_pyarrow_is_named_when_it_is_missing(
         read(content, tmp_path)
 
 
-def test_zstd_needs_pyarrow_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zstd_needs_no_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = COMPRESSED["zstd"](FORMS["ndjson"](ROWS))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
 
-    with pytest.raises(BadFile, match=r"zstd needs pyarrow: pip install 'vicinal\[files\]'"):
-        read(content, tmp_path)
+    assert len(ids(read(content, tmp_path))) == len(ROWS)
+
+
+def zstd_frames(*parts: bytes) -> bytes:
+    """Every part as a frame of its own, and a skippable one between."""
+    skippable = b"\x50\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"abc"
+    return skippable.join(zstandard.ZstdCompressor().compress(part) for part in parts)
+
+
+def test_frames_of_zstd_are_read_one_after_the_other(tmp_path: Path) -> None:
+    first, second = FORMS["ndjson"](ROWS[:5]), FORMS["ndjson"](ROWS[5:])
+
+    batches = read(zstd_frames(first, second), tmp_path)
+
+    assert ids(batches) == [row["id"] for row in ROWS]
+
+
+@pytest.mark.parametrize("kept", [1, 5, 20, -1])
+def test_zstd_that_ends_in_its_second_frame_is_cut_off(tmp_path: Path, kept: int) -> None:
+    first, second = zstd_frames(FORMS["ndjson"](ROWS)), zstd_frames(FORMS["ndjson"](ROWS))
+
+    with pytest.raises(BadFile, match="its zstd data is cut off"):
+        read(first + second[:kept], tmp_path)
+
+
+def test_zstd_that_is_damaged_is_named(tmp_path: Path) -> None:
+    content = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(b"x\n" * 100))
+    content[-1] ^= 1
+
+    with pytest.raises(BadFile, match="its zstd data is damaged"):
+        read(bytes(content), tmp_path)
+
+
+def test_zstd_that_unpacks_to_far_more_is_unpacked_in_parts(tmp_path: Path) -> None:
+    path = tmp_path / "big.zst"
+    path.write_bytes(zstandard.ZstdCompressor().compress(bytes(128 << 20)))  # in 4 KB
+    source = FileSource.open(path)
+
+    tracemalloc.start()
+    size = 0
+    while part := source.pull(1 << 20):
+        size += len(part)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    source.close()
+
+    assert size == 128 << 20
+    assert peak < 48 << 20
+
+
+@pytest.mark.parametrize("form", [form for form in FileForm if form is not FileForm.TEXT])
+def test_an_empty_file_is_refused_or_has_no_rows_in_every_form(
+    tmp_path: Path, form: FileForm
+) -> None:
+    path = tmp_path / "empty"
+    path.touch()
+    source = FileSource.open(path)
+    reader = build.reader_of(source, form, ColumnNames(), 3, bytes_max=1 << 20)
+
+    if form in (FileForm.NDJSON, FileForm.JSON, FileForm.CSV):
+        assert list(reader.batches(START, 10)) == []
+    else:
+        with pytest.raises(BadFile, match=r"cut off|cannot be read"):
+            list(reader.batches(START, 10))
+    source.close()
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in NUMBERED])
+def test_a_null_of_metadata_is_left_out_and_the_rest_is_kept(tmp_path: Path, form: str) -> None:
+    if form == "npz":
+        pytest.skip("no array of numbers or texts holds a null")
+    rows = [row | {"s": None} if row["id"] == "v2" else row for row in ROWS]
+
+    batches = read(FORMS[form](rows), tmp_path)
+
+    assert rejected(batches) == []
+    kept = [document for document in documents(batches) if document.get("s") is None]
+    assert [document["k"] for document in kept] == [2]
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in NUMBERED])
+def test_what_is_not_kept_is_named(tmp_path: Path, form: str) -> None:
+    rows = [{"id": row["id"], "values": row["values"], "k": 1, "s": "x"} for row in ROWS]
+    content = FORMS[form](rows) if form not in LISTS else top_level(form, rows)
+
+    named = read(content, tmp_path, ColumnNames(metadata=("k",)))
+    ignored = read(content, tmp_path, ColumnNames(metadata=("k",), ignored=("s",)))
+    kept = read(content, tmp_path, ColumnNames(metadata=("*",)))
+
+    assert {batch.left_out for batch in named} == {("s",)}
+    assert {batch.left_out for batch in ignored + kept} == {()}
+    assert documents(named) == documents(ignored) == [{"k": 1}] * len(rows)
+
+
+def top_level(form: str, rows: Rows) -> bytes:
+    """Records with all members beside the id."""
+    lines = [json.dumps(row).encode() for row in rows]
+    joined = {"ndjson": b"\n".join(lines), "array": b"[" + b",".join(lines) + b"]"}
+    return joined.get(form, b'{"vectors":[' + b",".join(lines) + b"]}")

@@ -8,6 +8,7 @@ import pytest
 
 from vicinal.errors import BadFile
 from vicinal.readers.base import START
+from vicinal.readers.opening import FileSource
 from vicinal.readers.texts import TextsReader, chunk_id, chunks_of, text_files
 
 
@@ -90,6 +91,46 @@ def test_chunks_of_many_files_are_read_and_continued(tmp_path: Path) -> None:
         assert [batch.vectors.ids for batch in rest] == [
             batch.vectors.ids for batch in whole[done + 1 :]
         ]
+
+
+def test_a_document_is_told_with_its_chunks_when_it_has_ended(tmp_path: Path) -> None:
+    for name, count in (("a", 3), ("b", 0), ("c", 2)):
+        (tmp_path / f"{name}.md").write_text("\n\n".join(f"{name}{n} x" for n in range(count)))
+    paths = sorted(tmp_path.iterdir())
+    reader = TextsReader(paths, words, 2, keeps_text=False)
+
+    for rows_max in (1, 2, 3, 5, 9):
+        whole = list(reader.batches(START, rows_max))
+        told = [document for batch in whole for document in batch.documents]
+        assert told == [(str(paths[0]), 3), (str(paths[1]), 0), (str(paths[2]), 2)]
+        ends: dict[str, int] = {}
+        for number, batch in enumerate(whole):
+            ends |= {vector_id.partition("#")[0]: number for vector_id in batch.vectors.ids}
+            assert all(ends.get(path, 0) <= number for path, _ in batch.documents)
+        for done in range(len(whole)):
+            rest = list(reader.batches(whole[done].end, rows_max))
+            assert [batch.documents for batch in rest] == [
+                batch.documents for batch in whole[done + 1 :]
+            ]
+
+
+def test_a_text_that_is_written_to_while_it_is_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.md"
+    path.write_text("x")
+    pull = FileSource.pull
+
+    def growing(source: FileSource, size: int) -> bytes:
+        content = pull(source, size)
+        with path.open("a") as file:
+            file.write("y")
+        return content
+
+    monkeypatch.setattr(FileSource, "pull", growing)
+
+    with pytest.raises(BadFile, match=r"a\.md: it has grown from 1 to "):
+        list(TextsReader([path], words, 9, keeps_text=False).batches(START, 2))
 
 
 def test_files_that_are_no_text_are_named_or_counted(tmp_path: Path) -> None:
