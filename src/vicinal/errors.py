@@ -6,9 +6,25 @@ no answer. A failed ``assert`` is not in this tree on purpose: it means our own 
 wrong, and must reach the top and be logged with its trace.
 """
 
+from typing import TypeVar
+
 
 class Error(Exception):
     """The root: anything this package raises on purpose."""
+
+
+E = TypeVar("E", bound=Error)
+
+
+def untraced(error: E) -> E:
+    """Return the same error without its traceback and its causes, to be kept or raised again.
+
+    A traceback keeps the variables of all its frames, and each raising adds to it: what a kept
+    error was raised with would stay in memory, and files of a closed index open.
+    """
+    copied = type(error).__new__(type(error), *error.args)
+    copied.__dict__.update(error.__dict__)
+    return copied
 
 
 class InvalidInput(Error):

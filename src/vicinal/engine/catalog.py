@@ -36,6 +36,7 @@ from vicinal.errors import (
     LimitExceeded,
     ResourceExhausted,
     Unavailable,
+    untraced,
 )
 from vicinal.model import Index, IndexAddress, IndexConfig
 from vicinal.storage import private
@@ -275,7 +276,7 @@ class Catalog:
             Unavailable: the change may be in the file.
         """
         if self._failure is not None:
-            raise self._failure.with_traceback(None)
+            raise untraced(self._failure)
         try:
             with translating(self.path), transaction(self._connection):
                 self._connection.execute(statement, fields)
@@ -283,7 +284,7 @@ class Catalog:
             self._open_again(error)
             raise
         except Error as error:
-            self._failure = error
+            self._failure = untraced(error)
             raise
         with suppress(sqlite3.Error):  # the next commit or opening does it
             checkpoint(self._connection)
@@ -294,8 +295,8 @@ class Catalog:
             self._connection.close()
             self._connection = self._open(create=False)
         except (Error, sqlite3.Error) as cause:
-            self._failure = cause if isinstance(cause, Error) else error
-            raise self._failure from cause
+            self._failure = untraced(cause if isinstance(cause, Error) else error)
+            raise untraced(self._failure) from cause
 
 
 def check_restored(folder: Path) -> None:

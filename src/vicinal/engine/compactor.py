@@ -18,7 +18,7 @@ from vicinal.engine.health import Health
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.resources import Resources
 from vicinal.engine.state import State
-from vicinal.errors import Corruption, Overloaded, ResourceExhausted
+from vicinal.errors import Corruption, Overloaded, ResourceExhausted, untraced
 from vicinal.storage.sqlite import is_exhausted
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,8 @@ class Compactor:
         try:
             self._compaction.check_sizes()
         except Corruption as error:
-            self._health.fail(error)
+            if self._health.closed is None:  # else the files may be those of a dropped index
+                self._health.fail(error)
 
     @property
     def is_idle(self) -> bool:
@@ -170,7 +171,7 @@ class Compactor:
 
     def _check_sealed(self) -> None:
         if self._unsealed is not None:
-            raise self._unsealed.with_traceback(None)
+            raise untraced(self._unsealed)
 
     def _seal(self, requests: Sequence[SealRequest]) -> None:
         is_forced = any(request.is_forced for request in requests)

@@ -194,6 +194,7 @@ class CopiedIndex:
                 self._publish()
         except Exception as error:
             self._health.fail(error)
+        if self._health.failure is not None:
             self._health.check()
         self.pending_count, self._idle_count = 0, 0
         self._compactor.seal_if_due()
@@ -230,7 +231,8 @@ class CopiedIndex:
         try:
             self._compaction.check_sizes()
         except Corruption as error:
-            self._health.fail(error)
+            if self._health.closed is None:  # else the copy may have been removed
+                self._health.fail(error)
 
     def close(self, reason: Error) -> None:
         """Refuse all from now on with `reason`, let what is under way finish, close the files."""

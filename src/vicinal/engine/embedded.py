@@ -47,6 +47,7 @@ from vicinal.errors import (
     LimitExceeded,
     ResourceExhausted,
     Unavailable,
+    untraced,
 )
 from vicinal.model import (
     Accepted,
@@ -381,7 +382,7 @@ class EmbeddedEngine(Reads[OpenIndex]):
                             folder, entry.index, self._options, self._resources, self._cursors
                         )
                 except Error as error:
-                    slot.failure = error
+                    slot.failure = untraced(error)
                     if isinstance(error, ResourceExhausted):
                         slot.again_at = time.monotonic() + AGAIN_S
                 except _NONSENSE as error:
@@ -391,8 +392,7 @@ class EmbeddedEngine(Reads[OpenIndex]):
                     )
             if slot.opened is None:
                 assert slot.failure is not None
-                # Each raising adds to a traceback, and this one is raised again and again.
-                raise slot.failure.with_traceback(None)
+                raise untraced(slot.failure)
             return slot.opened
 
     def _evict_unused(self) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from vicinal.budget import Budget
-from vicinal.errors import Corruption, Error, Unavailable
+from vicinal.errors import Corruption, Error, Unavailable, untraced
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class Health:
             self._changed.wait_for(lambda: is_done() or self.is_stopped, timeout_s)
 
     def _refuse(self, error: Error, *, is_readable: bool) -> None:
+        error = untraced(error)
         self.failure = self.failure or error
         if not is_readable:
             self._damage = self._damage or error
@@ -76,5 +77,4 @@ class Health:
 
 def _raise(error: Error | None) -> None:
     if error is not None:
-        # Each raising adds to a traceback, and this one is raised again and again.
-        raise error.with_traceback(None)
+        raise untraced(error)

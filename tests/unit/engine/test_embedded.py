@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -19,12 +19,14 @@ from tests.support.engines import DOCS, Record, create, found, insert, vector
 from tests.support.waiting import wait_until
 from vicinal.engine import embedded as embedded_module
 from vicinal.engine.catalog import Catalog, CatalogEntry
+from vicinal.engine.compaction import Compaction
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.index import OpenIndex
 from vicinal.engine.log import Log
 from vicinal.errors import Corruption, Error, IndexExists, IndexNotFound, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import Delete, IndexAddress, IndexConfig, Metric, Query, Seqno
+from vicinal.segment.segment import SegmentView
 from vicinal.storage import files
 from vicinal.storage.sqlite import checksum
 
@@ -404,7 +406,7 @@ def test_an_index_is_dropped_after_it_has_been_opened_by_another_thread(
 
     def slowly(*args: object) -> OpenIndex:
         opening.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return OpenIndex(*args)  # type: ignore[arg-type]  # passes on what it is given
 
     monkeypatch.setattr(embedded_module, "OpenIndex", slowly)
@@ -420,7 +422,7 @@ def test_an_index_is_dropped_after_it_has_been_opened_by_another_thread(
         asking = threading.Thread(target=ask)
         dropping = threading.Thread(target=lambda: engine.delete_index(DOCS))
         asking.start()
-        assert opening.wait(30)
+        assert opening.wait(60)
         dropping.start()
         go_on.set()
         asking.join()
@@ -593,4 +595,40 @@ def test_a_dropped_index_holds_no_file_of_it_so_that_the_disk_has_its_space_back
                 # What its background work has in hand is closed when that is done.
                 wait_until(partial(is_released, folder))
         finally:
+            gc.enable()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+def test_an_index_that_is_dropped_while_its_files_are_looked_at_holds_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at, goes_on = threading.Event(), threading.Event()
+    real = Compaction._views  # noqa: SLF001 - what it looks at is nowhere else
+
+    def held_views(compaction: Compaction) -> Sequence[SegmentView]:
+        views = real(compaction)
+        if threading.current_thread().name == "vicinal-housekeeper" and views:
+            looked_at.set()
+            goes_on.wait(60)
+        return views
+
+    many = [Record(f"v{n}", [n, 1]) for n in range(40_000)]
+    with opened(tmp_path, EngineOptions(idle_s=0.02, memtable_rows_max=100_000)) as engine:
+        create(engine)
+        insert(engine, *many[:1_000])
+        engine.compact(DOCS)
+        folder = tmp_path / "indexes" / engine.get_index(DOCS).id
+        gc.collect()
+        gc.disable()
+        try:
+            monkeypatch.setattr(Compaction, "_views", held_views)
+            assert looked_at.wait(60)
+            insert(engine, *many)
+            assert list((folder / "blobs").iterdir())  # a file of the log, and of no segment yet
+            engine.delete_index(DOCS)
+            goes_on.set()
+
+            wait_until(partial(is_released, folder))
+        finally:
+            goes_on.set()
             gc.enable()

@@ -70,6 +70,7 @@ class SharedCatalog:
         self._remembered: OrderedDict[tuple[str, str], SharedCatalogEntry] = OrderedDict()
         self._names: dict[UUID, tuple[str, str]] = {}
         self._version = -1
+        self._follow_count = 0  # times that dropped indexes have been asked for
         self.index_count = 0
         """Indexes of all accounts, as of the last look."""
 
@@ -100,6 +101,7 @@ class SharedCatalog:
 
     async def fetch_entry(self, address: IndexAddress) -> SharedCatalogEntry:
         """See `get`; in the loop of the database."""
+        follow_count = self._follow_count
         row = await self._database.read(
             lambda session: session.fetchrow(
                 "SELECT index_id, document FROM vicinal.catalog WHERE account = $1 AND name = $2",
@@ -110,7 +112,8 @@ class SharedCatalog:
         if row is None:
             raise IndexNotFound(address.name)
         entry = _entry(row["index_id"], address.account, address.name, row["document"])
-        self._remember(entry)
+        if follow_count == self._follow_count:  # else it may have been evicted meanwhile
+            self._remember(entry)
         if address.id is not None and address.id != entry.index.id:
             raise IndexNotFound(address.name)
         return entry
@@ -185,11 +188,14 @@ class SharedCatalog:
         """Evict what has been dropped since the last poll, told the version there is now."""
         if version == self._version:
             return
+        self._follow_count += 1
         async with self._database.session(Use.POLL) as session:
+            # Before the catalog is read, which lacks what is made after that.
+            known = list(self._names)
             if self._version < 0 or version < self._version:  # the first; or changes were lost
                 rows = await session.fetch("SELECT index_id FROM vicinal.catalog")
                 there = {row["index_id"] for row in rows}
-                gone = [index_id for index_id in list(self._names) if index_id not in there]
+                gone = [index_id for index_id in known if index_id not in there]
             else:
                 rows = await session.fetch(
                     "SELECT index_id FROM vicinal.dropped WHERE catalog_version > $1", self._version

@@ -5,6 +5,12 @@
 A copy is opened, and filled if it has to be, by threads of their own; a caller waits for a moment
 and is then told to come again. A faulty copy is never repaired: it is thrown away, and another
 one filled. When copies take more disk than they may, those unused longest go.
+
+Locks, in the order they may be taken:
+
+    of a folder   held to open, fill, close or remove the copy in it, so that none of these meets
+                  another; never by a caller
+    Copies._lock  which copies there are; held for a moment
 """
 
 import logging
@@ -13,13 +19,14 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from vicinal.engine import copying
 from vicinal.engine.copying import CopiedIndex
@@ -32,6 +39,7 @@ from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.errors import Corruption, Error, IndexNotFound, Unavailable
 from vicinal.model import (
     BEFORE_ANY,
+    Mutation,
     Seqno,
 )
 from vicinal.storage import private
@@ -105,6 +113,7 @@ class Copies:
         self._on_opened = on_opened
         self._lock = threading.Lock()
         self._slots: dict[UUID, _CopySlot] = {}
+        self._folder_locks: WeakValueDictionary[UUID, threading.Lock] = WeakValueDictionary()
         self._is_closed = False
         self._cursors = Cursors(options.cursor_lifetime_s)  # of none: listings are of the rows
         self._fillers = ThreadPoolExecutor(FILL_THREADS, "vicinal-fill")
@@ -121,17 +130,21 @@ class Copies:
             IndexNotFound: the index is gone.
             Unavailable: it is still being opened or filled after `wait_s`, or cannot be.
         """
-        slot = self._slots.get(entry.key) or self._start(entry)
-        slot.used_at = time.monotonic()
-        copy = slot.copy
-        if copy is not None and (slot.is_ready or slot.used_at - slot.open_since > CAUGHT_UP_S):
-            return copy
-        try:
-            return slot.opening.result(min(wait_s, threading.TIMEOUT_MAX))
-        except FutureTimeoutError:
-            raise Unavailable(
-                f"index {entry.index.name!r} is being copied to this node", retry_after=1.0
-            ) from None
+        until = time.monotonic() + min(wait_s, threading.TIMEOUT_MAX)
+        while True:
+            slot = self._slots.get(entry.key) or self._start(entry)
+            slot.used_at = time.monotonic()
+            copy = slot.copy
+            if copy is not None and (slot.is_ready or slot.used_at - slot.open_since > CAUGHT_UP_S):
+                return copy
+            try:
+                return slot.opening.result(max(until - slot.used_at, 0.0))
+            except CopyClosed:
+                continue  # to make room, before anybody had it
+            except FutureTimeoutError:
+                raise Unavailable(
+                    f"index {entry.index.name!r} is being copied to this node", retry_after=1.0
+                ) from None
 
     def is_ready(self, index_id: UUID) -> bool:
         """Tell whether `opened` returns without waiting."""
@@ -160,7 +173,10 @@ class Copies:
             slot = self._slots.pop(index_id, None)
             if self._is_closed:
                 return
-        self._fillers.submit(self._close_and_remove, index_id, slot, IndexNotFound(name))
+            reason = IndexNotFound(name)
+            self._fillers.submit(self._close_and_remove, index_id, slot, reason)
+        if slot is not None:
+            _settle(slot.opening, reason)  # at once; what is under way in its folder goes on
 
     def refill(self, index_id: UUID, copy: CopiedIndex, cause: str) -> None:
         """Throw a copy away and fill another, unless that is done already.
@@ -179,9 +195,9 @@ class Copies:
                 slot.opening = Future()
             slot.failures += 1
             self.counts.refills[cause] = self.counts.refills.get(cause, 0) + 1
-        name = slot.entry.index.name
+            name = slot.entry.index.name
+            self._fillers.submit(self._throw_away, slot, copy, name)
         logger.warning("the copy of index %r is filled again: %s", name, cause)
-        self._fillers.submit(self._throw_away, slot, copy, name)
 
     def note_progress(self, index_id: UUID) -> None:
         """Say that a copy has replayed something."""
@@ -227,6 +243,10 @@ class Copies:
     def _path(self, index_id: UUID) -> Path:
         return self._folder / str(index_id)
 
+    def _folder_lock(self, index_id: UUID) -> threading.Lock:
+        with self._lock:
+            return self._folder_locks.setdefault(index_id, threading.Lock())
+
     def _submit_open(self, slot: _CopySlot) -> None:
         with self._lock:
             if not self._is_closed:
@@ -236,35 +256,50 @@ class Copies:
 
     def _open(self, slot: _CopySlot) -> None:
         """Open a copy, filling it when it has to be; what is in the way is said by its future."""
-        opening = slot.opening
+        opening, name = slot.opening, slot.entry.index.name
         try:
-            copy = self._open_or_fill(slot)
+            with self._folder_lock(slot.entry.key):
+                self._open_locked(slot)
         except Exception as error:
             if not isinstance(error, Error):
-                logger.exception("index %r cannot be copied", slot.entry.index.name)
+                logger.exception("index %r cannot be copied", name)
                 error = Unavailable(
-                    f"index {slot.entry.index.name!r} cannot be copied to this node: {error}",
-                    retry_after=1.0,
+                    f"index {name!r} cannot be copied to this node: {error}", retry_after=1.0
                 )
             with self._lock:
                 if self._slots.get(slot.entry.key) is slot:
                     del self._slots[slot.entry.key]  # the next call tries again
             _settle(opening, error)
             return
+        self._on_opened()
+        self._become_ready(slot)
+
+    def _open_locked(self, slot: _CopySlot) -> None:
+        """Open a copy for callers to have.
+
+        Raises:
+            IndexNotFound: the index is gone, perhaps only since this began.
+            Error: it cannot be opened.
+        """
+        self._check_wanted(slot)
+        copy = self._open_or_fill(slot)
         # In this order: what is logged after the first waits for this copy, what was before the
         # second this copy waits for.
         self._announce(slot.entry.key, copy.position.seqno)
         slot.target = self._logged_seqno(slot.entry.key)
-        with self._lock:
-            is_wanted = self._slots.get(slot.entry.key) is slot and not self._is_closed
-            if is_wanted:
+        try:
+            with self._lock:
+                self._check_wanted(slot)
                 slot.copy, slot.open_since = copy, time.monotonic()
-        if not is_wanted:
-            copy.close(Unavailable("the copy was closed while it was opened", retry_after=1.0))
-            _settle(opening, IndexNotFound(slot.entry.index.name))
-            return
-        self._on_opened()
-        self._become_ready(slot)
+        except Error as error:
+            copy.close(error)
+            raise
+
+    def _check_wanted(self, slot: _CopySlot) -> None:
+        if self._is_closed:
+            raise Unavailable("the engine is closed")
+        if self._slots.get(slot.entry.key) is not slot:
+            raise IndexNotFound(slot.entry.index.name)
 
     def _become_ready(self, slot: _CopySlot) -> None:
         """Let callers have a copy once it has what was logged before it opened."""
@@ -273,7 +308,7 @@ class Copies:
             if copy is None or slot.is_ready or copy.position.seqno < slot.target:
                 return
             slot.is_ready = True
-            if not slot.opening.done():
+            with suppress(InvalidStateError):  # the index is gone
                 slot.opening.set_result(copy)
 
     def _logged_seqno(self, index_id: UUID) -> Seqno:
@@ -300,15 +335,16 @@ class Copies:
             except Corruption as error:
                 logger.warning("the copy of index %r is filled again: %s", key, error)
                 self.counts.refills["damage"] = self.counts.refills.get("damage", 0) + 1
-        self._fill(slot.entry, path)
+        self._fill(slot, path)
         return CopiedIndex(path, slot.entry.index, self._options, self._resources, self._cursors)
 
-    def _fill(self, entry: SharedCatalogEntry, path: Path) -> None:
-        started = time.monotonic()
+    def _fill(self, slot: _CopySlot, path: Path) -> None:
+        started, entry = time.monotonic(), slot.entry
         try:
             with RowsSnapshot(self._database, entry) as snapshot, translating(path):
+                mutations = self._while_wanted(slot, snapshot.mutations())
                 copying.fill(
-                    path, entry.index, self._options, snapshot.position, snapshot.mutations(),
+                    path, entry.index, self._options, snapshot.position, mutations,
                     snapshot.vector_count,
                 )  # fmt: skip
         except BaseException:
@@ -322,10 +358,18 @@ class Copies:
             "index %r was copied in %.2f s: %d vectors", entry.index.name, took_s, snapshot.count
         )
 
+    def _while_wanted(self, slot: _CopySlot, mutations: Iterator[Mutation]) -> Iterator[Mutation]:
+        for mutation in mutations:
+            self._check_wanted(slot)
+            yield mutation
+
     def _throw_away(self, slot: _CopySlot, copy: CopiedIndex, name: str) -> None:
         """Remove a copy and fill another; later and later while that does not help."""
-        copy.close(CopyReplaced(f"index {name!r} is being copied to this node", retry_after=1.0))
-        _remove(copy.folder)
+        with self._folder_lock(slot.entry.key):
+            copy.close(
+                CopyReplaced(f"index {name!r} is being copied to this node", retry_after=1.0)
+            )
+            _remove(copy.folder)
         if slot.failures <= 1:
             self._open(slot)
             return
@@ -335,24 +379,24 @@ class Copies:
         again.start()
 
     def _close_and_remove(self, index_id: UUID, slot: _CopySlot | None, reason: Error) -> None:
-        if slot is not None and slot.copy is not None:
-            slot.copy.close(reason)
-        _remove(self._path(index_id))
+        """Close and remove the copy of an index that is gone."""
+        with self._folder_lock(index_id):
+            with self._lock:  # of a caller that knew the index from before
+                newer = self._slots.pop(index_id, None)
+            for removed in (slot, newer):
+                if removed is not None:
+                    _close(removed, reason)
+            _remove(self._path(index_id))
+
+    # In a thread of the workers.
 
     def _close_unused(self) -> None:
         """Close the copies unused longest while too many are open; their files stay."""
         with self._lock:
-            slots = sorted(
-                ((key, slot) for key, slot in self._slots.items() if slot.copy),
-                key=lambda item: item[1].used_at,
-            )
-            excess = max(len(slots) - self._options.open_indexes_max, 0)
-            closed = slots[:excess]
-            for key, _ in closed:
-                del self._slots[key]
-        for _, slot in closed:
-            assert slot.copy is not None
-            slot.copy.close(CopyClosed("the copy was closed, as it was not used"))
+            used_at = {key: slot.used_at for key, slot in self._slots.items() if slot.copy}
+        excess = max(len(used_at) - self._options.open_indexes_max, 0)
+        for index_id in sorted(used_at, key=used_at.__getitem__)[:excess]:
+            self._close_idle(index_id, "the copy was closed, as it was not used")
 
     def _evict(self) -> None:
         """Remove copies while all take too much disk, but never the one used last."""
@@ -366,14 +410,30 @@ class Copies:
         for index_id in oldest[:-1]:
             if total <= self._bytes_max:
                 return
-            total -= sizes[index_id]
-            self.counts.evictions += 1
-            logger.info("the copy of index %s is removed: it was unused longest", index_id)
+            reason = "the copy was removed, as others needed its room"
+            if self._close_idle(index_id, reason, is_removed=True):
+                total -= sizes[index_id]
+                self.counts.evictions += 1
+                logger.info("the copy of index %s is removed: it was unused longest", index_id)
+
+    def _close_idle(self, index_id: UUID, reason: str, *, is_removed: bool = False) -> bool:
+        """Close a copy, and remove it, unless it is just being opened, filled or removed."""
+        folder_lock = self._folder_lock(index_id)
+        if not folder_lock.acquire(blocking=False):
+            return False
+        try:
             with self._lock:
-                slot = self._slots.pop(index_id, None)
-            self._close_and_remove(
-                index_id, slot, CopyClosed("the copy was removed, as others needed its room")
-            )
+                slot = self._slots.get(index_id)
+                if slot is not None and slot.copy is None:
+                    return False
+                self._slots.pop(index_id, None)
+            if slot is not None:
+                _close(slot, CopyClosed(reason))
+            if is_removed:
+                _remove(self._path(index_id))
+            return True
+        finally:
+            folder_lock.release()
 
 
 class CopyClosed(Unavailable):
@@ -384,8 +444,15 @@ class CopyReplaced(Unavailable):
     """The copy was thrown away, and another is being filled."""
 
 
+def _close(slot: _CopySlot, reason: Error) -> None:
+    """Close the copy of a slot that nobody finds any more; tell who waits for it."""
+    if slot.copy is not None:
+        slot.copy.close(reason)
+    _settle(slot.opening, reason)
+
+
 def _settle(opening: Future[CopiedIndex], error: Error) -> None:
-    if not opening.done():
+    with suppress(InvalidStateError):  # it is settled already
         opening.set_exception(error)
 
 

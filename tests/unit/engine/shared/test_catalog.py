@@ -1,11 +1,17 @@
 """The catalog in the database, and what nodes remember of it."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from tests.support.ledgers import Writer, another
+from tests.support.ledgers import WITHIN_S, Writer, another
 from vicinal.engine.shared.database import PostgresDatabase, Use
+from vicinal.engine.shared.session import Session
 from vicinal.errors import IndexExists, IndexNotFound, LimitExceeded
 from vicinal.model import IndexAddress, IndexConfig, Metric
 
@@ -98,5 +104,63 @@ def test_a_catalog_that_went_back_in_a_failover_is_read_whole(nodes: list[Writer
     follow(nodes[1])
 
     assert [str(each) for each in nodes[1].dropped] == [first.id]
+    with pytest.raises(IndexNotFound):
+        nodes[1].catalog.get(DOCS)
+
+
+@contextmanager
+def held_answer(
+    monkeypatch: pytest.MonkeyPatch, method: str, sql: str
+) -> Iterator[threading.Event]:
+    """Hold the first answer to a statement back until the block ends; set once there is one."""
+    real, answered, goes_on = getattr(Session, method), threading.Event(), threading.Event()
+
+    async def held(session: Session, statement: str, *arguments: object) -> Any:
+        answer = await real(session, statement, *arguments)
+        if sql in statement and not answered.is_set():
+            answered.set()
+            await asyncio.to_thread(goes_on.wait, WITHIN_S)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, method, held)
+        try:
+            yield answered
+        finally:
+            goes_on.set()
+
+
+def test_an_index_that_is_made_while_the_catalog_is_first_read_is_not_taken_for_dropped(
+    nodes: list[Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = nodes[1].catalog.add(IndexAddress("acme", "gone"), CONFIG, None, None)
+    nodes[0].catalog.get(IndexAddress("acme", "gone"))
+    nodes[1].catalog.remove(IndexAddress("acme", "gone"))
+    with ThreadPoolExecutor(1) as threads:
+        with held_answer(monkeypatch, "fetch", "SELECT index_id FROM vicinal.catalog") as answered:
+            following = threads.submit(follow, nodes[0])
+            assert answered.wait(WITHIN_S)
+            made = nodes[0].catalog.add(DOCS, CONFIG, None, None)
+        following.result(WITHIN_S)
+
+    assert [str(each) for each in nodes[0].dropped] == [gone.id]
+    entry = nodes[0].catalog.remembered(DOCS)
+    assert entry is not None
+    assert entry.index == made
+
+
+def test_an_index_that_is_dropped_while_its_entry_is_read_is_not_remembered(
+    nodes: list[Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes[0].catalog.add(DOCS, CONFIG, None, None)
+    follow(nodes[1])
+    with ThreadPoolExecutor(1) as threads:
+        with held_answer(monkeypatch, "fetchrow", "SELECT index_id, document") as answered:
+            reading = threads.submit(nodes[1].catalog.get, DOCS)
+            assert answered.wait(WITHIN_S)
+            nodes[0].catalog.remove(DOCS)
+            follow(nodes[1])
+        reading.result(WITHIN_S)
+
     with pytest.raises(IndexNotFound):
         nodes[1].catalog.get(DOCS)
