@@ -18,10 +18,14 @@ def test_a_program_that_does_not_end_is_killed_and_the_failure_has_the_log(tmp_p
     left = tmp_path / "left"
     script = f"(sleep 600 & echo $! > {left}; echo begun; wait)"
 
-    with pytest.raises(AssertionError, match=r"did not end within 2 s(?s:.*)begun") as caught:
-        programs.run(["sh", "-c", script], within_s=2.0, log=log)
+    within_s, message = 0.5, ""
+    while "begun" not in message:  # a busy machine takes a while to begin a program
+        within_s *= 2
+        with pytest.raises(AssertionError, match=f"did not end within {within_s:g} s") as caught:
+            programs.run(["sh", "-c", script], within_s=within_s, log=log)
+        message = str(caught.value)
 
-    assert "the last words of the server" in str(caught.value)
+    assert "the last words of the server" in message
     wait_until(lambda: has_ended(int(left.read_text())))
 
 
@@ -62,7 +66,7 @@ def test_a_test_that_hangs_ends_the_run_which_names_it_once(tmp_path: Path) -> N
     (tmp_path / "test_two.py").write_text(HANGS)
     command = [
         *(sys.executable, "-m", "pytest", "-p", "xdist.plugin", "-n", "2", *flags[0].split()),
-        *("-o", "faulthandler_timeout=2", "-o", "faulthandler_exit_on_timeout=true"),
+        *("-o", "faulthandler_timeout=5", "-o", "faulthandler_exit_on_timeout=true"),
         *("--rootdir", str(tmp_path), str(tmp_path)),
     ]
 
@@ -71,4 +75,4 @@ def test_a_test_that_hangs_ends_the_run_which_names_it_once(tmp_path: Path) -> N
 
     message = str(caught.value)
     assert "crashed while running 'test_two.py::test_that_hangs'" in message
-    assert message.count("Timeout (0:00:02)!") == 1
+    assert message.count("Timeout (0:00:05)!") == 1

@@ -94,7 +94,7 @@ def ask(server: Running, path: str, body: object = None) -> Any:
         None if body is None else json.dumps(body).encode(),
         {"authorization": f"Bearer {server.token}", "prefer": "wait=30"},
     )
-    with urlopen(request, timeout=30) as answer:
+    with urlopen(request, timeout=60) as answer:
         return json.load(answer)["result"]
 
 
@@ -172,7 +172,7 @@ def test_what_a_page_embeds_is_refused(server: Running, page: "Page", tag: str) 
     )
 
     assert event == "error"
-    with urlopen(f"{server.origin}/metrics", timeout=30) as answer:
+    with urlopen(f"{server.origin}/metrics", timeout=60) as answer:
         counted = answer.read().decode()
     assert 'operation="list_indexes",status="403"' in counted
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.clients.conftest import CHAT_MODEL, SAID, Served
 from tests.support.embedded_texts import ROUNDING
-from tests.support.server import free_port
+from tests.support.ports import free_port
 from tests.support.workers import PARAMETERS, CallError, Project, Runtime, Worker, running
 
 pytestmark = pytest.mark.node
@@ -32,6 +32,7 @@ def worker(
     with httpx.Client(
         base_url=f"{server.base_url}/accounts/{server.account}/vectorize/v2/indexes",
         headers={"Authorization": f"Bearer {server.token}"},
+        timeout=60,
     ) as rest:
         for dimensions, index in zip((3, 2), indexes.values(), strict=True):
             config = {"dimensions": dimensions, "metric": "cosine"}

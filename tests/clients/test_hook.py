@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients.conftest import Served
 from tests.support.installed import node, node_project
-from tests.support.server import closed_port
+from tests.support.ports import closed_port
 from tests.support.workers import ENVIRONMENTS
 from vicinal.cli.client import Target
 from vicinal.cli.workers import HOOK, environment

@@ -40,5 +40,5 @@ def test_all_that_a_java_program_writes_is_stored_and_found(served: Served, tmp_
     assert {each["id"] for each in results[-1][1]} == {"9999", "4099", "5009"}
     assert [what for what, _ in results].count("upsert") == 3
     headers = {"Authorization": f"Bearer {running.token}"}
-    info = httpx.get(f"{indexes}/java/info", headers=headers, trust_env=False).json()
+    info = httpx.get(f"{indexes}/java/info", headers=headers, trust_env=False, timeout=60).json()
     assert info["result"]["vectorCount"] == 3 + 4_000 + 10 + 4_000

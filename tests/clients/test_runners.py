@@ -83,6 +83,7 @@ def project(
             headers={"Authorization": f"Bearer {served.running.token}"},
             json={"name": "docs", "config": {"dimensions": dimensions, "metric": "cosine"}},
             trust_env=False,
+            timeout=60,
         )
     return folder
 

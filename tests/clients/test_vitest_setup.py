@@ -94,7 +94,7 @@ def test_a_server_runs_for_as_long_as_the_tests(tmp_path: Path) -> None:
     assert "not visible after 50 ms" in said["late"]
     assert said["after"] is None
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{provided['url']}/healthz", trust_env=False)
+        httpx.get(f"{provided['url']}/healthz", trust_env=False, timeout=60)
 
 
 def test_a_server_that_is_named_is_used_and_left_as_it_was(served: Served, tmp_path: Path) -> None:
@@ -110,6 +110,7 @@ def test_a_server_that_is_named_is_used_and_left_as_it_was(served: Served, tmp_p
         f"{server.base_url}/accounts/{account}/vectorize/v2/indexes",
         headers={"Authorization": f"Bearer {server.token}"},
         trust_env=False,
+        timeout=60,
     )
     assert left.json()["result"] == []
 

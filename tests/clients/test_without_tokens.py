@@ -9,7 +9,8 @@ import pytest
 
 from tests.clients.conftest import MODEL
 from tests.support.model_files import tiny_folder
-from tests.support.server import Running, free_port, in_thread
+from tests.support.ports import free_port
+from tests.support.server import Running, in_thread
 from tests.support.workers import PARAMETERS, Project, Runtime, running
 from vicinal.app import create
 from vicinal.settings import Settings
@@ -29,6 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             httpx.post(
                 f"{running.base_url}/accounts/{running.account}/vectorize/v2/indexes",
                 json={"name": name, "config": {"dimensions": 2, "metric": "cosine"}},
+                timeout=60,
             ).raise_for_status()
         yield running
 

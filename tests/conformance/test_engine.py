@@ -480,7 +480,7 @@ def test_concurrent_writers_are_applied_in_the_order_of_their_seqnos(engine: Eng
     def write(start: int) -> None:
         for step in range(20):
             value = float(start * 100 + step)
-            accepted = engine.append(DOCS, Upsert(batch(Record("a", [value, 0])))).result(30)
+            accepted = engine.append(DOCS, Upsert(batch(Record("a", [value, 0])))).result(60)
             with lock:
                 seen.append((accepted.seqno, value))
 

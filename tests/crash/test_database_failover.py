@@ -183,16 +183,17 @@ def test_a_write_without_its_standby_is_refused_at_the_deadline_with_its_outcome
     assert (report.is_synced, report.standby_names, report.standby_count) == (True, "second", 1)
     with pytest.raises(Unavailable, match="takes no writes"):
         examine(pair.standby.dsn, "vicinal")
-    engine = open_node(write_deadline_s=1.0)
-    create(engine)
+    writer, engine = open_node(), open_node(write_deadline_s=1.0)
+    create(writer)
+    assert found(engine, ALL) == []
     pair.standby.pause()
 
     with pytest.raises(Unavailable, match="is not known"):
         engine.append(DOCS, Delete(["a"])).result(WITHIN_S)
 
     pair.standby.resume()
-    insert(engine, Record("b", [1, 1]))
-    assert found(engine, ALL) == ["b"]
+    insert(writer, Record("b", [1, 1]))
+    wait_until(lambda: found(engine, ALL) == ["b"])
 
 
 def test_copies_notice_that_an_asynchronous_standby_lacked_the_end_of_the_log(

@@ -123,7 +123,7 @@ def check_it_is_read_and_written(engine: Engine, *, is_full: bool) -> None:
         lambda: engine.status(DOCS),
     ]
     writers = [
-        lambda: engine.append(DOCS, Delete(["never"])).result(30),
+        lambda: engine.append(DOCS, Delete(["never"])).result(60),
         lambda: engine.compact(DOCS),
     ]
     told = {type(outcome(reader)) for reader in readers}

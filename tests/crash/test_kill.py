@@ -161,7 +161,7 @@ class Client:
     """One connection to the REST API of a server that may die at any moment."""
 
     def __init__(self, running: Running) -> None:
-        self._connection = HTTPConnection("127.0.0.1", running.port, timeout=30)
+        self._connection = HTTPConnection("127.0.0.1", running.port, timeout=60)
         self._prefix = f"/client/v4/accounts/{running.account}/vectorize/v2/indexes"
         self._headers = {"Authorization": f"Bearer {running.token}"}
 

@@ -44,7 +44,7 @@ def writer(proxy: LossyProxy) -> Iterator[Writer]:
     dsn = f"postgresql://vicinal@127.0.0.1:{proxy.port}/postgres"
     database = PostgresDatabase(dsn, fresh_schema())
     schema.prepare(database)
-    writer = Writer(database, write_deadline_s=20.0)
+    writer = Writer(database, write_deadline_s=60.0)
     yield writer
     proxy.keep()
     writer.close()

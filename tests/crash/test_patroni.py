@@ -20,7 +20,8 @@ import pytest
 
 from tests.support import programs
 from tests.support.engines import DOCS, Record, batch, create, found, insert, vector
-from tests.support.postgres import children, free_port, need_postgres, server_user
+from tests.support.ports import free_port
+from tests.support.postgres import children, need_postgres, server_user
 from tests.support.waiting import wait_until
 from vicinal.engine.shared.engine import SharedEngine, SharedOptions
 from vicinal.model import Accepted, Query, Upsert

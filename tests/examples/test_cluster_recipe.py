@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import programs
+from tests.support.ports import free_port
 from tests.support.postgres import children, need_postgres, server_user
-from tests.support.server import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from tests.support import shell
 from tests.support.documents import blocks
 from tests.support.installed import node
 from tests.support.model_files import tiny_folder
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.node, pytest.mark.clients]
 

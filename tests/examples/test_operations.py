@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import shell
 from tests.support.documents import Block, blocks
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 BLOCKS = blocks(shell.ROOT / "docs" / "operations.md")
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import shell
 from tests.support.documents import blocks
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.clients, pytest.mark.usefixtures("minilm")]
 

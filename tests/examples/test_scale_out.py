@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import programs
+from tests.support.ports import free_port
 from tests.support.postgres import fresh_schema, server
-from tests.support.server import free_port, in_thread
+from tests.support.server import in_thread
 from tests.support.waiting import wait_until
 from vicinal.app import Application, create
 from vicinal.settings import Settings

@@ -17,7 +17,7 @@ import pytest
 from tests.support import shell
 from tests.support.documents import Block, blocks
 from tests.support.installed import node_package, node_project, python_project
-from tests.support.server import free_port
+from tests.support.ports import free_port
 from tests.support.workers import ENVIRONMENTS, node_path
 
 pytestmark = [pytest.mark.node, pytest.mark.clients, pytest.mark.usefixtures("minilm")]
@@ -76,7 +76,7 @@ class Reader:
         url = f"http://127.0.0.1:{port}/"
         with (
             shell.running(command, self.folder, self.environment, url),
-            urlopen(url, timeout=30) as answer,
+            urlopen(url, timeout=60) as answer,
         ):
             text: str = answer.read().decode()
             return text

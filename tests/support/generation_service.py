@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-GONE_WITHIN_S = 20.0
+GONE_WITHIN_S = 60.0
 
 
 @dataclass(slots=True)

@@ -1,11 +1,14 @@
-"""A real PostgreSQL for tests: started, killed, stopped and promoted as they like."""
+"""A real PostgreSQL for tests: started, killed, stopped and promoted as they like.
+
+A node of this process is patient with it, as the machine may be busy: tests of what is given up
+say how soon.
+"""
 
 import functools
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -16,12 +19,18 @@ from pathlib import Path
 import pytest
 
 from tests.support import programs as outside
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
+from vicinal.engine.shared import database, nodes, session
 
 DEBIAN = Path("/usr/lib/postgresql")
 VERSION_MIN = 15
-ENDED_WITHIN_S = 30.0
+ENDED_WITHIN_S = 60.0
 LOCKED = "locked"  # the one user who needs a password
+PATIENCE_S = 60.0
+
+database.CONNECT_TIMEOUT_S = database.READ_TIMEOUT_S = session.BEGIN_TIMEOUT_S = PATIENCE_S
+nodes.LIVE_S = PATIENCE_S
 
 
 @functools.cache
@@ -53,13 +62,6 @@ def server_user() -> str | None:
         return None
     names = {each.pw_name for each in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class Postgres:

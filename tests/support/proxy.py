@@ -102,7 +102,7 @@ class _Answers:
         self._is_dropped.set()
 
     def wait_for_one(self) -> None:
-        self._has_dropped.wait(20)
+        self._has_dropped.wait(60)
 
     def _run(self) -> None:
         with suppress(OSError):

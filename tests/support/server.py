@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,13 @@ from urllib.request import urlopen
 import uvicorn
 from uvicorn.config import LoopFactoryType
 
+from tests.support.ports import free_port
 from vicinal.server.app import App
 from vicinal.server.http.connection import BoundedProtocol
 from vicinal.server.http.websocket import WebSocketRefusal
 
 READY_WITHIN_S = 180.0
 STOPPED_WITHIN_S = 120.0
-PORTS = range(20_000, 32_000)
-"""Where `free_port` looks: below what systems give to connections and to servers that ask for any
-port, so that none of these takes a port between its being found and its being used."""
 _POLL_S = 0.02
 
 
@@ -57,7 +55,7 @@ class Running:
 
     def connect(self) -> socket.socket:
         """Open a connection, for clients that misbehave on purpose."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
 
 @contextmanager
@@ -170,23 +168,6 @@ def wait_until_ready(running: Running) -> None:
             if time.monotonic() > end:
                 raise
         time.sleep(_POLL_S)
-
-
-def free_port() -> int:
-    """Return a port of `PORTS` that nobody listens on, for programs that must be told one."""
-    while True:
-        port = secrets.choice(PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-@contextmanager
-def closed_port() -> Iterator[int]:
-    """Hold a port that refuses connections for as long as the block runs."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 def _clean_environment() -> dict[str, str]:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from vicinal.budget import Budget
 
-SOON_S = 30.0
+SOON_S = 60.0
 
 
 def test_what_fits_is_acquired_and_nothing_beyond_it_until_some_is_released() -> None:

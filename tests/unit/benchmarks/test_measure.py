@@ -109,7 +109,7 @@ def test_every_search_runs_once_and_results_keep_their_order(threads: int) -> No
 
 
 def test_two_threads_really_search_at_once() -> None:
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=60)
 
     _, found = measure.run([both.wait, both.wait], threads=2)
 

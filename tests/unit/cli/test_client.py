@@ -24,7 +24,9 @@ class Server:
 
     def client(self, patience_s: float) -> Client:
         http = httpx.Client(
-            base_url="http://server", transport=httpx.MockTransport(lambda _request: self.answer())
+            base_url="http://server",
+            transport=httpx.MockTransport(lambda _request: self.answer()),
+            timeout=60,
         )
         return Client(http, "acme", patience_s=patience_s, pause=self.pauses.append)
 

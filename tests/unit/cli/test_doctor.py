@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 import vicinal
 from tests.support.model_files import tiny_folder
-from tests.support.server import free_port, in_process
+from tests.support.ports import free_port
+from tests.support.server import in_process
 from vicinal.cli import doctor, main
 from vicinal.errors import Corruption
 from vicinal.tokens import Permission, Tokens

@@ -21,7 +21,8 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.support.server import STOPPED_WITHIN_S, free_port
+from tests.support.ports import free_port
+from tests.support.server import STOPPED_WITHIN_S
 from tests.support.waiting import wait_until
 from vicinal.cli import main
 
@@ -116,8 +117,10 @@ def test_the_demo_shows_a_filter_at_work(demo: Served) -> None:
 def test_the_requests_of_the_demo_are_not_logged_but_later_ones_are(demo: Served) -> None:
     assert "/ai/run/" not in demo.errors.read_text()
 
-    httpx.get(f"{demo.origin}/healthz")
-    httpx.get(f"{demo.origin}/readyz")  # a request is logged before the next one is answered
+    httpx.get(f"{demo.origin}/healthz", timeout=60)
+    httpx.get(
+        f"{demo.origin}/readyz", timeout=60
+    )  # a request is logged before the next one is answered
 
     assert "GET /healthz 200" in demo.errors.read_text()
 
@@ -182,8 +185,8 @@ def test_with_a_token_the_lines_take_it_from_the_environment_and_never_show_it(
         command = shlex.split(server.line("curl").replace("$VICINAL_TOKEN", "hush-2"))
         name, _, value = command[2].partition(": ")
         answers = [
-            httpx.get(command[3], headers={name: value}).status_code,
-            httpx.get(command[3]).status_code,
+            httpx.get(command[3], headers={name: value}, timeout=60).status_code,
+            httpx.get(command[3], timeout=60).status_code,
         ]
 
         assert server.stop() == 0
@@ -204,7 +207,7 @@ def test_a_demo_without_a_model_leaves_the_server_serving(tmp_path: Path) -> Non
         VICINAL_MODELS=str(tmp_path / "none"),
         HF_HUB_CACHE=str(tmp_path / "none"),
     ) as server:
-        with urlopen(f"{server.origin}/readyz") as answer:
+        with urlopen(f"{server.origin}/readyz", timeout=60) as answer:
             assert answer.status == 200
 
         wait_until(lambda: "the demo failed: " in server.errors.read_text())
@@ -219,13 +222,16 @@ def test_a_signal_ends_it_with_status_0_and_frees_the_folder(
         create = httpx.post(
             f"{server.origin}/client/v4/accounts/local/vectorize/v2/indexes",
             json={"name": "docs", "config": {"dimensions": 3, "metric": "cosine"}},
+            timeout=60,
         )
         assert create.status_code == 200
         assert server.stop(number) == 0
         assert "Traceback" not in server.errors.read_text()
 
     with served(tmp_path) as again:
-        names = httpx.get(f"{again.origin}/client/v4/accounts/local/vectorize/v2/indexes").json()
+        names = httpx.get(
+            f"{again.origin}/client/v4/accounts/local/vectorize/v2/indexes", timeout=60
+        ).json()
         assert [index["name"] for index in names["result"]] == ["docs"]
 
 
@@ -233,7 +239,7 @@ def test_a_request_under_way_is_finished_after_the_signal(tmp_path: Path) -> Non
     body = json.dumps({"name": "docs", "config": {"dimensions": 3, "metric": "cosine"}}).encode()
     with served(tmp_path) as server:
         port = int(server.origin.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(
                 b"POST /client/v4/accounts/local/vectorize/v2/indexes HTTP/1.1\r\nHost: [::1]\r\n"
                 b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -252,7 +258,7 @@ def wait_until_refused(port: int) -> None:
     """Connect until nobody listens any more; each attempt waits for the server by itself."""
     while True:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.recv(1)
         except ConnectionError:
             return
@@ -260,7 +266,7 @@ def wait_until_refused(port: int) -> None:
 
 def test_json_logs_are_one_object_a_line(tmp_path: Path) -> None:
     with served(tmp_path, "--log-format", "json") as server:
-        httpx.get(f"{server.origin}/healthz")
+        httpx.get(f"{server.origin}/healthz", timeout=60)
         server.stop()
 
         events = [json.loads(line) for line in server.errors.read_text().splitlines()]
@@ -290,7 +296,7 @@ def test_quiet_prints_nothing(tmp_path: Path) -> None:
     )
     try:
         transport = httpx.HTTPTransport(retries=20)  # with a growing pause before each
-        with httpx.Client(transport=transport, timeout=30) as client:
+        with httpx.Client(transport=transport, timeout=60) as client:
             assert client.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
         process.terminate()
         printed, _ = process.communicate(timeout=STOPPED_WITHIN_S)
@@ -357,8 +363,10 @@ def test_a_public_address_with_a_token_is_served(tmp_path: Path) -> None:
         assert server.origin.startswith("http://127.0.0.1:")
         url = f"{server.origin}/client/v4/accounts/local/vectorize/v2/indexes"
 
-        assert httpx.get(url).status_code == 401
-        assert httpx.get(url, headers={"authorization": "Bearer hush"}).status_code == 200
+        assert httpx.get(url, timeout=60).status_code == 401
+        assert (
+            httpx.get(url, headers={"authorization": "Bearer hush"}, timeout=60).status_code == 200
+        )
 
 
 @pytest.mark.parametrize("command", ["serve", "doctor"])

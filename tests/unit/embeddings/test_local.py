@@ -173,7 +173,7 @@ def test_texts_over_the_bound_of_the_queue_are_refused_until_there_is_room(
 
     def fetch(_model: KnownModel) -> Path:
         is_fetching.set()
-        assert may_go_on.wait(30)
+        assert may_go_on.wait(60)
         return TINY
 
     local = embedder(
@@ -184,12 +184,12 @@ def test_texts_over_the_bound_of_the_queue_are_refused_until_there_is_room(
     with ThreadPoolExecutor(1) as pool:
         # A call is taken when nothing waits, even one that is larger than the bound.
         slow = pool.submit(local.embed, BASE, ["a"] * 9)
-        assert is_fetching.wait(30)
+        assert is_fetching.wait(60)
         assert local.embed("@test/tiny", ["b"]).values.shape == (1, 32)
         with pytest.raises(Overloaded, match=r"9 texts wait .* 2 more .* bound of 10") as caught:
             local.embed("@test/tiny", ["b", "c"])
         may_go_on.set()
-        assert slow.result(30).values.shape == (9, 32)
+        assert slow.result(60).values.shape == (9, 32)
 
     assert caught.value.retry_after is not None
     assert caught.value.retry_after >= 1.0
@@ -225,7 +225,7 @@ def test_a_short_call_does_not_wait_for_all_of_a_long_one(
     named.preload(BASE)
     with ThreadPoolExecutor(1) as pool:
         long = pool.submit(named.embed, BASE, [TEXTS[-1]] * 3_200)  # 200 batches of 16
-        assert has_begun.wait(30)
+        assert has_begun.wait(60)
         named.embed(BASE, ["orange cloud"])
         assert not long.done()
         long.result(60)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.embedding_service import Answer, Asked, embedding_service
-from tests.support.server import closed_port
+from tests.support.ports import closed_port
 from vicinal.embeddings.base import Pooling
 from vicinal.embeddings.remote import (
     ANSWER_BYTES_MAX,

@@ -72,11 +72,11 @@ def test_what_gathers_while_a_lane_is_busy_is_handed_over_together(
     def handle(items: Sequence[int]) -> None:
         batches.append(list(items))
         busy.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
 
     lane = SerialExecutor(pool, handle)
     lane.submit([1])
-    assert busy.wait(30)
+    assert busy.wait(60)
     lane.submit([2, 3])
     lane.submit([4])
     go_on.set()
@@ -93,13 +93,13 @@ def test_joining_an_idle_lane_returns_at_once_and_a_busy_one_when_it_is_done(
 
     def handle(items: Sequence[int]) -> None:
         entered.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         handled.extend(items)
 
     lane = SerialExecutor(pool, handle)
     lane.join()
     lane.submit([1])
-    assert entered.wait(30)
+    assert entered.wait(60)
     seen: list[list[int]] = []
 
     def wait() -> None:
@@ -110,7 +110,7 @@ def test_joining_an_idle_lane_returns_at_once_and_a_busy_one_when_it_is_done(
     waiting.start()
     assert seen == []
     go_on.set()
-    waiting.join(30)
+    waiting.join(60)
 
     assert seen == [[1]]
 
@@ -137,11 +137,11 @@ def test_lanes_do_not_wait_for_each_other_while_there_are_threads(
 
     def handle(_: Sequence[int]) -> None:
         entered.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
 
     stuck = SerialExecutor(pool, handle)
     stuck.submit([1])
-    assert entered.wait(30)
+    assert entered.wait(60)
     done: list[int] = []
     free = SerialExecutor(pool, done.extend)
 

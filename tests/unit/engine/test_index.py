@@ -221,7 +221,7 @@ class StuckWriter:
     def _append(self) -> Callable[[Log, Sequence[Draft], int], list[Entry]]:
         def append(log: Log, drafts: Sequence[Draft], accepted_at: int) -> list[Entry]:
             self.entered.set()
-            assert self.let_go.wait(30)
+            assert self.let_go.wait(60)
             return self._real(log, drafts, accepted_at)
 
         return append
@@ -240,7 +240,7 @@ def test_more_than_the_queue_may_hold_is_refused_and_room_comes_back(
     assert caught.value.retry_after
 
     stuck.let_go.set()
-    assert engine.wait_applied(DOCS, first.result(30).seqno, 30)
+    assert engine.wait_applied(DOCS, first.result(60).seqno, 30)
     apply(engine, Delete(["y" * 300]), OTHER)
 
 
@@ -260,12 +260,12 @@ def test_writers_wait_while_memtables_cannot_be_sealed_fast_enough(
 
     def slow(compaction: Compaction) -> None:
         sealing.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         real(compaction)
 
     monkeypatch.setattr(Compaction, "seal", slow)
     upsert(engine, Record("a", [1, 1]), Record("b", [1, 1]))
-    assert sealing.wait(30)
+    assert sealing.wait(60)
     upsert(engine, Record("c", [1, 1]), Record("d", [1, 1]))
 
     with pytest.raises(Overloaded, match="faster than it can seal"):
@@ -329,8 +329,8 @@ def test_a_full_queue_leaves_no_file_of_what_was_received(
 
     assert part_files(tmp_path) == []
     stuck.let_go.set()
-    first.result(30)
-    received(engine, Upsert, many()).result(30)
+    first.result(60)
+    received(engine, Upsert, many()).result(60)
 
 
 def test_a_mutation_whose_sender_has_given_it_up_is_not_logged(
@@ -353,7 +353,7 @@ def test_a_mutation_whose_sender_has_given_it_up_is_not_logged(
     assert part_files(tmp_path) == []
     upsert(engine, Record("a", [1, 1]))
     assert engine.status(DOCS).vector_count == 1
-    received(engine, Upsert, many()).result(30)  # there is room for it in the queue
+    received(engine, Upsert, many()).result(60)  # there is room for it in the queue
 
 
 def test_what_was_received_for_an_index_that_was_closed_for_another_is_logged(
@@ -366,7 +366,7 @@ def test_what_was_received_for_an_index_that_was_closed_for_another_is_logged(
             put(writer, many().values)
             insert(engine, Record("a", [1, 1]), address=OTHER)
             mutation = Upsert(writer.batch(many().ids, many().namespaces, many().metadata))
-            accepted = engine.append(DOCS, mutation).result(30)
+            accepted = engine.append(DOCS, mutation).result(60)
 
         assert engine.wait_applied(DOCS, accepted.seqno, 30)
         assert engine.status(DOCS).vector_count == 150_000
@@ -403,14 +403,14 @@ def test_a_future_that_its_owner_tries_to_cancel_is_resolved_all_the_same(
     engine = open_engine()
     stuck = StuckWriter(monkeypatch)
     first = engine.append(DOCS, one("a"))
-    assert stuck.entered.wait(30)
+    assert stuck.entered.wait(60)
 
     second = engine.append(DOCS, one("b"))
     assert not second.cancel()
     assert not first.cancel()
     stuck.let_go.set()
 
-    assert [first.result(30).seqno, second.result(30).seqno] == [1, 2]
+    assert [first.result(60).seqno, second.result(60).seqno] == [1, 2]
     upsert(engine, Record("c", [1, 1]))
 
 
@@ -459,9 +459,9 @@ def test_an_index_that_cannot_go_on_says_so_to_writers_is_read_and_leaves_the_ot
         future = engine.append(DOCS, Delete(["x" * 400]))
         if place == "log":
             with pytest.raises(Unavailable):
-                future.result(30)
+                future.result(60)
         else:
-            future.result(30)
+            future.result(60)
             with pytest.raises(Unavailable):
                 engine.wait_applied(DOCS, future.result().seqno, 30)
 
@@ -503,7 +503,7 @@ def test_a_write_that_a_full_disk_refuses_leaves_nothing_and_the_next_is_taken(
     with monkeypatch.context() as patch:
         patch.setattr(f"vicinal.engine.{place}", full)
         with pytest.raises(ResourceExhausted, match="No space left"):
-            engine.append(DOCS, long).result(30)
+            engine.append(DOCS, long).result(60)
 
     assert list(tmp_path.glob("indexes/*/blobs/*")) == []
     apply(engine, long)
@@ -521,7 +521,7 @@ def test_a_metadata_index_that_a_full_disk_refused_is_not_remembered(
         patch.setattr("vicinal.engine.log.transaction", full)
         for refused in (CreateMetadataIndex(color), one("a"), one("b"), one("c")):
             with pytest.raises(ResourceExhausted):
-                engine.append(DOCS, refused).result(30)
+                engine.append(DOCS, refused).result(60)
 
     with pytest.raises(MetadataIndexNotFound):
         engine.append(DOCS, DeleteMetadataIndex("color"))
@@ -593,7 +593,7 @@ def test_a_memtable_that_could_not_be_sealed_is_tried_again_without_being_asked(
     monkeypatch.setattr(build, "seal_memtable", seal_memtable)
     upsert(engine, *(Record(f"v{n}", [n, 1]) for n in range(20)))
 
-    assert is_sealed.wait(30)
+    assert is_sealed.wait(60)
     assert len(found(engine, Query(top_k=100, vector=vector(0, 0)))) == 20
 
 
@@ -641,7 +641,7 @@ def test_a_file_that_is_cut_short_while_it_is_mapped_stops_its_index_and_not_the
     os.truncate(values, 4096)
     monkeypatch.setattr(OpenIndex, "compact_idle", compact_idle)
 
-    assert is_noticed.wait(30)
+    assert is_noticed.wait(60)
     with pytest.raises(Corruption, match=f"{values} has 4096 bytes"):
         engine.status(DOCS)
     assert [each.id for each in engine.get(OTHER, ["o"])] == ["o"]
@@ -708,7 +708,7 @@ def test_the_error_of_a_stopped_index_does_not_grow_with_every_request(
     with monkeypatch.context() as patch:
         patch.setattr(Log, "append", lambda *_: 1 / 0)
         with pytest.raises(Unavailable):
-            engine.append(DOCS, one("a")).result(30)
+            engine.append(DOCS, one("a")).result(60)
 
     depths = []
     for _ in range(5):
@@ -721,7 +721,7 @@ def test_the_error_of_a_stopped_index_does_not_grow_with_every_request(
 
 def test_waiting_for_a_mutation_ends_when_the_index_is_dropped(open_engine: Open) -> None:
     engine = open_engine(EngineOptions(visibility_delay_s=1000.0))
-    accepted = engine.append(DOCS, one("a")).result(30)
+    accepted = engine.append(DOCS, one("a")).result(60)
     ended = threading.Event()
 
     def wait() -> None:
@@ -734,7 +734,7 @@ def test_waiting_for_a_mutation_ends_when_the_index_is_dropped(open_engine: Open
     waiting.start()
     engine.delete_index(DOCS)
 
-    waiting.join(30)
+    waiting.join(60)
     assert ended.is_set()
 
 
@@ -744,7 +744,7 @@ def test_waiting_for_a_mutation_ends_when_the_index_is_dropped(open_engine: Open
 def test_with_a_delay_a_write_is_durable_before_it_is_visible(open_engine: Open) -> None:
     engine = open_engine(EngineOptions(visibility_delay_s=1000.0))
 
-    accepted = engine.append(DOCS, one("a")).result(30)
+    accepted = engine.append(DOCS, one("a")).result(60)
 
     assert engine.status(DOCS).vector_count == 0
     assert not engine.wait_applied(DOCS, accepted.seqno, 0.01)
@@ -755,7 +755,7 @@ def test_after_the_delay_writes_are_visible_in_their_order(open_engine: Open) ->
     engine = open_engine(EngineOptions(visibility_delay_s=0.01))
 
     for value in range(20):
-        last = engine.append(DOCS, one("a", value, 0)).result(30)
+        last = engine.append(DOCS, one("a", value, 0)).result(60)
 
     assert engine.wait_applied(DOCS, last.seqno, 30)
     assert engine.get(DOCS, ["a"])[0].values.tolist() == [19, 0]
@@ -764,13 +764,13 @@ def test_after_the_delay_writes_are_visible_in_their_order(open_engine: Open) ->
 def test_an_index_dropped_with_delayed_writes_gives_their_room_back(open_engine: Open) -> None:
     engine = open_engine(EngineOptions(visibility_delay_s=1000.0, queue_bytes_max=500))
     create(engine, OTHER)
-    engine.append(DOCS, Delete(["x" * 400])).result(30)
+    engine.append(DOCS, Delete(["x" * 400])).result(60)
     with pytest.raises(Overloaded):
         engine.append(OTHER, Delete(["y" * 400]))
 
     engine.delete_index(DOCS)
 
-    engine.append(OTHER, Delete(["y" * 400])).result(30)
+    engine.append(OTHER, Delete(["y" * 400])).result(60)
 
 
 # Limits, in the order of calls
@@ -789,14 +789,14 @@ def test_the_vectors_of_queued_mutations_count_towards_the_limit(
         with pytest.raises(LimitExceeded, match="the maximum of 10"):
             engine.append(DOCS, one(f"v{n}"))
 
-    engine.append(DOCS, one("v3")).result(30)
+    engine.append(DOCS, one("v3")).result(60)
 
 
 def test_a_metadata_index_is_known_to_the_next_call_before_it_is_visible(
     open_engine: Open,
 ) -> None:
     engine = open_engine(EngineOptions(Limits(metadata_indexes_max=1), visibility_delay_s=1000.0))
-    engine.append(DOCS, CreateMetadataIndex(MetadataIndex("a", IndexType.STRING))).result(30)
+    engine.append(DOCS, CreateMetadataIndex(MetadataIndex("a", IndexType.STRING))).result(60)
 
     with pytest.raises(LimitExceeded, match="has 1 metadata indexes, the maximum is 1"):
         engine.append(DOCS, CreateMetadataIndex(MetadataIndex("b", IndexType.STRING)))

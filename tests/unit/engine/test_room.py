@@ -106,7 +106,9 @@ def test_a_write_waits_while_the_queue_is_full(
 ) -> None:
     """Of another index: the queue is one for all. What is delayed needs the order to be free."""
     waiters = Waiters(monkeypatch)
-    options = EngineOptions(queue_bytes_max=400, visibility_delay_s=0.2)
+    options = EngineOptions(
+        queue_bytes_max=400, visibility_delay_s=2.0
+    )  # or nobody would wait on a busy machine
     with opened(folder, options) as engine, ThreadPoolExecutor(1) as pool:
         create(engine, OTHER)
         engine.append(DOCS, Delete(["x" * 300])).result(APPLIED_WITHIN_S)

@@ -204,7 +204,7 @@ def test_the_platforms_429_is_waited_out_as_long_as_it_says(
     expected = filled_folder(tmp_path / "first")
     with folder_engine(tmp_path / "served") as engine:
         with serving(tmp_path / "server", engine, strict=True) as server:
-            Slow.behind, Slow.client = server, httpx.Client()
+            Slow.behind, Slow.client = server, httpx.Client(timeout=60)
             slow = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
             thread = threading.Thread(target=slow.serve_forever)
             thread.start()

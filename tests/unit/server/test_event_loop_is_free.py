@@ -45,7 +45,7 @@ from vicinal.model import (
 )
 from vicinal.prepared import Prepared
 
-STUCK_S = 20.0  # after which a call of the engine ends unreleased: the event loop is in it
+STUCK_S = 60.0  # after which a call of the engine ends unreleased: the event loop is in it
 DOCS_PATH = f"{INDEXES}/docs"
 LINE = b'{"id":"a","values":[1,2]}\n'
 

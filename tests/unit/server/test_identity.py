@@ -96,7 +96,7 @@ def test_an_upload_to_an_index_that_is_replaced_meanwhile_is_refused_and_changes
         connection.sendall(
             head("POST", f"{INDEXES}/docs/{operation}", Content_Length=len(body)) + body[:-left]
         )
-        assert engine.looked_up.wait(30)
+        assert engine.looked_up.wait(60)
         replaced(engine, dimensions)
         connection.sendall(body[-left:])
         status, problem = refusal(connection)
@@ -124,7 +124,7 @@ def test_a_request_whose_index_is_replaced_while_its_body_comes_is_refused(
         connection.sendall(
             head("POST", f"{INDEXES}/docs/{operation}", Content_Length=len(body)) + body[:5]
         )
-        assert engine.looked_up.wait(30)
+        assert engine.looked_up.wait(60)
         replaced(engine, DIMENSIONS)
         connection.sendall(body[5:])
         status, problem = refusal(connection)
@@ -142,7 +142,7 @@ def test_a_writer_that_waits_is_told_when_its_index_is_replaced(tmp_path: Path) 
         server.connect() as connection,
     ):
         connection.sendall(waits + body)
-        assert engine.waited.wait(30)
+        assert engine.waited.wait(60)
         engine.delete_index(DOCS)
         create(engine, dimensions=DIMENSIONS)
         status, problem = refusal(connection)

@@ -53,7 +53,7 @@ def test_nodes_count_each_other_until_they_leave_or_are_silent(
     monkeypatch.setattr(module, "LIVE_S", 0.0)
     beat(database, here, {})
     assert here.count == 1
-    monkeypatch.setattr(module, "LIVE_S", 5.0)
+    monkeypatch.setattr(module, "LIVE_S", 60.0)
     other.run_coroutine(there.leave())
     beat(database, here, {})
     assert here.count == 1

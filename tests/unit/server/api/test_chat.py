@@ -25,7 +25,8 @@ from tests.support.generation_service import (
     piece,
     streaming,
 )
-from tests.support.server import free_port, in_process, in_thread
+from tests.support.ports import free_port
+from tests.support.server import in_process, in_thread
 from vicinal.errors import InvalidInput
 from vicinal.generation import events
 from vicinal.generation.base import EVERY_OTHER, Names
@@ -39,7 +40,7 @@ CHAT = f"{AI}/v1/chat/completions"
 KEY = "sk-the-secret-key"
 SAID = {"messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**SAID, "stream": True}
-ENDED_WITHIN_S = 20.0
+ENDED_WITHIN_S = 60.0
 
 Script = Callable[[Asked], None]
 
@@ -64,11 +65,16 @@ def serving(tmp_path: Path, script: Script, **settings: Any) -> Iterator[tuple[h
 def asked_once(tmp_path: Path, script: Script, body: Any, path: str = RUN) -> tuple[Received, Any]:
     """Make one request in process; return the answer, and what the service was asked."""
     with generation_service(script) as service:
-        app = application(tmp_path, generator=generator(service.url, idle_s=5.0))
+        app = application(tmp_path, generator=generator(service.url, idle_s=ENDED_WITHIN_S))
         headers = {"cf-consn-model-id": LLAMA, "X-Vectorize-Account": "acme"}
         answered = call(app, "POST", path, body, headers=headers)
     (asked,) = service.asked
     return answered, asked
+
+
+def idle_s(said: str) -> float:
+    """Return for how long a service may be silent of which something is to be said."""
+    return 0.5 if "silent" in said else ENDED_WITHIN_S
 
 
 def data_of(raw: bytes) -> list[Any]:
@@ -495,7 +501,7 @@ def test_what_fails_before_the_answer_begins_has_a_status_and_no_key(
     body = {"model": LLAMA, **SAID, "stream": is_streamed}
     caplog.set_level(logging.DEBUG)
     with generation_service(script) as service:
-        app = application(tmp_path, generator=generator(service.url, idle_s=0.5))
+        app = application(tmp_path, generator=generator(service.url, idle_s=idle_s(said)))
         check_failure(call(app, "POST", path, body), status, code, said)
 
     assert len(service.asked) == 1, "nothing is asked twice"
@@ -511,7 +517,7 @@ def test_a_whole_answer_is_checked_before_it_is_believed(
 ) -> None:
     script, said = WHOLE_FAILURES[name]
     with generation_service(script) as service:
-        app = application(tmp_path, generator=generator(service.url, idle_s=0.5))
+        app = application(tmp_path, generator=generator(service.url, idle_s=idle_s(said)))
         check_failure(call(app, "POST", path, {"model": LLAMA, **SAID}), 502, 3043, said)
 
 
@@ -581,7 +587,7 @@ def test_a_stream_that_fails_midway_says_so_and_is_left_without_its_end(
 ) -> None:
     script, said = MIDWAY[name]
     raw = bytearray()
-    with serving(tmp_path, script, idle_s=0.5) as (client, _):
+    with serving(tmp_path, script, idle_s=idle_s(said)) as (client, _):
         with client.stream("POST", path, json={"model": LLAMA, **STREAM}) as answered:
             parts = answered.iter_raw()
             with pytest.raises(httpx.RemoteProtocolError):
@@ -676,7 +682,7 @@ def test_a_client_that_does_not_read_holds_the_service_back(tmp_path: Path) -> N
         except OSError:
             is_left.set()
 
-    with serving(tmp_path, script, whole_s=2.0) as (client, service):
+    with serving(tmp_path, script, whole_s=4.0) as (client, service):
         with client.stream("POST", RUN, json=STREAM) as answered:
             parts = answered.iter_raw()
             next(parts)
@@ -718,7 +724,7 @@ def test_a_server_that_stops_leaves_the_service(tmp_path: Path) -> None:
             assert running.process is not None
             headers = {"Authorization": f"Bearer {running.token}"}
             url = f"{running.origin}{RUN}"
-            with httpx.stream("POST", url, json=STREAM, headers=headers) as answered:
+            with httpx.stream("POST", url, json=STREAM, headers=headers, timeout=60) as answered:
                 parts = answered.iter_raw()
                 assert texts_of(next(parts)) == ["Hel"]
                 running.process.terminate()

@@ -22,7 +22,7 @@ from vicinal.server.http import connection as connections
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.http.connection import UPLOAD_BYTES_MIN
 
-SOON_S = 20.0
+SOON_S = 60.0
 
 
 def closes(connection: socket.socket) -> bool:
@@ -85,7 +85,7 @@ def test_a_server_without_files_left_goes_on_once_there_are_some(tmp_path: Path)
         pid = server.process.pid
         headers = {"Authorization": f"Bearer {server.token}"}
         indexes = f"{server.base_url}/accounts/acme/vectorize/v2/indexes"
-        client = opened.enter_context(httpx.Client(headers=headers, trust_env=False, timeout=30))
+        client = opened.enter_context(httpx.Client(headers=headers, trust_env=False, timeout=60))
         body = {"name": "docs", "config": {"dimensions": 2, "metric": "cosine"}}
         assert client.post(indexes, json=body).status_code == 200
         assert client.get(f"{indexes}/docs/info").status_code == 200  # opens it
@@ -109,7 +109,9 @@ def test_a_server_without_files_left_goes_on_once_there_are_some(tmp_path: Path)
         end = time.monotonic() + SOON_S
         while True:
             try:
-                if httpx.get(f"{indexes}/docs", headers=headers, trust_env=False).is_success:
+                if httpx.get(
+                    f"{indexes}/docs", headers=headers, trust_env=False, timeout=60
+                ).is_success:
                     break
             except httpx.TransportError:
                 pass
@@ -233,8 +235,9 @@ def test_a_connection_goes_on_after_the_rest_of_a_refused_body(
 
 
 def test_what_is_refused_is_said_once_and_shortly(
-    server: Running, caplog: pytest.LogCaptureFixture
+    server: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connections, "HEAD_S_MAX", 60.0)  # however long sending takes
     caplog.set_level(logging.WARNING)
     with server.connect() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")

@@ -346,8 +346,10 @@ def test_a_page_of_an_allowed_origin_can_read_a_stream_too(tmp_path: Path) -> No
         config = ServerConfig(allowed_origins=(ALLOWED,))
         with in_thread(application(tmp_path, config=config, generator=generator)) as running:
             url = f"{running.origin}{path}"
-            answered = httpx.post(url, json=asked, headers={"origin": ALLOWED})
-            foreign = httpx.post(url, json=asked, headers={"origin": "https://a.example"})
+            answered = httpx.post(url, json=asked, headers={"origin": ALLOWED}, timeout=60)
+            foreign = httpx.post(
+                url, json=asked, headers={"origin": "https://a.example"}, timeout=60
+            )
 
     assert answered.headers["content-type"].startswith("text/event-stream")
     assert answered.headers["access-control-allow-origin"] == ALLOWED

@@ -78,7 +78,7 @@ def test_a_body_that_stops_arriving_is_refused(engine: ModelEngine, tmp_path: Pa
 
 
 def test_a_chunked_body_is_put_together(server: Running, engine: ModelEngine) -> None:
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     client.request(
         "POST",
         UPSERT,

@@ -303,7 +303,7 @@ def test_nothing_of_a_long_body_is_left_on_disk_but_what_was_acknowledged(
             else:
                 connection.sendall(b"{".ljust(100) if ending == "refused" else text[-100:])
                 assert answer(connection)[0] == {"refused": 400, "taken": 200}[ending]
-            assert closed.wait(30)
+            assert closed.wait(60)
             expected = ["00000001"] if ending == "taken" else []
             assert [each.name for each in files_of(tmp_path)] == expected
 
