@@ -11,7 +11,7 @@ import vicinal
 ROOT = Path(vicinal.__file__).parent
 
 BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native",
-        "prepared", "budget"}  # fmt: skip
+        "prepared", "budget", "usage", "durations"}  # fmt: skip
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
@@ -26,6 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "presets": {"model"},
     "prepared": {"native.pool"},
     "budget": set(),
+    "durations": set(),
+    "usage": {"model", "durations"},
     "openai_errors": set(),
     "open_files": {"errors"},
     "sites": set(),

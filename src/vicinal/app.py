@@ -144,7 +144,7 @@ def serve(
         InvalidInput, Unavailable, Corruption: as `create`; also when the address cannot be
             listened on, and when more connections are asked for than files may be open.
     """
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, has_access_log=settings.access_log)
     for warning in warnings:
         _log.warning(warning)
     files = raise_limit()
@@ -193,7 +193,12 @@ def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.
     if sys.platform != "win32":
         from vicinal.server.http.connection import BoundedProtocol  # needs httptools
 
-        http = functools.partial(BoundedProtocol, connections_max=connections)
+        http = functools.partial(
+            BoundedProtocol,
+            connections_max=connections,
+            has_request_ids=settings.request_ids,
+            on_refused=asgi.services.metrics.refused,
+        )
     return uvicorn.Config(
         asgi,
         loop="auto" if sys.platform == "win32" else "uvloop",
@@ -307,6 +312,8 @@ def _server_config(settings: Settings) -> ServerConfig:
         body_bytes_in_flight_max=settings.body_bytes_in_flight_max,
         threads=settings.query_threads or os.cpu_count() or 1,
         embedding_queue_max=settings.embedding_queue_max,
+        has_request_ids=settings.request_ids,
+        slow_query_s=settings.slow_query_s,
     )
 
 

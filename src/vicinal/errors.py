@@ -228,7 +228,15 @@ class Unavailable(Error):
 
 
 class Overloaded(Unavailable):
-    """More work is queued than memory is reserved for."""
+    """More work is queued than memory is reserved for.
+
+    Args:
+        queue: A word for the bound that is met, for metrics; never a caller's text.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, queue: str = "") -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.queue = queue
 
 
 class GenerationFailed(Unavailable):

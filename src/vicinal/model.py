@@ -9,8 +9,8 @@ Two conventions keep the hot paths simple: a vector without a namespace has the 
 ``b""`` for none (`metadata.py` reads and writes them).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType, Protocol
@@ -322,14 +322,16 @@ class Explanation:
 class QueryResult:
     """Matches, best first, ties by id; and the filtered properties that have no index.
 
-    `explanations` is empty unless the query wants them. `partial` are the filtered properties whose
-    metadata index does not cover all vectors.
+    `explanations` is empty unless the query wants them; `explain` returns them also when it does
+    not, and needs the engine to be open. `partial` are the filtered properties whose metadata index
+    does not cover all vectors.
     """
 
     matches: tuple[ScoredVector, ...]
     unindexed: tuple[str, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     partial: tuple[IndexCoverage, ...] = ()
+    explain: Callable[[], tuple[Explanation, ...]] = field(default=tuple, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,68 +421,6 @@ class Status:
     applied_mutation: str | None
     applied_at: datetime | None
     partial: tuple[IndexCoverage, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class IndexUsage:
-    """Numbers of an open index: vectors that queries see, and vectors that are acknowledged but
-    not visible yet."""
-
-    address: IndexAddress
-    vector_count: int
-    pending_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far a copy is behind its log: how many mutations it lacks, and seconds since the first of
-    them was seen in the log."""
-
-    mutation_count: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class NodeUsage:
-    """Numbers of one node of a shared engine, since its start.
-
-    Attributes:
-        node_count: Nodes that live, this one included.
-        database_silent_s: Seconds since the database answered last.
-        round_trip_s: Seconds that the last question how far the logs are took.
-        lags: How far the copy of an open index is behind, as of that answer.
-        fill_count: Copies that were filled.
-        fill_s: Seconds of all of them.
-        checkpoint_count: Times that this node has brought rows up to the log.
-        checkpoint_s: Seconds of all of them.
-        refill_counts: Copies that were thrown away, by cause.
-        eviction_count: Copies that were removed as they took too much disk.
-        statement_count: Statements that the database has answered, or has not in time.
-        statement_s: Seconds of all of them.
-    """
-
-    node_count: int
-    database_silent_s: float
-    round_trip_s: float
-    lags: Mapping[IndexAddress, Lag]
-    fill_count: int
-    fill_s: float
-    checkpoint_count: int
-    checkpoint_s: float
-    refill_counts: Mapping[str, int]
-    eviction_count: int
-    statement_count: int
-    statement_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class EngineUsage:
-    """The number of an engine's indexes over all accounts, and the open indexes; `node` where other
-    nodes may share them."""
-
-    index_count: int
-    open_indexes: Sequence[IndexUsage]
-    node: NodeUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,15 @@ class Settings:
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], "Least level that is logged."
     ] = "info"
+    access_log: Annotated[bool, "Log a line for every request, at the level info."] = True
+    request_ids: Annotated[
+        bool, "Give every request an id: in the header cf-ray of its answer, and in the log."
+    ] = True
+    slow_query_s: Annotated[
+        float,
+        Meta(ge=0, le=3_600),
+        "Seconds from which a query is logged, and kept, as a slow one; 0 keeps none.",
+    ] = 1.0
     models: Annotated[
         Path | None,
         "Folder that embedding models are kept in; the user's cache folder if not given.",

@@ -82,6 +82,14 @@ def test_a_folder_is_verified_while_it_is_served(folder: Path, port: int) -> Non
     assert "damaged" not in verified
 
 
+def test_slow_queries_are_listed(folder: Path, port: int) -> None:
+    text = block("curl -s -H").text.replace("127.0.0.1:8790", f"127.0.0.1:{port}")
+
+    listed = json.loads(shell.run(text, folder, shell.environment(VICINAL_TOKEN="local")))
+
+    assert listed["result"] == {"thresholdMs": 1000, "queries": []}
+
+
 def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     text = block("vicinal token create laptop").text.replace("/srv/vicinal", "tokens")
     *others, revoke = text.splitlines()

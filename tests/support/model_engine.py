@@ -47,7 +47,6 @@ from vicinal.model import (
     Delete,
     DeleteMetadataIndex,
     DeleteScope,
-    EngineUsage,
     Facet,
     FacetValue,
     Index,
@@ -55,7 +54,6 @@ from vicinal.model import (
     IndexConfig,
     IndexCoverage,
     IndexType,
-    IndexUsage,
     Insert,
     ListedVector,
     MetadataIndex,
@@ -76,6 +74,7 @@ from vicinal.model import (
     VectorPage,
 )
 from vicinal.prepared import Prepared
+from vicinal.usage import EngineUsage, IndexUsage
 from vicinal.wire.rows import MemoryBatchWriter
 
 BATCH_MAX = 5_000

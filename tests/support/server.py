@@ -73,7 +73,11 @@ def in_thread(
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        http=partial(BoundedProtocol, connections_max=connections_max),  # type: ignore[arg-type]  # is called, no more
+        http=partial(  # type: ignore[arg-type]  # is called, no more
+            BoundedProtocol,
+            connections_max=connections_max,
+            on_refused=app.services.metrics.refused if isinstance(app, App) else lambda _: None,
+        ),
         ws=WebSocketRefusal,
         log_config=None,
         access_log=False,

@@ -157,6 +157,7 @@ class LocalEmbedder:
             f"{waiting} texts wait to be embedded and {count} more would be over "
             f"the bound of {self._texts.bound}",
             retry_after=max(1.0, waiting * self._seconds_per_text),
+            queue="embed",
         )
 
 

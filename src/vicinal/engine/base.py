@@ -26,7 +26,6 @@ from typing import Protocol
 from vicinal.model import (
     Accepted,
     BatchWriter,
-    EngineUsage,
     Facet,
     Index,
     IndexAddress,
@@ -46,6 +45,7 @@ from vicinal.model import (
     VectorPage,
 )
 from vicinal.prepared import Prepared
+from vicinal.usage import EngineUsage
 
 
 class Engine(Protocol):

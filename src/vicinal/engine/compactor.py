@@ -83,6 +83,7 @@ class Compactor:
         self._policy = policy
         self._health = health
         self._queue = resources.queue
+        self._times = resources.times
         self._unsealed: ResourceExhausted | None = None
         self._compacted_write = 0.0  # when the write was that was compacted last
         self._seals: SerialExecutor[SealRequest] = SerialExecutor(resources.sealer, self._seal)
@@ -157,6 +158,7 @@ class Compactor:
             raise Overloaded(
                 f"index {self._policy.name!r} takes vectors faster than it can seal them",
                 retry_after=1.0,
+                queue="memtables",
             )
 
     def interrupt(self) -> None:
@@ -178,11 +180,14 @@ class Compactor:
         try:
             # Again after a frozen memtable: writers may wait for the one that has filled since.
             while not self._seals.is_closed and (is_forced or self._policy.is_due):
+                start = time.perf_counter()
                 self._compaction.seal()
+                self._times.seals.add(time.perf_counter() - start)
                 self._unsealed = None
                 self._merges.submit([MergeRequest(is_idle=is_forced)])
                 is_forced = False
         except Exception as error:
+            self._times.seals.add_failure()
             if not is_exhausted(error):
                 self._health.fail(error)
                 return
@@ -204,9 +209,12 @@ class Compactor:
                 self._compaction.verify(lambda: self._merges.is_closed)
                 if not self._policy.options.merges:
                     return
+                start = time.perf_counter()
                 if not self._compaction.merge_once(is_idle=is_idle):
                     return
+                self._times.merges.add(time.perf_counter() - start)
         except (OSError, ResourceExhausted):
+            self._times.merges.add_failure()
             # Nothing has changed, and all works without the merge, if more slowly.
             logger.exception("segments of index %r were not merged", self._policy.name)
         except Exception as error:

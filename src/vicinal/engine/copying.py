@@ -35,15 +35,18 @@ from vicinal.engine.recovery import SEGMENTS
 from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import EMPTY
 from vicinal.engine.state import SealedState, State
+from vicinal.engine.watched import index_usage
 from vicinal.errors import Corruption, Error, Unavailable
 from vicinal.model import (
     BEFORE_ANY,
     Index,
+    IndexAddress,
     Mutation,
     Seqno,
 )
 from vicinal.storage import private
 from vicinal.storage.files import sync, sync_directory
+from vicinal.usage import IndexUsage
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +176,16 @@ class CopiedIndex:
         """How far what queries see has come."""
         snapshot = self.reader.snapshot
         return CopyPosition(snapshot.applied_seqno, snapshot.applied_mutation)
+
+    def usage(self, address: IndexAddress) -> IndexUsage:
+        """Return its numbers; its index is known by `address` now."""
+        return index_usage(
+            address,
+            self.reader.snapshot,
+            self.folder,
+            self.pending_count,
+            is_failed=self._health.failure is not None,
+        )
 
     @property
     def failure(self) -> Error | None:

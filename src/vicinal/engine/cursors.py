@@ -298,6 +298,7 @@ class Cursors:
                 f"listings that have not been finished hold {held} bytes, one more takes {new}, "
                 f"{self._bytes_max} are allowed",
                 retry_after=max(min(kept.ends_at for kept in self._kept.values()) - now, 1.0),
+                queue="listings",
             )
         for key, buffer in buffers.items():
             self._held.setdefault(key, _SharedBuffer(buffer)).holders += 1

@@ -39,6 +39,7 @@ from vicinal.engine.pinned import PinnedIndex
 from vicinal.engine.reads import Reads
 from vicinal.engine.recovery import SEGMENTS
 from vicinal.engine.resources import Resources
+from vicinal.engine.watched import disk_usage
 from vicinal.errors import (
     Corruption,
     Error,
@@ -52,11 +53,9 @@ from vicinal.errors import (
 from vicinal.model import (
     Accepted,
     BatchWriter,
-    EngineUsage,
     Index,
     IndexAddress,
     IndexConfig,
-    IndexUsage,
     Mutation,
     Page,
     Seqno,
@@ -65,6 +64,7 @@ from vicinal.model import (
 from vicinal.storage import folder_lock, private
 from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
+from vicinal.usage import EngineUsage
 
 __all__ = ["EmbeddedEngine", "EngineOptions"]
 
@@ -298,18 +298,22 @@ class EmbeddedEngine(Reads[OpenIndex]):
     def usage(self) -> EngineUsage:
         """See `engine.base.Engine`."""
         entries = self._catalog.all()
-        slots = [
-            (IndexAddress(entry.account, entry.index.name), self._slots.get(entry.folder))
-            for entry in entries
-        ]
-        opened = [(address, slot.opened) for address, slot in slots if slot is not None]
+        opened, unopened = [], [row.address for row in self._catalog.unreadable()]
+        for entry in entries:
+            slot = self._slots.get(entry.folder)
+            if slot is None:
+                continue
+            address, index = IndexAddress(entry.account, entry.index.name), slot.opened
+            if index is not None:
+                opened.append(index.usage(address))
+            elif slot.failure is not None:
+                unopened.append(address)
         return EngineUsage(
             len(entries),
-            [
-                IndexUsage(address, index.reader.snapshot.vector_count, index.writer.pending_count)
-                for address, index in opened
-                if index is not None
-            ],
+            opened,
+            unopened=unopened,
+            work=self._resources.times.usage(self._resources.queue),
+            disk=disk_usage(self._indexes),
         )
 
     def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:

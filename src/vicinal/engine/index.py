@@ -11,7 +11,7 @@ Reads take none.
 
 from pathlib import Path
 
-from vicinal.engine import recovery
+from vicinal.engine import recovery, watched
 from vicinal.engine.applier import Applier
 from vicinal.engine.compaction import Compaction
 from vicinal.engine.compactor import Compactor, SealPolicy
@@ -24,7 +24,8 @@ from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import EMPTY
 from vicinal.engine.writer import Writer
 from vicinal.errors import Error
-from vicinal.model import Index
+from vicinal.model import Index, IndexAddress
+from vicinal.usage import IndexUsage
 
 
 class OpenIndex:
@@ -97,6 +98,16 @@ class OpenIndex:
         """
         self._health.check()
         return PinnedIndex(account, self.index, self._folder, self._log)
+
+    def usage(self, address: IndexAddress) -> IndexUsage:
+        """Return its numbers; it is known by `address` now."""
+        return watched.index_usage(
+            address,
+            self.reader.snapshot,
+            self._folder,
+            self.writer.pending_count,
+            is_failed=self._health.failure is not None,
+        )
 
     @property
     def is_idle(self) -> bool:

@@ -4,10 +4,11 @@ import os
 import sys
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vicinal.budget import Budget
 from vicinal.engine import memory
+from vicinal.engine.watched import WorkTimes
 from vicinal.errors import Overloaded
 
 WRITER_THREADS = 4  # commits wait for the disk, so more than there are cores
@@ -25,6 +26,7 @@ class Resources:
     writers: Executor
     sealer: Executor
     merger: Executor
+    times: WorkTimes = field(default_factory=WorkTimes)
 
     @classmethod
     def start(cls, queue_bytes_max: int) -> "Resources":
@@ -47,6 +49,7 @@ class Resources:
             raise Overloaded(
                 f"{self.queue.used} bytes of mutations are queued, {self.queue.bound} are allowed",
                 retry_after=1.0,
+                queue="writes",
             )
 
     def stop(self) -> None:

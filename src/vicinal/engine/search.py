@@ -139,11 +139,17 @@ def _finish(
     searches: Sequence[_ViewSearch],
 ) -> QueryResult:
     rescored = [search.rescore(vector, metric) for search in searches]
+    explain = partial(_explanations, rescored)
     return QueryResult(
         _matches(snapshot, metric, query, _nearest(rescored, query.top_k)),
-        explanations=tuple(view.explanation() for view in rescored) if query.explain else (),
+        explanations=explain() if query.explain else (),
         partial=_partial(snapshot, query),
+        explain=explain,
     )
+
+
+def _explanations(rescored: Sequence[_Rescored]) -> tuple[Explanation, ...]:
+    return tuple(view.explanation() for view in rescored)
 
 
 def _partial(snapshot: Snapshot, query: Query) -> tuple[IndexCoverage, ...]:

@@ -245,14 +245,19 @@ class Writer:
     def _commit(self, pending: Sequence[_Pending]) -> None:
         accepted_at = recovery.microseconds(datetime.now(UTC))
         entries: list[Entry] = []
+        times = self._resources.times
         try:
             if self._health.failure is None:
+                start = time.perf_counter()
                 entries = self._log.append([write.draft for write in pending], accepted_at)
+                times.commits.add(time.perf_counter() - start)
         except ResourceExhausted as error:
+            times.commits.add_failure()
             logger.warning("a write to index %r was refused: %s", self._health.name, error)
             self._refuse(pending, error)
             return
         except Exception as error:
+            times.commits.add_failure()
             self._health.fail(error)
         if self._health.failure is not None:
             self._refuse(pending, self._health.failure)

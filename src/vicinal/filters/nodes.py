@@ -7,6 +7,7 @@ are already cut to the indexed bytes, as `parse` leaves them. The meaning of a c
 `evaluate` alone.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -85,3 +86,25 @@ def predicates(filter_: Filter) -> Iterator[Predicate]:
                     yield from predicates(branch)
             case Not(inner):
                 yield from predicates(inner)
+
+
+_PLAIN_NAME = re.compile(r"[\w.-]{1,64}")
+
+
+def shape(filter_: Filter) -> str:
+    """Return a filter without its operands, like ``year $gte and (topic $in 3 or topic $eq)``.
+
+    A name with other characters than of words, or with more than 64, is written as ``?``.
+    """
+    return " and ".join(map(_clause_shape, filter_))
+
+
+def _clause_shape(clause: Clause) -> str:
+    match clause:
+        case Predicate(name, operator, operands):
+            shown = name if _PLAIN_NAME.fullmatch(name) else "?"
+            return f"{shown} {operator}" + (f" {len(operands)}" if operator in LISTS else "")
+        case AnyOf(filters):
+            return f"({' or '.join(map(shape, filters))})"
+        case Not(inner):
+            return f"not ({shape(inner)})"

@@ -18,6 +18,7 @@ from vicinal.embeddings.base import Embedder
 from vicinal.engine.base import Engine
 from vicinal.errors import Error, MethodNotAllowed, Overloaded, RouteNotFound, Unavailable
 from vicinal.limits import ACCOUNT_ID
+from vicinal.native.library import library
 from vicinal.native.pool import SearchPool
 from vicinal.server.api import auth
 from vicinal.server.api.generation import Generator
@@ -26,9 +27,10 @@ from vicinal.server.api.paths import query_parameters
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Route, Router
 from vicinal.server.api.services import ServerConfig, Services
+from vicinal.server.api.slow_queries import SlowQueries
 from vicinal.server.api.turns import TurnBounds, Turns
-from vicinal.server.concurrency import ClientDisconnected, Workers
-from vicinal.server.http import bodies, logs, respond
+from vicinal.server.concurrency import ClientDisconnected, QueueGauge, Workers
+from vicinal.server.http import bodies, logs, request_ids, respond
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.http.logs import AccessRecord
 from vicinal.server.http.origins import Origins
@@ -44,6 +46,7 @@ from vicinal.wire import codes, envelope
 _log = logging.getLogger("vicinal.server")
 
 _CLOSE = (b"connection", b"close")
+_STOPPED = Unavailable("the server is being stopped", retry_after=1)
 _CLIENT_CLOSED = 499  # nginx's; for the log only, nothing is sent
 
 
@@ -80,7 +83,10 @@ def build(
             offload=SearchOffload(pool) if pool is not None else None,
             snapshots=snapshots,
             snapshot_workers=Workers("snapshot", 2, 16),
-            metrics=Metrics(engine, snapshots),
+            metrics=Metrics(
+                engine, snapshots, version=config.version, has_native=library() is not None
+            ),
+            slow_queries=SlowQueries(config.slow_query_s),
             generator=generator,
         )
     )
@@ -96,6 +102,15 @@ class App:
         self._body_budget = bodies.BodyBudget(services.config.body_bytes_in_flight_max)
         self._origins = Origins(services.config.allowed_origins, services.config.allowed_hosts)
         self._under_way = 0
+        services.metrics.queues.add(
+            QueueGauge("requests", lambda: self._under_way, services.config.requests_max),
+            services.workers.gauge,
+            services.embedding_workers.gauge,
+            services.database_workers.gauge,
+            services.snapshot_workers.gauge,
+        )
+        bodies_read = self._body_budget.counted
+        services.metrics.queues.add_bodies(lambda: bodies_read.used, bodies_read.bound)
         self.on_started: Callable[[], None] | None = None
         """Called once, in the event loop, when requests are answered; requests that were sent
         before wait in the backlog of the socket."""
@@ -130,6 +145,8 @@ class App:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = AccessRecord(scope["method"], dict(scope["headers"]))
+        if self.services.config.has_request_ids:
+            record.request_id = request_ids.new()
         try:
             zero_copy_body = scope.get("extensions", {}).get(ZERO_COPY_BODY)
             if zero_copy_body is not None:
@@ -142,15 +159,27 @@ class App:
             self._done(record, _CLIENT_CLOSED, 0)
             return
         except asyncio.CancelledError:  # by uvicorn, when `shutdown_timeout_s` is over
-            response = _refusal(Unavailable("the server is being stopped", retry_after=1), record)
+            response = self._refusal(_STOPPED, record)
             response = replace(response, headers=(*response.headers, _CLOSE))
         except Exception as error:
-            response = self._readable(scope, _refusal(error, record))
+            response = self._readable(scope, self._refusal(error, record))
         limit = self.services.limits.body_bytes_max
         if not record.is_body_read and bodies.must_close(record.headers, limit):
             response = replace(response, headers=(*response.headers, _CLOSE))
-        await respond.send(send, response, with_body=record.method != "HEAD")
+        await respond.send(send, response, record.request_id, with_body=record.method != "HEAD")
         self._done(record, response.status, len(response.body))
+
+    def _refusal(self, error: Exception, record: AccessRecord) -> Response:
+        """Return the response to an error, in the form that the route's clients read."""
+        self.services.metrics.failed(error)
+        answer = codes.response_for(error) if isinstance(error, Error) else codes.INTERNAL
+        extra = {"fields": record.named()}
+        if isinstance(error, Unavailable):
+            _log.warning("%s: %s", record.template, error, extra=extra)
+        elif answer.status >= 500:
+            _log.error("%s failed", record.template, exc_info=error, extra=extra)
+        allowed = record.allowed if isinstance(error, MethodNotAllowed) else ""
+        return respond.refusal(record.form.failure(answer), answer, allowed=allowed)
 
     def _readable(self, scope: Scope, response: Response) -> Response:
         """Let pages of allowed origins read a response."""
@@ -163,9 +192,10 @@ class App:
         """Send a response that is still being made; one that fails is left without its end."""
         status, sent = response.status, 0
         try:
-            sent = await respond.send_stream(send, receive, response, stream)
+            sent = await respond.send_stream(send, receive, response, stream, record.request_id)
         except Error as error:
-            _log.warning("%s: %s", record.template, error)
+            self.services.metrics.failed(error)
+            _log.warning("%s: %s", record.template, error, extra={"fields": record.named()})
             status = codes.response_for(error).status
         self._done(record, status, sent)
 
@@ -196,6 +226,7 @@ class App:
             headers=record.headers,
             client=_client(scope),
             receive=receive,
+            request_id=record.request_id,
         )
         if route.permission is None:
             return respond.wrapped(await route.handler(request), route.form)
@@ -249,7 +280,9 @@ class App:
         bound = services.config.requests_max
         if self._under_way >= bound:
             raise Overloaded(
-                f"{bound} requests are under way, the most there may be", retry_after=1
+                f"{bound} requests are under way, the most there may be",
+                retry_after=1,
+                queue="requests",
             )
         self._under_way += 1
         services.metrics.under_way(self._under_way)
@@ -264,7 +297,11 @@ class App:
                 route.unknown_token,
                 is_of_all=route.is_of_all,
             )
+            if request.token is not None:
+                record.token_id = request.token.id
             await request.resolve_index()
+            if request.index is not None:
+                record.account, record.index_name = request.account, request.index.name
             if route.body_bytes_max is not None:
                 body = bodies.Body(
                     request.receive,
@@ -282,17 +319,6 @@ class App:
             if body is not None:
                 record.body_bytes, record.is_body_read = body.received_bytes, body.is_complete
                 body.release()
-
-
-def _refusal(error: Exception, record: AccessRecord) -> Response:
-    """Return the response to an error, in the form that the route's clients read."""
-    answer = codes.response_for(error) if isinstance(error, Error) else codes.INTERNAL
-    if isinstance(error, Unavailable):
-        _log.warning("%s: %s", record.template, error)
-    elif answer.status >= 500:
-        _log.error("%s failed", record.template, exc_info=error)
-    allowed = record.allowed if isinstance(error, MethodNotAllowed) else ""
-    return respond.refusal(record.form.failure(answer), answer, allowed=allowed)
 
 
 def _client(scope: Scope) -> Client:

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from time import thread_time
 from typing import TypeVar
 
@@ -15,6 +16,16 @@ from vicinal.errors import Overloaded
 from vicinal.model import IndexAddress
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueGauge:
+    """A queue: its name, how many requests run and wait in it, and how many may."""
+
+    name: str
+    length: Callable[[], int]
+    length_max: int
+
 
 SMALL_BODY_BYTES = 64 * 1024
 """Bodies up to this length may be read in the event loop, in well under a millisecond."""
@@ -33,6 +44,11 @@ class Workers:
         self._pending = 0
         self._pending_max = pending_max
 
+    @property
+    def gauge(self) -> QueueGauge:
+        """The length of the queue, for metrics."""
+        return QueueGauge(self._name, lambda: self._pending, self._pending_max)
+
     def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Have blocking work run in a thread; cancelling removes it if it has not begun.
 
@@ -43,6 +59,7 @@ class Workers:
             raise Overloaded(
                 f"{self._pending} requests wait for {self._name}, the most there may be",
                 retry_after=1.0,
+                queue=self._name,
             )
         self._pending += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -15,6 +15,7 @@ from vicinal.server.api import (
     scopes,
     snapshots,
     vectors,
+    watching,
 )
 from vicinal.server.api.routing import Route
 from vicinal.server.workers import ai_proxy, binding, remote_session
@@ -30,6 +31,7 @@ API_ROUTES: tuple[Route, ...] = (
     *remote_session.ROUTES,
     *d1.ROUTES,
     *snapshots.ROUTES,
+    *watching.ROUTES,
 )
 """Routes for clients, which the OpenAPI document describes."""
 

@@ -51,21 +51,23 @@ def query_result(result: model.QueryResult) -> bytes:
         )
         for match in result.matches
     ]
-    explanations = [
-        schemas.SearchStepSchema(
-            explanation.part,
-            explanation.vector_count,
-            explanation.selected_count,
-            explanation.method,
-            explanation.scored_count,
-            explanation.rescored_count,
-            round(explanation.select_ms, 3),
-            round(explanation.candidates_ms, 3),
-            round(explanation.rescore_ms, 3),
-        )
-        for explanation in result.explanations
-    ]
+    explanations = [search_step(explanation) for explanation in result.explanations]
     return _encode(schemas.QueryResultSchema(len(matches), matches, explanations or UNSET))
+
+
+def search_step(explanation: model.Explanation) -> schemas.SearchStepSchema:
+    """Return how one part of an index was searched."""
+    return schemas.SearchStepSchema(
+        explanation.part,
+        explanation.vector_count,
+        explanation.selected_count,
+        explanation.method,
+        explanation.scored_count,
+        explanation.rescored_count,
+        round(explanation.select_ms, 3),
+        round(explanation.candidates_ms, 3),
+        round(explanation.rescore_ms, 3),
+    )
 
 
 def vectors(vectors: Sequence[model.StoredVector]) -> bytes:

@@ -45,23 +45,22 @@ from vicinal.engine.shared.nodes import Nodes
 from vicinal.engine.shared.permits import Permits
 from vicinal.engine.shared.resolving import CopyResolver
 from vicinal.engine.shared.rows import Rows
+from vicinal.engine.watched import disk_usage
 from vicinal.errors import IndexNotFound, Overloaded, Unavailable
 from vicinal.model import (
     Accepted,
     BatchWriter,
-    EngineUsage,
     Index,
     IndexAddress,
     IndexConfig,
-    IndexUsage,
     Mutation,
-    NodeUsage,
     Page,
     Seqno,
     UnresolvedMutation,
 )
 from vicinal.storage import folder_lock, private
 from vicinal.storage.sqlite import translating
+from vicinal.usage import EngineUsage, NodeUsage
 
 logger = logging.getLogger(__name__)
 
@@ -247,9 +246,14 @@ class SharedEngine(Reads[CopiedIndex]):
         for index_id, copy in self._copies.open_copies():
             address = self._catalog.address_of(index_id)
             if address is not None:
-                count = copy.reader.snapshot.vector_count
-                index_usages.append(IndexUsage(address, count, copy.pending_count))
-        return EngineUsage(self._catalog.index_count, index_usages, self._node_usage())
+                index_usages.append(copy.usage(address))
+        return EngineUsage(
+            self._catalog.index_count,
+            index_usages,
+            self._node_usage(),
+            work=self._resources.times.usage(self._queue),
+            disk=disk_usage(self._blobs.folder),
+        )
 
     def _node_usage(self) -> NodeUsage:
         counts, database, now = self._copies.counts, self._database, time.monotonic()
@@ -357,6 +361,7 @@ class SharedEngine(Reads[CopiedIndex]):
                     f"{self._queue.used} bytes of mutations are queued, "
                     f"{self._queue.bound} are allowed",
                     retry_after=1.0,
+                    queue="writes",
                 )
 
     def _announce(self, index_id: UUID, seqno: Seqno) -> None:

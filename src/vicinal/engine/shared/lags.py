@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from vicinal.model import Lag, Seqno
+from vicinal.model import Seqno
+from vicinal.usage import Lag
 
 POLLS_MAX = 1_000  # remembered for an index; more make its lag in seconds coarser, not smaller
 

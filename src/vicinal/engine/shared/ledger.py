@@ -281,6 +281,7 @@ class Ledger:
                 f"{head.logged_bytes - head.folded_bytes} bytes of mutations of index {name!r} "
                 f"are not in its rows yet, {UNFOLDED_BYTES_MAX} are allowed",
                 retry_after=1.0,
+                queue="rows",
             )
         outcomes: list[Accepted | Error] = []
         new: list[_Logged] = []

@@ -43,6 +43,7 @@ class CopyResolver:
                 f"{self._queue.used} bytes of mutations are queued, "
                 f"{self._queue.bound} are allowed",
                 retry_after=1.0,
+                queue="writes",
             )
         self._held_bytes = draft.record.size
         return draft

@@ -91,6 +91,7 @@ class Generator:
             raise Overloaded(
                 f"{self._under_way} requests for text are under way, the most there may be",
                 retry_after=1.0,
+                queue="generation",
             )
         self._under_way += 1
         try:

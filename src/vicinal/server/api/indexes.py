@@ -52,6 +52,7 @@ async def delete_index(request: ApiRequest) -> Response:
     """Remove an index and all it holds; its name is free at once."""
     engine, address = request.services.engine, request.address
     await request.services.workers.run(lambda: engine.delete_index(address))
+    request.services.metrics.deleted(request.account, address.name)
     return Response(envelope.NULL)
 
 

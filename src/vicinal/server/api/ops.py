@@ -5,12 +5,12 @@ from functools import cache
 
 import msgspec
 
-from vicinal.model import NodeUsage
 from vicinal.server.api import metrics
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Handler, Route
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
+from vicinal.usage import NodeUsage
 from vicinal.wire import envelope, openapi
 from vicinal.wire.openapi import Operation
 

@@ -14,6 +14,7 @@ from vicinal.server.api.services import Services
 from vicinal.server.concurrency import SMALL_BODY_BYTES
 from vicinal.server.http.asgi import Headers, Receive
 from vicinal.server.http.bodies import Body
+from vicinal.server.http.request_ids import NO_ID, RequestId
 from vicinal.server.offload import Client
 from vicinal.tokens import Token
 
@@ -35,6 +36,7 @@ class ApiRequest:
         headers: As sent.
         client: The other end of the connection.
         receive: The ASGI callable; handlers use it only to notice that the client has gone.
+        request_id: Of this request.
         token: The caller's token, None when no token is needed.
         body: The whole body or, while `arriving` is given, its first part; empty when the route
             reads none.
@@ -50,6 +52,7 @@ class ApiRequest:
     headers: Headers
     client: Client
     receive: Receive
+    request_id: RequestId = NO_ID
     token: Token | None = None
     body: bytes | bytearray = b""
     arriving: Body | None = None

@@ -8,6 +8,7 @@ from vicinal.engine.base import Engine
 from vicinal.limits import Limits
 from vicinal.server.api.generation import Generator
 from vicinal.server.api.metrics import Metrics
+from vicinal.server.api.slow_queries import SlowQueries
 from vicinal.server.api.turns import Turns
 from vicinal.server.concurrency import CostEstimator, Workers
 from vicinal.server.offload import ClientTracker, SearchOffload
@@ -37,6 +38,8 @@ class ServerConfig:
         embedding_threads: Threads that may wait for the embedder, which takes calls in turns
             and computes in threads of its own.
         embedding_queue_max: Embedding requests that may be under way; one more is answered 429.
+        has_request_ids: Whether requests are given ids.
+        slow_query_s: Seconds from which a query is a slow one; 0 for none.
     """
 
     version: str = "0"
@@ -52,14 +55,16 @@ class ServerConfig:
     threads: int = 2
     embedding_threads: int = 16
     embedding_queue_max: int = 256
+    has_request_ids: bool = True
+    slow_query_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """One of each thing that handlers work with, over all requests.
 
-    For the event loop's thread only: cost estimators, offload, clients, turns and sessions. The
-    rest is thread-safe.
+    For the event loop's thread only: cost estimators, offload, clients, turns, sessions and slow
+    queries. The rest is thread-safe.
     """
 
     config: ServerConfig
@@ -75,6 +80,7 @@ class Services:
     snapshot_workers: Workers
     offload: SearchOffload | None
     metrics: Metrics
+    slow_queries: SlowQueries
     generator: Generator | None
     query_cost: CostEstimator = field(default_factory=CostEstimator)
     write_cost: CostEstimator = field(default_factory=CostEstimator)

@@ -106,6 +106,7 @@ class Turns:
                     f"database {database!r} had no turn within {self._bounds.wait_s_max:g} "
                     "seconds, as other statements run",
                     retry_after=1.0,
+                    queue="database",
                 ) from None
             raise
 
@@ -119,5 +120,7 @@ class Turns:
         else:
             return
         raise Overloaded(
-            f"{calls} wait for their databases, the most there may be", retry_after=1.0
+            f"{calls} wait for their databases, the most there may be",
+            retry_after=1.0,
+            queue="database",
         )

@@ -5,6 +5,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
 from vicinal.errors import (
@@ -42,8 +43,10 @@ from vicinal.prepared import Prepared
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Handler, RouteTable, json_body, large_body
+from vicinal.server.api.slow_queries import Asker
 from vicinal.server.api.writes import acknowledge
 from vicinal.server.concurrency import SMALL_BODY_BYTES, Workers, run_by_cost
+from vicinal.server.http import request_ids
 from vicinal.server.http.bodies import Body
 from vicinal.server.http.response import Response
 from vicinal.server.http.uploads import PART_BYTES
@@ -104,25 +107,65 @@ may have the operators that are ours."""
 )
 async def query(request: ApiRequest) -> Response:
     """Find the vectors nearest to a vector."""
-    services, address, estimator = request.services, request.address, request.services.query_cost
+    start = perf_counter()
+    search = _Search(request)
+    try:
+        response = await _searched(search)
+    finally:
+        seconds = perf_counter() - start
+        if seconds >= request.services.slow_queries.least_s:
+            search.note_slow(seconds)
+    request.services.metrics.queried(request.account, request.named_index.name, seconds)
+    return response
+
+
+class _Search:
+    """A query on its way: what was asked and answered, once that is known."""
+
+    def __init__(self, request: ApiRequest) -> None:
+        self.request = request
+        self.address = request.address
+        self._query: Query | None = None
+        self._result: QueryResult | None = None
+
+    def prepare(self) -> Prepared[QueryResult]:
+        self._query = _query_of(self.request)
+        return self.request.services.engine.prepare(self.address, self._query)
+
+    def respond(self, result: QueryResult) -> Response:
+        self._result = result
+        return _query_response(result)
+
+    def answer(self) -> Response:
+        return self.respond(self.prepare().run())
+
+    def note_slow(self, seconds: float) -> None:
+        request, token = self.request, self.request.token
+        asker = Asker(
+            request.account,
+            request.named_index,
+            request_ids.text(request.request_id),
+            "" if token is None else token.id,
+        )
+        if self._query is not None:
+            request.services.slow_queries.add(asker, self._query, self._result, seconds)
+            request.services.metrics.slow_query()
+
+
+async def _searched(search: _Search) -> Response:
+    request, address = search.request, search.address
+    services, estimator = request.services, request.services.query_cost
     is_long = len(request.body) > SMALL_BODY_BYTES
     is_local = request.is_answered_at_once(address)
     is_shared = not is_long and services.clients.has_concurrent_clients(request.client)
-
-    def prepare() -> Prepared[QueryResult]:
-        return services.engine.prepare(address, _query_of(request))
-
-    def answer() -> Response:
-        return _query_response(prepare().run())
-
     if is_long:
-        return await services.workers.run(answer)
+        return await services.workers.run(search.answer)
     offload = services.offload if is_shared and is_local else None
     if offload is not None and estimator.is_cheap(address):
-        response, seconds = await offload.run(prepare, _query_response)
+        response, seconds = await offload.run(search.prepare, search.respond)
         estimator.note(address, seconds)
         return response
-    return await run_by_cost(estimator, services.workers, address, answer, is_local=is_local)
+    return await run_by_cost(estimator, services.workers, address, search.answer, is_local=is_local)
 
 
 def _query_of(request: ApiRequest) -> Query:

@@ -108,6 +108,7 @@ class BodyBudget:
             f"{self.counted.used} bytes of other requests are being read, "
             f"of the {self.counted.bound} there may be",
             retry_after=1.0,
+            queue="bodies",
         )
 
 

@@ -30,9 +30,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from vicinal.errors import Unavailable
-from vicinal.server.http import framing, respond, websocket
+from vicinal.server.http import framing, request_ids, respond, websocket
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.http.framing import Refusal
+from vicinal.server.http.request_ids import NO_ID, RequestId
 from vicinal.server.http.response import Response
 from vicinal.server.http.slow_readers import WriteWatch
 from vicinal.server.http.uploads import ZERO_COPY_BODY, BufferPool, Upload
@@ -108,6 +109,8 @@ class BoundedProtocol(HttpToolsProtocol):
         config, server_state, app_state, _loop: As uvicorn gives them.
         connections_max: Connections there may be; one more is answered 503 and closed. None
             for any number.
+        has_request_ids: Whether answers that are given here have an id of their request.
+        on_refused: Called with a word for the cause of every refusal.
     """
 
     def __init__(
@@ -118,10 +121,14 @@ class BoundedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         connections_max: int | None = None,
+        has_request_ids: bool = True,
+        on_refused: Callable[[str], None] = lambda cause: None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser = self._new_parser()
         self._connections_max = connections_max
+        self._has_request_ids = has_request_ids
+        self._on_refused = on_refused
         self._ignores_input = False
         self._is_in_head = False
         self._is_in_body = False
@@ -370,14 +377,21 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False  # closes once the requests before are answered
             return
         if self._is_in_body and self.pipeline:
-            self.pipeline[0] = (self.cycle, _refusing(refusal))  # it is the newest
+            self._on_refused(f"http_{refusal.status:d}")
+            # The newest request is the first.
+            self.pipeline[0] = (self.cycle, _refusing(refusal, self._new_request_id()))
             return
         # In a body: the application has not answered yet, unless a response has started.
         is_silent = self._head_bytes == 0 if self._is_in_head else self.cycle.response_started
         if not is_silent:
+            self._on_refused(f"http_{refusal.status:d}")
+            request_id = self._new_request_id()
             if refusal is not _TOO_SLOW:
-                self.logger.warning("Refused a request: %s", refusal.reason)
-            self.transport.write(refusal.written())
+                fields = {"request": request_ids.text(request_id)} if request_id else {}
+                self.logger.warning(
+                    "Refused a request: %s", refusal.reason, extra={"fields": fields}
+                )
+            self.transport.write(refusal.written(request_ids.lines(request_id)))
         self._close()
 
     def _refuse_websocket(self) -> None:
@@ -387,7 +401,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False  # closes once the requests before are answered
         else:
-            self.transport.write(websocket.REFUSAL)
+            self.transport.write(websocket.refusal(request_ids.lines(self._new_request_id())))
             self._close()
 
     def _turn_away(self, connections_max: int) -> None:
@@ -398,8 +412,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 "%d connections are open, the most there may be; more are refused", connections_max
             )
         self._ignores_input = True
-        self.transport.write(_full(connections_max))
+        self._on_refused("connections")
+        self.transport.write(_full(connections_max, request_ids.lines(self._new_request_id())))
         self._close()
+
+    def _new_request_id(self) -> RequestId:
+        return request_ids.new() if self._has_request_ids else NO_ID
 
     def _close(self) -> None:
         if not self.transport.is_closing():
@@ -407,23 +425,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch.start()
 
 
-def _full(connections_max: int) -> bytes:
+def _full(connections_max: int, further: bytes) -> bytes:
     answer = codes.response_for(
         Unavailable(f"{connections_max} connections are open, the most there may be")
     )
     body = envelope.REST.failure(answer)
     return (
         b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\nretry-after: 1\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+        b"content-length: %d\r\nretry-after: 1\r\n%bconnection: close\r\n\r\n%b"
+        % (len(body), further, body)
     )
 
 
-def _refusing(refusal: Refusal) -> Any:  # as uvicorn types an application
+def _refusing(refusal: Refusal, request_id: RequestId) -> Any:  # as uvicorn types an application
     """Return an ASGI application that refuses a request whose turn comes later."""
     response = Response(
         refusal.body,
         refusal.status,
-        ((b"connection", b"close"),),
+        ((b"connection", b"close"), *request_id),
         content_type=b"text/plain; charset=utf-8",
     )
 

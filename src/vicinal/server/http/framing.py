@@ -32,12 +32,12 @@ class Refusal:
         """The reason, as a line of text."""
         return f"{self.reason}\n".encode()
 
-    def written(self) -> bytes:
-        """Return the whole response, which ends the connection."""
+    def written(self, further: bytes = b"") -> bytes:
+        """Return the whole response, which ends the connection; `further` are lines of its head."""
         return (
             b"HTTP/1.1 %d %b\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (self.status, self.status.phrase.encode(), len(self.body), self.body)
+            b"content-length: %d\r\n%bconnection: close\r\n\r\n%b"
+            % (self.status, self.status.phrase.encode(), len(self.body), further, self.body)
         )
 
 

@@ -44,7 +44,7 @@ _ASKED_FOR = (
     b"Vicinal-Filter, X-Auth-Email, "
     b"X-Auth-Key"
 )
-_EXPOSED = b"Allow, Preference-Applied, Retry-After, WWW-Authenticate"
+_EXPOSED = b"Allow, CF-Ray, Preference-Applied, Retry-After, WWW-Authenticate"
 _VARY = (b"vary", b"Origin")
 _LOCAL_NETWORK = (
     (b"access-control-request-private-network", b"access-control-allow-private-network"),

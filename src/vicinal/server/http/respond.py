@@ -12,6 +12,7 @@ from dataclasses import replace
 from vicinal.errors import Error, Unavailable
 from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.http.asgi import Receive, Send
+from vicinal.server.http.framing import Headers
 from vicinal.server.http.response import Response, Stream
 from vicinal.wire import codes
 from vicinal.wire.codes import ErrorResponse
@@ -41,9 +42,12 @@ def refusal(body: bytes, answer: ErrorResponse, *, allowed: str = "") -> Respons
     return Response(body, answer.status, tuple(headers))
 
 
-async def send(send: Send, response: Response, *, with_body: bool = True) -> None:
-    """Send a response; `with_body` is false for HEAD, whose headers are those of GET."""
-    headers = [*response.headers]
+async def send(
+    send: Send, response: Response, further: Headers = (), *, with_body: bool = True
+) -> None:
+    """Send a response with `further` headers; `with_body` is false for HEAD, whose headers are
+    those of GET."""
+    headers = [*response.headers, *further]
     if response.status != 204:
         length = b"%d" % len(response.body)
         headers[:0] = [(b"content-type", response.content_type), (b"content-length", length)]
@@ -51,7 +55,9 @@ async def send(send: Send, response: Response, *, with_body: bool = True) -> Non
     await send({"type": "http.response.body", "body": response.body if with_body else b""})
 
 
-async def send_stream(send: Send, receive: Receive, response: Response, stream: Stream) -> int:
+async def send_stream(
+    send: Send, receive: Receive, response: Response, stream: Stream, further: Headers = ()
+) -> int:
     """Send a response while it is made, no faster than its client reads; return its bytes.
 
     When making it fails the client is told and the response is left without its end, so that
@@ -79,7 +85,7 @@ async def send_stream(send: Send, receive: Receive, response: Response, stream: 
         await send({"type": "http.response.body", "body": b""})
 
     async with aclosing(stream.parts):
-        headers = [(b"content-type", response.content_type), *response.headers]
+        headers = [(b"content-type", response.content_type), *response.headers, *further]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         try:
             async with asyncio.timeout(stream.whole_s):

@@ -8,7 +8,13 @@ uvicorn, which hands such connections to a class, would otherwise warn about eve
 import asyncio
 from typing import cast
 
-REFUSAL = b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+def refusal(further: bytes = b"") -> bytes:
+    """Return the whole response, which ends the connection; `further` are lines of its head."""
+    return (
+        b"HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\n%bconnection: close\r\n\r\n"
+        % further
+    )
 
 
 class WebSocketRefusal(asyncio.Protocol):
@@ -21,5 +27,5 @@ class WebSocketRefusal(asyncio.Protocol):
         """Answer and hang up."""
         # A cast, as uvloop's transports are no subclasses.
         writable = cast("asyncio.WriteTransport", transport)
-        writable.write(REFUSAL)
+        writable.write(refusal())
         writable.close()

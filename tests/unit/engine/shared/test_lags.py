@@ -6,7 +6,8 @@ import pytest
 
 from vicinal.engine.shared import lags as module
 from vicinal.engine.shared.lags import Lags
-from vicinal.model import Lag, Seqno
+from vicinal.model import Seqno
+from vicinal.usage import Lag
 
 INDEX = uuid4()
 

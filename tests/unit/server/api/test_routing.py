@@ -114,6 +114,7 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
     }
 
     assert writes == {
+        "list_slow_queries",  # of all accounts
         "create_index",
         "delete_index",
         "insert",
