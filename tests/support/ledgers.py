@@ -1,8 +1,11 @@
 """A ledger, a catalog and rows over one database, without copies: a node's writing half."""
 
+import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from uuid import UUID
 
 from tests.support.postgres import server
@@ -40,7 +43,8 @@ class Writer:
             database, write_deadline_s, lambda index_id, _name: self.dropped.append(index_id)
         )
         self.workers = ThreadPoolExecutor(2)
-        self.rows = Rows(database, self.workers, gone_s=3600.0)
+        self.folder = Path(tempfile.mkdtemp(prefix="vicinal-ledger-"))
+        self.rows = Rows(database, self.workers, 3600.0, self.folder)
         permits = Permits(limits or Limits(), self._checkpoint_until)
         self.ledger = Ledger(
             database, permits, write_deadline_s, lambda *settled: self.settled.append(settled)
@@ -77,6 +81,7 @@ class Writer:
     def close(self) -> None:
         self.ledger.close()
         self.workers.shutdown()
+        shutil.rmtree(self.folder)
 
     async def _checkpoint_until(self, index_id: UUID, seqno: Seqno) -> int:
         return await self.rows.checkpoint_until(index_id, seqno, time.monotonic() + WITHIN_S)

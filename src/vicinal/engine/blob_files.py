@@ -39,6 +39,8 @@ from vicinal.storage.files import ComponentFile, ComponentWriter, Seal, check_si
 from vicinal.storage.sqlite import translating
 
 FOLDER = "blobs"
+VALUES_OFFSET = FILE_OFFSET
+"""The byte of a file at which values begin, so that memtables can map them."""
 KIND = "blob"
 BLOCK_BYTES = 1 << 20  # as a record is read whole
 FILE_BYTES_MIN = 256 << 10

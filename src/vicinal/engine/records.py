@@ -31,6 +31,7 @@ from vicinal.model import (
 VALUES_DTYPE = np.dtype("<f4")
 
 _LENGTH = struct.Struct("<I")
+LENGTH_BYTES = _LENGTH.size  # of the header's length, at the beginning of a record
 _NO_VALUES = np.empty(0, VALUES_DTYPE)
 
 
@@ -95,6 +96,12 @@ class _DeleteMetadataIndex(msgspec.Struct, frozen=True, array_like=True, tag="dr
 _Header = _Vectors | _Delete | _CreateMetadataIndex | _DeleteMetadataIndex
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[_Header] = msgspec.msgpack.Decoder(_Header)
+
+
+def header_bytes(raw: bytes | bytearray) -> int:
+    """Return the length of a record's header, which the record's first bytes say."""
+    length: int = _LENGTH.unpack_from(raw)[0]
+    return length
 
 
 def encode(mutation: Mutation) -> LogRecord:

@@ -160,9 +160,13 @@ class ComponentWriter:
         assert is_whole, f"chunks of {self._name} do not make up {shape}"
         self._arrays.append(_ArrayEntry(self._name, self._dtype.str, shape, self._start))
 
+    def flush(self) -> None:
+        """Have readers of the file find what was written until now."""
+        self._file.flush()
+
     def mapped(self) -> mmap.mmap:
         """Return the file as written until now, memory-mapped."""
-        self._file.flush()
+        self.flush()
         return mmap.mmap(self._file.fileno(), self._offset, access=mmap.ACCESS_READ)
 
     def cancel(self) -> None:

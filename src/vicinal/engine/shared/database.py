@@ -44,6 +44,7 @@ class Use(Enum):
     """Purpose of a connection. Each use has connections of its own, so none waits for another."""
 
     APPEND = "append"
+    UPLOAD = "upload"
     CHECKPOINT = "checkpoint"
     FILL = "fill"
     FOLLOW = "follow"
@@ -55,6 +56,7 @@ class Use(Enum):
 
 CONNECTIONS_MAX = {
     Use.APPEND: 8,
+    Use.UPLOAD: 2,
     Use.CHECKPOINT: 2,
     Use.FILL: 2,
     Use.FOLLOW: 4,

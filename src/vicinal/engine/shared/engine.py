@@ -26,7 +26,7 @@ from uuid import UUID
 from vicinal.budget import Budget
 from vicinal.engine import blob_files
 from vicinal.engine.admission import check_dimensions
-from vicinal.engine.blob_files import BlobFiles, BlobWriter
+from vicinal.engine.blob_files import BlobFiles
 from vicinal.engine.contents import Contents
 from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.options import EngineOptions
@@ -45,6 +45,7 @@ from vicinal.engine.shared.nodes import Nodes
 from vicinal.engine.shared.permits import Permits
 from vicinal.engine.shared.resolving import CopyResolver
 from vicinal.engine.shared.rows import Rows
+from vicinal.engine.shared.uploads import Uploads, UploadWriter, upload_of
 from vicinal.engine.watched import disk_usage
 from vicinal.errors import IndexNotFound, Overloaded, Unavailable
 from vicinal.model import (
@@ -117,8 +118,10 @@ class SharedEngine(Reads[CopiedIndex]):
         self._resources = Resources.start(index.queue_bytes_max)
         self._workers = ThreadPoolExecutor(WORKER_THREADS, "vicinal-follow")
         self._listings = Listings(self._database, SharedCursors(secret), index.cursor_lifetime_s)
-        self._rows = Rows(self._database, self._workers, self._listings.gone_s)
+        gone_s = self._listings.gone_s
+        self._rows = Rows(self._database, self._workers, gone_s, self._blobs.folder)
         self._nodes = Nodes(self._database)
+        self._uploads = Uploads(self._database, self._nodes.node_id)
         self._catalog = SharedCatalog(self._database, options.write_deadline_s, self._on_dropped)
         self._copies = Copies(
             self._database,
@@ -139,8 +142,10 @@ class SharedEngine(Reads[CopiedIndex]):
             self._copies,
             self._rows,
             self._nodes,
+            self._uploads,
             self._workers,
             index.visibility_delay_s,
+            self._blobs.folder,
         )
         self._following = self._database.submit(self._follower.follow())
 
@@ -192,7 +197,9 @@ class SharedEngine(Reads[CopiedIndex]):
 
     def open_batch(self, address: IndexAddress) -> BatchWriter:
         """See `engine.base.Engine`."""
-        return BlobWriter(self._blobs, self._catalog.get(address).index.config.dimensions)
+        entry = self._catalog.get(address)
+        dimensions = entry.index.config.dimensions
+        return UploadWriter(self._blobs, dimensions, self._uploads, entry.key)
 
     def append(
         self,
@@ -213,9 +220,21 @@ class SharedEngine(Reads[CopiedIndex]):
             accepted.add_done_callback(resolver.release)
             return accepted
         check_dimensions(mutation, entry.index)
-        draft = resolving.draft(mutation)
-        self._acquire(draft.record.size, until)
-        return self._ledger.append(entry.key, entry.index.name, draft, draft.record.size, until)
+        upload = upload_of(mutation, entry.key)
+        try:
+            draft = resolving.draft(mutation, upload=upload)
+            self._acquire(draft.queued_bytes, until)
+            try:
+                return self._ledger.append(
+                    entry.key, entry.index.name, draft, draft.queued_bytes, until
+                )
+            except BaseException:
+                self._queue.release(draft.queued_bytes)
+                raise
+        except BaseException:
+            if upload is not None:
+                upload.cancel()
+            raise
 
     def _resolve(
         self, entry: SharedCatalogEntry, mutation: UnresolvedMutation, seqno: Seqno
@@ -308,6 +327,7 @@ class SharedEngine(Reads[CopiedIndex]):
         self._ledger.close()
         self._database.run_coroutine(self._leave())
         self._database.close()  # first, which ends the filling of copies
+        self._uploads.close()
         self._copies.close()
         self._workers.shutdown()
         self._resources.stop()

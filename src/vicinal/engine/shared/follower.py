@@ -22,6 +22,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from uuid import UUID
 
 from vicinal.engine.copying import CopiedIndex, CopyPosition
@@ -35,6 +36,7 @@ from vicinal.engine.shared.log_records import Row
 from vicinal.engine.shared.nodes import Nodes
 from vicinal.engine.shared.notices import Notices
 from vicinal.engine.shared.rows import Rows
+from vicinal.engine.shared.uploads import Uploads
 from vicinal.errors import Error, Unavailable
 from vicinal.model import Mutation, Seqno
 
@@ -78,8 +80,10 @@ class Follower:
         copies: Are brought further.
         rows: Are brought further.
         nodes: Are told how far the copies are.
+        uploads: Have those removed that nodes left which ended.
         workers: Replay and checkpoint.
         visibility_delay_s: How much later than it could a mutation is replayed.
+        folder: Where long records are put while they are read.
 
     Attributes:
         lags: How far each open copy is behind.
@@ -94,16 +98,20 @@ class Follower:
         copies: Copies,
         rows: Rows,
         nodes: Nodes,
+        uploads: Uploads,
         workers: Executor,
         visibility_delay_s: float,
+        folder: Path,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._copies = copies
         self._rows = rows
         self._nodes = nodes
+        self._uploads = uploads
         self._workers = workers
         self._visibility_delay_s = visibility_delay_s
+        self._folder = folder
         self._notices = Notices(database, lambda: nodes.count, self._on_notice)
         self._kicked = asyncio.Event()
         self._moved_at = -ACTIVE_S
@@ -272,23 +280,21 @@ class Follower:
             position = copy.position
             async with self._database.session(Use.FOLLOW) as session:
                 before, rows = await log_records.fetch_after(
-                    session, index_id, Seqno(position.seqno + 1), PULL_BYTES, PULL_COUNT
-                )
-            is_cut = not rows and position.seqno < ends.logged_seqno
-            if is_cut or (position.seqno and before is None):
-                self._copies.refill(index_id, copy, "log truncated")
-                return
-            if _text(before) != position.mutation_id or (
-                rows and rows[0].seqno != position.seqno + 1
-            ):
-                self._copies.refill(index_id, copy, "log went back")
-                return
-            if not rows:
-                return
-            self._moved_at = time.monotonic()
-            if self._visibility_delay_s:
-                await asyncio.sleep(self._visibility_delay_s)
-            await loop.run_in_executor(self._workers, _replay, copy, rows)
+                    session, index_id, Seqno(position.seqno + 1), PULL_BYTES, PULL_COUNT,
+                    self._folder,
+                )  # fmt: skip
+            try:
+                if cause := _fault(position, before, rows, ends):
+                    self._copies.refill(index_id, copy, cause)
+                    return
+                if not rows:
+                    return
+                self._moved_at = time.monotonic()
+                if self._visibility_delay_s:
+                    await asyncio.sleep(self._visibility_delay_s)
+                await loop.run_in_executor(self._workers, _replay, copy, rows)
+            finally:
+                log_records.release(rows)
             self._copies.note_progress(index_id)
             self._moved_at = time.monotonic()
 
@@ -343,6 +349,7 @@ class Follower:
             self._unfolded.setdefault(row["index_id"], time.monotonic())
         for index_id in set(local) - {row["index_id"] for row in there}:
             self._copies.remove(index_id, str(index_id))
+        await self._uploads.remove_orphans()
 
     async def _keep_copies(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._workers, self._copies.keep_house)
@@ -358,12 +365,26 @@ ON head.index_id = ANY($1)
 """
 
 
+def _fault(
+    position: CopyPosition, before: UUID | None, rows: Sequence[Row], ends: _Ends
+) -> str | None:
+    """Return why a copy cannot go on with these mutations, the one `before` them being its last."""
+    is_cut = not rows and position.seqno < ends.logged_seqno
+    if is_cut or (position.seqno and before is None):
+        return "log truncated"
+    if _text(before) != position.mutation_id or (rows and rows[0].seqno != position.seqno + 1):
+        return "log went back"
+    return None
+
+
 def _replay(copy: CopiedIndex, rows: Sequence[Row]) -> None:
     """Decode mutations and apply them; what is wrong with one ends the copy."""
     entries: list[tuple[Entry, Mutation]] = []
     for row in rows:
         logged = row.decode()
-        entry = Entry(logged.seqno, str(logged.mutation_id), logged.accepted_at, logged.record)
+        entry = Entry(
+            logged.seqno, str(logged.mutation_id), logged.accepted_at, logged.record, logged.file
+        )
         entries.append((entry, logged.mutation))
     copy.replay(entries)
 

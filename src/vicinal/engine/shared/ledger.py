@@ -31,6 +31,7 @@ from vicinal.engine.shared.database import RETRY_PAUSE_S, PostgresDatabase, Use
 from vicinal.engine.shared.failures import Lost, given_up
 from vicinal.engine.shared.permits import Head, Permits
 from vicinal.engine.shared.session import Session
+from vicinal.engine.shared.uploads import BatchUpload
 from vicinal.errors import Error, IndexNotFound, Overloaded, Unavailable
 from vicinal.model import Accepted, CreateMetadataIndex, DeleteMetadataIndex, Mutation, Seqno
 
@@ -50,21 +51,37 @@ _COLUMNS = (
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedDraft:
     """A mutation with its record, in the parts that are logged. `vector_count` is the number of
-    vectors that it changes, of one that was resolved."""
+    vectors that it changes, of one that was resolved. `upload` has the record's values, which
+    `parts` and `checksum` are without then."""
 
     mutation: Mutation
     record: LogRecord
     parts: Sequence[bytes | memoryview]
     checksum: int
     vector_count: int | None = None
+    upload: BatchUpload | None = None
 
     @classmethod
     def of(
-        cls, mutation: Mutation, record: LogRecord, vector_count: int | None = None
+        cls,
+        mutation: Mutation,
+        record: LogRecord,
+        vector_count: int | None = None,
+        upload: BatchUpload | None = None,
     ) -> "SharedDraft":
         """Cut a record; its memory must stay as it is while the draft is in use."""
-        parts = log_records.cut(record)
-        return cls(mutation, record, parts, log_records.checksum(parts), vector_count)
+        parts = log_records.cut(record if upload is None else LogRecord(record.header))
+        return cls(mutation, record, parts, log_records.checksum(parts), vector_count, upload)
+
+    @property
+    def queued_bytes(self) -> int:
+        """How much memory it takes while it waits."""
+        return self.record.size - (0 if self.upload is None else self.record.values.nbytes)
+
+    def settle(self, *, is_logged: bool) -> None:
+        """Say that the mutation was acknowledged or refused."""
+        if self.upload is not None:
+            self.upload.settle(is_logged=is_logged)
 
 
 class _Logged(NamedTuple):
@@ -198,6 +215,7 @@ class Ledger:
         while queue:
             group = _group(queue)
             try:
+                await _ship(group)
                 logged_count = await self._attempt(index_id, name, group)
             except Lost as error:
                 if not is_away:
@@ -239,6 +257,11 @@ class Ledger:
 
     def _refuse(self, index_id: UUID, pending: Pending, error: Error) -> None:
         pending.accepted.set_exception(error)
+        self._settle(index_id, pending, is_logged=False)
+
+    def _settle(self, index_id: UUID, pending: Pending, *, is_logged: bool) -> None:
+        if pending.draft is not None:
+            pending.draft.settle(is_logged=is_logged)
         self._on_settled(index_id, pending.queued_bytes)
 
     async def _attempt(self, index_id: UUID, name: str, group: Sequence[Pending]) -> int:
@@ -261,7 +284,7 @@ class Ledger:
         for pending, outcome in zip(group, outcomes, strict=False):
             if isinstance(outcome, Accepted):
                 pending.accepted.set_result(outcome)
-                self._on_settled(index_id, pending.queued_bytes)
+                self._settle(index_id, pending, is_logged=True)
             else:
                 self._refuse(index_id, pending, outcome)
         return len(outcomes)
@@ -395,7 +418,7 @@ async def _log(session: Session, head: Head, new: Sequence[_Logged]) -> None:
         head.index_id, head.logged_seqno, head.logged_bytes, head.mutation_id,
         head.vectors_at_most, head.namespace_count, head.namespace_epoch,
     )  # fmt: skip
-    if len(new) == 1 and len(new[0].draft.parts) == 1:  # in one round trip
+    if len(new) == 1 and _is_in_row(new[0].draft):  # in one round trip
         draft = new[0].draft
         await session.execute(
             _LOG_ONE, *ends, accepted_at, draft.record.size, draft.checksum, draft.parts[0]
@@ -403,19 +426,37 @@ async def _log(session: Session, head: Head, new: Sequence[_Logged]) -> None:
         return
     rows = []
     for seqno, logged_bytes, mutation_id, draft in new:
-        whole = draft.parts[0] if len(draft.parts) == 1 else None
+        whole = draft.parts[0] if _is_in_row(draft) else None
         rows.append(
             (
                 head.index_id, seqno, mutation_id, accepted_at, logged_bytes,
-                draft.record.size, draft.checksum, whole,
+                draft.record.size, _checksum(draft), whole,
             )
         )  # fmt: skip
     if rows:
         await session.copy("mutation", _COLUMNS, rows)
     for seqno, _, _, draft in new:
-        if len(draft.parts) > 1:
+        if not _is_in_row(draft):
             await _copy_parts(session, head.index_id, seqno, draft.parts)
+        if draft.upload is not None:
+            await draft.upload.adopt(session, seqno, len(draft.parts))
     await session.execute(_UPDATE_HEAD, *ends)
+
+
+def _is_in_row(draft: SharedDraft) -> bool:
+    """Tell whether a record is in the row of its mutation, not in parts."""
+    return len(draft.parts) == 1 and draft.upload is None
+
+
+def _checksum(draft: SharedDraft) -> int:
+    return draft.checksum if draft.upload is None else draft.upload.checksum(draft.checksum)
+
+
+async def _ship(group: Sequence[Pending]) -> None:
+    """Have the database get what it lacks of uploads, before the end of the log is locked."""
+    for pending in group:
+        if pending.draft is not None and pending.draft.upload is not None:
+            await pending.draft.upload.ship()
 
 
 async def _copy_parts(

@@ -2,28 +2,38 @@
 
 A record is what `engine.records` makes of a mutation. One of up to `PART_BYTES` is in the row of
 its mutation; a longer one is in rows of ``part``, as a field of PostgreSQL takes several times its
-size in memory on both sides and ends at 1 GB.
+size in memory on both sides and ends at 1 GB. Such a one is read into a file, part by part, and
+mapped into memory, so that it takes as much of a node's memory as there is to spare.
 """
 
+import asyncio
+import mmap
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import numpy as np
 from zlib_ng.zlib_ng import crc32
 
 from vicinal.engine import records
-from vicinal.engine.records import LogRecord
+from vicinal.engine.blob_files import VALUES_OFFSET
+from vicinal.engine.records import VALUES_DTYPE, LogRecord
 from vicinal.engine.shared.session import Session
 from vicinal.errors import Corruption
 from vicinal.model import Mutation, Seqno
+from vicinal.storage import private
+from vicinal.storage.sqlite import translating
 
 PART_BYTES = 8 << 20  # of a field; ours
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedMutation:
-    """A mutation as the log has it, decoded. `accepted_at` is microseconds since the epoch."""
+    """A mutation as the log has it, decoded. `accepted_at` is microseconds since the epoch. `file`
+    has the record, if that is long, as `engine.log.Entry` says."""
 
     seqno: Seqno
     mutation_id: UUID
@@ -31,12 +41,13 @@ class LoggedMutation:
     logged_bytes: int
     record: LogRecord
     mutation: Mutation
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of ``mutation``, not decoded. `size` and `logged_bytes` (all records up to this one)
-    are bytes."""
+    are bytes. Who has one calls `release` in the end."""
 
     seqno: Seqno
     mutation_id: UUID
@@ -44,7 +55,12 @@ class Row:
     logged_bytes: int
     size: int
     checksum: int
-    record: bytes
+    record: "bytes | SpooledRecord"
+
+    def release(self) -> None:
+        """Remove the file of a long record; what is mapped stays."""
+        if isinstance(self.record, SpooledRecord):
+            self.record.remove()
 
     def decode(self) -> LoggedMutation:
         """Return the mutation.
@@ -52,12 +68,18 @@ class Row:
         Raises:
             Corruption: the record is not what was written.
         """
-        if len(self.record) != self.size or crc32(self.record) != self.checksum:
+        raw = self.record
+        file: Path | None = None
+        if isinstance(raw, SpooledRecord):
+            size, checksum, file = raw.size, raw.checksum, raw.path
+        else:
+            size, checksum = len(raw), crc32(raw)
+        if size != self.size or checksum != self.checksum:
             raise Corruption(
                 f"mutation {self.mutation_id} in the database's log fails its checksum"
             )
         try:
-            record = LogRecord.of(self.record)
+            record = raw.mapped() if isinstance(raw, SpooledRecord) else LogRecord.of(raw)
             return LoggedMutation(
                 self.seqno,
                 self.mutation_id,
@@ -65,11 +87,77 @@ class Row:
                 self.logged_bytes,
                 record,
                 records.decode(record),
+                file,
             )
         except Corruption as error:
             raise Corruption(
                 f"mutation {self.mutation_id} in the database's log {error}"
             ) from error
+
+
+class SpooledRecord:
+    """A record in a file of its own, made part by part: values begin at `VALUES_OFFSET`.
+
+    Args:
+        folder: Where the file is to be.
+
+    Attributes:
+        path: Of the file.
+        size: Bytes of the record.
+        checksum: Its CRC-32.
+
+    Raises:
+        ResourceExhausted, Unavailable: the file cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{uuid4()}.log"
+        self.size = 0
+        self.checksum = 0
+        self._head = bytearray()  # with the length before it
+        self._head_bytes = records.LENGTH_BYTES
+        with translating(self.path):
+            # Closed by `mapped` or `remove`.
+            self._file = open(self.path, "x+b", buffering=0, opener=private.opener)  # noqa: SIM115
+            self._file.truncate(VALUES_OFFSET)
+            self._file.seek(VALUES_OFFSET)
+
+    def add(self, part: bytes) -> None:
+        """Append bytes of the record."""
+        self.checksum = crc32(part, self.checksum)
+        self.size += len(part)
+        rest = memoryview(part)
+        while rest and len(self._head) < self._head_bytes:
+            missing = self._head_bytes - len(self._head)
+            self._head += rest[:missing]
+            rest = rest[missing:]
+            if len(self._head) == records.LENGTH_BYTES:
+                self._head_bytes += records.header_bytes(self._head)
+        with translating(self.path):
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def mapped(self) -> LogRecord:
+        """Return the record; its values are mapped into memory.
+
+        Raises:
+            Corruption: it is none.
+        """
+        value_bytes = self.size - len(self._head)
+        if len(self._head) < self._head_bytes or value_bytes % VALUES_DTYPE.itemsize:
+            raise Corruption(f"is of {self.size} bytes")
+        header = bytes(self._head[records.LENGTH_BYTES :])
+        if not value_bytes:
+            return LogRecord(header)
+        with self._file as file, translating(self.path):
+            memory = mmap.mmap(file.fileno(), VALUES_OFFSET + value_bytes, access=mmap.ACCESS_READ)
+        return LogRecord(header, np.frombuffer(memory, VALUES_DTYPE, offset=VALUES_OFFSET))
+
+    def remove(self) -> None:
+        """Close and remove the file."""
+        self._file.close()
+        with suppress(OSError):  # the next start does
+            self.path.unlink(missing_ok=True)
 
 
 def cut(record: LogRecord) -> Sequence[bytes | memoryview]:
@@ -90,14 +178,14 @@ def checksum(parts: Sequence[bytes | memoryview]) -> int:
 
 
 async def fetch(
-    session: Session, index_id: UUID, first: Seqno, bytes_max: int, count_max: int
+    session: Session, index_id: UUID, first: Seqno, bytes_max: int, count_max: int, folder: Path
 ) -> Sequence[Row]:
     """Return mutations from a seqno on, in order: one, and more while they are within bounds."""
-    return (await fetch_after(session, index_id, first, bytes_max, count_max))[1]
+    return (await fetch_after(session, index_id, first, bytes_max, count_max, folder))[1]
 
 
 async def fetch_after(
-    session: Session, index_id: UUID, first: Seqno, bytes_max: int, count_max: int
+    session: Session, index_id: UUID, first: Seqno, bytes_max: int, count_max: int, folder: Path
 ) -> tuple[UUID | None, Sequence[Row]]:
     """Return the id of the mutation before a seqno, and mutations from there on, in order.
 
@@ -110,6 +198,7 @@ async def fetch_after(
         first: The seqno.
         bytes_max: Bound on the bytes of their records together.
         count_max: Bound on their number.
+        folder: Where long ones are put.
     """
     rows = await session.fetch(
         "SELECT seqno, mutation_id, accepted_at, logged_bytes, size, checksum, record"
@@ -127,31 +216,48 @@ async def fetch_after(
         first - 1,
     )
     complete_rows: list[Row] = []
-    for row in rows:
-        record = row["record"]
-        if record is None:
-            record = await _fetch_parts(session, index_id, row)
-            if record is None:  # removed meanwhile
-                break
-        complete_rows.append(Row(**{**row, "record": record}))
+    try:
+        for row in rows:
+            record = row["record"]
+            if record is None:
+                record = await _fetch_parts(session, index_id, row, folder)
+                if record is None:  # removed meanwhile
+                    break
+            complete_rows.append(Row(**{**row, "record": record}))
+    except BaseException:
+        release(complete_rows)
+        raise
     return (None if before is None else before[0]), complete_rows
 
 
-async def _fetch_parts(session: Session, index_id: UUID, row: Any) -> bytes | None:
-    parts: list[bytes] = []
-    left = row["size"]
-    while left > 0:
-        part = await session.fetchrow(
-            "SELECT bytes FROM vicinal.part WHERE index_id = $1 AND seqno = $2 AND number = $3",
-            index_id,
-            row["seqno"],
-            len(parts),
-        )
-        if part is None:
-            return None
-        parts.append(part["bytes"])
-        left -= len(part["bytes"])
-    return b"".join(parts)
+def release(rows: Sequence[Row]) -> None:
+    """Remove the files of long records."""
+    for row in rows:
+        row.release()
+
+
+async def _fetch_parts(
+    session: Session, index_id: UUID, row: Any, folder: Path
+) -> SpooledRecord | None:
+    record = await asyncio.to_thread(SpooledRecord, folder)
+    try:
+        number = 0
+        while record.size < row["size"]:
+            part = await session.fetchrow(
+                "SELECT bytes FROM vicinal.part WHERE index_id = $1 AND seqno = $2 AND number = $3",
+                index_id,
+                row["seqno"],
+                number,
+            )
+            if part is None:
+                record.remove()
+                return None
+            await asyncio.to_thread(record.add, part["bytes"])
+            number += 1
+    except BaseException:
+        record.remove()
+        raise
+    return record
 
 
 def _slices(whole: memoryview) -> Iterator[memoryview]:

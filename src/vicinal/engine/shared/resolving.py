@@ -13,6 +13,7 @@ from vicinal.engine import records, resolution
 from vicinal.engine.blob_files import BlobFiles, BlobWriter
 from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.shared.ledger import SharedDraft
+from vicinal.engine.shared.uploads import BatchUpload
 from vicinal.errors import BodyTooLarge, Overloaded, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import Accepted, Mutation, Seqno, UnresolvedMutation
@@ -85,8 +86,10 @@ def resolved(
     return draft(result.mutation, result.vector_count)
 
 
-def draft(mutation: Mutation, vector_count: int | None = None) -> SharedDraft:
-    """Return a mutation with its record.
+def draft(
+    mutation: Mutation, vector_count: int | None = None, upload: BatchUpload | None = None
+) -> SharedDraft:
+    """Return a mutation with its record; `upload` has its values.
 
     Raises:
         BodyTooLarge: the record is longer than the log takes.
@@ -96,4 +99,4 @@ def draft(mutation: Mutation, vector_count: int | None = None) -> SharedDraft:
         raise BodyTooLarge(
             f"the mutation takes {record.size} bytes, the maximum is {RECORD_BYTES_MAX}"
         )
-    return SharedDraft.of(mutation, record, vector_count)
+    return SharedDraft.of(mutation, record, vector_count, upload)

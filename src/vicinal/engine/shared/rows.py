@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 from vicinal.engine.shared import log_records
@@ -66,14 +67,18 @@ class Rows:
         database: Where they are.
         workers: Replay in memory.
         gone_s: How long ids that are deleted are kept for listings, in seconds.
+        folder: Where long records are put while they are read.
 
     Attributes:
         checkpoint_count: Checkpoints that have written something.
         checkpoint_s: Seconds of all of them.
     """
 
-    def __init__(self, database: PostgresDatabase, workers: Executor, gone_s: float) -> None:
+    def __init__(
+        self, database: PostgresDatabase, workers: Executor, gone_s: float, folder: Path
+    ) -> None:
         self._database = database
+        self._folder = folder
         self._workers = workers
         self._gone_s = gone_s
         self.checkpoint_count = 0
@@ -105,14 +110,18 @@ class Rows:
                 Seqno(folded.seqno + 1),
                 CHECKPOINT_BYTES_MAX,
                 CHECKPOINT_COUNT_MAX,
+                self._folder,
             )
             if not log_rows:
                 return folded
             loop = asyncio.get_running_loop()
-            logged = await loop.run_in_executor(
-                self._workers, lambda: [row.decode() for row in log_rows]
-            )
-            folded = await self._write(session, index_id, folded, logged)
+            try:
+                logged = await loop.run_in_executor(
+                    self._workers, lambda: [row.decode() for row in log_rows]
+                )
+                folded = await self._write(session, index_id, folded, logged)
+            finally:
+                log_records.release(log_rows)
         self.checkpoint_count += 1
         self.checkpoint_s += time.monotonic() - started
         return folded
@@ -164,12 +173,12 @@ class Rows:
             index_id = row["index_id"]
             # First this: it waits for a checkpoint that is under way, and after it none begins.
             await session.execute("DELETE FROM vicinal.folded WHERE index_id = $1", index_id)
-            for table in _TABLES:
+            for table, count in _TABLES.items():
                 tag = await session.execute(
                     f"DELETE FROM vicinal.{table} WHERE ctid = ANY(ARRAY("
                     f"SELECT ctid FROM vicinal.{table} WHERE index_id = $1 LIMIT $2))",
                     index_id,
-                    REMOVE_COUNT,
+                    count,
                 )
                 if tag != "DELETE 0":
                     return True
@@ -243,7 +252,18 @@ class Rows:
         return Folded(last.seqno, last.mutation_id, last.logged_bytes, count)
 
 
-_TABLES = ("mutation", "part", "vector", "gone", "namespace", "metadata_index", "copy")
+_TABLES = {
+    # First this: no part is added to an upload that has no row.
+    "upload": REMOVE_COUNT,
+    "mutation": TRUNCATE_COUNT,
+    "part": TRUNCATE_COUNT,
+    "vector": REMOVE_COUNT,
+    "gone": REMOVE_COUNT,
+    "namespace": REMOVE_COUNT,
+    "metadata_index": REMOVE_COUNT,
+    "copy": REMOVE_COUNT,
+}
+"""The tables that an index leaves rows in, and how many are removed in one statement."""
 
 _TRUNCATE = """
 WITH bound AS (

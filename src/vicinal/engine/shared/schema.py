@@ -6,7 +6,9 @@
     dropped         indexes that are gone, until their rows are removed
     head            of each index the end of its log; changed by `ledger` alone
     mutation        the log: a record for each mutation, by seqno, without gaps
-    part            records over `ledger.PART_BYTES`, cut
+    part            records over `log_records.PART_BYTES`, cut; under negative seqnos what is being
+                    uploaded
+    upload          uploads under way (`uploads`), by their negative seqno
     metadata_index  declared when the mutation that creates one is logged
     namespace       every namespace that vectors have had, and maybe some that none has any more
     folded          of each index how far its rows have come; changed by `rows` alone
@@ -64,10 +66,19 @@ ALTER TABLE vicinal.cluster ADD COLUMN format_min int NOT NULL DEFAULT 1,
 ALTER TABLE vicinal.node ADD COLUMN format int NOT NULL DEFAULT 1
 """,
     ),
+    Migration(
+        3,
+        1,
+        """
+CREATE TABLE vicinal.upload (
+  index_id uuid NOT NULL, seqno bigint NOT NULL, node_id uuid NOT NULL, at timestamptz NOT NULL,
+  PRIMARY KEY (index_id, seqno))
+""",
+    ),
 )
 """All migrations, in order. One that has been released never changes."""
 
-FORMAT = 2
+FORMAT = 3
 """The format that this version knows: that of the last migration."""
 
 _LOCK = 0x7669_6369_6E61_6C  # "vicinal": nodes that start at once make the tables one by one

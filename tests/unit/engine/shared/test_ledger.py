@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -52,10 +53,12 @@ def many(count: int, dimensions: int) -> VectorBatch:
     return VectorBatch(ids, values, [""] * count, [b""] * count)
 
 
-def logged(writer: Writer, index_id: object) -> list[log_records.LoggedMutation]:
+def logged(writer: Writer, index_id: UUID) -> list[log_records.LoggedMutation]:
     async def fetch() -> list[log_records.LoggedMutation]:
         async with writer.database.session(Use.READ) as session:
-            rows = await log_records.fetch(session, index_id, Seqno(1), 1 << 40, 1 << 20)  # type: ignore[arg-type]
+            rows = await log_records.fetch(
+                session, index_id, Seqno(1), 1 << 40, 1 << 20, writer.folder
+            )
             return [row.decode() for row in rows]
 
     return writer.database.run_coroutine(fetch())
