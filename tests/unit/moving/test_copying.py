@@ -1,7 +1,10 @@
 """Copies between folders and databases, whole, killed and refused."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.engines import spoil_embedded
@@ -21,8 +24,9 @@ from tests.unit.moving.conftest import (
 )
 from vicinal.d1 import Databases
 from vicinal.d1.messages import Statement
+from vicinal.engine.shared import filling
 from vicinal.engine.shared.tokens import SharedTokens
-from vicinal.model import Delete, IndexConfig
+from vicinal.model import Delete, IndexConfig, Metric, Upsert, VectorBatch
 from vicinal.tokens import Permission, Tokens
 
 
@@ -383,3 +387,43 @@ def test_no_secret_of_a_database_is_shown(tmp_path: Path, copy: Commands, schema
     assert result.exit_code == 0, result.output
     assert "hunter2" not in result.output
     assert EMPTY.name in result.output
+
+
+def test_a_database_that_is_written_to_is_copied_as_of_one_moment(
+    tmp_path: Path, copy: Commands, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every write replaces all vectors, so that those of two moments would differ."""
+    monkeypatch.setattr(filling, "BATCH_ROWS", 7)
+    ids = [f"v{number}" for number in range(60)]
+    stop = threading.Event()
+    with database_engine(tmp_path / "node", schema) as engine:
+        engine.create_index(BOOKS, IndexConfig(2, Metric.EUCLIDEAN), None)
+
+        def write() -> int:
+            generation = 0
+            while not stop.is_set():
+                generation += 1
+                values = np.full((len(ids), 2), generation, np.float32)
+                apply(engine, BOOKS, Upsert(VectorBatch(ids, values, [""] * 60, [b"{}"] * 60)))
+                began.set()
+            return generation
+
+        began = threading.Event()
+        with ThreadPoolExecutor(1) as threads:
+            writing = threads.submit(write)
+            try:
+                assert began.wait(60)
+                for number in range(4):
+                    copy.ok(*database(schema, "source"), tmp_path / f"copy{number}")
+            finally:
+                stop.set()
+            assert writing.result(60) > 4
+
+    generations = []
+    for number in range(4):
+        with folder_engine(tmp_path / f"copy{number}") as copied:
+            found = copied.get(BOOKS, ids)
+        assert [each.id for each in found] == ids
+        (generation,) = {value for each in found for value in each.values.tolist()}
+        generations.append(generation)
+    assert generations == sorted(generations)
