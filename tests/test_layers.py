@@ -11,7 +11,8 @@ import vicinal
 ROOT = Path(vicinal.__file__).parent
 
 BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native",
-        "prepared", "budget", "usage", "durations"}  # fmt: skip
+        "prepared", "budget", "usage", "durations",
+        "index_storage"}  # fmt: skip
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
@@ -27,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepared": {"native.pool"},
     "budget": set(),
     "durations": set(),
-    "usage": {"model", "durations"},
+    "usage": {"model", "durations",
+        "index_storage"},
     "openai_errors": set(),
     "open_files": {"errors"},
     "sites": set(),

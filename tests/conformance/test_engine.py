@@ -437,6 +437,29 @@ def test_an_index_begins_before_any_mutation(engine: Engine) -> None:
     assert engine.wait_applied(DOCS, status.applied_seqno, 0.0)
 
 
+def test_the_parts_of_an_index_hold_its_vectors_and_take_bytes(engine: Engine) -> None:
+    assert engine.storage(DOCS).parts == ()
+    upsert(engine, *(Record(str(number), [number, 1]) for number in range(5)))
+
+    storage = engine.storage(DOCS)
+
+    assert [(p.vector_count, p.deleted_count, p.byte_count) for p in storage.parts] == [(5, 0, 40)]
+    assert storage.byte_count > 0
+    with pytest.raises(IndexNotFound):
+        engine.storage(IndexAddress(DOCS.account, "absent"))
+
+
+def test_compacting_leaves_the_vectors_of_the_parts_as_they_are(engine: Engine) -> None:
+    upsert(engine, *(Record(str(number), [number, 1]) for number in range(5)))
+    engine.compact(DOCS)
+    apply(engine, Delete(["0", "3"]))
+    upsert(engine, Record("new", [1, 1]))
+
+    parts = engine.storage(DOCS).parts
+
+    assert sum(part.vector_count for part in parts) == engine.status(DOCS).vector_count == 4
+
+
 def test_each_mutation_of_any_kind_takes_the_next_place_and_an_id_of_its_own(
     engine: Engine,
 ) -> None:

@@ -39,6 +39,7 @@ from vicinal.errors import (
 )
 from vicinal.filters.evaluate import matches
 from vicinal.filters.nodes import Value, predicates
+from vicinal.index_storage import MEMTABLE, IndexStorage, StoredPart
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -224,6 +225,13 @@ class ModelEngine:
                 applied_at=shelf.applied_at,
                 partial=partial(shelf.state),
             )
+
+    def storage(self, address: IndexAddress) -> IndexStorage:
+        with self._lock:
+            shelf = self._shelf(address)
+            count, dimensions = len(shelf.state.vectors), shelf.index.config.dimensions
+            size = 4 * count * dimensions
+            return IndexStorage((StoredPart(MEMTABLE, count, 0, size),) if count else (), size)
 
     def usage(self) -> EngineUsage:
         with self._lock:

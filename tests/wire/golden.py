@@ -15,8 +15,9 @@ One file is one exchange::
 stand for the usual beginnings. A request has a JSON `body`, a `text` sent as it is, or
 neither, and `headers`, in which ``<token NAME>`` stands for a token's secret. A response
 compares exactly: an extra member is as wrong as a missing one and 1 is not 1.0, except
-where the file has ``<uuid>``, ``<time>``, ``<any string>`` or ``<begins with> ...``. Of the
-headers only those in the file are looked at, and null means that a header is not there.
+where the file has ``<uuid>``, ``<time>``, ``<integer>``, ``<any string>`` or
+``<begins with> ...``. Of the headers only those in the file are looked at, and null means that a
+header is not there.
 """
 
 import json
@@ -162,5 +163,6 @@ def _is_time(value: object) -> bool:
 _PLACEHOLDERS: dict[str, Callable[[object], bool]] = {
     "<uuid>": _is_uuid,
     "<time>": _is_time,
+    "<integer>": lambda value: type(value) is int,
     "<any string>": lambda value: isinstance(value, str) and value != "",
 }

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from vicinal.index_storage import IndexStorage
 from vicinal.model import (
     Accepted,
     BatchWriter,
@@ -147,6 +148,10 @@ class Engine(Protocol):
 
     def status(self, address: IndexAddress) -> Status:
         """Return the contents of the readable state, in numbers."""
+        ...
+
+    def storage(self, address: IndexAddress) -> IndexStorage:
+        """Return the parts of the readable state, and the bytes of the index's files here."""
         ...
 
     def usage(self) -> EngineUsage:

@@ -31,6 +31,9 @@ from vicinal.usage import IndexUsage
 class OpenIndex:
     """An open index. Thread-safe.
 
+    Attributes:
+        folder: Has all of its files.
+
     Raises:
         Corruption: on opening, when something of it is missing or damaged.
         Unavailable: on opening, when another process has it open.
@@ -45,7 +48,7 @@ class OpenIndex:
         cursors: Cursors,
     ) -> None:
         self.index = index
-        self._folder = folder
+        self.folder = folder
         self._health = Health(index.name, resources.queue)
         self.reader = Reader(index, folder.name, cursors, self._health)
         self._queue = resources.queue
@@ -97,7 +100,7 @@ class OpenIndex:
             Unavailable: it was closed, or a failed write has left its log unknown.
         """
         self._health.check()
-        return PinnedIndex(account, self.index, self._folder, self._log)
+        return PinnedIndex(account, self.index, self.folder, self._log)
 
     def usage(self, address: IndexAddress) -> IndexUsage:
         """Return its numbers; it is known by `address` now."""

@@ -4,11 +4,15 @@ An engine adds how an index is opened, and opened again when it was just evicted
 Nothing here knows whether an index is a folder's own or a copy.
 """
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from vicinal.engine.reader import Reader
+from vicinal.index_storage import MEMTABLE, IndexStorage, StoredPart
 from vicinal.model import (
     Facet,
     Index,
@@ -24,13 +28,15 @@ from vicinal.model import (
     VectorPage,
 )
 from vicinal.prepared import Prepared
+from vicinal.segment.segment import SegmentView
 
 
 class Readable(Protocol):
-    """An open index with its reader."""
+    """An open index with its reader and the folder of its files."""
 
     index: Index
     reader: Reader
+    folder: Path
 
     def compact(self) -> None:
         """See `engine.base.Engine`."""
@@ -66,6 +72,22 @@ class Reads(Generic[R]):
             snapshot.applied_at,
             snapshot.partial,
         )
+
+    def storage(self, address: IndexAddress) -> IndexStorage:
+        """See `engine.base.Engine`."""
+        snapshot, folder = self._on(
+            address, lambda opened: (opened.reader.current(), opened.folder)
+        )
+        parts = tuple(
+            StoredPart(
+                view.name if isinstance(view, SegmentView) else MEMTABLE,
+                view.live_count,
+                len(view.live) - view.live_count,
+                view.byte_count,
+            )
+            for view in snapshot.views
+        )
+        return IndexStorage(parts, _bytes_in(folder))
 
     def query(self, address: IndexAddress, query: Query) -> QueryResult:
         """See `engine.base.Engine`."""
@@ -106,3 +128,13 @@ class Reads(Generic[R]):
     def compact(self, address: IndexAddress) -> None:
         """See `engine.base.Engine`."""
         self._on(address, lambda opened: opened.compact())
+
+
+def _bytes_in(folder: Path) -> int:
+    """Return the bytes of all files below a folder; one that is removed meanwhile has none."""
+    count = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                count += Path(parent, name).stat().st_size
+    return count

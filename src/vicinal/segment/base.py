@@ -70,6 +70,11 @@ class View(Protocol):
         """Return the arrays in memory that the values are read from; none for mapped files."""
         ...
 
+    @property
+    def byte_count(self) -> int:
+        """The bytes of its files; of a memtable, of its values in memory."""
+        ...
+
     def namespaces(self, rows: Ordinals) -> list[str]:
         """Return the namespaces, ``""`` for none."""
         ...

@@ -356,6 +356,11 @@ class MemtableView:
         """See `segment.base.View`."""
         return (self._values,)
 
+    @property
+    def byte_count(self) -> int:
+        """See `segment.base.View`."""
+        return len(self.live) * self.dimensions * self._values.itemsize
+
     def namespaces(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
         values = (self._namespaces.value(row) for row in rows.tolist())

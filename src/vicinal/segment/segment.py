@@ -250,6 +250,11 @@ class SegmentView:
         """See `segment.base.View`."""
         return ()
 
+    @property
+    def byte_count(self) -> int:
+        """See `segment.base.View`."""
+        return sum(seal.size for seal in self.segment.record.components.values())
+
     def namespaces(self, rows: Ordinals) -> list[str]:
         """See `segment.base.View`."""
         column = self.segment.namespaces

@@ -53,6 +53,15 @@ def discards_unparsable(value: str | None) -> bool:
     return _choice("unparsable-behavior", value, ("error", "discard")) == "discard"
 
 
+def wants_detail(value: str | None) -> bool:
+    """Read the URL parameter ``detail``; an absent one means ``false``.
+
+    Raises:
+        BadParameter: the value is neither ``true`` nor ``false``.
+    """
+    return _choice("detail", value, ("true", "false")) == "true"
+
+
 def _choice(name: str, value: str | None, choices: tuple[str, str]) -> str | None:
     if value and value not in choices:
         first, second = choices

@@ -19,6 +19,7 @@ import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
 from vicinal import model
+from vicinal.index_storage import IndexStorage
 from vicinal.wire import schemas
 
 _encode = msgspec.json.Encoder().encode
@@ -85,8 +86,8 @@ def vectors(vectors: Sequence[model.StoredVector]) -> bytes:
     )
 
 
-def status(status: model.Status) -> bytes:
-    """Write the state of an index."""
+def status(status: model.Status, storage: IndexStorage | None = None) -> bytes:
+    """Write the state of an index, with its storage where that is asked for."""
     return _encode(
         schemas.IndexInfoSchema(
             status.dimensions,
@@ -102,6 +103,15 @@ def status(status: model.Status) -> bytes:
                 for coverage in status.partial
             ]
             or UNSET,
+            UNSET if storage is None else storage.byte_count,
+            UNSET
+            if storage is None
+            else [
+                schemas.SegmentSchema(
+                    part.name, part.vector_count, part.deleted_count, part.byte_count
+                )
+                for part in storage.parts
+            ],
         )
     )
 

@@ -73,10 +73,14 @@ class ListContentRequest(ScopeRequest, rename="camel"):
 
 
 class ExportRequest(ScopeRequest, rename="camel"):
-    """Vectors to export, with values and metadata unless these are false. An extension."""
+    """Vectors to export, with values and metadata unless these are false. With a cursor of `list`
+    the rest of its listing but for the first `skip` vectors; the scope is not given again. An
+    extension."""
 
     return_values: bool | None = None
     return_metadata: bool | None = None
+    cursor: str | None = None
+    skip: int | None = None
 
 
 class FacetRequest(ScopeRequest, rename="camel"):
@@ -247,15 +251,28 @@ class CoverageSchema(Struct, rename="camel"):
     covered_count: int
 
 
+class SegmentSchema(Struct, rename="camel"):
+    """A segment, or the memtable: its vectors, its rows that are deleted and take space, and the
+    bytes of its files, or of the values in memory. An extension."""
+
+    name: str
+    vector_count: int
+    deleted_count: int
+    byte_count: int
+
+
 class IndexInfoSchema(Struct, rename="camel"):
     """The readable state of an index; `partialIndexes` only where a metadata index is younger than
-    some of the vectors."""
+    some of the vectors, `byteCount` (of all files) and `segments` only where `detail` asks for
+    them."""
 
     dimensions: int
     vector_count: int
     processed_up_to_datetime: Annotated[str, _Time] | None
     processed_up_to_mutation: str | None
     partial_indexes: list[CoverageSchema] | UnsetType = UNSET
+    byte_count: int | UnsetType = UNSET
+    segments: list[SegmentSchema] | UnsetType = UNSET
 
 
 class ListedVectorSchema(Struct):

@@ -37,6 +37,21 @@ class ContentPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportParameters:
+    """The vectors to export: all of a scan, or what follows in a listing.
+
+    Attributes:
+        scan: The scope, and the parts of the vectors.
+        cursor: Position in a listing, which then says the scope; None for a new one.
+        skip: Vectors after the cursor to leave out.
+    """
+
+    scan: Scan
+    cursor: str | None = None
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ScopedChange:
     """A change of the vectors of a scope, or the wish to know how many it would change."""
 
@@ -96,28 +111,45 @@ def checked_content_page(request: schemas.ListContentRequest, limits: Limits) ->
     """
     count = limits.list_count_default if request.count is None else request.count
     _check_range("count", count, limits.list_count_max)
-    scope = checked_scope(request, limits)
-    if request.cursor and scope != Scope():
-        raise errors.BadParameter(
-            "a cursor goes on with the listing that returned it: "
-            "namespace, filter and idPrefix are given with the first page alone"
-        )
+    scope = _scope_beside_cursor(request, request.cursor, limits)
     scan = Scan(scope, bool(request.return_values), bool(request.return_metadata))
     return ContentPage(scan, count, request.cursor or None)
 
 
-def export(body: Body, limits: Limits) -> Scan:
+def export(body: Body, limits: Limits) -> ExportParameters:
     """Read the body of an export; an empty body exports all.
 
     Raises:
+        BadParameter: `skip` is negative, or there is no cursor beside it, or a scope beside a
+            cursor.
         BadBody, NamespaceTooLong, IdTooLong, BadFilter: as `scope`.
     """
     request = decode(body or b"{}", schemas.ExportRequest)
-    return Scan(
-        checked_scope(request, limits),
+    scan = Scan(
+        _scope_beside_cursor(request, request.cursor, limits),
         request.return_values is not False,
         request.return_metadata is not False,
     )
+    skip = request.skip or 0
+    if skip < 0 or (skip and not request.cursor):
+        raise errors.BadParameter(
+            f"skip is a number of vectors after a cursor, got {str(skip)[:40]}"
+            + ("" if request.cursor else " without a cursor")
+        )
+    return ExportParameters(scan, request.cursor or None, skip)
+
+
+def _scope_beside_cursor(
+    request: schemas.ScopeRequest, cursor: str | None, limits: Limits
+) -> Scope:
+    """Check the scope of a new listing; beside a cursor there is none."""
+    scope = checked_scope(request, limits)
+    if cursor and scope != Scope():
+        raise errors.BadParameter(
+            "a cursor goes on with the listing that returned it: "
+            "namespace, filter and idPrefix are given with the first page alone"
+        )
+    return scope
 
 
 def facet(body: Body, limits: Limits) -> FacetParameters:

@@ -1,13 +1,14 @@
 """The operations on whole indexes."""
 
-from vicinal.errors import BadBody, BadIndexConfig, IndexExists, LimitExceeded
+from vicinal.errors import BadBody, BadIndexConfig, BadParameter, IndexExists, LimitExceeded
 from vicinal.model import Index, IndexAddress
 from vicinal.server.api.paths import INDEX, INDEXES
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import RouteTable, json_body
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
-from vicinal.wire import envelope, requests, responses, schemas
+from vicinal.wire import envelope, options, requests, responses, schemas
+from vicinal.wire.openapi import Parameter
 
 ROUTES = RouteTable()
 
@@ -56,9 +57,23 @@ async def delete_index(request: ApiRequest) -> Response:
     return Response(envelope.NULL)
 
 
-@ROUTES.add("GET", f"{INDEX}/info", Permission.READ, response=schemas.IndexInfoSchema)
+@ROUTES.add(
+    "GET",
+    f"{INDEX}/info",
+    Permission.READ,
+    response=schemas.IndexInfoSchema,
+    errors=(BadParameter,),
+    parameters=(
+        Parameter("detail", bool, "Whether to tell the bytes and segments, too (an extension)."),
+    ),
+)
 async def info(request: ApiRequest) -> Response:
     """Count an index's vectors and name the last mutation that queries see."""
     engine, address = request.services.engine, request.address
-    status = await request.services.workers.run(lambda: engine.status(address))
-    return Response(responses.status(status))
+    is_detailed = options.wants_detail(request.query.get("detail"))
+
+    def answer() -> bytes:
+        status = engine.status(address)
+        return responses.status(status, engine.storage(address) if is_detailed else None)
+
+    return Response(await request.services.workers.run(answer))

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
+from vicinal.engine.base import Engine
 from vicinal.errors import (
     BadBody,
     BadCursor,
@@ -21,7 +22,7 @@ from vicinal.errors import (
     TooManyIds,
 )
 from vicinal.limits import Limits
-from vicinal.model import DeleteScope, ListedVector, Scope
+from vicinal.model import DeleteScope, IndexAddress, ListedVector, Scan, Scope, VectorPage
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Handler, RouteTable, json_body
@@ -35,6 +36,7 @@ ROUTES = RouteTable()
 
 EXPORT_S_MAX = 6 * 3600.0  # ours: of one export; a client that reads none has less
 PART_BYTES = 256 * 1024  # ours: of an export that are made at one time, about
+_SKIPPED_AT_ONCE = 10_000  # ours: vectors of a listing whose ids are read at one time
 _NUMBER_BYTES = 20  # of one in JSON
 _RECORD_BYTES = 500  # of one without its numbers, about
 
@@ -69,20 +71,62 @@ async def list_content(request: ApiRequest) -> Response:
     return Response(await services.workers.run(answer))
 
 
-@_add_read("export", schemas.ExportRequest, schemas.ListedContentSchema, is_lines=True)
+@_add_read(
+    "export",
+    schemas.ExportRequest,
+    schemas.ListedContentSchema,
+    BadParameter,
+    BadCursor,
+    is_lines=True,
+)
 async def export_vectors(request: ApiRequest) -> Response:
-    """Stream all vectors of a scope as NDJSON, from one snapshot (an extension)."""
+    """Stream all vectors of a scope, or the rest of a listing, from one snapshot (an extension)."""
     services, address = request.services, request.address
     dimensions = request.named_index.config.dimensions
     count = max(1, PART_BYTES // (_RECORD_BYTES + _NUMBER_BYTES * dimensions))
 
     def select() -> Iterator[Sequence[ListedVector]]:
-        scan = scopes.export(request.body, services.limits)
-        return services.engine.stream_vectors(address, scan, count)
+        wanted = scopes.export(request.body, services.limits)
+        if wanted.cursor is None:
+            return services.engine.stream_vectors(address, wanted.scan, count)
+        cursor = _skipped(services.engine, address, wanted.cursor, wanted.skip)
+        if cursor is None:
+            return iter(())
+        # The first page is read here, so that a bad cursor is refused before the stream begins.
+        first = services.engine.list_vectors(address, wanted.scan, count, cursor)
+        return _pages(services.engine, address, wanted.scan, count, first)
 
     parts = _lines(request, await services.workers.run(select))
     stream = Stream(parts, EXPORT_S_MAX, lambda answer: envelope.REST.failure(answer) + b"\n")
     return Response(b"", content_type=b"application/x-ndjson", stream=stream)
+
+
+def _skipped(engine: Engine, address: IndexAddress, cursor: str, skip: int) -> str | None:
+    """Return the cursor after `skip` more vectors, None at the end of the listing.
+
+    Raises:
+        BadParameter: fewer vectors are left.
+    """
+    at: str | None = cursor
+    left = skip
+    while left:
+        if at is None:
+            raise BadParameter(
+                f"skip is {skip}, and only {skip - left} vectors are after the cursor"
+            )
+        page = engine.list_vectors(address, Scan(), min(left, _SKIPPED_AT_ONCE), at)
+        left, at = left - len(page.vectors), page.next_cursor
+    return at
+
+
+def _pages(
+    engine: Engine, address: IndexAddress, scan: Scan, count: int, page: VectorPage
+) -> Iterator[Sequence[ListedVector]]:
+    """Yield the vectors of a page and of all that follow."""
+    yield page.vectors
+    while page.next_cursor is not None:
+        page = engine.list_vectors(address, scan, count, page.next_cursor)
+        yield page.vectors
 
 
 async def _lines(

@@ -144,3 +144,29 @@ def test_an_export_that_fails_breaks_off_without_its_end(tmp_path: Path) -> None
     assert response.status == 200
     partial = getattr(caught.value, "partial", b"")
     assert not partial or b"40098" in partial
+
+
+def test_an_export_goes_on_with_a_listing_after_any_number_of_its_vectors(
+    tmp_path: Path, engine: ModelEngine
+) -> None:
+    with in_thread(application(tmp_path, engine=engine)) as running:
+        _, _, whole = post(running.port, EXPORT, {})
+        _, _, answer = post(
+            running.port,
+            EXPORT.replace("export", "list"),
+            {"count": 1, "returnValues": True, "returnMetadata": True},
+        )
+        page = json.loads(answer)["result"]
+        first = json.dumps(page["vectors"][0], separators=(",", ":"), ensure_ascii=False).encode()
+        rests = []
+        for skip in range(3):
+            body = {"cursor": page["nextCursor"], "skip": skip}
+            rests.append(post(running.port, EXPORT, body))
+        beyond = post(running.port, EXPORT, {"cursor": page["nextCursor"], "skip": 3})
+
+    lines = whole.splitlines(keepends=True)
+    assert first + b"\n" == lines[0]
+    assert [text for _, _, text in rests] == [b"".join(lines[1 + skip :]) for skip in range(3)]
+    assert {status for status, _, _ in rests} == {200}
+    assert beyond[0] == 400
+    assert "only 2 vectors are after the cursor" in json.loads(beyond[2])["errors"][0]["message"]
