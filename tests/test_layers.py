@@ -11,8 +11,7 @@ import vicinal
 ROOT = Path(vicinal.__file__).parent
 
 BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native",
-        "prepared", "budget", "usage", "durations",
-        "index_storage"}  # fmt: skip
+        "prepared", "budget", "usage", "durations", "index_storage"}  # fmt: skip
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
@@ -28,8 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepared": {"native.pool"},
     "budget": set(),
     "durations": set(),
-    "usage": {"model", "durations",
-        "index_storage"},
+    "usage": {"model", "durations"},
+    "index_storage": set(),
     "openai_errors": set(),
     "open_files": {"errors"},
     "sites": set(),

@@ -11,7 +11,15 @@ from click.testing import CliRunner, Result
 from tests.support.model_engine import ModelEngine
 from tests.support.server import Running
 from vicinal.cli import main
-from vicinal.model import IndexAddress, Mutation, Page, StoredVector, UnresolvedMutation
+from vicinal.model import (
+    IndexAddress,
+    Mutation,
+    Page,
+    Scan,
+    StoredVector,
+    UnresolvedMutation,
+    VectorPage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +57,30 @@ class Commands:
         return result.stderr
 
 
+@dataclass(frozen=True, slots=True)
+class ListedCall:
+    """What was wanted of a page of vectors."""
+
+    scan: Scan
+    count: int
+
+
 class Recorder(ModelEngine):
     """The engine as a dict that keeps a record of its calls, and fails when told to.
 
     Attributes:
         appended: The mutations, in order.
         asked: The ids of each `get`.
-        failures: By number of call to `append` or `list` (from 0), what it raises instead.
+        listed: The calls to `list_vectors`.
+        failures: By number of call to `append`, `list` or `list_vectors` (from 0), what it raises
+            instead.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.appended: list[Mutation | UnresolvedMutation] = []
         self.asked: list[Sequence[str]] = []
+        self.listed: list[ListedCall] = []
         self.failures: dict[int, Exception] = {}
         self._calls = 0
 
@@ -76,6 +95,13 @@ class Recorder(ModelEngine):
     def list(self, address: IndexAddress, count: int, cursor: str | None) -> Page:
         self._fail_if_told()
         return super().list(address, count, cursor)
+
+    def list_vectors(
+        self, address: IndexAddress, scan: Scan, count: int, cursor: str | None
+    ) -> VectorPage:
+        self._fail_if_told()
+        self.listed.append(ListedCall(scan, count))
+        return super().list_vectors(address, scan, count, cursor)
 
     def get(self, address: IndexAddress, ids: Sequence[str]) -> Sequence[StoredVector]:
         self.asked.append(ids)

@@ -25,6 +25,7 @@ from vicinal.cli import (
     serve,
     snapshot,
     token,
+    vectors,
     verify,
     workers,
 )
@@ -55,6 +56,7 @@ for command in (
     serve.command,
     demo.command,
     index.group,
+    vectors.group,
     importing.command,
     exporting.command,
     copying.command,

@@ -10,7 +10,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import update_wrapper
 from pathlib import Path
@@ -76,11 +76,35 @@ class MatchResponse(msgspec.Struct):
     metadata: dict[str, Any] | None = None
 
 
+class VectorResponse(msgspec.Struct):
+    """A stored vector, with what was asked for."""
+
+    id: str
+    namespace: str | None = None
+    values: list[float] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class StepResponse(msgspec.Struct, rename="camel", kw_only=True):
+    """The search of one part of the index, with times in milliseconds."""
+
+    part: str
+    vector_count: int
+    selected_count: int
+    method: str
+    scored_count: int
+    rescored_count: int = msgspec.field(name="measuredCount")
+    select_ms: float
+    candidates_ms: float = msgspec.field(name="proposeMs")
+    rescore_ms: float = msgspec.field(name="measureMs")
+
+
 class QueryResponse(msgspec.Struct):
-    """The matches of a query, best first."""
+    """The matches of a query, best first, and how they were found if that was asked for."""
 
     count: int
     matches: list[MatchResponse]
+    explain: list[StepResponse] = []
 
 
 class _ApiProblem(msgspec.Struct):
@@ -170,6 +194,25 @@ class Client:
         headers = {"content-type": "application/json", **headers}
         return self._send("POST", path, content=msgspec.json.encode(body), headers=headers)
 
+    @contextmanager
+    def stream(self, path: str, body: object) -> Iterator[Iterator[bytes]]:
+        """Send POST with a JSON body, for the block; its value yields the answer as it comes.
+
+        The block raises `httpx.TransportError` when the answer breaks off.
+
+        Raises:
+            ApiError: the server refuses it.
+        """
+        content = msgspec.json.encode(body)
+        headers = {"content-type": "application/json"}
+        request = self._http.build_request("POST", path, content=content, headers=headers)
+        with closing(self._patiently(lambda: self._http.send(request, stream=True))) as response:
+            if not response.is_success:
+                response.read()
+                open_envelope(response)
+            # In pieces as they come: larger ones would lose their beginning when it breaks off.
+            yield response.iter_raw()
+
     def write(self, path: str, lines: bytes, *, wait_s: float = 0.0) -> ApiResponse:
         """Send vectors as NDJSON; with `wait_s`, answered when they are visible."""
         headers = {"content-type": "application/x-ndjson"}
@@ -190,17 +233,22 @@ class Client:
         self._patience_s = 0.0
 
     def _send(self, method: str, path: str, **options: Any) -> ApiResponse:
+        return open_envelope(self._patiently(lambda: self._http.request(method, path, **options)))
+
+    def _patiently(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        """Send a request until it is answered by other than 429 and 503, or patience is over."""
         waited_s, pause_s = 0.0, _PAUSE_S
         while True:
             try:
-                response = self._http.request(method, path, **options)
+                response = send()
             except httpx.TransportError as error:
                 if waited_s >= self._patience_s:
                     raise click.ClickException(self._unreachable(error)) from error
                 wanted_s = pause_s
             else:
                 if response.status_code not in (429, 503) or waited_s >= self._patience_s:
-                    return open_envelope(response)
+                    return response
+                response.close()
                 wanted_s = _retry_after_s(response) or pause_s
             wanted_s = min(wanted_s, self._patience_s - waited_s)
             self._pause(wanted_s)
@@ -233,6 +281,17 @@ class _ColumnsBody:
 def _retry_after_s(response: httpx.Response) -> float:
     text = response.headers.get("retry-after", "")
     return float(text) if text.isdigit() else 0.0
+
+
+def failure_of(line: bytes) -> ApiError | None:
+    """Return the error that ends a stream of lines, None if the line is no error."""
+    if not line.startswith(b'{"result":null'):
+        return None
+    try:
+        envelope = msgspec.json.decode(line, type=_ResponseEnvelope)
+    except msgspec.MsgspecError:
+        return None
+    return None if envelope.success else ApiError(httpx.codes.OK, envelope.errors)
 
 
 def open_envelope(response: httpx.Response) -> ApiResponse:

@@ -1,186 +1,154 @@
 """``vicinal export``: every vector of an index to a file of NDJSON, resumable.
 
-The ids come from a listing, which describes the index as it was when the export began; the
-vectors are read later, page by page, so one that was deleted meanwhile is left out. Pages go to
-``FILE.part``; after each page a resume point holds the length of the good part and the cursor of
-the next page, and at the end the file gets its name in one step. A listing expires; an export
-that is continued too late begins again.
+All vectors are of one moment of the index (`export_stream`); a server that is not ours is read
+page by page (`export_pages`). Lines go to ``FILE.part``; from time to time, and when the export is
+interrupted, a resume point holds the length of the good part and the position in the listing, and
+at the end the file gets its name in one step. A listing expires; an export that is continued too
+late begins again. Beside the file goes the definition of the index (`index_definition`).
 """
 
 import os
-import shlex
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import click
-import msgspec
 
-from vicinal.cli import progress, resume, show
+from vicinal.cli import index_definition, progress, resume, show
 from vicinal.cli.client import ApiError, Client, IndexResponse, Target, target_options
+from vicinal.cli.completion import index_argument
+from vicinal.cli.export_pages import write_pages
+from vicinal.cli.export_stream import BAD_CURSOR, StreamedExport
 from vicinal.cli.resume import ResumePoint
-from vicinal.limits import PROFILES
-from vicinal.wire.schemas import MetadataIndexListSchema, VectorListSchema
+from vicinal.cli.scopes import ScopeOptions, scope_options
 
 PATIENCE_S = 120.0
 
-_PAGE_IDS = 1_000
-_IDS_OF_EVERY_PROFILE = min(limits.get_ids_max for limits in PROFILES.values())
-_TOO_MANY_IDS = 40007
-_BAD_CURSOR = 40052
+_NO_ROUTE = {7000, 7001, 7003}
 
 
 @click.command("export")
-@click.argument("index")
+@index_argument
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@scope_options
 @click.option("--restart", is_flag=True, help="Begin anew whatever was done before.")
 @target_options
-def command(target: Target, index: str, file: Path, restart: bool) -> None:
-    """Write every vector of INDEX to FILE (NDJSON; - is standard output).
+def command(target: Target, index: str, file: Path, scope: ScopeOptions, restart: bool) -> None:
+    """Write every vector of INDEX, or those that options choose, to FILE.
 
-    Values, namespaces and metadata are included, so that `vicinal import` of the file gives
-    the same vectors. Run the same command again after an interruption and it continues.
+    FILE is NDJSON; - is standard output. Values, namespaces and metadata are included, and
+    FILE.index.json says what the index is, so that `vicinal import` of the file gives the same
+    vectors, in an index that it makes if there is none. Run the same command again after an
+    interruption and it continues.
     """
+    began_s = time.monotonic()
     with target.connect(patience_s=PATIENCE_S) as client:
-        description = client.get(client.indexes(index)).decode(IndexResponse)
+        described = client.get(client.indexes(index)).decode(IndexResponse)
+        definition = index_definition.definition_of(client, described)
+        export = _Export(client, index, scope)
         if str(file) == "-":
             start = ResumePoint.start("")
-            done = _write_pages(client, description, start, sys.stdout.buffer, lambda _: None)
+            done = export.write(start, sys.stdout.buffer, lambda _: None)
+            sys.stdout.buffer.flush()
         else:
-            done = _export_to_file(target, client, description, file, restart=restart)
-        create_command = _create_command(client, description)
+            job = f"{index} of {described.created_on} at {target.url} {target.account} {scope!r}"
+            start = ResumePoint.start(job) if restart else _resume_point(file, job)
+            done = _export_to_file(export, file, start)
+            _save_definition(file, definition)
     deleted = done.items - done.vectors
     left_out = f"; {deleted:,} were deleted meanwhile" if deleted else ""
+    seconds = time.monotonic() - began_s
+    rate = (done.vectors - start.vectors) / max(seconds, 1e-3)
     show.note(
-        f"{done.vectors:,} vectors of {index}{left_out}. To make an index for them:\n"
-        f"{create_command}"
+        f"{done.vectors:,} vectors of {index}{left_out} in {seconds:.1f} s ({rate:,.0f}/s). "
+        f"To make an index for them:\n{definition.command(index)}"
     )
 
 
-def _export_to_file(
-    target: Target, client: Client, index: IndexResponse, file: Path, *, restart: bool
-) -> ResumePoint:
-    part, saved = file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part.json")
-    job = f"{index.name} of {index.created_on} at {target.url} {target.account}"
-    start = ResumePoint.start(job) if restart else _resume_point(saved, part, job)
+@dataclass(frozen=True, slots=True)
+class _Export:
+    """The vectors to export."""
+
+    client: Client
+    name: str
+    scope: ScopeOptions
+
+    def write(
+        self, start: ResumePoint, file: BinaryIO, save: Callable[[ResumePoint], None]
+    ) -> ResumePoint:
+        """Write the vectors from `start` on; return the last resume point."""
+        with progress.bar(f"from {self.name}", progress.WHOLE) as report:
+            try:
+                return StreamedExport(
+                    self.client, self.name, self.scope, file, start, save, report
+                ).write_all()
+            except ApiError as refused:
+                if not refused.codes & _NO_ROUTE:
+                    raise
+            if not self.scope.is_all:
+                raise click.ClickException(
+                    "this server exports all vectors of an index alone; leave out --filter, "
+                    "--namespace and --prefix"
+                )
+            return write_pages(self.client, self.name, file, start, save, report)
+
+
+def _export_to_file(export: _Export, file: Path, start: ResumePoint) -> ResumePoint:
+    part, saved = _part_files(file)
     try:
-        done = _write_part(client, index, start, part, saved)
+        done = _write_part(export, start, part, saved)
     except ApiError as refused:
-        if _BAD_CURSOR not in refused.codes or start.cursor is None:
+        if BAD_CURSOR not in refused.codes or start.cursor is None:
             raise
         show.note("the listing has expired: beginning again")
-        done = _write_part(client, index, ResumePoint.start(job), part, saved)
+        done = _write_part(export, ResumePoint.start(start.job), part, saved)
     part.replace(file)
     saved.unlink(missing_ok=True)
     return done
 
 
-def _write_part(
-    client: Client, index: IndexResponse, start: ResumePoint, part: Path, saved: Path
-) -> ResumePoint:
+def _write_part(export: _Export, start: ResumePoint, part: Path, saved: Path) -> ResumePoint:
     try:
-        with part.open("r+b" if start.offset else "wb") as sink:
-            sink.seek(start.offset)
-            sink.truncate()
+        with part.open("r+b" if start.offset else "wb") as file:
+            file.seek(start.offset)
+            file.truncate()
 
             def save(point: ResumePoint) -> None:
-                sink.flush()
-                os.fsync(sink.fileno())
+                file.flush()
+                os.fsync(file.fileno())
                 resume.save(saved, point)
 
-            return _write_pages(client, index, start, sink, save)
+            return export.write(start, file, save)
     except OSError as error:
         raise click.ClickException(
             f"{error.filename or part} cannot be written: {error.strerror}"
         ) from error
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted; the same command goes on from there") from None
 
 
-def _write_pages(
-    client: Client,
-    index: IndexResponse,
-    start: ResumePoint,
-    sink: BinaryIO,
-    save: Callable[[ResumePoint], None],
-) -> ResumePoint:
-    """Write all pages from `start` on; return the last resume point."""
-    done, ids_max = start, _PAGE_IDS
-    with progress.bar(f"from {index.name}", None) as report:
-        while True:
-            page = _list_page(client, index.name, done.cursor)
-            ids = [listed.id for listed in page.vectors]
-            vectors, ids_max = _get_vectors(client, index.name, ids, ids_max)
-            size = sum(sink.write(bytes(vector) + b"\n") for vector in vectors)
-            done = ResumePoint(
-                job=done.job,
-                offset=done.offset + size,
-                items=done.items + len(ids),
-                vectors=done.vectors + len(vectors),
-                cursor=page.next_cursor,
-            )
-            save(done)
-            report(done.items, f"{done.items:,} of {page.total_count:,}")
-            if page.next_cursor is None:
-                sink.flush()
-                return done
+def _part_files(file: Path) -> tuple[Path, Path]:
+    """Return where the lines and the resume point of an unfinished export are."""
+    return file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part.json")
 
 
-def _list_page(client: Client, index: str, cursor: str | None) -> VectorListSchema:
-    parameters: dict[str, str | int] = {"count": _PAGE_IDS}
-    if cursor is not None:
-        parameters["cursor"] = cursor
-    return client.get(client.indexes(index, "list"), parameters).decode(VectorListSchema)
-
-
-def _get_vectors(
-    client: Client, index: str, ids: Sequence[str], ids_max: int
-) -> tuple[list[msgspec.Raw], int]:
-    """Return vectors as JSON, and the number of ids that a call may name.
-
-    A server does not tell its profile of limits: after a refusal a call names no more ids than
-    every profile allows.
-    """
-    path = client.indexes(index, "get_by_ids")
-    vectors: list[msgspec.Raw] = []
-    start = 0
-    while start < len(ids):
-        try:
-            answer = client.post(path, {"ids": ids[start : start + ids_max]})
-        except ApiError as refused:
-            if _TOO_MANY_IDS not in refused.codes or ids_max <= _IDS_OF_EVERY_PROFILE:
-                raise
-            ids_max = _IDS_OF_EVERY_PROFILE
-        else:
-            vectors += answer.decode(list[msgspec.Raw])
-            start += ids_max
-    return vectors, ids_max
-
-
-def _resume_point(saved: Path, part: Path, job: str) -> ResumePoint:
+def _resume_point(file: Path, job: str) -> ResumePoint:
     """Return the saved resume point if it is this job's and the part is whole up to there."""
+    part, saved = _part_files(file)
     point = resume.load(saved)
     length = part.stat().st_size if part.exists() else 0
     if point is None or point.job != job or length < point.offset or point.cursor is None:
         return ResumePoint.start(job)
-    show.note(f"continuing after {point.items:,} vectors")
+    show.note(f"continuing after {point.vectors:,} vectors")
     return point
 
 
-def _create_command(client: Client, index: IndexResponse) -> str:
-    """Return the command that creates an index like this one."""
-    config = index.config
-    words = ["vicinal", "index", "create", index.name]
-    if config.preset:
-        words += ["--preset", config.preset]
-    else:
-        words += ["--dimensions", str(config.dimensions), "--metric", config.metric]
-    if config.effort != "standard":
-        words += ["--effort", config.effort]
-    if config.model:
-        words += ["--model", config.model]
-    if index.description:
-        words += ["--description", index.description]
-    answer = client.get(client.indexes(index.name, "metadata_index", "list"))
-    for row in answer.decode(MetadataIndexListSchema).metadata_indexes:
-        words += ["--metadata-index", f"{row.property_name}:{row.index_type}"]
-    return shlex.join(words)
+def _save_definition(file: Path, definition: index_definition.IndexDefinition) -> None:
+    path = index_definition.definition_file(file)
+    try:
+        index_definition.save(path, definition)
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error

@@ -22,7 +22,7 @@ from vicinal.cli import resume, show
 from vicinal.cli.client import Client
 from vicinal.cli.import_ids import IdCounter
 from vicinal.cli.import_sending import SentBatch, VectorSender
-from vicinal.cli.progress import Report
+from vicinal.cli.progress import Rate, Report
 from vicinal.cli.resume import ResumePoint
 from vicinal.errors import BadFile
 from vicinal.readers.base import FileReader, Position, RejectedRow, RowBatch
@@ -163,6 +163,7 @@ class ImportJob:
     finished: Callable[[Sequence[tuple[str, int]]], bool] | None = None
     point: ResumePoint = field(default_factory=lambda: ResumePoint.start(""))
     ids: IdCounter = field(default_factory=IdCounter)
+    rate: Rate = field(default_factory=Rate)
     _left_out: set[str] = field(default_factory=set)  # columns and members that have been named
     _is_visible: bool = True  # all that was written, as far as that is known
 
@@ -175,6 +176,8 @@ class ImportJob:
         self.point = ResumePoint.start(self.job) if restart else self._start()
         self.rejected.count = self.point.rejected
         before = self.point.vectors
+        self.rate = Rate(before)
+        self._report(self.point.file, self.point.offset)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="send") as thread:
                 self._import(thread)
@@ -285,9 +288,12 @@ class ImportJob:
             )
         if self.resume_path is not None:
             _save(self.resume_path, self.point)
+        self._report(number, int(batch.fraction * (self.files[number].size or 0)))
+
+    def _report(self, number: int, size: int) -> None:
+        """Show that the files before one, and some bytes of that, are imported."""
         done = sum(file.size or 0 for file in self.files[:number])
-        size = self.files[number].size or 0
-        self.report(done + int(batch.fraction * size), f"{self.point.vectors:,} vectors")
+        self.report(done + size, self.rate.text(self.point.vectors))
 
     def _note_left_out(self, label: str, names: Sequence[str]) -> None:
         """Name what is not kept of the rows of a file, each of a number of names once."""

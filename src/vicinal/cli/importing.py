@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from vicinal.cli import import_texts, progress, show
+from vicinal.cli import import_texts, index_definition, progress, show
 from vicinal.cli.client import IndexResponse, Target, target_options
 from vicinal.cli.import_job import (
     ImportedFile,
@@ -202,7 +202,7 @@ def _import(
         stale = None
         if options.names.text is None:
             embedder = None
-            description = client.get(client.indexes(index)).decode(IndexResponse)
+            description = index_definition.get_or_create(client, index, files)
             imported = _imported_files(files, options, description.config.dimensions)
         else:
             description, chosen = import_texts.index_for_texts(client, index, options.model)

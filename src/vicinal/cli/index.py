@@ -1,15 +1,31 @@
 """``vicinal index``: create, look at and delete indexes and their metadata indexes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
+from msgspec import UnsetType
 
 from vicinal.cli import show
-from vicinal.cli.client import Client, IndexResponse, Target, target_options
+from vicinal.cli.client import (
+    ApiError,
+    Client,
+    IndexResponse,
+    Target,
+    target_options,
+)
+from vicinal.cli.completion import named_index_argument
+from vicinal.index_storage import MEMTABLE
 from vicinal.model import Effort, IndexType, Metric
-from vicinal.wire.schemas import IndexInfoSchema, MetadataIndexListSchema, MutationSchema
+from vicinal.wire.schemas import (
+    IndexInfoSchema,
+    MetadataIndexListSchema,
+    MutationSchema,
+    SegmentSchema,
+)
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
+_NAME = named_index_argument("name")
 _TYPES = click.Choice([index_type.value for index_type in IndexType])
 
 
@@ -91,55 +107,77 @@ def create(
 
 
 @group.command("list")
+@click.option("--names", "names_only", is_flag=True, help="Ask for no counts and bytes.")
 @_AS_JSON
 @target_options
-def list_(target: Target, as_json: bool) -> None:
-    """List the account's indexes."""
+def list_(target: Target, names_only: bool, as_json: bool) -> None:
+    """List the account's indexes, with the number of their vectors and the bytes of their files.
+
+    Counting opens each index on the server; --names does not.
+    """
     with target.connect() as client:
-        answer = client.get(client.indexes())
+        listed = client.get(client.indexes())
+        indexes = listed.decode(list[IndexResponse])
+        states = {} if names_only else _states(client, indexes)
     if as_json:
-        show.json(answer.result)
+        documents = listed.decode(list[dict[str, Any]])
+        for document in documents:
+            document |= _state_members(states.get(document["name"]))
+        show.json_of(documents)
         return
-    indexes = answer.decode(list[IndexResponse])
     if not indexes:
         show.note(f"no indexes yet; `{target.command('index', 'create')}` makes one")
         return
     show.table(
-        ("name", "dimensions", "metric", "preset", "created", "description"),
+        ("name", "dimensions", "metric", "preset", "vectors", "bytes", "created", "description"),
         [
             (
                 index.name,
                 str(index.config.dimensions),
                 index.config.metric,
                 index.config.preset or "",
+                *_state_cells(states.get(index.name)),
                 index.created_on,
                 index.description or "",
             )
             for index in indexes
         ],
-        right=("dimensions",),
+        right=("dimensions", "vectors", "bytes"),
     )
 
 
 @group.command("info")
-@click.argument("name")
+@_NAME
 @_AS_JSON
 @target_options
 def info(target: Target, name: str, as_json: bool) -> None:
-    """Show what the index NAME is and how many vectors a query sees in it."""
+    """Show what the index NAME is, how many vectors a query sees in it, and its segments."""
     with target.connect() as client:
-        index = client.get(client.indexes(name)).decode(IndexResponse)
-        answer = client.get(client.indexes(name, "info"))
+        described = client.get(client.indexes(name))
+        answer = client.get(client.indexes(name, "info"), _DETAIL)
         listed = client.get(client.indexes(name, "metadata_index", "list"))
-    if as_json:
-        show.json(answer.result)
-        return
-    state = answer.decode(IndexInfoSchema)
+    index, state = described.decode(IndexResponse), answer.decode(IndexInfoSchema)
+    metadata_indexes = listed.decode(MetadataIndexListSchema).metadata_indexes
     partial = {row.property_name: row.covered_count for row in state.partial_indexes or ()}
+    if as_json:
+        coverages = [
+            {
+                "propertyName": row.property_name,
+                "indexType": row.index_type,
+                "coveredCount": partial.get(row.property_name, state.vector_count),
+            }
+            for row in metadata_indexes
+        ]
+        info_members = answer.decode(dict[str, Any])
+        show.json_of(
+            described.decode(dict[str, Any]) | info_members | {"metadataIndexes": coverages}
+        )
+        return
     filters = [
         f"{row.property_name} ({row.index_type}{_coverage(row.property_name, partial, state)})"
-        for row in listed.decode(MetadataIndexListSchema).metadata_indexes
+        for row in metadata_indexes
     ]
+    vectors, size = _state_cells(state)
     show.table(
         ("index", index.name),
         [
@@ -150,11 +188,63 @@ def info(target: Target, name: str, as_json: bool) -> None:
             ("effort", index.config.effort),
             ("model", index.config.model or ""),
             ("created", index.created_on),
-            ("vectors", f"{state.vector_count:,}"),
+            ("vectors", vectors),
+            ("bytes", size),
             ("metadata indexes", ", ".join(filters)),
             ("newest visible mutation", state.processed_up_to_mutation or ""),
             ("visible since", state.processed_up_to_datetime or ""),
         ],
+    )
+    if state.segments:
+        _print_segments(state.segments)
+
+
+_DETAIL = {"detail": "true"}
+
+
+def _states(client: Client, indexes: Sequence[IndexResponse]) -> dict[str, IndexInfoSchema]:
+    """Return the state of each index that can be read; tell of the others."""
+    states: dict[str, IndexInfoSchema] = {}
+    for index in indexes:
+        try:
+            answer = client.get(client.indexes(index.name, "info"), _DETAIL)
+        except ApiError as refused:
+            show.note(f"{index.name}: {refused.message}")
+        else:
+            states[index.name] = answer.decode(IndexInfoSchema)
+    return states
+
+
+def _state_members(state: IndexInfoSchema | None) -> dict[str, int]:
+    """Return the members for JSON; a server that is not ours tells no bytes."""
+    if state is None:
+        return {}
+    members = {"vectorCount": state.vector_count}
+    if not isinstance(state.byte_count, UnsetType):
+        members["byteCount"] = state.byte_count
+    return members
+
+
+def _state_cells(state: IndexInfoSchema | None) -> tuple[str, str]:
+    members = _state_members(state)
+    vectors, size = members.get("vectorCount"), members.get("byteCount")
+    return f"{vectors:,}" if vectors is not None else "", f"{size:,}" if size is not None else ""
+
+
+def _print_segments(segments: Sequence[SegmentSchema]) -> None:
+    click.echo(f"\nsegments: {sum(segment.name != MEMTABLE for segment in segments)}")
+    show.table(
+        ("part", "vectors", "deleted", "bytes"),
+        [
+            (
+                segment.name,
+                f"{segment.vector_count:,}",
+                f"{segment.deleted_count:,}",
+                f"{segment.byte_count:,}",
+            )
+            for segment in segments
+        ],
+        right=("vectors", "deleted", "bytes"),
     )
 
 
@@ -166,7 +256,7 @@ def _coverage(name: str, partial: Mapping[str, int], state: IndexInfoSchema) -> 
 
 
 @group.command("delete")
-@click.argument("name")
+@_NAME
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @target_options
 def delete(target: Target, name: str, yes: bool) -> None:
@@ -179,12 +269,20 @@ def delete(target: Target, name: str, yes: bool) -> None:
 
 
 @group.command("add-metadata-index")
-@click.argument("name")
+@_NAME
 @click.argument("property_name", metavar="PROPERTY")
 @click.argument("index_type", metavar="TYPE", type=_TYPES)
 @click.option("--backfill", is_flag=True, help="Index the vectors already stored, too.")
+@_AS_JSON
 @target_options
-def add(target: Target, name: str, property_name: str, index_type: str, backfill: bool) -> None:
+def add(
+    target: Target,
+    name: str,
+    property_name: str,
+    index_type: str,
+    backfill: bool,
+    as_json: bool,
+) -> None:
     """Let filters on the index NAME use PROPERTY, which holds values of TYPE.
 
     TYPE is string, number or boolean; dots in PROPERTY reach into nested objects. Without
@@ -195,7 +293,10 @@ def add(target: Target, name: str, property_name: str, index_type: str, backfill
         path = client.indexes(name, "metadata_index", "list")
         listed = client.get(path).decode(MetadataIndexListSchema).metadata_indexes
         mutation_id = add_metadata_index(client, name, property_name, index_type, backfill=backfill)
-    click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
+    if as_json:
+        show.json_of(MutationSchema(mutation_id))
+    else:
+        click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
     if any(metadata_index.property_name == property_name for metadata_index in listed):
         show.note(
             "note: it was there already; now it covers the vectors written before it, too"
@@ -206,19 +307,24 @@ def add(target: Target, name: str, property_name: str, index_type: str, backfill
 
 
 @group.command("delete-metadata-index")
-@click.argument("name")
+@_NAME
 @click.argument("property_name", metavar="PROPERTY")
+@_AS_JSON
 @target_options
-def remove(target: Target, name: str, property_name: str) -> None:
+def remove(target: Target, name: str, property_name: str, as_json: bool) -> None:
     """Stop filters on the index NAME from using PROPERTY."""
     with target.connect() as client:
         path = client.indexes(name, "metadata_index", "delete")
-        written = client.post(path, {"propertyName": property_name}).decode(MutationSchema)
+        answer = client.post(path, {"propertyName": property_name})
+    if as_json:
+        show.json(answer.result)
+        return
+    written = answer.decode(MutationSchema)
     click.echo(f"no metadata index on {property_name}: mutation {written.mutation_id}")
 
 
 @group.command("list-metadata-indexes")
-@click.argument("name")
+@_NAME
 @_AS_JSON
 @target_options
 def list_metadata_indexes(target: Target, name: str, as_json: bool) -> None:

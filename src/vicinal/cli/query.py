@@ -9,11 +9,15 @@ from vicinal.cli import show
 from vicinal.cli.client import (
     Client,
     IndexResponse,
-    MatchResponse,
     QueryResponse,
+    StepResponse,
     Target,
     target_options,
 )
+from vicinal.cli.completion import index_argument
+from vicinal.cli.scopes import json_option_value
+from vicinal.cli.vector_table import form_options, print_vectors, table_form
+from vicinal.index_storage import MEMTABLE
 from vicinal.model import Effort
 from vicinal.wire.schemas import EmbeddingSchema
 
@@ -24,9 +28,11 @@ MODEL_OF_DIMENSIONS = {
 }
 """The model that is asked when neither the index nor the caller names one."""
 
+_WIRE_MEMTABLE = "tail"  # in explanations
+
 
 @click.command("query")
-@click.argument("index")
+@index_argument
 @click.option("--text", help="Search for what is like this text, embedded by a model.")
 @click.option("--vector", help="Search for this vector: a JSON array, or numbers with commas.")
 @click.option("--id", "vector_id", help="Search for what is like this stored vector.")
@@ -47,6 +53,8 @@ MODEL_OF_DIMENSIONS = {
     type=click.Choice([effort.value for effort in Effort]),
     help="How hard to look; the index's effort if not given.",
 )
+@click.option("--explain", is_flag=True, help="Show how each part of the index was searched.")
+@form_options
 @click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
 @target_options
 def command(
@@ -62,17 +70,27 @@ def command(
     return_values: bool,
     metadata: str,
     effort: str | None,
+    explain: bool,
+    columns: tuple[str, ...],
+    full: bool,
     as_json: bool,
 ) -> None:
     """Search INDEX; give one of --text, --vector and --id."""
     if sum(given is not None for given in (text, vector, vector_id)) != 1:
         raise click.UsageError("give one of --text, --vector and --id")
-    body: dict[str, Any] = {"topK": top_k, "returnValues": return_values}
-    body["returnMetadata"] = metadata
+    form = table_form(columns, full=full, as_json=as_json)
+    body: dict[str, Any] = {
+        "topK": top_k,
+        "returnValues": return_values or form.wants("values"),
+        "returnMetadata": metadata,
+    }
     if namespace:
         body["namespace"] = namespace
     if filter_ is not None:
-        body["filter"] = _json(filter_, "--filter")
+        body["filter"] = json_option_value(filter_, "--filter")
+    headers = {"vicinal-filter": "extended"} if filter_ else {}
+    headers |= {"vicinal-effort": effort} if effort else {}
+    headers |= {"vicinal-explain": "true"} if explain else {}
     with target.connect() as client:
         if text is not None:
             body["vector"] = embed(client, model or _model(client, index), [text])[0]
@@ -80,19 +98,21 @@ def command(
             body["vector"] = _vector(vector)
         else:
             body["vectorId"] = vector_id
-        headers = {"vicinal-filter": "extended"} if filter_ else {}
-        if effort:
-            headers["vicinal-effort"] = effort
         answer = client.post(client.indexes(index, "query"), body, headers)
-        matches = answer.decode(QueryResponse).matches
-        if vector_id is not None and not matches and not _is_there(client, index, vector_id):
+        result = answer.decode(QueryResponse)
+        if vector_id is not None and not result.matches and not _is_there(client, index, vector_id):
             raise click.ClickException(f"no vector of {index} has the id {vector_id!r}")
     for remark in answer.remarks:
         show.note(f"note: {remark}")
     if as_json:
         show.json(answer.result)
+        return
+    if result.matches:
+        print_vectors(result.matches, form)
     else:
-        print_matches(matches)
+        show.note("nothing matches")
+    if explain:
+        _print_explanation(result.explain)
 
 
 def _is_there(client: Client, index: str, vector_id: str) -> bool:
@@ -105,29 +125,29 @@ def embed(client: Client, model: str, texts: list[str]) -> list[list[float]]:
     return client.post(client.model(model), {"text": texts}).decode(EmbeddingSchema).data
 
 
-def print_matches(matches: list[MatchResponse]) -> None:
-    """Print matches as a table, best first."""
-    if not matches:
-        show.note("nothing matches")
-        return
+def _print_explanation(parts: list[StepResponse]) -> None:
+    click.echo()
     show.table(
-        ("score", "id", "namespace", "metadata", "values"),
+        ("part", "vectors", "selected", "candidates by", "scored", "rescored", "select ms",
+         "candidates ms", "rescore ms"),
         [
             (
-                f"{match.score:.6f}",
-                match.id,
-                match.namespace or "",
-                _compact(match.metadata),
-                _compact(match.values),
+                MEMTABLE if part.part == _WIRE_MEMTABLE else part.part,
+                f"{part.vector_count:,}",
+                f"{part.selected_count:,}",
+                part.method,
+                f"{part.scored_count:,}",
+                f"{part.rescored_count:,}",
+                f"{part.select_ms:.3f}",
+                f"{part.candidates_ms:.3f}",
+                f"{part.rescore_ms:.3f}",
             )
-            for match in matches
+            for part in parts
         ],
-        right=("score",),
-    )
-
-
-def _compact(value: object) -> str:
-    return msgspec.json.encode(value).decode() if value else ""
+        right=("vectors", "selected", "scored", "rescored", "select ms", "candidates ms",
+               "rescore ms"),
+        keeps_empty=True,
+    )  # fmt: skip
 
 
 def _model(client: Client, index: str) -> str:
@@ -146,11 +166,4 @@ def _model(client: Client, index: str) -> str:
 
 def _vector(text: str) -> object:
     inner = text.strip()
-    return _json(inner if inner.startswith("[") else f"[{inner}]", "--vector")
-
-
-def _json(text: str, option: str) -> object:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.MsgspecError as error:
-        raise click.UsageError(f"{option} is not JSON: {error}") from error
+    return json_option_value(inner if inner.startswith("[") else f"[{inner}]", "--vector")

@@ -14,7 +14,7 @@ class ResumePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         job: Text that is the same only for the same work.
         offset: Bytes read from the file by an import, or written to it by an export.
-        items: Lines or rows read by an import, or ids listed by an export.
+        items: Lines or rows read by an import, or vectors that an export lists.
         vectors: Vectors written to the index or to the file.
         cursor: Next page of an export's listing.
         file: Files that an import of several has done.

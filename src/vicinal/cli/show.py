@@ -8,26 +8,47 @@ from pathlib import Path
 
 import click
 import msgspec
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 _WIDE = 10_000  # when piped, nothing is cut or wrapped
+_GAP = 2  # cells between two columns
+_PREVIEW_CELLS_MIN = 20  # ours: a preview has as many, however long the ids are
+_CUT = "…"
+
+_STRING_CHARS_MAX = 60  # ours: of a string in a preview
+_ITEMS_MAX = 4  # ours: of an array in a preview
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""Adds --json, for commands that write their JSON themselves."""
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    previewed: Sequence[str] = (),
+    keeps_empty: bool = False,
 ) -> None:
     """Print rows under headings, leaving out columns that are empty in every row.
 
-    The columns named in `right` are aligned right. On a terminal what is too long is folded; piped,
-    lines are as long as they need.
+    The columns named in `right` are aligned right. On a terminal what is too long is folded, but
+    for the columns in `previewed`, which are cut so that a row takes one line if the others let it;
+    piped, lines are as long as they need. With `keeps_empty` no column is left out.
     """
     laid_out = Table(box=None, pad_edge=False, header_style="bold")
-    kept = list(rows)
+    kept = [list(row) for row in rows]
     shown = [
-        column for column in range(len(columns)) if not kept or any(row[column] for row in kept)
+        column
+        for column in range(len(columns))
+        if not kept or keeps_empty or any(row[column] for row in kept)
     ]
+    console = Console()
+    if console.is_terminal and previewed:
+        _cut(columns, kept, shown, previewed, console.width)
     for column in shown:
         # Folded, as an id that is cut cannot be copied.
         laid_out.add_column(
@@ -37,7 +58,6 @@ def table(
         )
     for row in kept:
         laid_out.add_row(*(escape(row[column]) for column in shown))
-    console = Console()
     if console.is_terminal:
         console.print(laid_out)
         return
@@ -48,9 +68,55 @@ def table(
         click.echo(line.rstrip())
 
 
+def _cut(
+    columns: Sequence[str],
+    rows: Sequence[list[str]],
+    shown: Sequence[int],
+    previewed: Sequence[str],
+    width: int,
+) -> None:
+    """Cut cells of the previewed columns to what the others leave of a line."""
+    cut = [column for column in shown if columns[column] in previewed]
+    others = sum(
+        max(cell_len(columns[column]), *(cell_len(row[column]) for row in rows))
+        for column in shown
+        if column not in cut and rows
+    )
+    left = width - others - _GAP * (len(shown) - 1)
+    for number, column in enumerate(cut):
+        cells = max(left // (len(cut) - number), _PREVIEW_CELLS_MIN)
+        for row in rows:
+            if cell_len(row[column]) > cells:
+                row[column] = set_cell_size(row[column], cells - 1) + _CUT
+        left -= max((cell_len(row[column]) for row in rows), default=0)
+
+
+def compact(value: object, *, is_full: bool = True) -> str:
+    """Return a value as JSON on one line; unless `is_full`, long strings and arrays are cut."""
+    return msgspec.json.encode(value if is_full else _shortened(value)).decode()
+
+
+def _shortened(value: object) -> object:
+    match value:
+        case str() if len(value) > _STRING_CHARS_MAX:
+            return value[: _STRING_CHARS_MAX - 1] + _CUT
+        case list() if len(value) > _ITEMS_MAX:
+            return [*map(_shortened, value[:_ITEMS_MAX]), msgspec.Raw(_CUT.encode())]
+        case list():
+            return [_shortened(item) for item in value]
+        case dict():
+            return {name: _shortened(member) for name, member in value.items()}
+    return value
+
+
 def json(raw: bytes | msgspec.Raw) -> None:
     """Print JSON indented, numbers and order of members as they came."""
     click.echo(msgspec.json.format(bytes(raw), indent=2).decode())
+
+
+def json_of(document: object) -> None:
+    """Print a document as JSON."""
+    json(msgspec.json.encode(document))
 
 
 def program() -> str:

@@ -107,7 +107,7 @@ class OpenIndex:
         return watched.index_usage(
             address,
             self.reader.snapshot,
-            self._folder,
+            self.folder,
             self.writer.pending_count,
             is_failed=self._health.failure is not None,
         )

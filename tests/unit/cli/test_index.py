@@ -1,10 +1,18 @@
 """``vicinal index`` makes, shows and removes indexes on a running server."""
 
 import json
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Commands
+from tests.support.asgi import application
+from tests.support.commands import Commands, Recorder
+from tests.support.server import in_thread
+from vicinal.engine.embedded import EmbeddedEngine
+from vicinal.engine.options import EngineOptions
+from vicinal.errors import Corruption
+from vicinal.model import IndexAddress, Status
 
 
 def test_an_index_is_created_listed_shown_and_deleted(vicinal: Commands) -> None:
@@ -133,3 +141,103 @@ def test_info_says_what_a_metadata_index_covers_where_that_is_not_all(vicinal: C
     assert "k (string)" in vicinal.ok("index", "info", "docs")
     found = vicinal.ok("query", "docs", "--vector", "1", "--filter", '{"k":"v"}', "--json")
     assert json.loads(found)["count"] == 1
+
+
+def test_a_list_has_counts_and_bytes_unless_names_alone_are_wanted(vicinal: Commands) -> None:
+    for name, count in (("docs", 1_234), ("none", 0)):
+        vicinal.ok("index", "create", name, "--dimensions", "2", "--metric", "cosine")
+        lines = "\n".join(f'{{"id":"{number}","values":[1,2]}}' for number in range(count))
+        vicinal.ok("import", "-", name, "--wait", stdin=lines)
+
+    shown = vicinal.ok("index", "list").splitlines()
+    listed = json.loads(vicinal.ok("index", "list", "--json"))
+    names = vicinal.ok("index", "list", "--names").splitlines()
+    bare = json.loads(vicinal.ok("index", "list", "--names", "--json"))
+
+    assert shown[0].split()[:5] == ["name", "dimensions", "metric", "vectors", "bytes"]
+    assert [line.split()[:5] for line in shown[1:]] == [
+        ["docs", "2", "cosine", "1,234", "9,872"],
+        ["none", "2", "cosine", "0", "0"],
+    ]
+    assert [(index["vectorCount"], index["byteCount"]) for index in listed] == [
+        (1_234, 9_872),
+        (0, 0),
+    ]
+    assert "vectors" not in names[0]
+    assert all("vectorCount" not in index for index in bare)
+
+
+def test_an_index_that_cannot_be_read_is_told_and_the_others_are_listed(
+    vicinal: Commands, engine: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bad", "good"):
+        vicinal.ok("index", "create", name, "--dimensions", "2", "--metric", "cosine")
+    status = Recorder.status
+
+    def damaged(self: Recorder, address: IndexAddress) -> Status:
+        if address.name == "bad":
+            raise Corruption("block 3 is damaged")
+        return status(self, address)
+
+    monkeypatch.setattr(Recorder, "status", damaged)
+    result = vicinal.run("index", "list")
+
+    assert result.exit_code == 0
+    assert "bad: block 3 is damaged [code: 40098]" in result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["name", "bad", "good"]
+
+
+def test_info_has_effort_coverage_and_segments_also_as_json(
+    tmp_path: Path,
+) -> None:
+    options = EngineOptions(merges=False)
+    with closing(EmbeddedEngine.open(tmp_path / "data", options)) as engine:
+        app = application(tmp_path, engine=engine, tokens=["secret"])
+        with in_thread(app, token="secret") as server:
+            vicinal = Commands(server)
+            vicinal.ok(
+                *("index", "create", "docs", "--dimensions", "2", "--metric", "cosine"),
+                *("--effort", "high", "--metadata-index", "k:number"),
+            )
+            lines = "\n".join(
+                f'{{"id":"{n}","values":[1,2],"metadata":{{"k":{n}}}}}' for n in range(30)
+            )
+            vicinal.ok("import", "-", "docs", "--wait", stdin=lines)
+            engine.compact(IndexAddress("acme", "docs"))
+            vicinal.ok("vector", "delete", "docs", "3", "4", "-y")
+            vicinal.ok("import", "-", "docs", "--wait", stdin='{"id":"new","values":[1,1]}')
+            vicinal.ok("index", "add-metadata-index", "docs", "late", "string")
+
+            shown = vicinal.ok("index", "info", "docs")
+            info = json.loads(vicinal.ok("index", "info", "docs", "--json"))
+
+    described, segments = shown.split("\n\n")
+    rows = {line.split()[0]: line.split()[-1] for line in described.splitlines()}
+    assert rows["effort"] == "high"
+    assert rows["vectors"] == "29"
+    assert int(rows["bytes"].replace(",", "")) == info["byteCount"] > 1_000
+    assert "k (number), late (string, covers 0 of 29 vectors)" in described
+    assert [line.split()[:4] for line in segments.splitlines()[:2]] == [
+        ["segments:", "1"],
+        ["part", "vectors", "deleted", "bytes"],
+    ]
+    assert "segment 1       28        2" in segments
+    assert "memtable         1        0" in segments
+    assert info["config"] == {"dimensions": 2, "metric": "cosine", "effort": "high"}
+    assert info["metadataIndexes"] == [
+        {"propertyName": "k", "indexType": "number", "coveredCount": 29},
+        {"propertyName": "late", "indexType": "string", "coveredCount": 0},
+    ]
+    assert [(s["name"], s["vectorCount"], s["deletedCount"]) for s in info["segments"]] == [
+        ("segment 1", 28, 2),
+        ("memtable", 1, 0),
+    ]
+
+
+def test_metadata_indexes_are_changed_with_json(vicinal: Commands) -> None:
+    vicinal.ok("index", "create", "docs", "--dimensions", "2", "--metric", "cosine")
+
+    added = vicinal.ok("index", "add-metadata-index", "docs", "k", "string", "--json")
+    removed = vicinal.ok("index", "delete-metadata-index", "docs", "k", "--json")
+
+    assert list(json.loads(added)) == list(json.loads(removed)) == ["mutationId"]

@@ -1,12 +1,18 @@
 """``vicinal query`` asks what was meant and shows what came back."""
 
 import json
+import re
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.asgi import application
 from tests.support.commands import Commands
 from tests.support.embedder import TINY
+from tests.support.server import in_thread
+from vicinal.engine.embedded import EmbeddedEngine
 
 
 @pytest.fixture
@@ -150,3 +156,115 @@ def test_the_model_that_the_index_remembers_embeds_the_text(vicinal: Commands) -
     assert TINY in vicinal.ok("index", "info", "remembers")
     export = vicinal.run("export", "remembers", "-")
     assert f"--model {TINY}" in export.stderr
+
+
+LONG = "a long text with\na line end, " * 20
+
+
+@pytest.fixture
+def described(vicinal: Commands) -> Commands:
+    """An index with a vector of much metadata."""
+    vicinal.ok("index", "create", "docs", "--dimensions", "8", "--metric", "euclidean")
+    vector = {
+        "id": "i" * 60,
+        "values": [0.5] * 8,
+        "namespace": "n",
+        "metadata": {
+            "text": LONG,
+            "title": "Short",
+            "tags": list(range(9)),
+            "place": {"continent": "Asia"},
+            "score": 7,
+        },
+    }
+    vicinal.ok("import", "-", "docs", "--wait", stdin=json.dumps(vector))
+    return vicinal
+
+
+def test_values_of_metadata_are_previewed_on_one_line_and_whole_when_asked_for(
+    described: Commands,
+) -> None:
+    _, previewed = described.ok("query", "docs", "--vector", "0,0,0,0,0,0,0,0").splitlines()
+    _, full = described.ok("query", "docs", "--vector", "0,0,0,0,0,0,0,0", "--full").splitlines()
+
+    assert "…" in previewed
+    assert '"title":"Short","tags":[0,1,2,3,…],"place":{"continent":"Asia"}' in previewed
+    assert len(previewed) < 300
+    assert json.dumps(LONG)[1:-1] in full
+    assert "[0,1,2,3,4,5,6,7,8]" in full
+    assert "…" not in full
+
+
+def test_a_terminal_previews_metadata_on_its_line_and_folds_the_id(
+    described: Commands,
+) -> None:
+    terminal = Commands(described.server, {"FORCE_COLOR": "1", "COLUMNS": "120"})
+    narrow = Commands(described.server, {"FORCE_COLOR": "1", "COLUMNS": "60"})
+
+    wide_lines = plain(terminal.ok("query", "docs", "--vector", "0,0,0,0,0,0,0,0"))
+    folded = plain(narrow.ok("query", "docs", "--vector", "0,0,0,0,0,0,0,0"))
+
+    assert len(wide_lines) == 2
+    assert wide_lines[1].rstrip().endswith("…")
+    assert len(wide_lines[1]) <= 120
+    assert "i" * 60 in wide_lines[1]
+    assert "".join(folded).count("i") >= 60
+    assert all(len(line) <= 60 for line in folded)
+
+
+def plain(text: str) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+
+
+def test_columns_are_parts_of_the_vector_or_properties_of_its_metadata(described: Commands) -> None:
+    shown = described.ok(
+        *("query", "docs", "--vector", "0,0,0,0,0,0,0,0"),
+        *("--columns", "title, place.continent,place,metadata.score,absent,tags,namespace"),
+    )
+
+    assert [line.split() for line in shown.splitlines()] == [
+        ["title", "place.continent", "place", "metadata.score", "absent", "tags", "namespace"],
+        ["Short", "Asia", '{"continent":"Asia"}', "7", "[0,1,2,3,…]", "n"],
+    ]
+
+
+def test_values_are_returned_for_their_column(described: Commands) -> None:
+    shown = described.ok("query", "docs", "--id", "i" * 60, "--columns", "values")
+
+    assert shown.splitlines() == ["values", "[0.5,0.5,0.5,0.5,…]"]
+
+
+def test_how_the_answer_was_found_is_shown_and_is_in_the_json(docs: Commands) -> None:
+    shown = docs.run("query", "docs", "--id", "one", "--explain")
+
+    assert shown.exit_code == 0
+    # The engine of this test explains nothing; its headings are there all the same.
+    assert shown.stdout.splitlines()[-1].split()[:3] == ["part", "vectors", "selected"]
+
+
+def test_an_explanation_names_each_part_and_what_was_done_in_it(tmp_path: Path) -> None:
+    with closing(EmbeddedEngine.open(tmp_path / "data")) as engine:
+        app = application(tmp_path, engine=engine, tokens=["secret"])
+        with in_thread(app, token="secret") as server:
+            docs = Commands(server)
+            docs.ok("index", "create", "docs", "--dimensions", "2", "--metric", "cosine")
+            lines = "\n".join(f'{{"id":"{n}","values":[1,{n}]}}' for n in range(7))
+            docs.ok("import", "-", "docs", "--wait", stdin=lines)
+
+            shown = docs.ok("query", "docs", "--vector", "1,0", "--top-k", "2", "--explain")
+            raw = json.loads(docs.ok("query", "docs", "--id", "3", "--explain", "--json"))
+            without = docs.ok("query", "docs", "--vector", "1,0")
+
+    matches, explanation = shown.split("\n\n")
+    assert len(matches.splitlines()) == 3
+    _, part = explanation.splitlines()
+    assert part.split()[:3] == ["memtable", "7", "7"]
+    assert raw["explain"][0]["vectorCount"] == 7
+    assert "memtable" not in without
+
+
+@pytest.mark.parametrize("option", [("--columns", "id"), ("--full",)])
+def test_json_has_no_columns(docs: Commands, option: tuple[str, ...]) -> None:
+    refused = docs.fails("query", "docs", "--id", "one", "--json", *option)
+
+    assert "--json prints all there is" in refused

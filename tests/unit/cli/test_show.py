@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from rich.cells import cell_len
 
 from vicinal.cli import show
 
@@ -28,3 +29,76 @@ def test_a_piped_line_is_as_long_as_it_needs(capsys: pytest.CaptureFixture[str])
     show.table(("id", "score"), [(LONG_ID, "0.5")])
 
     assert capsys.readouterr().out.splitlines()[1].split() == [LONG_ID, "0.5"]
+
+
+def on_terminal(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_preview_takes_what_the_others_leave_of_the_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    show.table(("id", "metadata"), [("a", "日本" * 200), ("b", "short")], previewed=("metadata",))
+
+    lines = on_terminal(capsys)
+    assert len(lines) == 3
+    assert lines[1].rstrip().endswith("…")
+    assert columns - 2 <= cell_len(lines[1].rstrip()) <= columns
+    assert lines[2].split() == ["b", "short"]
+
+
+def test_a_preview_beside_a_long_id_is_short_and_the_id_is_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+
+    show.table(("id", "metadata"), [(LONG_ID, "x" * 500)], previewed=("metadata",))
+
+    _, *lines = on_terminal(capsys)
+    assert "".join(line.split()[0] for line in lines) == LONG_ID
+    assert lines[0].split()[1] == "x" * 19 + "…"
+
+
+def test_two_previews_share_the_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+
+    show.table(
+        ("id", "metadata", "values"), [("a", "m" * 500, "[1]")], previewed=("metadata", "values")
+    )
+
+    _, line = on_terminal(capsys)
+    assert line.split()[2] == "[1]"
+    assert len(line.split()[1]) >= 40
+
+
+def test_columns_that_were_asked_for_stay_though_they_are_empty(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show.table(("id", "k"), [("a", "")], keeps_empty=True)
+    show.table(("id", "k"), [("a", "")])
+
+    assert capsys.readouterr().out.splitlines() == ["id  k", "a", "id", "a"]
+
+
+@pytest.mark.parametrize(
+    ("value", "preview"),
+    [
+        ("x" * 60, '"' + "x" * 60 + '"'),
+        ("x" * 61, '"' + "x" * 59 + '…"'),
+        ("a\nb", '"a\\nb"'),
+        ([1, 2, 3, 4], "[1,2,3,4]"),
+        ([1, 2, 3, 4, 5], "[1,2,3,4,…]"),
+        ({"a": [{"b": "y" * 70}]}, '{"a":[{"b":"' + "y" * 59 + '…"}]}'),
+        (None, "null"),
+    ],
+)
+def test_a_preview_cuts_long_strings_and_arrays(value: object, preview: str) -> None:
+    assert show.compact(value, is_full=False) == preview
