@@ -25,6 +25,7 @@ from msgspec import Meta
 from vicinal import sites
 from vicinal.errors import InvalidInput
 from vicinal.limits import PROFILES, Limits
+from vicinal.service_links import is_link
 
 CONFIG_FILE = "vicinal.toml"
 TOKENS_FILE = "tokens.db"
@@ -413,6 +414,8 @@ def _from_file(config: Path | None) -> Iterator[_Given]:
 def _from_environment(environment: Mapping[str, str]) -> Iterator[_Given]:
     for variable in sorted(environment):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in CLIENT_VARIABLES:
+            continue
+        if is_link(variable, environment[variable]):
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         if (name not in _ROWS and name not in _DEPRECATED) or _variable(name) != variable:

@@ -362,3 +362,52 @@ def test_a_setting_has_the_default_of_the_option_that_it_sets(
 
     assert names
     assert {name: getattr(options, name) for name in names} == {n: defaults[n] for n in names}
+
+
+KUBERNETES = {
+    "VICINAL_SERVICE_HOST": "10.0.171.239",
+    "VICINAL_SERVICE_PORT": "8790",
+    "VICINAL_SERVICE_PORT_HTTP": "8790",
+    "VICINAL_PORT": "tcp://10.0.171.239:8790",
+    "VICINAL_PORT_8790_TCP": "tcp://10.0.171.239:8790",
+    "VICINAL_PORT_8790_TCP_PROTO": "tcp",
+    "VICINAL_PORT_8790_TCP_PORT": "8790",
+    "VICINAL_PORT_8790_TCP_ADDR": "10.0.171.239",
+    "VICINAL_DATA_SERVICE_HOST": "10.0.171.240",
+    "VICINAL_DATA_PORT": "tcp://[fd00::1]:80",
+    "VICINAL_DATA_PORT_80_UDP": "udp://[fd00::1]:80",
+    "VICINAL_SNAPSHOT_FOLDER_SERVICE_PORT": "80",
+}
+
+
+def test_what_kubernetes_sets_for_a_service_is_no_setting() -> None:
+    loaded = load({}, KUBERNETES, None)
+
+    assert loaded.settings == Settings()
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_beside_what_kubernetes_sets_settings_count() -> None:
+    loaded = load({"port": "1"}, KUBERNETES | {"VICINAL_DATA": "/data"}, file_with("backlog = 7"))
+
+    assert (loaded.settings.port, loaded.settings.data) == (1, Path("/data"))
+    assert loaded.settings.backlog == 7
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("VICINAL_SERVICE", "x"),
+        ("VICINAL_SERVICE_HOSTS", "10.0.0.1"),
+        ("VICINAL_HOST_SERVICE", "x"),
+        ("VICINAL_PORT", "tcp:8790"),
+        ("VICINAL_PORT", "http://10.0.0.1:8790"),
+        ("VICINAL_PORT", "tcp:// 1"),
+        ("VICINAL_PORT_X_TCP", "tcp://10.0.0.1:1"),
+        ("VICINAL_DATA_PORT", "8790"),
+        ("VICINAL_service_HOST", "10.0.0.1"),
+    ],
+)
+def test_what_only_looks_like_it_is_refused(variable: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=variable):
+        load({}, {variable: value}, None)

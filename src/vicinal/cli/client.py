@@ -24,8 +24,10 @@ import msgspec
 import numpy as np
 from click.core import ParameterSource
 
+from vicinal import trust
 from vicinal.cli import show
 from vicinal.cli.wrangler_config import ConfigSelection, NamedAccount, named_account
+from vicinal.errors import InvalidInput
 from vicinal.model import VectorBatch
 from vicinal.wire import columns
 
@@ -242,7 +244,7 @@ class Client:
             try:
                 response = send()
             except httpx.TransportError as error:
-                if waited_s >= self._patience_s:
+                if waited_s >= self._patience_s or trust.is_distrust(str(error)):
                     raise click.ClickException(self._unreachable(error)) from error
                 wanted_s = pause_s
             else:
@@ -256,7 +258,7 @@ class Client:
             pause_s = min(pause_s * 2, _PAUSE_MAX_S)
 
     def _unreachable(self, error: httpx.TransportError) -> str:
-        reason = str(error) or type(error).__name__
+        reason = trust.with_remedy(str(error) or type(error).__name__)
         return (
             f"no answer from {self._http.base_url}: {reason}. "
             "Is a server running there? `vicinal serve` starts one; --url names another."
@@ -319,11 +321,12 @@ def open_envelope(response: httpx.Response) -> ApiResponse:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The server and the account of a command."""
+    """The server and the account of a command; `cacert` is as in `trust.verification`."""
 
     url: str
     token: str
     account: str
+    cacert: Path | None = None
 
     @property
     def origin(self) -> str:
@@ -351,6 +354,8 @@ class Target:
             line += ["--url", self.origin]
         if self.account != DEFAULT_ACCOUNT:
             line += ["--account", self.account]
+        if self.cacert is not None:
+            line += ["--cacert", str(self.cacert)]
         return shlex.join(line)
 
     @contextmanager
@@ -371,15 +376,18 @@ class Target:
                 headers={"authorization": f"Bearer {self.secret}"},
                 timeout=timeout,
                 trust_env=not is_near,
+                verify=trust.verification(self.cacert),
             ) as http:
                 yield http
         except httpx.InvalidURL as error:
             raise click.ClickException(f"--url {self.url}: {error}") from error
+        except InvalidInput as error:
+            raise click.ClickException(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """The values of --url, --token and --account.
+    """The values of --url, --token, --account and --cacert.
 
     Attributes:
         account: None when not given; then the folder's configuration may name one.
@@ -388,11 +396,12 @@ class TargetOptions:
     url: str
     token: str
     account: str | None
+    cacert: Path | None = None
 
     def target(self, named: NamedAccount | None) -> Target:
         """Return the target, with the account of a folder's configuration where none was given."""
         account = self.account or (named.account if named is not None else DEFAULT_ACCOUNT)
-        return Target(self.url, self.token, account)
+        return Target(self.url, self.token, account, self.cacert)
 
 
 FOUND_ACCOUNT_VARIABLE = "_VICINAL_ACCOUNT_FOUND"
@@ -400,7 +409,7 @@ FOUND_ACCOUNT_VARIABLE = "_VICINAL_ACCOUNT_FOUND"
 
 
 def given_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --url, --token and --account, and pass them to the command as `given`."""
+    """Add --url, --token, --account and --cacert, and pass them to the command as `given`."""
 
     @click.option("--url", envvar="VICINAL_URL", default=DEFAULT_URL, show_default=True)
     @click.option("--token", envvar="VICINAL_TOKEN", default=ANY_TOKEN, help="Bearer token.")
@@ -409,20 +418,32 @@ def given_options(command: Callable[..., None]) -> Callable[..., None]:
         envvar="VICINAL_ACCOUNT",
         help="The account_id of the folder's wrangler configuration, or local, if not given.",
     )
+    @click.option(
+        "--cacert",
+        type=click.Path(path_type=Path),
+        help="Certificates that an https:// server is believed by, as PEM; those of SSL_CERT_FILE, "
+        "or the usual ones, if not given.",
+    )
     @click.pass_context
     def with_given(
-        context: click.Context, /, url: str, token: str, account: str | None, **others: object
+        context: click.Context,
+        /,
+        url: str,
+        token: str,
+        account: str | None,
+        cacert: Path | None,
+        **others: object,
     ) -> None:
         is_said_here = context.get_parameter_source("account") is ParameterSource.COMMANDLINE
         if not is_said_here and account == os.environ.get(FOUND_ACCOUNT_VARIABLE):
             account = None
-        context.invoke(command, given=TargetOptions(url, token, account or None), **others)
+        context.invoke(command, given=TargetOptions(url, token, account or None, cacert), **others)
 
     return update_wrapper(with_given, command)
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --url, --token and --account, and pass them to the command as `target`."""
+    """Add --url, --token, --account and --cacert, and pass them to the command as `target`."""
 
     @given_options
     @click.pass_context

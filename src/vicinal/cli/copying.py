@@ -56,6 +56,11 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help=f"Schema of the tables, where the {end} is a database.",
         )(command)
+        command = click.option(
+            f"--{end}-cacert",
+            type=click.Path(path_type=Path),
+            help=f"Certificates that the {end} is believed by, where it is an https:// server.",
+        )(command)
     return command
 
 
@@ -88,6 +93,8 @@ def command(
     destination_schema: str,
     source_token: str,
     destination_token: str,
+    source_cacert: Path | None,
+    destination_cacert: Path | None,
 ) -> None:
     """Copy indexes from SOURCE to DESTINATION.
 
@@ -108,8 +115,8 @@ def command(
     named = NamedStores(
         source,
         destination,
-        StoreOptions(source_schema, source_token, account),
-        StoreOptions(destination_schema, destination_token, account),
+        StoreOptions(source_schema, source_token, account, source_cacert),
+        StoreOptions(destination_schema, destination_token, account, destination_cacert),
     )
     with _opened(named, is_dry=dry_run) as (read, written):
         path = journal or _journal_path(read, written)

@@ -22,6 +22,7 @@ import click
 import httpx
 import msgspec
 
+from vicinal import trust
 from vicinal.cli import show
 from vicinal.cli.client import Target, open_envelope, target_options
 from vicinal.cli.verify import show_report, verify_stored
@@ -366,7 +367,8 @@ def _ask(target: Target, method: str, path: str, body: object, form: type[T]) ->
             response = http.request(method, f"{_ROUTE}{path}", content=content, headers=headers)
         except httpx.TransportError as error:
             raise click.ClickException(
-                f"no answer from {target.origin}: {error or type(error).__name__}. "
+                f"no answer from {target.origin}: "
+                f"{trust.with_remedy(str(error) or type(error).__name__)}. "
                 "Is a server running there? --data reads the folder of one that is stopped."
             ) from error
     return open_envelope(response).decode(form)

@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 import vicinal
+from vicinal import trust
 from vicinal.cli import show
 from vicinal.cli.client import (
     FOUND_ACCOUNT_VARIABLE,
@@ -63,6 +64,11 @@ def environment(
         # Requests that wrangler sends to the internet unasked.
         "CLOUDFLARE_CF_FETCH_ENABLED": "false",
         "WRANGLER_SEND_METRICS": "false",
+        **(
+            {"NODE_EXTRA_CA_CERTS": str(target.cacert.resolve())}
+            if target.cacert is not None
+            else {}
+        ),
     }
 
 
@@ -137,7 +143,7 @@ def _problem_with(target: Target) -> str | None:
     except click.ClickException as error:
         return error.message
     except (httpx.TransportError, httpx.DecodingError) as error:
-        reason = str(error) or type(error).__name__
+        reason = trust.with_remedy(str(error) or type(error).__name__)
         return f"no server answers at {target.origin} ({reason}). {_REMEDY}"
     try:
         status = msgspec.json.decode(health.content, type=_Health).status

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
+from vicinal import trust
 from vicinal.engine.contents import Contents
 from vicinal.errors import (
     AlreadyExists,
@@ -131,9 +133,10 @@ class IndexApi:
         try:
             response = self._http.send(request)
         except httpx.TransportError as error:
-            reason = str(error) or type(error).__name__
+            reason = trust.with_remedy(str(error) or type(error).__name__)
             raise Unavailable(
-                f"no answer from {self._http.base_url}: {reason}", retry_after=_AGAIN_S
+                f"no answer from {self._http.base_url}: {reason}",
+                retry_after=None if trust.is_distrust(reason) else _AGAIN_S,
             ) from error
         return self._opened(response, name)
 
@@ -400,11 +403,13 @@ class ServerStore:
         self._http.close()
 
 
-def open_server(url: str, token: str, account: str) -> ServerStore:
+def open_server(url: str, token: str, account: str, cacert: Path | None = None) -> ServerStore:
     """Return a store for a server at a URL, with or without the path of its API.
 
+    `cacert` is as in `trust.verification`.
+
     Raises:
-        InvalidInput: it is no URL of a server.
+        InvalidInput: it is no URL of a server, or the certificates cannot be read.
     """
     base = url.rstrip("/").removesuffix("/client/v4") + "/client/v4"
     try:
@@ -416,6 +421,7 @@ def open_server(url: str, token: str, account: str) -> ServerStore:
             headers={"authorization": f"Bearer {token}"},
             timeout=_TIMEOUT,
             trust_env=host not in ("127.0.0.1", "::1", "localhost"),  # a proxy is for others
+            verify=trust.verification(cacert),
         )
     except (ValueError, httpx.InvalidURL) as error:
         raise InvalidInput(f"{url!r} is not the URL of a server: {error}") from error

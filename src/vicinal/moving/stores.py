@@ -21,11 +21,13 @@ class StoreOptions:
         schema: Of the tables in a database.
         token: For a server, or the key of another product.
         account: Of a server's indexes, where none is given, and of another product's.
+        cacert: For a server, as in `trust.verification`.
     """
 
     schema: str
     token: str
     account: str
+    cacert: Path | None = None
 
 
 def open_source(name: str, options: StoreOptions) -> SourceStore:
@@ -43,7 +45,7 @@ def open_source(name: str, options: StoreOptions) -> SourceStore:
         case "database":
             return open_database(name, options.schema, is_source=True)
         case "server":
-            return open_server(name, options.token, options.account)
+            return open_server(name, options.token, options.account, options.cacert)
         case _:
             return open_folder(Path(name), is_source=True)
 
@@ -68,7 +70,7 @@ def open_destination(name: str, options: StoreOptions, *, creates: bool = True) 
         case "database":
             return open_database(name, options.schema, is_source=False, creates=creates)
         case "server":
-            return open_server(name, options.token, options.account)
+            return open_server(name, options.token, options.account, options.cacert)
         case _:
             return open_folder(Path(name), is_source=False, creates=creates)
 

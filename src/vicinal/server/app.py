@@ -193,6 +193,10 @@ class App:
         status, sent = response.status, 0
         try:
             sent = await respond.send_stream(send, receive, response, stream, record.request_id)
+        except asyncio.CancelledError:  # as in `_http`, and it has begun
+            self.services.metrics.failed(_STOPPED)
+            await respond.break_off(send, stream, _STOPPED)
+            status = codes.response_for(_STOPPED).status
         except Error as error:
             self.services.metrics.failed(error)
             _log.warning("%s: %s", record.template, error, extra={"fields": record.named()})

@@ -22,8 +22,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.ports import free_port
-from tests.support.server import STOPPED_WITHIN_S
+from tests.support.server import STOPPED_WITHIN_S, in_process
 from tests.support.waiting import wait_until
+from tests.unit.test_settings import KUBERNETES
 from vicinal.cli import main
 
 LAST_LINE = "  wrangler "
@@ -380,3 +381,8 @@ def test_a_flag_that_cannot_be_is_a_command_line_that_cannot_be_understood(comma
     assert deprecated.exit_code == 2
     assert variable.exit_code == 1
     assert "VICINAL_LIMITS" in variable.stderr
+
+
+def test_a_server_starts_beside_a_kubernetes_service_of_its_name(tmp_path: Path) -> None:
+    with in_process(tmp_path, environment=KUBERNETES) as server:
+        assert urlopen(f"{server.origin}/readyz").status == 200

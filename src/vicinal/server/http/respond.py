@@ -72,7 +72,7 @@ async def send_stream(
     async def deliver(part: bytes) -> None:
         nonlocal sent
         sent += len(part)
-        await send({"type": "http.response.body", "body": part, "more_body": True})
+        await _send_part(send, part)
 
     async def pump() -> None:
         try:
@@ -93,3 +93,12 @@ async def send_stream(
         except TimeoutError:
             raise Unavailable(f"an answer took more than {stream.whole_s:g} seconds") from None
     return sent
+
+
+async def break_off(send: Send, stream: Stream, error: Error) -> None:
+    """Tell the client of a stream that has begun why it ends here, and leave it without its end."""
+    await _send_part(send, stream.failure(codes.response_for(error)))
+
+
+async def _send_part(send: Send, part: bytes) -> None:
+    await send({"type": "http.response.body", "body": part, "more_body": True})

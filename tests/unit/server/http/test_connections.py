@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -16,8 +16,11 @@ import pytest
 from uvicorn.config import LoopFactoryType
 
 from tests.support.asgi import INDEXES, application
+from tests.support.engines import create
+from tests.support.model_engine import ModelEngine
 from tests.support.server import Running, in_process, in_thread
 from tests.support.sockets import answer, head, is_closed
+from vicinal.model import IndexAddress, ListedVector, Scan
 from vicinal.server.http import connection as connections
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.http.connection import UPLOAD_BYTES_MIN
@@ -268,6 +271,40 @@ def test_a_request_that_is_cut_off_when_the_server_stops_is_answered_503(
         assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
         assert envelope["errors"][0]["message"] == "the server is being stopped"
         assert all(closes(each) for each in (cut_off, idle, half, silent))
+    assert [each for each in caplog.records if each.exc_info] == []
+
+
+def test_a_stream_that_is_cut_off_when_the_server_stops_says_so_and_has_no_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    goes_on = threading.Event()
+
+    class Endless(ModelEngine):
+        def stream_vectors(
+            self, address: IndexAddress, scan: Scan, count: int
+        ) -> Iterator[Sequence[ListedVector]]:
+            yield [ListedVector("first", "")]
+            assert goes_on.wait(60)
+
+    engine = Endless()
+    create(engine)
+    app = application(tmp_path, engine=engine)
+    try:
+        with ExitStack() as opened:
+            with in_thread(app, shutdown_timeout_s=1) as server:
+                connection = opened.enter_context(server.connect())
+                connection.sendall(head("POST", f"{INDEXES}/docs/vectors/export", Content_Length=2))
+                connection.sendall(b"{}")
+                received = b""
+                while b"first" not in received:
+                    received += connection.recv(10_000)
+                threading.Timer(2.0, goes_on.set).start()  # its thread is waited for
+            while part := connection.recv(10_000):
+                received += part
+    finally:
+        goes_on.set()
+    assert b"the server is being stopped" in received
+    assert not received.endswith(b"0\r\n\r\n")
     assert [each for each in caplog.records if each.exc_info] == []
 
 
