@@ -85,6 +85,8 @@ class Compactor:
         self._queue = resources.queue
         self._times = resources.times
         self._unsealed: ResourceExhausted | None = None
+        self._freed_count = 0  # times that disk space was freed
+        self._freed_lock = threading.Lock()  # for both of these
         self._compacted_write = 0.0  # when the write was that was compacted last
         self._seals: SerialExecutor[SealRequest] = SerialExecutor(resources.sealer, self._seal)
         self._merges: SerialExecutor[MergeRequest] = SerialExecutor(resources.merger, self._merge)
@@ -105,9 +107,14 @@ class Compactor:
         self._seals.submit([SealRequest(is_forced=True)])
 
     def seal_again(self) -> None:
-        """Have what could not be sealed tried again at once; until then writers may wait."""
-        if self._unsealed is not None:
-            self._unsealed = None
+        """Have what could not be sealed tried again at once: disk space was freed.
+
+        Until then writers may wait, also where an attempt that began before fails only now.
+        """
+        with self._freed_lock:
+            self._freed_count += 1
+            was_unsealed, self._unsealed = self._unsealed is not None, None
+        if was_unsealed:
             self.seal()
 
     def merge_idle(self) -> None:
@@ -172,34 +179,47 @@ class Compactor:
         self._compaction.release()
 
     def _check_sealed(self) -> None:
-        if self._unsealed is not None:
-            raise untraced(self._unsealed)
+        unsealed = self._unsealed  # which may be sealed meanwhile
+        if unsealed is not None:
+            raise untraced(unsealed)
 
     def _seal(self, requests: Sequence[SealRequest]) -> None:
         is_forced = any(request.is_forced for request in requests)
-        try:
-            # Again after a frozen memtable: writers may wait for the one that has filled since.
-            while not self._seals.is_closed and (is_forced or self._policy.is_due):
-                start = time.perf_counter()
+        # Again after a frozen memtable: writers may wait for the one that has filled since.
+        while not self._seals.is_closed and (is_forced or self._policy.is_due):
+            freed_count, start = self._freed_count, time.perf_counter()
+            try:
                 self._compaction.seal()
-                self._times.seals.add(time.perf_counter() - start)
-                self._unsealed = None
-                self._merges.submit([MergeRequest(is_idle=is_forced)])
-                is_forced = False
-        except Exception as error:
-            self._times.seals.add_failure()
-            if not is_exhausted(error):
-                self._health.fail(error)
-                return
-            name = self._policy.name
-            logger.warning("index %r is sealed later: %s", name, error)
+            except Exception as error:
+                self._times.seals.add_failure()
+                if not is_exhausted(error):
+                    self._health.fail(error)
+                    return
+                if self._seal_later(error, freed_count):
+                    return
+                is_forced = True  # what is frozen already is not due by itself
+                continue
+            self._times.seals.add(time.perf_counter() - start)
+            self._unsealed = None
+            self._merges.submit([MergeRequest(is_idle=is_forced)])
+            is_forced = False
+
+    def _seal_later(self, error: Exception, freed_count: int) -> bool:
+        """Tell writers why nothing was sealed, and try again in a while; False if disk space
+        was freed since `freed_count` was read."""
+        name = self._policy.name
+        with self._freed_lock:
+            if self._freed_count != freed_count:
+                return False
             self._unsealed = ResourceExhausted(
                 f"index {name!r} cannot be sealed: {error}", retry_after=AGAIN_S
             )
-            self._queue.notify()  # writers that wait are told why
-            again = threading.Timer(AGAIN_S, self.seal)
-            again.daemon = True
-            again.start()
+        logger.warning("index %r is sealed later: %s", name, error)
+        self._queue.notify()  # writers that wait are told why
+        again = threading.Timer(AGAIN_S, self.seal)
+        again.daemon = True
+        again.start()
+        return True
 
     def _merge(self, requests: Sequence[MergeRequest]) -> None:
         is_idle = any(request.is_idle for request in requests)

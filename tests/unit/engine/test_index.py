@@ -597,6 +597,33 @@ def test_a_memtable_that_could_not_be_sealed_is_tried_again_without_being_asked(
     assert len(found(engine, Query(top_k=100, vector=vector(0, 0)))) == 20
 
 
+def test_an_attempt_to_seal_that_fails_after_an_index_was_deleted_is_repeated_at_once(
+    open_engine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compactor, "AGAIN_S", 3_600.0)
+    engine = open_engine(EngineOptions(memtable_rows_max=10, memtables_max=1, merges=False))
+    create(engine, OTHER)
+    real, begun, may_fail = build.seal_memtable, threading.Event(), threading.Event()
+
+    def full_at_first(*args: Any) -> object:
+        if begun.is_set():
+            return real(*args)
+        begun.set()
+        assert may_fail.wait(60)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(build, "seal_memtable", full_at_first)
+    upsert(engine, *(Record(f"v{n}", [n, 1]) for n in range(10)))
+    assert begun.wait(60)
+    engine.delete_index(OTHER)
+    may_fail.set()
+
+    for n in range(10, 40):
+        accepted = engine.append(DOCS, one(f"v{n}"), wait_s=60).result(60)
+    assert engine.wait_applied(DOCS, accepted.seqno, 60)
+    assert len(found(engine, Query(top_k=100, vector=vector(0, 0)))) == 40
+
+
 def test_deleting_an_index_has_others_sealed_that_had_no_room_and_writers_wait_for_that(
     open_engine: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
