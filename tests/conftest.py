@@ -39,22 +39,37 @@ MEMORY = Path("/dev/shm")  # where there is Linux
 MEMORY_BYTES_MIN = 1 << 30
 
 LONGEST = (
-    "clients/test_real_texts.py",
-    "clients/test_wrangler.py",
-    "crash/test_points.py",
-    "crash/test_disk_full.py",
-    "property/test_engine_machine.py",
-    "unit/server/http/test_uploads.py",
-    "unit/ann/test_compiled.py",
-    "unit/engine/test_index.py",
-    "unit/benchmarks/test_side.py",
-    "unit/ann/test_calibration.py",
     "wire/test_golden.py",
-    "crash/test_damage.py",
-    "property/test_http_fuzz.py",
     "conformance/test_engine.py",
+    "clients/test_wrangler.py",
+    "property/test_engine_machine.py",
+    "crash/test_disk_full.py",
+    "property/test_http_fuzz.py",
+    "crash/test_points.py",
+    "unit/server/http/test_uploads.py",
+    "crash/test_damage.py",
+    "clients/test_real_texts.py",
+    "crash/test_database_failover.py",
+    "unit/moving/test_copying.py",
+    "crash/test_shared_servers_killed.py",
+    "browser/test_web_pages.py",
+    "unit/cli/test_serve.py",
+    "crash/test_hung_database.py",
+    "unit/benchmarks/test_side.py",
+    "crash/test_snapshots.py",
+    "examples/test_operations.py",
+    "unit/ann/test_calibration.py",
+    "unit/ann/test_compiled.py",
+    "unit/test_shared_servers.py",
+    "conformance/test_cluster.py",
+    "crash/test_lost_answers.py",
+    "examples/test_scale_out.py",
+    "unit/d1/test_process.py",
+    "unit/cli/test_importing.py",
+    "unit/server/api/test_chat.py",
 )
-"""Files of ten seconds and more: they begin first, so that no process is left with one alone."""
+"""Files that take longest, by the clock of a run of all, the longest first: so that none is begun
+late, and no process is left with one alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -47,7 +47,8 @@ def closes(connection: socket.socket) -> bool:
 def test_one_connection_too_many_is_answered_503_and_leaves_room_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with in_thread(application(tmp_path), connections_max=3) as server, ExitStack() as opened:
+    app = application(tmp_path)
+    with in_thread(app, connections_max=3, keep_alive_s=60) as server, ExitStack() as opened:
         kept = [opened.enter_context(server.connect()) for _ in range(3)]
         for connection in kept:  # answered, so it is there
             connection.sendall(head("GET", "/healthz"))
