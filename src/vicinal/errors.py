@@ -6,17 +6,12 @@ no answer. A failed ``assert`` is not in this tree on purpose: it means our own 
 wrong, and must reach the top and be logged with its trace.
 """
 
-from typing import TypeVar
-
 
 class Error(Exception):
     """The root: anything this package raises on purpose."""
 
 
-E = TypeVar("E", bound=Error)
-
-
-def untraced(error: E) -> E:
+def untraced(error: Error) -> Error:
     """Return the same error without its traceback and its causes, to be kept or raised again.
 
     A traceback keeps the variables of all its frames, and each raising adds to it: what a kept
