@@ -14,6 +14,9 @@ from vicinal.storage.files import ComponentFile, Seal, sync, sync_directory
 _HASHED_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 20  # copied between two syncs, so that no other sync waits for long
 _PAUSE_S_MAX = 0.5  # ours
+_BYTES_PER_S_MAX = 40 << 20
+"""Of copies that give way; ours. Hosted disks take a burst at many times this rate, and then have
+every sync, also a server's, wait for tens of milliseconds."""
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS)
 
 
@@ -49,7 +52,7 @@ def link_or_copy(source: Path, target: Path, *, copies: bool, gives_way: bool = 
 def copy(source: Path, target: Path, *, gives_way: bool = False) -> None:
     """Copy a file, and fsync it piece by piece.
 
-    With `gives_way` the disk has pauses as long as the pieces took, for the syncs of others.
+    With `gives_way` the disk has pauses for the syncs of others, see `give_way`.
     """
     with source.open("rb") as reader, open(target, "xb", opener=private.opener) as writer:
         while piece := reader.read(_PIECE_BYTES):
@@ -58,12 +61,18 @@ def copy(source: Path, target: Path, *, gives_way: bool = False) -> None:
             writer.flush()
             sync(writer.fileno())
             if gives_way:
-                pause_since(began)
+                give_way(began, len(piece))
 
 
-def pause_since(began: float) -> None:
-    """Sleep as long as it is since a moment in monotonic seconds, but not for long."""
-    time.sleep(min(time.monotonic() - began, _PAUSE_S_MAX))
+def give_way(began: float, byte_count: int) -> None:
+    """Sleep after bytes were written: as long as that took, more if they came too fast for a disk.
+
+    Args:
+        began: When writing them began, in monotonic seconds.
+        byte_count: How many they were.
+    """
+    took_s = time.monotonic() - began
+    time.sleep(min(max(took_s, byte_count / _BYTES_PER_S_MAX - took_s), _PAUSE_S_MAX))
 
 
 def verify_seal(path: Path, kind: str, seal: Seal) -> None:

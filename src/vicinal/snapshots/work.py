@@ -17,7 +17,7 @@ import msgspec
 
 from vicinal.engine.log_copy import LogCopy
 from vicinal.errors import Unavailable
-from vicinal.snapshots.files import described, link_or_copy, pause_since, verify_seal
+from vicinal.snapshots.files import described, give_way, link_or_copy, verify_seal
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.verifying import verify_snapshots
 from vicinal.storage import private
@@ -155,7 +155,7 @@ class InlineWork:
                 self._log[0].add(rows)
                 if self._gives_way:
                     self._log[0].sync()
-                    pause_since(began)
+                    give_way(began, _size(rows))
                 return Done()
             case FinishLog(document, tombstones):
                 assert self._log is not None
@@ -173,6 +173,10 @@ class InlineWork:
             with suppress(sqlite3.Error):
                 self._log[0].cancel()
             self._log = None
+
+
+def _size(rows: Sequence[_Row]) -> int:
+    return sum(len(field) for row in rows for field in row if isinstance(field, bytes))
 
 
 def _done(path: Path) -> Done:
