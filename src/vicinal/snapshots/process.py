@@ -23,8 +23,9 @@ from vicinal.storage.sqlite import is_exhausted
 NICENESS = 10  # as that of an engine's background work
 
 _LENGTH = struct.Struct("<I")
-_START = (
-    "import sys; sys.path[:] = sys.argv[1:]; from vicinal.snapshots.process import main; main()"
+START = (  # of low priority before it imports anything, which takes longer than many a snapshot
+    f"import os, sys; hasattr(os, 'nice') and os.nice({NICENESS}); sys.path[:] = sys.argv[1:]; "
+    "from vicinal.snapshots.process import main; main()"
 )
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 
@@ -100,7 +101,7 @@ class ProcessWork:
 def _start() -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
-            [sys.executable, "-s", "-c", _START, *filter(None, sys.path)],
+            [sys.executable, "-s", "-c", START, *filter(None, sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
@@ -112,8 +113,6 @@ def _start() -> "subprocess.Popen[bytes]":
 
 def main() -> None:
     """Do the tasks that come on standard input, until it ends."""
-    if sys.platform != "win32":
-        os.nice(NICENESS)
     work = InlineWork(gives_way=True)
     while (raw := _receive(sys.stdin.buffer)) is not None:
         _send(sys.stdout.buffer, _encode(_perform(work, _tasks.decode(raw))))

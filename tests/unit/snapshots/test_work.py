@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.support.snapshots import contents, points, restored, take
 from tests.support.waiting import wait_until
 from vicinal.engine.embedded import EngineOptions
 from vicinal.errors import Corruption, Unavailable
+from vicinal.snapshots import process
 from vicinal.snapshots.process import ProcessWork
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.work import (
@@ -137,3 +140,17 @@ def test_a_process_ends_with_its_pipe(tmp_path: Path) -> None:
         return False
 
     wait_until(is_gone)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no niceness")
+def test_the_process_is_of_low_priority_before_it_imports_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "vicinal" / "snapshots"
+    folder.mkdir(parents=True)
+    (folder / "process.py").write_text(
+        "import os\ndef main(): pass\nprint(os.nice(0))\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-s", "-c", process.START, str(tmp_path)]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+
+    assert int(done.stdout) == min(os.nice(0) + process.NICENESS, 19)
