@@ -41,7 +41,7 @@ from vicinal.server.app import App, build
 from vicinal.server.http import logs, websocket
 from vicinal.settings import TOKENS_FILE, Settings
 from vicinal.snapshots.service import Schedule, Snapshots
-from vicinal.storage import private
+from vicinal.storage import folder_lock, private
 from vicinal.tokens import Tokens, TokenStore
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def serve(
         # before anything is closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         ready = origin(settings.host, listener.getsockname()[1]), application
+        folder_lock.describe_server(settings.data, ready[0], importlib.metadata.version("vicinal"))
         # In a thread, as `on_ready` may send requests to the server.
         announce = threading.Thread(target=on_ready, args=ready, name="announce", daemon=True)
         application.asgi.on_started = announce.start

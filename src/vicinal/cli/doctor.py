@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 import httpx
@@ -72,15 +73,25 @@ class Finding:
 @click.option("--data", help="The server's data folder.")
 @click.option("--port", help="The port that it shall listen on.")
 @click.option("--deep", is_flag=True, help="Read every checksum of the data folder, too.")
+@show.json_option
 @config_option
-def command(data: str | None, port: str | None, *, deep: bool, config: Path | None) -> None:
-    """Check versions, data folder, disk, port, tokens, open files and models."""
+def command(
+    data: str | None, port: str | None, *, deep: bool, as_json: bool, config: Path | None
+) -> None:
+    """Check versions, data folder, disk, server, port, tokens, open files and models.
+
+    The exit status is 1 if a check finds a problem: what keeps `vicinal serve` from starting here
+    or answering.
+    """
     settings = read_settings(config, {"data": data, "port": port})
     findings = [*examine(settings), *(_contents(settings.data) if deep else ())]
-    show.table(
-        ("what", "verdict", "seen"),
-        [(finding.subject, finding.verdict, finding.seen) for finding in findings],
-    )
+    if as_json:
+        show.json_of(findings)
+    else:
+        show.table(
+            ("what", "verdict", "seen"),
+            [(finding.subject, finding.verdict, finding.seen) for finding in findings],
+        )
     problems = sum(finding.verdict is Verdict.PROBLEM for finding in findings)
     if problems:
         raise click.ClickException(f"{problems} of {len(findings)} checks found a problem")
@@ -102,6 +113,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _catalog(settings.data)
     yield from _database(settings)
     yield _disk(settings.data)
+    yield from _server(settings)
     yield _port(settings)
     yield _tokens(settings)
     yield _open_files(settings)
@@ -256,6 +268,28 @@ def _disk(folder: Path) -> Finding:
     return Finding("disk", verdict, f"{free / (1 << 30):,.1f} GiB free")
 
 
+def _server(settings: Settings) -> Iterator[Finding]:
+    """Tell what has the data folder open: a server, where it answers and which version it is."""
+    if not folder_lock.is_held(settings.data):
+        return
+    holder = folder_lock.holder(settings.data)
+    if holder is None:
+        seen = f"a process has {settings.data} locked and does not say which"
+        yield Finding("server", Verdict.OK, seen)
+        return
+    locked = f"process {holder.process} has {settings.data} locked"
+    if holder.origin is None:
+        yield Finding("server", Verdict.OK, f"{locked} and is no server")
+        return
+    answer = _asked(holder.origin)
+    if answer is None or not answer.is_ready:
+        seen = f"{locked}, but {holder.origin} does not answer within {ANSWER_S:g} s"
+        yield Finding("server", Verdict.PROBLEM, seen)
+    else:
+        seen = f"{holder.origin} answers, version {answer.version}; {locked}"
+        yield Finding("server", Verdict.OK, seen)
+
+
 def _port(settings: Settings) -> Finding:
     address = f"{settings.host} port {settings.port}"
     try:
@@ -271,30 +305,60 @@ def _port(settings: Settings) -> Finding:
     return Finding("port", Verdict.OK, f"{address} is free")
 
 
-def _taken(settings: Settings, address: str) -> Finding:
-    """Tell whether it is the server of these settings that listens there."""
-    from vicinal.app import origin
+@dataclass(frozen=True, slots=True)
+class _ServerAnswer:
+    """The answer of a server of ours."""
 
-    url = origin(settings.host, settings.port)
+    version: str
+    status: int
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status == httpx.codes.OK
+
+
+def _asked(url: str) -> _ServerAnswer | None:
+    """Ask what answers at a URL; None if it is no server of ours."""
     try:
         with httpx.Client(base_url=url, timeout=ANSWER_S, trust_env=False) as http:
             ready = http.get("/readyz")
             version = http.get("/openapi.json").json()["info"]["version"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return None
+    return _ServerAnswer(str(version), ready.status_code)
+
+
+def _taken(settings: Settings, address: str) -> Finding:
+    """Tell whether it is the server of these settings that listens there."""
+    from vicinal.app import origin
+
+    answer = _asked(origin(settings.host, settings.port))
+    if answer is None:
         return Finding("port", Verdict.PROBLEM, f"{address} is in use by something else")
-    if ready.status_code != httpx.codes.OK:
-        seen = f"{address}: the server there is not ready (HTTP {ready.status_code})"
+    if not _is_own(settings):
+        seen = (
+            f"{address}: a server answers there, version {answer.version}, but not one of "
+            f"{settings.data}: it has another folder; --port chooses another port for this one"
+        )
+        return Finding("port", Verdict.WARNING, seen)
+    if not answer.is_ready:
+        seen = f"{address}: the server there is not ready (HTTP {answer.status})"
         return Finding("port", Verdict.PROBLEM, seen)
-    if not folder_lock.is_held(settings.data):
-        seen = f"{address}: a server answers there, but not one of {settings.data}"
-        return Finding("port", Verdict.PROBLEM, seen)
-    installed = importlib.metadata.version("vicinal")
+    installed, version = importlib.metadata.version("vicinal"), answer.version
     if version != installed:
         seen = f"{address}: the server there is version {version}; start it again for {installed}"
         return Finding("port", Verdict.WARNING, seen)
     return Finding(
         "port", Verdict.OK, f"{address}: the server of {settings.data} answers, {version}"
     )
+
+
+def _is_own(settings: Settings) -> bool:
+    """Tell whether it is the server of the data folder that listens at the port."""
+    holder = folder_lock.holder(settings.data)
+    if holder is None:
+        return folder_lock.is_held(settings.data)  # by a version that does not say where it is
+    return holder.origin is not None and urlsplit(holder.origin).port == settings.port
 
 
 def _tokens(settings: Settings) -> Finding:

@@ -1,5 +1,8 @@
 """``vicinal doctor`` finds what would keep a server from working, and changes nothing."""
 
+import importlib.metadata
+import json
+import os
 import socket
 import sqlite3
 import sys
@@ -191,8 +194,59 @@ def test_a_running_installation_is_whole_and_its_server_is_known_by_its_folder(
     assert own.exit_code == 0, own.output
     assert verdict(own, "port").startswith("ok")
     assert "answers" in verdict(own, "port")
-    assert other.exit_code == 1
-    assert "not one of" in " ".join(other.stdout.split())
+    assert other.exit_code == 0, other.output
+    assert verdict(other, "port").startswith("warning")
+    assert "not one of" in verdict(other, "port")
+    assert "another port" in verdict(other, "port")
     assert elsewhere.exit_code == 1
     assert "another process has" in " ".join(elsewhere.stdout.split())
     assert verdict(older, "port").startswith("warning")
+
+
+def test_the_server_of_the_folder_is_known_where_it_answers_and_by_its_lock(
+    tmp_path: Path,
+) -> None:
+    data = str(tmp_path / "data")
+    with in_process(tmp_path) as server:
+        assert server.process is not None
+        own = CliRunner().invoke(main, ["doctor", "--port", str(server.port), "--data", data])
+        deep = CliRunner().invoke(
+            main, ["doctor", "--port", str(server.port), "--data", data, "--deep", "--json"]
+        )
+        elsewhere = examine("--data", data)
+    stopped = examine("--data", data)
+
+    version = importlib.metadata.version("vicinal")
+    assert verdict(own, "server").startswith("ok")
+    for part in (server.origin, f"version {version}", f"process {server.process.pid} has {data}"):
+        assert part in verdict(own, "server")
+    findings = {finding["subject"]: finding for finding in json.loads(deep.stdout)}
+    assert deep.exit_code == 0, deep.output
+    assert findings["server"]["verdict"] == "ok"
+    assert any(subject.startswith("contents of") for subject in findings)
+    assert server.origin in verdict(elsewhere, "server")
+    assert "server " not in {line.split("  ")[0] + " " for line in stopped.stdout.splitlines()}
+    assert stopped.exit_code == 0, stopped.output
+
+
+def test_a_port_of_another_folders_server_is_said_as_such_also_while_this_one_is_served(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with in_process(tmp_path / "a") as first, in_process(tmp_path / "b") as second:
+        result = CliRunner().invoke(
+            main, ["doctor", "--port", str(first.port), "--data", str(tmp_path / "b" / "data")]
+        )
+
+    assert result.exit_code == 0, result.output
+    assert "not one of" in verdict(result, "port")
+    assert second.origin in verdict(result, "server")
+
+
+def test_a_process_that_has_the_folder_open_and_is_no_server_is_named(tmp_path: Path) -> None:
+    with vicinal.open(tmp_path / "data"):
+        result = examine("--data", str(tmp_path / "data"))
+
+    assert f"process {os.getpid()} has" in verdict(result, "server")
+    assert "is no server" in verdict(result, "server")
