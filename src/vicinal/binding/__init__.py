@@ -260,9 +260,9 @@ class Vectorize:
     def select(
         self,
         *,
-        namespace: str = "",
+        namespace: str | None = None,
         filter: Mapping[str, Any] | None = None,
-        id_prefix: str = "",
+        id_prefix: str | None = None,
     ) -> ScopedVectors:
         """Return the vectors that are in a namespace, pass a filter and have an id that begins so.
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from vicinal.cli import progress, show
 from vicinal.cli.client import ANY_TOKEN, DEFAULT_ACCOUNT
 from vicinal.model import IndexAddress
 from vicinal.moving.base import DestinationStore, SourceStore
-from vicinal.moving.copying import Choice, Copy, CopyPlan, Intent, Outcome
+from vicinal.moving.copying import Choice, Copy, CopyPlan, Failure, Intent, Outcome
 from vicinal.moving.journal import Journal
 from vicinal.moving.stores import StoreOptions, open_destination, open_source
 
@@ -76,6 +76,7 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--dry-run", is_flag=True, help="Say what would be copied.")
 @click.option("--restart", is_flag=True, help="Take nothing for begun by an earlier run.")
 @click.option("--journal", type=click.Path(path_type=Path, dir_okay=False), help="Its file.")
+@show.json_option
 @_store_options
 def command(
     source: str,
@@ -89,6 +90,7 @@ def command(
     dry_run: bool,
     restart: bool,
     journal: Path | None,
+    as_json: bool,
     source_schema: str,
     destination_schema: str,
     source_token: str,
@@ -124,11 +126,14 @@ def command(
             copy = Copy(read, written, kept, choice, warn=show.note)
             plan = copy.plan()
             if dry_run:
-                _show_plan(plan, read, written)
+                if as_json:
+                    show.json_of(_planned(plan))
+                else:
+                    _show_plan(plan, read, written)
                 return
             outcome = _copy(copy, plan)
             kept.close(is_done=not outcome.failures)
-        _show_outcome(outcome, plan, written)
+        _show_outcome(outcome, plan, written, as_json=as_json)
 
 
 @contextmanager
@@ -182,6 +187,38 @@ def _copy(copy: Copy, plan: CopyPlan) -> Outcome:
         return copy.execute(plan)
 
 
+def _planned(plan: CopyPlan) -> dict[str, object]:
+    """Return a plan as a document."""
+    return {
+        "indexes": [
+            {
+                "account": planned.index.address.account,
+                "index": planned.index.address.name,
+                "vectors": planned.index.vector_count,
+                "dimensions": planned.index.config.dimensions,
+                "metric": planned.index.config.metric,
+                "copy": _INTENTS[planned.intent],
+                "copied_before": planned.copied_count,
+            }
+            for planned in plan.indexes
+        ],
+        "tokens": plan.token_count,
+        "left_out": plan.left_out,
+        "failures": _failures(plan.failures),
+    }
+
+
+def _failures(failures: Sequence[Failure]) -> list[dict[str, str]]:
+    return [
+        {
+            "account": failure.address.account,
+            "index": failure.address.name,
+            "reason": str(failure.reason),
+        }
+        for failure in failures
+    ]
+
+
 def _show_plan(plan: CopyPlan, source: SourceStore, destination: DestinationStore) -> None:
     show.table(
         ("account", "index", "vectors", "dimensions", "metric", "copy"),
@@ -214,7 +251,9 @@ def _show_plan(plan: CopyPlan, source: SourceStore, destination: DestinationStor
     )
 
 
-def _show_outcome(outcome: Outcome, plan: CopyPlan, destination: DestinationStore) -> None:
+def _show_outcome(
+    outcome: Outcome, plan: CopyPlan, destination: DestinationStore, *, as_json: bool
+) -> None:
     for failure in outcome.failures:
         address = failure.address
         show.note(f"not copied: index {address.account}/{address.name}: {failure.reason}")
@@ -224,10 +263,21 @@ def _show_outcome(outcome: Outcome, plan: CopyPlan, destination: DestinationStor
     count = sum(
         planned.index.vector_count for planned in plan.indexes if planned.index.address in done
     )
-    click.echo(
-        f"{len(done):,} indexes with {count:,} vectors{earlier} and {outcome.token_count:,} tokens "
-        f"are in {destination.label}; the counts of all of them agree"
-    )
+    if as_json:
+        document = {
+            "indexes": len(done),
+            "vectors": count,
+            "vectors_of_this_run": outcome.vector_count,
+            "tokens": outcome.token_count,
+            "failures": _failures(outcome.failures),
+        }
+        show.json_of(document)
+    else:
+        click.echo(
+            f"{len(done):,} indexes with {count:,} vectors{earlier} and "
+            f"{outcome.token_count:,} tokens are in {destination.label}; the counts of all of them "
+            "agree"
+        )
     if outcome.failures:
         total = len(outcome.failures) + len(done)
         raise click.ClickException(

@@ -21,7 +21,21 @@ Written by `python -m vicinal.cli.docs > docs/cli.md`; do not edit.
 Commands that work with an index talk to a running server: `--url`, `--token` and `--account`
 say which, or `VICINAL_URL`, `VICINAL_TOKEN` and `VICINAL_ACCOUNT`. Answers go to standard
 output, everything else to standard error. The exit status is 0 for success, 1 for an error
-that is told in one sentence, 2 for a command line that cannot be understood.
+that is told in one sentence, 2 for a command line that cannot be understood. Tables on a terminal
+fold what is too long and cut no id; values of metadata are previewed on their line, and whole with
+`--full`. With `--json` a command that prints data prints one JSON document.
+
+## Completion
+
+A shell completes commands, options and the names of indexes, for which it asks the server
+(`VICINAL_URL`, `VICINAL_TOKEN` and `VICINAL_ACCOUNT` say which; without an answer within a second
+there are none):
+
+```sh
+eval "$(_VICINAL_COMPLETE=bash_source vicinal)"      # bash 4.4 or newer: in ~/.bashrc
+eval "$(_VICINAL_COMPLETE=zsh_source vicinal)"       # zsh: in ~/.zshrc
+_VICINAL_COMPLETE=fish_source vicinal | source       # fish: in ~/.config/fish/config.fish
+```
 """
 
 _SETTINGS_HEAD = """

@@ -50,36 +50,40 @@ _IDS_SHOWN = 3
     show_default=True,
     help="How many mutations or rows to show.",
 )
-def command(path: Path, rows: int) -> None:
+@show.json_option
+def command(path: Path, rows: int, as_json: bool) -> None:
     """Show what is in PATH: a data folder, the folder of an index, or that of a segment.
 
     All rows that are shown have passed their checksums. Stop the server first: it has the files.
     """
+    shown = show.Sections(as_json=as_json)
     try:
         if (path / catalog.FILE_NAME).exists():
-            _dump_catalog(path)
+            _dump_catalog(path, shown)
         elif (path / log.FILE_NAME).exists():
-            _dump_index(path, rows)
+            _dump_index(path, rows, shown)
         elif path.parent.name == SEGMENTS and (path.parent.parent / log.FILE_NAME).exists():
-            _dump_segment(path, rows)
+            _dump_segment(path, rows, shown)
         else:
             raise click.ClickException(
                 f"{path} is neither a data folder nor the folder of an index or a segment"
             )
     except Unavailable as error:
         raise click.ClickException(f"{error}; if a server has it open, stop that first") from error
+    shown.finish()
 
 
-def _dump_catalog(folder: Path) -> None:
+def _dump_catalog(folder: Path, shown: show.Sections) -> None:
     with closing(Catalog(folder)) as opened:
         entries, unreadable = opened.all(), opened.unreadable()
-    show.table(
+    shown.add(
+        "indexes",
         ("account", "index", "dimensions", "metric", "preset", "created", "folder"),
         [
             (
                 entry.address.account,
                 entry.address.name,
-                str(entry.index.config.dimensions),
+                entry.index.config.dimensions,
                 entry.index.config.metric.value,
                 entry.index.config.preset or "",
                 entry.index.created_at.isoformat(),
@@ -87,42 +91,44 @@ def _dump_catalog(folder: Path) -> None:
             )
             for entry in entries
         ],
-        right=("dimensions",),
+        plain=("dimensions",),
     )
     for row in unreadable:
         show.note(row.damage)
 
 
-def _dump_index(folder: Path, rows: int) -> None:
+def _dump_index(folder: Path, rows: int, shown: show.Sections) -> None:
     with _log(folder) as opened:
         manifest = opened.manifest
-        _show_manifest(manifest)
-        _show_segments(manifest)
+        _show_manifest(manifest, shown)
+        _show_segments(manifest, shown)
         entries = list(opened.entries())
-    click.echo(f"\nlog: {len(entries):,} mutations that no segment holds")
-    show.table(
+    shown.add(
+        "log",
         ("seqno", "mutation", "accepted", "bytes", "what"),
         [
             (
-                str(entry.seqno),
+                entry.seqno,
                 entry.mutation_id,
                 _time(entry.accepted_at),
-                f"{entry.record.size:,}",
+                entry.record.size,
                 _described(entry.mutation),
             )
             for entry in entries[:rows]
         ],
-        right=("seqno", "bytes"),
+        plain=("seqno",),
+        heading=f"\nlog: {len(entries):,} mutations that no segment holds",
     )
     _show_rest(len(entries), rows)
 
 
-def _show_manifest(manifest: Manifest) -> None:
+def _show_manifest(manifest: Manifest, shown: show.Sections) -> None:
     indexed = [
         f"{entry.number} {entry.metadata_index.property_name} ({entry.metadata_index.index_type})"
         for entry in manifest.metadata_indexes
     ]
-    show.table(
+    shown.add(
+        "manifest",
         ("manifest", "value"),
         [
             ("format version", str(manifest.format_version)),
@@ -137,62 +143,63 @@ def _show_manifest(manifest: Manifest) -> None:
     )
 
 
-def _show_segments(manifest: Manifest) -> None:
-    click.echo(f"\nsegments: {len(manifest.segments)}")
-    show.table(
+def _show_segments(manifest: Manifest, shown: show.Sections) -> None:
+    shown.add(
+        "segments",
         ("number", "rows", "dead", "bytes", "components"),
         [
             (
-                str(segment.number),
-                f"{segment.row_count:,}",
-                f"{manifest.dead_counts.get(segment.number, 0):,}",
-                f"{sum(seal.size for seal in segment.components.values()):,}",
+                segment.number,
+                segment.row_count,
+                manifest.dead_counts.get(segment.number, 0),
+                sum(seal.size for seal in segment.components.values()),
                 ", ".join(segment.components),
             )
             for segment in manifest.segments
         ],
-        right=("number", "rows", "dead", "bytes"),
+        plain=("number",),
+        heading=f"\nsegments: {len(manifest.segments)}",
     )
 
 
-def _dump_segment(folder: Path, rows: int) -> None:
+def _dump_segment(folder: Path, rows: int, shown: show.Sections) -> None:
     segments = folder.parent
     with _log(segments.parent) as opened:
         record = _record(opened.manifest, folder)
         live = opened.live_rows(record)
-    _show_components(folder, record)
+    _show_components(folder, record, shown)
     segment = Segment(segments, record, Metric.EUCLIDEAN)  # nothing is measured here
-    shown = np.arange(min(rows, record.row_count))
-    values, metadata = segment.values(shown), segment.metadata(shown)
-    click.echo(f"\nrows: {record.row_count:,}, {np.count_nonzero(~live):,} of them dead")
-    show.table(
+    some = np.arange(min(rows, record.row_count))
+    values, metadata = segment.values(some), segment.metadata(some)
+    shown.add(
+        "rows",
         ("row", "state", "id", "namespace", "values", "metadata"),
         [
             (
-                str(row),
+                row,
                 "" if live[row] else "dead",
                 segment.ids[row],
                 str(segment.namespaces.value(row) or ""),
                 _start_of(values[row].tolist()),
                 metadata[row].decode(),
             )
-            for row in shown.tolist()
+            for row in some.tolist()
         ],
-        right=("row",),
+        plain=("row",),
+        heading=f"\nrows: {record.row_count:,}, {np.count_nonzero(~live):,} of them dead",
     )
     _show_rest(record.row_count, rows)
 
 
-def _show_components(folder: Path, record: SegmentRecord) -> None:
+def _show_components(folder: Path, record: SegmentRecord, shown: show.Sections) -> None:
     lines = []
     for name, seal in record.components.items():
         file = ComponentFile(folder / name, name, seal)
         file.verify_all()
         arrays = [(name, file.unverified_array(name)) for name in file]
         described = [f"{name} {array.dtype}{list(array.shape)}" for name, array in arrays]
-        lines.append((name, f"{seal.size:,}", ", ".join(described)))
-    click.echo("every checksum holds")
-    show.table(("component", "bytes", "arrays"), lines, right=("bytes",))
+        lines.append((name, seal.size, ", ".join(described)))
+    shown.add("components", ("component", "bytes", "arrays"), lines, heading="every checksum holds")
 
 
 def _record(manifest: Manifest, folder: Path) -> SegmentRecord:

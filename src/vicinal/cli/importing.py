@@ -122,6 +122,7 @@ def _comma_list(
 @click.option("--allow-rejects", is_flag=True, help="End with 0 though rows were left out.")
 @click.option("--wait", is_flag=True, help="Return when queries see every vector.")
 @click.option("--restart", is_flag=True, help="Begin at the first row whatever was done before.")
+@show.json_option
 @target_options
 def command(
     target: Target,
@@ -144,6 +145,7 @@ def command(
     allow_rejects: bool,
     wait: bool,
     restart: bool,
+    as_json: bool,
 ) -> None:
     """Upsert the vectors of every FILE into INDEX; - is standard input.
 
@@ -182,7 +184,7 @@ def command(
         keeps_stale=keep_stale or insert,
     )
     rejected = RejectedRows(rejects, skip_bad)
-    _import(target, files, index, options, rejected, restart=restart)
+    _import(target, files, index, options, rejected, restart=restart, as_json=as_json)
     if rejected.count and not allow_rejects:
         click.get_current_context().exit(1)
 
@@ -195,6 +197,7 @@ def _import(
     rejected: RejectedRows,
     *,
     restart: bool,
+    as_json: bool,
 ) -> None:
     began_s = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -226,10 +229,21 @@ def _import(
             finished=None if stale is None else stale.delete,
         )
         count = job.import_all(restart=restart)
-    _summarise(job, index, count, time.monotonic() - began_s)
+    _summarise(job, index, count, time.monotonic() - began_s, as_json=as_json)
 
 
-def _summarise(job: ImportJob, index: str, count: int, seconds: float) -> None:
+def _summarise(job: ImportJob, index: str, count: int, seconds: float, *, as_json: bool) -> None:
+    if as_json:
+        document = {
+            "index": index,
+            "vectors": job.point.vectors,
+            "vectors_of_this_run": count,
+            "rejected": job.rejected.count,
+            "repeated_ids": job.ids.repeated_count,
+            "seconds": round(seconds, 3),
+        }
+        show.json_of(document)
+        return
     rate = count / max(seconds, 1e-3)
     text = f"{job.point.vectors:,} vectors into {index} in {seconds:.1f} s ({rate:,.0f}/s)"
     if job.rejected.count:

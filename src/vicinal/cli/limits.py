@@ -7,8 +7,12 @@ from vicinal.limits import PROFILES, rows
 
 
 @click.command("limits")
-def command() -> None:
+@show.json_option
+def command(as_json: bool) -> None:
     """Show the limits of each profile (choose one with `vicinal serve --limits`)."""
+    if as_json:
+        show.json_of({name: dict(zip(PROFILES, values, strict=True)) for name, values in rows()})
+        return
     show.table(
         ("limit", *PROFILES),
         [(name, *map(_shown, values)) for name, values in rows()],

@@ -3,6 +3,7 @@
 The folders are those of a server with the same settings.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -29,8 +30,9 @@ def group() -> None:
 @group.command("pull")
 @click.argument("name")
 @_MODELS
+@show.json_option
 @config_option
-def pull_command(name: str, folder: Path | None, config: Path | None) -> None:
+def pull_command(name: str, folder: Path | None, as_json: bool, config: Path | None) -> None:
     """Bring the files of model NAME to this machine; the end of its name suffices.
 
     A model that is here already is checked and left alone.
@@ -48,6 +50,16 @@ def pull_command(name: str, folder: Path | None, config: Path | None) -> None:
             report(done, _size(done))
 
         pulled = pull(model, _search_paths(folder, config).models, fetched)
+    if as_json:
+        show.json_of(
+            {
+                "model": model.name,
+                "folder": str(pulled.folder),
+                "is_new": pulled.is_new,
+                "is_verified": pulled.is_verified,
+            }
+        )
+        return
     state = "pulled into" if pulled.is_new else "already in"
     proof = "checksums verified" if pulled.is_verified else "no checksums to verify it by"
     click.echo(f"{model.name}: {state} {pulled.folder}, {proof}")
@@ -55,27 +67,55 @@ def pull_command(name: str, folder: Path | None, config: Path | None) -> None:
 
 @group.command("list")
 @_MODELS
+@show.json_option
 @config_option
-def list_command(folder: Path | None, config: Path | None) -> None:
+def list_command(folder: Path | None, as_json: bool, config: Path | None) -> None:
     """List the models, their folders, and how to get those that are not here."""
     search_paths = _search_paths(folder, config)
     names = dict.fromkeys([*(model.name for model in models.KNOWN), *search_paths.folders])
+    listed = [_listed(name, search_paths) for name in names]
+    if as_json:
+        show.json_of(listed)
+        return
     show.table(
-        ("model", "dimensions", "where"), [_row(name, search_paths) for name in names],
+        ("model", "dimensions", "where"),
+        [
+            (model.model, "?" if model.dimensions is None else str(model.dimensions), model.where())
+            for model in listed
+        ],
         right=("dimensions",),
-    )  # fmt: skip
+    )
 
 
-def _row(name: str, search_paths: models.SearchPaths) -> tuple[str, str, str]:
-    published = {model.name: str(model.dimensions) for model in models.KNOWN}.get(name, "?")
+@dataclass(frozen=True, slots=True)
+class _ListedModel:
+    """A model, with its folder, or the reason why it cannot be used."""
+
+    model: str
+    dimensions: int | None
+    folder: str | None = None
+    source: str | None = None
+    problem: str | None = None
+
+    def where(self) -> str:
+        """Return its folder, or how to get it."""
+        if self.problem is not None:
+            return f"not usable: {self.problem}"
+        if self.folder is None:
+            return f"not here; get it: vicinal model pull {self.model}"
+        return f"{self.folder} ({self.source})"
+
+
+def _listed(name: str, search_paths: models.SearchPaths) -> _ListedModel:
+    published = {model.name: model.dimensions for model in models.KNOWN}.get(name)
     try:
         located = models.locate(name, search_paths)
         if located is None:
-            return name, published, f"not here; get it: vicinal model pull {name}"
+            return _ListedModel(name, published)
         dimensions, _ = encoder.read_shape(located.folder)
     except (ModelNotFound, Corruption) as error:
-        return name, published, f"not usable: {error}"
-    return name, str(dimensions), f"{located.folder} ({located.source})"
+        return _ListedModel(name, published, problem=str(error))
+    return _ListedModel(name, dimensions, str(located.folder), str(located.source))
 
 
 def _search_paths(folder: Path | None, config: Path | None) -> models.SearchPaths:

@@ -51,13 +51,7 @@ def scope_options(command: Callable[..., None]) -> Callable[..., None]:
         prefix: str | None,
         **others: object,
     ) -> None:
-        for name, value in (("--namespace", namespace), ("--prefix", prefix)):
-            # The server takes "" for all, which nobody means who writes it.
-            if value == "":
-                raise click.UsageError(f"{name} is empty; leave it out for all vectors")
         document = None if filter_ is None else json_option_value(filter_, "--filter")
-        if filter_ is not None and document in (None, {}):
-            raise click.UsageError("--filter is empty; leave it out for all vectors")
         scope = ScopeOptions(document, namespace, prefix)
         context.invoke(command, scope=scope, **others)
 

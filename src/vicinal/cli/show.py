@@ -119,6 +119,55 @@ def json_of(document: object) -> None:
     json(msgspec.json.encode(document))
 
 
+class Sections:
+    """The parts of what a command prints: tables for a person, one JSON document for a program.
+
+    Args:
+        as_json: Whether it is the document, which `finish` prints; tables are printed at once.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._document: dict[str, list[dict[str, str | int]]] = {}
+
+    def add(
+        self,
+        name: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str | int]],
+        *,
+        plain: Sequence[str] = (),
+        heading: str | None = None,
+    ) -> None:
+        """Add a table, with a line before it.
+
+        Numbers are aligned right and have separators, but for those of the columns in `plain`.
+        """
+        if self._as_json:
+            self._document[name] = [dict(zip(columns, row, strict=True)) for row in rows]
+            return
+        if heading is not None:
+            click.echo(heading)
+        numeric = [
+            column
+            for number, column in enumerate(columns)
+            if column in plain or any(isinstance(row[number], int) for row in rows)
+        ]
+        cells = [
+            [
+                f"{cell:,}" if isinstance(cell, int) and column not in plain else str(cell)
+                for column, cell in zip(columns, row, strict=True)
+            ]
+            for row in rows
+        ]
+        table(columns, cells, right=numeric)
+
+    def finish(self) -> None:
+        """Print the document."""
+        if self._as_json:
+            json_of(self._document)
+
+
 def program() -> str:
     """Return what starts this program in a shell: its path where the name alone would not do."""
     started_as = Path(sys.argv[0])

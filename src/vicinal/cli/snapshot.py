@@ -171,6 +171,7 @@ def verify(source: Path | None, snapshot_id: str | None, *, as_json: bool, targe
 @click.option("--suffix", help="Restore into the running server, with this behind each name.")
 @click.option("--index", "indexes", multiple=True, help="ACCOUNT/NAME of one; all if not given.")
 @click.option("--copy", "copies", is_flag=True, help="Copy files also where links would do.")
+@_JSON
 @target_options
 def restore(
     source: Path | None,
@@ -180,6 +181,7 @@ def restore(
     indexes: tuple[str, ...],
     *,
     copies: bool,
+    as_json: bool,
     target: Target,
 ) -> None:
     """Make a data folder of a snapshot in SOURCE, a folder of snapshots or a .tar.zst file.
@@ -195,7 +197,10 @@ def restore(
         if indexes:
             raise click.UsageError("--index goes with --suffix; --data restores everything")
         snapshot = _restore_folder(source, snapshot_id, data, copies=copies)
-        click.echo(f"restored snapshot {snapshot.id} to {data}")
+        if as_json:
+            show.json_of(described(snapshot))
+        else:
+            click.echo(f"restored snapshot {snapshot.id} to {data}")
         return
     if source is not None:
         raise click.UsageError("--suffix restores a snapshot of the server's own folder")
@@ -203,15 +208,20 @@ def restore(
     if indexes:
         body["indexes"] = [_account_and_name(index) for index in indexes]
     path = f"/{_resolved(target, snapshot_id)}/restore"
-    for restored in _ask(target, "POST", path, body, list[RestoredIndexSchema]):
-        click.echo(f"{restored.account}/{restored.name}")
+    restored = _ask(target, "POST", path, body, list[RestoredIndexSchema])
+    if as_json:
+        show.json_of(restored)
+        return
+    for index in restored:
+        click.echo(f"{index.account}/{index.name}")
 
 
 @group.command("delete")
 @_STORE
 @click.option("--snapshot", "snapshot_id", required=True, help="Its id.")
+@_JSON
 @target_options
-def delete(store: Path | None, snapshot_id: str, target: Target) -> None:
+def delete(store: Path | None, snapshot_id: str, *, as_json: bool, target: Target) -> None:
     """Delete a snapshot, and the files that no other snapshot has."""
     if store is None:
         path = f"/{quote(snapshot_id, safe='')}"
@@ -220,6 +230,9 @@ def delete(store: Path | None, snapshot_id: str, target: Target) -> None:
         opened = Store(store)
         with opened.locked(writes=True):
             freed = opened.delete(snapshot_id)
+    if as_json:
+        show.json_of(DeletedSnapshotSchema(freed))
+        return
     click.echo(f"deleted {snapshot_id}, which freed {freed:,} bytes")
 
 

@@ -28,25 +28,38 @@ def group() -> None:
 @click.option("--read-only", is_flag=True, help="Allow queries and reading, no writing.")
 @click.option("--account", help="The only account it is good for; all if not given.")
 @_DATA
+@show.json_option
 @config_option
 def create(
-    name: str, read_only: bool, account: str | None, data: Path | None, config: Path | None
+    name: str,
+    read_only: bool,
+    account: str | None,
+    data: Path | None,
+    as_json: bool,
+    config: Path | None,
 ) -> None:
     """Make a token; NAME says what it is for. It is shown once and cannot be had again."""
     permission = Permission.READ if read_only else Permission.WRITE
     with _tokens(data, config, renews=True) as tokens:
         token, secret = tokens.create(name, permission, account)
-    click.echo(secret)
+    if as_json:
+        show.json_of({"secret": secret, "token": token})
+    else:
+        click.echo(secret)
     show.note(f"{token.permission} token {token.id} ({token.name}). It is not shown again.")
 
 
 @group.command("list")
 @_DATA
+@show.json_option
 @config_option
-def list_(data: Path | None, config: Path | None) -> None:
+def list_(data: Path | None, as_json: bool, config: Path | None) -> None:
     """List tokens, without their secrets."""
     with _tokens(data, config) as tokens:
         stored = tokens.list()
+    if as_json:
+        show.json_of(stored)
+        return
     if not stored:
         show.note("no tokens; `vicinal token create NAME` makes one")
         return

@@ -135,7 +135,7 @@ def count_(
 @index_argument
 @click.argument("property_name", metavar="PROPERTY")
 @scope_options
-@click.option("--limit", type=click.IntRange(min=1), help="How many values; 10 if not given.")
+@click.option("--limit", type=int, help="How many values; 10 if not given.")
 @show.json_option
 @target_options
 def facets(

@@ -1,5 +1,6 @@
 """``vicinal dump`` shows what is in the files, changes nothing, and names what is damaged."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,16 @@ def test_a_folder_of_something_else_is_one_sentence(folder: Path) -> None:
     stray.mkdir()
     assert "names no segment 00000099: it is a stray" in complaint(stray)
     assert "does not exist" in complaint(folder / "absent")
+
+
+def test_all_three_are_json_with_numbers_as_numbers(folder: Path) -> None:
+    catalog, index, segment = (
+        json.loads(dump(path, "--json")) for path in (folder, index_of(folder), segment_of(folder))
+    )
+
+    assert [entry["index"] for entry in catalog["indexes"]] == ["docs"]
+    assert [(row["number"], row["rows"], row["dead"]) for row in index["segments"]] == [(1, 30, 2)]
+    assert [row["seqno"] for row in index["log"]] == sorted(row["seqno"] for row in index["log"])
+    assert len(index["log"]) == 4
+    assert {row["component"] for row in segment["components"]} >= {"values", "ids"}
+    assert [row["row"] for row in segment["rows"]] == list(range(20))
