@@ -11,7 +11,7 @@ import vicinal
 ROOT = Path(vicinal.__file__).parent
 
 BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native",
-        "prepared", "budget", "usage", "durations", "index_storage"}  # fmt: skip
+        "prepared", "budget", "usage", "durations", "index_storage", "ranking"}  # fmt: skip
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
@@ -20,7 +20,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "native": {"model"},
     "filters.nodes": set(),
     "filters": BASE,
-    "model": {"filters.nodes"},
+    "model": {"filters.nodes", "ranking"},
+    "ranking": set(),
+    "keywords": set(),
     "metadata": {"model", "filters.nodes"},
     "distance": {"model"},
     "presets": {"model"},
@@ -42,12 +44,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "snapshots": BASE | {"settings", "tokens", "d1", "engine", "storage", "verify"},
     "pytest_plugin": set(),
     "ann": BASE,
-    "segment": BASE | {"filters", "storage", "ann"},
-    "engine": BASE | {"filters", "storage", "ann", "segment"},
+    "segment": BASE | {"filters", "storage", "ann", "keywords"},
+    "engine": BASE | {"filters", "storage", "ann", "segment", "keywords"},
     "engine.shared": BASE | {"engine", "storage", "tokens"},
     "embeddings": BASE | {"openai_errors"},
     "generation": BASE | {"openai_errors"},
-    "wire": BASE | {"filters", "generation.base", "d1", "snapshots.manifest", "verify.report"},
+    "wire": BASE | {"filters", "keywords", "generation.base", "d1", "snapshots.manifest",
+                    "verify.report"},
     "server.concurrency": {"errors", "model"},
     "server.offload": {"native.pool", "prepared"},
     "server.workers.sessions": {"errors"},

@@ -98,6 +98,10 @@ class EmptyFilterValue(BadFilter):
     """A key of a filter has no value: an empty object or array stands where one should."""
 
 
+class BadRanking(InvalidInput):
+    """A query wants a ranking that the index cannot give: it lacks a text index, or a property."""
+
+
 class BadCursor(InvalidInput):
     """A list cursor is unknown, belongs to another index or has expired."""
 

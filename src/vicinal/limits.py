@@ -43,6 +43,8 @@ class Limits:
     delete_ids_max: int = 100  # seen in live errors
     facet_values_default: int = 10  # ours
     facet_values_max: int = 1_000  # ours
+    query_text_bytes_max: int = 8_192  # ours: of the words of one query
+    candidates_max: int = 1_000  # ours: that diversity or a reranker chooses from
     metadata_indexes_max: int = 10
     indexed_string_bytes_max: int = 64
     property_name_chars_max: int = 512

@@ -7,7 +7,7 @@ the index's are not indexed; but a string index holds the strings of an array, c
 the operators of ours that ask for them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -96,6 +96,30 @@ def indexed_value(
             return float(value) if is_number else None
         case IndexType.BOOLEAN:
             return value if isinstance(value, bool) else None
+        case IndexType.TEXT:
+            return None  # no filter reads it; see `texts`
+
+
+def texts(document: dict[str, Any], property_name: str) -> Sequence[str]:
+    """Return the texts that a text index holds: a string, or the strings of an array."""
+    value = _property(document, property_name)
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list):
+        return [element for element in value if isinstance(element, str)]
+    return ()
+
+
+def numbered_texts(
+    document: dict[str, Any], property_name: str
+) -> Sequence[tuple[int | None, str]]:
+    """Return `texts`, each with its number in the array that it is of; None for a string."""
+    value = _property(document, property_name)
+    if isinstance(value, str):
+        return ((None, value),)
+    if isinstance(value, list):
+        return [(at, element) for at, element in enumerate(value) if isinstance(element, str)]
+    return ()
 
 
 def indexed_elements(

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.filters.nodes import Filter, Scalar
+from vicinal.ranking import Diversity, Grouping, Highlight, MatchScores, Reranking, TextQuery
 
 Floats = NDArray[np.float32]
 Ordinals = NDArray[np.int64]
@@ -40,11 +41,16 @@ class Metric(StrEnum):
 
 
 class IndexType(StrEnum):
-    """The JSON type that a metadata index holds; values of other types are not indexed."""
+    """The JSON type that a metadata index holds; values of other types are not indexed.
+
+    `TEXT` (an extension) is for keyword search instead of filters: the words of strings, and of the
+    strings of arrays.
+    """
 
     STRING = "string"
     NUMBER = "number"
     BOOLEAN = "boolean"
+    TEXT = "text"
 
 
 class MetadataLevel(StrEnum):
@@ -116,10 +122,32 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class MetadataIndex:
-    """One filterable property; dots in `property_name` address nested objects."""
+    """One indexed property; dots in `property_name` address nested objects.
+
+    `language` is that of a text index whose words are cut to their stems
+    (`keywords.analyzer.languages`), None leaves words whole.
+    """
 
     property_name: str
     index_type: IndexType
+    language: str | None = None
+
+    @property
+    def type_name(self) -> str:
+        """The type, with the language where there is one: ``text:english``."""
+        if self.language is None:
+            return self.index_type.value
+        return f"{self.index_type.value}:{self.language}"
+
+    @classmethod
+    def of_type_name(cls, property_name: str, type_name: str) -> "MetadataIndex":
+        """Return the index of a property with this `type_name`.
+
+        Raises:
+            ValueError: the type is unknown.
+        """
+        index_type, _, language = type_name.partition(":")
+        return cls(property_name, IndexType(index_type), language or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +291,12 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search by `vector` or by `vector_id`: exactly one of the two is set.
+    """A search by `vector` or by `vector_id`, of which at most one is set, by `text`, or by both.
 
     `vector` is ``(dimensions,)`` float32 and finite. `namespace` ``""`` searches all namespaces.
-    An `effort` of None is the index's. With `explain` the result has `explanations`.
+    An `effort` of None is the index's. With `explain` the result has `explanations`, with
+    `return_scores` and `return_highlights` its matches have `scores` and `highlights`, with
+    `passage_property` a `passage`: the texts of that property.
     """
 
     top_k: int
@@ -278,17 +308,40 @@ class Query:
     return_metadata: MetadataLevel = MetadataLevel.NONE
     effort: Effort | None = None
     explain: bool = False
+    text: TextQuery | None = None
+    diversity: Diversity | None = None
+    grouping: Grouping | None = None
+    reranking: Reranking | None = None
+    passage_property: str = ""
+    return_scores: bool = False
+    return_highlights: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a search by a vector alone, without any extension of its matches."""
+        return (
+            self.text is None
+            and self.diversity is None
+            and self.grouping is None
+            and self.reranking is None
+            and not self.passage_property
+            and not self.return_scores
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredVector:
-    """A match. `score` is the wire's; `values` and `metadata` are None if not asked for."""
+    """A match. `score` is the wire's; `values`, `metadata`, `scores` and `highlights` are None if
+    not asked for."""
 
     id: str
     score: float
     namespace: str
     values: Floats | None = None
     metadata: bytes | None = None
+    scores: MatchScores | None = None
+    highlights: tuple[Highlight, ...] | None = None
+    passage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,13 +377,15 @@ class QueryResult:
 
     `explanations` is empty unless the query wants them; `explain` returns them also when it does
     not, and needs the engine to be open. `partial` are the filtered properties whose metadata index
-    does not cover all vectors.
+    does not cover all vectors, and the text indexes that do not. `is_text_ignored` says that there
+    is no text index for the words beside a vector.
     """
 
     matches: tuple[ScoredVector, ...]
     unindexed: tuple[str, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     partial: tuple[IndexCoverage, ...] = ()
+    is_text_ignored: bool = False
     explain: Callable[[], tuple[Explanation, ...]] = field(default=tuple, compare=False, repr=False)
 
 

@@ -62,11 +62,13 @@ from vicinal.model import (
     Mutation,
     PatchMetadata,
     Query,
+    QueryResult,
     Scan,
     Scope,
     UnresolvedMutation,
     Upsert,
 )
+from vicinal.ranking import TextQuery
 
 # Few of everything, so that calls meet: overwrites, re-adds, shared values, ties.
 ADDRESSES = st.sampled_from([IndexAddress("acme", "one"), IndexAddress("acme", "two")])
@@ -86,6 +88,10 @@ DOCUMENTS: st.SearchStrategy[dict[str, object] | None] = st.sampled_from(
         {"color": None, "flag": False, "a": {"b": {"c": 1}}},
         {"color": ["red", "x", LONG], "size": [1], "a": {"b": []}},
         {"color": ["re", 1, None], "size": ["1"], "a": {"b": ["x", "x"]}},
+        {"note": "The red foxes are running, red foxes!", "color": "red"},
+        {"note": ["a fox", 7, "ran 東京都 v1.2.3"], "color": "blue fox"},
+        {"note": "running", "size": 1},
+        {"note": 12, "color": "the fox"},
     ]
 )
 METADATA_INDEXES = st.sampled_from(
@@ -95,9 +101,12 @@ METADATA_INDEXES = st.sampled_from(
         MetadataIndex("flag", IndexType.BOOLEAN),
         MetadataIndex("a.b", IndexType.STRING),
         MetadataIndex("size", IndexType.STRING),
+        MetadataIndex("note", IndexType.TEXT, "english"),
+        MetadataIndex("note", IndexType.TEXT, "english"),
+        MetadataIndex("color", IndexType.TEXT),
     ]
 )
-PROPERTIES = st.sampled_from(["color", "size", "flag", "a.b"])
+PROPERTIES = st.sampled_from(["color", "size", "flag", "a.b", "note"])
 OPERANDS: st.SearchStrategy[Scalar | None] = st.sampled_from(
     ["red", "re", "blue", "ü" * 32, "x", "1", 0.0, 1.0, 2.5, True, False, None]
 )
@@ -154,6 +163,24 @@ def queries(draw: st.DrawFn) -> Query:
         namespace=draw(NAMESPACES),
         filter=draw(filters()),
         return_values=draw(st.booleans()),
+        return_metadata=draw(st.sampled_from(MetadataLevel)),
+    )
+
+
+WORDS = st.lists(
+    st.sampled_from(["fox", "FOXES", "red", "ran", "running", "the", "京都", "1.2.3", "absent"]),
+    max_size=4,
+).map(" ".join)
+WEIGHTS = st.sampled_from([(), (), (("note", 2.0),), (("color", 0.5), ("note", 1.0))])
+
+
+@st.composite
+def word_queries(draw: st.DrawFn) -> Query:
+    return Query(
+        top_k=draw(st.sampled_from([1, 3, 100])),
+        text=TextQuery(draw(WORDS), draw(WEIGHTS)),
+        namespace=draw(NAMESPACES),
+        filter=draw(st.just(()) | filters()),
         return_metadata=draw(st.sampled_from(MetadataLevel)),
     )
 
@@ -301,6 +328,24 @@ class EngineMachine(RuleBasedStateMachine):
             return matches, sorted(result.unindexed), result.partial
 
         self.agree(call)
+
+    @rule(address=ADDRESSES, query=word_queries())
+    def query_words(self, address: IndexAddress, query: Query) -> None:
+        everything = replace(query, top_k=100)
+        found, _ = self.both(lambda e: e.query(address, query))
+        _, expected = self.both(lambda e: e.query(address, everything))
+        if not isinstance(expected, QueryResult):
+            assert found == expected
+            return
+        assert isinstance(found, QueryResult)
+        assert (found.unindexed, found.partial) == (expected.unindexed, expected.partial)
+        scores = {match.id: match.score for match in expected.matches}
+        assert len(found.matches) == min(query.top_k, len(scores))
+        for match, like in zip(found.matches, expected.matches, strict=False):
+            assert match.score == pytest.approx(scores[match.id], rel=1e-9)
+            assert match.score == pytest.approx(like.score, rel=1e-9)
+        ranked = [(-match.score, match.id) for match in found.matches]
+        assert ranked == sorted(ranked)
 
     @rule(address=ADDRESSES, ids=st.lists(IDS, max_size=6))
     def get(self, address: IndexAddress, ids: list[str]) -> None:

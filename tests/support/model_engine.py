@@ -14,9 +14,10 @@ Where the seam leaves a choice open, this is what is chosen:
 """
 
 import json
+import math
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ from vicinal.errors import (
     BadCursor,
     BadFilter,
     BadQueryVector,
+    BadRanking,
     IndexExists,
     IndexNotFound,
     LimitExceeded,
@@ -40,6 +42,7 @@ from vicinal.errors import (
 from vicinal.filters.evaluate import matches
 from vicinal.filters.nodes import Value, predicates
 from vicinal.index_storage import MEMTABLE, IndexStorage, StoredPart
+from vicinal.keywords.analyzer import analyzer
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -320,6 +323,8 @@ class ModelEngine:
             state = self._shelf(address).state
             if property_name not in state.metadata_indexes:
                 raise MetadataIndexNotFound(property_name)
+            if state.metadata_indexes[property_name].index_type is IndexType.TEXT:
+                raise MetadataIndexNotFound(property_name)
             listed = selected(state, scope)
             values = [state.vectors[each.id].indexed.get(property_name) for each in listed]
             held = [each for each in values if each is not None and not isinstance(each, tuple)]
@@ -441,8 +446,10 @@ def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
     unindexed = dict.fromkeys(
         predicate.property_name
         for predicate in predicates(query.filter)
-        if predicate.property_name not in state.metadata_indexes
+        if predicate.property_name not in filterable(state)
     )
+    if query.text is not None:
+        return answer_words(state, query, tuple(unindexed))
     target = query.vector
     if query.vector_id is not None:
         source = state.vectors.get(query.vector_id)
@@ -495,7 +502,7 @@ def partial(state: State) -> tuple[IndexCoverage, ...]:
 def selected(state: State, scope: Scope) -> list[StoredVector]:
     """Return the vectors of a scope, by id."""
     for predicate in predicates(scope.filter):
-        if predicate.property_name not in state.metadata_indexes:
+        if predicate.property_name not in filterable(state):
             raise BadFilter(predicate.property_name)
     return [
         stored.vector
@@ -516,8 +523,80 @@ def shown(vector: StoredVector, scan: Scan) -> ListedVector:
 
 
 def indexed_values(stored: Stored, state: State) -> dict[str, Value | None]:
-    """Return what each of today's metadata indexes holds for a vector."""
-    return {name: stored.indexed.get(name) for name in state.metadata_indexes}
+    """Return what each of today's metadata indexes that filters read holds for a vector."""
+    return {name: stored.indexed.get(name) for name in filterable(state)}
+
+
+def filterable(state: State) -> list[str]:
+    """Return the properties whose metadata index filters read."""
+    indexes = state.metadata_indexes.items()
+    return [name for name, index in indexes if index.index_type is not IndexType.TEXT]
+
+
+def answer_words(state: State, query: Query, unindexed: tuple[str, ...]) -> QueryResult:
+    """Return what a search for words alone finds: BM25 as the textbooks have it."""
+    assert query.text is not None
+    assert (query.vector, query.vector_id) == (None, None), "the model knows no fusion"
+    indexes = [i for i in state.metadata_indexes.values() if i.index_type is IndexType.TEXT]
+    weights = dict(query.text.weights) or {index.property_name: 1.0 for index in indexes}
+    names = {index.property_name for index in indexes}
+    if not names or not weights.keys() <= names:
+        raise BadRanking(
+            "the index has no text index: create a metadata index of type text, with backfill for "
+            "the vectors that are there"
+        )
+    if unindexed:
+        return QueryResult((), unindexed)
+    totals: dict[str, float] = {}
+    for index in indexes:
+        name = index.property_name
+        documents = {
+            id_: analyzer(index.language).terms(texts)
+            for id_, stored in state.vectors.items()
+            if isinstance(texts := stored.indexed.get(name), tuple)
+        }
+        scored = bm25(documents, analyzer(index.language).terms([query.text.text]))
+        for id_, score in scored.items():
+            if name in weights:
+                totals[id_] = totals.get(id_, 0.0) + weights[name] * score
+    passing = [
+        (-score, id_)
+        for id_, score in totals.items()
+        if query.namespace in ("", state.vectors[id_].vector.namespace)
+        and matches(query.filter, indexed_values(state.vectors[id_], state))
+    ]
+    ranked = [(id_, -far, state.vectors[id_]) for far, id_ in sorted(passing)[: query.top_k]]
+    wanted = {predicate.property_name for predicate in predicates(query.filter)}
+    partial_names = [c for c in partial(state) if c.metadata_index.property_name in wanted]
+    partial_names += [c for c in partial(state) if c.metadata_index.property_name in weights]
+    return QueryResult(
+        tuple(
+            ScoredVector(
+                id=id_,
+                score=score,
+                namespace=stored.vector.namespace,
+                values=stored.vector.values if query.return_values else None,
+                metadata=_shown_metadata(stored, state, query.return_metadata),
+            )
+            for id_, score, stored in ranked
+        ),
+        partial=tuple(partial_names),
+    )
+
+
+def bm25(documents: Mapping[str, Sequence[str]], query: Sequence[str]) -> dict[str, float]:
+    """Return the scores above 0 of documents, by Lucene's form of BM25."""
+    full = {id_: terms for id_, terms in documents.items() if terms}
+    mean = sum(map(len, full.values())) / max(len(full), 1)
+    scores: dict[str, float] = {}
+    for term in query:
+        having = {id_: terms.count(term) for id_, terms in full.items() if term in terms}
+        idf = math.log(1 + (len(full) - len(having) + 0.5) / (len(having) + 0.5))
+        for id_, count in having.items():
+            length = len(full[id_]) / mean
+            tf = count / (count + 1.2 * (1 - 0.75 + 0.75 * length))
+            scores[id_] = scores.get(id_, 0.0) + idf * tf
+    return scores
 
 
 def _hold(count: int, bound: int | None, noun: str) -> None:
@@ -548,6 +627,8 @@ def _written(vectors: Iterable[StoredVector], state: State, limits: Limits) -> d
 
 def _indexed(vector: StoredVector, metadata_index: MetadataIndex, limits: Limits) -> Value | None:
     document: Any = metadata.decode(vector.metadata)
+    if metadata_index.index_type is IndexType.TEXT:
+        return tuple(metadata.texts(document, metadata_index.property_name)) or None
     bytes_max = limits.indexed_string_bytes_max
     scalar = metadata.indexed_value(document, metadata_index, string_bytes_max=bytes_max)
     if scalar is not None or metadata_index.index_type is not IndexType.STRING:

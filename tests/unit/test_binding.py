@@ -384,8 +384,12 @@ def test_an_index_that_cannot_be_is_refused(database: Database, docs: Vectorize)
         database.create_index("a", dimensions=1_537, metric="cosine")
     with pytest.raises(InvalidInput, match="metric 'near' is none of cosine, euclidean"):
         database.create_index("a", dimensions=3, metric="near")
-    with pytest.raises(InvalidInput, match="index_type 'text' is none of string, number, boolean"):
-        docs.create_metadata_index("k", "text")
+    with pytest.raises(InvalidInput, match="'date' is none of string, number, boolean, text"):
+        docs.create_metadata_index("k", "date")
+    with pytest.raises(BadBody, match="language: 'klingon' is none of arabic"):
+        docs.create_metadata_index("k", "text", language="klingon")
+    with pytest.raises(BadBody, match="language: an index of type number has none"):
+        docs.create_metadata_index("k", "number", language="english")
     with pytest.raises(BadBody, match="propertyName"):
         docs.create_metadata_index("$k", "string")
 

@@ -7,15 +7,17 @@ kind of its engine.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike
 
 from vicinal import metadata
 from vicinal.binding import arguments
+from vicinal.binding.matches import Match, Matches
 from vicinal.binding.records import Columns, Vector, Vectors, numbers, plain, records
 from vicinal.binding.scopes import ScopedVectors, write
+from vicinal.binding.searching import RankingOptions, requested
 from vicinal.engine.base import Engine
 from vicinal.errors import BadBody, BadCursor, BadFilter, BadRecord
 from vicinal.limits import Limits
@@ -24,7 +26,6 @@ from vicinal.model import (
     Delete,
     DeleteMetadataIndex,
     Effort,
-    Floats,
     Index,
     IndexAddress,
     IndexType,
@@ -43,33 +44,6 @@ from vicinal.wire import requests, schemas, scopes
 from vicinal.wire.vectors import batch
 
 __all__ = ["Columns", "Database", "Match", "Matches", "Vector", "Vectorize", "Vectors"]
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A match. `values` and `metadata` are None unless asked for and present."""
-
-    id: str
-    score: float
-    namespace: str
-    values: Floats | None
-    metadata: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """The matches of a query, best first.
-
-    `unindexed` names filtered properties that have no metadata index: nothing matches those.
-    """
-
-    matches: tuple[Match, ...]
-    unindexed: tuple[str, ...]
-
-    @property
-    def count(self) -> int:
-        """The number of matches."""
-        return len(self.matches)
 
 
 class Vectorize:
@@ -200,7 +174,14 @@ class Vectorize:
             InvalidInput: the vector, `top_k`, the filter or another argument is invalid.
         """
         return self._search(
-            vector, None, top_k, namespace, filter, return_values, return_metadata, effort
+            schemas.QueryRequest(),
+            vector,
+            top_k,
+            namespace,
+            filter,
+            return_values,
+            return_metadata,
+            effort,
         )
 
     def query_by_id(
@@ -220,9 +201,41 @@ class Vectorize:
         of ids, and by dot-product longer vectors score more. Arguments and errors are those of
         `query`.
         """
-        vector_id = arguments.text(vector_id, "vector_id")
+        request = schemas.QueryRequest(vector_id=arguments.text(vector_id, "vector_id"))
         return self._search(
-            None, vector_id, top_k, namespace, filter, return_values, return_metadata, effort
+            request, None, top_k, namespace, filter, return_values, return_metadata, effort
+        )
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        vector: ArrayLike | None = None,
+        vector_id: str | None = None,
+        top_k: int | None = None,
+        namespace: str = "",
+        filter: Mapping[str, Any] | None = None,
+        return_values: bool = False,
+        return_metadata: str | bool = "none",
+        effort: Effort | str | None = None,
+        **ranking: Unpack[RankingOptions],
+    ) -> Matches:
+        """Return the vectors whose texts have words of a text, or are like a vector, or both.
+
+        Args:
+            text: Words to search for in the properties with a metadata index of type ``text``.
+            vector: Searched for as well, like `vector_id`; without a text, alone.
+            ranking: See `RankingOptions`.
+
+        The others are those of `query`.
+
+        Raises:
+            InvalidInput: an argument is invalid.
+            BadRanking: the index lacks a metadata index that this needs.
+        """
+        request = requested(text, vector_id, ranking)
+        return self._search(
+            request, vector, top_k, namespace, filter, return_values, return_metadata, effort
         )
 
     def get_by_ids(self, ids: Sequence[str]) -> list[Vector]:
@@ -285,15 +298,17 @@ class Vectorize:
         index_type: IndexType | str,
         *,
         backfill: bool = False,
+        language: str | None = None,
         wait: bool = False,
         timeout_s: float | None = None,
     ) -> Accepted:
-        """Let filters name a property, of vectors written from now on.
+        """Let filters name a property, of vectors written from now on, or `search` its words.
 
         Args:
             property_name: A dot separates the keys of nested objects.
-            index_type: ``string``, ``number`` or ``boolean``.
+            index_type: ``string``, ``number`` or ``boolean`` for filters, ``text`` for words.
             backfill: Index the vectors already stored, too.
+            language: Of words that are cut to their stems, such as ``english``.
             wait: Return when it is visible.
             timeout_s: As for all writes.
 
@@ -305,6 +320,7 @@ class Vectorize:
             arguments.text(property_name, "property_name"),
             arguments.member(IndexType, index_type, "index_type"),
             arguments.boolean(backfill, "backfill"),
+            arguments.optional_text(language, "language"),
         )
         mutation = requests.checked_metadata_index(request, self._limits)
         return self._write(mutation, wait, timeout_s)
@@ -334,8 +350,8 @@ class Vectorize:
 
     def _search(
         self,
+        request: schemas.QueryRequest,
         vector: object,
-        vector_id: str | None,
         top_k: int | None,
         namespace: str,
         filter_: Mapping[str, Any] | None,
@@ -343,14 +359,11 @@ class Vectorize:
         return_metadata: str | bool,
         effort: Effort | str | None,
     ) -> Matches:
-        request = schemas.QueryRequest(
-            vector_id=vector_id,
-            top_k=None if top_k is None else arguments.number(top_k, "top_k"),
-            return_values=arguments.boolean(return_values, "return_values"),
-            return_metadata=arguments.level(return_metadata).value,
-            namespace=arguments.optional_text(namespace, "namespace"),
-            filter=None if filter_ is None else plain(filter_, "filter", BadFilter),
-        )
+        request.top_k = None if top_k is None else arguments.number(top_k, "top_k")
+        request.return_values = arguments.boolean(return_values, "return_values")
+        request.return_metadata = arguments.level(return_metadata).value
+        request.namespace = arguments.optional_text(namespace, "namespace")
+        request.filter = None if filter_ is None else plain(filter_, "filter", BadFilter)
         values = numbers(vector, "vector", BadBody)
         query = requests.checked_query(request, values, self._dimensions, self._limits)
         if effort is not None:
@@ -364,6 +377,8 @@ class Vectorize:
                 match.namespace,
                 match.values,
                 _document(match.metadata) if has_metadata else None,
+                match.scores,
+                match.highlights,
             )
             for match in result.matches
         ]

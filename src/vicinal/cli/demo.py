@@ -17,6 +17,7 @@ from vicinal.cli import show
 from vicinal.cli.client import ApiError, Client, QueryResponse, Target, target_options
 from vicinal.cli.index import add_metadata_index
 from vicinal.cli.query import embed
+from vicinal.model import IndexType, MetadataIndex
 from vicinal.wire.schemas import IndexInfoSchema
 
 MODEL = "@hf/sentence-transformers/all-minilm-l6-v2"
@@ -163,7 +164,7 @@ def _fill(
         config = {"dimensions": dimensions, "metric": "cosine"}
         client.post(client.indexes(), {"name": index, "config": config})
     for property_name, index_type in metadata_indexes:
-        add_metadata_index(client, index, property_name, index_type)
+        add_metadata_index(client, index, MetadataIndex(property_name, IndexType(index_type)))
     show.note(f"embedding {len(records)} texts into {index}")
     for start in range(0, len(records), _TEXTS_PER_CALL):
         chunk = records[start : start + _TEXTS_PER_CALL]

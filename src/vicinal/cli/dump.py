@@ -124,7 +124,7 @@ def _dump_index(folder: Path, rows: int, shown: show.Sections) -> None:
 
 def _show_manifest(manifest: Manifest, shown: show.Sections) -> None:
     indexed = [
-        f"{entry.number} {entry.metadata_index.property_name} ({entry.metadata_index.index_type})"
+        f"{entry.number} {entry.metadata_index.property_name} ({entry.metadata_index.type_name})"
         for entry in manifest.metadata_indexes
     ]
     shown.add(
@@ -227,7 +227,7 @@ def _described(mutation: Mutation) -> str:
             return f"delete {len(ids):,} ids: {_start_of(list(ids), _IDS_SHOWN)}"
         case CreateMetadataIndex(index, backfill):
             filled = ", with backfill" if backfill else ""
-            return f"create metadata index {index.property_name} ({index.index_type}){filled}"
+            return f"create metadata index {index.property_name} ({index.type_name}){filled}"
         case DeleteMetadataIndex(property_name):
             return f"drop metadata index {property_name}"
 

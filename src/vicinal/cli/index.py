@@ -16,10 +16,11 @@ from vicinal.cli.client import (
 )
 from vicinal.cli.completion import named_index_argument
 from vicinal.index_storage import MEMTABLE
-from vicinal.model import Effort, IndexType, Metric
+from vicinal.model import Effort, IndexType, MetadataIndex, Metric
 from vicinal.wire.schemas import (
     IndexInfoSchema,
     MetadataIndexListSchema,
+    MetadataIndexSchema,
     MutationSchema,
     SegmentSchema,
 )
@@ -27,6 +28,7 @@ from vicinal.wire.schemas import (
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
 _NAME = named_index_argument("name")
 _TYPES = click.Choice([index_type.value for index_type in IndexType])
+_TEXT_SUFFIX = f":{IndexType.TEXT.value}"
 
 
 @click.group("index")
@@ -34,20 +36,23 @@ def group() -> None:
     """Create, list, inspect and delete indexes."""
 
 
-class _PropertyType(click.ParamType[tuple[str, str]]):
-    """``PROPERTY:TYPE``; the property may hold colons."""
+class _PropertyType(click.ParamType[MetadataIndex]):
+    """``PROPERTY:TYPE``, or ``PROPERTY:text:LANGUAGE``; the property may hold colons."""
 
     name = "property:type"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """Split at the last colon; refuse an unknown type."""
+    ) -> MetadataIndex:
+        """Split at the last colons; refuse an unknown type."""
         name, _, form = str(value).rpartition(":")
+        language = None
+        if form not in _TYPES.choices and name.endswith(_TEXT_SUFFIX):
+            name, form, language = name.removesuffix(_TEXT_SUFFIX), IndexType.TEXT.value, form
         if not name or form not in _TYPES.choices:
             types = ", ".join(_TYPES.choices)
             self.fail(f"{value!r} is not PROPERTY:TYPE with a type of {types}", param, ctx)
-        return name, form
+        return MetadataIndex(name, IndexType(form), language)
 
 
 @group.command("create")
@@ -68,7 +73,7 @@ class _PropertyType(click.ParamType[tuple[str, str]]):
     multiple=True,
     type=_PropertyType(),
     metavar="PROPERTY:TYPE",
-    help="A property that filters may name; repeatable.",
+    help="A property that filters may name, or PROPERTY:text[:LANGUAGE]; repeatable.",
 )
 @_AS_JSON
 @target_options
@@ -81,7 +86,7 @@ def create(
     effort: str | None,
     model: str | None,
     description: str | None,
-    metadata_indexes: tuple[tuple[str, str], ...],
+    metadata_indexes: tuple[MetadataIndex, ...],
     as_json: bool,
 ) -> None:
     """Create the index NAME, by --dimensions and --metric or by --preset."""
@@ -97,8 +102,8 @@ def create(
     body = {"name": name, "config": config} | ({"description": description} if description else {})
     with target.connect() as client:
         answer = client.post(client.indexes(), body)
-        for property_name, index_type in metadata_indexes:
-            add_metadata_index(client, name, property_name, index_type)
+        for metadata_index in metadata_indexes:
+            add_metadata_index(client, name, metadata_index)
     if as_json:
         show.json(answer.result)
         return
@@ -174,7 +179,7 @@ def info(target: Target, name: str, as_json: bool) -> None:
         )
         return
     filters = [
-        f"{row.property_name} ({row.index_type}{_coverage(row.property_name, partial, state)})"
+        f"{row.property_name} ({_type_name(row)}{_coverage(row.property_name, partial, state)})"
         for row in metadata_indexes
     ]
     vectors, size = _state_cells(state)
@@ -248,6 +253,10 @@ def _print_segments(segments: Sequence[SegmentSchema]) -> None:
     )
 
 
+def _type_name(row: MetadataIndexSchema) -> str:
+    return f"{row.index_type}:{row.language}" if row.language else row.index_type.value
+
+
 def _coverage(name: str, partial: Mapping[str, int], state: IndexInfoSchema) -> str:
     """Return what an index covers, where that is not all."""
     if name not in partial:
@@ -274,6 +283,7 @@ def delete(target: Target, name: str, yes: bool) -> None:
 @click.argument("index_type", metavar="TYPE", type=_TYPES)
 @click.option("--backfill", is_flag=True, help="Index the vectors already stored, too.")
 @_AS_JSON
+@click.option("--language", help="Of TYPE text: cut words to their stems, as of english.")
 @target_options
 def add(
     target: Target,
@@ -282,21 +292,26 @@ def add(
     index_type: str,
     backfill: bool,
     as_json: bool,
+    language: str | None,
 ) -> None:
     """Let filters on the index NAME use PROPERTY, which holds values of TYPE.
 
-    TYPE is string, number or boolean; dots in PROPERTY reach into nested objects. Without
+    TYPE is string, number or boolean, or text for words that `query --keywords` looks for; dots in
+    PROPERTY reach into nested objects. Without
     --backfill only vectors written from now on can be found by it. An index that is there
     already stays as it is; with --backfill it then covers the vectors written before it, too.
     """
     with target.connect() as client:
         path = client.indexes(name, "metadata_index", "list")
         listed = client.get(path).decode(MetadataIndexListSchema).metadata_indexes
-        mutation_id = add_metadata_index(client, name, property_name, index_type, backfill=backfill)
+        wanted = MetadataIndex(property_name, IndexType(index_type), language)
+        mutation_id = add_metadata_index(client, name, wanted, backfill=backfill)
     if as_json:
         show.json_of(MutationSchema(mutation_id))
     else:
-        click.echo(f"metadata index on {property_name} ({index_type}): mutation {mutation_id}")
+        click.echo(
+            f"metadata index on {property_name} ({wanted.type_name}): mutation {mutation_id}"
+        )
     if any(metadata_index.property_name == property_name for metadata_index in listed):
         show.note(
             "note: it was there already; now it covers the vectors written before it, too"
@@ -335,14 +350,19 @@ def list_metadata_indexes(target: Target, name: str, as_json: bool) -> None:
         show.json(answer.result)
         return
     listed = answer.decode(MetadataIndexListSchema).metadata_indexes
-    show.table(("property", "type"), [(row.property_name, row.index_type) for row in listed])
+    show.table(("property", "type"), [(row.property_name, _type_name(row)) for row in listed])
 
 
 def add_metadata_index(
-    client: Client, name: str, property_name: str, index_type: str, *, backfill: bool = False
+    client: Client, name: str, metadata_index: MetadataIndex, *, backfill: bool = False
 ) -> str:
     """Create a metadata index; return the mutation's id."""
-    body: dict[str, object] = {"propertyName": property_name, "indexType": index_type}
+    body: dict[str, object] = {
+        "propertyName": metadata_index.property_name,
+        "indexType": metadata_index.index_type.value,
+    }
+    if metadata_index.language is not None:
+        body["language"] = metadata_index.language
     if backfill:
         body["backfill"] = True
     answer = client.post(client.indexes(name, "metadata_index", "create"), body)

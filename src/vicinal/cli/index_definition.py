@@ -14,6 +14,7 @@ import msgspec
 from vicinal.cli import show
 from vicinal.cli.client import ApiError, Client, IndexResponse
 from vicinal.cli.index import add_metadata_index
+from vicinal.model import MetadataIndex
 from vicinal.wire.schemas import MetadataIndexListSchema, MetadataIndexSchema
 
 SUFFIX = ".index.json"
@@ -52,7 +53,9 @@ class IndexDefinition(msgspec.Struct, frozen=True, omit_defaults=True, rename="c
         body |= {"description": self.description} if self.description else {}
         client.post(client.indexes(), body)
         for row in self.metadata_indexes:
-            add_metadata_index(client, name, row.property_name, row.index_type.value)
+            language = row.language or None
+            index = MetadataIndex(row.property_name, row.index_type, language)
+            add_metadata_index(client, name, index)
 
     def command(self, name: str) -> str:
         """Return the command that creates an index by this definition."""
@@ -69,7 +72,8 @@ class IndexDefinition(msgspec.Struct, frozen=True, omit_defaults=True, rename="c
         if self.description:
             words += ["--description", self.description]
         for row in self.metadata_indexes:
-            words += ["--metadata-index", f"{row.property_name}:{row.index_type}"]
+            language = f":{row.language}" if row.language else ""
+            words += ["--metadata-index", f"{row.property_name}:{row.index_type}{language}"]
         return shlex.join(words)
 
 

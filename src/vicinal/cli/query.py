@@ -36,6 +36,15 @@ _WIRE_MEMTABLE = "tail"  # in explanations
 @click.option("--text", help="Search for what is like this text, embedded by a model.")
 @click.option("--vector", help="Search for this vector: a JSON array, or numbers with commas.")
 @click.option("--id", "vector_id", help="Search for what is like this stored vector.")
+@click.option("--keywords", help="Search for the words of this text, alone or beside the others.")
+@click.option("--hybrid", is_flag=True, help="Search for the words of --text, too.")
+@click.option(
+    "--mmr",
+    type=click.FloatRange(0, 1),
+    metavar="LAMBDA",
+    help="Matches unlike each other: 1 is by the query alone, 0 by the other matches alone.",
+)
+@click.option("--group-by", metavar="PROPERTY", help="One match of each value of this property.")
 @click.option("--model", help="Embeds --text; must be the one that embedded the vectors.")
 @click.option("--top-k", type=int, default=5, show_default=True)
 @click.option("--namespace", help="Search in this namespace only.")
@@ -63,6 +72,10 @@ def command(
     text: str | None,
     vector: str | None,
     vector_id: str | None,
+    keywords: str | None,
+    hybrid: bool,
+    mmr: float | None,
+    group_by: str | None,
     model: str | None,
     top_k: int,
     namespace: str | None,
@@ -75,9 +88,12 @@ def command(
     full: bool,
     as_json: bool,
 ) -> None:
-    """Search INDEX; give one of --text, --vector and --id."""
-    if sum(given is not None for given in (text, vector, vector_id)) != 1:
-        raise click.UsageError("give one of --text, --vector and --id")
+    """Search INDEX; give one of --text, --vector and --id, or --keywords, alone or beside it."""
+    given_count = sum(given is not None for given in (text, vector, vector_id))
+    if given_count > 1 or (given_count == 0 and keywords is None):
+        raise click.UsageError("give one of --text, --vector and --id, or --keywords")
+    if hybrid and (text is None or keywords is not None):
+        raise click.UsageError("--hybrid is for the words of --text; --keywords gives others")
     form = table_form(columns, full=full, as_json=as_json)
     body: dict[str, Any] = {
         "topK": top_k,
@@ -88,6 +104,10 @@ def command(
         body["namespace"] = namespace
     if filter_ is not None:
         body["filter"] = json_option_value(filter_, "--filter")
+    words = text if hybrid else keywords
+    body |= {"text": words} if words is not None else {}
+    body |= {"mmr": {"lambda": mmr}} if mmr is not None else {}
+    body |= {"groupBy": {"property": group_by}} if group_by is not None else {}
     headers = {"vicinal-filter": "extended"} if filter_ else {}
     headers |= {"vicinal-effort": effort} if effort else {}
     headers |= {"vicinal-explain": "true"} if explain else {}
@@ -96,7 +116,7 @@ def command(
             body["vector"] = embed(client, model or _model(client, index), [text])[0]
         elif vector is not None:
             body["vector"] = _vector(vector)
-        else:
+        elif vector_id is not None:
             body["vectorId"] = vector_id
         answer = client.post(client.indexes(index, "query"), body, headers)
         result = answer.decode(QueryResponse)

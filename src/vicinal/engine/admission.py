@@ -21,7 +21,6 @@ from vicinal.model import (
     CreateMetadataIndex,
     DeleteMetadataIndex,
     Index,
-    IndexType,
     Insert,
     Mutation,
     Upsert,
@@ -97,10 +96,10 @@ class Admission:
                     self._check_namespaces(batch, limits.namespaces_per_index_max)
             case CreateMetadataIndex(index):
                 declared = self._declared.get(index.property_name)
-                if declared is not None and declared is not index.index_type:
+                if declared is not None and declared != index.type_name:
                     raise AlreadyExists(
                         f"property {index.property_name!r} has a metadata index of type "
-                        f"{declared}; delete it before creating one of type {index.index_type}"
+                        f"{declared}; delete it before creating one of type {index.type_name}"
                     )
                 if declared is None and len(self._declared) >= limits.metadata_indexes_max:
                     raise LimitExceeded(
@@ -120,7 +119,7 @@ class Admission:
         self._declared_vectors += vector_count(mutation)
         match mutation:
             case CreateMetadataIndex(index):
-                self._declared[index.property_name] = index.index_type
+                self._declared[index.property_name] = index.type_name
             case DeleteMetadataIndex(property_name):
                 del self._declared[property_name]
             case _:
@@ -133,8 +132,8 @@ class Admission:
 
     def _begin(self, snapshot: Snapshot) -> None:
         self._is_stale = False
-        self._declared: dict[str, IndexType] = {
-            index.property_name: index.index_type for index in snapshot.metadata_indexes
+        self._declared: dict[str, str] = {
+            index.property_name: index.type_name for index in snapshot.metadata_indexes
         }
         self._namespaces: set[str] | None = None
 

@@ -43,7 +43,7 @@ from vicinal.errors import Corruption, ResourceExhausted
 from vicinal.model import IndexConfig, Mask, Ordinals
 from vicinal.segment import build
 from vicinal.segment import format as layout
-from vicinal.segment.columns import Column
+from vicinal.segment.columns import SealedColumn
 from vicinal.segment.format import NumberedIndex
 from vicinal.segment.memtable import MemtableView
 from vicinal.segment.segment import Segment, SegmentView
@@ -104,7 +104,7 @@ class Compaction:
 
     def _sealed(
         self, memtable: MemtableView, sealed: SealedState
-    ) -> tuple[Segment | None, Ordinals, Mapping[str, Column | None]]:
+    ) -> tuple[Segment | None, Ordinals, Mapping[str, SealedColumn | None]]:
         """Write a frozen memtable as a segment and commit it.
 
         Returns:
@@ -116,7 +116,7 @@ class Compaction:
         """
         number = self._take_number()
         segment, rows = None, np.empty(0, np.int64)
-        columns: Mapping[str, Column | None] = {}
+        columns: Mapping[str, SealedColumn | None] = {}
         try:
             if memtable.live_count:
                 self._log.verify_files(sealed.seqno)
@@ -249,9 +249,9 @@ class Compaction:
 
     def _commit_merge(
         self, chosen: Sequence[int], segment: Segment | None, kept: Sequence[Ordinals]
-    ) -> Mapping[str, Column | None]:
+    ) -> Mapping[str, SealedColumn | None]:
         """Commit a merge; return the columns of its segment."""
-        columns: Mapping[str, Column | None] = {}
+        columns: Mapping[str, SealedColumn | None] = {}
         manifest = self._log.manifest
         live = dict(self._sealed_live)
         masks = [live.pop(number)[rows] for number, rows in zip(chosen, kept, strict=True)]
@@ -272,7 +272,7 @@ class Compaction:
     def _with_columns(
         self,
         record: layout.SegmentRecord,
-        columns: Mapping[str, Column | None],
+        columns: Mapping[str, SealedColumn | None],
         indexes: Sequence[NumberedIndex],
     ) -> layout.SegmentRecord:
         """Write backfilled columns, which are in memory alone."""

@@ -24,6 +24,7 @@ from vicinal.errors import BadCursor, Corruption
 from vicinal.model import (
     CreateMetadataIndex,
     IndexAddress,
+    IndexType,
     MetadataIndex,
     Ordinals,
     Upsert,
@@ -31,6 +32,7 @@ from vicinal.model import (
 )
 from vicinal.segment.base import View
 from vicinal.segment.columns import LACKING, GrowingColumn
+from vicinal.segment.postings import GrowingTextColumn, TextColumn
 
 BATCH_BYTES = 8 << 20  # of values in one mutation; ours
 BATCH_ROWS = 5_000  # what one request may carry in every profile of limits
@@ -186,6 +188,8 @@ class SnapshotContents:
         return _LiveRows(view, rows, generations if partial else None, frozenset(partial))
 
     def _has_value(self, document: dict[str, object], index: MetadataIndex) -> bool:
+        if index.index_type is IndexType.TEXT:
+            return bool(metadata.texts(document, index.property_name))
         value = metadata.indexed_value(document, index, string_bytes_max=self._string_bytes_max)
         return value is not None
 
@@ -194,6 +198,8 @@ def _codes(view: View, index: MetadataIndex) -> NDArray[np.int32] | None:
     column = view.columns[index.property_name]
     if column is None:
         return None
+    if isinstance(column, TextColumn | GrowingTextColumn):
+        return np.where(column.is_indexed(len(view.live)), 0, LACKING).astype(np.int32)
     return column.codes(len(view.live)) if isinstance(column, GrowingColumn) else column.codes
 
 

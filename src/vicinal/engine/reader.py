@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from vicinal.engine import scan, search
+from vicinal.engine import ranked_search, scan, search
 from vicinal.engine.cursors import Cursors
 from vicinal.engine.health import Health
 from vicinal.engine.snapshot import EMPTY, Snapshot
@@ -61,7 +61,8 @@ class Reader:
     def prepare(self, query: Query) -> Prepared[QueryResult]:
         """See `engine.base.Engine`."""
         snapshot, config = self.current(), self._index.config
-        prepared = self._guarded(lambda: search.prepare(snapshot, config, query))
+        prepare = search.prepare if query.is_plain else ranked_search.prepare
+        prepared = self._guarded(lambda: prepare(snapshot, config, query))
         return Prepared(partial(self._guarded, prepared.finish), prepared.tasks)
 
     def get(self, ids: Sequence[str]) -> list[StoredVector]:

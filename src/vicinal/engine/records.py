@@ -89,11 +89,17 @@ class _CreateMetadataIndex(msgspec.Struct, frozen=True, array_like=True, tag="in
     backfill: bool
 
 
+class _CreateTextIndex(msgspec.Struct, frozen=True, array_like=True, tag="text-index"):
+    property_name: str
+    language: str | None
+    backfill: bool
+
+
 class _DeleteMetadataIndex(msgspec.Struct, frozen=True, array_like=True, tag="drop-index"):
     property_name: str
 
 
-_Header = _Vectors | _Delete | _CreateMetadataIndex | _DeleteMetadataIndex
+_Header = _Vectors | _Delete | _CreateMetadataIndex | _CreateTextIndex | _DeleteMetadataIndex
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[_Header] = msgspec.msgpack.Decoder(_Header)
 
@@ -120,6 +126,8 @@ def encode(mutation: Mutation) -> LogRecord:
             )
         case Delete(ids):
             header = _Delete(list(ids))
+        case CreateMetadataIndex(index, backfill) if index.index_type is IndexType.TEXT:
+            header = _CreateTextIndex(index.property_name, index.language, backfill)
         case CreateMetadataIndex(index, backfill):
             header = _CreateMetadataIndex(index.property_name, index.index_type, backfill)
         case DeleteMetadataIndex(property_name):
@@ -153,5 +161,8 @@ def decode(record: LogRecord) -> Mutation:
             return Delete(ids)
         case _CreateMetadataIndex(property_name, index_type, backfill):
             return CreateMetadataIndex(MetadataIndex(property_name, index_type), backfill)
+        case _CreateTextIndex(property_name, language, backfill):
+            index = MetadataIndex(property_name, IndexType.TEXT, language)
+            return CreateMetadataIndex(index, backfill)
         case _DeleteMetadataIndex(property_name):
             return DeleteMetadataIndex(property_name)

@@ -14,8 +14,9 @@ from vicinal import metadata
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadFilter, LimitExceeded, MetadataIndexNotFound
 from vicinal.filters.nodes import Scalar
-from vicinal.model import Facet, FacetValue, ListedVector, Ordinals, Scan, Scope
+from vicinal.model import Facet, FacetValue, IndexType, ListedVector, Ordinals, Scan, Scope
 from vicinal.segment.base import View
+from vicinal.segment.columns import values_of
 
 FACET_VALUES_MAX = 1_000_000  # distinct values that are counted at one time; ours
 
@@ -71,11 +72,16 @@ def facet(snapshot: Snapshot, property_name: str, scope: Scope, values_max: int)
         raise MetadataIndexNotFound(
             f"the index has no metadata index on {metadata.shown(property_name)}"
         )
+    if index.index_type is IndexType.TEXT:
+        raise MetadataIndexNotFound(
+            f"the metadata index on {metadata.shown(property_name)} is of type text, "
+            "which has words and no values"
+        )
     counts: Counter[Scalar] = Counter()
     vector_count = 0
     for view, rows in select(snapshot, scope):
         vector_count += len(rows)
-        column = view.columns[property_name]
+        column = values_of(view.columns[property_name])
         if column is not None:
             for value, value_count in column.counts(rows):
                 counts[value] += value_count

@@ -43,7 +43,7 @@ from vicinal.segment.columns import indexed_values
 CHUNK_BYTES = 4 << 20  # of float32 values rescored at one time; ours
 
 
-class _Hit(NamedTuple):
+class Hit(NamedTuple):
     """A rescored row; ordered as the wire orders matches. `part` is the number of its view."""
 
     distance: float
@@ -56,7 +56,7 @@ _NO_ROWS = Candidates(np.empty(0, np.int64), 0, "none selected")
 
 
 @dataclass(frozen=True, slots=True)
-class _ViewSearch:
+class ViewSearch:
     """A prepared search of one view. Times are in seconds."""
 
     view: View
@@ -77,20 +77,20 @@ class _ViewSearch:
             prepared = Prepared(lambda: _NO_ROWS)
         return cls(view, selection, prepared, selected - start, perf_counter() - selected)
 
-    def rescore(self, vector: Floats, metric: Metric) -> "_Rescored":
+    def rescore(self, vector: Floats, metric: Metric) -> "Rescored":
         """Finish the search and compute the distances of its candidates."""
         start = perf_counter()
         candidates = self.prepared.finish()
         searched = perf_counter()
-        exact = _distances(self.view, candidates.rows, vector, metric)
-        return _Rescored(self, candidates, exact, searched - start, perf_counter() - searched)
+        exact = distances_of(self.view, candidates.rows, vector, metric)
+        return Rescored(self, candidates, exact, searched - start, perf_counter() - searched)
 
 
 @dataclass(frozen=True, slots=True)
-class _Rescored:
+class Rescored:
     """The candidates of one view with their distances. Times are in seconds."""
 
-    search: _ViewSearch
+    search: ViewSearch
     candidates: Candidates
     distances: Floats
     finish_s: float
@@ -119,12 +119,12 @@ def prepare(snapshot: Snapshot, config: IndexConfig, query: Query) -> Prepared[Q
         raise BadQueryVector(
             f"the vector has {len(query.vector)} dimensions, the index has {config.dimensions}"
         )
-    vector = _vector(snapshot, query)
+    vector = vector_of(snapshot, query)
     unindexed = snapshot.unindexed(query.filter)
     if vector is None or unindexed:
         return Prepared(lambda: QueryResult((), unindexed))
     effort = query.effort or config.effort
-    searches = [_ViewSearch.prepare(view, vector, query, effort) for view in snapshot.views]
+    searches = [ViewSearch.prepare(view, vector, query, effort) for view in snapshot.views]
     return Prepared(
         partial(_finish, snapshot, config.metric, query, vector, searches),
         [task for search in searches for task in search.prepared.tasks],
@@ -136,23 +136,24 @@ def _finish(
     metric: Metric,
     query: Query,
     vector: Floats,
-    searches: Sequence[_ViewSearch],
+    searches: Sequence[ViewSearch],
 ) -> QueryResult:
     rescored = [search.rescore(vector, metric) for search in searches]
     explain = partial(_explanations, rescored)
+    hits = nearest(rescored, query.top_k)
     return QueryResult(
-        _matches(snapshot, metric, query, _nearest(rescored, query.top_k)),
+        matches(snapshot, query, hits, [score(hit.distance, metric) for hit in hits]),
         explanations=explain() if query.explain else (),
-        partial=_partial(snapshot, query),
+        partial=partial_indexes(snapshot, query),
         explain=explain,
     )
 
 
-def _explanations(rescored: Sequence[_Rescored]) -> tuple[Explanation, ...]:
+def _explanations(rescored: Sequence[Rescored]) -> tuple[Explanation, ...]:
     return tuple(view.explanation() for view in rescored)
 
 
-def _partial(snapshot: Snapshot, query: Query) -> tuple[IndexCoverage, ...]:
+def partial_indexes(snapshot: Snapshot, query: Query) -> tuple[IndexCoverage, ...]:
     """Return the metadata indexes of filtered properties that do not cover all vectors."""
     if not query.filter or not snapshot.partial:
         return ()
@@ -160,7 +161,8 @@ def _partial(snapshot: Snapshot, query: Query) -> tuple[IndexCoverage, ...]:
     return tuple(c for c in snapshot.partial if c.metadata_index.property_name in names)
 
 
-def _vector(snapshot: Snapshot, query: Query) -> Floats | None:
+def vector_of(snapshot: Snapshot, query: Query) -> Floats | None:
+    """Return the vector to search for; None if it is that of an unknown id."""
     if query.vector_id is None:
         assert query.vector is not None
         return query.vector
@@ -168,7 +170,7 @@ def _vector(snapshot: Snapshot, query: Query) -> Floats | None:
     return vectors[0].values if vectors else None
 
 
-def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Floats:
+def distances_of(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Floats:
     """Compute distances in chunks: all rows may tie, and their values need not fit in memory."""
     chunk = max(1, CHUNK_BYTES // vector.nbytes)
     if len(rows) <= chunk:
@@ -179,14 +181,15 @@ def _distances(view: View, rows: Ordinals, vector: Floats, metric: Metric) -> Fl
     )
 
 
-def _nearest(rescored: Sequence[_Rescored], top_k: int) -> list[_Hit]:
+def nearest(rescored: Sequence[Rescored], top_k: int) -> list[Hit]:
+    """Return the nearest rows of all views, ties by id."""
     bound = _bound([part.distances for part in rescored], top_k)
-    hits: list[_Hit] = []
+    hits: list[Hit] = []
     for part, view in enumerate(rescored):
         near = view.distances <= bound
         rows = view.candidates.rows[near]
         ids = view.search.view.ids(rows)
-        hits += map(_Hit, view.distances[near].tolist(), ids, repeat(part), rows.tolist())
+        hits += map(Hit, view.distances[near].tolist(), ids, repeat(part), rows.tolist())
     hits.sort()
     return hits[:top_k]
 
@@ -198,11 +201,11 @@ def _bound(distances_: Sequence[Floats], top_k: int) -> float:
     return float(np.partition(np.concatenate(distances_), top_k - 1)[top_k - 1])
 
 
-def _matches(
-    snapshot: Snapshot, metric: Metric, query: Query, hits: Sequence[_Hit]
+def matches(
+    snapshot: Snapshot, query: Query, hits: Sequence[Hit], scores: Sequence[float]
 ) -> tuple[ScoredVector, ...]:
     """Load values, namespace and metadata of the hits, view by view."""
-    matches: dict[int, ScoredVector] = {}
+    loaded_matches: dict[int, ScoredVector] = {}
     for part in {hit.part for hit in hits}:
         view = snapshot.views[part]
         ranks = [rank for rank, hit in enumerate(hits) if hit.part == part]
@@ -212,10 +215,8 @@ def _matches(
         loaded = zip(ranks, view.namespaces(rows), values, documents, strict=False)
         for rank, namespace, vector, document in loaded:
             hit = hits[rank]
-            matches[rank] = ScoredVector(
-                hit.id, score(hit.distance, metric), namespace, vector, document
-            )
-    return tuple(map(matches.__getitem__, range(len(hits))))
+            loaded_matches[rank] = ScoredVector(hit.id, scores[rank], namespace, vector, document)
+    return tuple(map(loaded_matches.__getitem__, range(len(hits))))
 
 
 def _documents(
@@ -224,7 +225,12 @@ def _documents(
     if level is MetadataLevel.ALL:
         return view.metadata(rows)
     if level is MetadataLevel.INDEXED:
-        properties = [index.property_name for index in snapshot.metadata_indexes]
+        indexed = snapshot.indexed_properties
+        properties = [
+            index.property_name
+            for index in snapshot.metadata_indexes
+            if index.property_name in indexed
+        ]
         return [
             metadata.from_indexed_values(indexed_values(view.columns, row, properties))
             for row in rows.tolist()

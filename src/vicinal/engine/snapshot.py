@@ -12,7 +12,15 @@ from functools import cached_property
 import numpy as np
 
 from vicinal.filters.nodes import Filter, Predicate, predicates
-from vicinal.model import BEFORE_ANY, IndexCoverage, MetadataIndex, Ordinals, Seqno, StoredVector
+from vicinal.model import (
+    BEFORE_ANY,
+    IndexCoverage,
+    IndexType,
+    MetadataIndex,
+    Ordinals,
+    Seqno,
+    StoredVector,
+)
 from vicinal.segment.base import View
 from vicinal.segment.ids import hashes
 
@@ -37,8 +45,17 @@ class Snapshot:
 
     @cached_property
     def indexed_properties(self) -> frozenset[str]:
-        """The properties that have a metadata index."""
-        return frozenset(index.property_name for index in self.metadata_indexes)
+        """The properties that have a metadata index which filters read."""
+        return frozenset(
+            index.property_name
+            for index in self.metadata_indexes
+            if index.index_type is not IndexType.TEXT
+        )
+
+    @cached_property
+    def text_indexes(self) -> tuple[MetadataIndex, ...]:
+        """The text indexes, oldest first."""
+        return tuple(i for i in self.metadata_indexes if i.index_type is IndexType.TEXT)
 
     def unindexed(self, filter_: Filter) -> tuple[str, ...]:
         """Return the properties of a filter that have no metadata index, each once."""

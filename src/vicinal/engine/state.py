@@ -36,7 +36,7 @@ from vicinal.model import (
 from vicinal.segment import build
 from vicinal.segment import format as layout
 from vicinal.segment.base import View
-from vicinal.segment.columns import Column, merged
+from vicinal.segment.columns import Column, SealedColumn
 from vicinal.segment.format import NumberedIndex
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
@@ -166,7 +166,7 @@ class State:
 
     def merged_columns(
         self, old: Sequence[int], segment: Segment, rows: Sequence[Ordinals]
-    ) -> Mapping[str, Column | None]:
+    ) -> Mapping[str, SealedColumn | None]:
         """Return the columns of a merged segment for today's metadata indexes.
 
         A column that was backfilled while the merge ran has no file of the segment, and is made
@@ -181,10 +181,8 @@ class State:
         for column in (c for i in self._metadata_indexes.values() for c in layout.columns_of(i)):
             key = column.key
             if columns[key] is None and any(view.columns[key] for view, _ in parts):
-                columns[key] = merged(
-                    column.index.index_type,
-                    [(view.columns[key], kept) for view, kept in parts],
-                    is_indexed=not column.has_elements,
+                columns[key] = build.merged_column(
+                    column, [(view.columns[key], kept) for view, kept in parts]
                 )
         return columns
 
@@ -269,14 +267,15 @@ class State:
             memtable.is_complete(property_name) for memtable in self._memtables()
         )
 
-    def _backfilled(self, view: SegmentView, indexed: layout.IndexedColumn) -> Column | None:
+    def _backfilled(self, view: SegmentView, indexed: layout.IndexedColumn) -> SealedColumn | None:
         column = build.backfill(
             view,
             indexed.index,
             string_bytes_max=self._string_bytes_max,
             has_elements=indexed.has_elements,
         )
-        return None if indexed.has_elements and not len(column.keys) else column
+        has_no_key = isinstance(column, Column) and not len(column.keys)
+        return None if indexed.has_elements and has_no_key else column
 
     def _delete_metadata_index(self, property_name: str) -> None:
         numbered = self._metadata_indexes.pop(property_name, None)

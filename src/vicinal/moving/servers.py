@@ -8,6 +8,7 @@ vector is as it was then, and one that was deleted meanwhile is left out. The AP
 which vectors a metadata index lacks: copies have every vector in every one.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ from vicinal.wire.schemas import (
 PAGE_IDS = 1_000  # what one listing returns in every profile of limits
 BODY_BYTES_MAX = 32 << 20  # of one upsert; ours
 PLATFORM_HOST = "api.cloudflare.com"
+
+_log = logging.getLogger(__name__)
 
 _LIMITS = PROFILES["open"]
 _PLATFORM_LIMITS = PROFILES["cloudflare"]
@@ -191,7 +194,8 @@ class ListedContents:
             "GET", self._address, "metadata_index", "list", shape=MetadataIndexListSchema
         )
         for row in listed.metadata_indexes:
-            metadata_index = MetadataIndex(row.property_name, IndexType(row.index_type))
+            language = row.language or None
+            metadata_index = MetadataIndex(row.property_name, row.index_type, language)
             yield CreateMetadataIndex(metadata_index), None
         cursor, is_last = self._start.cursor, self._is_at_end
         while not is_last:
@@ -239,7 +243,7 @@ class _WrittenIndex:
     """The last mutation that was sent to an index, and the metadata indexes that it has."""
 
     mutation_id: str | None = None
-    metadata_indexes: dict[str, IndexType] | None = None
+    metadata_indexes: dict[str, str] | None = None
 
 
 class ServerStore:
@@ -360,27 +364,40 @@ class ServerStore:
                 "GET", address, "metadata_index", "list", shape=MetadataIndexListSchema
             )
             written.metadata_indexes = {
-                row.property_name: IndexType(row.index_type) for row in listed.metadata_indexes
+                row.property_name: MetadataIndex(
+                    row.property_name, row.index_type, row.language or None
+                ).type_name
+                for row in listed.metadata_indexes
             }
         there = written.metadata_indexes.get(wanted.property_name)
-        if there is wanted.index_type:
+        if there == wanted.type_name:
+            return
+        if wanted.index_type is IndexType.TEXT and self._is_platform:
+            _log.warning(
+                "%s has no text indexes: the one on %r of index %r was left out",
+                self.label,
+                wanted.property_name,
+                address.name,
+            )
             return
         if there is not None:
             raise AlreadyExists(
                 f"property {wanted.property_name!r} has a metadata index of type {there} in "
-                f"{self.label}, and is to have one of type {wanted.index_type}"
+                f"{self.label}, and is to have one of type {wanted.type_name}"
             )
         body: dict[str, Any] = {
             "propertyName": wanted.property_name,
             "indexType": wanted.index_type.value,
         }
+        if wanted.language is not None:
+            body["language"] = wanted.language
         if mutation.backfill and not self._is_platform:
             body["backfill"] = True
         accepted = self._api.call(
             "POST", address, "metadata_index", "create", shape=MutationSchema, json=body
         )
         written.mutation_id = accepted.mutation_id
-        written.metadata_indexes[wanted.property_name] = wanted.index_type
+        written.metadata_indexes[wanted.property_name] = wanted.type_name
 
     def settled_count(self, address: IndexAddress) -> int:
         """See `moving.base.DestinationStore`.

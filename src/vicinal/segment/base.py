@@ -10,8 +10,9 @@ from typing import Protocol
 from vicinal.ann.base import Selection
 from vicinal.filters.nodes import Filter
 from vicinal.model import Floats, Mask, Ordinals
-from vicinal.segment.columns import Column, GrowingColumn
+from vicinal.segment.columns import AnyColumn
 from vicinal.segment.ids import Hashes, IdTable
+from vicinal.segment.postings import Lengths, Postings
 from vicinal.segment.row_index import RowIndex
 
 
@@ -84,9 +85,22 @@ class View(Protocol):
         ...
 
     @property
-    def columns(self) -> Mapping[str, Column | GrowingColumn | None]:
-        """The columns of each metadata index, by key (`format.columns_of`): that of scalars by the
-        property itself. None where no row has a value."""
+    def columns(self) -> Mapping[str, AnyColumn | None]:
+        """The columns of each metadata index, by key (`format.columns_of`): that of scalars or of
+        texts by the property itself. None where no row has a value."""
+        ...
+
+    def term_lengths(self, property_name: str) -> Lengths | None:
+        """Return the number of terms that a text index has of each row, dead ones too; None where
+        no row was indexed."""
+        ...
+
+    def term_totals(self, property_name: str) -> tuple[int, int]:
+        """Return the number of live rows that have terms in a text index, and of these terms."""
+        ...
+
+    def postings(self, property_name: str, term: str) -> Postings:
+        """Return the rows, dead ones too, that a text index has for a term."""
         ...
 
     def covered_count(self, property_name: str) -> int:

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from vicinal import metadata
 from vicinal.ann.exact import ExactIndex
-from vicinal.model import Floats, MetadataIndex, Metric, Ordinals
+from vicinal.model import Floats, IndexType, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
 from vicinal.segment import row_index
 from vicinal.segment.binary_column import BinaryColumn, Bytes, Offsets, gathered_offsets
-from vicinal.segment.columns import Column, merged
+from vicinal.segment.columns import Column, SealedColumn, merged, sealed_values
 from vicinal.segment.format import NumberedIndex
 from vicinal.segment.ids import IdTable
 from vicinal.segment.memtable import MemtableView
+from vicinal.segment.postings import GrowingTextColumn, TextColumn, merged_texts
 from vicinal.segment.segment import Segment, SegmentView
 from vicinal.storage import files, private
 from vicinal.storage.files import ComponentFile, ComponentWriter, Seal
@@ -96,10 +97,8 @@ def merge(
         ((view.segment.namespaces, rows) for view, rows in parts),
     )
     columns = {
-        column.component: merged(
-            column.index.index_type,
-            ((view.columns[column.key], rows) for view, rows in parts),
-            is_indexed=not column.has_elements,
+        column.component: merged_column(
+            column, [(view.columns[column.key], rows) for view, rows in parts]
         )
         for index in indexes
         for column in layout.columns_of(index)
@@ -120,17 +119,37 @@ def merge(
     return record, kept
 
 
+def merged_column(
+    column: layout.IndexedColumn, parts: Sequence[tuple[SealedColumn | None, Ordinals]]
+) -> SealedColumn:
+    """Return one column of the given rows of several segments' columns of a metadata index."""
+    if column.index.index_type is IndexType.TEXT:
+        return merged_texts([(_text(part), rows) for part, rows in parts])
+    return merged(
+        column.index.index_type,
+        ((sealed_values(part), rows) for part, rows in parts),
+        is_indexed=not column.has_elements,
+    )
+
+
+def _text(column: SealedColumn | None) -> TextColumn | None:
+    assert column is None or isinstance(column, TextColumn)
+    return column
+
+
 def backfill(
     view: SegmentView,
     metadata_index: MetadataIndex,
     *,
     string_bytes_max: int,
     has_elements: bool = False,
-) -> Column:
+) -> SealedColumn:
     """Return a column of a metadata index that is younger than the segment, from its metadata.
 
     With `has_elements` the column of arrays' strings.
     """
+    if metadata_index.index_type is IndexType.TEXT:
+        return _backfilled_texts(view, metadata_index)
     keys: dict[str | float | bool, int] = {}
     codes = np.full(len(view.live), -1, np.int32)
     value: str | float | bool | None
@@ -153,7 +172,18 @@ def backfill(
     return Column.of(metadata_index.index_type, list(keys), codes, uncovered)
 
 
-def write_column(segments: Path, number: int, name: str, column: Column) -> Seal:
+def _backfilled_texts(view: SegmentView, metadata_index: MetadataIndex) -> TextColumn:
+    growing = GrowingTextColumn(metadata_index.language)
+    rows = np.arange(len(view.live))
+    for chunk in _chunks(rows):
+        growing.extend(
+            metadata.texts(metadata.decode(encoded), metadata_index.property_name)
+            for encoded in view.metadata(chunk)
+        )
+    return growing.sealed(rows)
+
+
+def write_column(segments: Path, number: int, name: str, column: SealedColumn) -> Seal:
     """Add a column, as the component `name`, to a segment that is already in place."""
     folder = layout.folder(segments, number)
     temporary = folder / f"{name}.tmp"
@@ -186,7 +216,7 @@ def _write(
     metadata_chunks: Iterable[Bytes],
     values: Sequence[tuple[MemtableView | Segment, Ordinals]],
     namespaces: Column,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, SealedColumn],
     metric: Metric,
     parameters: object | None = None,
 ) -> layout.SegmentRecord:

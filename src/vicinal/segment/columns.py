@@ -30,6 +30,7 @@ from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import IndexType, Mask, Ordinals
 from vicinal.segment.binary_column import BinaryColumn
+from vicinal.segment.postings import GrowingTextColumn, TextColumn
 
 Codes = NDArray[np.int32]
 _NO_ROWS: NDArray[np.uint32] = np.empty(0, np.uint32)
@@ -394,11 +395,28 @@ def merged(
     return Column.of(index_type, list(union), np.concatenate(codes), older)
 
 
+SealedColumn = Column | TextColumn
+AnyColumn = SealedColumn | GrowingColumn | GrowingTextColumn
+"""A column of a metadata index; only that of a text index has no values."""
+
+
+def sealed_values(column: SealedColumn | None) -> Column | None:
+    """Return a column of values; nothing asks a text column for them."""
+    assert not isinstance(column, TextColumn)
+    return column
+
+
+def values_of(column: AnyColumn | None) -> Column | GrowingColumn | None:
+    """Return a column of values; nothing asks a text column for them."""
+    assert column is None or isinstance(column, Column | GrowingColumn)
+    return column
+
+
 def indexed_values(
-    columns: Mapping[str, Column | GrowingColumn | None], row: int, properties: Iterable[str]
+    columns: Mapping[str, AnyColumn | None], row: int, properties: Iterable[str]
 ) -> list[tuple[str, Scalar]]:
     """Return these properties with their values, where the row has one."""
-    named = [(name, columns[name]) for name in properties]
+    named = [(name, values_of(columns[name])) for name in properties]
     values = [(name, column.value(row)) for name, column in named if column is not None]
     return [(name, value) for name, value in values if value is not None]
 

@@ -7,9 +7,11 @@
     codes        `codes` `offset` `scale` `slack` `scored` (ann.quantizer), if they help
     column-G     a column; G is the number of the metadata index it belongs to
     elements-G   a column of arrays' strings, of a string index, if a row has one
+    text-G       a text column, of a text index
 
 A column is `codes` (n,) int32, `order` and `starts` uint32, and its keys: `keys`, or
-`key_offsets` and `key_bytes` for strings (`columns.py`). docs/format.md has the whole.
+`key_offsets` and `key_bytes` for strings (`columns.py`). A text column is its terms and the rows
+that have them (`postings.py`). docs/format.md has the whole.
 
 Component names are file names and the kinds written into the files.
 """
@@ -66,6 +68,8 @@ class IndexedColumn:
 def columns_of(numbered: NumberedIndex) -> tuple[IndexedColumn, ...]:
     """Return the columns of a metadata index."""
     index, number = numbered.metadata_index, numbered.number
+    if index.index_type is IndexType.TEXT:
+        return (IndexedColumn(index.property_name, f"text-{number}", index),)
     scalars = IndexedColumn(index.property_name, f"column-{number}", index)
     if index.index_type is not IndexType.STRING:
         return (scalars,)

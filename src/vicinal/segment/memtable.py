@@ -12,7 +12,7 @@ instead of writing to it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeGuard, TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,15 @@ from vicinal.model import (
 from vicinal.segment import format as layout
 from vicinal.segment import row_index
 from vicinal.segment.arena import MappedArena
-from vicinal.segment.columns import Column, GrowingColumn, keys_of
+from vicinal.segment.columns import Column, GrowingColumn, SealedColumn, keys_of
 from vicinal.segment.ids import Hashes
+from vicinal.segment.postings import (
+    NO_POSTINGS,
+    GrowingTextColumn,
+    Lengths,
+    Postings,
+    totals_of,
+)
 from vicinal.segment.row_index import RowIndex
 
 _FEW = 1_000  # rows
@@ -73,7 +80,7 @@ class Memtable:
         self.kill_count = 0  # raised before a row dies, so that readers notice
         self._metadata: list[bytes] = []
         self._namespaces = GrowingColumn(IndexType.STRING)
-        self._columns: dict[str, GrowingColumn] = {}
+        self._columns: dict[str, GrowingColumn | GrowingTextColumn] = {}
 
     @property
     def nbytes(self) -> int:
@@ -141,6 +148,12 @@ class Memtable:
         # Views hold the dictionary they were given, so it is replaced, not changed.
         self._columns = dict(self._columns)
         documents = [metadata.decode(encoded) for encoded in self._metadata] if backfill else []
+        if metadata_index.index_type is IndexType.TEXT:
+            name, row_count = metadata_index.property_name, 0 if backfill else self.row_count
+            texts = GrowingTextColumn(metadata_index.language, row_count)
+            texts.extend(metadata.texts(document, name) for document in documents)
+            self._columns[name] = texts
+            return
         for key in _keys(metadata_index):
             column = GrowingColumn(metadata_index.index_type, 0 if backfill else self.row_count)
             if backfill:
@@ -208,7 +221,9 @@ class Memtable:
         has_arrays = any(b"[" in document for document in encoded)
         for key, column in self._columns.items():
             name = layout.property_of(key)
-            if name != key and not has_arrays:
+            if isinstance(column, GrowingTextColumn):
+                column.extend(metadata.texts(document, name) for document in documents)
+            elif name != key and not has_arrays:
                 column.extend_lacking(len(documents))
             else:
                 index = MetadataIndex(name, column.index_type)
@@ -250,7 +265,7 @@ class MemtableView:
 
     live: Mask
     live_count: int
-    columns: Mapping[str, GrowingColumn]
+    columns: Mapping[str, GrowingColumn | GrowingTextColumn]
     index: RowIndex
     parameters: object | None
     _memtable: Memtable
@@ -295,16 +310,16 @@ class MemtableView:
         row_count = len(self.live)
         match clause:
             case Predicate(name, Operator.CONTAINS, operands):
-                column = self.columns.get(layout.elements_key(name))
-                if column is None:
+                if layout.elements_key(name) not in self.columns:
                     return np.zeros(row_count, np.bool_)
+                column = self._values_column(layout.elements_key(name))
                 return column.mask_containing(operands[0], row_count)
             case Predicate(name, Operator.EXISTS) if layout.elements_key(name) in self.columns:
-                scalar = self.columns[name].mask(clause, row_count)
-                array = self.columns[layout.elements_key(name)].mask(clause, row_count)
+                scalar = self._values_column(name).mask(clause, row_count)
+                array = self._values_column(layout.elements_key(name)).mask(clause, row_count)
                 return scalar | array if clause.operands[0] else scalar & array
             case Predicate(name):
-                return self.columns[name].mask(clause, row_count)
+                return self._values_column(name).mask(clause, row_count)
             case AnyOf(filters):
                 mask = np.zeros(row_count, np.bool_)
                 for branch in filters:
@@ -314,6 +329,12 @@ class MemtableView:
                 return ~self._mask_of_all(inner)
             case _:
                 assert_never(clause)
+
+    def _values_column(self, key: str) -> GrowingColumn:
+        """Return a column that a filter names."""
+        column = self.columns[key]
+        assert isinstance(column, GrowingColumn)
+        return column
 
     def _mask_of_all(self, filter_: Filter) -> Mask:
         mask = np.ones(len(self.live), np.bool_)
@@ -380,7 +401,7 @@ class MemtableView:
         """Length of every vector."""
         return int(self._values.shape[1])
 
-    def sealed_columns(self, rows: Ordinals) -> tuple[Column, Mapping[str, Column]]:
+    def sealed_columns(self, rows: Ordinals) -> tuple[Column, Mapping[str, SealedColumn]]:
         """Return sealed columns of these rows: the namespaces, and those of metadata indexes.
 
         A column of elements that no row has a value in is left out.
@@ -389,16 +410,38 @@ class MemtableView:
         kept = {key: column for key, column in sealed.items() if column is not None}
         return self._namespaces.sealed(rows), kept
 
-    def sealed_column(self, key: str, rows: Ordinals) -> Column | None:
+    def sealed_column(self, key: str, rows: Ordinals) -> SealedColumn | None:
         """Return one sealed column of these rows; None for elements where no row has a value."""
+        growing = self.columns[key]
+        if isinstance(growing, GrowingTextColumn):
+            return growing.sealed(rows)
         has_elements = layout.property_of(key) != key
-        column = self.columns[key].sealed(rows, is_indexed=not has_elements)
+        column = growing.sealed(rows, is_indexed=not has_elements)
         return None if has_elements and not len(column.keys) else column
+
+    def term_lengths(self, property_name: str) -> Lengths | None:
+        """See `segment.base.View`."""
+        column = self.columns[property_name]
+        return column.lengths_of(len(self.live)) if _is_text(column) else None
+
+    def term_totals(self, property_name: str) -> tuple[int, int]:
+        """See `segment.base.View`."""
+        lengths = self.term_lengths(property_name)
+        return (0, 0) if lengths is None else totals_of(lengths, self.live)
+
+    def postings(self, property_name: str, term: str) -> Postings:
+        """See `segment.base.View`."""
+        column = self.columns[property_name]
+        return column.postings(term, len(self.live)) if _is_text(column) else NO_POSTINGS
 
     def covered_count(self, property_name: str) -> int:
         """See `segment.base.View`."""
         older = self.live[: self.columns[property_name].uncovered_count]
         return self.live_count - int(np.count_nonzero(older))
+
+
+def _is_text(column: GrowingColumn | GrowingTextColumn) -> TypeGuard[GrowingTextColumn]:
+    return isinstance(column, GrowingTextColumn)
 
 
 def _keys(metadata_index: MetadataIndex) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ that change: which rows are dead, and which metadata indexes have a column.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
@@ -24,8 +24,9 @@ from vicinal.model import Floats, IndexType, Mask, Metric, Ordinals
 from vicinal.segment import format as layout
 from vicinal.segment import selection
 from vicinal.segment.binary_column import BinaryColumn
-from vicinal.segment.columns import Column, keys_of
+from vicinal.segment.columns import Column, SealedColumn, keys_of
 from vicinal.segment.ids import Hashes, IdTable
+from vicinal.segment.postings import NO_POSTINGS, Lengths, Postings, TextColumn, totals_of
 from vicinal.segment.row_index import RowIndex
 from vicinal.storage.files import ComponentFile
 
@@ -113,15 +114,35 @@ class Segment:
             file.expect("uncovered", "<u4", None)
         return Column(index_type, file)
 
-    def metadata_columns(self, indexes: Iterable[layout.NumberedIndex]) -> dict[str, Column | None]:
+    def text_column(self, name: str) -> TextColumn:
+        """Open a text column component."""
+        file = self._open(name)
+        file.expect("lengths", "<u4", self.record.row_count)
+        (start_count,) = file.expect("starts", "<u8", None)  # one more than there are terms
+        file.expect("term_offsets", "<u8", max(start_count, 1))
+        file.expect("term_bytes", "u1", None)
+        file.expect("heads", "<u8", start_count - 1)
+        (posting_count,) = file.expect("rows", "<u4", None)
+        file.expect("counts", "<u2", posting_count)
+        file.expect("uncovered", "<u4", None)
+        return TextColumn(file)
+
+    def metadata_columns(
+        self, indexes: Iterable[layout.NumberedIndex]
+    ) -> dict[str, SealedColumn | None]:
         """Open the columns of metadata indexes, by key; None where there is no component."""
         return {
-            column.key: self.column(column.component, column.index.index_type)
+            column.key: self._indexed_column(column)
             if column.component in self.record.components
             else None
             for index in indexes
             for column in layout.columns_of(index)
         }
+
+    def _indexed_column(self, column: layout.IndexedColumn) -> SealedColumn:
+        if column.index.index_type is IndexType.TEXT:
+            return self.text_column(column.component)
+        return self.column(column.component, column.index.index_type)
 
     def values(self, rows: Ordinals) -> Floats:
         """Return a copy of these rows' values."""
@@ -197,10 +218,13 @@ class SegmentView:
     segment: Segment
     live: Mask
     live_count: int
-    columns: Mapping[str, Column | None]
+    columns: Mapping[str, SealedColumn | None]
+    _term_totals: dict[str, tuple[int, int]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
-    def of(cls, segment: Segment, live: Mask, columns: Mapping[str, Column | None]) -> Self:
+    def of(cls, segment: Segment, live: Mask, columns: Mapping[str, SealedColumn | None]) -> Self:
         """Return the view of a segment with this mask of its live rows."""
         return cls(segment, live, int(np.count_nonzero(live)), columns)
 
@@ -266,6 +290,25 @@ class SegmentView:
     def metadata(self, rows: Ordinals) -> list[bytes]:
         """See `segment.base.View`."""
         return self.segment.metadata(rows)
+
+    def term_lengths(self, property_name: str) -> Lengths | None:
+        """See `segment.base.View`."""
+        column = self.columns[property_name]
+        return column.lengths if isinstance(column, TextColumn) else None
+
+    def term_totals(self, property_name: str) -> tuple[int, int]:
+        """See `segment.base.View`. Counted once: the view does not change."""
+        totals = self._term_totals.get(property_name)
+        if totals is None:
+            lengths = self.term_lengths(property_name)
+            totals = (0, 0) if lengths is None else totals_of(lengths, self.live)
+            self._term_totals[property_name] = totals
+        return totals
+
+    def postings(self, property_name: str, term: str) -> Postings:
+        """See `segment.base.View`."""
+        column = self.columns[property_name]
+        return column.postings(term) if isinstance(column, TextColumn) else NO_POSTINGS
 
     def covered_count(self, property_name: str) -> int:
         """See `segment.base.View`."""

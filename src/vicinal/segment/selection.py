@@ -16,7 +16,7 @@ from vicinal.ann.base import Selection
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import AnyOf, Clause, Filter, Not, Operator, Predicate
 from vicinal.model import Mask, Ordinals
-from vicinal.segment.columns import CodeSet, Column
+from vicinal.segment.columns import CodeSet, Column, SealedColumn, sealed_values
 from vicinal.segment.format import elements_key
 
 LISTED_ROWS_MAX = 20_000
@@ -164,8 +164,8 @@ class NotTerm:
 
 
 def terms(
-    filter_: Filter, columns: Mapping[str, Column | None], row_count: int
-) -> list[Term]:  # fmt: skip
+    filter_: Filter, columns: Mapping[str, SealedColumn | None], row_count: int
+) -> list[Term]:
     """Return one term for each clause of a filter, whose properties must all have an index."""
     return [_term(clause, columns, row_count) for clause in filter_]
 
@@ -195,12 +195,13 @@ def select(terms: Sequence[Term], live: Mask, live_count: int) -> Selection:
     return Selection.of_mask(mask)
 
 
-def _term(clause: Clause, columns: Mapping[str, Column | None], row_count: int) -> Term:
+def _term(clause: Clause, columns: Mapping[str, SealedColumn | None], row_count: int) -> Term:
     match clause:
         case Predicate():
             if clause.operator in _OF_ELEMENTS:
                 return _elements_term(clause, columns, row_count)
-            return predicate_term(columns[clause.property_name], clause, row_count)
+            column = sealed_values(columns[clause.property_name])
+            return predicate_term(column, clause, row_count)
         case AnyOf(filters):
             branches = [AllTerm(terms(branch, columns, row_count), row_count) for branch in filters]
             return AnyTerm(branches, row_count)
@@ -211,15 +212,16 @@ def _term(clause: Clause, columns: Mapping[str, Column | None], row_count: int) 
 
 
 def _elements_term(
-    predicate: Predicate, columns: Mapping[str, Column | None], row_count: int
+    predicate: Predicate, columns: Mapping[str, SealedColumn | None], row_count: int
 ) -> Term:
     """Return the term of an operator that is about arrays, too."""
-    elements = columns.get(elements_key(predicate.property_name))
+    elements = sealed_values(columns.get(elements_key(predicate.property_name)))
     if predicate.operator is Operator.CONTAINS:
         if elements is None:
             return ConstantTerm(False, row_count)
         return CodesTerm.of(elements, elements.containing(predicate.operands[0]))
-    scalar = predicate_term(columns[predicate.property_name], predicate, row_count)
+    column = sealed_values(columns[predicate.property_name])
+    scalar = predicate_term(column, predicate, row_count)
     if elements is None:
         return scalar
     parts = [scalar, predicate_term(elements, predicate, row_count)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from vicinal import errors
-from vicinal.model import QueryResult
+from vicinal.model import IndexCoverage, IndexType, QueryResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ CODES: Mapping[type[errors.Error], ErrorCode] = MappingProxyType(
         errors.BodyTooLarge: ErrorCode(413, 40093),  # ours
         errors.BadIndexConfig: ErrorCode(400, 40090, "vectorize.index.invalid_config - %s"),  # ours
         errors.BadFilter: ErrorCode(400, 40094),  # ours
+        errors.BadRanking: ErrorCode(400, 40085),  # ours
         errors.EmptyFilterValue: ErrorCode(400, 40030),
         # Clients list again when they read these words.
         errors.BadCursor: ErrorCode(400, 40052, "List vectors cursor appears to be corrupted - %s"),
@@ -124,18 +125,32 @@ def response_for(error: errors.Error) -> ErrorResponse:
 
 def notices_for(result: QueryResult) -> tuple[Message, ...]:
     """Return the messages beside the result of a query."""
-    return tuple(
+    unindexed = [
         Message(
             CODES[errors.BadFilter].code,
             f"the filter on {name!r} matches nothing: the property has no metadata index",
         )
         for name in result.unindexed
-    ) + tuple(
+    ]
+    partial = [
         Message(
             CODES[errors.BadFilter].code,
-            f"the filter on {coverage.metadata_index.property_name!r} knows "
+            f"{_reader_of(coverage)} {coverage.metadata_index.property_name!r} knows "
             f"{coverage.covered_count} of {coverage.vector_count} vectors: the others are older "
             "than the metadata index; create it again with backfill",
         )
         for coverage in result.partial
-    )
+    ]
+    ignored = [_TEXT_IGNORED] if result.is_text_ignored else []
+    return (*unindexed, *partial, *ignored)
+
+
+_TEXT_IGNORED = Message(
+    CODES[errors.BadRanking].code,
+    "the text of the query was not searched for: the index has no text index",
+)
+
+
+def _reader_of(coverage: IndexCoverage) -> str:
+    is_text = coverage.metadata_index.index_type is IndexType.TEXT
+    return "the search for words in" if is_text else "the filter on"

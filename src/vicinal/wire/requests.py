@@ -11,7 +11,6 @@ from typing import Literal, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import inspect
 
 from vicinal import errors, metadata
 from vicinal.filters.nodes import Filter
@@ -28,15 +27,14 @@ from vicinal.model import (
     Query,
 )
 from vicinal.presets import PRESETS
-from vicinal.wire import counting, members, schemas
+from vicinal.wire import counting, members, ranking, reasons, schemas
 
 Body = bytes | bytearray
 _T = TypeVar("_T")
 
-FAILED = "Failed to parse the request body as JSON: "
+FAILED = reasons.FAILED
 """The beginning of what is said of a body that is not of its shape."""
 
-_AT = re.compile(r" - at `\$\.?([^`]+)`$")
 _INDEX_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MODEL_BYTES_MAX = 256  # ours
 _COUNT = re.compile(r"[0-9]{1,9}")
@@ -144,7 +142,7 @@ def query(
     try:
         request = msgspec.convert(document, schemas.QueryRequest)
     except msgspec.ValidationError as error:
-        raise errors.BadBody(FAILED + _reason(error, schemas.QueryRequest)) from None
+        raise errors.BadBody(FAILED + reasons.reason(error, schemas.QueryRequest)) from None
     return checked_query(request, vector, dimensions, limits, is_filter_extended=is_filter_extended)
 
 
@@ -168,23 +166,27 @@ def checked_query(
     Raises:
         BadBody, BadQueryVector, BadTopK, IdTooLong, NamespaceTooLong, BadFilter: as `query`.
     """
-    if vector is None and request.vector_id is None:
+    if request.text is not None and isinstance(vector, list | np.ndarray) and len(vector) == 0:
+        vector = None  # of the binding in a Worker, whose queries always have one
+    if vector is None and request.vector_id is None and request.text is None:
         raise errors.BadBody(f"{FAILED}expected one of vector and vectorId, got neither")
     if request.vector_id == "":
         raise errors.BadBody(f"{FAILED}vectorId: must not be empty")
     check_id(request.vector_id or "", "vectorId", limits)
     return_metadata = _LEVELS[request.return_metadata]
     is_full = bool(request.return_values) or return_metadata is MetadataLevel.ALL
-    return Query(
+    has_vector = vector is not None and request.vector_id is None
+    plain = Query(
         top_k=_top_k(request.top_k, is_full, limits),
         # The Python SDK always sends a vector; a caller that adds an id means the id.
-        vector=None if request.vector_id is not None else _query_vector(vector, dimensions),
+        vector=_query_vector(vector, dimensions) if has_vector else None,
         vector_id=request.vector_id,
         namespace=checked_namespace(request.namespace, limits),
         filter=checked_filter(request.filter, limits, is_extended=is_filter_extended),
         return_values=bool(request.return_values),
         return_metadata=return_metadata,
     )
+    return ranking.extended(plain, request, limits) if ranking.is_extended(request) else plain
 
 
 def ids(body: Body, ids_max: int, limits: Limits) -> list[str]:
@@ -241,15 +243,17 @@ def checked_metadata_index(
     """Check a metadata index creation by the rules that its shape cannot express.
 
     Raises:
-        BadBody: no filter could name the property.
+        BadBody: no filter could name the property, or the language is unknown.
     """
     broken = broken_key_rule(request.property_name, limits.property_name_chars_max)
     if broken is not None:
         raise errors.BadBody(
             f"{FAILED}propertyName: {metadata.shown(request.property_name)} {broken}"
         )
+    language = ranking.checked_language(request)
     return CreateMetadataIndex(
-        MetadataIndex(request.property_name, request.index_type), backfill=bool(request.backfill)
+        MetadataIndex(request.property_name, request.index_type, language),
+        backfill=bool(request.backfill),
     )
 
 
@@ -342,50 +346,12 @@ def decode(body: Body, shape: type[_T], *, is_embedding: bool = False) -> _T:
         body.decode()  # msgspec does not validate text that it skips
         return msgspec.json.decode(members.unmarked(body), type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = _reason(error, shape)
+        reason = reasons.reason(error, shape)
         if not is_embedding:
             raise errors.BadBody(FAILED + reason) from None
         if isinstance(error, msgspec.ValidationError):
             raise errors.BadEmbeddingInput(f"Error: {reason}") from None
         raise errors.BadEmbeddingBody(reason) from None
-
-
-def _reason(error: Exception, shape: type) -> str:
-    """Return the fault that msgspec finds in a body of this shape, the member's path first."""
-    match error:
-        case RecursionError():
-            return "nested too deeply"
-        case UnicodeDecodeError():
-            return f"not UTF-8 at byte {error.start}"
-    text = str(error)
-    path = _AT.search(text)
-    if path is None:
-        return text
-    choices = _choices(shape, path[1]) if text.startswith("Invalid enum value") else ""
-    return f"{path[1]}: {text[: path.start()]}{choices}"
-
-
-def _choices(shape: type, path: str) -> str:
-    """Return the values that the member at a path may have."""
-    types = [inspect.type_info(shape)]
-    for name in path.split("."):
-        types = [
-            choice
-            for struct in types
-            if isinstance(struct, inspect.StructType)
-            for field in struct.fields
-            if field.encode_name == name
-            for choice in (
-                field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
-            )
-        ]
-    values: list[object] = []
-    for choice in types:
-        if isinstance(choice, inspect.LiteralType):
-            values += choice.values
-        elif isinstance(choice, inspect.EnumType):
-            values += [member.value for member in choice.cls]
-    return f", expected one of {', '.join(map(str, values))}"
 
 
 def _index_config(config: schemas.IndexConfigRequest | None, limits: Limits) -> IndexConfig:

@@ -20,7 +20,8 @@ from msgspec import UNSET, Raw, UnsetType
 
 from vicinal import model
 from vicinal.index_storage import IndexStorage
-from vicinal.wire import schemas
+from vicinal.ranking import Highlight, MatchScores, RankedScore
+from vicinal.wire import ranking_schemas, schemas
 
 _encode = msgspec.json.Encoder().encode
 
@@ -49,6 +50,8 @@ def query_result(result: model.QueryResult) -> bytes:
             UNSET if match.values is None else match.values.tolist(),
             Raw(match.metadata) if match.metadata else UNSET,
             match.namespace or UNSET,
+            UNSET if match.scores is None else _scores(match.scores),
+            UNSET if match.highlights is None else _highlights(match.highlights),
         )
         for match in result.matches
     ]
@@ -137,7 +140,9 @@ def metadata_indexes(metadata_indexes: Sequence[model.MetadataIndex]) -> bytes:
     return _encode(
         schemas.MetadataIndexListSchema(
             [
-                schemas.MetadataIndexSchema(index.property_name, index.index_type)
+                schemas.MetadataIndexSchema(
+                    index.property_name, index.index_type, _or_unset(index.language)
+                )
                 for index in metadata_indexes
             ]
         )
@@ -184,6 +189,30 @@ def _index(index: model.Index) -> schemas.IndexSchema:
         ),
         description=_or_unset(index.description),
     )
+
+
+def _scores(scores: MatchScores) -> ranking_schemas.MatchScoresSchema:
+    reranked = UNSET if scores.rerank is None else _shortest(scores.rerank)
+    return ranking_schemas.MatchScoresSchema(_ranked(scores.vector), _ranked(scores.text), reranked)
+
+
+def _ranked(ranked: RankedScore | None) -> ranking_schemas.RankedScoreSchema | UnsetType:
+    if ranked is None:
+        return UNSET
+    rank = UNSET if ranked.rank is None else ranked.rank
+    return ranking_schemas.RankedScoreSchema(_shortest(ranked.score), rank)
+
+
+def _highlights(highlights: Sequence[Highlight]) -> list[ranking_schemas.HighlightSchema]:
+    return [
+        ranking_schemas.HighlightSchema(
+            highlight.property_name,
+            highlight.start,
+            highlight.end,
+            UNSET if highlight.element is None else highlight.element,
+        )
+        for highlight in highlights
+    ]
 
 
 def _or_unset(text: str | None) -> str | UnsetType:

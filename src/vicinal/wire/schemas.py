@@ -17,6 +17,14 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from vicinal.model import Effort, IndexType, Metric
+from vicinal.wire.ranking_schemas import (
+    GroupByRequest,
+    HighlightSchema,
+    HybridRequest,
+    MatchScoresSchema,
+    MmrRequest,
+    RerankRequest,
+)
 
 _Numbers = Meta(extra_json_schema={"type": "array", "items": {"type": "number"}})
 _Object = Meta(extra_json_schema={"type": "object"})
@@ -42,7 +50,11 @@ class CreateIndexRequest(Struct):
 
 
 class QueryRequest(Struct, rename="camel"):
-    """A search by a vector or by the id of a stored vector; of both, the id counts."""
+    """A search by a vector or by the id of a stored vector; of both, the id counts.
+
+    `text` and what follows it are extensions: words to search for in the text indexes, alone or
+    beside a vector, and ways to rank matches.
+    """
 
     vector: Annotated[object, _Numbers] = None
     vector_id: str | None = None
@@ -51,6 +63,14 @@ class QueryRequest(Struct, rename="camel"):
     return_metadata: Literal["none", "indexed", "all"] | bool | None = None
     namespace: str | None = None
     filter: Annotated[object, _Object] = None
+    text: str | None = None
+    text_weights: dict[str, float] | None = None
+    hybrid: HybridRequest | bool | None = None
+    mmr: MmrRequest | None = None
+    group_by: GroupByRequest | None = None
+    rerank: RerankRequest | None = None
+    return_scores: bool | None = None
+    return_highlights: bool | None = None
 
 
 class ScopeRequest(Struct, rename="camel"):
@@ -113,11 +133,13 @@ class IdsRequest(Struct):
 
 
 class CreateMetadataIndexRequest(Struct, rename="camel"):
-    """A property to index; with `backfill`, of stored vectors as well."""
+    """A property to index; with `backfill`, of stored vectors as well. The type `text` is an
+    extension: words to search for, in a `language` whose words are cut to their stems."""
 
     property_name: str
     index_type: IndexType
     backfill: bool | None = None
+    language: str | None = None
 
 
 class DeleteMetadataIndexRequest(Struct, rename="camel"):
@@ -203,13 +225,15 @@ class MutationSchema(Struct, rename="camel"):
 
 
 class MatchSchema(Struct):
-    """One match of a query."""
+    """One match of a query; `scores` and `highlights` are extensions, where they were asked for."""
 
     id: str
     score: float
     values: list[float] | UnsetType = UNSET
     metadata: Annotated[Raw, _Object] | UnsetType = UNSET
     namespace: str | UnsetType = UNSET
+    scores: MatchScoresSchema | UnsetType = UNSET
+    highlights: list[HighlightSchema] | UnsetType = UNSET
 
 
 class SearchStepSchema(Struct, rename="camel"):
@@ -346,10 +370,11 @@ class FacetSchema(Struct, rename="camel"):
 
 
 class MetadataIndexSchema(Struct, rename="camel"):
-    """A property that filters may name."""
+    """A property that filters may name, or that words are searched in."""
 
     property_name: str
     index_type: IndexType
+    language: str | UnsetType = UNSET
 
 
 class MetadataIndexListSchema(Struct, rename="camel"):

@@ -68,7 +68,8 @@ def test_an_index_may_have_an_effort_of_its_own(vicinal: Commands) -> None:
         ("--dimensions", "3", "--metric", "cosine", "--preset", "@cf/baai/bge-small-en-v1.5"),
         ("--dimensions", "3", "--metric", "near"),
         ("--dimensions", "3", "--metric", "cosine", "--metadata-index", "a"),
-        ("--dimensions", "3", "--metric", "cosine", "--metadata-index", "a:text"),
+        ("--dimensions", "3", "--metric", "cosine", "--metadata-index", "a:date"),
+        ("--dimensions", "3", "--metric", "cosine", "--metadata-index", "a:number:english"),
     ],
 )
 def test_options_that_do_not_fit_together_create_nothing(

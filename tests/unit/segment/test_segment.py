@@ -32,7 +32,7 @@ from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment import build
 from vicinal.segment import selection as selection_module
 from vicinal.segment.base import View
-from vicinal.segment.columns import Column, indexed_values
+from vicinal.segment.columns import Column, SealedColumn, indexed_values
 from vicinal.segment.format import NumberedIndex, SegmentRecord, elements_key
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
@@ -67,7 +67,7 @@ def memtable_of(records: Sequence[Record], dead: Sequence[str] = ()) -> Memtable
 def opened(folder: Path, record: SegmentRecord, indexes: Sequence[NumberedIndex]) -> SegmentView:
     """Open a segment that has a column for each of the indexes."""
     segment = Segment(folder, record, Metric.EUCLIDEAN)
-    columns: dict[str, Column | None] = {
+    columns: dict[str, SealedColumn | None] = {
         each.metadata_index.property_name: segment.column(
             f"column-{each.number}", each.metadata_index.index_type
         )
@@ -151,7 +151,8 @@ def test_a_backfilled_column_is_the_one_the_rows_would_have_had(tmp_path: Path) 
     for each in METADATA_INDEXES:
         column = build.backfill(with_columns, each, string_bytes_max=64)
         expected = with_columns.columns[each.property_name]
-        assert expected is not None
+        assert isinstance(expected, Column)
+        assert isinstance(column, Column)
         assert [column.value(row) for row in range(5)] == [expected.value(row) for row in range(5)]
 
 
@@ -175,7 +176,8 @@ def test_strings_of_arrays_are_stored_merged_and_backfilled_where_there_are_any(
     backfilled = build.backfill(
         with_arrays, COLOR.metadata_index, string_bytes_max=64, has_elements=True
     )
-    assert expected is not None
+    assert isinstance(expected, Column)
+    assert isinstance(backfilled, Column)
     assert [backfilled.value(row) for row in range(3)] == [expected.value(row) for row in range(3)]
     assert expected.value(1) is None
 

@@ -20,7 +20,6 @@ from vicinal.engine.shared.session import Timeouts
 from vicinal.errors import IndexNotFound
 from vicinal.model import (
     CreateMetadataIndex,
-    IndexType,
     MetadataIndex,
     Mutation,
     Seqno,
@@ -176,5 +175,5 @@ _ROWS_AFTER = (
 
 
 def _metadata_index(row: Any) -> tuple[int, CreateMetadataIndex]:
-    metadata_index = MetadataIndex(row["property_name"].decode(), IndexType(row["type"]))
+    metadata_index = MetadataIndex.of_type_name(row["property_name"].decode(), row["type"])
     return row["created_seqno"], CreateMetadataIndex(metadata_index, row["is_backfilled"])

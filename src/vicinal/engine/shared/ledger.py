@@ -396,7 +396,7 @@ async def _declare(session: Session, head: Head, mutation: Mutation) -> None:
                 head.index_id,
                 head.logged_seqno,
                 metadata_index.property_name.encode(),
-                metadata_index.index_type.value,
+                metadata_index.type_name,
                 backfill,
             )
         case DeleteMetadataIndex(property_name):

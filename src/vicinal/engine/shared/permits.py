@@ -175,10 +175,10 @@ class Permits:
         declared = await _declared(session, head)
         name, limit = metadata_index.property_name, self._limits.metadata_indexes_max
         declared_type = declared.get(name)
-        if declared_type is not None and declared_type != metadata_index.index_type.value:
+        if declared_type is not None and declared_type != metadata_index.type_name:
             raise AlreadyExists(
                 f"property {name!r} has a metadata index of type {declared_type}; delete it before "
-                f"creating one of type {metadata_index.index_type}"
+                f"creating one of type {metadata_index.type_name}"
             )
         if declared_type is None and len(declared) >= limit:
             raise LimitExceeded(

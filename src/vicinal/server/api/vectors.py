@@ -16,6 +16,7 @@ from vicinal.errors import (
     BadMetadataKey,
     BadParameter,
     BadQueryVector,
+    BadRanking,
     BadRecord,
     BadTopK,
     BodyTooLarge,
@@ -40,6 +41,7 @@ from vicinal.model import (
     VectorBatch,
 )
 from vicinal.prepared import Prepared
+from vicinal.server.api import ranking
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Handler, RouteTable, json_body, large_body
@@ -102,6 +104,7 @@ may have the operators that are ours."""
         NamespaceTooLong,
         BadFilter,
         EmptyFilterValue,
+        BadRanking,
         BodyTooLarge,
     ),
 )
@@ -139,6 +142,14 @@ class _Search:
     def answer(self) -> Response:
         return self.respond(self.prepare().run())
 
+    async def answer_with_models(self) -> Response | None:
+        """Answer a query that needs models, None if it needs none."""
+        query = await self.request.run_on_body(lambda: _query_of(self.request))
+        if not ranking.needs_models(query):
+            return None
+        self._query = query
+        return self.respond(await ranking.answer(self.request, query))
+
     def note_slow(self, seconds: float) -> None:
         request, token = self.request, self.request.token
         asker = Asker(
@@ -158,6 +169,10 @@ async def _searched(search: _Search) -> Response:
     is_long = len(request.body) > SMALL_BODY_BYTES
     is_local = request.is_answered_at_once(address)
     is_shared = not is_long and services.clients.has_concurrent_clients(request.client)
+    if ranking.may_need_models(request.body):
+        with_models = await search.answer_with_models()
+        if with_models is not None:
+            return with_models
     if is_long:
         return await services.workers.run(search.answer)
     offload = services.offload if is_shared and is_local else None

@@ -1,0 +1,1 @@
+"""Keyword search: texts as terms, and the score of terms."""

@@ -1,0 +1,169 @@
+"""Texts as terms: the words that are stored and looked up by keyword search.
+
+* A word is a run of letters and digits of any script, with their combining marks. Numbers with dots
+  in them are one word (``1.2.3``), and a v before them does not count; underscores, hyphens and
+  all else end a word.
+* Words are compared without case, width and accents. With a language they are cut to their stems
+  (Snowball); without one they stay whole.
+* Scripts without spaces (Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese) become pairs of
+  neighbouring characters, a single character stays one.
+* No word is left out for being common: the score weighs those less.
+
+An analyzer remembers the terms of the words that it has met, as texts repeat them: a text costs one
+look-up for each word.
+"""
+
+import re
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import chain, islice
+
+import Stemmer
+
+TERMS_MAX = 10_000
+"""Terms of one document that are indexed, the first ones: ours. No metadata of any profile of
+limits has more."""
+
+TERM_CHARS_MAX = 64
+"""Ours: of a longer word the start counts."""
+
+_REMEMBERED_WORDS_MAX = 1 << 16  # ours: about 10 MB
+_REMEMBERED_CHARS_MAX = 64  # of a word; longer ones are looked at each time
+
+_ASCII_WORD = re.compile(r"[vV]?\d+(?:\.\d+)+[A-Za-z0-9]*|[A-Za-z0-9]+")
+_VERSION = re.compile(r"[vV]\d+\.")
+
+_JOINERS = "\u00ad\u200c\u200d"  # soft hyphen and zero-width joiners, inside words
+_UNSPACED = (
+    "\u0e01-\u0eff"  # Thai, Lao
+    "\u1000-\u109f\u1780-\u17ff"  # Burmese, Khmer
+    "\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff"  # Korean
+    "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # Japanese
+    "\u3100-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_RUN = re.compile(f"[{_UNSPACED}]+|[^_{_UNSPACED}]+")
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+# Marks that are accents; those of Indian scripts are vowels.
+_ACCENTS = re.compile(
+    "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
+    "\u0610-\u061a\u064b-\u065f\u0670]"
+)
+_LETTERS = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "\u0131": "i"}
+)
+
+Span = tuple[str, int, int]
+"""A term, and the characters of the text that it begins and ends at."""
+
+
+def languages() -> Sequence[str]:
+    """Return the names of the languages whose words can be cut to stems."""
+    names: list[str] = Stemmer.algorithms()
+    return sorted(names)
+
+
+@cache
+def analyzer(language: str | None) -> "Analyzer":
+    """Return the analyzer of a language, or the one that leaves words whole."""
+    return Analyzer(language)
+
+
+class Analyzer:
+    """Makes terms of texts. Thread-safe.
+
+    Args:
+        language: One of `languages`, or None.
+    """
+
+    def __init__(self, language: str | None) -> None:
+        self._terms_of = _Words(language)
+
+    def terms(self, texts: Iterable[str]) -> list[str]:
+        """Return the terms of one document, which may have several texts, in their order."""
+        words = chain.from_iterable(map(_words, texts))
+        terms = chain.from_iterable(map(self._terms_of.__getitem__, words))
+        return list(islice(terms, TERMS_MAX))
+
+    def counts(self, text: str) -> Counter[str]:
+        """Return the terms of a text, each with how often it has it."""
+        return Counter(self.terms([text]))
+
+    def spans(self, text: str) -> Iterator[Span]:
+        """Yield the terms of a text with their places in it."""
+        pattern = _ASCII_WORD if text.isascii() else _word()
+        for match in pattern.finditer(text):
+            start = match.start()
+            for term, first, last in self._terms_of.spans(match[0]):
+                yield term, start + first, start + last
+
+
+class _Words(dict[str, tuple[str, ...]]):
+    """The terms of words; a word that is missing is analyzed."""
+
+    def __init__(self, language: str | None) -> None:
+        super().__init__()
+        self._stemmer = None if language is None else Stemmer.Stemmer(language, 0)
+        self._lock = threading.Lock()  # a stemmer serves one thread at a time
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        terms = tuple(term for term, _, _ in self.spans(word))
+        if len(word) <= _REMEMBERED_CHARS_MAX:
+            if len(self) >= _REMEMBERED_WORDS_MAX:
+                self.clear()
+            self[word] = terms
+        return terms
+
+    def spans(self, word: str) -> Iterator[Span]:
+        """Yield the terms of a word with their places in it."""
+        for run in _RUN.finditer(word):
+            start, end = run.span()
+            if _IS_UNSPACED.match(run[0]):
+                for first in range(start, max(end - 1, start + 1)):
+                    last = min(first + 2, end)
+                    pair = unicodedata.normalize("NFKC", word[first:last]).casefold()
+                    yield pair, first, last
+            else:
+                term = self._term(run[0])
+                if term:
+                    yield term, start, end
+
+    def _term(self, word: str) -> str:
+        """Return a word without case and accents, cut to its stem."""
+        if _VERSION.match(word):
+            word = word[1:]
+        if word.isascii():
+            term = word.lower()
+        else:
+            term = unicodedata.normalize("NFKC", word).casefold()
+            term = "".join(c for c in unicodedata.normalize("NFC", term) if _is_part(c))
+        if self._stemmer is not None:
+            with self._lock:
+                term = self._stemmer.stemWord(term)
+        if not term.isascii():
+            term = _ACCENTS.sub("", unicodedata.normalize("NFD", term)).translate(_LETTERS)
+            term = unicodedata.normalize("NFC", term)
+        return term[:TERM_CHARS_MAX]
+
+
+def _words(text: str) -> list[str]:
+    words: list[str] = (_ASCII_WORD if text.isascii() else _word()).findall(text)
+    return words
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """Return the pattern of words of any script."""
+    # Combining marks are no word characters to `re`. No script has any above these planes.
+    marks = "".join(
+        chr(point) for point in range(0x300, 0x20000) if unicodedata.category(chr(point))[0] == "M"
+    )
+    letters = rf"[\w{marks}{_JOINERS}]"
+    return re.compile(rf"[vV]?\d+(?:\.\d+)+{letters}*|{letters}+")
+
+
+def _is_part(character: str) -> bool:
+    """Tell whether a character stays in a term."""
+    return character.isalnum() or character == "." or unicodedata.category(character)[0] == "M"

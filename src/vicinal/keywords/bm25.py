@@ -1,0 +1,51 @@
+"""BM25: how well a document answers a query of several terms.
+
+    score = Σ over the query's terms  idf · tf / (tf + K1 · (1 - B + B · length / average length))
+    idf   = ln(1 + (documents - frequency + 0.5) / (frequency + 0.5))
+
+A document is a vector whose property has at least one term; its length is its number of terms, tf
+how often it has the term, and the frequency of a term is the number of documents that have it.
+(Lucene's form: idf is never negative.) All numbers are float64.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+K1 = 1.2  # Lucene's
+B = 0.75  # Lucene's
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Documents, and their terms all together."""
+
+    document_count: int
+    term_count: int
+
+    def idf(self, frequency: int) -> float:
+        """Return the weight of a term that this many documents have."""
+        return math.log1p((self.document_count - frequency + 0.5) / (frequency + 0.5))
+
+    def parts(
+        self, weight: float, counts: NDArray[np.uint16], lengths: NDArray[np.uint32]
+    ) -> Scores:
+        """Return what a term adds to the scores of the documents that have it.
+
+        Args:
+            weight: Its idf, times how much it counts.
+            counts: How often each of the documents has it.
+            lengths: Of these documents.
+        """
+        scale = K1 * B * self.document_count / max(self.term_count, 1)
+        parts = lengths.astype(np.float64)
+        parts *= scale
+        parts += K1 * (1.0 - B)
+        parts += counts
+        np.divide(counts, parts, out=parts)
+        parts *= weight
+        return parts

@@ -1,0 +1,101 @@
+"""Ways to rank matches other than by a vector alone, and what a match tells of its rank.
+
+All of it is an extension: keyword search and its fusion with a search by vector, diversity, groups.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fusion(StrEnum):
+    """The way to one score of a vector's nearness and of a text's words.
+
+    `RANKS` adds reciprocal ranks, `SCORES` scores that were brought to the range from 0 to 1.
+    """
+
+    RANKS = "ranks"
+    SCORES = "scores"
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuery:
+    """A search for the words of a text.
+
+    Attributes:
+        text: The words; nothing in it is an operator.
+        weights: Properties with a text index and how much each counts, above 0; empty: all, each 1.
+        fusion: How it joins a search by vector.
+        share: The weight of the words beside the vector, 0 to 1.
+        needs_vector: Whether a vector of the text is to be searched for, too; who has models adds
+            it.
+    """
+
+    text: str
+    weights: tuple[tuple[str, float], ...] = ()
+    fusion: Fusion = Fusion.RANKS
+    share: float = 0.5
+    needs_vector: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """Maximal marginal relevance: matches that are near the query and far from each other.
+
+    Attributes:
+        relevance: The weight of the query, 0 to 1; the rest is that of the other matches.
+        candidate_count: The best matches that are chosen from.
+    """
+
+    relevance: float
+    candidate_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """At most `count` matches of each value of an indexed property; those without one are not
+    grouped."""
+
+    property_name: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """A second ranking, by a model that reads the query's text beside that of a property.
+
+    `model` is its name, None the only one; it is given the best `candidate_count` matches.
+    """
+
+    property_name: str
+    model: str | None
+    candidate_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RankedScore:
+    """A score of one search; `rank` counts from 1, None where that search did not find it."""
+
+    score: float
+    rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MatchScores:
+    """The scores that a match's score was made of; None where there was no such search."""
+
+    vector: RankedScore | None
+    text: RankedScore | None
+    rerank: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Highlight:
+    """A word of a query in a text: the code points of the property that it begins and ends at.
+
+    `element` is the number of the string, where the property is an array.
+    """
+
+    property_name: str
+    start: int
+    end: int
+    element: int | None = None

@@ -1,0 +1,61 @@
+"""``vicinal query`` finds words, alone and beside vectors, diverse and in groups."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Commands
+from tests.support.embedder import TINY
+from tests.support.inline import InlineEngine, open_inline
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[InlineEngine]:
+    """What the server of these commands keeps its indexes in."""
+    opened = open_inline(tmp_path / "engine")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def texts(vicinal: Commands) -> Commands:
+    """An index with a text index, of vectors as the tiny model makes them."""
+    vicinal.ok(
+        *("index", "create", "texts", "--dimensions", "4", "--metric", "cosine"),
+        *("--model", TINY, "--metadata-index", "k:text:english", "--metadata-index", "u:string"),
+    )
+    vectors = (
+        {"id": "one", "values": [0, 1, 0, 0], "metadata": {"k": "Foxes run", "u": "x"}},
+        {"id": "two", "values": [0, 0, 1, 0], "metadata": {"k": "dog", "u": "x"}},
+    )
+    lines = "\n".join(json.dumps(each) for each in vectors)
+    vicinal.ok("import", "-", "texts", "--wait", stdin=lines)
+    return vicinal
+
+
+def names(texts: Commands, *options: str) -> list[str]:
+    answer = json.loads(texts.ok("query", "texts", *options, "--json"))
+    return [match["id"] for match in answer["matches"]]
+
+
+def test_keywords_are_found_alone_or_beside_a_vector(texts: Commands) -> None:
+    assert names(texts, "--keywords", "running") == ["one"]
+    assert names(texts, "--keywords", "dogs", "--id", "one") == ["two", "one"]
+    assert names(texts, "--text", "dog", "--hybrid")[0] == "two"
+    assert names(texts, "--id", "one", "--group-by", "u") == ["one"]
+    assert names(texts, "--id", "one", "--mmr", "0.5") == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--hybrid", "--id", "one"),
+        ("--hybrid", "--text", "a", "--keywords", "b"),
+        ("--mmr", "2", "--id", "one"),
+        ("--group-by", "u"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(texts: Commands, options: tuple[str, ...]) -> None:
+    assert texts.run("query", "texts", *options).exit_code == 2
