@@ -112,6 +112,7 @@ def test_an_upload_whose_connection_is_cut_is_acknowledged_once_with_all_its_val
 ) -> None:
     monkeypatch.setattr(blob_files, "CHUNK_BYTES", 2_000)
     monkeypatch.setattr(uploads, "PART_BYTES", 4_000)
+    monkeypatch.setattr(uploads, "LONG_BYTES", 4_000)
     random = np.random.default_rng(3)
     with closing(open_behind(proxy, tmp_path, "node")) as node:
         create(node)
@@ -144,6 +145,7 @@ def test_uploads_of_many_clients_at_once_are_all_acknowledged(
     """More than there are connections for them, cut off at random by others that give up."""
     monkeypatch.setattr(blob_files, "CHUNK_BYTES", 2_000)
     monkeypatch.setattr(uploads, "PART_BYTES", 4_000)
+    monkeypatch.setattr(uploads, "LONG_BYTES", 4_000)
     with closing(open_shared(tmp_path, Limits(), tmp_path / "node")) as node:
         create(node)
         seqnos: list[int] = []

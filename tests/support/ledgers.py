@@ -13,6 +13,7 @@ from vicinal.engine import records
 from vicinal.engine.shared.catalog import SharedCatalog
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.ledger import Ledger, SharedDraft
+from vicinal.engine.shared.log_reader import LogReader
 from vicinal.engine.shared.permits import Permits
 from vicinal.engine.shared.rows import Rows
 from vicinal.limits import Limits
@@ -44,11 +45,13 @@ class Writer:
         )
         self.workers = ThreadPoolExecutor(2)
         self.folder = Path(tempfile.mkdtemp(prefix="vicinal-ledger-"))
-        self.rows = Rows(database, self.workers, 3600.0, self.folder)
+        self.log_reader = LogReader(self.folder)
+        self.rows = Rows(database, self.workers, 3600.0, self.log_reader)
         permits = Permits(limits or Limits(), self._checkpoint_until)
         self.ledger = Ledger(
-            database, permits, write_deadline_s, lambda *settled: self.settled.append(settled)
-        )
+            database, permits, self.log_reader, write_deadline_s,
+            lambda *settled: self.settled.append(settled),
+        )  # fmt: skip
 
     def create(self, name: str = "docs", dimensions: int = 2) -> UUID:
         index = self.catalog.add(

@@ -41,6 +41,7 @@ from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.engine.shared.follower import Follower
 from vicinal.engine.shared.ledger import Ledger, SharedDraft
 from vicinal.engine.shared.listing import Listings, SharedCursors
+from vicinal.engine.shared.log_reader import LogReader
 from vicinal.engine.shared.nodes import Nodes
 from vicinal.engine.shared.permits import Permits
 from vicinal.engine.shared.resolving import CopyResolver
@@ -119,7 +120,8 @@ class SharedEngine(Reads[CopiedIndex]):
         self._workers = ThreadPoolExecutor(WORKER_THREADS, "vicinal-follow")
         self._listings = Listings(self._database, SharedCursors(secret), index.cursor_lifetime_s)
         gone_s = self._listings.gone_s
-        self._rows = Rows(self._database, self._workers, gone_s, self._blobs.folder)
+        log = LogReader(self._blobs.folder)
+        self._rows = Rows(self._database, self._workers, gone_s, log)
         self._nodes = Nodes(self._database)
         self._uploads = Uploads(self._database, self._nodes.node_id)
         self._catalog = SharedCatalog(self._database, options.write_deadline_s, self._on_dropped)
@@ -134,7 +136,7 @@ class SharedEngine(Reads[CopiedIndex]):
         )
         self._permits = Permits(index.limits, self._checkpoint_until)
         self._ledger = Ledger(
-            self._database, self._permits, options.write_deadline_s, self._on_settled
+            self._database, self._permits, log, options.write_deadline_s, self._on_settled
         )
         self._follower = Follower(
             self._database,
@@ -145,7 +147,7 @@ class SharedEngine(Reads[CopiedIndex]):
             self._uploads,
             self._workers,
             index.visibility_delay_s,
-            self._blobs.folder,
+            log,
         )
         self._following = self._database.submit(self._follower.follow())
 

@@ -22,16 +22,16 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from uuid import UUID
 
 from vicinal.engine.copying import CopiedIndex, CopyPosition
 from vicinal.engine.log import Entry
-from vicinal.engine.shared import log_records
+from vicinal.engine.shared import log_reader
 from vicinal.engine.shared.catalog import SharedCatalog
 from vicinal.engine.shared.copies import Copies
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.lags import Lags
+from vicinal.engine.shared.log_reader import LogReader
 from vicinal.engine.shared.log_records import Row
 from vicinal.engine.shared.nodes import Nodes
 from vicinal.engine.shared.notices import Notices
@@ -83,7 +83,7 @@ class Follower:
         uploads: Have those removed that nodes left which ended.
         workers: Replay and checkpoint.
         visibility_delay_s: How much later than it could a mutation is replayed.
-        folder: Where long records are put while they are read.
+        log: Reads the logs.
 
     Attributes:
         lags: How far each open copy is behind.
@@ -101,7 +101,7 @@ class Follower:
         uploads: Uploads,
         workers: Executor,
         visibility_delay_s: float,
-        folder: Path,
+        log: LogReader,
     ) -> None:
         self._database = database
         self._catalog = catalog
@@ -111,7 +111,7 @@ class Follower:
         self._uploads = uploads
         self._workers = workers
         self._visibility_delay_s = visibility_delay_s
-        self._folder = folder
+        self._log = log
         self._notices = Notices(database, lambda: nodes.count, self._on_notice)
         self._kicked = asyncio.Event()
         self._moved_at = -ACTIVE_S
@@ -279,10 +279,9 @@ class Follower:
         while copy.failure is None:
             position = copy.position
             async with self._database.session(Use.FOLLOW) as session:
-                before, rows = await log_records.fetch_after(
-                    session, index_id, Seqno(position.seqno + 1), PULL_BYTES, PULL_COUNT,
-                    self._folder,
-                )  # fmt: skip
+                before, rows = await self._log.fetch_after(
+                    session, index_id, Seqno(position.seqno + 1), PULL_BYTES, PULL_COUNT
+                )
             try:
                 if cause := _fault(position, before, rows, ends):
                     self._copies.refill(index_id, copy, cause)
@@ -294,7 +293,7 @@ class Follower:
                     await asyncio.sleep(self._visibility_delay_s)
                 await loop.run_in_executor(self._workers, _replay, copy, rows)
             finally:
-                log_records.release(rows)
+                log_reader.release(rows)
             self._copies.note_progress(index_id)
             self._moved_at = time.monotonic()
 
@@ -352,6 +351,7 @@ class Follower:
         await self._uploads.remove_orphans()
 
     async def _keep_copies(self) -> None:
+        self._log.evict()
         await asyncio.get_running_loop().run_in_executor(self._workers, self._copies.keep_house)
 
 

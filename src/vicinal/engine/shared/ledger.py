@@ -29,6 +29,7 @@ from vicinal.engine.records import LogRecord
 from vicinal.engine.shared import log_records
 from vicinal.engine.shared.database import RETRY_PAUSE_S, PostgresDatabase, Use
 from vicinal.engine.shared.failures import Lost, given_up
+from vicinal.engine.shared.log_reader import LogReader
 from vicinal.engine.shared.permits import Head, Permits
 from vicinal.engine.shared.session import Session
 from vicinal.engine.shared.uploads import BatchUpload
@@ -120,6 +121,7 @@ class Ledger:
     Args:
         database: Where they are.
         permits: Says what may be logged.
+        log: Is given records to keep for those who follow.
         write_deadline_s: After how many seconds a mutation is given up.
         on_settled: Called in the database's thread with each mutation's index and bytes once it is
             acknowledged or refused.
@@ -129,11 +131,13 @@ class Ledger:
         self,
         database: PostgresDatabase,
         permits: Permits,
+        log: LogReader,
         write_deadline_s: float,
         on_settled: Callable[[UUID, int], None],
     ) -> None:
         self._database = database
         self._permits = permits
+        self._log = log
         self._write_deadline_s = write_deadline_s
         self._on_settled = on_settled
         self._closing = threading.Lock()
@@ -283,11 +287,17 @@ class Ledger:
             raise
         for pending, outcome in zip(group, outcomes, strict=False):
             if isinstance(outcome, Accepted):
+                self._keep(index_id, pending)
                 pending.accepted.set_result(outcome)
                 self._settle(index_id, pending, is_logged=True)
             else:
                 self._refuse(index_id, pending, outcome)
         return len(outcomes)
+
+    def _keep(self, index_id: UUID, pending: Pending) -> None:
+        draft = pending.draft
+        if draft is not None and _is_in_row(draft) and isinstance(draft.parts[0], bytes):
+            self._log.keep(index_id, pending.mutation_id, draft.parts[0])
 
     async def _write(
         self, session: Session, index_id: UUID, name: str, group: Sequence[Pending]

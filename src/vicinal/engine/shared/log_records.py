@@ -6,13 +6,11 @@ size in memory on both sides and ends at 1 GB. Such a one is read into a file, p
 mapped into memory, so that it takes as much of a node's memory as there is to spare.
 """
 
-import asyncio
 import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -21,7 +19,6 @@ from zlib_ng.zlib_ng import crc32
 from vicinal.engine import records
 from vicinal.engine.blob_files import VALUES_OFFSET
 from vicinal.engine.records import VALUES_DTYPE, LogRecord
-from vicinal.engine.shared.session import Session
 from vicinal.errors import Corruption
 from vicinal.model import Mutation, Seqno
 from vicinal.storage import private
@@ -175,89 +172,6 @@ def checksum(parts: Sequence[bytes | memoryview]) -> int:
     for part in parts:
         value = crc32(part, value)
     return value
-
-
-async def fetch(
-    session: Session, index_id: UUID, first: Seqno, bytes_max: int, count_max: int, folder: Path
-) -> Sequence[Row]:
-    """Return mutations from a seqno on, in order: one, and more while they are within bounds."""
-    return (await fetch_after(session, index_id, first, bytes_max, count_max, folder))[1]
-
-
-async def fetch_after(
-    session: Session, index_id: UUID, first: Seqno, bytes_max: int, count_max: int, folder: Path
-) -> tuple[UUID | None, Sequence[Row]]:
-    """Return the id of the mutation before a seqno, and mutations from there on, in order.
-
-    These are one, and more while they are within bounds. The id is None when that mutation is not
-    in the log.
-
-    Args:
-        session: Of a transaction or not: the rows of a mutation are committed at once.
-        index_id: Of the index.
-        first: The seqno.
-        bytes_max: Bound on the bytes of their records together.
-        count_max: Bound on their number.
-        folder: Where long ones are put.
-    """
-    rows = await session.fetch(
-        "SELECT seqno, mutation_id, accepted_at, logged_bytes, size, checksum, record"
-        " FROM vicinal.mutation WHERE index_id = $1 AND seqno >= $2 AND (seqno = $2"
-        " OR logged_bytes <= $3 + (SELECT logged_bytes FROM vicinal.mutation"
-        " WHERE index_id = $1 AND seqno = $2)) ORDER BY seqno LIMIT $4",
-        index_id,
-        first,
-        bytes_max,
-        count_max,
-    )
-    before = await session.fetchrow(
-        "SELECT mutation_id FROM vicinal.mutation WHERE index_id = $1 AND seqno = $2",
-        index_id,
-        first - 1,
-    )
-    complete_rows: list[Row] = []
-    try:
-        for row in rows:
-            record = row["record"]
-            if record is None:
-                record = await _fetch_parts(session, index_id, row, folder)
-                if record is None:  # removed meanwhile
-                    break
-            complete_rows.append(Row(**{**row, "record": record}))
-    except BaseException:
-        release(complete_rows)
-        raise
-    return (None if before is None else before[0]), complete_rows
-
-
-def release(rows: Sequence[Row]) -> None:
-    """Remove the files of long records."""
-    for row in rows:
-        row.release()
-
-
-async def _fetch_parts(
-    session: Session, index_id: UUID, row: Any, folder: Path
-) -> SpooledRecord | None:
-    record = await asyncio.to_thread(SpooledRecord, folder)
-    try:
-        number = 0
-        while record.size < row["size"]:
-            part = await session.fetchrow(
-                "SELECT bytes FROM vicinal.part WHERE index_id = $1 AND seqno = $2 AND number = $3",
-                index_id,
-                row["seqno"],
-                number,
-            )
-            if part is None:
-                record.remove()
-                return None
-            await asyncio.to_thread(record.add, part["bytes"])
-            number += 1
-    except BaseException:
-        record.remove()
-        raise
-    return record
 
 
 def _slices(whole: memoryview) -> Iterator[memoryview]:

@@ -15,12 +15,12 @@ import time
 from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
-from vicinal.engine.shared import log_records
+from vicinal.engine.shared import log_reader
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.failures import Lost
+from vicinal.engine.shared.log_reader import LogReader
 from vicinal.engine.shared.log_records import LoggedMutation
 from vicinal.engine.shared.permits import IDS_AT_ONCE
 from vicinal.engine.shared.session import Session, Timeouts
@@ -67,7 +67,7 @@ class Rows:
         database: Where they are.
         workers: Replay in memory.
         gone_s: How long ids that are deleted are kept for listings, in seconds.
-        folder: Where long records are put while they are read.
+        log: Reads the logs.
 
     Attributes:
         checkpoint_count: Checkpoints that have written something.
@@ -75,10 +75,10 @@ class Rows:
     """
 
     def __init__(
-        self, database: PostgresDatabase, workers: Executor, gone_s: float, folder: Path
+        self, database: PostgresDatabase, workers: Executor, gone_s: float, log: LogReader
     ) -> None:
         self._database = database
-        self._folder = folder
+        self._log = log
         self._workers = workers
         self._gone_s = gone_s
         self.checkpoint_count = 0
@@ -104,13 +104,12 @@ class Rows:
             if row is None:
                 return None
             folded = Folded(*row.values())
-            log_rows = await log_records.fetch(
+            log_rows = await self._log.fetch(
                 session,
                 index_id,
                 Seqno(folded.seqno + 1),
                 CHECKPOINT_BYTES_MAX,
                 CHECKPOINT_COUNT_MAX,
-                self._folder,
             )
             if not log_rows:
                 return folded
@@ -121,7 +120,7 @@ class Rows:
                 )
                 folded = await self._write(session, index_id, folded, logged)
             finally:
-                log_records.release(log_rows)
+                log_reader.release(log_rows)
         self.checkpoint_count += 1
         self.checkpoint_s += time.monotonic() - started
         return folded

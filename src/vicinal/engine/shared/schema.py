@@ -75,10 +75,17 @@ CREATE TABLE vicinal.upload (
   PRIMARY KEY (index_id, seqno))
 """,
     ),
+    Migration(
+        4,
+        1,
+        # So that two rows of up to 950 dimensions share a page: cut up beside the table, as longer
+        # ones are, they take half as much of the database's CPU again, and a tenth more WAL.
+        "ALTER TABLE vicinal.vector SET (toast_tuple_target = 4000)",
+    ),
 )
 """All migrations, in order. One that has been released never changes."""
 
-FORMAT = 3
+FORMAT = 4
 """The format that this version knows: that of the last migration."""
 
 _LOCK = 0x7669_6369_6E61_6C  # "vicinal": nodes that start at once make the tables one by one

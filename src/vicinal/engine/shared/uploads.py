@@ -29,6 +29,7 @@ from zlib_ng.zlib_ng import crc32, crc32_combine
 
 from vicinal.engine.blob_files import VALUES_OFFSET, BlobBatch, BlobFiles, BlobWriter
 from vicinal.engine.records import VALUES_DTYPE
+from vicinal.engine.shared import log_records
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.failures import Lost
 from vicinal.engine.shared.session import Session
@@ -37,6 +38,7 @@ from vicinal.model import Insert, Mutation, Seqno, Upsert
 
 logger = logging.getLogger(__name__)
 
+LONG_BYTES = log_records.PART_BYTES  # up to this length a record is one field
 PART_BYTES = 2 << 20  # of a part that is shipped: what one upload takes of memory; ours
 ABANDONED_S = 60.0  # a node that was not seen for so long has ended; ours
 REMOVE_COUNT = 50  # parts removed in one statement; ours
@@ -264,7 +266,7 @@ class Uploads:
 
 
 class UploadWriter(BlobWriter):
-    """A `BlobWriter` whose values are shipped while they arrive.
+    """A `BlobWriter` whose values are shipped while they arrive, once they are `LONG_BYTES`.
 
     Args:
         files: The blob files of the node.
@@ -305,11 +307,12 @@ class UploadWriter(BlobWriter):
         super()._write()
         assert self._file is not None
         self._file.flush()
-        if not self._is_begun:
+        received_bytes = self._written_count * self._row_bytes
+        if not self._is_begun and received_bytes > LONG_BYTES:
             self._is_begun = True
             self._upload = self._uploads.begin(self._index_id, self.path)
         if self._upload is not None:
-            self._upload.advance(self._written_count * self._row_bytes)
+            self._upload.advance(received_bytes)
 
 
 def upload_of(mutation: Mutation, index_id: UUID) -> BatchUpload | None:

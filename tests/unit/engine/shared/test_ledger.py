@@ -13,6 +13,7 @@ from vicinal.engine import records
 from vicinal.engine.shared import ledger as ledger_module
 from vicinal.engine.shared import log_records
 from vicinal.engine.shared.database import PostgresDatabase, Use
+from vicinal.engine.shared.log_reader import LogReader
 from vicinal.errors import (
     AlreadyExists,
     IndexNotFound,
@@ -56,8 +57,8 @@ def many(count: int, dimensions: int) -> VectorBatch:
 def logged(writer: Writer, index_id: UUID) -> list[log_records.LoggedMutation]:
     async def fetch() -> list[log_records.LoggedMutation]:
         async with writer.database.session(Use.READ) as session:
-            rows = await log_records.fetch(
-                session, index_id, Seqno(1), 1 << 40, 1 << 20, writer.folder
+            rows = await LogReader(writer.folder).fetch(
+                session, index_id, Seqno(1), 1 << 40, 1 << 20
             )
             return [row.decode() for row in rows]
 

@@ -38,6 +38,7 @@ NOTHING = "0\t0"
 def _short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blob_files, "CHUNK_BYTES", 4 << 10)
     monkeypatch.setattr(uploads, "PART_BYTES", 10_000)
+    monkeypatch.setattr(uploads, "LONG_BYTES", 8_000)
     monkeypatch.setattr(log_records, "PART_BYTES", 3_000)
 
 
@@ -106,7 +107,8 @@ def test_values_are_in_the_database_before_a_body_ends_and_nothing_is_logged_unt
     assert node.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
     for each in (node, other, open_node()):
         check(each, expected)
-    assert not any((tmp_path / "node0" / "blobs").iterdir())
+    # Also what was read of the log, for the rows.
+    wait_until(lambda: not any((tmp_path / "node0" / "blobs").iterdir()))
 
 
 def test_what_is_logged_is_what_any_version_reads_part_by_part(
@@ -133,7 +135,7 @@ def test_an_upload_that_is_cut_leaves_nothing_behind(open_node: OpenNode, tmp_pa
 
     wait_until(lambda: under_way(tmp_path) == NOTHING)
     assert sql(tmp_path, "SELECT count(*) FROM part") == "0"
-    assert not any((tmp_path / "node0" / "blobs").iterdir())
+    wait_until(lambda: not any((tmp_path / "node0" / "blobs").iterdir()))
 
 
 def test_an_upload_that_is_refused_leaves_nothing_behind(
