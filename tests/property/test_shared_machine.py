@@ -2,6 +2,10 @@
 
 One node that stays, one that is new and empty at every opening, and two that are asked in turns.
 Listings go on through all of it: their cursors are good on any node.
+
+An opening, with the reading of everything that follows it, takes as long as fifty calls:
+connections are made, and copies are filled. So there are some calls between two of them; else half
+of all steps would be openings.
 """
 
 from collections.abc import Callable
@@ -11,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis.stateful import invariant, precondition, rule
 
-from tests.property.test_engine_machine import EngineMachine, run
+from tests.property.test_engine_machine import OPTIONS, EngineMachine, run
 from tests.support.engines import APPLIED_WITHIN_S
 from tests.support.postgres import fresh_schema, need_postgres, server
 from tests.support.waiting import wait_until
@@ -30,12 +35,26 @@ def _quick_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower, "HOUSEKEEPING_EVERY_S", 0.05)
 
 
+STEPS_BETWEEN_OPENINGS = 5
+
+
 class OneNode(EngineMachine):
     """A node that finds its copies again."""
 
     def __init__(self) -> None:
         super().__init__()
         self.schema = fresh_schema()
+        self.steps = 0  # since it was opened
+
+    @invariant()
+    def count_steps(self) -> None:
+        self.steps += 1
+
+    @precondition(lambda self: self.steps >= STEPS_BETWEEN_OPENINGS)
+    @rule(options=OPTIONS)
+    def close_and_open(self, options: EngineOptions) -> None:
+        super().close_and_open(options)
+        self.steps = 0
 
     def open(self, options: EngineOptions) -> Any:
         return self.open_node(self.folder, options)
