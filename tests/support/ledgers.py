@@ -12,7 +12,8 @@ from tests.support.postgres import server
 from vicinal.engine import records
 from vicinal.engine.shared.catalog import SharedCatalog
 from vicinal.engine.shared.database import PostgresDatabase, Use
-from vicinal.engine.shared.ledger import Ledger, SharedDraft
+from vicinal.engine.shared.drafts import SharedDraft
+from vicinal.engine.shared.ledger import Ledger
 from vicinal.engine.shared.log_reader import LogReader
 from vicinal.engine.shared.permits import Permits
 from vicinal.engine.shared.rows import Rows

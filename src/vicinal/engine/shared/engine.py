@@ -37,9 +37,10 @@ from vicinal.engine.shared.catalog import SharedCatalog, SharedCatalogEntry
 from vicinal.engine.shared.contents import RowsContents, position_of
 from vicinal.engine.shared.copies import Copies, CopyClosed, CopyReplaced, Counts
 from vicinal.engine.shared.database import PostgresDatabase
+from vicinal.engine.shared.drafts import SharedDraft
 from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.engine.shared.follower import Follower
-from vicinal.engine.shared.ledger import Ledger, SharedDraft
+from vicinal.engine.shared.ledger import Ledger
 from vicinal.engine.shared.listing import Listings, SharedCursors
 from vicinal.engine.shared.log_reader import LogReader
 from vicinal.engine.shared.nodes import Nodes

@@ -25,14 +25,13 @@ from itertools import islice
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from vicinal.engine.records import LogRecord
 from vicinal.engine.shared import log_records
 from vicinal.engine.shared.database import RETRY_PAUSE_S, PostgresDatabase, Use
+from vicinal.engine.shared.drafts import SharedDraft
 from vicinal.engine.shared.failures import Lost, given_up
 from vicinal.engine.shared.log_reader import LogReader
 from vicinal.engine.shared.permits import Head, Permits
 from vicinal.engine.shared.session import Session
-from vicinal.engine.shared.uploads import BatchUpload
 from vicinal.errors import Error, IndexNotFound, Overloaded, Unavailable
 from vicinal.model import Accepted, CreateMetadataIndex, DeleteMetadataIndex, Mutation, Seqno
 
@@ -47,42 +46,6 @@ UNFOLDED_BYTES_MAX = 2 << 30  # logged and not in the rows: writers wait for the
 _COLUMNS = (
     "index_id", "seqno", "mutation_id", "accepted_at", "logged_bytes", "size", "checksum", "record"
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SharedDraft:
-    """A mutation with its record, in the parts that are logged. `vector_count` is the number of
-    vectors that it changes, of one that was resolved. `upload` has the record's values, which
-    `parts` and `checksum` are without then."""
-
-    mutation: Mutation
-    record: LogRecord
-    parts: Sequence[bytes | memoryview]
-    checksum: int
-    vector_count: int | None = None
-    upload: BatchUpload | None = None
-
-    @classmethod
-    def of(
-        cls,
-        mutation: Mutation,
-        record: LogRecord,
-        vector_count: int | None = None,
-        upload: BatchUpload | None = None,
-    ) -> "SharedDraft":
-        """Cut a record; its memory must stay as it is while the draft is in use."""
-        parts = log_records.cut(record if upload is None else LogRecord(record.header))
-        return cls(mutation, record, parts, log_records.checksum(parts), vector_count, upload)
-
-    @property
-    def queued_bytes(self) -> int:
-        """How much memory it takes while it waits."""
-        return self.record.size - (0 if self.upload is None else self.record.values.nbytes)
-
-    def settle(self, *, is_logged: bool) -> None:
-        """Say that the mutation was acknowledged or refused."""
-        if self.upload is not None:
-            self.upload.settle(is_logged=is_logged)
 
 
 class _Logged(NamedTuple):
@@ -296,7 +259,7 @@ class Ledger:
 
     def _keep(self, index_id: UUID, pending: Pending) -> None:
         draft = pending.draft
-        if draft is not None and _is_in_row(draft) and isinstance(draft.parts[0], bytes):
+        if draft is not None and draft.is_in_row and isinstance(draft.parts[0], bytes):
             self._log.keep(index_id, pending.mutation_id, draft.parts[0])
 
     async def _write(
@@ -428,7 +391,7 @@ async def _log(session: Session, head: Head, new: Sequence[_Logged]) -> None:
         head.index_id, head.logged_seqno, head.logged_bytes, head.mutation_id,
         head.vectors_at_most, head.namespace_count, head.namespace_epoch,
     )  # fmt: skip
-    if len(new) == 1 and _is_in_row(new[0].draft):  # in one round trip
+    if len(new) == 1 and new[0].draft.is_in_row:  # in one round trip
         draft = new[0].draft
         await session.execute(
             _LOG_ONE, *ends, accepted_at, draft.record.size, draft.checksum, draft.parts[0]
@@ -436,30 +399,21 @@ async def _log(session: Session, head: Head, new: Sequence[_Logged]) -> None:
         return
     rows = []
     for seqno, logged_bytes, mutation_id, draft in new:
-        whole = draft.parts[0] if _is_in_row(draft) else None
+        whole = draft.parts[0] if draft.is_in_row else None
         rows.append(
             (
                 head.index_id, seqno, mutation_id, accepted_at, logged_bytes,
-                draft.record.size, _checksum(draft), whole,
+                draft.record.size, draft.whole_checksum, whole,
             )
         )  # fmt: skip
     if rows:
         await session.copy("mutation", _COLUMNS, rows)
     for seqno, _, _, draft in new:
-        if not _is_in_row(draft):
+        if not draft.is_in_row:
             await _copy_parts(session, head.index_id, seqno, draft.parts)
         if draft.upload is not None:
             await draft.upload.adopt(session, seqno, len(draft.parts))
     await session.execute(_UPDATE_HEAD, *ends)
-
-
-def _is_in_row(draft: SharedDraft) -> bool:
-    """Tell whether a record is in the row of its mutation, not in parts."""
-    return len(draft.parts) == 1 and draft.upload is None
-
-
-def _checksum(draft: SharedDraft) -> int:
-    return draft.checksum if draft.upload is None else draft.upload.checksum(draft.checksum)
 
 
 async def _ship(group: Sequence[Pending]) -> None:

@@ -12,7 +12,7 @@ from vicinal.budget import Budget
 from vicinal.engine import records, resolution
 from vicinal.engine.blob_files import BlobFiles, BlobWriter
 from vicinal.engine.copying import CopiedIndex
-from vicinal.engine.shared.ledger import SharedDraft
+from vicinal.engine.shared.drafts import SharedDraft
 from vicinal.engine.shared.uploads import BatchUpload
 from vicinal.errors import BodyTooLarge, Overloaded, Unavailable
 from vicinal.limits import Limits
