@@ -1210,6 +1210,53 @@ def test_a_scope_with_a_property_that_no_index_has_is_refused(
         scoped.stream_vectors(DOCS, Scan(scope), 1)
     with pytest.raises(BadFilter, match="x"):
         scoped.facet(DOCS, "size", scope, 1)
+    with pytest.raises(BadFilter, match="x"):
+        scoped.sample_vectors(DOCS, scope, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("scope", "ids"),
+    [
+        (Scope(), ["doc/1", "doc/2", "doc/ü", "img/1", "img/2"]),
+        (Scope(namespace="n", id_prefix="doc"), ["doc/1", "doc/ü"]),
+        (Scope(filter=RED), ["doc/1"]),
+        (Scope(namespace="none"), []),
+    ],
+)
+@pytest.mark.parametrize("part_max", [1, 2, 100])
+def test_a_sample_of_few_vectors_has_all_of_a_scope(
+    scoped: Engine, scope: Scope, ids: list[str], part_max: int
+) -> None:
+    expected = {each.id: each for each in SCOPED}
+
+    parts = list(scoped.sample_vectors(DOCS, scope, 5, part_max))
+
+    assert sorted(id_ for part in parts for id_ in part.ids) == sorted(ids)
+    for part in parts:
+        assert 1 <= len(part) <= part_max
+        for id_, values, namespace, raw in zip(
+            part.ids, part.values, part.namespaces, part.metadata, strict=True
+        ):
+            record = expected[id_]
+            assert (values.tolist(), namespace) == (record.values, record.namespace)
+            assert metadata.decode(raw) == (record.metadata or {})
+
+
+def test_a_sample_of_many_vectors_is_from_everywhere_and_the_same_again(scoped: Engine) -> None:
+    insert(scoped, *[Record(f"v{number:03}", [number, 1]) for number in range(300)])
+    scoped.compact(DOCS)
+    insert(scoped, *[Record(f"w{number:03}", [number, 1]) for number in range(300)])
+
+    def ids() -> list[str]:
+        parts = scoped.sample_vectors(DOCS, Scope(), 60, 7)
+        return [id_ for part in parts for id_ in part.ids]
+
+    first = ids()
+
+    assert 30 < len(first) <= 60
+    assert len(set(first)) == len(first)
+    assert all(5 < sum(id_.startswith(start) for id_ in first) < 55 for start in ("v", "w"))
+    assert ids() == first
 
 
 def test_facets_are_counted_over_segments_and_memtable(scoped: Engine) -> None:

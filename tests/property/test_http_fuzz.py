@@ -31,7 +31,7 @@ from vicinal.model import CreateMetadataIndex, IndexType, MetadataIndex
 from vicinal.server.api.routing import Route
 from vicinal.server.http.asgi import Receive, Scope, Send
 from vicinal.server.routes import API_ROUTES, BINDING_ROUTES
-from vicinal.wire import columns
+from vicinal.wire import columns, maps
 
 BOUNDED = settings(
     deadline=None,
@@ -167,6 +167,10 @@ def test_a_request_made_of_anything_is_answered(route: Route, data: st.DataObjec
     if route.operation.operation_id == "export_vectors" and answer.status == 200:
         assert answer.headers["content-type"] == "application/x-ndjson"
         assert all(isinstance(json.loads(line), dict) for line in answer.body.splitlines())
+        return
+    if route.operation.operation_id == "map_vectors" and answer.status == 200:
+        assert answer.headers["content-type"] == maps.CONTENT_TYPE
+        assert isinstance(json.loads(answer.body.partition(b"\n")[0]), dict)
         return
     assert answer.headers["content-type"] == "application/json"
     json.loads(answer.body)

@@ -312,6 +312,26 @@ class ModelEngine:
             ]
         return iter([listed[first : first + count] for first in range(0, len(listed), count)])
 
+    def sample_vectors(
+        self, address: IndexAddress, scope: Scope, count_max: int, part_max: int
+    ) -> Iterator[VectorBatch]:
+        with self._lock:
+            state = self._shelf(address).state
+            listed = [state.vectors[each.id].vector for each in selected(state, scope)]
+        listed = listed[:: max(1, -(-len(listed) // count_max))]
+        parts = [listed[first : first + part_max] for first in range(0, len(listed), part_max)]
+        return iter(
+            [
+                VectorBatch(
+                    [each.id for each in part],
+                    np.array([each.values for each in part], np.float32),
+                    [each.namespace for each in part],
+                    [each.metadata for each in part],
+                )
+                for part in parts
+            ]
+        )
+
     def count(self, address: IndexAddress, scope: Scope) -> int:
         with self._lock:
             return len(selected(self._shelf(address).state, scope))

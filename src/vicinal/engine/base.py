@@ -43,6 +43,7 @@ from vicinal.model import (
     Status,
     StoredVector,
     UnresolvedMutation,
+    VectorBatch,
     VectorPage,
 )
 from vicinal.prepared import Prepared
@@ -210,6 +211,17 @@ class Engine(Protocol):
         self, address: IndexAddress, scan: Scan, count: int
     ) -> Iterator[Sequence[ListedVector]]:
         """Return an iterator over all vectors of a scan, up to `count` at a time, as they are now.
+
+        Raises:
+            BadFilter: the filter names a property without a metadata index.
+        """
+        ...
+
+    def sample_vectors(
+        self, address: IndexAddress, scope: Scope, count_max: int, part_max: int
+    ) -> Iterator[VectorBatch]:
+        """Return an iterator over vectors of a scope as they are now: all of them, or `count_max`
+        from everywhere in it; up to `part_max` at a time. The same state gives the same ones.
 
         Raises:
             BadFilter: the filter names a property without a metadata index.

@@ -24,6 +24,7 @@ from vicinal.model import (
     Scan,
     Scope,
     StoredVector,
+    VectorBatch,
     VectorPage,
 )
 from vicinal.prepared import Prepared
@@ -88,6 +89,12 @@ class Reader:
         parts = self._guarded(lambda: scan.stream(snapshot, scan_, count))
         return self._guarded_parts(parts)
 
+    def sample_vectors(self, scope: Scope, count_max: int, part_max: int) -> Iterator[VectorBatch]:
+        """See `engine.base.Engine`."""
+        snapshot = self.current()
+        parts = self._guarded(lambda: scan.sample(snapshot, scope, count_max, part_max))
+        return self._guarded_parts(parts)
+
     def count(self, scope: Scope) -> int:
         """See `engine.base.Engine`."""
         snapshot = self.current()
@@ -98,9 +105,7 @@ class Reader:
         snapshot = self.current()
         return self._guarded(lambda: scan.facet(snapshot, property_name, scope, values_max))
 
-    def _guarded_parts(
-        self, parts: Iterator[Sequence[ListedVector]]
-    ) -> Iterator[Sequence[ListedVector]]:
+    def _guarded_parts(self, parts: Iterator[T]) -> Iterator[T]:
         while (part := self._guarded(lambda: next(parts, None))) is not None:
             yield part
 

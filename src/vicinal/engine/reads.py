@@ -25,6 +25,7 @@ from vicinal.model import (
     Scope,
     Status,
     StoredVector,
+    VectorBatch,
     VectorPage,
 )
 from vicinal.prepared import Prepared
@@ -112,6 +113,14 @@ class Reads(Generic[R]):
     ) -> Iterator[Sequence[ListedVector]]:
         """See `engine.base.Engine`."""
         return self._on(address, lambda opened: opened.reader.stream_vectors(scan, count))
+
+    def sample_vectors(
+        self, address: IndexAddress, scope: Scope, count_max: int, part_max: int
+    ) -> Iterator[VectorBatch]:
+        """See `engine.base.Engine`."""
+        return self._on(
+            address, lambda opened: opened.reader.sample_vectors(scope, count_max, part_max)
+        )
 
     def count(self, address: IndexAddress, scope: Scope) -> int:
         """See `engine.base.Engine`."""

@@ -14,7 +14,16 @@ from vicinal import metadata
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadFilter, LimitExceeded, MetadataIndexNotFound
 from vicinal.filters.nodes import Scalar
-from vicinal.model import Facet, FacetValue, IndexType, ListedVector, Ordinals, Scan, Scope
+from vicinal.model import (
+    Facet,
+    FacetValue,
+    IndexType,
+    ListedVector,
+    Ordinals,
+    Scan,
+    Scope,
+    VectorBatch,
+)
 from vicinal.segment.base import View
 from vicinal.segment.columns import values_of
 
@@ -128,6 +137,42 @@ def _parts(selected: SelectedRows, scan: Scan, count: int) -> Iterator[list[List
     for view, rows in selected:
         for first in range(0, len(rows), count):
             yield load(view, rows[first : first + count], scan)
+
+
+def sample(
+    snapshot: Snapshot, scope: Scope, count_max: int, part_max: int
+) -> Iterator[VectorBatch]:
+    """Yield vectors of a scope, all of them or `count_max` from everywhere in it, `part_max` at
+    a time; the rows are selected at once.
+
+    Raises:
+        BadFilter: as `select`.
+    """
+    selected = select(snapshot, scope)
+    ends = np.cumsum([len(rows) for _, rows in selected], dtype=np.int64)
+    numbers = _spread(int(ends[-1]) if selected else 0, count_max)
+    parts = []
+    for (view, rows), end in zip(selected, ends.tolist(), strict=True):
+        of_view = rows[numbers[(numbers >= end - len(rows)) & (numbers < end)] - (end - len(rows))]
+        parts += [
+            (view, of_view[first : first + part_max]) for first in range(0, len(of_view), part_max)
+        ]
+    return (_batch(view, rows) for view, rows in parts)
+
+
+def _spread(total: int, count_max: int) -> Ordinals:
+    """Return numbers below `total`, ascending: all, or one from each of `count_max` equal parts."""
+    if total <= count_max:
+        return np.arange(total)
+    bounds = np.arange(count_max + 1) * total // count_max
+    chance = np.random.default_rng(0).random(count_max)
+    return bounds[:-1] + (chance * np.diff(bounds)).astype(np.int64)
+
+
+def _batch(view: View, rows: Ordinals) -> VectorBatch:
+    return VectorBatch(
+        view.ids(rows), view.values(rows), view.namespaces(rows), view.metadata(rows)
+    )
 
 
 def _rows(view: View, scope: Scope) -> Ordinals:

@@ -83,6 +83,7 @@ def build(
             offload=SearchOffload(pool) if pool is not None else None,
             snapshots=snapshots,
             snapshot_workers=Workers("snapshot", 2, 16),
+            map_workers=Workers("map", 1, 4),
             metrics=Metrics(
                 engine, snapshots, version=config.version, has_native=library() is not None
             ),
@@ -108,6 +109,7 @@ class App:
             services.embedding_workers.gauge,
             services.database_workers.gauge,
             services.snapshot_workers.gauge,
+            services.map_workers.gauge,
         )
         bodies_read = self._body_budget.counted
         services.metrics.queues.add_bodies(lambda: bodies_read.used, bodies_read.bound)
@@ -141,6 +143,7 @@ class App:
         self.services.databases.stop()  # or its threads would wait for the longest statement
         self.services.database_workers.close()
         self.services.snapshot_workers.close()
+        self.services.map_workers.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,6 +16,8 @@ from vicinal.errors import Error
 from vicinal.wire import schemas
 from vicinal.wire.codes import CODES
 
+JSON = "application/json"
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -33,8 +35,9 @@ class Operation:
     Path parameters are the ``{names}`` in `path`. `request` and `response` are structs of
     `schemas` (or any type that msgspec describes), None for no body or a null result.
     `request_types` are the media types the body is accepted in. `is_lines` tells whether the result
-    is NDJSON, a line for each `response`, instead of JSON. `is_enveloped` tells whether
-    the result comes in the REST envelope; failures are in OpenAI's form when it does not.
+    is NDJSON, a line for each `response`, instead of JSON; a `response_type` other than JSON is one
+    line of `response` with raw values behind it. `is_enveloped` tells whether any other result
+    comes in the REST envelope; failures are in OpenAI's form when it does not.
     `errors` are classes of ``vicinal.errors`` beside those that any operation may raise.
     """
 
@@ -49,6 +52,7 @@ class Operation:
     request_types: tuple[str, ...] = ("application/json",)
     is_enveloped: bool = True
     is_lines: bool = False
+    response_type: str = JSON
 
 
 _NDJSON = "application/x-ndjson"
@@ -84,7 +88,8 @@ def document(
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         result, *others = [next(remaining) for _ in _types(operation)]
-        if operation.is_enveloped and not operation.is_lines:
+        is_whole = not operation.is_lines and operation.response_type == JSON
+        if operation.is_enveloped and is_whole:
             result = envelope | {"properties": envelope["properties"] | {"result": result}}
         entry = _described(operation, result, *others)
         paths.setdefault(operation.path, {})[operation.method.lower()] = entry
@@ -133,9 +138,7 @@ def _described(
             }
             for parameter, schema in zip(operation.parameters, parameters, strict=True)
         ],
-        "responses": {
-            "200": _lines(answer) if operation.is_lines else _content("The result", answer)
-        }
+        "responses": {"200": _result(operation, answer)}
         | _failures((*_ANYWHERE, *operation.errors), failure),
     }
     if operation.request is not None:
@@ -170,6 +173,18 @@ def _failures(classes: Iterable[type[Error]], schema: dict[str, Any]) -> dict[st
             schema,
         )
         for status in sorted(codes)
+    }
+
+
+def _result(operation: Operation, answer: dict[str, Any]) -> dict[str, Any]:
+    if operation.is_lines:
+        return _lines(answer)
+    if operation.response_type == JSON:
+        return _content("The result", answer)
+    binary = {"type": "string", "format": "binary", "contentSchema": answer}
+    return {
+        "description": "A line of JSON, and raw values behind it",
+        "content": {operation.response_type: {"schema": binary}},
     }
 
 

@@ -110,6 +110,17 @@ class FacetRequest(ScopeRequest, rename="camel"):
     count: int | None = None
 
 
+class MapRequest(ScopeRequest, rename="camel"):
+    """Vectors to place on a map: at most `count`, from everywhere in the scope. `layout` says by
+    what, `propertyName` which value of their metadata comes along, `vector` what they are scored
+    by. An extension."""
+
+    count: int | None = None
+    layout: Literal["axes", "neighbors"] | None = None
+    property_name: str | None = None
+    vector: Annotated[object, _Numbers] = None
+
+
 class DeleteScopeRequest(ScopeRequest, rename="camel"):
     """Vectors to delete in one write. A scope of all vectors needs `all`; with `dryRun` they are
     counted and stay. An extension."""
@@ -367,6 +378,22 @@ class FacetSchema(Struct, rename="camel"):
     value_count: int
     distinct_count: int
     values: list[FacetValueSchema]
+
+
+class MapHeadSchema(Struct, rename="camel"):
+    """The first line of a map; `count` is of its points, `totalCount` of the scope. Values follow
+    as little-endian float32: x and y of every point; with `hasValues` the value of every point, or
+    the number of one of `categories`, -1 for any other, NaN for none; with `query`, the position of
+    the vector that was given, the score of every point."""
+
+    count: int
+    total_count: int
+    layout: Literal["axes", "neighbors"]
+    explained: list[float]
+    ids: list[str]
+    has_values: bool
+    categories: list[str] | None
+    query: list[float] | None
 
 
 class MetadataIndexSchema(Struct, rename="camel"):

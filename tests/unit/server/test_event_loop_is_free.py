@@ -41,6 +41,7 @@ from vicinal.model import (
     Status,
     StoredVector,
     UnresolvedMutation,
+    VectorBatch,
     VectorPage,
 )
 from vicinal.prepared import Prepared
@@ -144,6 +145,14 @@ class DistantEngine(ModelEngine):
             self._wait("stream_vectors")
             yield part
 
+    def sample_vectors(
+        self, address: IndexAddress, scope: Scope, count_max: int, part_max: int
+    ) -> Iterator[VectorBatch]:
+        self._wait("sample_vectors")
+        for part in super().sample_vectors(address, scope, count_max, part_max):
+            self._wait("sample_vectors")
+            yield part
+
     def count(self, address: IndexAddress, scope: Scope) -> int:
         self._wait("count")
         return super().count(address, scope)
@@ -211,6 +220,7 @@ REQUESTS: dict[str, tuple[str, str, bytes, dict[str, str]]] = {
     "export": ("POST", f"{DOCS_PATH}/vectors/export", b"{}", {}),
     "count": ("POST", f"{DOCS_PATH}/vectors/count", b"{}", {}),
     "facets": ("POST", f"{DOCS_PATH}/vectors/facets", b'{"propertyName":"indexed"}', {}),
+    "map": ("POST", f"{DOCS_PATH}/vectors/map", b'{"vector":[1,2],"propertyName":"k"}', {}),
     "delete scope": ("POST", f"{DOCS_PATH}/vectors/delete", b'{"idPrefix":"a"}', {}),
     "dry run": ("POST", f"{DOCS_PATH}/vectors/delete", b'{"all":true,"dryRun":true}', {}),
     "patch": ("POST", f"{DOCS_PATH}/vectors/patch", b'{"ids":["a"],"metadata":{"k":1}}', {}),
@@ -236,8 +246,8 @@ REQUESTS: dict[str, tuple[str, str, bytes, dict[str, str]]] = {
 def test_the_server_answers_others_while_an_engine_waits(server: Server, name: str) -> None:
     running, engine = server
     method, path, body, headers = REQUESTS[name]
-    if name == "metrics":
-        ask: Callable[[], int] = lambda: _plain(running, path)  # noqa: E731
+    if name in ("metrics", "map"):
+        ask: Callable[[], int] = lambda: _plain(running, method, path, body)  # noqa: E731
     else:
         ask = lambda: answer(running, method, path, body, **headers)[0]  # noqa: E731
     for _ in range(3):  # so that what is cheap and quick is known to be
@@ -257,10 +267,10 @@ def test_the_server_answers_others_while_an_engine_waits(server: Server, name: s
     assert engine.stuck == []
 
 
-def _plain(running: Running, path: str) -> int:
+def _plain(running: Running, method: str, path: str, body: bytes) -> int:
     connection = HTTPConnection("127.0.0.1", running.port, timeout=60)
     try:
-        connection.request("GET", path)
+        connection.request(method, path, body)
         response = connection.getresponse()
         response.read()
         return response.status

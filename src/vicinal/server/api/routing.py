@@ -18,7 +18,7 @@ from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.asgi import Headers
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
-from vicinal.wire import envelope
+from vicinal.wire import envelope, openapi
 from vicinal.wire.openapi import Operation, Parameter
 
 Handler = Callable[[ApiRequest], Awaitable[Response]]
@@ -85,6 +85,7 @@ class RouteTable(list[Route]):
         unknown_token: type[Unauthenticated] = Unauthenticated,
         operation_id: str = "",
         is_lines: bool = False,
+        response_type: str = openapi.JSON,
     ) -> Callable[[Handler], Handler]:
         """Add the route of the handler below; the arguments are those of `Operation` and `Route`.
 
@@ -100,6 +101,7 @@ class RouteTable(list[Route]):
                 method, path, operation_id or handler.__name__, summary, request, response,
                 (*errors, *of_index), parameters, request_types,
                 is_enveloped=form is envelope.REST, is_lines=is_lines,
+                response_type=response_type,
             )  # fmt: skip
             route = Route(
                 operation, handler, permission, body_bytes_max, part_bytes, takes_rest,

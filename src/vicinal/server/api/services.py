@@ -78,6 +78,7 @@ class Services:
     database_turns: Turns
     snapshots: Snapshots
     snapshot_workers: Workers
+    map_workers: Workers
     offload: SearchOffload | None
     metrics: Metrics
     slow_queries: SlowQueries

@@ -13,15 +13,16 @@ from vicinal.errors import Error, Unavailable
 from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.http.asgi import Receive, Send
 from vicinal.server.http.framing import Headers
-from vicinal.server.http.response import Response, Stream
+from vicinal.server.http.response import JSON, Response, Stream
 from vicinal.wire import codes
 from vicinal.wire.codes import ErrorResponse
 from vicinal.wire.envelope import Envelope
 
 
 def wrapped(response: Response, form: Envelope) -> Response:
-    """Put the form that a route's clients read around a handler's response, unless it streams."""
-    if response.stream is not None:
+    """Put the form that a route's clients read around a handler's response, unless it streams or is
+    no JSON."""
+    if response.stream is not None or response.content_type != JSON:
         return response
     return replace(response, body=form.success(response.body, response.messages))
 

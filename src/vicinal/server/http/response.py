@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from vicinal.wire.codes import ErrorResponse, Message
 
+JSON = b"application/json"
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -33,5 +35,5 @@ class Response:
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
     messages: Sequence[Message] = ()
-    content_type: bytes = b"application/json"
+    content_type: bytes = JSON
     stream: Stream | None = None
