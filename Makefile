@@ -8,6 +8,7 @@ BENCH ?= # names of benchmarks, and --quick
 MODEL := @hf/sentence-transformers/all-minilm-l6-v2
 STAMP := $(VENV)/.installed
 C_FILES := $(wildcard src/vicinal/native/*.[ch])
+TYPESCRIPT := 5.9.3
 P ?= # what `make unit` runs, under tests/unit
 QUICK := -m 'not slow and not clients'
 # One more than there are cores, as tests also wait: for processes, disks and deadlines.
@@ -52,6 +53,8 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES) tests/fuzz/*.c benchmarks/*.c
+	@if command -v npx >/dev/null; then npx --yes --package typescript@$(TYPESCRIPT) tsc --project src/vicinal/ui/jsconfig.json; \
+	else echo "NEEDS NODE: the types of src/vicinal/ui are not checked"; fi
 
 types: $(STAMP)
 	$(BIN)/mypy

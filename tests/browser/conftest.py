@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 REBOUND = "evil.example"
 """A name whose address is this machine's, as after DNS rebinding."""
 
-_ARGUMENTS = (
+ARGUMENTS = (
     "--no-sandbox",
-    "--disable-gpu",
+    "--use-angle=swiftshader",  # WebGL without a graphics card
+    "--enable-unsafe-swiftshader",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
@@ -37,7 +38,7 @@ def browser() -> Iterator["Browser"]:
         pytest.skip("needs chromium, which is not on the PATH")
     with playwright.sync_playwright() as running:
         launched: Browser = running.chromium.launch(
-            executable_path=chromium, headless=True, args=_ARGUMENTS
+            executable_path=chromium, headless=True, args=ARGUMENTS
         )
         yield launched
         launched.close()

@@ -20,7 +20,7 @@ from vicinal.errors import Error, MethodNotAllowed, Overloaded, RouteNotFound, U
 from vicinal.limits import ACCOUNT_ID
 from vicinal.native.library import library
 from vicinal.native.pool import SearchPool
-from vicinal.server.api import auth
+from vicinal.server.api import auth, pages
 from vicinal.server.api.generation import Generator
 from vicinal.server.api.metrics import Metrics
 from vicinal.server.api.paths import query_parameters
@@ -216,8 +216,12 @@ class App:
         if preflight is not None:
             self._check_origin(scope, record)
             return Response(b"", 204, preflight)
+        is_wrapped = remote_session.TOKEN_HEADER in record.headers
+        if not is_wrapped and pages.is_entrance(record.method, scope["raw_path"], record.headers):
+            self._check_origin(scope, record)
+            return pages.ENTRANCE
         try:
-            route, parameters, query_string = self._routed(scope, record)
+            route, parameters, raw_path, query_string = self._routed(scope, record)
         finally:
             # Before any other problem is told, in the form that is known by now.
             self._check_origin(scope, record)
@@ -228,6 +232,7 @@ class App:
         request = ApiRequest(
             services=self.services,
             account=parameters.get("account_id", ""),
+            raw_path=raw_path,
             parameters=parameters,
             query=query_parameters(query_string),
             headers=record.headers,
@@ -248,8 +253,9 @@ class App:
 
     def _routed(
         self, scope: Scope, record: AccessRecord
-    ) -> tuple[Route | None, Mapping[str, str], bytes]:
-        """Return the route, None when the method is wrong, its parameters and the query string."""
+    ) -> tuple[Route | None, Mapping[str, str], bytes, bytes]:
+        """Return the route, None when the method is wrong, its parameters, the path and the query
+        string."""
         path, query_string = self._target(scope, record)
         match = self._router.match(path)
         record.allowed = match.allowed
@@ -262,7 +268,7 @@ class App:
                 parameters = route.addressed(record.headers, self.services.config)
         if not ACCOUNT_ID.fullmatch(parameters.get("account_id", "none")):
             raise RouteNotFound(path.decode("latin-1"))
-        return route, parameters, query_string
+        return route, parameters, path, query_string
 
     def _target(self, scope: Scope, record: AccessRecord) -> tuple[bytes, bytes]:
         """Return path and query string, those of the inner request when one is wrapped."""

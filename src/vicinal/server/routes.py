@@ -13,6 +13,7 @@ from vicinal.server.api import (
     maps,
     metadata_indexes,
     ops,
+    pages,
     scopes,
     snapshots,
     vectors,
@@ -48,4 +49,4 @@ BINDING_ROUTES: tuple[Route, ...] = (
 def all_routes(version: str) -> tuple[Route, ...]:
     """Return the whole table; `version` is shown in the OpenAPI document."""
     described = [route.operation for route in API_ROUTES]
-    return (*API_ROUTES, *BINDING_ROUTES, *ops.routes(described, version))
+    return (*API_ROUTES, *BINDING_ROUTES, *ops.routes(described, version), *pages.ROUTES)

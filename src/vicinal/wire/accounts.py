@@ -50,6 +50,17 @@ class VerificationSchema(msgspec.Struct, frozen=True):
     status: Literal["active"] = "active"
 
 
+class CallerSchema(msgspec.Struct, frozen=True, rename="camel"):
+    """The permission of the caller, for one account or for all where `account` is null.
+    `defaultAccount` is the account of tools that name none. An extension."""
+
+    permission: Literal["read", "write"]
+    account: str | None
+    default_account: str
+    is_token_needed: bool
+    version: str
+
+
 class TaskSchema(msgspec.Struct, frozen=True):
     """A task that models perform."""
 
@@ -131,6 +142,18 @@ def user(name: str) -> bytes:
 def verification(token_id: str) -> bytes:
     """Write that a token is good."""
     return _encode(VerificationSchema(token_id))
+
+
+def caller(
+    permission: Literal["read", "write"],
+    account: str | None,
+    default_account: str,
+    version: str,
+    *,
+    is_token_needed: bool,
+) -> bytes:
+    """Write what a caller may do."""
+    return _encode(CallerSchema(permission, account, default_account, is_token_needed, version))
 
 
 def models(models: Sequence[Model]) -> bytes:

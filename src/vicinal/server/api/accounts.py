@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from vicinal.errors import BadParameter, InvalidToken, UnknownUser
+from vicinal.server.api import auth
 from vicinal.server.api.paths import API
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import RouteTable
@@ -104,6 +105,21 @@ async def verify_token(request: ApiRequest) -> Response:
     """Tell whether a token is good."""
     token_id = request.token.id if request.token is not None else "any"
     return Response(accounts.verification(token_id))
+
+
+@ROUTES.add("GET", f"{API}/user/permission", Permission.READ, response=accounts.CallerSchema)
+async def caller(request: ApiRequest) -> Response:
+    """Tell what the caller may do, and in which account (an extension)."""
+    token, config = request.token, request.services.config
+    return Response(
+        accounts.caller(
+            "write" if token is None or token.allows(Permission.WRITE) else "read",
+            None if token is None else token.account,
+            config.account,
+            config.version,
+            is_token_needed=auth.needs_token(request.services.tokens, config),
+        )
+    )
 
 
 def _accounts(request: ApiRequest) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Maps of an index: vectors of a scope as points in two dimensions.
+"""Maps of an index for the dashboard: vectors of a scope as points in two dimensions.
 
 A map takes seconds of a processor and holds a sample of the vectors. One is made at a time, in a
 thread of its own, a few wait, and others are answered 429; so queries keep their threads.

@@ -31,6 +31,7 @@ class ApiRequest:
     Attributes:
         services: Engine, encoder and all else that handlers work with.
         account: ``""`` on routes outside any account.
+        raw_path: The path, percent-encoded as it was sent; the inner one of a wrapped request.
         parameters: Parameters of the path, decoded.
         query: Parameters after the question mark; of one given twice, the last.
         headers: As sent.
@@ -47,6 +48,7 @@ class ApiRequest:
 
     services: Services
     account: str
+    raw_path: bytes
     parameters: Mapping[str, str]
     query: Mapping[str, str]
     headers: Headers

@@ -49,7 +49,7 @@ async def send(
     """Send a response with `further` headers; `with_body` is false for HEAD, whose headers are
     those of GET."""
     headers = [*response.headers, *further]
-    if response.status != 204:
+    if response.status not in (204, 304):
         length = b"%d" % len(response.body)
         headers[:0] = [(b"content-type", response.content_type), (b"content-length", length)]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

@@ -1,0 +1,172 @@
+/**
+ * The dashboard: the frame around the pages, and the way from the address to one of them.
+ *
+ * Keys: `g` and a letter goes to a page, `/` to its first field, `?` shows them all.
+ */
+import { html, render, useEffect, useState } from "./core/html.js";
+import { ask } from "./core/api.js";
+import { useSession } from "./core/hooks.js";
+import { account, current, go, link, setParams, useRoute } from "./core/route.js";
+import { session } from "./core/session.js";
+import { Dialog, Field } from "./parts/basics.js";
+import { ApiPage } from "./pages/reference.js";
+import { BrowsePage } from "./pages/browse.js";
+import { IndexesPage } from "./pages/indexes.js";
+import { MapPage } from "./pages/map.js";
+import { OperationsPage } from "./pages/operations.js";
+import { RowPage } from "./pages/row.js";
+import { SearchPage } from "./pages/search.js";
+
+/** Name in the address -> what is shown, its label and its key; without a label: not in the menu. */
+const PAGES = {
+  indexes: { page: IndexesPage, label: "Indexes", key: "i" },
+  browse: { page: BrowsePage, label: "Browse", key: "b" },
+  row: { page: RowPage, label: "", key: "" },
+  search: { page: SearchPage, label: "Search", key: "s" },
+  map: { page: MapPage, label: "Map", key: "m" },
+  operations: { page: OperationsPage, label: "Operations", key: "o" },
+  api: { page: ApiPage, label: "API", key: "a" },
+};
+/** Pages of one index: the menu keeps it. */
+const OF_INDEX = ["browse", "row", "search", "map"];
+const THEME = "vicinal-theme";
+
+async function enter() {
+  try {
+    session.open(await ask("client/v4/user/permission"));
+  } catch (error) {
+    session.lock(error.message);
+  }
+}
+
+function App() {
+  const { caller, locked } = useSession();
+  const route = useRoute();
+  const [isHelp, setHelp] = useState(false);
+  useEffect(() => {
+    enter();
+  }, []);
+  useKeys(() => setHelp(true));
+  if (locked) return html`<${Locked} reason=${locked} />`;
+  if (!caller) return null;
+  const { page: Page, label } = PAGES[route.page] ?? PAGES.indexes;
+  document.title = `${[route.parts.at(-1), label].filter(Boolean).join(" · ") || "Row"} · Vicinal`;
+  return html`
+    <${Head} route=${route} onHelp=${() => setHelp(true)} />
+    <main id="main" key=${account()}><${Page} /></main>
+    ${isHelp && html`<${Help} onClose=${() => setHelp(false)} />`}
+  `;
+}
+
+/** @param {{route: import("./core/route.js").Route, onHelp: () => void}} props */
+function Head({ route, onHelp }) {
+  const { caller, mayWrite } = useSession();
+  const kept = OF_INDEX.includes(route.page) ? route.parts.slice(0, 1) : [];
+  return html`
+    <header class="top">
+      <a class="name" href=${link("indexes")}>vicinal</a>
+      <nav aria-label="Pages">
+        ${Object.entries(PAGES).filter(([, { label }]) => label).map(([page, { label }]) => html`
+          <a key=${page} href=${link(page, OF_INDEX.includes(page) ? kept : [])} aria-current=${route.page === page || (route.page === "row" && page === "browse") ? "page" : undefined}>${label}</a>`)}
+      </nav>
+      <span class="caller">
+        ${!mayWrite && html`<span class="badge" title="The token may read, and nothing else">read only</span>`}
+        <${Account} />
+        <button class="quiet" aria-label="Light or dark" title="Light or dark" onClick=${switchTheme}>◐</button>
+        <button class="quiet" aria-label="Keys" title="Keys (?)" onClick=${onHelp}>?</button>
+        ${caller?.isTokenNeeded && html`<button class="quiet" onClick=${signOut}>sign out</button>`}
+      </span>
+    </header>
+  `;
+}
+
+/** The account whose indexes are shown; a token for one account has that one. */
+function Account() {
+  const own = session.caller?.account;
+  const choose = (event) => {
+    const chosen = event.currentTarget.value.trim();
+    location.hash = "#/indexes";
+    setParams({ account: chosen === session.caller?.defaultAccount ? "" : chosen });
+  };
+  if (own) return html`<span class="faint" title="Account">${own}</span>`;
+  return html`<input class="account" aria-label="Account" title="Account" size="8" spellcheck=${false} value=${account()} onChange=${choose} />`;
+}
+
+function signOut() {
+  session.setToken("");
+  session.lock("You have signed out.");
+}
+
+/** Asks for a token, which stays in this tab. @param {{reason: string}} props */
+function Locked({ reason }) {
+  const [token, setToken] = useState("");
+  const hadToken = Boolean(session.token);
+  const submit = (event) => {
+    event.preventDefault();
+    session.setToken(token.trim());
+    enter();
+  };
+  return html`
+    <main id="main" class="locked">
+      <form onSubmit=${submit}>
+        <h1 class="name">vicinal</h1>
+        <p>${hadToken ? reason : "This server wants a token."}</p>
+        <${Field} label="Token"><input type="password" autofocus required autocomplete="off" value=${token} onInput=${(event) => setToken(event.currentTarget.value)} /><//>
+        <footer><button class="primary">Open</button></footer>
+        <p class="faint">It stays in this tab and is sent to this server alone. Make one with <code>vicinal token create NAME</code>; one with <code>--read-only</code> changes nothing.</p>
+      </form>
+    </main>
+  `;
+}
+
+/** @param {{onClose: () => void}} props */
+const Help = ({ onClose }) => html`
+  <${Dialog} title="Keys" onClose=${onClose}>
+    <dl class="keys">
+      ${Object.entries(PAGES).filter(([, { key }]) => key).map(([page, { label, key }]) => html`<dt key=${page}><kbd>g</kbd> <kbd>${key}</kbd></dt><dd>${label}</dd>`)}
+      <dt><kbd>/</kbd></dt><dd>the page's first field</dd>
+      <dt><kbd>↑</kbd> <kbd>↓</kbd> <kbd>Enter</kbd></dt><dd>rows of a table</dd>
+      <dt><kbd>Esc</kbd></dt><dd>closes a dialog</dd>
+      <dt><kbd>?</kbd></dt><dd>these keys</dd>
+    </dl>
+    <p class="faint">Vicinal ${session.caller?.version}. Everything that a page shows is in its address.</p>
+  <//>
+`;
+
+/** @param {() => void} onHelp */
+function useKeys(onHelp) {
+  useEffect(() => {
+    let isGoing = false;
+    const pressed = (/** @type {KeyboardEvent} */ event) => {
+      const target = /** @type {HTMLElement} */ (event.target);
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog")) return;
+      if (isGoing) {
+        const entry = Object.entries(PAGES).find(([, { key }]) => key && key === event.key);
+        const route = current();
+        if (entry) go(entry[0], OF_INDEX.includes(entry[0]) && OF_INDEX.includes(route.page) ? route.parts.slice(0, 1) : []);
+      } else if (event.key === "/") {
+        const first = document.querySelector("[data-main]") ?? document.querySelector("main input");
+        /** @type {HTMLElement | null} */ (first)?.focus();
+        event.preventDefault();
+      } else if (event.key === "?") onHelp();
+      isGoing = !isGoing && event.key === "g";
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, []);
+}
+
+function showTheme() {
+  const theme = localStorage.getItem(THEME);
+  if (theme) document.documentElement.dataset.theme = theme;
+}
+
+function switchTheme() {
+  const isDark = getComputedStyle(document.documentElement).getPropertyValue("--theme").trim() === "dark";
+  localStorage.setItem(THEME, isDark ? "light" : "dark");
+  showTheme();
+  dispatchEvent(new Event("themechange"));
+}
+
+showTheme();
+render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

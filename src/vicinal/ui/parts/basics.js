@@ -1,0 +1,117 @@
+/**
+ * Small parts that every page has: notices, dialogs, actions as code, menus of choices.
+ */
+import { html, useEffect, useRef, useState } from "../core/html.js";
+import { forms } from "../core/commands.js";
+import { account } from "../core/route.js";
+
+/** An error in the place where it matters. @param {{error: Error | null | undefined}} props */
+export const Problem = ({ error }) => (error ? html`<p class="problem" role="alert">${error.message}</p>` : null);
+
+/** Hints that the server gave beside a result. @param {{messages?: {message: string}[]}} props */
+export const Notices = ({ messages = [] }) =>
+  messages.map(({ message }) => html`<p class="notice" key=${message}>${message}</p>`);
+
+/** What is shown where there is nothing. @param {{children?: any}} props */
+export const Empty = ({ children }) => html`<div class="empty">${children}</div>`;
+
+/**
+ * A label with its control.
+ * @param {{label: string, hint?: string, children?: any}} props
+ */
+export const Field = ({ label, hint, children }) => html`
+  <label class="field"><span>${label}</span>${children}${hint && html`<small>${hint}</small>`}</label>
+`;
+
+/**
+ * One of a few choices.
+ * @param {{label: string, value: string, options: (string | [value: string, text: string])[], onChange: (value: string) => void, disabled?: boolean}} props
+ */
+export const Choice = ({ label, value, options, onChange, disabled }) => html`
+  <select aria-label=${label} value=${value} disabled=${disabled} onChange=${(event) => onChange(event.currentTarget.value)}>
+    ${options.map((option) => {
+      const [key, text] = Array.isArray(option) ? option : [option, option];
+      return html`<option key=${key} value=${key} selected=${key === value}>${text}</option>`;
+    })}
+  </select>
+`;
+
+/**
+ * A dialog above the page; Escape and the button close it.
+ * @param {{title: string, onClose: () => void, isWide?: boolean, children?: any}} props
+ */
+export function Dialog({ title, onClose, isWide, children }) {
+  const element = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  useEffect(() => {
+    element.current?.showModal();
+  }, []);
+  return html`
+    <dialog ref=${element} class=${isWide ? "wide" : ""} aria-label=${title} onClose=${onClose}>
+      <header><h2>${title}</h2><button class="quiet" aria-label="Close" onClick=${onClose}>✕</button></header>
+      ${children}
+    </dialog>
+  `;
+}
+
+/**
+ * Asks for the name of what is about to go, so that nothing goes by a slip.
+ * @param {{title: string, name: string, text: any, verb: string, action: import("../core/commands.js").Action, isBusy: boolean, error: Error | null, onConfirm: () => void, onClose: () => void}} props
+ */
+export function TypedConfirmation({ title, name, text, verb, action, isBusy, error, onConfirm, onClose }) {
+  const [typed, setTyped] = useState("");
+  const submit = (event) => {
+    event.preventDefault();
+    if (typed === name) onConfirm();
+  };
+  return html`
+    <${Dialog} title=${title} onClose=${onClose}>
+      <form onSubmit=${submit}>
+        <p>${text}</p>
+        <${Field} label=${`Type ${name} to go on`}>
+          <input autofocus autocomplete="off" spellcheck=${false} value=${typed} onInput=${(event) => setTyped(event.currentTarget.value)} />
+        <//>
+        <${Problem} error=${error} />
+        <footer><button class="danger" disabled=${typed !== name || isBusy}>${verb}</button></footer>
+      </form>
+      <${Code} action=${action} />
+    <//>
+  `;
+}
+
+/** A button that puts a text into the clipboard. @param {{text: string}} props */
+export function Copy({ text }) {
+  const [isCopied, setCopied] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(text);
+    setCopied(true);
+    setTimeout(() => setCopied(false), 1500);
+  };
+  return html`<button type="button" class="quiet copy" onClick=${copy}>${isCopied ? "copied" : "copy"}</button>`;
+}
+
+/**
+ * An action as curl, Python, npm and wrangler have it, folded away until it is asked for.
+ * @param {{action: import("../core/commands.js").Action, label?: string}} props
+ */
+export function Code({ action, label = "as code" }) {
+  const [form, setForm] = useState("curl");
+  const all = forms(action, account());
+  const [, text] = all.find(([name]) => name === form) ?? all[0];
+  return html`
+    <details class="code">
+      <summary>${label}</summary>
+      <div class="tabs" role="group" aria-label="Form">
+        ${all.map(([name]) => html`
+          <button type="button" key=${name} class="tab" aria-pressed=${name === form} onClick=${() => setForm(name)}>${name}</button>
+        `)}
+        <${Copy} text=${text} />
+      </div>
+      <pre tabindex="0">${text}</pre>
+    </details>
+  `;
+}
+
+/** A share of a whole as a bar. @param {{share: number}} props */
+export const Bar = ({ share }) => html`
+  <span class="bar" aria-hidden="true"><i style=${{ width: `${Math.max(0, Math.min(1, share)) * 100}%` }}></i></span>
+`;

@@ -1,0 +1,64 @@
+/**
+ * A chart of lines over time, drawn by uPlot in the page's colours.
+ */
+import { html, useEffect, useRef } from "../core/html.js";
+import uPlot from "../vendor/uplot.js";
+
+const HEIGHT = 130;
+
+/** @param {string} name */
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** @typedef {{name: string, color: string, values: (number | null)[]}} Line `color` is the name of a variable of the sheet */
+
+/**
+ * @param {Line[]} lines
+ * @param {(value: number) => string} format
+ * @param {number} width
+ */
+function options(lines, format, width) {
+  const axis = { stroke: color("--faint"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+  return {
+    width,
+    height: HEIGHT,
+    cursor: { y: false },
+    legend: { show: false },
+    scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.1] } },
+    axes: [{ ...axis, size: 24 }, { ...axis, size: 62, values: (_, marks) => marks.map((mark) => format(mark)) }],
+    series: [{}, ...lines.map(({ name, color: variable }) => ({ label: name, stroke: color(variable), width: 1.5, points: { show: false } }))],
+  };
+}
+
+/**
+ * @param {{title: string, times: number[], lines: Line[], format: (value: number) => string}} props `times` in seconds
+ */
+export function Chart({ title, times, lines, format }) {
+  const place = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const plot = useRef(/** @type {uPlot | null} */ (null));
+  const data = [times, ...lines.map(({ values }) => values)];
+  const newest = useRef(data);
+  newest.current = data;
+  useEffect(() => {
+    const element = /** @type {HTMLDivElement} */ (place.current);
+    const make = () => {
+      plot.current?.destroy();
+      plot.current = new uPlot(options(lines, format, element.clientWidth), newest.current, element);
+    };
+    make();
+    const resized = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));
+    resized.observe(element);
+    addEventListener("themechange", make);
+    return () => {
+      resized.disconnect();
+      removeEventListener("themechange", make);
+      plot.current?.destroy();
+      plot.current = null;
+    };
+  }, [lines.map(({ name }) => name).join()]);
+  useEffect(() => plot.current?.setData(data), [times, lines]);
+  const shown = lines.map(({ name, values }) => {
+    const value = values.at(-1);
+    return `${lines.length > 1 ? `${name} ` : ""}${value === null || value === undefined ? "–" : format(value)}`;
+  });
+  return html`<div class="chart"><h2>${title}<span>${shown.join(", ")}</span></h2><div ref=${place} role="img" aria-label=${`${title}: ${shown.join(", ")}`}></div></div>`;
+}
