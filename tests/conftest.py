@@ -8,7 +8,6 @@ the default takes seconds. A failure prints what reproduces it.
 
 import faulthandler
 import gc
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import tests.support.one_thread  # noqa: F401 - before what imports numpy
+from tests.support.memory import memory
 from tests.support.models import pull_minilm
 from tests.support.postgres import close_server, resume_server
 from vicinal.errors import Unavailable
@@ -34,9 +34,6 @@ settings.register_profile("thorough", settings.get_profile("exploring"), max_exa
 settings.load_profile("ordinary")
 
 EXIT_WITHIN_S = 120.0  # of the interpreter, after the last test
-
-MEMORY = Path("/dev/shm")  # where there is Linux
-MEMORY_BYTES_MIN = 1 << 30
 
 LONGEST = (
     "wire/test_golden.py",
@@ -110,8 +107,9 @@ def minilm() -> None:
 @pytest.fixture
 def memory_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A temporary folder in memory where there is room: syncing costs nothing there."""
-    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < MEMORY_BYTES_MIN:
+    place = memory()
+    if place is None:
         yield tmp_path_factory.mktemp("memory")
         return
-    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="vicinal-") as folder:
+    with tempfile.TemporaryDirectory(dir=place, prefix="vicinal-") as folder:
         yield Path(folder)

@@ -28,10 +28,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.conftest import MEMORY
 from tests.support.crash import Disk, Loss, Readout, read_all, watching
 from tests.support.engines import APPLIED_WITHIN_S, Record, batch
 from tests.support.inline import open_inline
+from tests.support.memory import memory
 from tests.support.model_engine import ModelEngine
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
@@ -225,8 +225,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        place = MEMORY if MEMORY.is_dir() else None
-        self.root = Path(tempfile.mkdtemp(prefix="vicinal-machine-", dir=place))
+        self.root = Path(tempfile.mkdtemp(prefix="vicinal-machine-", dir=memory()))
         self.folders = 0
         self.folder = self.new_folder()
         self.model = ModelEngine()

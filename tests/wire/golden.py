@@ -38,9 +38,11 @@ from vicinal.server.app import App, build
 from vicinal.tokens import Permission, Tokens
 
 FOLDER = Path(__file__).parent / "golden"
+ACCOUNTS = ("acme", "other")
+"""The account that ``{account}`` stands for, and those that files name."""
 
 _API = "/client/v4"
-_ACCOUNT = f"{_API}/accounts/acme"
+_ACCOUNT = f"{_API}/accounts/{ACCOUNTS[0]}"
 _INDEXES = f"{_ACCOUNT}/vectorize/v2/indexes"
 _BEGINS = "<begins with> "
 _TOKEN = re.compile(r"<token (\w+)>")
