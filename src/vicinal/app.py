@@ -26,7 +26,8 @@ import uvicorn
 
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
-from vicinal.embeddings.build import build_embedder
+from vicinal.embeddings.build import build_embedder, build_reranker
+from vicinal.embeddings.reranking import Reranker
 from vicinal.engine import catalog
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine
@@ -100,6 +101,8 @@ def create(settings: Settings) -> Application:
             generator = _generator(settings)
             embedder = open_embedder(settings)
             opened.callback(embedder.close)
+            reranker = _reranker(settings)
+            opened.callback(reranker.close)
             databases = Databases(
                 settings.data / "d1", refusal=_NO_D1 if settings.database is not None else None
             )
@@ -111,7 +114,9 @@ def create(settings: Settings) -> Application:
             snapshots = _snapshots(settings, engine, config.version)
             snapshots.start()
             opened.callback(snapshots.stop)
-            asgi = build(engine, embedder, tokens, databases, config, pool, generator, snapshots)
+            asgi = build(
+                engine, embedder, tokens, databases, config, pool, generator, snapshots, reranker
+            )
             return Application(asgi, own_token, needs_token, opened.pop_all())
     except OSError as error:
         raise Unavailable(f"{settings.data}: {error.strerror}") from error
@@ -331,6 +336,18 @@ def _generator(settings: Settings) -> Generator | None:
             idle_s=settings.generation_idle_s,
             whole_s=settings.generation_timeout_s,
         )
+    )
+
+
+def _reranker(settings: Settings) -> Reranker:
+    """Return what ranks texts, as the settings ask; nothing is loaded yet."""
+    return build_reranker(
+        models_folder=settings.models,
+        model_folders={name: Path(folder) for name, folder in settings.model_folders},
+        threads=settings.embedding_threads,
+        remote_url=settings.reranking_url,
+        remote_key=settings.reranking_key,
+        remote_models=dict(settings.reranking_models) or None,
     )
 
 

@@ -144,6 +144,11 @@ class Settings:
     embedding_models: Annotated[
         Pairs, "Names that models have at `embedding_url`, as MODEL=NAME."
     ] = ()
+    reranking_url: Annotated[
+        Text | None, "Base URL of a service that ranks texts at /rerank instead of this process."
+    ] = None
+    reranking_key: Annotated[Text | None, _SECRET, "Bearer token for `reranking_url`."] = None
+    reranking_models: Annotated[Pairs, "Names of models at `reranking_url`, as MODEL=NAME."] = ()
     generation_url: Annotated[
         Text | None, "Base URL of an OpenAI-compatible service that generates text."
     ] = None

@@ -12,6 +12,7 @@ from tests.support.embedder import TinyEmbedder
 from tests.support.model_engine import ModelEngine
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
+from vicinal.embeddings.reranking import Reranker
 from vicinal.engine.base import Engine
 from vicinal.server.api.generation import Generator
 from vicinal.server.api.services import ServerConfig
@@ -95,6 +96,7 @@ def application(
     tokens: Iterable[str] = (),
     generator: Generator | None = None,
     snapshots: Snapshots | None = None,
+    reranker: Reranker | None = None,
 ) -> App:
     """Build the server on a dict, with a token database in `folder`.
 
@@ -108,6 +110,7 @@ def application(
         config or ServerConfig(allowed_hosts=("x",)),
         generator=generator,
         snapshots=snapshots,
+        reranker=reranker,
     )
 
 

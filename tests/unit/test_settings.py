@@ -286,6 +286,7 @@ def test_a_secret_is_never_shown() -> None:
         "token",
         "embedding_key",
         "generation_key",
+        "reranking_key",
     }
 
 

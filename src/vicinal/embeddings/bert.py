@@ -50,6 +50,7 @@ class BertConfig(Shape, frozen=True):
     hidden_act: str = "gelu"
     position_embedding_type: str = "absolute"
     layer_norm_eps: Annotated[float, msgspec.Meta(gt=0)] = 1e-12
+    pad_token_id: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def graph(
@@ -67,21 +68,29 @@ def graph(
         ModelNotFound: this is another architecture than the BERT that is built here.
         Corruption: a tensor is missing or has another shape than the config says.
     """
-    _check_architecture(config, weights)
-    serialized: bytes = _Builder(config, weights, tensors, location).model().SerializeToString()
+    check_architecture(config, weights, "bert")
+    builder = GraphBuilder(config, weights, tensors, location)
+    serialized: bytes = builder.model().SerializeToString()
     return serialized
 
 
-def _check_architecture(config: BertConfig, weights: Path) -> None:
+def check_architecture(config: BertConfig, weights: Path, *model_types: str) -> None:
+    """Refuse a model that the graph is not of.
+
+    Raises:
+        ModelNotFound: it is of another type or kind than is built here.
+        Corruption: its shape cannot be.
+    """
     for name, value, supported in (
-        ("model_type", config.model_type, "bert"),
-        ("hidden_act", config.hidden_act, "gelu"),
-        ("position_embedding_type", config.position_embedding_type, "absolute"),
+        ("model_type", config.model_type, model_types),
+        ("hidden_act", config.hidden_act, ("gelu",)),
+        ("position_embedding_type", config.position_embedding_type, ("absolute",)),
     ):
-        if value != supported:
+        if value not in supported:
             raise ModelNotFound(
-                f"{weights} cannot be run: its {name} is {value!r}, only {supported!r} is "
-                "supported; an ONNX file of the model beside it would work"
+                f"{weights} cannot be run: its {name} is {value!r}, only "
+                f"{' and '.join(map(repr, supported))} is supported; an ONNX file of the model "
+                "beside it would work"
             )
     if config.hidden_size % config.num_attention_heads:
         raise Corruption(
@@ -90,7 +99,7 @@ def _check_architecture(config: BertConfig, weights: Path) -> None:
         )
 
 
-class _Builder:
+class GraphBuilder:
     """Collects nodes and initializers; each method adds some and returns their output's name."""
 
     def __init__(
@@ -133,20 +142,20 @@ class _Builder:
         return self.finished()
 
     def finished(self) -> onnx.ModelProto:
+        states: list[str | int] = ["batch", "tokens", self.config.hidden_size]
+        return self.made(("input_ids", "attention_mask"), "last_hidden_state", states)
+
+    def made(
+        self, inputs: Sequence[str], output: str, shape: Sequence[str | int]
+    ) -> onnx.ModelProto:
+        """Return the model of all nodes, whose inputs are numbers of tokens."""
         grid = ["batch", "tokens"]
         return helper.make_model(
             helper.make_graph(
                 self.nodes,
                 "bert",
-                [
-                    helper.make_tensor_value_info(name, TensorProto.INT64, grid)
-                    for name in ("input_ids", "attention_mask")
-                ],
-                [
-                    helper.make_tensor_value_info(
-                        "last_hidden_state", TensorProto.FLOAT, [*grid, self.config.hidden_size]
-                    )
-                ],
+                [helper.make_tensor_value_info(name, TensorProto.INT64, grid) for name in inputs],
+                [helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape))],
                 self.initializers,
             ),
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from vicinal.embeddings import models
 from vicinal.embeddings.base import Embedder
-from vicinal.embeddings.local import LocalEmbedder
+from vicinal.embeddings.local import LocalEmbedder, cores
 from vicinal.embeddings.pull import pull
 from vicinal.embeddings.remote import RemoteEmbedder
+from vicinal.embeddings.reranking import LocalReranker, RemoteReranker, Reranker
 
 
 def build_embedder(
@@ -36,11 +37,9 @@ def build_embedder(
     """
     if remote_url:
         return RemoteEmbedder(remote_url, key=remote_key, models=remote_models)
-    search_paths = models.SearchPaths(
-        models=models_folder or models.models_folder(),
-        hub=models.hub_folder(),
-        folders=model_folders or {},
-    )
+    rerankers = {model.name for model in models.RERANKERS}
+    folders = {n: folder for n, folder in (model_folders or {}).items() if n not in rerankers}
+    search_paths = _search_paths(models_folder, folders)
 
     def fetch(model: models.KnownModel) -> Path:
         # Nobody watches a server's first use of a model.
@@ -48,4 +47,30 @@ def build_embedder(
 
     return LocalEmbedder(
         search_paths, threads=threads, queue_max=queue_max, fetch=fetch if allow_download else None
+    )
+
+
+def build_reranker(
+    *,
+    models_folder: Path | None = None,
+    model_folders: Mapping[str, Path] | None = None,
+    threads: int = 0,
+    queue_max: int = 2_000,
+    remote_url: str | None = None,
+    remote_key: str | None = None,
+    remote_models: Mapping[str, str] | None = None,
+) -> Reranker:
+    """Return what ranks texts; no file is opened and no request sent before its first use.
+
+    Arguments are those of `build_embedder`.
+    """
+    if remote_url:
+        return RemoteReranker(remote_url, key=remote_key, models_there=remote_models)
+    search_paths = _search_paths(models_folder, model_folders or {})
+    return LocalReranker(search_paths, threads=threads or cores(), queue_max=queue_max)
+
+
+def _search_paths(models_folder: Path | None, folders: Mapping[str, Path]) -> models.SearchPaths:
+    return models.SearchPaths(
+        models=models_folder or models.models_folder(), hub=models.hub_folder(), folders=folders
     )

@@ -184,7 +184,7 @@ def load(folder: Path, *, max_tokens: int, threads: int) -> Encoder:
         Corruption: a file is damaged; the message names it.
     """
     shape = read_json(folder / "config.json", Shape)
-    tokenizer = _load_tokenizer(folder / "tokenizer.json", max_tokens)
+    tokenizer = load_tokenizer(folder / "tokenizer.json", max_tokens)
     highest = max(tokenizer.get_vocab().values(), default=0)
     if highest >= shape.vocab_size:
         raise Corruption(
@@ -196,7 +196,12 @@ def load(folder: Path, *, max_tokens: int, threads: int) -> Encoder:
     return Encoder(folder, shape.hidden_size, max_tokens, tokenizer, squeezer, session)
 
 
-def _load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
+def load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
+    """Load a tokenizer that cuts what it is given to `max_tokens`.
+
+    Raises:
+        Corruption: the file is damaged.
+    """
     from tokenizers import Tokenizer
 
     try:
@@ -250,13 +255,8 @@ def word_chars_max(tokenizer: "Tokenizer", max_tokens: int) -> int:
 def _load_session(folder: Path, threads: int) -> "onnxruntime.InferenceSession":
     import onnxruntime
 
-    weights = next(folder / name for name in _WEIGHTS if (folder / name).is_file())
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # fatal only: errors are raised as well, warnings are style
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Spinning threads would take the cores from searches between two batches.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    weights = weights_in(folder)
+    options = session_options(threads)
     model = _model(weights, folder, options)
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -270,6 +270,24 @@ def _load_session(folder: Path, threads: int) -> "onnxruntime.InferenceSession":
     return session
 
 
+def weights_in(folder: Path) -> Path:
+    """Return the file of the weights of the model in a folder."""
+    return next(folder / name for name in _WEIGHTS if (folder / name).is_file())
+
+
+def session_options(threads: int) -> "onnxruntime.SessionOptions":
+    """Return the options of a session that computes with a number of threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal only: errors are raised as well, warnings are style
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads would take the cores from searches between two batches.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
 def _model(weights: Path, folder: Path, options: "onnxruntime.SessionOptions") -> bytes | str:
     """Return the model for a session: a path, or a graph that refers to `weights`."""
     if weights.suffix == ".onnx":
@@ -277,13 +295,19 @@ def _model(weights: Path, folder: Path, options: "onnxruntime.SessionOptions") -
     from vicinal.embeddings import bert
 
     config = read_json(folder / "config.json", bert.BertConfig)
+    location = set_location(options, weights)
+    return bert.graph(config, weights, read_tensors(weights), location=location)
+
+
+def set_location(options: "onnxruntime.SessionOptions", weights: Path) -> str:
+    """Tell a session where weights are; return the name of the file there."""
     # In the Hugging Face cache the file is a link, and onnxruntime refuses to follow one
     # out of the folder that it is given.
     target = weights.resolve()
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(target.parent)
     )
-    return bert.graph(config, weights, read_tensors(weights), location=target.name)
+    return target.name
 
 
 def _output_name(session: "onnxruntime.InferenceSession") -> str | None:

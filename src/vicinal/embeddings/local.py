@@ -53,7 +53,7 @@ class LocalEmbedder:
         self, search_paths: models.SearchPaths, *, threads: int, queue_max: int, fetch: Fetch | None
     ) -> None:
         self._search_paths = search_paths
-        self._threads = threads or _cores()
+        self._threads = threads or cores()
         self._fetch = fetch
         self._texts = Budget(queue_max)  # that wait or run
         self._seconds_per_text = 0.01  # a moving average; set in the one thread that encodes
@@ -161,7 +161,8 @@ class LocalEmbedder:
         )
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on every system; tells what containers allow
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -97,6 +97,9 @@ KNOWN = (
 
 BY_NAME = MappingProxyType({model.name: model for model in KNOWN})
 
+RERANKERS = (KnownModel("@cf/baai/bge-reranker-base", "BAAI/bge-reranker-base", 1, 512),)
+"""Models that score a text against a query."""
+
 
 class Source(StrEnum):
     """Origin of a model's folder."""
@@ -154,7 +157,11 @@ def locate(name: str, search_paths: SearchPaths) -> ModelFolder | None:
     """
     if name in search_paths.folders:
         return ModelFolder(_checked(name, search_paths.folders[name]), Source.USER)
-    model = known(name)
+    return located(known(name), search_paths)
+
+
+def located(model: KnownModel, search_paths: SearchPaths) -> ModelFolder | None:
+    """Return the folder that holds a model for which the user names none, or None."""
     own = search_paths.models / model.folder_name
     if not encoder.missing_files(own):
         return ModelFolder(own, Source.VICINAL)

@@ -15,6 +15,7 @@ from time import perf_counter
 
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
+from vicinal.embeddings.reranking import Reranker
 from vicinal.engine.base import Engine
 from vicinal.errors import Error, MethodNotAllowed, Overloaded, RouteNotFound, Unavailable
 from vicinal.limits import ACCOUNT_ID
@@ -59,11 +60,13 @@ def build(
     pool: SearchPool | None = None,
     generator: Generator | None = None,
     snapshots: Snapshots | None = None,
+    reranker: Reranker | None = None,
 ) -> "App":
     """Put the application together. It closes no argument, but stops `databases`.
 
     Without `pool` all searches run in Python's threads, without `generator` no text is generated,
-    without `snapshots` they are refused as where nodes share a database.
+    without `snapshots` they are refused as where nodes share a database, without `reranker` nothing
+    is ranked again.
     """
     snapshots = snapshots or Snapshots(None, Path(), None, config.version)
     processes = databases.bounds.processes_max
@@ -89,6 +92,7 @@ def build(
             ),
             slow_queries=SlowQueries(config.slow_query_s),
             generator=generator,
+            reranker=reranker,
         )
     )
 

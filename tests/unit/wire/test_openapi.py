@@ -168,6 +168,15 @@ def test_members_are_spelled_as_on_the_wire(document: dict[str, Any]) -> None:
         "returnMetadata",
         "namespace",
         "filter",
+        "text",
+        "textWeights",
+        "hybrid",
+        "mmr",
+        "groupBy",
+        "rerank",
+        "returnScores",
+        "returnHighlights",
     ]
+    assert list(schemas["MmrRequest"]["properties"]) == ["lambda", "fetchK"]
     assert schemas["Index"]["properties"]["created_on"] == {"type": "string", "format": "date-time"}
     assert "Raw" not in json.dumps(document)

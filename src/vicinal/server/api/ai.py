@@ -20,6 +20,7 @@ from vicinal.errors import (
     Unavailable,
 )
 from vicinal.limits import Limits
+from vicinal.model import Floats
 from vicinal.server.api import chat
 from vicinal.server.api.accounts import PAGING, page_of
 from vicinal.server.api.paths import AI
@@ -28,7 +29,15 @@ from vicinal.server.api.routing import RouteTable, large_body
 from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
-from vicinal.wire import accounts, envelope, generation, requests, responses, schemas
+from vicinal.wire import (
+    accounts,
+    envelope,
+    generation,
+    requests,
+    reranking,
+    responses,
+    schemas,
+)
 from vicinal.wire.openapi import Parameter
 
 _ERRORS = (
@@ -42,6 +51,7 @@ _ERRORS = (
 
 ROUTES = RouteTable()
 
+RerankingReader = Callable[[bytes | bytearray, Limits], reranking.RerankingParameters]
 EmbeddingReader = Callable[[bytes | bytearray, Limits], requests.EmbeddingParameters]
 
 
@@ -51,9 +61,10 @@ class Readers:
 
     embedding: EmbeddingReader
     generation: chat.RequestReader
+    reranking: RerankingReader
 
 
-_REST = Readers(requests.embedding, generation.request)
+_REST = Readers(requests.embedding, generation.request, reranking.request)
 
 
 @ROUTES.add(
@@ -78,12 +89,37 @@ async def run_with(request: ApiRequest, readers: Readers) -> Response:
     """
     name = request.parameters["model_name"]
     if name not in request.services.embedder.names():
+        if name in await reranker_names(request):
+            return await _rank(request, name, readers.reranking)
         return await chat.generate(request, name, readers.generation)
     limits = request.services.limits
     body = await request.run_on_body(lambda: readers.embedding(request.body, limits))
     pooling = Pooling(body.pooling) if body.pooling is not None else None
     embedding = await embed(request, name, body.texts, pooling)
     return Response(responses.embedding(embedding.values, embedding.pooling))
+
+
+async def reranker_names(request: ApiRequest) -> Sequence[str]:
+    """Return the names of the models that rank texts here."""
+    reranker = request.services.reranker
+    # Files are looked for.
+    return () if reranker is None else await request.services.workers.run(reranker.names)
+
+
+async def rerank(request: ApiRequest, model: str, query: str, texts: Sequence[str]) -> Floats:
+    """Score texts against a query in a thread; when its client goes, a request leaves the queue."""
+    reranker = request.services.reranker
+    if reranker is None:
+        raise chat.not_found(request, model)
+    work = request.services.embedding_workers.run(lambda: reranker.rerank(model, query, texts))
+    return await unless_disconnected(request.receive, work)
+
+
+async def _rank(request: ApiRequest, model: str, read: RerankingReader) -> Response:
+    limits = request.services.limits
+    body = await request.run_on_body(lambda: read(request.body, limits))
+    scores = await rerank(request, model, body.query, body.texts)
+    return Response(reranking.ranked(scores, body.top_k))
 
 
 @ROUTES.add(

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
+from vicinal.embeddings.reranking import Reranker
 from vicinal.engine.base import Engine
 from vicinal.limits import Limits
 from vicinal.server.api.generation import Generator
@@ -83,6 +84,7 @@ class Services:
     metrics: Metrics
     slow_queries: SlowQueries
     generator: Generator | None
+    reranker: Reranker | None = None
     query_cost: CostEstimator = field(default_factory=CostEstimator)
     write_cost: CostEstimator = field(default_factory=CostEstimator)
     clients: ClientTracker = field(default_factory=ClientTracker)

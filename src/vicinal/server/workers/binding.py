@@ -23,14 +23,16 @@ from vicinal.server.api.routing import Route
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.http.asgi import Headers
 from vicinal.server.http.response import Response
-from vicinal.wire import envelope, generation, requests, schemas
+from vicinal.wire import envelope, generation, requests, reranking, schemas
 
 ACCOUNT_HEADER = b"x-vectorize-account"
 INDEX_HEADER = b"x-vectorize-index"
 MODEL_HEADER = b"cf-consn-model-id"
 
 
-_READERS = ai.Readers(requests.binding_embedding, generation.binding_request)
+_READERS = ai.Readers(
+    requests.binding_embedding, generation.binding_request, reranking.binding_request
+)
 
 
 async def run_bound(request: ApiRequest) -> Response:

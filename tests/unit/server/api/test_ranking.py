@@ -1,14 +1,16 @@
 """Queries with words, and those that need a model, through the server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.asgi import INDEXES, application, call
 from tests.support.embedder import TINY
 from tests.support.inline import InlineEngine, open_inline
+from vicinal.model import Floats
 from vicinal.server.app import App
 
 LINES = b"""\
@@ -25,9 +27,24 @@ def engine(tmp_path: Path) -> Iterator[InlineEngine]:
     opened.close()
 
 
+class LengthReranker:
+    """Scores a text by its length, in tenths."""
+
+    def names(self) -> Sequence[str]:
+        return ["@cf/test/lengths"]
+
+    def rerank(self, model: str, query: str, texts: Sequence[str]) -> Floats:
+        assert model in self.names()
+        assert query
+        return np.array([len(text) / 10 for text in texts], np.float32)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
 @pytest.fixture
 def app(engine: InlineEngine, tmp_path: Path) -> App:
-    app = application(tmp_path, engine=engine)
+    app = application(tmp_path, engine=engine, reranker=LengthReranker())
     create(app, "docs", model=TINY)
     return app
 
@@ -137,3 +154,58 @@ def test_a_filter_on_a_text_index_is_told_to_match_nothing(app: App) -> None:
 
     assert answer.result["matches"] == []
     assert "the filter on 'text' matches nothing" in answer.json["messages"][0]["message"]
+
+
+def test_the_best_matches_are_ranked_again_by_a_model(app: App) -> None:
+    rerank = {"property": "text"}
+    matches = query(app, text="fox", topK=2, rerank=rerank, returnScores=True)
+
+    assert [(match["id"], match["score"]) for match in matches] == [("a", 0.9), ("c", 0.8)]
+    assert matches[0]["scores"]["rerank"] == 0.9
+    assert set(matches[0]) == {"id", "score", "scores"}
+    by_vector = query(app, text="x", vector=[1, 0, 0, 0], topK=4, rerank=rerank)
+    assert ids(by_vector) == ["a", "c", "b", "d"]
+    assert query(app, text="absent", rerank=rerank) == []
+    few = query(app, text="fox", topK=1, rerank={**rerank, "fetchK": 1})
+    assert few == [{"id": "a", "score": 0.9}]
+
+
+def test_a_model_that_does_not_rank_here_is_refused(
+    app: App, engine: InlineEngine, tmp_path: Path
+) -> None:
+    rerank = {"property": "text", "model": "m"}
+    assert "known are @cf/test/lengths" in refused(app, text="fox", rerank=rerank)[2]
+    (tmp_path / "none").mkdir()
+    without = application(tmp_path / "none", engine=engine)
+    assert "known are none" in refused(without, text="fox", rerank={"property": "text"})[2]
+
+
+def test_texts_are_ranked_as_on_the_platform(app: App) -> None:
+    path = "/client/v4/accounts/acme/ai/run/@cf/test/lengths"
+    body = {"query": "q", "contexts": [{"text": "aa"}, {"text": "aaaa"}, {"text": "a"}]}
+
+    best = [{"id": 1, "score": 0.4}, {"id": 0, "score": 0.2}, {"id": 2, "score": 0.1}]
+    assert call(app, "POST", path, body).result == {"response": best}
+    assert call(app, "POST", path, {**body, "top_k": 2}).result == {"response": best[:2]}
+    headers = {"x-vectorize-account": "acme", "cf-consn-model-id": "@cf/test/lengths"}
+    bound = call(app, "POST", "/run", {"inputs": body, "options": {}}, headers=headers)
+    assert bound.json == {"response": best}
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ({"contexts": [{"text": "a"}]}, "Object missing required field `query`"),
+        ({"query": "", "contexts": [{"text": "a"}]}, "query: must not be empty"),
+        ({"query": "a", "contexts": []}, "contexts: expected 1 to 100 texts, got 0"),
+        ({"query": "a", "contexts": [{"text": "a"}] * 101}, "expected 1 to 100 texts, got 101"),
+        ({"query": "a", "contexts": ["a"]}, "contexts[0]: Expected `object`, got `str`"),
+        ({"query": "a", "contexts": [{"text": "a"}], "top_k": 0}, "top_k: must be at least 1"),
+    ],
+)
+def test_texts_that_cannot_be_ranked_are_refused(app: App, body: Any, complaint: str) -> None:
+    path = "/client/v4/accounts/acme/ai/run/@cf/test/lengths"
+    status, code, message = call(app, "POST", path, body).error
+
+    assert (status, code) == (400, 5006)
+    assert complaint in message
