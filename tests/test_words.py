@@ -144,6 +144,7 @@ DOCS_NOT_YET: set[str] = set()
 
 ALLOWED: dict[tuple[str, str], str] = {
     ("moving", "payload"): "Qdrant's own word for a point's metadata, in the names of its client",
+    ("moving", "drop"): "LanceDB's own word, in the name of its method",
     ("native", "lane"): "of a vector register: the processors' own word",
     ("native", "lanes"): "of a vector register: the processors' own word",
     ("d1", "drop"): "SQL's own word, in the names of SQLite's constants",

@@ -48,7 +48,7 @@ def _store_options(command: Callable[..., None]) -> Callable[..., None]:
             f"--{end}-token",
             envvar=[f"VICINAL_{end.upper()}_TOKEN", "VICINAL_TOKEN"],
             default=ANY_TOKEN,
-            help=f"Bearer token, where the {end} is a server.",
+            help=f"Bearer token, where the {end} is a server, or the key of a product.",
         )(command)
         command = click.option(
             f"--{end}-schema",
@@ -101,9 +101,9 @@ def command(
     """Copy indexes from SOURCE to DESTINATION.
 
     A store is a data folder that no server has open, a postgresql:// database that servers
-    share, or the http(s):// URL of a server; SOURCE may also be qdrant:, chroma: or lancedb:
-    with a URL or a folder, or pinecone: alone. Run the same command again after an
-    interruption and it continues where it was.
+    share, or the http(s):// URL of a server; or of another product: qdrant:, chroma: or lancedb:
+    with a URL or a folder, pgvector: with a DSN, or pinecone: alone, which is only read. Run the
+    same command again after an interruption and it continues where it was.
     """
     choice = Choice(
         accounts=accounts,

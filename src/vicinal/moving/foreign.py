@@ -68,6 +68,7 @@ class ForeignCollection:
         moment: Text that changes when it does, as far as that can be told.
         metadata_indexes: Its own indexes of fields, as an index has them.
         homeless: Things of it that a Vectorize index cannot have, each the end of a sentence.
+        description: The description of the index whose copy it is.
     """
 
     config: IndexConfig
@@ -75,6 +76,7 @@ class ForeignCollection:
     moment: str
     metadata_indexes: Sequence[MetadataIndex] = ()
     homeless: Sequence[str] = ()
+    description: str | None = None
 
 
 class ForeignClient(Protocol):
@@ -173,7 +175,11 @@ class ForeignStore:
             )
         collection = self._client.describe(address.name)
         return SourceIndex(
-            address, collection.config, None, collection.vector_count, collection.homeless
+            address,
+            collection.config,
+            collection.description,
+            collection.vector_count,
+            collection.homeless,
         )
 
     @contextmanager
@@ -240,7 +246,7 @@ def import_client(module: str, extra: str) -> Any:
         if error.name != module:
             raise
         raise InvalidInput(
-            f"reading {extra} needs {module}; install it with: pip install 'vicinal[{extra}]'"
+            f"{extra} needs {module}; install it with: pip install 'vicinal[{extra}]'"
         ) from error
 
 
@@ -256,7 +262,7 @@ def _batch(records: Sequence[ForeignRecord], dimensions: int) -> VectorBatch:
                 "id": record.id,
                 "values": np.asarray(record.values, np.float32).tolist(),
                 "namespace": record.namespace,
-                "metadata": dict(record.metadata),
+                "metadata": dict(record.metadata) or None,
             }
         )
         for record in records

@@ -1,16 +1,21 @@
-"""LanceDB as a source: a folder, or a URL that its client takes.
+"""LanceDB: a folder, or a URL that its client takes.
 
 A table needs a column ``id`` of text or integers and a column of vectors; of several the one called
 ``vector`` is taken, else the first. All other columns are the metadata, those without a value left
 out. A table is read at one version, so a copy is of one moment; the metric is that of its vector
 index, euclidean without one.
+
+As a destination it gets a table with the columns ``id``, ``vector``, ``namespace`` and
+``metadata``, which is JSON as text, as the columns of a table are fixed.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from vicinal.errors import InvalidInput
-from vicinal.model import IndexConfig, IndexType, MetadataIndex, Metric
+from vicinal.model import IndexConfig, IndexType, MetadataIndex, Metric, VectorBatch
+from vicinal.moving.base import ExistingIndex
 from vicinal.moving.foreign import (
     ForeignCollection,
     ForeignPage,
@@ -20,6 +25,7 @@ from vicinal.moving.foreign import (
     import_client,
     metric_of,
 )
+from vicinal.moving.writing import NOTE, CollectionNote, document_of
 
 _METRICS = {"cosine": Metric.COSINE, "l2": Metric.EUCLIDEAN, "dot": Metric.DOT_PRODUCT}
 _ID = "id"
@@ -27,7 +33,7 @@ _PAGE_NAMES = 100
 
 
 class LanceClient:
-    """Implements `moving.foreign.ForeignClient`.
+    """Implements `moving.foreign.ForeignClient` and `moving.writing.ForeignWriter`.
 
     Args:
         location: As the client takes it.
@@ -41,6 +47,7 @@ class LanceClient:
         options = {"api_key": key} if location.startswith("db://") else {}
         self._database = module.connect(location, **options)
         self._tables: dict[str, Any] = {}
+        self._written: dict[str, Any] = {}
 
     def names(self) -> Sequence[str]:
         """See `moving.foreign.ForeignClient`."""
@@ -67,12 +74,19 @@ class LanceClient:
             if field.name not in (_ID, vector, *others) and not _is_json(field.type)
         ]
         dimensions = table.schema.field(vector).type.list_size
+        note = _note(table)
+        config = IndexConfig(checked_dimensions(dimensions, name), Metric.EUCLIDEAN)
+        if note is not None:
+            config = note.config
+        if metric is not None:
+            config = replace(config, metric=metric)
         return ForeignCollection(
-            IndexConfig(checked_dimensions(dimensions, name), metric),
+            config,
             table.count_rows(),
             f"version {table.version}",
             kept,
             homeless + surplus,
+            None if note is None else note.description,
         )
 
     def page(self, name: str, cursor: str | None, count: int) -> ForeignPage:
@@ -92,19 +106,85 @@ class LanceClient:
         matrix = values.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
         ids = rows.column(_ID).to_pylist()
         documents = rows.select(properties).to_pylist()
-        records = [
-            ForeignRecord(
-                str(ids[row]),
-                matrix[row],
-                {key: value for key, value in documents[row].items() if value is not None},
-            )
-            for row in range(len(rows))
-        ]
+        is_ours = _note(table) is not None
+        records: list[ForeignRecord] = []
+        for row, document in enumerate(documents):
+            present = {key: value for key, value in document.items() if value is not None}
+            namespace = ""
+            if is_ours:
+                namespace = present["namespace"]
+                present = document_of(present.get("metadata", "").encode())
+            records.append(ForeignRecord(str(ids[row]), matrix[row], present, namespace))
         return ForeignPage(records, str(offset + len(rows)) if len(rows) == count else None)
+
+    def check_name(self, name: str) -> None:
+        """See `moving.writing.ForeignWriter`: all names of indexes will do."""
+
+    def existing(self, name: str) -> ExistingIndex | None:
+        """See `moving.writing.ForeignWriter`.
+
+        Raises:
+            InvalidInput: there is such a table, and no copy has made it.
+        """
+        if name not in self.names():
+            return None
+        note = _note(self._writable(name))
+        if note is None:
+            raise InvalidInput(
+                f"table {name!r} is in {self.label} already, and was not made by a copy"
+            )
+        return ExistingIndex(note.id, note.dimensions, note.metric.value, self.count(name))
+
+    def create(self, name: str, note: CollectionNote) -> None:
+        """See `moving.writing.ForeignWriter`."""
+        self._database.create_table(name, schema=self._schema(note.dimensions, note))
+
+    def delete(self, name: str) -> None:
+        """See `moving.writing.ForeignWriter`."""
+        self._written.pop(name, None)
+        self._database.drop_table(name)
+
+    def upsert(self, name: str, batch: VectorBatch) -> None:
+        """See `moving.writing.ForeignWriter`."""
+        arrow = import_client("pyarrow", "lancedb")
+        dimensions = batch.values.shape[1]
+        columns = [
+            arrow.array(list(batch.ids), arrow.string()),
+            arrow.FixedSizeListArray.from_arrays(arrow.array(batch.values.reshape(-1)), dimensions),
+            arrow.array(list(batch.namespaces), arrow.string()),
+            arrow.array([metadata.decode() for metadata in batch.metadata], arrow.string()),
+        ]
+        rows = arrow.table(columns, schema=self._schema(dimensions, None))
+        merge = self._writable(name).merge_insert(_ID)
+        merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+    def create_metadata_index(self, name: str, metadata_index: MetadataIndex) -> None:
+        """See `moving.writing.ForeignWriter`: a column of JSON has no index of a property."""
+
+    def count(self, name: str) -> int:
+        """See `moving.writing.ForeignWriter`."""
+        return int(self._writable(name).count_rows())
 
     def close(self) -> None:
         """See `moving.foreign.ForeignClient`."""
         self._tables.clear()
+        self._written.clear()
+
+    def _schema(self, dimensions: int, note: CollectionNote | None) -> Any:
+        arrow = import_client("pyarrow", "lancedb")
+        fields = [
+            arrow.field(_ID, arrow.string()),
+            arrow.field("vector", arrow.list_(arrow.float32(), dimensions)),
+            arrow.field("namespace", arrow.string()),
+            arrow.field("metadata", arrow.string()),
+        ]
+        return arrow.schema(fields, metadata=None if note is None else {NOTE: note.text})
+
+    def _writable(self, name: str) -> Any:
+        """Return a table at its newest version."""
+        if name not in self._written:
+            self._written[name] = self._database.open_table(name)
+        return self._written[name]
 
     def _table(self, name: str) -> Any:
         """Return a table, held at the version that it had when it was first asked for."""
@@ -114,8 +194,10 @@ class LanceClient:
             self._tables[name] = table
         return self._tables[name]
 
-    def _indexes(self, table: Any, vector: str, name: str) -> tuple[Metric, list[MetadataIndex]]:
-        metric = Metric.EUCLIDEAN
+    def _indexes(
+        self, table: Any, vector: str, name: str
+    ) -> tuple[Metric | None, list[MetadataIndex]]:
+        metric = None
         metadata_indexes: list[MetadataIndex] = []
         for index in table.list_indices():
             (column, *_) = index.columns
@@ -127,6 +209,11 @@ class LanceClient:
                 if index_type is not None:
                     metadata_indexes.append(MetadataIndex(column, index_type))
         return metric, metadata_indexes
+
+
+def _note(table: Any) -> CollectionNote | None:
+    text = (table.schema.metadata or {}).get(NOTE.encode())
+    return CollectionNote.in_text(None if text is None else text.decode(errors="replace"))
 
 
 def _vector_column(schema: Any, name: str) -> tuple[str, list[str]]:

@@ -287,6 +287,7 @@ class ServerStore:
             Metric(index.config.metric),
             index.config.preset or None,
             Effort(index.config.effort or Effort.STANDARD),
+            index.config.model or None,
         )
         return SourceIndex(address, config, index.description or None, info.vector_count)
 
@@ -315,6 +316,8 @@ class ServerStore:
         things = []
         if index.config.effort is not Effort.STANDARD:
             things.append(f"its effort, {index.config.effort.value}, which is an extension")
+        if index.config.model is not None:
+            things.append(f"its model, {index.config.model}, which is an extension")
         if index.config.dimensions > _PLATFORM_LIMITS.dimensions_max:
             things.append(
                 f"all of it, as {index.config.dimensions} dimensions are over "
@@ -330,6 +333,8 @@ class ServerStore:
             wanted = {"dimensions": config.dimensions, "metric": config.metric.value}
         if config.effort is not Effort.STANDARD and not self._is_platform:
             wanted["effort"] = config.effort.value
+        if config.model is not None and not self._is_platform:
+            wanted["model"] = config.model
         body: dict[str, Any] = {"name": address.name, "config": wanted}
         if index.description is not None:
             body["description"] = index.description

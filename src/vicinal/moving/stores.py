@@ -1,5 +1,7 @@
 """A store by its name on the command line."""
 
+import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +10,13 @@ from vicinal.moving.base import DestinationStore, SourceStore
 from vicinal.moving.engines import open_database, open_folder
 from vicinal.moving.foreign import ForeignClient, ForeignStore
 from vicinal.moving.servers import open_server
+from vicinal.moving.writing import ForeignDestination, ForeignWriter
 
-PRODUCTS = ("chroma", "lancedb", "pinecone", "qdrant")
-"""Other products that can be read, as ``PRODUCT:URL-or-folder``."""
+PRODUCTS = ("chroma", "lancedb", "pgvector", "pinecone", "qdrant")
+"""Other products, as ``PRODUCT:URL-or-folder``."""
+
+READ_ALONE = ("pinecone",)
+"""The products that are not written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ def open_destination(name: str, options: StoreOptions, *, creates: bool = True) 
     """Open a data folder, a database or a server to be written.
 
     Args:
-        name: The folder's path, the database's or the server's URL.
+        name: The folder's path, the database's or the server's URL, or another product.
         options: How it is reached.
         creates: Whether a folder or tables may be made; else empty ones stand in for them.
 
@@ -63,9 +69,14 @@ def open_destination(name: str, options: StoreOptions, *, creates: bool = True) 
         Unavailable: it cannot be used now.
         Corruption: it is damaged.
     """
-    product, separator, _ = name.partition(":")
-    if separator and product in PRODUCTS:
+    product, separator, location = name.partition(":")
+    if separator and product in READ_ALONE:
         raise InvalidInput(f"{product} can be read, and is not written")
+    if separator and product in PRODUCTS:
+        is_there = "://" in location or Path(location).exists()
+        if not is_there and not creates:
+            return _stand_in(product, name)
+        return ForeignDestination(_writer(product, location, options.token), None, ExitStack())
     match _kind(name):
         case "database":
             return open_database(name, options.schema, is_source=False, creates=creates)
@@ -73,6 +84,32 @@ def open_destination(name: str, options: StoreOptions, *, creates: bool = True) 
             return open_server(name, options.token, options.account, options.cacert)
         case _:
             return open_folder(Path(name), is_source=False, creates=creates)
+
+
+def _stand_in(product: str, label: str) -> ForeignDestination:
+    """Return an empty destination, which a plan takes for one that is to be made."""
+    with ExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="vicinal-copy-"))
+        writer = _writer(product, str(Path(folder) / "empty"), "")
+        return ForeignDestination(writer, label, opened.pop_all())
+
+
+def _writer(product: str, location: str, key: str) -> ForeignWriter:
+    if product == "pgvector":
+        from vicinal.moving.pgvector import PgvectorWriter
+
+        return PgvectorWriter(location)
+    if product == "qdrant":
+        from vicinal.moving.qdrant import QdrantClient
+
+        return QdrantClient(location, key)
+    if product == "chroma":
+        from vicinal.moving.chroma import ChromaClient
+
+        return ChromaClient(location, key, creates=True)
+    from vicinal.moving.lancedb import LanceClient
+
+    return LanceClient(location, key)
 
 
 def _kind(name: str) -> str:
@@ -90,6 +127,10 @@ def _kind(name: str) -> str:
 
 
 def _client(product: str, location: str, key: str) -> ForeignClient:
+    if product == "pgvector":
+        from vicinal.moving.pgvector import PgvectorClient
+
+        return PgvectorClient(location)
     if product == "qdrant":
         from vicinal.moving.qdrant import QdrantClient
 

@@ -83,7 +83,7 @@ def apply(engine: HasContents, address: IndexAddress, mutation: Mutation) -> Non
 
 def populate(engine: HasContents, *, count: int = 400) -> None:
     """Make three indexes: one with a history, a small one of another account, an empty one."""
-    config = IndexConfig(DIMENSIONS, Metric.EUCLIDEAN, effort=Effort.HIGH)
+    config = IndexConfig(DIMENSIONS, Metric.EUCLIDEAN, effort=Effort.HIGH, model="@x/some")
     engine.create_index(BOOKS, config, "every book")
     quarter = count // 4
     for mutation in (

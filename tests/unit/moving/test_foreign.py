@@ -1,14 +1,18 @@
 """Other products as sources, without their clients: what becomes of their types."""
 
+import uuid
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from vicinal.errors import InvalidInput
-from vicinal.model import IndexType, MetadataIndex, Metric
+from vicinal.model import Effort, IndexAddress, IndexConfig, IndexType, MetadataIndex, Metric
+from vicinal.moving.base import SourceIndex
 from vicinal.moving.foreign import checked_dimensions, first_of, import_client, metric_of
-from vicinal.moving.qdrant import metadata_indexes
+from vicinal.moving.qdrant import metadata_indexes, point_id
+from vicinal.moving.writing import NAMESPACE, CollectionNote, ForeignDestination, with_ours
 
 
 def of_type(name: str) -> Any:
@@ -43,6 +47,65 @@ def test_the_eleventh_metadata_index_is_named() -> None:
 
     assert list(kept) == indexes[:10]
     assert complaints == ["the index of 'p10', as an index has at most 10 metadata indexes"]
+
+
+@pytest.mark.parametrize("own", ["0", "7", str(2**64 - 1), "0b5f0f6e-8a43-4b1e-9d37-5f5d2b9d7c11"])
+def test_an_id_that_a_point_can_have_is_the_points(own: str) -> None:
+    assert str(point_id(own)) == own
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["", "a", "07", "-1", "1.0", "\u0661", str(2**64), "9" * 40, "é\0",
+     "0B5F0F6E-8A43-4B1E-9D37-5F5D2B9D7C11", "0b5f0f6e8a434b1e9d375f5d2b9d7c11"],
+)  # fmt: skip
+def test_any_other_id_always_becomes_the_same_uuid(other: str) -> None:
+    made = point_id(other)
+
+    assert isinstance(made, str)
+    assert str(uuid.UUID(made)) == made != other
+    assert point_id(other) == made
+    assert point_id(other + "x") != made
+
+
+def test_a_note_is_read_as_it_was_written_and_other_text_is_none() -> None:
+    config = IndexConfig(3, Metric.COSINE, "@cf/baai/bge-small-en-v1.5", Effort.LOW, "@x/some")
+    note = CollectionNote.of(SourceIndex(IndexAddress("a", "b"), config, "it's one", 5))
+    note = note.with_index(MetadataIndex("k", IndexType.STRING))
+    note = note.with_index(MetadataIndex("n", IndexType.NUMBER))
+    note = note.with_index(MetadataIndex("n", IndexType.NUMBER))
+
+    read = CollectionNote.in_text(note.text)
+
+    assert read == note
+    assert read.config == config
+    assert [index.property_name for index in read.indexes] == ["k", "n"]
+    for text in (None, 7, "", "{", "{}", '{"id": 1}', "\ud800"):
+        assert CollectionNote.in_text(text) is None
+
+
+def test_properties_of_ours_do_not_replace_those_of_the_vector() -> None:
+    assert with_ours({"a": 1}, {NAMESPACE: "n"}, "x") == {"a": 1, NAMESPACE: "n"}
+    with pytest.raises(InvalidInput, match="vector 'x' has a property '_namespace'"):
+        with_ours({NAMESPACE: 1}, {NAMESPACE: "n"}, "x")
+
+
+def test_two_accounts_with_one_name_are_named_before_anything_is_copied() -> None:
+    class Writer:
+        label = "product:here"
+
+        def check_name(self, name: str) -> None:
+            pass
+
+        def existing(self, name: str) -> None:
+            return None
+
+    destination = ForeignDestination(Writer(), None, ExitStack())  # type: ignore[arg-type]  # no more of it is called
+
+    assert destination.existing(IndexAddress("a", "books")) is None
+    assert destination.existing(IndexAddress("a", "books")) is None
+    with pytest.raises(InvalidInput, match="the accounts a and b both have an index 'books'"):
+        destination.existing(IndexAddress("b", "books"))
 
 
 def test_a_metric_that_no_index_has_is_refused() -> None:

@@ -232,4 +232,6 @@ def test_what_the_platform_does_not_know_is_named(tmp_path: Path, copy: Commands
     things = store.homeless(SourceIndex(BOOKS, source.config, None, 1))
     store.close()
 
-    assert things == ["its effort, high, which is an extension"]
+    assert things == [
+        "its effort, high, which is an extension", "its model, @x/some, which is an extension",
+    ]  # fmt: skip
