@@ -10,11 +10,13 @@ Vectors are made in float32: last hidden states, pooled over the tokens that are
 padding, scaled to length 1. A text's vector does not depend on the other texts of its
 batch but for rounding, less than 2e-6 a number (`base`; seen: 3e-8 to 3e-7): the sums of one
 row and of many are computed by different code on some processors. The same batch gives the
-same bits.
+same bits. A model whose activations are rounded by a scale that is found in them (an ONNX file of
+dynamic quantization) would depend on its batch, and is given one text at a time.
 
 This module knows no names of models, no search paths and no queues.
 """
 
+import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,7 @@ TEXTS_SPLIT_AT_ONCE = 16
 """Ours: the tokenizer's memory is used again for the next 16 texts."""
 
 _WEIGHTS = ("model.safetensors", "onnx/model.onnx", "model.onnx")
+_QUANTIZING = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul")
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _OUTPUTS = ("last_hidden_state", "token_embeddings")
 
@@ -101,7 +104,11 @@ def plan_batches(lengths: Sequence[int], tokens_max: int = BATCH_TOKENS_MAX) -> 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """A loaded model. Both methods may be called from any thread."""
+    """A loaded model. Its methods may be called from any thread.
+
+    Attributes:
+        is_batched: Whether a text's vector does not depend on others of its batch.
+    """
 
     folder: Path
     dimensions: int
@@ -109,6 +116,12 @@ class Encoder:
     tokenizer: "Tokenizer"
     squeezer: cutting.Squeezer
     session: "onnxruntime.InferenceSession"
+    is_batched: bool = True
+
+    def batches(self, tokens: Sequence[Tokens]) -> list[list[int]]:
+        """Return the batches of texts to encode, see `plan_batches`."""
+        bound = BATCH_TOKENS_MAX if self.is_batched else 0
+        return plan_batches([len(ids) for ids in tokens], bound)
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return each text's token ids, special tokens included, cut to `max_tokens`."""
@@ -193,7 +206,8 @@ def load(folder: Path, *, max_tokens: int, threads: int) -> Encoder:
         )
     session = _load_session(folder, threads)
     squeezer = cutting.Squeezer(word_chars_max(tokenizer, max_tokens))
-    return Encoder(folder, shape.hidden_size, max_tokens, tokenizer, squeezer, session)
+    is_batched = not _is_quantized(weights_in(folder))
+    return Encoder(folder, shape.hidden_size, max_tokens, tokenizer, squeezer, session, is_batched)
 
 
 def load_tokenizer(path: Path, max_tokens: int) -> "Tokenizer":
@@ -286,6 +300,17 @@ def session_options(threads: int) -> "onnxruntime.SessionOptions":
     # Spinning threads would take the cores from searches between two batches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _is_quantized(weights: Path) -> bool:
+    """Tell whether an ONNX file has an operator of dynamic quantization."""
+    if weights.suffix != ".onnx":
+        return False
+    with (
+        weights.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return any(content.find(operator) >= 0 for operator in _QUANTIZING)
 
 
 def _model(weights: Path, folder: Path, options: "onnxruntime.SessionOptions") -> bytes | str:

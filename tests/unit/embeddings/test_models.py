@@ -130,10 +130,29 @@ def test_an_ambiguous_or_unknown_end_lists_the_names() -> None:
             models.matching(text)
 
 
+def test_the_end_of_a_name_is_not_that_of_its_int8_form() -> None:
+    assert models.matching("all-minilm-l6-v2").name.endswith("all-minilm-l6-v2")
+    assert models.matching("all-MiniLM-L6-v2-int8").name.endswith("-int8")
+    assert models.matching("int8").float32 == models.matching("all-minilm-l6-v2").name
+
+
+def test_the_int8_form_is_not_found_in_the_cache_of_its_model(tmp_path: Path) -> None:
+    int8 = models.matching("int8")
+    published = models.known(int8.float32 or "")
+    repository = f"models--{published.repository.replace('/', '--')}"
+    tiny_folder(tmp_path / "hub" / repository / "snapshots" / "abc")
+    tiny_folder(tmp_path / "hub" / "models--" / "snapshots" / "abc")
+    paths = models.SearchPaths(tmp_path / "models", tmp_path / "hub")
+
+    assert models.locate(published.name, paths) is not None
+    assert models.locate(int8.name, paths) is None
+
+
 def test_the_known_models_are_those_of_the_platform() -> None:
     assert [(model.name, model.dimensions, model.max_tokens) for model in models.KNOWN] == [
         ("@cf/baai/bge-small-en-v1.5", 384, 512),
         ("@cf/baai/bge-base-en-v1.5", 768, 512),
         ("@cf/baai/bge-large-en-v1.5", 1024, 512),
         ("@hf/sentence-transformers/all-minilm-l6-v2", 384, 256),
+        ("@hf/sentence-transformers/all-minilm-l6-v2-int8", 384, 256),  # ours
     ]

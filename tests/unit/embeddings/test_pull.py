@@ -12,14 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from filelock import FileLock
 
 from tests.support.hub import hub
 from tests.support.model_files import TINY, TINY_FILES, tiny_folder, tiny_package
 from vicinal.embeddings import encoder, models
+from vicinal.embeddings.base import Pooling
 from vicinal.embeddings.pull import RECEIPT, Pulled, check_receipt, pull
 from vicinal.errors import Corruption, Unavailable
+from vicinal.model import Floats
 
 BASE = models.known("@cf/baai/bge-base-en-v1.5")
 
@@ -70,6 +73,59 @@ def test_what_was_pulled_can_be_loaded(home: Path, wheels: Path) -> None:
     loaded = encoder.load(fetch(tiny_package(wheels), home).folder, max_tokens=64, threads=1)
 
     assert loaded.dimensions == 32
+
+
+def test_an_int8_form_is_made_of_the_model_that_is_pulled_for_it(
+    home: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    published = tiny_package(wheels)
+    int8 = models.KnownModel("@test/tiny-int8", "", 32, 64, float32=published.name)
+    monkeypatch.setattr("vicinal.embeddings.pull.known", {published.name: published}.__getitem__)
+
+    pulled = fetch(int8, home)
+
+    assert pulled == Pulled(home / "tiny-int8", is_new=True, is_verified=True)
+    assert left_in(home) == ["tiny", "tiny-int8"]
+    assert {"model.onnx", "config.json", "tokenizer.json", RECEIPT} <= {
+        path.name for path in pulled.folder.iterdir()
+    }
+    assert caplog.text == ""
+    receipt = msgspec.json.decode((pulled.folder / RECEIPT).read_bytes())
+    assert receipt["origin"].startswith("@test/tiny, quantized by onnxruntime ")
+    assert fetch(int8, home) == Pulled(pulled.folder, is_new=False, is_verified=True)
+    (pulled.folder / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(Corruption, match=r"model\.onnx"):
+        check_receipt(pulled.folder)
+    assert fetch(int8, home).is_new
+
+
+def test_an_int8_model_gives_vectors_near_those_of_float32_whatever_is_beside_a_text(
+    home: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = tiny_package(wheels)
+    int8 = models.KnownModel("@test/tiny-int8", "", 32, 64, float32=published.name)
+    monkeypatch.setattr("vicinal.embeddings.pull.known", {published.name: published}.__getitem__)
+    folder = fetch(int8, home).folder
+    quantized = encoder.load(folder, max_tokens=64, threads=1)
+    exact = encoder.load(home / "tiny", max_tokens=64, threads=1)
+    texts = ["a text", "another one that is longer", "x", "a text"]
+
+    def vectors(model: encoder.Encoder, chosen: list[str]) -> Floats:
+        tokens = model.tokenize(chosen)
+        rows = np.empty((len(chosen), 32), np.float32)
+        for batch in model.batches(tokens):
+            rows[batch] = model.encode([tokens[number] for number in batch], Pooling.MEAN)
+        return rows
+
+    together = vectors(quantized, texts)
+
+    assert (exact.is_batched, quantized.is_batched) == (True, False)
+    assert all(
+        np.array_equal(vectors(quantized, [text])[0], row)
+        for text, row in zip(texts, together, strict=True)
+    )
+    assert (together * vectors(exact, texts)).sum(axis=1).min() > 0.95
+    assert not np.array_equal(together, vectors(exact, texts))
 
 
 def test_a_model_that_is_here_is_left_alone_without_its_package(home: Path, wheels: Path) -> None:
