@@ -132,6 +132,15 @@ class ImportedFile:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _BatchOnItsWay:
+    """A batch of a file by its number, and what becomes of it."""
+
+    number: int
+    batch: RowBatch
+    sent: Future[SentBatch]
+
+
 @dataclass(slots=True)
 class ImportJob:
     """The state of an import while it runs.
@@ -196,31 +205,37 @@ class ImportJob:
         return self.point.vectors - before
 
     def _import(self, thread: ThreadPoolExecutor) -> None:
-        sent: Future[SentBatch] | None = None
-        sent_batch: tuple[int, RowBatch] | None = None
+        waiting: list[_BatchOnItsWay] = []  # to be acknowledged: two at most
+        is_acknowledging = False
         try:
             for number, batch, is_last in _with_last(self._batches()):
-                if sent is not None and sent_batch is not None:
-                    self._acknowledge(*sent_batch, sent.result())
-                    sent = None
+                for before in waiting:
+                    before.sent.result()
                 label = self.files[number].label
                 self.rejected.add(label, batch.rejected)
                 self._note_left_out(label, batch.left_out)
                 wait_s = WAIT_S if self.waits and is_last else 0.0
                 sent = thread.submit(self._send, label, batch, wait_s)
-                sent_batch = (number, batch)
+                waiting.append(_BatchOnItsWay(number, batch, sent))
+                if len(waiting) > 1:  # while the next is on its way
+                    is_acknowledging = True
+                    self._acknowledge(waiting.pop(0))
+                    is_acknowledging = False
+            for last in waiting:
+                last.sent.result()
+                is_acknowledging = True
+                self._acknowledge(last)
         except BaseException as error:
-            # The batch on its way may arrive all the same, and then need not be sent again.
+            # A batch on its way may arrive all the same, and then need not be sent again.
             is_interrupt = isinstance(error, KeyboardInterrupt)
             if is_interrupt:
                 self.client.stop_waiting()
-            if sent is not None and sent_batch is not None and not _is_result_of(sent, error):
-                with suppress(click.ClickException, TimeoutError):
-                    result = sent.result(timeout=_INTERRUPT_S if is_interrupt else None)
-                    self._acknowledge(*sent_batch, result)
+            with suppress(click.ClickException, TimeoutError):
+                # A batch that could not be acknowledged comes again, and all after it.
+                for left in () if is_acknowledging else waiting:
+                    left.sent.result(timeout=_INTERRUPT_S if is_interrupt else None)
+                    self._acknowledge(left)
             raise
-        if sent is not None and sent_batch is not None:
-            self._acknowledge(*sent_batch, sent.result())
         if self.waits and not self._is_visible and not self.sender.wait(WAIT_S):
             raise click.ClickException(
                 f"all of it is written, but not visible after {WAIT_S:g} seconds"
@@ -269,7 +284,8 @@ class ImportJob:
             message if message.startswith(file.label) else f"{file.label}: {message}"
         )
 
-    def _acknowledge(self, number: int, batch: RowBatch, sent: SentBatch) -> None:
+    def _acknowledge(self, arrived: _BatchOnItsWay) -> None:
+        number, batch, sent = arrived.number, arrived.batch, arrived.sent.result()
         label = self.files[number].label
         self.rejected.add(label, sent.rejected)
         if sent.count:
@@ -351,10 +367,6 @@ def _with_last(
             raise
         yield *previous, following is None
         previous = following
-
-
-def _is_result_of(sent: Future[SentBatch], error: BaseException) -> bool:
-    return sent.done() and sent.exception() is error
 
 
 def _save(path: Path, point: ResumePoint) -> None:

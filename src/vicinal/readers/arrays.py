@@ -10,7 +10,7 @@ import tokenize
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -20,7 +20,9 @@ from vicinal.errors import BadFile
 from vicinal.readers import columnar
 from vicinal.readers.base import USUAL_IDS, USUAL_VECTORS, ColumnNames, Position, RowBatch
 from vicinal.readers.columnar import ROW_NUMBER, UNIT, TableColumns
-from vicinal.readers.opening import FileSource
+from vicinal.readers.opening import FileSource, PulledFile
+
+BinaryFile = io.RawIOBase | io.BufferedIOBase
 
 _PART_BYTES = 1 << 20
 _BATCH_BYTES_MAX = 32 << 20  # ours: of values in a batch
@@ -31,7 +33,7 @@ class _Array:
     """An array in a file, at whose values `file` stands."""
 
     name: str
-    file: IO[bytes]
+    file: BinaryFile
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     is_by_column: bool
@@ -49,15 +51,14 @@ class _Array:
         """
         if self.is_by_column:
             return self._read_columns(start, count)
-        values = bytearray(count * self.row_bytes)
-        view = memoryview(values)
+        values = np.empty(count * self.row_bytes, np.uint8)
+        view = memoryview(values)  # type: ignore[arg-type]  # NumPy's arrays are buffers
         filled = 0
         while filled < len(view):
-            part = self.file.read(min(len(view) - filled, _PART_BYTES))
-            if not part:
+            read_count = self.file.readinto(view[filled : filled + _PART_BYTES])
+            if not read_count:
                 raise self._cut_off(start + filled // max(self.row_bytes, 1))
-            view[filled : filled + len(part)] = part
-            filled += len(part)
+            filled += read_count
         return np.frombuffer(values, self.dtype).reshape(count, *self.shape[1:])
 
     def _read_columns(self, start: int, count: int) -> NDArray[Any]:
@@ -97,7 +98,9 @@ class NpyReader:
         source = self._source
         is_by_column = _opened("the array", io.BytesIO(source.start)).is_by_column
         is_moved_in = source.is_seekable or is_by_column
-        file: IO[bytes] = source.seekable() if is_moved_in else _Stream(source)  # type: ignore[assignment]
+        file: BinaryFile = PulledFile(source.pull)
+        if is_moved_in:
+            file = cast(io.BufferedIOBase, source.seekable())
         array = _opened("the array", file)
         if source.is_seekable and source.size is not None:
             whole = array.offset + array.shape[0] * array.row_bytes
@@ -152,7 +155,7 @@ class NpzReader:
         self, archive: zipfile.ZipFile, start: Position, rows_max: int
     ) -> Iterator[RowBatch]:
         arrays = [
-            _opened(name.removesuffix(".npy"), archive.open(name))
+            _opened(name.removesuffix(".npy"), cast(io.BufferedIOBase, archive.open(name)))
             for name in archive.namelist()
             if name.endswith(".npy")
         ]
@@ -200,7 +203,7 @@ class NpzReader:
                 raise BadFile(f"array {array.name!r} has {len(array.shape)} dimensions; --ignore")
 
 
-def _opened(name: str, file: IO[bytes]) -> _Array:
+def _opened(name: str, file: BinaryFile) -> _Array:
     try:
         version = npy.read_magic(file)
         read_head = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -247,13 +250,3 @@ def _pass_rows(array: _Array, count: int, *, is_seekable: bool) -> None:
     step = _rows_at_once(array.row_bytes, array.shape[0] or 1)
     for row in range(0, min(count, array.shape[0]), step):
         array.rows(row, min(step, count - row))
-
-
-class _Stream:
-    """A source as a file that NumPy reads heads from."""
-
-    def __init__(self, source: FileSource) -> None:
-        self.read = source.pull
-
-    def seekable(self) -> bool:
-        return False

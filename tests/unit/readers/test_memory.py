@@ -7,7 +7,12 @@ many times the rows; the files are streams that are made while they are read, wh
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import pyarrow
+import pyarrow.feather
+import pyarrow.parquet
 import pytest
 
 DIMENSIONS = 64
@@ -60,7 +65,10 @@ def stream():
         case "npy":
             return (head() if row < 0 else values.tobytes() for row in range(-1, rows))
 
-if form == "parquet":
+if len(sys.argv) > 3:
+    from pathlib import Path
+    source = FileSource.open(Path(sys.argv[3]))
+elif form == "parquet":
     import pyarrow as pa, pyarrow.parquet as pq
     file = tempfile.NamedTemporaryFile()
     schema = pa.schema([("id", pa.string()), ("values", pa.list_(pa.float32()))])
@@ -81,10 +89,10 @@ print(json.dumps([count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
 
 
-def measured(form: str, rows: int) -> tuple[int, float]:
+def measured(form: str, rows: int, *path: Path) -> tuple[int, float]:
     """Return the rows that were read and the peak of memory in MB."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, form, str(rows)],
+        [sys.executable, "-c", PROGRAM, form, str(rows), *map(str, path)],
         capture_output=True,
         text=True,
         timeout=500,
@@ -106,6 +114,35 @@ def test_many_rows_take_no_more_memory_than_few(form: str) -> None:
 
     assert (few_count, many_count) == (FEW, MANY)
     assert many_mb < few_mb + GROWTH_MB
+
+
+def write_file(form: str, rows: int, path: Path) -> None:
+    """Write a form that is not made while it is read, as its program does by itself."""
+    values = np.arange(rows * DIMENSIONS, dtype=np.float32).reshape(rows, DIMENSIONS)
+    ids = [f"v{row}" for row in range(rows)]
+    if form == "npz":
+        with path.open("wb") as file:
+            np.savez_compressed(file, ids=np.array(ids), values=values)
+        return
+    vector = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), DIMENSIONS)
+    table = pyarrow.table({"id": ids, "values": vector})
+    if form == "feather":
+        pyarrow.feather.write_feather(table, path, compression="zstd", chunksize=2_000)
+    else:
+        pyarrow.parquet.write_table(table, path)  # all rows in one group
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
+@pytest.mark.parametrize("form", ["npz", "feather", "one-group"])
+def test_many_rows_of_a_file_take_no_more_memory_than_few(tmp_path: Path, form: str) -> None:
+    peaks = []
+    for rows in (FEW, MANY):
+        write_file(form, rows, tmp_path / str(rows))
+        count, megabytes = measured(form, rows, tmp_path / str(rows))
+        assert count == rows
+        peaks.append(megabytes)
+
+    assert peaks[1] < peaks[0] + GROWTH_MB
 
 
 @pytest.mark.slow
