@@ -34,9 +34,6 @@ _SHAPES = (  # vectors a request, connections
 )  # fmt: skip
 _RETRY_S = 0.05
 _POLL_S = 0.005
-_QUIET_S = 2.0
-_QUIET_SHARE = 0.03  # of a core
-_SETTLED_S = 300.0
 _COLUMNS = (
     "server", "vectors/request", "connections", "vectors/s acknowledged", "vectors/s visible",
     "MB/s", "CPU µs/vector", "CPU µs/vector, settled", "private bytes/vector", "retries",
@@ -79,7 +76,7 @@ def run(*, is_quick: bool) -> Report:
             data=vectors.description, seed=str(SEED),
             method="a new server and index for each line, all of them begun with a gigabyte of "
             "memory that was just in use; CPU of the server process alone; "
-            f"settled: less than {_QUIET_SHARE:.0%} of a core for {_QUIET_S:g} s",
+            f"settled: less than {serving.QUIET_SHARE:.0%} of a core for {serving.QUIET_S:g} s",
         ),
         (
             Table(f"{size} as NDJSON, {sum(map(len, lines)) / 1e6:,.0f} MB", _COLUMNS, tuple(rows)),
@@ -128,7 +125,7 @@ def _vicinal_row(
             time.sleep(_POLL_S)
         visible_s = time.perf_counter() - start
         visible_cpu = server.cpu_seconds() - before
-        _settle(server)
+        serving.settle(server)
         settled_cpu = server.cpu_seconds() - before
         private = server.memory().private - empty
     return (
@@ -174,20 +171,6 @@ def send(server: Server, path: str, bodies: Sequence[bytes], connections: int) -
     if refused:
         raise Failed(refused[0])
     return _Sent(time.perf_counter() - start, len(retries))
-
-
-def _settle(server: Server) -> None:
-    """Wait until the server has nothing more to do in the background.
-
-    That is longer than it takes an index to be idle, which is when it is tidied.
-    """
-    end = time.monotonic() + _SETTLED_S
-    quiet = 0
-    while quiet < 4 and time.monotonic() < end:
-        before = server.cpu_seconds()
-        time.sleep(_QUIET_S)
-        is_quiet = server.cpu_seconds() - before < _QUIET_SHARE * _QUIET_S
-        quiet = quiet + 1 if is_quiet else 0
 
 
 def _peer_row(loaded: Loaded, count: int) -> tuple[Cell, ...]:

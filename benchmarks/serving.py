@@ -35,6 +35,9 @@ DIGITS = 8
 NDJSON = "application/x-ndjson"
 JSON = "application/json"
 
+QUIET_S = 2.0
+QUIET_SHARE = 0.03  # of a core
+_SETTLED_S = 300.0
 _READY_S = 300.0
 _STOP_S = 60.0
 _POLL_S = 0.02
@@ -127,7 +130,7 @@ def _running(
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*command, *([port_flag] if port_flag else []), str(port)],
-            cwd=log.parent, env={**_environment(), "PYTHONPATH": str(checkout)},
+            cwd=log.parent, env={**environment(), "PYTHONPATH": str(checkout)},
             stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:
@@ -142,9 +145,13 @@ def _running(
             process.wait()
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment without settings that a developer may have."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("VICINAL_")}
+def environment() -> dict[str, str]:
+    """Return this process's environment without settings that a developer may have."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("VICINAL_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
@@ -221,6 +228,20 @@ def wait_until_visible(client: Client, mutation_id: str) -> None:
     """Wait until queries see a mutation that is the last one written."""
     while client.result("GET", f"{INDEX}/info")["processedUpToMutation"] != mutation_id:
         time.sleep(_POLL_S)
+
+
+def settle(server: Server) -> None:
+    """Wait until the server has nothing more to do in the background.
+
+    That is longer than it takes an index to be idle, which is when it is compacted.
+    """
+    end = time.monotonic() + _SETTLED_S
+    quiet = 0
+    while quiet < 4 and time.monotonic() < end:
+        before = server.cpu_seconds()
+        time.sleep(QUIET_S)
+        is_quiet = server.cpu_seconds() - before < QUIET_SHARE * QUIET_S
+        quiet = quiet + 1 if is_quiet else 0
 
 
 def numbers(rows: Floats) -> list[list[float]]:

@@ -232,8 +232,22 @@ def test_sql_databases(reader: Reader) -> None:
     assert '"found": 3' in executed
 
 
+def test_files_and_texts(reader: Reader) -> None:
+    from_files, from_texts = reader.copies("Files and texts")
+    reader.runs("python make.py")
+
+    imported = reader.runs(from_files)
+    answered = reader.runs(from_texts)
+
+    assert imported.count("1,000 vectors into rows") == 3
+    assert "v" in imported.splitlines()[-1]
+    assert "2 vectors into clouds" in answered
+    assert "clouds.md#0" in answered
+
+
 def test_a_copy_of_a_servers_indexes(reader: Reader) -> None:
-    from_server, _from_the_platform = reader.copies("From another store")
+    heading = "From another store, and to one"
+    from_server, _from_the_platform, _from_and_to_products = reader.copies(heading)
 
     assert "the counts of all of them agree" in reader.runs(from_server)
     assert (reader.folder / "copied" / "catalog.db").exists()
