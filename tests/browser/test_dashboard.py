@@ -187,6 +187,22 @@ def test_a_search_by_text_id_and_vector_shows_scores_and_its_plan(watched: Watch
     shows(page, re.compile("--data '.*doc-002"))
 
 
+def test_words_are_searched_for_alone_and_beside_a_vector(watched: Watched, server: Served) -> None:
+    body = {"propertyName": "title", "indexType": "text", "backfill": True}
+    ask(server.origin, f"{DOCS}/metadata_index/create", body)
+    page = watched.open(f"search/docs?by=words&text={quote('engines 17')}")
+    page.reload()  # the index was not the same when the page asked last
+
+    expect(rows(page, "Matches").get_by_text("Number 17 of engines"))
+    assert "Number 17 of engines" in rows(page, "Matches").first.inner_text()
+    page.get_by_role("button", name="text and words").click()
+    expect(page.get_by_role("button", name="by vector"))
+    expect(rows(page, "Matches").get_by_text("#1", exact=False))
+    watched.open("browse/docs")
+    expect(rows(page, "Vectors"))
+    assert page.get_by_label("Property to count").locator("option").count() == 2
+
+
 def test_a_search_that_cannot_be_says_why(watched: Watched) -> None:
     page = watched.open(f"search/docs?by=vector&vector={quote('[1, 2]')}")
 

@@ -21,7 +21,8 @@ import { account } from "./route.js";
  * @property {string | undefined} description
  * @property {string} created
  * @property {number} vectorCount
- * @property {Property[]} properties
+ * @property {Property[]} properties that filters may name
+ * @property {string[]} texts properties whose words can be searched for
  */
 
 /**
@@ -43,7 +44,8 @@ export async function describe(name, signal) {
     description: index.description,
     created: index.created_on,
     vectorCount: info.vectorCount,
-    properties: metadataIndexes.map(({ propertyName, indexType }) => ({
+    texts: metadataIndexes.filter(({ indexType }) => indexType === "text").map(({ propertyName }) => propertyName),
+    properties: metadataIndexes.filter(({ indexType }) => indexType !== "text").map(({ propertyName, indexType }) => ({
       name: propertyName,
       type: indexType,
       covered: partial.get(propertyName) ?? info.vectorCount,

@@ -18,7 +18,12 @@ const EFFORTS = /** @type {[string, string][]} */ ([["", "effort of the index"],
 const TOP_KS = ["5", "10", "20", "50", "100"];
 const FULL_MAX = 50; // matches with all of their metadata, in every profile of limits
 
-/** @typedef {{id: string, score: number, namespace?: string, metadata?: Record<string, unknown>}} Match */
+/** Ways to search -> what they are called; the last two need a text index. */
+const WAYS = { text: "text", vector: "vector", id: "id", words: "words", both: "text and words" };
+const OF_WORDS = ["words", "both"];
+
+/** @typedef {{score: number, rank?: number}} PartScore */
+/** @typedef {{id: string, score: number, namespace?: string, metadata?: Record<string, unknown>, scores?: {vector?: PartScore, text?: PartScore}}} Match */
 /** @typedef {import("../parts/plan.js").Step} Step */
 
 /** What is searched for: the address without what only changes how it is shown. @param {Record<string, string>} params */
@@ -29,14 +34,16 @@ const sourceOf = ({ by = "text", text = "", vector = "", id = "", model = "" }) 
  * @param {ReturnType<typeof sourceOf>} source
  * @param {string | undefined} model
  * @param {AbortSignal} signal
- * @returns {Promise<{vector: number[]} | {vectorId: string} | null>}
+ * @returns {Promise<Record<string, unknown> | null>}
  */
 async function target(source, model, signal) {
   if (source.by === "id") return source.id ? { vectorId: source.id } : null;
   if (source.by === "vector") return source.vector ? { vector: JSON.parse(source.vector) } : null;
   if (!source.text) return null;
+  if (source.by === "words") return { text: source.text };
   if (!model) throw new Error("no model of this server makes vectors of this index's dimensions");
-  return { vector: await embed(account(), model, source.text, signal) };
+  const vector = await embed(account(), model, source.text, signal);
+  return source.by === "both" ? { vector, text: source.text, returnScores: true } : { vector };
 }
 
 /** @param {Record<string, string>} params @param {object} searched */
@@ -63,7 +70,7 @@ function Search({ name, names, params }) {
   const fitting = useLoaded(async (signal) => (index.data ? models(index.data.config, signal) : []), [index.data?.name]);
   const source = sourceOf(params);
   const model = source.model || fitting.data?.[0];
-  const isReady = source.by !== "text" || !fitting.isLoading;
+  const isReady = !["text", "both"].includes(source.by) || !fitting.isLoading;
   const found = useLoaded(async (signal) => {
     const searched = isReady ? await target(source, model, signal) : null;
     if (!searched) return null;
@@ -78,7 +85,7 @@ function Search({ name, names, params }) {
         <${IndexChoice} page="search" names=${names} name=${name} />
         <p class="faint">${index.data && `${count(index.data.vectorCount)} vectors, ${index.data.config.metric}`}</p>
       </header>
-      <${Source} source=${source} models=${fitting.data ?? []} model=${model} />
+      <${Source} source=${source} hasTexts=${(index.data?.texts.length ?? 0) > 0} models=${fitting.data ?? []} model=${model} />
       <div class="controls">
         <${Choice} label="Matches" value=${params.topK ?? "10"} options=${TOP_KS.map((value) => /** @type {[string, string]} */ ([value, `top ${value}`]))} onChange=${(topK) => setParams({ topK })} />
         <${Choice} label="Effort" value=${params.effort ?? ""} options=${EFFORTS} onChange=${(effort) => setParams({ effort })} />
@@ -92,15 +99,17 @@ function Search({ name, names, params }) {
   `;
 }
 
-/** @param {{source: ReturnType<typeof sourceOf>, models: string[], model: string | undefined}} props */
-function Source({ source, models: names, model }) {
+/** @param {{source: ReturnType<typeof sourceOf>, hasTexts: boolean, models: string[], model: string | undefined}} props */
+function Source({ source, hasTexts, models: names, model }) {
+  const ways = Object.entries(WAYS).filter(([by]) => hasTexts || !OF_WORDS.includes(by) || by === source.by);
+  const isText = source.by === "text" || OF_WORDS.includes(source.by);
   return html`
     <div class="controls">
       <div class="tabs" role="group" aria-label="Search by">
-        ${["text", "vector", "id"].map((by) => html`<button key=${by} class="tab" aria-pressed=${source.by === by} onClick=${() => setParams({ by })}>${by}</button>`)}
+        ${ways.map(([by, label]) => html`<button key=${by} class="tab" aria-pressed=${source.by === by} onClick=${() => setParams({ by })}>${label}</button>`)}
       </div>
-      ${source.by === "text" && html`
-        <${TextParam} label="Text to search for" placeholder="text" size=${48} isMain value=${source.text} onChange=${(text) => setParams({ text })} />
+      ${isText && html`<${TextParam} label="Text to search for" placeholder=${WAYS[source.by]} size=${48} isMain value=${source.text} onChange=${(text) => setParams({ text })} />`}
+      ${isText && source.by !== "words" && html`
         <${Choice} label="Model" value=${model ?? ""} options=${names.length ? names : [/** @type {[string, string]} */ (["", "no fitting model"])]} onChange=${(next) => setParams({ model: next })} />`}
       ${source.by === "id" && html`<${TextParam} label="Id of a stored vector" placeholder="id" size=${32} isMain value=${source.id} onChange=${(id) => setParams({ id })} />`}
       ${source.by === "vector" && html`<${TextParam} label="Vector as JSON" placeholder="[0.1, 0.2, …]" size=${60} isMain value=${source.vector} onChange=${(vector) => setParams({ vector })} />`}
@@ -113,7 +122,7 @@ function Source({ source, models: names, model }) {
  */
 function Results({ name, found, metric, effort }) {
   const { body, result: { matches, explain = [] } } = found;
-  const columns = useMemo(() => matchColumns(name, matches, metric), [name, matches, metric]);
+  const columns = useMemo(() => matchColumns(name, matches, body.text === undefined ? metric : "words"), [name, matches, metric]);
   return html`
     <div class="with-side">
       <div>
@@ -123,12 +132,20 @@ function Results({ name, found, metric, effort }) {
         <${Code} action=${queryAction(account(), name, body, headersOf(effort))} />
       </div>
       <aside class="side" aria-label="How it was found">
-        <${Plan} steps=${explain} />
-        <${Recall} key=${JSON.stringify([body, effort])} name=${name} body=${body} matches=${matches} steps=${explain} />
+        ${explain.length > 0 && html`<${Plan} steps=${explain} />`}
+        ${body.text === undefined && html`<${Recall} key=${JSON.stringify([body, effort])} name=${name} body=${body} matches=${matches} steps=${explain} />`}
       </aside>
     </div>
   `;
 }
+
+/** What one of the two searches said of a match. @param {string} part */
+const partColumn = (part) => ({
+  name: `by ${part}`,
+  show: ({ scores }) => (scores?.[part] ? `${score(scores[part].score)} #${scores[part].rank ?? "–"}` : ""),
+  order: ({ scores }) => scores?.[part]?.score,
+  isNumber: true,
+});
 
 /** @param {string} name @param {Match[]} matches @param {string} metric */
 function matchColumns(name, matches, metric) {
@@ -140,6 +157,7 @@ function matchColumns(name, matches, metric) {
     : (value) => (high > low ? (value - low) / (high - low) : 1);
   return [
     { name: "score", show: (match) => html`<span class="scored"><${Bar} share=${share(match.score)} />${score(match.score)}</span>`, order: (match) => match.score, isNumber: true },
+    ...(matches.some((match) => match.scores) ? ["vector", "text"].map((part) => partColumn(part)) : []),
     { name: "match", show: (match) => html`<a href=${link("row", [name, match.id])} class="clip wide">${title(match.id, match.metadata)}</a>` },
     { name: "id", show: ({ id }) => id, order: ({ id }) => id, className: "mono faint" },
     { name: "namespace", show: ({ namespace }) => namespace ?? "", order: ({ namespace }) => namespace ?? "", className: "faint" },

@@ -14,25 +14,26 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 /**
  * @param {Line[]} lines
  * @param {(value: number) => string} format
+ * @param {number} least the least value that the axis reaches up to
  * @param {number} width
  */
-function options(lines, format, width) {
+function options(lines, format, least, width) {
   const axis = { stroke: color("--faint"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   return {
     width,
     height: HEIGHT,
     cursor: { y: false },
     legend: { show: false },
-    scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.1] } },
-    axes: [{ ...axis, size: 24 }, { ...axis, size: 62, values: (_, marks) => marks.map((mark) => format(mark)) }],
+    scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, least) * 1.1] } },
+    axes: [{ ...axis, size: 24, space: 80, values: (_, marks) => marks.map((mark) => new Date(mark * 1000).toLocaleTimeString("sv-SE")) }, { ...axis, size: 62, values: (_, marks) => marks.map((mark) => format(mark)) }],
     series: [{}, ...lines.map(({ name, color: variable }) => ({ label: name, stroke: color(variable), width: 1.5, points: { show: false } }))],
   };
 }
 
 /**
- * @param {{title: string, times: number[], lines: Line[], format: (value: number) => string}} props `times` in seconds
+ * @param {{title: string, times: number[], lines: Line[], format: (value: number) => string, least?: number}} props `times` in seconds
  */
-export function Chart({ title, times, lines, format }) {
+export function Chart({ title, times, lines, format, least = 1 }) {
   const place = useRef(/** @type {HTMLDivElement | null} */ (null));
   const plot = useRef(/** @type {uPlot | null} */ (null));
   const data = [times, ...lines.map(({ values }) => values)];
@@ -42,7 +43,7 @@ export function Chart({ title, times, lines, format }) {
     const element = /** @type {HTMLDivElement} */ (place.current);
     const make = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(lines, format, element.clientWidth), newest.current, element);
+      plot.current = new uPlot(options(lines, format, least, element.clientWidth), newest.current, element);
     };
     make();
     const resized = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));

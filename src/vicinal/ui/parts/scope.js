@@ -113,7 +113,7 @@ export function MetadataIndexDialog({ indexName, paths, onClose, onDone }) {
           <input autofocus required list="paths" autocomplete="off" spellcheck=${false} value=${name} onInput=${(event) => setName(event.currentTarget.value)} />
         <//>
         <datalist id="paths">${paths.map((path) => html`<option key=${path} value=${path}></option>`)}</datalist>
-        <${Field} label="Type"><${Choice} label="Type" value=${type} options=${["string", "number", "boolean"]} onChange=${setType} /><//>
+        <${Field} label="Type"><${Choice} label="Type" value=${type} options=${["string", "number", "boolean", ["text", "text: words to search for"]]} onChange=${setType} /><//>
         <label class="check"><input type="checkbox" checked=${isBackfilled} onChange=${(event) => setBackfilled(event.currentTarget.checked)} /> of the vectors that are there, too (backfill)</label>
         <${Problem} error=${error} />
         <footer><button class="primary" disabled=${isBusy}>Create</button></footer>
