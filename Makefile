@@ -21,7 +21,7 @@ UNBOUND := -o timeout=0 -o faulthandler_timeout=0
 # What is imported is compiled once, and not by every process of every test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test unit long test-clients check lint format types bench crash fuzz clean
+.PHONY: run test unit long test-clients check lint format types wheel bench crash fuzz clean
 
 $(STAMP): pyproject.toml hatch_build.py $(C_FILES)
 	@test -n "$(PYTHON)" || { echo "Vicinal needs Python 3.11 or newer on the PATH"; exit 1; }
@@ -66,6 +66,9 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_FILES) tests/fuzz/*.c benchmarks/*.c
 
+wheel: $(STAMP) ## a wheel in dist, with the tag of the systems that it runs on
+	$(BIN)/python scripts/wheel.py
+
 crash: $(STAMP) ## the long crash run: a real server killed 200 times
 	$(BIN)/python -m pytest -m slow $(UNBOUND) tests/crash
 
@@ -77,4 +80,4 @@ bench: $(STAMP) ## measure beside the peers: hours, on a quiet machine; prints t
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache

@@ -124,7 +124,7 @@ TERMS: dict[str, str] = {
 """A term that pages do not have -> the field's. The glossary's last column may have it."""
 
 VERBS: dict[str, int] = {
-    "append": 7,  # a mutation: protocol, engines, writer and logs; rows: the memtable
+    "append": 8,  # a mutation: protocol, engines, traced ones, writer, logs; rows: the memtable
     "check": 7,
     "collect": 3,  # of a search pool, its user, and prometheus' interface
     "do": 0,

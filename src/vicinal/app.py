@@ -8,6 +8,7 @@ token on a public address) is an error of one sentence, raised before anything i
 
 import errno
 import functools
+import importlib
 import importlib.metadata
 import logging
 import os
@@ -47,6 +48,7 @@ from vicinal.tokens import Tokens, TokenStore
 
 if TYPE_CHECKING:
     from vicinal.engine.shared.report import DatabaseReport
+    from vicinal.server.tracing import Tracing
 
 _log = logging.getLogger("vicinal.server")
 
@@ -114,12 +116,34 @@ def create(settings: Settings) -> Application:
             snapshots = _snapshots(settings, engine, config.version)
             snapshots.start()
             opened.callback(snapshots.stop)
+            tracing = _tracing(settings, config.version)
+            if tracing is not None:
+                opened.callback(tracing.close)
+            tracer = None if tracing is None else tracing.tracer
             asgi = build(
-                engine, embedder, tokens, databases, config, pool, generator, snapshots, reranker
+                engine,
+                embedder,
+                tokens,
+                databases,
+                config,
+                pool,
+                generator,
+                snapshots,
+                reranker,
+                tracer,
             )
             return Application(asgi, own_token, needs_token, opened.pop_all())
     except OSError as error:
         raise Unavailable(f"{settings.data}: {error.strerror}") from error
+
+
+def _tracing(settings: Settings, version: str) -> "Tracing | None":
+    """Return what traces requests, None unless that is asked for."""
+    if settings.traces_url is None:
+        return None
+    from vicinal.server import tracing
+
+    return tracing.to_collector(settings.traces_url, version)
 
 
 def _needs_token(settings: Settings, tokens: TokenStore) -> bool:
@@ -196,7 +220,8 @@ def origin(host: str, port: int) -> str:
 
 def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.Config:
     http: Any = "auto"
-    if sys.platform != "win32":
+    is_bounded = sys.platform != "win32" and _is_installed("httptools")
+    if is_bounded:
         from vicinal.server.http.connection import BoundedProtocol  # needs httptools
 
         http = functools.partial(
@@ -207,7 +232,7 @@ def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.
         )
     return uvicorn.Config(
         asgi,
-        loop="auto" if sys.platform == "win32" else "uvloop",
+        loop="uvloop" if _is_installed("uvloop") else "auto",
         http=http,
         ws=websocket.WebSocketRefusal,
         log_config=None,  # `logs` has set them up
@@ -219,6 +244,15 @@ def _uvicorn_config(asgi: App, settings: Settings, connections: int) -> uvicorn.
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
     )
+
+
+def _is_installed(module: str) -> bool:
+    """Tell whether a part that Windows goes without is there."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _snapshots(settings: Settings, engine: Engine, version: str) -> Snapshots:

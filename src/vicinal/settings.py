@@ -13,8 +13,7 @@ the key, the value and the bound. Nothing here opens a folder or a socket: ``app
 import ipaddress
 import math
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
@@ -22,10 +21,11 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from vicinal import sites
+from vicinal import setting_forms
 from vicinal.errors import InvalidInput
 from vicinal.limits import PROFILES, Limits
 from vicinal.service_links import is_link
+from vicinal.setting_forms import FAULTS, FORMS, MEMBER_READERS, Hosts, Names, Origins, Pairs, Text
 
 CONFIG_FILE = "vicinal.toml"
 TOKENS_FILE = "tokens.db"
@@ -41,14 +41,6 @@ the token that a server accepts is the token that a client sends."""
 class BadFlag(InvalidInput):
     """A flag gives a setting a bad value: the command line is wrong. Never on the wire."""
 
-
-Text = Annotated[str, Meta(min_length=1)]
-Names = tuple[Text, ...]
-Pairs = tuple[tuple[Text, Text], ...]
-"""A mapping, as pairs in the order given, so that settings stay hashable."""
-
-Origins = Annotated[Names, Meta(extra={"form": "origins"})]
-Hosts = Annotated[Names, Meta(extra={"form": "hosts"})]
 
 _SECRET = Meta(extra={"is_secret": True})
 
@@ -116,6 +108,10 @@ class Settings:
     request_ids: Annotated[
         bool, "Give every request an id: in the header cf-ray of its answer, and in the log."
     ] = True
+    traces_url: Annotated[
+        Text | None,
+        "Base URL of a collector that traces go to, by OTLP over HTTP.",
+    ] = None
     slow_query_s: Annotated[
         float,
         Meta(ge=0, le=3_600),
@@ -290,42 +286,16 @@ class Setting:
         return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-_FORMS: dict[object, str] = {
-    str: "text",
-    str | None: "text",
-    int: "integer",
-    float: "number",
-    bool: "boolean",
-    Path: "folder",
-    Path | None: "folder",
-    tuple[str, ...]: "list",
-    tuple[tuple[str, str], ...]: "mapping",
-}
-
-_MEMBER_READERS: dict[str, Callable[[str], str]] = {"origins": sites.origin, "hosts": sites.host}
-
-_FAULTS = {
-    "integer": "is not a whole number",
-    "number": "is not a number",
-    "boolean": "is neither true nor false",
-    "mapping": "is not a list of name=value",
-    **dict.fromkeys(("text", "folder"), "is not a text with at least one character"),
-    **dict.fromkeys(("list", *_MEMBER_READERS), "is not a list of texts"),
-}
-
-_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
 def _table() -> Iterator[Setting]:
     annotated, plain = get_type_hints(Settings, include_extras=True), get_type_hints(Settings)
     for row in fields(Settings):
         *metas, description = annotated[row.name].__metadata__
         extra = {key: value for meta in metas for key, value in (meta.extra or {}).items()}
-        choices = get_args(plain[row.name]) if plain[row.name] not in _FORMS else ()
+        choices = get_args(plain[row.name]) if plain[row.name] not in FORMS else ()
         yield Setting(
             name=row.name,
             type=annotated[row.name],
-            form=extra.get("form") or ("text" if choices else _FORMS[plain[row.name]]),
+            form=extra.get("form") or ("text" if choices else FORMS[plain[row.name]]),
             default=row.default,
             description=description,
             least=max((meta.ge for meta in metas if meta.ge is not None), default=-math.inf),
@@ -444,12 +414,12 @@ def _did_you_mean(name: str) -> str:
 
 def _value_of(row: Setting, given: _Given) -> object:
     """Return the value that a raw value stands for, of the row's type and within its bounds."""
-    parsed = _parsed(row.form, given.raw)
+    parsed = setting_forms.parsed(row.form, given.raw)
     error_class = BadFlag if given.is_flag else InvalidInput
     try:
         value = msgspec.convert(parsed, row.type)
-        if row.form in _MEMBER_READERS:
-            value = tuple(map(_MEMBER_READERS[row.form], value))
+        if row.form in MEMBER_READERS:
+            value = tuple(map(MEMBER_READERS[row.form], value))
     except msgspec.ValidationError:
         raise error_class(f"{given.source}: {_fault(row, given.raw, parsed)}") from None
     except ValueError as error:  # of `sites`: the end of a sentence that begins with the value
@@ -459,32 +429,6 @@ def _value_of(row: Setting, given: _Given) -> object:
     if row.name == "model_folders":
         return tuple((model, str(given.folder / folder)) for model, folder in value)
     return value
-
-
-def _parsed(form: str, raw: object) -> object:
-    """Return `raw` with texts replaced by what they stand for, and else as it is.
-
-    msgspec's own reading of text is not used: it takes ``1e2`` for an integer, not ``yes``.
-    """
-    match form, raw:
-        case "integer" | "number", str():
-            with suppress(ValueError):
-                return int(raw) if form == "integer" else float(raw)
-        case "boolean", str():
-            return _BOOLEANS.get(raw.strip().lower(), raw)
-        case "folder", str():
-            return Path(raw.strip()).expanduser() if raw.strip() else raw
-        case "list" | "origins" | "hosts" | "mapping", str():
-            return _parsed(form, raw.split(","))
-        case "list" | "origins" | "hosts", list() | tuple():
-            return [_parsed("text", part) for part in raw]
-        case "mapping", list() | tuple():
-            return [_parsed("list", str(part).partition("=")[::2]) for part in raw]
-        case "mapping", dict():
-            return [_parsed("list", pair) for pair in raw.items()]
-        case "text", str():
-            return raw.strip()
-    return raw
 
 
 def _fault(row: Setting, raw: object, parsed: Any) -> str:
@@ -497,4 +441,4 @@ def _fault(row: Setting, raw: object, parsed: Any) -> str:
     shown = "the value" if row.is_secret else repr(raw)
     if row.choices and isinstance(raw, str) and raw.strip():
         return f"{shown} is none of {', '.join(row.choices)}"
-    return f"{shown} {_FAULTS[row.form]}"
+    return f"{shown} {FAULTS[row.form]}"

@@ -6,8 +6,6 @@ they can be here: a block that nothing here names fails the last test.
 
 import json
 import re
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,17 +104,6 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     disable = block("vicinal token disable").text.replace("/srv/vicinal", "tokens")
     revoke_last = f"vicinal token revoke {re.findall('[0-9a-f]{16}', left)[0]} --data tokens"
     shell.run(f"{revoke_last}\n{disable}", tmp_path, shell.environment())
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
-def test_the_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
-    text = block("[Unit]").text
-    vicinal = Path(sys.executable).with_name("vicinal")
-    unit = tmp_path / "vicinal.service"
-    unit.write_text(text.replace("/opt/vicinal/bin/vicinal", str(vicinal)))
-
-    shell.run(f"systemd-analyze verify {unit}", tmp_path, shell.environment())
-    assert "DynamicUser=yes" in text
 
 
 def test_every_block_of_commands_is_run_or_marked_as_one_that_cannot_be() -> None:

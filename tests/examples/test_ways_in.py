@@ -4,6 +4,7 @@ Only ports are others, so that this can run beside anything. Files of one sectio
 those that follow, as for a reader who copies them into one folder.
 """
 
+import asyncio
 import json
 import shutil
 import sys
@@ -251,6 +252,27 @@ def test_a_copy_of_a_servers_indexes(reader: Reader) -> None:
 
     assert "the counts of all of them agree" in reader.runs(from_server)
     assert (reader.folder / "copied" / "catalog.db").exists()
+
+
+def test_agents(reader: Reader) -> None:
+    mcp = pytest.importorskip("mcp")
+    (serve,) = reader.copies("Agents (MCP)")
+    (configured,) = json.loads((reader.folder / "mcp.json").read_text())["mcpServers"].values()
+    environment = {**reader.environment, **configured["env"]}
+    started = mcp.StdioServerParameters(
+        command=configured["command"], args=configured["args"], env=environment
+    )
+
+    async def search(server: object) -> list[str]:
+        async with mcp.Client(server) as agent:
+            found = await agent.call_tool("search", {"index": "docs", "id": "a", "top_k": 1})
+            return [match["id"] for match in found.structured_content["matches"]]
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/mcp"
+    assert asyncio.run(search(started)) == ["a"]
+    with shell.running(f"{serve.strip()} --port {port}", reader.folder, environment, url):
+        assert asyncio.run(search(url)) == ["a"]
 
 
 def test_python_without_a_server(reader: Reader) -> None:

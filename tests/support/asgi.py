@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tests.support.embedder import TinyEmbedder
@@ -20,6 +20,9 @@ from vicinal.server.app import App, build
 from vicinal.server.http.asgi import Event
 from vicinal.snapshots.service import Snapshots
 from vicinal.tokens import Tokens
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 INDEXES = "/client/v4/accounts/acme/vectorize/v2/indexes"
 ANSWERED_WITHIN_S = 120.0
@@ -97,6 +100,7 @@ def application(
     generator: Generator | None = None,
     snapshots: Snapshots | None = None,
     reranker: Reranker | None = None,
+    tracer: "Tracer | None" = None,
 ) -> App:
     """Build the server on a dict, with a token database in `folder`.
 
@@ -111,6 +115,7 @@ def application(
         generator=generator,
         snapshots=snapshots,
         reranker=reranker,
+        tracer=tracer,
     )
 
 

@@ -11,6 +11,7 @@ import click
 
 from vicinal import errors
 from vicinal.cli import (
+    agents,
     config,
     copying,
     demo,
@@ -72,5 +73,6 @@ for command in (
     workers.wrangler_command,
     workers.run_command,
     workers.hook_path_command,
+    agents.command,
 ):
     main.add_command(command)

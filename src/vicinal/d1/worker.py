@@ -86,10 +86,10 @@ def _limit_process() -> None:
     with sqlite3.connect(":memory:") as connection:
         connection.execute(f"PRAGMA hard_heap_limit={bounds.HEAP_BYTES_MAX}")
     connection.close()
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
         return
-    import resource
-
     os.nice(_NICENESS)
     wanted = [
         (resource.RLIMIT_CORE, 0),

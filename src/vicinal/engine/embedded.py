@@ -16,7 +16,6 @@ an open index is found by the id and compares the rest, `Catalog.get` compares t
 
 import logging
 import math
-import os
 import shutil
 import sqlite3
 import threading
@@ -62,6 +61,7 @@ from vicinal.model import (
     UnresolvedMutation,
 )
 from vicinal.storage import folder_lock, private
+from vicinal.storage.file_locks import HeldLock
 from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
 from vicinal.usage import EngineUsage
@@ -125,7 +125,7 @@ class EmbeddedEngine(Reads[OpenIndex]):
 
     is_shared = False
 
-    def __init__(self, folder: Path, options: EngineOptions, lock: int) -> None:
+    def __init__(self, folder: Path, options: EngineOptions, lock: HeldLock) -> None:
         self._indexes = folder / "indexes"
         self._options = options
         self._lock = lock
@@ -162,7 +162,7 @@ class EmbeddedEngine(Reads[OpenIndex]):
                 _close_to_others(folder)
                 return cls(folder, options or EngineOptions(), lock)
             except BaseException:
-                os.close(lock)
+                lock.close()
                 raise
 
     def create_index(
@@ -346,7 +346,7 @@ class EmbeddedEngine(Reads[OpenIndex]):
                 slot.close(Unavailable("the engine is closed"))
         self._resources.stop()
         self._catalog.close()
-        os.close(self._lock)
+        self._lock.close()
 
     def _slot(self, entry: CatalogEntry) -> _Slot:
         with self._slots_lock:

@@ -51,7 +51,10 @@ class Health:
 
     def fail(self, error: Exception) -> None:
         """Refuse all writes from now on, and after `Corruption` all reads."""
-        if not isinstance(error, Error):
+        if isinstance(error, Error):
+            if self.failure is None:
+                logger.error("index %r takes no writes from now on: %s", self.name, error)
+        else:
             logger.error("index %r stopped", self.name, exc_info=error)
             error = Unavailable(f"index {self.name!r} has stopped, as it could not go on: {error}")
         self._refuse(error, is_readable=not isinstance(error, Corruption))

@@ -7,6 +7,7 @@ threads enter ``pool.c`` once and stay there.
 
 import ctypes
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -127,6 +128,8 @@ class SearchPool:
     @staticmethod
     def of_this_machine() -> "SearchPool | None":
         """Return a pool that leaves one core to Python, None where there is nothing to gain."""
+        if sys.platform == "win32":
+            return None  # whose loop watches no pipes
         affinity = getattr(os, "sched_getaffinity", None)
         built, cores = library(), len(affinity(0)) if affinity else os.cpu_count() or 1
         return None if built is None or cores < 2 else SearchPool(built, cores - 1)

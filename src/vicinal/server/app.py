@@ -9,9 +9,11 @@ neither and leaves no trace: handlers change nothing before the whole body is th
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
@@ -32,7 +34,7 @@ from vicinal.server.api.slow_queries import SlowQueries
 from vicinal.server.api.turns import TurnBounds, Turns
 from vicinal.server.concurrency import ClientDisconnected, QueueGauge, Workers
 from vicinal.server.http import bodies, logs, request_ids, respond
-from vicinal.server.http.asgi import Receive, Scope, Send
+from vicinal.server.http.asgi import Application, Receive, Scope, Send
 from vicinal.server.http.logs import AccessRecord
 from vicinal.server.http.origins import Origins
 from vicinal.server.http.response import Response, Stream
@@ -43,6 +45,9 @@ from vicinal.server.workers import remote_proxy, remote_session
 from vicinal.snapshots.service import Snapshots
 from vicinal.tokens import Permission, TokenStore
 from vicinal.wire import codes, envelope
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 _log = logging.getLogger("vicinal.server")
 
@@ -61,13 +66,19 @@ def build(
     generator: Generator | None = None,
     snapshots: Snapshots | None = None,
     reranker: Reranker | None = None,
+    tracer: "Tracer | None" = None,
 ) -> "App":
     """Put the application together. It closes no argument, but stops `databases`.
 
     Without `pool` all searches run in Python's threads, without `generator` no text is generated,
     without `snapshots` they are refused as where nodes share a database, without `reranker` nothing
-    is ranked again.
+    is ranked again, without `tracer` nothing is traced.
     """
+    threads: Callable[..., ThreadPoolExecutor] = ThreadPoolExecutor
+    if tracer is not None:
+        from vicinal.server.tracing import ContextExecutor, traced
+
+        threads, engine = ContextExecutor, traced(engine, tracer)
     snapshots = snapshots or Snapshots(None, Path(), None, config.version)
     processes = databases.bounds.processes_max
     return App(
@@ -76,7 +87,7 @@ def build(
             engine=engine,
             embedder=embedder,
             tokens=tokens,
-            workers=Workers("query", config.threads, config.requests_max),
+            workers=Workers("query", config.threads, config.requests_max, threads),
             embedding_workers=Workers(
                 "embed", config.embedding_threads, config.embedding_queue_max
             ),
@@ -93,19 +104,25 @@ def build(
             slow_queries=SlowQueries(config.slow_query_s),
             generator=generator,
             reranker=reranker,
-        )
+        ),
+        tracer,
     )
 
 
 class App:
     """An ASGI 3 application. Built by `build`."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, tracer: "Tracer | None" = None) -> None:
         self.services = services
         self.routes = all_routes(services.config.version)
         self._router = Router(self.routes)
         self._body_budget = bodies.BodyBudget(services.config.body_bytes_in_flight_max)
         self._origins = Origins(services.config.allowed_origins, services.config.allowed_hosts)
+        self._handle: Application = self._http
+        if tracer is not None:
+            from vicinal.server.tracing import TracedRequests
+
+            self._handle = TracedRequests(self._http, self._template, tracer)
         self._under_way = 0
         services.metrics.queues.add(
             QueueGauge("requests", lambda: self._under_way, services.config.requests_max),
@@ -124,13 +141,22 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope."""
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self._handle(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
             assert scope["type"] == "websocket", scope["type"]
             await receive()
             await send({"type": "websocket.close", "code": 1000})
+
+    def _template(self, scope: Scope) -> str:
+        """Return the path of the route table for a request, as the log has it."""
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        try:
+            route = self._router.match(scope["raw_path"]).routes.get(method)
+        except RouteNotFound:
+            route = None
+        return "(no route)" if route is None else route.operation.path
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         assert (await receive())["type"] == "lifespan.startup"

@@ -36,10 +36,19 @@ _INDEXES_MAX = 10_000
 
 
 class Workers:
-    """A bounded pool of threads; `pending_max` calls may run and wait at one time."""
+    """A bounded pool of threads; `pending_max` calls may run and wait at one time.
 
-    def __init__(self, name: str, threads: int, pending_max: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    `pool` makes the pool.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        pending_max: int,
+        pool: Callable[..., ThreadPoolExecutor] = ThreadPoolExecutor,
+    ) -> None:
+        self._pool = pool(threads, thread_name_prefix=name)
         self._name = name
         self._pending = 0
         self._pending_max = pending_max

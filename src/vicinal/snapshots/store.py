@@ -14,8 +14,6 @@ shared files stay, as they may be its own.
 """
 
 import errno
-import fcntl
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -28,7 +26,7 @@ from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
 from vicinal.snapshots import manifest
 from vicinal.snapshots.files import write_durably
 from vicinal.snapshots.manifest import ID, ServerSnapshot
-from vicinal.storage import private
+from vicinal.storage import file_locks, private
 from vicinal.storage.files import sync_directory
 from vicinal.storage.sqlite import translating
 
@@ -95,25 +93,23 @@ class Store:
             Unavailable: another process writes, or reads while this one would write.
         """
         path = self.folder / "lock"
+        creates = writes or not path.exists()
         try:
-            flags = os.O_RDWR | os.O_CREAT if writes or not path.exists() else os.O_RDONLY
-            descriptor = os.open(path, flags, 0o600)
+            lock = file_locks.acquire(path, is_shared=not writes, creates=creates)
+        except BlockingIOError as error:
+            raise Unavailable(
+                f"{self.folder} is in use: a snapshot is being made, read or deleted there",
+                retry_after=5.0,
+            ) from error
         except OSError as error:
             if writes or error.errno != errno.EROFS:
                 raise Unavailable(f"{path}: {error.strerror}") from error
             yield  # nobody writes to it
             return
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if writes else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Unavailable(
-                f"{self.folder} is in use: a snapshot is being made, read or deleted there",
-                retry_after=5.0,
-            ) from error
-        else:
             yield
         finally:
-            os.close(descriptor)
+            lock.close()
 
     def ids(self) -> Sequence[str]:
         """Return the ids of the snapshots, oldest first."""

@@ -472,8 +472,12 @@ def sync(descriptor: int) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """fsync a directory, so that the names in it survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """fsync a directory, so that the names in it survive a power cut; Windows cannot, and logs its
+    names."""
+    flag = getattr(os, "O_DIRECTORY", None)
+    if flag is None:
+        return
+    descriptor = os.open(path, os.O_RDONLY | flag)
     try:
         sync(descriptor)
     finally:

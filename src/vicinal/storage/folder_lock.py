@@ -2,17 +2,20 @@
 
 The lock is one of the file ``lock``, and ends with the process that has it, killed or not. The file
 says which process that is, and of a server where it answers. It says so for people alone: nothing
-depends on it, and it may be missing on a full disk, or be of a process that has ended.
+depends on it, and it may be missing on a full disk, or be of a process that has ended. On Windows
+it says nothing, as a file that is locked cannot be read there.
 """
 
-import fcntl
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from vicinal.errors import Unavailable
+from vicinal.storage import file_locks
+from vicinal.storage.file_locks import HeldLock
 
 _NAME = "lock"
 _BYTES_MAX = 4_096  # of a description that is read
@@ -26,51 +29,46 @@ class LockHolder(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str | None = None
 
 
-def acquire(folder: Path) -> int:
-    """Lock a folder; return a descriptor, whose closing unlocks it.
+def acquire(folder: Path) -> HeldLock:
+    """Lock a folder until the lock is closed.
 
     Raises:
         Unavailable: another process has it.
     """
-    descriptor = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
+        lock = file_locks.acquire(folder / _NAME)
+    except BlockingIOError as error:
         raise Unavailable(f"{folder} is in use by another process") from error
-    _describe(descriptor, LockHolder(os.getpid()))
-    return descriptor
+    _describe(folder, LockHolder(os.getpid()))
+    return lock
 
 
 def describe_server(folder: Path, origin: str, version: str) -> None:
     """Say where the server answers that has the folder, which is this process."""
-    with suppress(OSError):
+    _describe(folder, LockHolder(os.getpid(), origin, version))
+
+
+def _describe(folder: Path, holder: LockHolder) -> None:
+    if not file_locks.IS_READABLE:
+        return
+    with suppress(OSError):  # a full disk is no reason not to serve
         descriptor = os.open(folder / _NAME, os.O_WRONLY)
         try:
-            _describe(descriptor, LockHolder(os.getpid(), origin, version))
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, msgspec.json.encode(holder) + b"\n")
         finally:
             os.close(descriptor)
-
-
-def _describe(descriptor: int, holder: LockHolder) -> None:
-    with suppress(OSError):  # a full disk is no reason not to serve
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, msgspec.json.encode(holder) + b"\n", 0)
 
 
 def is_held(folder: Path) -> bool:
     """Return whether a process has the folder open."""
     try:
-        descriptor = os.open(folder / _NAME, os.O_RDONLY)
+        # Shared, and for an instant: nothing of the folder changes.
+        file_locks.acquire(folder / _NAME, is_shared=True, creates=False).close()
+    except BlockingIOError:
+        return True
     except OSError:
         return False
-    try:
-        # Shared, and for an instant: nothing of the folder changes.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
     return False
 
 
@@ -87,6 +85,8 @@ def holder(folder: Path) -> LockHolder | None:
 
 
 def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":
+        return process > 0  # where a signal of 0 is one that interrupts
     try:
         os.kill(process, 0)
     except PermissionError:

@@ -17,17 +17,19 @@ from zlib_ng.zlib_ng import crc32
 
 _NUMBER = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
+_BINARY = getattr(os, "O_BINARY", 0)  # of Windows, which else changes line ends
 
 
 class Watermark:
     """An open watermark. One thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o600)
 
     def read(self) -> int:
         """Return the number, 0 when there is none."""
-        raw = os.pread(self._descriptor, _NUMBER.size + _CHECKSUM.size, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        raw = os.read(self._descriptor, _NUMBER.size + _CHECKSUM.size)
         number = raw[: _NUMBER.size]
         if raw[_NUMBER.size :] != _CHECKSUM.pack(crc32(number)):
             return 0
@@ -49,7 +51,8 @@ class Watermark:
     def write(self, number: int) -> None:
         """Replace the number."""
         raw = _NUMBER.pack(number)
-        os.pwrite(self._descriptor, raw + _CHECKSUM.pack(crc32(raw)), 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, raw + _CHECKSUM.pack(crc32(raw)))
 
     def close(self) -> None:
         """Close the file; closing again does nothing."""

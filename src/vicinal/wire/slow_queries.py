@@ -17,7 +17,8 @@ _encode = msgspec.json.Encoder().encode
 
 class SlowQuerySchema(Struct, rename="camel", frozen=True):
     """A query that took long. `filter` has names and operators without values; `explain` has the
-    search of the parts that took longest of `partCount`, and nothing when it was not answered."""
+    search of the parts that took longest of `partCount`, and nothing when it was not answered, or
+    searched for words, too."""
 
     at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
     request_id: str
@@ -26,7 +27,8 @@ class SlowQuerySchema(Struct, rename="camel", frozen=True):
     index: str
     milliseconds: float
     is_answered: bool
-    by: Literal["vector", "id"]
+    by: Literal["vector", "id", "text"]
+    has_text: bool
     top_k: int
     return_values: bool
     return_metadata: str
@@ -55,6 +57,7 @@ def line(query: SlowQuerySchema) -> str:
     return (
         f"slow query of {query.account}/{query.index}: {query.milliseconds:.1f} ms, "
         f"request {query.request_id or 'without an id'}, top {query.top_k} by {query.by}"
+        f"{', with words' if query.has_text and query.by != 'text' else ''}"
         f"{', in a namespace' if query.has_namespace else ''}"
         f"{f', filter {query.filter}' if query.filter else ''}, effort {query.effort}"
         f"{'' if query.is_answered else ', not answered'}; "

@@ -10,7 +10,6 @@ another node's may be behind.
 
 import asyncio
 import logging
-import os
 import shutil
 import threading
 import time
@@ -62,6 +61,7 @@ from vicinal.model import (
     UnresolvedMutation,
 )
 from vicinal.storage import folder_lock, private
+from vicinal.storage.file_locks import HeldLock
 from vicinal.storage.sqlite import translating
 from vicinal.usage import EngineUsage, NodeUsage
 
@@ -101,7 +101,7 @@ class SharedEngine(Reads[CopiedIndex]):
 
     is_shared = True
 
-    def __init__(self, folder: Path, options: SharedOptions, lock: int) -> None:
+    def __init__(self, folder: Path, options: SharedOptions, lock: HeldLock) -> None:
         self._options = options
         self._lock = lock
         self._is_closed = False
@@ -166,7 +166,7 @@ class SharedEngine(Reads[CopiedIndex]):
             try:
                 return cls(folder, options, lock)
             except BaseException:
-                os.close(lock)
+                lock.close()
                 raise
 
     def create_index(
@@ -334,7 +334,7 @@ class SharedEngine(Reads[CopiedIndex]):
         self._copies.close()
         self._workers.shutdown()
         self._resources.stop()
-        os.close(self._lock)
+        self._lock.close()
 
     def _on(self, address: IndexAddress, work: Callable[[CopiedIndex], T]) -> T:
         """Do something with a copy; it is opened again if it was just closed for want of use."""

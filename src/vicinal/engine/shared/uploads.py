@@ -17,7 +17,6 @@ is added to an upload that was taken for abandoned.
 
 import asyncio
 import logging
-import os
 import secrets
 import threading
 from contextlib import suppress
@@ -159,8 +158,8 @@ class BatchUpload:
                 return
             if not self._is_begun:
                 await self._register()
-            offset = VALUES_OFFSET + self._shipped_bytes
-            part = os.pread(self._file.fileno(), min(left, PART_BYTES), offset)
+            self._file.seek(VALUES_OFFSET + self._shipped_bytes)
+            part = self._file.read(min(left, PART_BYTES))
             async with self._database.session(Use.UPLOAD) as session:
                 tag = await session.execute(
                     _PART, self._key.index_id, self._key.seqno, self._part_count, part

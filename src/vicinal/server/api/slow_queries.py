@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
-from typing import Final
+from typing import Final, Literal
 
 from vicinal.filters.nodes import shape
 from vicinal.model import Index, Query, QueryResult
@@ -71,7 +71,8 @@ class SlowQueries:
             index=asker.index.name,
             milliseconds=round(seconds * 1e3, 3),
             is_answered=result is not None,
-            by="vector" if query.vector_id is None else "id",
+            by=_sought_by(query),
+            has_text=query.text is not None,
             top_k=query.top_k,
             return_values=query.return_values,
             return_metadata=query.return_metadata.value,
@@ -92,3 +93,9 @@ class SlowQueries:
     def written(self) -> bytes:
         """Return the result of the route that shows them."""
         return wire.written(self._threshold_s, self.newest())
+
+
+def _sought_by(query: Query) -> Literal["vector", "id", "text"]:
+    if query.vector_id is not None:
+        return "id"
+    return "text" if query.vector is None else "vector"

@@ -8,5 +8,7 @@ Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
 Headers = Mapping[bytes, bytes]
 """Headers by name, in lower case; of one that was sent twice, the last."""

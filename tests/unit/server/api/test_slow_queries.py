@@ -82,6 +82,7 @@ def test_a_slow_query_is_told_by_its_form_and_its_steps(build: Build) -> None:
     assert slow["requestId"] == asked.headers["cf-ray"]
     assert (slow["account"], slow["index"], slow["tokenId"]) == ("acme", "docs", "")
     assert (slow["by"], slow["topK"], slow["effort"]) == ("vector", 3, "high")
+    assert slow["hasText"] is False
     assert (slow["returnValues"], slow["returnMetadata"]) == (False, "all")
     assert (slow["hasNamespace"], slow["isAnswered"]) == (True, True)
     assert slow["filter"] == "year $gte and year $lt"
@@ -120,6 +121,7 @@ def test_the_line_in_the_log_says_the_same(build: Build, caplog: pytest.LogCaptu
         {"vector": [1, 1], "filter": {"year": {"$in": [4711, 0.123456]}}},
         {"vector": [1, 1], "filter": {"year": {"$eq": "s3cret"}}},
         {"vector": [1, 1], "filter": {"unknown": "s3cret"}},
+        {"vector": [1, 1], "text": "s3cret words"},
         {"vector": [1, 1], "filter": {"$or": [{"year": 4711}, {"$not": {"year": 4711}}]}},
         {"vector": [1, 1], "filter": {"year": {"$contains": "s3cret"}}},
         {"vector": [1, 1], "filter": {"year": {"$startsWith": "s3cret"}}},
@@ -145,7 +147,7 @@ def test_a_query_below_the_threshold_is_neither_kept_nor_described(
 ) -> None:
     described: list[object] = []
     monkeypatch.setattr(
-        "vicinal.engine.search._Rescored.explanation", lambda self: described.append(self)
+        "vicinal.engine.search.Rescored.explanation", lambda self: described.append(self)
     )
     app = build(3_600.0)
 
