@@ -21,7 +21,15 @@ NAMES = (
 )  # fmt: skip
 
 
-UNRECORDED = ("export", "snapshots", "imports", "import_texts", "embedding_peers", "changes")
+UNRECORDED = (
+    "export",
+    "snapshots",
+    "imports",
+    "import_texts",
+    "embedding_peers",
+    "changes",
+    "sizing",
+)
 """Run by name only: of these no full run on a quiet machine has been recorded yet."""
 
 _ALL = (*NAMES, *UNRECORDED)
