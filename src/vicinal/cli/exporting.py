@@ -101,8 +101,9 @@ def _export_to_file(export: _Export, file: Path, start: ResumePoint) -> ResumePo
     try:
         done = _write_part(export, start, part, saved)
     except ApiError as refused:
-        if BAD_CURSOR not in refused.codes or start.cursor is None:
+        if BAD_CURSOR not in refused.codes:
             raise
+        # Its time is over, or the server has been started again.
         show.note("the listing has expired: beginning again")
         done = _write_part(export, ResumePoint.start(start.job), part, saved)
     part.replace(file)

@@ -1,5 +1,6 @@
 """How commands print: tables and JSON to standard output, notes to standard error."""
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -89,6 +90,17 @@ def _cut(
             if cell_len(row[column]) > cells:
                 row[column] = set_cell_size(row[column], cells - 1) + _CUT
         left -= max((cell_len(row[column]) for row in rows), default=0)
+
+
+def one_line(text: str) -> str:
+    """Return a text with its control characters as escapes: a line end is ``\\n``.
+
+    They would break a table apart, and some change what a terminal does.
+    """
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def compact(value: object, *, is_full: bool = True) -> str:

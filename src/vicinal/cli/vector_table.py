@@ -77,7 +77,10 @@ def print_vectors(vectors: Sequence[MatchResponse | VectorResponse], form: Table
     names = form.columns or PARTS
     show.table(
         names,
-        [[_cell(vector, name, form.is_full) for name in names] for vector in vectors],
+        [
+            [show.one_line(_cell(vector, name, form.is_full)) for name in names]
+            for vector in vectors
+        ],
         right=("score",),
         previewed=() if form.is_full else [name for name in names if name not in _FOLDED],
         keeps_empty=bool(form.columns),
@@ -104,9 +107,8 @@ def _cell(vector: MatchResponse | VectorResponse, name: str, is_full: bool) -> s
     if value is msgspec.UNSET:
         return ""
     text = show.compact(value, is_full=is_full)
-    # A plain string needs no quotes.
-    is_plain = isinstance(value, str) and value.isprintable()
-    return str(msgspec.json.decode(text)) if is_plain else text
+    # A string needs no quotes.
+    return str(msgspec.json.decode(text)) if isinstance(value, str) else text
 
 
 def _property(metadata: object, name: str) -> object:

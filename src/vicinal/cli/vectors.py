@@ -364,4 +364,4 @@ def _vector(raw: msgspec.Raw) -> VectorResponse:
 
 
 def _facet_value(value: str | float | bool) -> str:
-    return value if isinstance(value, str) and value.isprintable() else show.compact(value)
+    return show.one_line(value) if isinstance(value, str) else show.compact(value)

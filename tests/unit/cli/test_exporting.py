@@ -198,6 +198,19 @@ def test_an_export_whose_listing_has_expired_begins_again(docs: Commands, engine
     assert len(by_id(Path("out.ndjson"))) == len(read_lines(Path("out.ndjson"))) == 120
 
 
+def test_an_export_whose_server_was_started_again_begins_again_once(
+    docs: Commands, engine: Recorder
+) -> None:
+    docs.ok("import", write_records(Path("in.ndjson"), records(120, seed=3)), "docs", "--wait")
+    engine.fail_at(3, BadCursor("never heard of it"))
+
+    result = docs.run("export", "docs", "out.ndjson")
+
+    assert result.exit_code == 0, result.output
+    assert "beginning again" in result.stderr
+    assert len(by_id(Path("out.ndjson"))) == len(read_lines(Path("out.ndjson"))) == 120
+
+
 @pytest.mark.parametrize("file", ["out.ndjson", "-"])
 def test_a_listing_that_another_server_keeps_is_done_without(
     docs: Commands, engine: Recorder, file: str

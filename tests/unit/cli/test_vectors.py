@@ -289,3 +289,22 @@ def test_a_bad_patch_is_refused_before_anything_is_asked(docs: Commands) -> None
 def test_batches_of_ids_shrink_once() -> None:
     assert id_batches.gets().count_always == 20
     assert id_batches.changes().count_always == 100
+
+
+def test_what_a_terminal_would_obey_is_shown_as_escapes_on_one_line(vicinal: Commands) -> None:
+    vicinal.ok(
+        *("index", "create", "docs", "--dimensions", "1", "--metric", "cosine"),
+        *("--metadata-index", "k:string"),
+    )
+    text = "a\n\x1b[2J\x7f\u009b\u2028z"
+    record = {"id": f"i{text}", "values": [1], "namespace": f"n{text}", "metadata": {"k": text}}
+    vicinal.ok("import", "-", "docs", "--wait", stdin=json.dumps(record))
+    escaped = r"a\n\x1b[2J\x7f\x9b\u2028z"
+
+    listed = vicinal.ok("vector", "list", "docs").split("\n")
+    column = vicinal.ok("vector", "list", "docs", "--columns", "k").split("\n")
+    facets = vicinal.ok("vector", "facets", "docs", "k").split("\n")
+
+    assert listed[1].startswith(f"i{escaped}  n{escaped}  ")
+    assert (len(listed), column[1], facets[1].split()[0]) == (3, escaped, escaped)
+    assert listed[1].isprintable()
