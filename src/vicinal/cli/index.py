@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+import msgspec
 from msgspec import UnsetType
 
 from vicinal.cli import show
@@ -167,8 +168,7 @@ def info(target: Target, name: str, as_json: bool) -> None:
     if as_json:
         coverages = [
             {
-                "propertyName": row.property_name,
-                "indexType": row.index_type,
+                **msgspec.to_builtins(row),
                 "coveredCount": partial.get(row.property_name, state.vector_count),
             }
             for row in metadata_indexes

@@ -95,7 +95,7 @@ def _cut(
 def one_line(text: str) -> str:
     """Return a text with its control characters as escapes: a line end is ``\\n``.
 
-    They would break a table apart, and some change what a terminal does.
+    Such characters break a table apart, and some change what a terminal does.
     """
     return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 

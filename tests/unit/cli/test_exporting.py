@@ -356,6 +356,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
 CREATED = (
     *("index", "create", "docs", "--dimensions", str(DIMENSIONS), "--metric", "dot-product"),
     *("--metadata-index", "a.b:string", "--metadata-index", "z:number", "--effort", "high"),
+    *("--metadata-index", "t:text:english", "--metadata-index", "u:text"),
     *("--description", "it's \u65e5\u672c", "--model", TINY),
 )
 
