@@ -34,6 +34,7 @@ WITHOUT = {
     "wrangler": "becomes another program",
     "run": "becomes another program",
     "hook-path": "prints one path, to be put into a variable",
+    "mcp": "speaks with an agent on standard input and output",
 }
 """Commands without --json, and why."""
 
