@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -24,7 +25,7 @@ OWNER = "a-token-of-the-settings"
 PAGES = (
     "indexes", "browse/docs", "row/docs/doc-001", "search/docs?by=id&id=doc-001",
     "map/docs?color=topic", "operations", "operations?show=slow", "operations?show=snapshots",
-    "operations?show=import", "operations?show=storage", "api?open=query",
+    "operations?show=import", "operations?show=storage", "operations?show=tokens", "api?open=query",
 )  # fmt: skip
 PLACES = {"indexes": "Indexes", "browse": "Vectors", "search": "Matches"}
 
@@ -92,7 +93,8 @@ def test_a_token_is_asked_for_and_kept_for_the_tab_alone(
 
 
 WRITES = re.compile(
-    "Create|[Dd]elete|Backfill|Save|Patch|metadata index|Take snapshot|restore|Download one"
+    r"\b(Create|[Dd]elete|[Rr]evoke|Backfill|Save|Patch|metadata index|Take snapshot|restore|"
+    r"Download one)\b"
 )
 
 
@@ -143,9 +145,30 @@ def test_a_token_for_an_account_sees_that_one_and_nothing_of_all(
         page.get_by_text("No index yet.").wait_for()
         assert page.get_by_text("acme", exact=True).is_visible()
         assert page.get_by_label("Account").count() == 0
-        for part in ("live", "slow", "snapshots"):
+        for part in ("live", "slow", "snapshots", "tokens"):
             watched.open(f"operations?show={part}")
             page.get_by_text("This is about all accounts.").wait_for()
+
+
+def test_a_token_is_created_shown_once_and_revoked(server: Served, browser: "Browser") -> None:
+    with closing(Watched(browser, server.origin)) as watched:
+        page = watched.open("operations?show=tokens")
+        sign_in(page, OWNER)
+        page.get_by_role("button", name="Create token").click()
+        page.get_by_role("textbox", name=re.compile("^Name")).fill("for a reader")
+        page.get_by_role("textbox", name="Account empty: all accounts").fill("local")
+        page.get_by_role("button", name="Create", exact=True).click()
+        secret = page.get_by_label("Secret").inner_text()
+        assert ask(server.origin, f"{INDEXES}/docs", token=secret)["name"] == "docs"
+        page.get_by_role("button", name="Close").click()
+        assert secret not in page.content()
+
+        page.get_by_role("button", name="Revoke for a reader").click()
+        page.get_by_label("Type for a reader to go on").fill("for a reader")
+        page.get_by_role("button", name="Revoke", exact=True).click()
+        page.get_by_role("button", name="Revoke for a reader").wait_for(state="detached")
+        with pytest.raises(HTTPError):
+            ask(server.origin, f"{INDEXES}/docs", token=secret)
 
 
 NGINX = """daemon off;

@@ -16,6 +16,7 @@ from vicinal.server.api import (
     pages,
     scopes,
     snapshots,
+    tokens,
     vectors,
     watching,
 )
@@ -34,6 +35,7 @@ API_ROUTES: tuple[Route, ...] = (
     *remote_session.ROUTES,
     *d1.ROUTES,
     *snapshots.ROUTES,
+    *tokens.ROUTES,
     *watching.ROUTES,
 )
 """Routes for clients, which the OpenAPI document describes."""

@@ -1,5 +1,6 @@
 /**
- * Operations: what the server does now, its slow queries, the parts of indexes, snapshots, and imports.
+ * Operations: what the server does now, its slow queries, the parts of indexes, snapshots, tokens, and
+ * imports.
  *
  * A token for one account does not see what is of all accounts; each part says so where it stands.
  */
@@ -12,6 +13,7 @@ import { Live } from "./live.js";
 import { SlowQueries } from "./slow.js";
 import { SnapshotsPart } from "./snapshots.js";
 import { StoragePart } from "./storage.js";
+import { TokensPart } from "./tokens.js";
 
 /** Name in the address -> its label and what it shows; whether it is of all accounts. */
 const PARTS = {
@@ -19,6 +21,7 @@ const PARTS = {
   slow: { label: "Slow queries", part: SlowQueries, isOfAll: true },
   storage: { label: "Storage", part: StoragePart, isOfAll: false },
   snapshots: { label: "Snapshots", part: SnapshotsPart, isOfAll: true },
+  tokens: { label: "Tokens", part: TokensPart, isOfAll: true },
   import: { label: "Import", part: Importing, isOfAll: false },
 };
 

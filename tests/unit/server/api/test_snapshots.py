@@ -280,7 +280,7 @@ def test_the_routes_say_that_they_are_ours(app: App) -> None:
     document = call(app, "GET", "/openapi.json").json
 
     paths = {path: item for path, item in document["paths"].items() if "/vicinal/" in path}
-    assert len(paths) == 6
+    assert len(paths) == 8
     for item in paths.values():
         for operation in item.values():
             assert "extension of Vicinal" in operation["summary"]
