@@ -24,6 +24,7 @@ from tests.support.engines import (
     create,
     found,
     insert,
+    open_shared,
     put,
     received,
     upsert,
@@ -32,6 +33,7 @@ from tests.support.engines import (
 )
 from vicinal import metadata
 from vicinal.engine.base import Engine
+from vicinal.engine.shared.engine import SharedEngine
 from vicinal.errors import (
     AlreadyExists,
     BadCursor,
@@ -81,11 +83,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     unless the test opens the engine itself."""
     if "implementation" not in metafunc.fixturenames:
         return
-    opens_itself = "open_engine" in inspect.signature(metafunc.function).parameters
-    builders = [each for each in BUILDERS if opens_itself or not each.is_new_at_opening]
+    is_opener = opens_itself(metafunc.function)
+    builders = [each for each in BUILDERS if is_opener or not each.is_new_at_opening]
     metafunc.parametrize(
         "implementation", builders, ids=[each.name for each in builders], indirect=True
     )
+
+
+def opens_itself(test: Callable[..., object]) -> bool:
+    """Whether a test opens or closes its engine."""
+    return "open_engine" in inspect.signature(test).parameters
 
 
 @pytest.fixture
@@ -109,12 +116,26 @@ def open_engine(implementation: Implementation, memory_path: Path) -> Iterator[O
         engine.close()
 
 
+@pytest.fixture(scope="module")
+def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedEngine]:
+    """One for all tests that do not open any: to open one costs more than most of them."""
+    with closing(open_shared(tmp_path_factory.mktemp("shared"), Limits())) as engine:
+        yield engine
+
+
 @pytest.fixture
-def engine(open_engine: Open) -> Engine:
+def engine(request: pytest.FixtureRequest, implementation: Implementation) -> Iterator[Engine]:
     """An engine that holds the empty two-dimensional euclidean index `DOCS`."""
-    engine = open_engine()
+    if implementation.build is open_shared and not opens_itself(request.function):
+        shared: SharedEngine = request.getfixturevalue("shared_engine")
+        create(shared)
+        yield shared
+        for address in shared.addresses():
+            shared.delete_index(address)
+        return
+    engine = request.getfixturevalue("open_engine")()
     create(engine)
-    return engine
+    yield engine
 
 
 def near(*values: float, top_k: int = 100) -> Query:
