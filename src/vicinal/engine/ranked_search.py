@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,10 +203,14 @@ class _Ranking:
         if len(scores) > count:
             bound = float(np.partition(scores, len(scores) - count)[len(scores) - count])
         hits: list[Hit] = []
+        left = count - int(np.count_nonzero(scores > bound))
         for part, (view, rows) in enumerate(zip(views, scored, strict=True)):
-            best = rows.scores >= bound
-            kept, negative = rows.rows[best], (-rows.scores[best]).tolist()
-            hits += map(Hit, negative, view.ids(kept), [part] * len(kept), kept.tolist())
+            above = rows.scores > bound
+            kept, negative = rows.rows[above], (-rows.scores[above]).tolist()
+            # Short texts tie often, and only few of those are needed.
+            tied = view.first_by_id(rows.rows[rows.scores == bound], left)
+            kept, negative = np.concatenate([kept, tied]), negative + [-bound] * len(tied)
+            hits += map(Hit, negative, view.ids(kept), repeat(part), kept.tolist())
         hits.sort()
         return hits[:count]
 

@@ -11,6 +11,8 @@ A score over several properties is a weighted sum of the scores in them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from vicinal.keywords.bm25 import Scores, Statistics
 from vicinal.model import MetadataIndex, Ordinals
 from vicinal.ranking import Highlight, TextQuery
 from vicinal.segment.base import View
-from vicinal.segment.postings import Lengths, Postings
+from vicinal.segment.postings import Postings
 
 HIGHLIGHTS_MAX = 100  # of one match, the first ones; ours
 
@@ -80,16 +82,8 @@ class TextSearch:
         terms = [term for term in self._terms if len(term.postings[part].rows)]
         if not terms or not selection.count:
             return _NONE
-        lengths = {name: view.term_lengths(name) for name in self.property_names}
-        if len(terms) == 1:
-            rows: Ordinals = terms[0].postings[part].rows.astype(np.int64)
-            scores = _parts(terms[0], part, lengths)
-        else:
-            totals = np.zeros(len(view.live))
-            for term in terms:
-                totals[term.postings[part].rows] += _parts(term, part, lengths)
-            rows = _union([term.postings[part] for term in terms], totals)
-            scores = totals[rows]
+        rows, parts = _concatenated(view, part, terms)
+        rows, scores = (rows, parts) if len(terms) == 1 else _summed(rows, parts, len(view.live))
         if not selection.is_all:
             mask = selection.mask
             if mask is None:
@@ -161,19 +155,33 @@ def _live_postings(view: View, property_name: str, term: str) -> Postings:
     return Postings(postings.rows[live], postings.counts[live])
 
 
-def _parts(term: _QueryTerm, part: int, lengths: dict[str, Lengths | None]) -> Scores:
-    """Return what a term adds to the scores of the rows of a view that have it."""
-    of_property, postings = lengths[term.property_name], term.postings[part]
-    assert of_property is not None
-    return term.statistics.parts(term.weight, postings.counts, of_property[postings.rows])
+def _concatenated(view: View, part: int, terms: Sequence[_QueryTerm]) -> tuple[Ordinals, Scores]:
+    """Return the rows of all terms, term by term, and what each term adds to their scores."""
+    all_rows, all_parts = [], []
+    for name, of_property in groupby(terms, attrgetter("property_name")):
+        group = list(of_property)
+        lengths = view.term_lengths(name)
+        assert lengths is not None
+        postings = [term.postings[part] for term in group]
+        rows = np.concatenate([of_term.rows for of_term in postings])
+        counts = np.concatenate([of_term.counts for of_term in postings])
+        weights = np.repeat(
+            [term.weight for term in group], [len(of_term.rows) for of_term in postings]
+        )
+        all_rows.append(rows)
+        all_parts.append(group[0].statistics.parts(weights, counts, lengths[rows]))
+    return np.concatenate(all_rows).astype(np.int64), np.concatenate(all_parts)
 
 
-def _union(postings: Sequence[Postings], totals: Scores) -> Ordinals:
-    """Return the rows that have one of several terms, ascending."""
-    count = sum(len(of_term.rows) for of_term in postings)
-    if count * 16 > len(totals):  # ours: about where sorting rows takes as long as a scan
-        return np.flatnonzero(totals > 0.0)  # of floats it takes ten times as long
-    rows = np.sort(np.concatenate([of_term.rows for of_term in postings]))
+def _summed(rows: Ordinals, parts: Scores, row_count: int) -> tuple[Ordinals, Scores]:
+    """Return the distinct rows, ascending, and the sums of their parts, added in their order."""
+    if len(rows) * 16 > row_count:  # ours: about where sorting takes as long as a scan
+        totals: Scores = np.bincount(rows, parts, row_count).astype(np.float64, copy=False)
+        distinct: Ordinals = np.flatnonzero(totals > 0.0)  # of floats it takes ten times as long
+        return distinct, totals[distinct]
+    order = np.argsort(rows, kind="stable")
+    rows = rows[order]
     first = np.ones(len(rows), np.bool_)
     np.not_equal(rows[1:], rows[:-1], out=first[1:])
-    return rows[first].astype(np.int64)
+    sums: Scores = np.bincount(np.cumsum(first) - 1, parts[order]).astype(np.float64, copy=False)
+    return rows[first], sums

@@ -32,14 +32,14 @@ class Statistics:
         return math.log1p((self.document_count - frequency + 0.5) / (frequency + 0.5))
 
     def parts(
-        self, weight: float, counts: NDArray[np.uint16], lengths: NDArray[np.uint32]
+        self, weights: Scores, counts: NDArray[np.uint16], lengths: NDArray[np.uint32]
     ) -> Scores:
-        """Return what a term adds to the scores of the documents that have it.
+        """Return what terms add to the scores of documents; all arguments are ``(n,)``.
 
         Args:
-            weight: Its idf, times how much it counts.
-            counts: How often each of the documents has it.
-            lengths: Of these documents.
+            weights: Of the terms: the idf, times how much the term counts.
+            counts: How often the document has the term.
+            lengths: Of the documents.
         """
         scale = K1 * B * self.document_count / max(self.term_count, 1)
         parts = lengths.astype(np.float64)
@@ -47,5 +47,5 @@ class Statistics:
         parts += K1 * (1.0 - B)
         parts += counts
         np.divide(counts, parts, out=parts)
-        parts *= weight
+        parts *= weights
         return parts

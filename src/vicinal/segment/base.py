@@ -63,6 +63,10 @@ class View(Protocol):
         """The id of every row, dead ones too: all that a listing keeps of a view."""
         ...
 
+    def first_by_id(self, rows: Ordinals, count: int) -> Ordinals:
+        """Return those of these rows that have the `count` first ids, and maybe some more."""
+        ...
+
     def with_prefix(self, rows: Ordinals, prefix: str) -> Ordinals:
         """Return those of these rows whose id begins with `prefix`."""
         ...

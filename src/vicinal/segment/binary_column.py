@@ -54,6 +54,17 @@ class BinaryColumn:
         """Return the lengths of these rows in bytes."""
         return (self.offsets[rows + 1] - self.offsets[rows]).astype(np.int64)
 
+    def heads(self, rows: Ordinals, at: int = 0) -> NDArray[np.uint64]:
+        """Return eight bytes of each of these rows, from byte `at` on, as a number that sorts as
+        they do; bytes beyond a row's end count as 0."""
+        if not len(self.data):
+            return np.zeros(len(rows), np.uint64)
+        starts = self.offsets[rows].astype(np.int64)[:, np.newaxis] + at
+        positions = starts + np.arange(8)
+        inside = positions < self.offsets[rows + 1].astype(np.int64)[:, np.newaxis]
+        taken = self.data[np.minimum(positions, len(self.data) - 1)]
+        return np.where(inside, taken, np.uint8(0)).view(">u8")[:, 0].astype(np.uint64)
+
     def chunks(self, rows: Ordinals) -> Iterator[Bytes]:
         """Yield the bytes of these rows one after another, `CHUNK_BYTES` at a time.
 

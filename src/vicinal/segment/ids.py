@@ -19,6 +19,7 @@ from vicinal.segment.columns import Strings
 
 Hashes = NDArray[np.uint64]
 
+_FEW = 64  # rows whose ids are read sooner than compared
 _AT_ONCE = 1_000  # Python may keep for long what many small objects take for a moment
 
 
@@ -92,6 +93,21 @@ class IdTable:
             is_same = text[starts + position] == byte
             rows, starts = rows[is_same], starts[is_same]
         return rows
+
+    def first(self, rows: Ordinals, count: int) -> Ordinals:
+        """Return those of these rows that have the `count` first ids, and maybe some more."""
+        column = self.ids.column
+        first: list[Ordinals] = []
+        at, longest = 0, int(column.lengths(rows).max(initial=0))
+        while len(rows) > max(count, _FEW) and at < longest:
+            heads = column.heads(rows, at)
+            bound = np.partition(heads, count - 1)[count - 1]
+            is_before = heads < bound
+            first.append(rows[is_before])
+            count -= len(first[-1])
+            rows = rows[heads == bound]
+            at += 8
+        return np.concatenate([*first, rows])
 
     def find(self, ids: Sequence[str], id_hashes: Hashes) -> Ordinals:
         """Return the row of each id, -1 where there is none; ``(len(ids),)``."""

@@ -11,6 +11,7 @@ instead of writing to it.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar, assert_never
 
@@ -367,6 +368,13 @@ class MemtableView:
     def id_source(self) -> Sequence[str]:
         """See `segment.base.View`."""
         return self._ids
+
+    def first_by_id(self, rows: Ordinals, count: int) -> Ordinals:
+        """See `segment.base.View`."""
+        if len(rows) <= max(count, _FEW):
+            return rows
+        first = nsmallest(count, rows.tolist(), key=self._ids.__getitem__)
+        return np.array(first, np.int64)
 
     def with_prefix(self, rows: Ordinals, prefix: str) -> Ordinals:
         """See `segment.base.View`."""

@@ -108,7 +108,7 @@ class TextColumn:
             {
                 "term_offsets": column.offsets,
                 "term_bytes": column.data,
-                "heads": _heads(column),
+                "heads": column.heads(np.arange(len(column))),
                 "starts": starts,
                 "rows": postings.rows,
                 "counts": postings.counts,
@@ -302,15 +302,3 @@ def _unpacked(packed: NDArray[np.uint64]) -> Postings:
 def _all(terms: BinaryColumn) -> list[bytes]:
     data, ends = terms.data.tobytes(), terms.offsets.tolist()
     return [data[start:end] for start, end in pairwise(ends)]
-
-
-def _heads(terms: BinaryColumn) -> NDArray[np.uint64]:
-    """Return the first eight bytes of each term as a number, so that numbers sort as terms do."""
-    starts = terms.offsets[:-1].astype(np.int64)
-    lengths = terms.offsets[1:].astype(np.int64) - starts
-    data = np.concatenate([terms.data, np.zeros(8, np.uint8)])
-    heads = np.zeros(len(starts), np.uint64)
-    for position in range(8):
-        byte = np.where(lengths > position, data[starts + position], 0).astype(np.uint64)
-        heads = heads << np.uint64(8) | byte
-    return heads

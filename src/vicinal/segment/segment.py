@@ -266,6 +266,10 @@ class SegmentView:
         """See `segment.base.View`."""
         return self.segment.ids
 
+    def first_by_id(self, rows: Ordinals, count: int) -> Ordinals:
+        """See `segment.base.View`."""
+        return self.segment.ids.first(rows, count)
+
     def with_prefix(self, rows: Ordinals, prefix: str) -> Ordinals:
         """See `segment.base.View`."""
         return self.segment.ids.with_prefix(rows, prefix)
