@@ -90,6 +90,7 @@ def live_and_die(
             if "found" in line:
                 assert line["applied"] >= applied, f"seed {ledger.seed}: applied_seqno went back"
                 assert line["count"] == len(line["found"])
+                assert line["wrong_words"] == [], f"seed {ledger.seed}: a text index differs"
             heard += note(ledger, line)
             applied = max(applied, line.get("applied", 0), line.get("seqno", 0))
             if heard >= kill_after and process.poll() is None:
@@ -124,6 +125,7 @@ def kill_engines(folder: Path, kills: int) -> None:
     with worker(folder, ledger) as process:
         line = next(lines_of(process))
     assert line["applied"] >= applied
+    assert line["wrong_words"] == []
     note(ledger, line)
     assert heard > kills, "the writers hardly wrote"
 
