@@ -16,6 +16,8 @@ from zlib_ng.zlib_ng import crc32
 from tests.support.engines import DOCS, apply, put
 from tests.support.waiting import wait_until
 from vicinal import settings
+from vicinal.ann.graph import DEGREE, CodeGraph
+from vicinal.ann.graph_kind import GraphKind
 from vicinal.d1.databases import Databases
 from vicinal.d1.messages import Statement
 from vicinal.engine import embedded
@@ -32,6 +34,8 @@ from vicinal.model import (
     VectorBatch,
 )
 from vicinal.segment import format as segment_format
+from vicinal.storage import files
+from vicinal.storage.files import ComponentFile, Seal
 from vicinal.tokens import Permission, Tokens
 
 PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text(encoding="utf-8")
@@ -87,11 +91,24 @@ def fill_index(folder: Path, opened: contextlib.ExitStack) -> None:
     apply(engine, Delete([f"v{n}" for n in range(10)]))
     apply(engine, insert(ROWS, ROWS))
     wait_until(lambda: len(list(folder.glob("indexes/*/segments/[0-9]*[0-9]"))) == 2)
+    write_graph(next(folder.glob("indexes/*/segments/[0-9]*[0-9]")))
     wait_until(lambda: not list(folder.glob("indexes/*/blobs/*")))
     apply(engine, insert(2 * ROWS, 2_000))  # stays in the log, in a blob file
     writer = engine.open_batch(DOCS)
     opened.callback(writer.close)
     put(writer, vectors(20_000))  # is still being received
+
+
+def write_graph(segment: Path) -> None:
+    """Put the file there that segments of 200,000 rows have, for the rows of a small one."""
+    raw = (segment / "codes").read_bytes()
+    size, checksum = len(raw), struct.unpack("<II8s", raw[-16:])[1]
+    codes = ComponentFile(segment / "codes", "codes", Seal(size, checksum))
+    neighbours = np.zeros((ROWS, DEGREE), np.uint32)
+    graph = CodeGraph(neighbours, ((1, 1), (1, 1), (1, 1)), ROWS)
+    arrays = {**codes, **graph.arrays()}
+    assert set(arrays) == set(GraphKind().layout(ROWS))
+    files.write(segment / "graph", "graph", arrays)
 
 
 def fill_beside(folder: Path, opened: contextlib.ExitStack) -> None:
@@ -220,7 +237,8 @@ def test_the_docstring_of_segments_names_the_arrays_of_each_file(data: Path) -> 
 
     named = {file: set(re.findall(r"`(\w+)`", text)) for file, text in lines}
 
-    assert named == {file: set(written[file]) for file in ("values", "ids", "metadata", "codes")}
+    files_named = ("values", "ids", "metadata", "codes", "graph")
+    assert named == {file: set(written[file]) for file in files_named}
 
 
 def test_the_docstring_of_the_engine_names_what_it_keeps(data: Path) -> None:

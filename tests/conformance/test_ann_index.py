@@ -1,5 +1,5 @@
 """Every AnnIndex passes this file. To add an index, add one line to `support.ann.BUILDERS`, and its
-kind to `ann.kinds.KINDS`."""
+kind to `ann.kinds.KINDS` and to `SMALL_KINDS`."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,15 +17,21 @@ from tests.support.ann import (
     row_of_points,
     true_distances,
 )
+from tests.support.clusters import grouped
 from vicinal.ann.base import AnnIndex, Selection
+from vicinal.ann.binary import BinaryKind
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.kinds import KINDS, AnnKind
+from vicinal.ann.graph_kind import GraphKind
+from vicinal.ann.kinds import KINDS, AnnKind, Arrays
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
+from vicinal.native.library import library
 from vicinal.storage import files
 from vicinal.storage.files import ComponentFile
 
 METRICS = list(Metric)
 STORED_ROWS = 9_000
+QUERIES = 20
+GRAPH_ROWS = 36_000  # fewer codes are compared in less time than a walk takes
 RECALL_MIN = 0.95  # of an approximate index on the data of this file
 
 
@@ -205,29 +211,57 @@ def test_searches_may_be_prepared_together_and_run_by_other_threads(builder: Bui
 # Kinds that are built and stored
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.component)
+SMALL_KINDS: dict[str, AnnKind] = {"graph": GraphKind(rows_min=GRAPH_ROWS), "codes": BinaryKind()}
+"""By component: every one of `KINDS`, for as few rows as it may serve."""
+
+
+def test_every_kind_is_under_the_suite() -> None:
+    assert [kind.component for kind in KINDS] == list(SMALL_KINDS)
+    assert [type(kind) for kind in KINDS] == [type(kind) for kind in SMALL_KINDS.values()]
+
+
+@pytest.fixture(params=list(SMALL_KINDS.values()), ids=list(SMALL_KINDS), scope="module")
 def kind(request: pytest.FixtureRequest) -> AnnKind:
+    if request.param.component == "graph" and library() is None:
+        pytest.skip("NO GRAPH IS BUILT: there is no C compiler")
     return cast(AnnKind, request.param)
 
 
 @pytest.fixture(scope="module")
-def many() -> ExactIndex:
+def many(kind: AnnKind) -> ExactIndex:
     """Enough rows for an approximate index to be worth building."""
+    if kind.component == "graph":
+        return exact_index(grouped(GRAPH_ROWS, QUERIES)[0], Metric.COSINE)
     return exact_index(cloud(STORED_ROWS, 64, seed=10), Metric.COSINE)
 
 
-def recall(index: AnnIndex, oracle: AnnIndex) -> float:
+@pytest.fixture(scope="module")
+def queries(kind: AnnKind) -> Floats:
+    """Queries like the rows of `many`."""
+    if kind.component == "graph":
+        return grouped(GRAPH_ROWS, QUERIES)[1]
+    return cloud(QUERIES, 64, seed=11)
+
+
+@pytest.fixture(scope="module")
+def arrays(kind: AnnKind, many: ExactIndex) -> Arrays:
+    """The arrays of an index without parameters of an older one."""
+    built = kind.build(many, None)
+    assert built is not None
+    return built
+
+
+def recall(index: AnnIndex, oracle: AnnIndex, queries: Floats) -> float:
     """Return the share of the ten nearest that the index finds, over a few queries."""
     shares = []
-    for query in cloud(20, 64, seed=11):
+    for query in queries:
         nearest = candidates(oracle, query, 10, effort=Effort.EXACT).rows
         shares.append(np.isin(nearest, candidates(index, query, 10).rows).mean())
     return float(np.mean(shares))
 
 
-def stored(kind: AnnKind, exact: ExactIndex, parameters: object, path: Path) -> AnnIndex:
-    """Return an index that was built, written to a file of a segment and opened from there."""
-    arrays = kind.build(exact, parameters)
+def stored(kind: AnnKind, exact: ExactIndex, arrays: Arrays | None, path: Path) -> AnnIndex:
+    """Return an index whose arrays were written to a file of a segment and opened from there."""
     assert arrays is not None
     file = ComponentFile(path, kind.component, files.write(path, kind.component, arrays))
     for name, (dtype, shape) in kind.layout(exact.row_count).items():
@@ -236,18 +270,17 @@ def stored(kind: AnnKind, exact: ExactIndex, parameters: object, path: Path) -> 
 
 
 def test_an_index_that_was_stored_finds_the_nearest_rows(
-    kind: AnnKind, many: ExactIndex, tmp_path: Path
+    kind: AnnKind, many: ExactIndex, arrays: Arrays, queries: Floats, tmp_path: Path
 ) -> None:
-    index = stored(kind, many, None, tmp_path / "first")
+    index = stored(kind, many, arrays, tmp_path / "first")
 
     assert index.row_count == many.row_count
-    assert recall(index, many) >= RECALL_MIN
+    assert recall(index, many, queries) >= RECALL_MIN
 
 
-def test_arrays_that_contradict_each_other_are_refused(kind: AnnKind, many: ExactIndex) -> None:
-    arrays = kind.build(many, None)
-    assert arrays is not None
-
+def test_arrays_that_contradict_each_other_are_refused(
+    kind: AnnKind, many: ExactIndex, arrays: Arrays
+) -> None:
     for name in arrays:
         assert name in kind.layout(many.row_count)
     broken = {name: np.zeros_like(array[:1]) for name, array in arrays.items()}
@@ -256,23 +289,24 @@ def test_arrays_that_contradict_each_other_are_refused(kind: AnnKind, many: Exac
 
 
 def test_parameters_of_one_index_build_another_of_rows_like_its_own(
-    kind: AnnKind, many: ExactIndex, tmp_path: Path
+    kind: AnnKind, many: ExactIndex, arrays: Arrays, queries: Floats, tmp_path: Path
 ) -> None:
-    parameters = stored(kind, many, None, tmp_path / "first").parameters
-    later = exact_index(cloud(STORED_ROWS, 64, seed=10)[::-1], Metric.COSINE)
+    parameters = kind.open(arrays, many).parameters
+    later = exact_index(many.values[::-1], Metric.COSINE)
 
-    index = stored(kind, later, parameters, tmp_path / "second")
+    index = stored(kind, later, kind.build(later, parameters), tmp_path / "second")
 
     assert index.parameters == parameters
-    assert recall(index, later) >= RECALL_MIN
-    assert stored(kind, later, "those of another kind", tmp_path / "third").parameters is not None
+    assert recall(index, later, queries) >= RECALL_MIN
+    others = kind.build(later, "those of another kind")
+    assert stored(kind, later, others, tmp_path / "third").parameters is not None
 
 
 def test_a_growing_index_finds_later_rows_and_leaves_earlier_indexes_as_they_were(
-    kind: AnnKind, many: ExactIndex, tmp_path: Path
+    kind: AnnKind, many: ExactIndex, arrays: Arrays, queries: Floats
 ) -> None:
-    parameters = stored(kind, many, None, tmp_path / "first").parameters
-    values, half = many.values, STORED_ROWS // 2 + 1
+    parameters = kind.open(arrays, many).parameters
+    values, half = many.values, many.row_count // 2 + 1
 
     assert kind.grow(values[:10], many.metric, parameters) is None
     assert kind.grow(values[:half], many.metric, None) is None
@@ -281,11 +315,11 @@ def test_a_growing_index_finds_later_rows_and_leaves_earlier_indexes_as_they_wer
     early = exact_index(values[:half], many.metric)
     index = growing.index(early)
     before = [candidates(index, query, 10).rows.tolist() for query in values[:20]]
-    for start in range(half, STORED_ROWS, 1_000):
+    for start in range(half, len(values), 1_000):
         growing.extend(values[start : start + 1_000])
 
-    assert recall(growing.index(many), many) >= RECALL_MIN
-    assert recall(index, early) >= RECALL_MIN
+    assert recall(growing.index(many), many, queries) >= RECALL_MIN
+    assert recall(index, early, queries) >= RECALL_MIN
     assert [candidates(index, query, 10).rows.tolist() for query in values[:20]] == before
 
 

@@ -11,8 +11,10 @@ from vicinal.ann import exact, quantizer
 from vicinal.ann.base import AnnIndex, Candidates, Selection
 from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.exact import ExactIndex
+from vicinal.ann.graph import CodeGraph, build_neighbours
 from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
+from vicinal.native.library import library
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,15 @@ def candidates_among(index: AnnIndex, query: Floats, k: int, rows: Ordinals) -> 
     return index.prepare(query, k, Selection.of_rows(rows), Effort.STANDARD).run()
 
 
+def graph_index(values: Floats, metric: Metric, *, is_compiled: bool = True) -> BinaryIndex:
+    """Return the codes of `binary_index` with a graph, which every search without a list uses."""
+    plain = binary_index(values, metric)
+    neighbours = build_neighbours(plain.codes.codes)
+    assert neighbours is not None
+    graph = CodeGraph(neighbours, ((200, 400), (300, 600), (400, 800)), expanded_max=10**6)
+    return BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
+
+
 BUILDERS = [
     Builder("exact", exact_index, is_exact=True),
     Builder("binary", binary_index, is_exact=False, dimensions_min=31),
@@ -73,6 +84,16 @@ BUILDERS = [
         dimensions_min=31,
     ),
 ]
+if library() is not None:  # which builds graphs
+    BUILDERS += [
+        Builder("graph", graph_index, is_exact=False, dimensions_min=31),
+        Builder(
+            "graph in Python",
+            partial(graph_index, is_compiled=False),
+            is_exact=False,
+            dimensions_min=31,
+        ),
+    ]
 
 
 def row_of_points(count: int) -> Floats:

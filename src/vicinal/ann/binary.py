@@ -1,4 +1,4 @@
-"""An index over binary codes (`quantizer`): it compares every code and rescores few rows.
+"""An index over binary codes (`quantizer`): it compares codes and rescores few rows.
 
 A search orders rows by the Hamming distance of their codes to the query's code (`hamming`),
 and reads values only of rows that may be near:
@@ -16,10 +16,14 @@ So an easy query reads few rows and a hard one many, under a filter no less than
 Where rows that pass a filter are all far from the query, codes hardly tell them apart: the
 third step notices, and all of them are searched exactly if they are not too many.
 
+Every code is compared, or those that a walk through a graph comes to, where the segment has one
+(`graph`, `walk`). Where a filter leaves few rows, just their codes are compared.
+
 `compiled` does the same in one call where it can. This file is its reference.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -30,13 +34,16 @@ from vicinal.ann import calibration, hamming, projection, quantizer
 from vicinal.ann.base import Candidates, Selection
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.exact import ExactIndex
+from vicinal.ann.graph import CodeGraph
 from vicinal.ann.hamming import Bits, Codes, Hammings
 from vicinal.ann.quantizer import BinaryCodes, QuantizerParameters, rescored_min
+from vicinal.ann.walk import Walk, WalkedCodes, WalkPlan
 from vicinal.model import Effort, Floats, Metric, Ordinals
 from vicinal.native.pool import SearchTask
 from vicinal.prepared import Prepared
 
 CODES, LISTED_CODES = "codes", "codes of the selected rows"
+WALKED_CODES = "codes, by their graph"
 """The methods of explanations."""
 
 _RESCORED_SHARE_MAX = 1 / 8
@@ -50,15 +57,25 @@ class BinaryIndex:
     Args:
         codes: The codes of the rows of `exact`.
         exact: Has the rows' values.
+        graph: The graph of the codes, if there is one.
         is_compiled: Whether `compiled` searches where it can.
     """
 
-    def __init__(self, codes: BinaryCodes, exact: ExactIndex, *, is_compiled: bool = True) -> None:
+    def __init__(
+        self,
+        codes: BinaryCodes,
+        exact: ExactIndex,
+        graph: CodeGraph | None = None,
+        *,
+        is_compiled: bool = True,
+    ) -> None:
+        self.codes = codes
         self._codes = codes.codes
         self._offset = codes.offset
         self.parameters = codes.parameters
         self.row_count = len(codes.codes)
         self.exact = exact
+        self.graph = graph
         self._is_compiled = is_compiled
 
     def prepare(
@@ -71,18 +88,43 @@ class BinaryIndex:
             selection = selection.listed()
         if selection.rows is not None and count <= few:
             return self.exact.prepare(query, k, selection)
-        total = len(self._codes) if selection.rows is None else count
-        plan = Plan(
+        plan = self._plan(k, selection, effort)
+        may_read = self.exact.is_verified or self.exact.blocks is not None
+        if self.compiled is None or not may_read:
+            return Prepared(partial(self._search, query, plan, selection))
+        task = self.compiled.task(query, plan, count, selection.mask, selection.rows)
+        return Prepared(partial(self._finish, query, plan, selection, task), (task,))
+
+    def _plan(self, k: int, selection: Selection, effort: Effort) -> Plan:
+        few = rescored_min(k)
+        total = len(self._codes) if selection.rows is None else selection.count
+        walk = None
+        if self.graph is not None and selection.rows is None:
+            breadth = self.graph.breadth_for(k, effort, selection.count / total)
+            walk = WalkPlan(breadth, self.graph.expanded_max) if breadth else None
+        return Plan(
             k=k,
             margin=self.parameters.margin_for(k, effort),
             rescored_expected=self.parameters.rescored_for(k),
             rescored_min=few,
             rescored_max=max(quantizer.RESCORED_MAX, int(_RESCORED_SHARE_MAX * total), few),
+            walk=walk,
         )
-        if self.compiled is None or not self.exact.is_verified:
-            return Prepared(partial(self._search, query, plan, selection))
-        task = self.compiled.task(query, plan, count, selection.mask, selection.rows)
-        return Prepared(partial(self._finish, query, plan, selection, task), (task,))
+
+    def walked(self, query: Floats, k: int, effort: Effort, walk: WalkPlan) -> tuple[Ordinals, int]:
+        """Search all rows by a walk through the graph; only where it is compiled.
+
+        Returns:
+            The candidates, none if the search is left to Python, and the number of rows that the
+            walk went on from; `WalkPlan.expanded_max` if all codes were compared in the end.
+        """
+        compiled = self.compiled
+        assert compiled is not None
+        plan = replace(self._plan(k, Selection(self.row_count), effort), walk=walk)
+        task = compiled.task(query, plan, self.row_count)
+        task.run()
+        result = task.candidates()
+        return (_NO_ROWS if result is None else result[0]), task.expanded_count
 
     @cached_property
     def _sample(self) -> Bits:
@@ -93,23 +135,31 @@ class BinaryIndex:
         """The compiled search, where there is one."""
         if not self._is_compiled:
             return None
-        return CompiledSearch.of(self._codes, self._sample, self._offset, self.exact)
+        return CompiledSearch.of(self._codes, self._sample, self._offset, self.exact, self.graph)
 
     def _finish(
         self, query: Floats, plan: Plan, selection: Selection, task: SearchTask
     ) -> Candidates:
+        # Each time it comes to more rows that no search has read since the segment was opened.
+        while (rows := task.unverified) is not None:
+            self.exact.verify(rows)
+            task.run()
         result = task.candidates()
         if result is None:
             return self._search(query, plan, selection)
-        return Candidates(*result, CODES if selection.rows is None else LISTED_CODES)
+        return Candidates(*result, _method(plan, selection))
 
     def _search(self, query: Floats, plan: Plan, selection: Selection) -> Candidates:
         code = projection.code_of_query(query, self.exact.metric, self._offset)
         rows = selection.rows
+        codes: Codes | WalkedCodes
         if rows is None:
-            codes = Codes(
+            codes = compared = Codes(
                 self._codes, code, self._sample, allowed=selection.mask, count=selection.count
             )
+            if plan.walk is not None and self.graph is not None:
+                walk = Walk(self._codes, self.graph, code, selection.mask, plan.walk)
+                codes = WalkedCodes(compared, walk)
         else:
             # As words, which numpy gathers faster than bytes.
             gathered = self._codes.view(np.uint64).take(rows, axis=0).view(np.uint8)
@@ -120,6 +170,9 @@ class BinaryIndex:
         while farther > limit:
             if farther > near.limit:
                 near = codes.within(farther)
+                if plan.walk is not None:
+                    # A walk that goes on may come to rows that are nearer than some rescored ones.
+                    rescored, limit = _RescoredRows(self.exact, query), -1
             if near.count_within(farther) > plan.rescored_max:
                 # The rows with the nearest codes will do if none was found near the edge.
                 rescored = _RescoredRows(self.exact, query)
@@ -131,9 +184,14 @@ class BinaryIndex:
                 break
             rescored.extend(*near.between(limit, farther))
             limit, farther, beyond = farther, rescored.radius(plan.k) + beyond, plan.margin // 2
-        return Candidates(
-            rescored.nearest(plan.k), rescored.count, CODES if rows is None else LISTED_CODES
-        )
+        method = _method(plan, selection)
+        return Candidates(rescored.nearest(plan.k), rescored.count, method)
+
+
+def _method(plan: Plan, selection: Selection) -> str:
+    if selection.rows is not None:
+        return LISTED_CODES
+    return CODES if plan.walk is None else WALKED_CODES
 
 
 _NO_ROWS = np.empty(0, np.int64)

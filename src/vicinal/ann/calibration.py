@@ -98,8 +98,8 @@ class _Probes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Neighbours:
-    """The exact neighbours of the probes.
+class Neighbours:
+    """The exact neighbours of the probes among some rows.
 
     Attributes:
         probes: ``(p, d)``.
@@ -118,12 +118,18 @@ class _Neighbours:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Rows among which the probes are searched for, their values and the probes' neighbours."""
+class Part:
+    """Rows among which neighbours of the probes are searched for.
+
+    Attributes:
+        rows: The rows, of all.
+        exact: Has their values.
+        neighbours: The probes' neighbours among them.
+    """
 
     rows: slice | Ordinals
     exact: ExactIndex
-    neighbours: _Neighbours
+    neighbours: Neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ class _Needs:
     Attributes:
         margins: For each of `DEPTHS` ``(p, k)``: the bits with which each neighbour is found.
         rescored: For each of `DEPTHS` ``(p, bits)``: the rows rescored with a margin of m bits.
-        sample_counts: As of the `_Neighbours`.
+        sample_counts: As of the `Neighbours`.
     """
 
     margins: tuple[NDArray[np.int64], ...]
@@ -141,7 +147,28 @@ class _Needs:
     sample_counts: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Codes, and the neighbours that they were measured with: among all rows, then among a part."""
+
+    codes: BinaryCodes
+    parts: Sequence[Part]
+
+
 def build(values: Floats, row_norms: Floats, metric: Metric) -> BinaryCodes | None:
+    """Return the cheapest codes that are good enough for these rows (`calibrate`), or None."""
+    calibration = calibrate(values, row_norms, metric)
+    return None if calibration is None else calibration.codes
+
+
+def with_neighbours(
+    codes: BinaryCodes, values: Floats, row_norms: Floats, metric: Metric
+) -> Calibration:
+    """Return codes whose parameters are known, with the neighbours of probes."""
+    return Calibration(codes, _parts(values, row_norms, metric))
+
+
+def calibrate(values: Floats, row_norms: Floats, metric: Metric) -> Calibration | None:
     """Return the cheapest codes that are good enough for these rows, or None.
 
     Args:
@@ -156,7 +183,7 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> BinaryCodes | No
     is_small = row_count <= _SMALL_ROWS
     parts = _parts(values, row_norms, metric)
     mean = projection.mean_of(values, metric, scale)
-    best: BinaryCodes | None = None
+    best: Calibration | None = None
     best_cost = float(row_count * dimensions)  # of exact search
     for bits in BITS:
         cost = row_count * _COST_OF_512_BITS * bits / 512
@@ -179,21 +206,22 @@ def build(values: Floats, row_norms: Floats, metric: Metric) -> BinaryCodes | No
         cost += float(near.mean()) * dimensions
         if cost < best_cost:
             expected = (expected_near, max(expected_near, expected_far))
-            best = BinaryCodes(codes, offset, QuantizerParameters(bits, scale, margins, expected))
+            parameters = QuantizerParameters(bits, scale, margins, expected)
+            best = Calibration(BinaryCodes(codes, offset, parameters), parts)
             best_cost = cost
     return best
 
 
-def _parts(values: Floats, row_norms: Floats, metric: Metric) -> Sequence[_Part]:
+def _parts(values: Floats, row_norms: Floats, metric: Metric) -> Sequence[Part]:
     """Return all rows, and a part of them if there are enough."""
     random = RandomState(projection.SEED)  # unlike newer generators', its stream is frozen
     count = min(_DRAWN_PER_PROBE * _PROBES, len(values))
     drawn = random.choice(len(values), count, replace=False)
     probes = _probes(values[drawn], row_norms[drawn], metric)
 
-    def part(rows: slice | Ordinals, values: Floats, norms: Floats) -> _Part:
+    def part(rows: slice | Ordinals, values: Floats, norms: Floats) -> Part:
         neighbours = _neighbours(values, norms, metric, probes)
-        return _Part(rows, ExactIndex(values, norms, metric), neighbours)
+        return Part(rows, ExactIndex(values, norms, metric), neighbours)
 
     everything = part(slice(None), values, row_norms)
     count = min(len(values) // _PART_SHARE, _PART_ROWS_MAX)
@@ -219,7 +247,7 @@ def _probes(drawn: Floats, row_norms: Floats, metric: Metric) -> _Probes:
     return _Probes(drawn[first], centre, all_drawn.copy_distances[first])
 
 
-def _neighbours(values: Floats, row_norms: Floats, metric: Metric, probes: _Probes) -> _Neighbours:
+def _neighbours(values: Floats, row_norms: Floats, metric: Metric, probes: _Probes) -> Neighbours:
     """Search for all probes, a chunk of rows at a time."""
     deepest, count = max(DEPTHS) + _TIED, len(probes.values)
     rows = np.zeros((count, deepest), np.int64)
@@ -240,7 +268,7 @@ def _neighbours(values: Floats, row_norms: Floats, metric: Metric, probes: _Prob
     rows = np.take_along_axis(rows, order, axis=1)
     nearest = np.take_along_axis(nearest, order, axis=1)
     spread = [slice(0, depth, depth // _NEIGHBOURS) for depth in DEPTHS]
-    return _Neighbours(
+    return Neighbours(
         probes.values,
         rows,
         nearest,
@@ -302,7 +330,7 @@ def _sample_count(
     return max(int(is_row.sum() - (is_copy & is_row[:, 1:]).sum()), 1)
 
 
-def _needs(codes: hamming.Bits, offset: Floats, part: _Part) -> _Needs:
+def _needs(codes: hamming.Bits, offset: Floats, part: Part) -> _Needs:
     """Search a part for each probe as `binary.BinaryIndex` does, and note which margins would do.
 
     Args:

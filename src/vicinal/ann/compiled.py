@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from vicinal.ann import hamming, projection
 from vicinal.ann.exact import ExactIndex
+from vicinal.ann.graph import CodeGraph
 from vicinal.ann.hamming import Bits
+from vicinal.ann.walk import WalkPlan
 from vicinal.model import Floats, Mask, Ordinals
 from vicinal.native.library import Library, library
 from vicinal.native.library import projection as native_projection
@@ -33,6 +35,7 @@ class Plan:
         rescored_expected: Rows that it is likely to rescore.
         rescored_min: Rows that are rescored first.
         rescored_max: More rows than this are not rescored by their codes alone.
+        walk: How far it walks through the graph; None compares all codes.
     """
 
     k: int
@@ -40,6 +43,7 @@ class Plan:
     rescored_expected: int
     rescored_min: int
     rescored_max: int
+    walk: WalkPlan | None = None
 
 
 class CompiledSearch:
@@ -50,16 +54,23 @@ class CompiledSearch:
         sample: The sample of `codes` (`hamming.sample`).
         offset: The projected mean, ``(8 * b,)``.
         exact: Has the rows' values and norms.
+        graph: The graph of the codes, if there is one.
     """
 
     def __init__(
-        self, built: Library, codes: Bits, sample: Bits, offset: Floats, exact: ExactIndex
+        self,
+        built: Library,
+        codes: Bits,
+        sample: Bits,
+        offset: Floats,
+        exact: ExactIndex,
+        graph: CodeGraph | None = None,
     ) -> None:
         self._library = built
         dimensions = exact.values.shape[1]
         flips = projection.flips_for(dimensions, exact.metric, len(offset))
         offset = np.ascontiguousarray(offset, np.float32)
-        self._keepalive = (codes, sample, flips, offset, exact)
+        self._keepalive: tuple[object, ...] = (codes, sample, flips, offset, exact, graph)
         relative_error, absolute_error = exact.error
         self._rows = CodedRows(
             projection=native_projection(flips, offset, dimensions, exact.metric),
@@ -73,15 +84,33 @@ class CompiledSearch:
             relative_error=relative_error,
             absolute_error=absolute_error,
         )
+        if exact.blocks is not None and not exact.is_verified:
+            self._rows.verified = exact.blocks.verified.ctypes.data
+            self._rows.block_bytes = exact.blocks.size
+            self._rows.values_start = exact.blocks.start
+        if graph is not None:
+            entries = graph.entries(codes)
+            self._keepalive = (*self._keepalive, entries)
+            self._rows.neighbours = graph.neighbours.ctypes.data
+            self._rows.neighbour_count = graph.neighbours.shape[1]
+            self._rows.entries = entries.ctypes.data
+            self._rows.entry_count = len(entries)
+            self._rows.entry_step = graph.entry_step
 
     @staticmethod
-    def of(codes: Bits, sample: Bits, offset: Floats, exact: ExactIndex) -> "CompiledSearch | None":
+    def of(
+        codes: Bits,
+        sample: Bits,
+        offset: Floats,
+        exact: ExactIndex,
+        graph: CodeGraph | None = None,
+    ) -> "CompiledSearch | None":
         """Return a search over these codes, or None where only Python can search them."""
         built, code_bytes = library(), codes.shape[1]
         fits = code_bytes % LINE_BYTES == 0 and code_bytes <= CODE_BYTES_MAX
         if built is None or not fits or len(codes) >= _ROWS_MAX:
             return None
-        return CompiledSearch(built, codes, sample, offset, exact)
+        return CompiledSearch(built, codes, sample, offset, exact, graph)
 
     def task(
         self,
@@ -106,6 +135,8 @@ class CompiledSearch:
             allowed = np.ascontiguousarray(allowed)
         if listed is not None:
             listed = np.ascontiguousarray(listed, np.int64)
+        walk = plan.walk
+        hidden = None if walk is None else walk.hidden
         search = CodeSearch(
             query=query.ctypes.data,
             allowed=_pointer(allowed),
@@ -114,13 +145,17 @@ class CompiledSearch:
             eligible_count=eligible_count,
             k=plan.k,
             margin=plan.margin,
+            breadth=0 if walk is None else walk.breadth,
+            expanded_max=0 if walk is None else walk.expanded_max,
+            hidden=_pointer(hidden),
+            hidden_count=0 if hidden is None else len(hidden),
             rescored_expected=plan.rescored_expected,
             rescored_min=plan.rescored_min,
             rescored_max=plan.rescored_max,
             candidates=candidates.ctypes.data,
             candidates_max=_CANDIDATES_MAX,
         )
-        keepalive = (self, query, allowed, listed)
+        keepalive = (self, query, allowed, listed, hidden)
         return SearchTask(self._library, self._rows, search, candidates, keepalive)
 
 

@@ -12,6 +12,7 @@ Euclidean stays squared and cosine keeps the query's norm.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -41,6 +42,21 @@ def norms(rows: Floats) -> Floats:
         return cast(Floats, np.sqrt(squares).astype(np.float32))
 
 
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The blocks of the file that values are mapped from, which are verified one by one.
+
+    Attributes:
+        verified: Whether each block is verified; another thread may set it.
+        size: Of a block, in bytes.
+        start: The byte of the file at which the values begin.
+    """
+
+    verified: NDArray[np.bool_]
+    size: int
+    start: int
+
+
 class ExactIndex:
     """Exact search over rows that stay where they are.
 
@@ -49,6 +65,7 @@ class ExactIndex:
         row_norms: ``(n,)`` float32, as `norms` gives them.
         verify: Called with the rows (None: all) before their values are read, until it returns
             that all are verified; what it raises is passed on.
+        blocks: Tell which rows need not be verified any more.
 
     Attributes:
         is_verified: Whether all values may be read without `verify`.
@@ -60,6 +77,7 @@ class ExactIndex:
         row_norms: Floats,
         metric: Metric,
         verify: Callable[[Ordinals | None], bool] | None = None,
+        blocks: Blocks | None = None,
     ) -> None:
         self.metric = metric
         self.values = values
@@ -68,6 +86,7 @@ class ExactIndex:
         self.row_count = len(row_norms)
         self.parameters = None
         self._verify = verify
+        self.blocks = blocks
         self.is_verified = verify is None or verify(np.empty(0, np.int64))
 
     @property
@@ -75,6 +94,11 @@ class ExactIndex:
         """How far a product may be off: by the norms' product (euclidean: itself), and beside."""
         dimensions = self.values.shape[1]
         return float(_relative_error(dimensions)), float(_absolute_error(dimensions))
+
+    def verify(self, rows: Ordinals | None) -> None:
+        """Verify these rows, or all, before their values are read."""
+        if not self.is_verified and self._verify is not None:
+            self.is_verified = self._verify(rows)
 
     def prepare(
         self, query: Floats, k: int, selection: Selection, effort: Effort = Effort.EXACT
@@ -103,8 +127,7 @@ class ExactIndex:
     def products(self, query: Floats, rows: Ordinals | None) -> Floats:
         """Return ``(len(rows),)``, or ``(n,)``: squared distances under euclidean, else dot
         products; of all rows if `rows` is None."""
-        if not self.is_verified and self._verify is not None:
-            self.is_verified = self._verify(rows)
+        self.verify(rows)
         is_euclidean = self.metric is Metric.EUCLIDEAN
         built = library()
         if built is not None:

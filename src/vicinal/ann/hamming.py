@@ -130,9 +130,9 @@ class Codes:
         return int(sample_hammings[quantile])
 
 
-def sample(codes: Bits) -> Bits:
-    """Return up to 2,048 of ``(n, b)`` codes, evenly spread."""
-    return np.ascontiguousarray(codes[:: sample_step(len(codes))])
+def sample(codes: Bits, step: int | None = None) -> Bits:
+    """Return every `step`-th of ``(n, b)`` codes, or up to 2,048."""
+    return np.ascontiguousarray(codes[:: step or sample_step(len(codes))])
 
 
 def sample_step(count: int) -> int:

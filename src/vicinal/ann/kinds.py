@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vicinal.ann.base import AnnIndex
 from vicinal.ann.binary import BinaryKind
 from vicinal.ann.exact import ExactIndex
+from vicinal.ann.graph_kind import GraphKind
 from vicinal.model import Floats, Metric
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -65,5 +66,5 @@ class AnnKind(Protocol):
         ...
 
 
-KINDS: tuple[AnnKind, ...] = (BinaryKind(),)
+KINDS: tuple[AnnKind, ...] = (GraphKind(), BinaryKind())
 """In the order in which they are tried."""

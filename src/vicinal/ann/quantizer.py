@@ -28,6 +28,9 @@ DEPTHS = (10, 100)
 
 EFFORTS = (Effort.LOW, Effort.STANDARD, Effort.HIGH)
 
+PerEffort = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Numbers for each of `EFFORTS` at each of `DEPTHS`."""
+
 _RESCORED_MIN = 40
 _RESCORED_TIMES_K = 2
 _OUTLIERS = 11
@@ -46,7 +49,7 @@ class QuantizerParameters:
 
     bits: int
     scale: float
-    margins: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    margins: PerEffort
     rescored: tuple[int, int]
 
     def margin_for(self, k: int, effort: Effort) -> int:
@@ -56,9 +59,13 @@ class QuantizerParameters:
 
     def rescored_for(self, k: int) -> int:
         """Return the number of rows that a search for the k nearest is likely to rescore."""
-        near, far = self.rescored
-        count: float = near * (far / near) ** _depth(k)
-        return max(rescored_min(k), round(count))
+        return max(rescored_min(k), at_depth(*self.rescored, k))
+
+
+def at_depth(near: int, far: int, k: int) -> int:
+    """Return the count for the k nearest, of those at the two `DEPTHS`: linear in logarithms."""
+    count: float = near * (far / near) ** _depth(k)
+    return round(count)
 
 
 def _depth(k: int) -> float:

@@ -1,8 +1,10 @@
 /* Binary quantization, compiled: encoding, and the whole search of `ann.binary` in one call.
 
+   Where a segment has a graph, `walk.h` finds which codes to compare.
    `ann.projection` and `ann.binary` are the reference: same steps, same names, same candidates
    (tests/unit/ann/test_compiled.py, tests/unit/native/test_library.py). Unusual searches are left
-   UNSETTLED, for Python to do: numbers that overflow, or more rows than `rescored_max`.
+   UNSETTLED, for Python to do: numbers that overflow, or more rows than `rescored_max`. A search
+   that comes to rows which are not verified names them and is run again.
 
    Rules: C11 as gcc and clang have it; reads and writes only the memory it is given; keeps nothing,
    so any number of threads may call it. The hot loops are in `kernels.h`.
@@ -13,16 +15,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "encoding.h"
 #include "kernels.h"
 #include "structures.h"
+#include "walk.h"
 
 enum {
     BLOCK_BYTES = 1 << 15, /* of codes, compared before their rows are looked at */
     CODES_AHEAD = 32,      /* listed rows whose codes are fetched before their turn */
-    SAMPLE_ROWS = 2048,    /* at most: as in `ann.hamming` */
     GROWTH = 8,            /* how many times more rows are aimed at when a limit left too few */
     OUTLIERS = 11,         /* of 11 nearest rows one does not count: as in `ann.quantizer` */
-    BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes, and one more */
 };
 
 /* All rows within a Hamming distance, those with the nearest codes first. */
@@ -39,89 +41,6 @@ typedef struct {
     uint32_t *positions; /* in the `NearRows` */
     int64_t count, k;
 } NearestRows;
-
-/* ---- codes of rows and queries (`ann.projection`) ------------------------------------------ */
-
-static double norm_of(const float *vector, int64_t dimensions) {
-    double squares[8] = {0}; /* side by side, so that no sum waits for another */
-    int64_t at = 0;
-    for (; at + 8 <= dimensions; at += 8)
-        for (int lane = 0; lane < 8; lane++)
-            squares[lane] += (double)vector[at + lane] * vector[at + lane];
-    for (; at < dimensions; at++) squares[0] += (double)vector[at] * vector[at];
-    double sum = 0;
-    for (int lane = 0; lane < 8; lane++) sum += squares[lane];
-    return sqrt(sum);
-}
-
-/* Write the norms of rows (count, dimensions). */
-void vicinal_norms(const float *rows, int64_t count, int64_t dimensions, float *norms) {
-    for (int64_t row = 0; row < count; row++)
-        norms[row] = (float)norm_of(rows + row * dimensions, dimensions);
-}
-
-/* Write the code of a lifted vector, which is filled up with zeros; `rotated` is scratch. */
-static void encode(const Projection *projection, const float *lifted, float *rotated,
-                   uint8_t *code) {
-    const int64_t bits = 8 * projection->code_bytes, length = projection->length;
-    const float scale = (float)(1 / sqrt((double)length));
-    memset(code, 0, projection->code_bytes);
-    for (int64_t block = 0; block < projection->blocks; block++) {
-        memcpy(rotated, lifted, length * sizeof *rotated);
-        for (int64_t round = 0; round < projection->rounds; round++) {
-            const int64_t turn = round * projection->blocks + block;
-            BEST(hadamard)(rotated, projection->flips + turn * length, scale, length);
-        }
-        const int64_t first = block * length;
-        const int64_t count = bits - first < length ? bits - first : length;
-        const float *offset = projection->offset + first;
-        if (length % 8 == 0)
-            set_above(rotated, offset, count, code + first / 8);
-        else
-            for (int64_t bit = 0; bit < count; bit++)
-                code[(first + bit) / 8] |=
-                    (uint8_t)((rotated[bit] > offset[bit]) << (7 - (first + bit) % 8));
-    }
-}
-
-/* Write the query's norm and code; return 0 if there is no memory. */
-static int encode_query(const Projection *projection, CodeSearch *search) {
-    float *lifted = calloc(2 * projection->length, sizeof *lifted);
-    if (!lifted) return 0;
-    const double norm = norm_of(search->query, projection->dimensions);
-    const double divisor = projection->metric == EUCLIDEAN || norm == 0 ? 1 : norm;
-    for (int64_t at = 0; at < projection->dimensions; at++)
-        lifted[at] = (float)(search->query[at] / divisor);
-    encode(projection, lifted, lifted + projection->length, search->query_code);
-    search->query_norm = (float)norm;
-    free(lifted);
-    return 1;
-}
-
-/* Write the codes (count, code_bytes) of rows (count, dimensions); return 0 or NO_MEMORY. */
-int64_t vicinal_encode(const Projection *projection, const float *rows, int64_t count,
-                       uint8_t *codes) {
-    const int64_t dimensions = projection->dimensions, metric = projection->metric;
-    float *lifted = calloc(2 * projection->length, sizeof *lifted);
-    if (!lifted) return NO_MEMORY;
-    for (int64_t row = 0; row < count; row++) {
-        const float *values = rows + row * dimensions;
-        const double norm = norm_of(values, dimensions);
-        const double divisor = metric == DOT_PRODUCT          ? projection->scale
-                               : metric == COSINE && norm > 0 ? norm
-                                                              : 1;
-        const double factor = 1 / divisor;
-        for (int64_t at = 0; at < dimensions; at++) lifted[at] = (float)(values[at] * factor);
-        if (metric == DOT_PRODUCT) {
-            const double height = 1 - norm / projection->scale * (norm / projection->scale);
-            lifted[dimensions] = (float)sqrt(height > 0 ? height : 0);
-        }
-        encode(projection, lifted, lifted + projection->length,
-               codes + row * projection->code_bytes);
-    }
-    free(lifted);
-    return 0;
-}
 
 /* ---- comparing codes ----------------------------------------------------------------------- */
 
@@ -178,12 +97,29 @@ void vicinal_row_products(const float *values, int64_t dimensions, const float *
     BEST(row_products)(values, dimensions, query, rows, count, is_euclidean != 0, products);
 }
 
-/* Write distances that order rows as the metric does; return whether all are finite, and so are
-   the norms that they and their errors follow from. Norms that are divided by must not have been
-   rounded by more than others are. */
-static int estimate(const CodedRows *coded, const CodeSearch *search, const uint32_t *rows,
-                    int64_t count, float *estimates) {
+/* Write which of some rows lie in blocks that may not be read yet; return how many. */
+static int64_t find_unverified(const CodedRows *coded, CodeSearch *search, const uint32_t *rows,
+                               int64_t count) {
+    const int64_t row_bytes = coded->projection.dimensions * (int64_t)sizeof *coded->values;
+    int64_t unverified = 0;
+    for (int64_t at = 0; at < count && unverified < search->candidates_max; at++) {
+        const int64_t start = coded->values_start + rows[at] * row_bytes;
+        const int64_t last = (start + row_bytes - 1) / coded->block_bytes;
+        int64_t block = start / coded->block_bytes;
+        while (block <= last && coded->verified[block]) block++;
+        if (block <= last) search->candidates[unverified++] = rows[at];
+    }
+    search->unverified_count = unverified;
+    return unverified;
+}
+
+/* Write distances that order rows as the metric does; return 1, UNVERIFIED when rows may not be
+   read yet, or UNSETTLED: a distance is not finite, or a norm is not that they and their errors
+   follow from. Norms that are divided by must not have been rounded by more than others are. */
+static int estimate(const CodedRows *coded, CodeSearch *search, const uint32_t *rows, int64_t count,
+                    float *estimates) {
     const int64_t metric = coded->projection.metric;
+    if (coded->verified && find_unverified(coded, search, rows, count)) return UNVERIFIED;
     BEST(row_products)(coded->values, coded->projection.dimensions, search->query, rows, count,
                        metric == EUCLIDEAN, estimates);
     int is_sound = 1;
@@ -197,7 +133,7 @@ static int estimate(const CodedRows *coded, const CodeSearch *search, const uint
         is_sound &= isfinite(estimates[at]) != 0;
         if (metric != EUCLIDEAN) is_sound &= isfinite(norm) != 0;
     }
-    return is_sound;
+    return is_sound ? 1 : UNSETTLED;
 }
 
 /* The most by which the estimate of a row's distance is wrong. */
@@ -254,12 +190,35 @@ static int sort(NearRows *near) {
     return 1;
 }
 
-/* Find all eligible rows within the Hamming distance `limit`; return 1, NO_MEMORY, or UNSETTLED
-   when they are more than `rows_max`. */
-static int find_within(const CodedRows *coded, const CodeSearch *search, int64_t limit,
+/* Find the eligible rows within the Hamming distance `limit` that a walk has compared; return as
+   `find_within` does. */
+static int find_walked(const CodeSearch *search, const Walk *walk, int64_t limit, int64_t rows_max,
+                       NearRows *near) {
+    near->count = 0;
+    near->limit = limit;
+    for (int64_t at = 0; at < walk->count; at++) {
+        if (walk->hammings[at] > limit) continue;
+        if (!is_eligible(search, walk->rows[at])) continue;
+        if (near->count > rows_max) return UNSETTLED;
+        if (!reserve(near, near->count + 1)) return NO_MEMORY;
+        near->rows[near->count] = walk->rows[at];
+        near->hammings[near->count++] = walk->hammings[at];
+    }
+    return sort(near) ? 1 : NO_MEMORY;
+}
+
+/* Find all eligible rows within the Hamming distance `limit`, or those that `walk` comes to if
+   there is one; return 1, NO_MEMORY, or UNSETTLED when they are more than `rows_max`. */
+static int find_within(const CodedRows *coded, CodeSearch *search, Walk *walk, int64_t limit,
                        int64_t rows_max, NearRows *near) {
+    if (walk && walk->is_open) {
+        const int status = walk_within(walk, coded, search, limit);
+        if (status > 0) return find_walked(search, walk, limit, rows_max, near);
+        if (status == NO_MEMORY) return status;
+    }
     const int64_t compared = compared_count(coded, search);
     const int64_t block = BLOCK_BYTES / coded->projection.code_bytes;
+    search->compared_count += compared;
     near->count = 0;
     near->limit = limit;
     for (int64_t start = 0; start < compared; start += block) {
@@ -291,27 +250,42 @@ static int compare_sample(const CodedRows *coded, const CodeSearch *search, Near
         of_sample.listed = listed;
         of_sample.listed_count = count;
     }
-    return find_within(&sampled, &of_sample, BINS, SAMPLE_ROWS, near);
+    return find_within(&sampled, &of_sample, NULL, BINS, SAMPLE_ROWS, near);
+}
+
+/* Find the nearest `breadth` rows that the walk comes to; return 0 if these are too few, or the
+   walk is too long. */
+static int find_nearest_walked(const CodedRows *coded, CodeSearch *search, Walk *walk,
+                               int64_t rows_min, int64_t rows_max, NearRows *near) {
+    int status = walk_within(walk, coded, search, -1);
+    if (status > 0) status = find_walked(search, walk, walk->bound, rows_max, near);
+    if (status == NO_MEMORY || (status > 0 && near->count >= rows_min)) return status;
+    walk->is_open = 0;
+    return 0;
 }
 
 /* Find about `rescored_expected` rows, and at least `rescored_min`, or all that are eligible. */
-static int find_nearest(const CodedRows *coded, const CodeSearch *search, int64_t rows_max,
+static int find_nearest(const CodedRows *coded, CodeSearch *search, Walk *walk, int64_t rows_max,
                         NearRows *near) {
     const int64_t farthest = 8 * coded->projection.code_bytes, eligible = search->eligible_count;
+    const int64_t rows_min = search->rescored_min < eligible ? search->rescored_min : eligible;
+    if (walk) {
+        const int status = find_nearest_walked(coded, search, walk, rows_min, rows_max, near);
+        if (status) return status;
+    }
     if (compared_count(coded, search) <= SAMPLE_ROWS && !search->allowed)
-        return find_within(coded, search, farthest, rows_max, near);
+        return find_within(coded, search, NULL, farthest, rows_max, near);
     int status = compare_sample(coded, search, near);
     if (status < 0) return status;
     const int64_t sample_count = near->count;
     uint16_t sample[SAMPLE_ROWS + 1];
     memcpy(sample, near->hammings, sample_count * sizeof *sample);
-    const int64_t rows_min = search->rescored_min < eligible ? search->rescored_min : eligible;
     for (double aim = (double)search->rescored_expected;; aim *= GROWTH) {
         const double expected = aim / (double)eligible * (double)sample_count;
         const double quantile = ceil(expected + sqrt(expected));
         const int64_t limit =
             quantile < (double)sample_count ? sample[(int64_t)quantile] : farthest;
-        status = find_within(coded, search, limit, rows_max, near);
+        status = find_within(coded, search, NULL, limit, rows_max, near);
         if (status < 0 || near->count >= rows_min || limit == farthest) return status;
     }
 }
@@ -379,15 +353,18 @@ static int64_t write_candidates(const CodedRows *coded, CodeSearch *search, cons
 }
 
 /* Rescore rows from the nearest codes on, until no row near the edge is among the k nearest. */
-static int64_t rescore(const CodedRows *coded, CodeSearch *search, NearRows *near,
+static int64_t rescore(const CodedRows *coded, CodeSearch *search, Walk *walk, NearRows *near,
                        NearestRows *nearest, float **estimates) {
     const int64_t first = search->rescored_min < near->count ? search->rescored_min : near->count;
     int64_t rescored = 0, limit = -1, margin = search->margin, capacity = 0;
     int64_t next_limit = near->hammings[first - 1];
     while (next_limit > limit) {
         if (next_limit > near->limit) {
-            const int status = find_within(coded, search, next_limit, search->rescored_max, near);
-            if (status < 0) return status;
+            const int walked =
+                find_within(coded, search, walk, next_limit, search->rescored_max, near);
+            if (walked < 0) return walked;
+            /* A walk that goes on may come to rows that are nearer than some rescored ones. */
+            if (walk) rescored = nearest->count = 0;
         }
         int64_t count = rescored;
         while (count < near->count && near->hammings[count] <= next_limit) count++;
@@ -398,9 +375,9 @@ static int64_t rescore(const CodedRows *coded, CodeSearch *search, NearRows *nea
             if (!larger) return NO_MEMORY;
             *estimates = larger;
         }
-        if (!estimate(coded, search, near->rows + rescored, count - rescored,
-                      *estimates + rescored))
-            return UNSETTLED;
+        const int status =
+            estimate(coded, search, near->rows + rescored, count - rescored, *estimates + rescored);
+        if (status < 0) return status;
         for (; rescored < count; rescored++)
             push(nearest, (*estimates)[rescored], (uint32_t)rescored);
         limit = next_limit;
@@ -410,7 +387,7 @@ static int64_t rescore(const CodedRows *coded, CodeSearch *search, NearRows *nea
     return write_candidates(coded, search, near, nearest, *estimates, rescored);
 }
 
-/* Write the candidates; return how many they are, UNSETTLED or NO_MEMORY. */
+/* Write the candidates; return how many they are, UNSETTLED, UNVERIFIED or NO_MEMORY. */
 int64_t vicinal_search(const CodedRows *coded, CodeSearch *search) {
     NearRows near = {0};
     NearestRows nearest = {
@@ -418,20 +395,24 @@ int64_t vicinal_search(const CodedRows *coded, CodeSearch *search) {
         .estimates = malloc(search->k * sizeof(float)),
         .positions = malloc(search->k * sizeof(uint32_t)),
     };
+    Walk graph_walk = {0}, *walk = search->breadth ? &graph_walk : NULL;
     float *estimates = NULL;
     int64_t status = NO_MEMORY;
-    if (nearest.estimates && nearest.positions && encode_query(&coded->projection, search)) {
+    search->compared_count = search->expanded_count = search->unverified_count = 0;
+    if (nearest.estimates && nearest.positions && encode_query(&coded->projection, search) &&
+        (!walk || begin_walk(walk, coded, search) > 0)) {
         /* A whole sample fits even where few rows may be rescored. */
         const int64_t rows_max =
             4 * (search->rescored_max > SAMPLE_ROWS ? search->rescored_max : SAMPLE_ROWS);
-        status = find_nearest(coded, search, rows_max, &near);
+        status = find_nearest(coded, search, walk, rows_max, &near);
         if (status > 0)
-            status = near.count ? rescore(coded, search, &near, &nearest, &estimates) : 0;
+            status = near.count ? rescore(coded, search, walk, &near, &nearest, &estimates) : 0;
     }
     free(near.rows);
     free(near.hammings);
     free(nearest.estimates);
     free(nearest.positions);
     free(estimates);
+    end_walk(&graph_walk);
     return status;
 }

@@ -15,6 +15,9 @@
 #include <immintrin.h>
 #endif
 
+#pragma GCC diagnostic ignored                                                                     \
+    "-Wunused-function" /* of loops that one file needs and not another */
+
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
@@ -265,6 +268,27 @@ HAMMINGS(hammings_plain, )
 #if defined(__x86_64__)
 HAMMINGS(hammings_popcnt, TARGET("popcnt"))
 HAMMINGS(hammings_vpopcnt, VPOPCNT)
+#endif
+
+/* Write the distances of listed codes, which the caller has fetched. */
+#define LISTED_HAMMINGS(NAME, ATTRIBUTE)                                                           \
+    ATTRIBUTE static void NAME(const uint8_t *codes, const uint32_t *rows, int64_t count,          \
+                               const uint8_t *code, int64_t lines, uint16_t *distances) {          \
+        for (int64_t at = 0; at < count; at++) {                                                   \
+            const uint8_t *other = codes + rows[at] * lines * LINE_BYTES;                          \
+            int32_t hamming;                                                                       \
+            if (lines == 1)                                                                        \
+                hammings_of(other, 1, code, 1, &hamming);                                          \
+            else                                                                                   \
+                hammings_of(other, 1, code, lines, &hamming);                                      \
+            distances[at] = (uint16_t)hamming;                                                     \
+        }                                                                                          \
+    }
+
+LISTED_HAMMINGS(listed_hammings_plain, )
+#if defined(__x86_64__)
+LISTED_HAMMINGS(listed_hammings_popcnt, TARGET("popcnt"))
+LISTED_HAMMINGS(listed_hammings_vpopcnt, VPOPCNT)
 #endif
 
 /* ---- products ---------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vicinal.model import Floats, Metric, Ordinals
 from vicinal.native import structures
-from vicinal.native.structures import LINE_BYTES, NO_MEMORY, LineReader, PoolTask, Projection
+from vicinal.native.structures import LINE_BYTES, NO_MEMORY, Graph, LineReader, PoolTask, Projection
 
 SOURCES = tuple(sorted((*Path(__file__).parent.glob("*.[ch]"), Path(structures.__file__))))
 
@@ -65,6 +65,12 @@ class Library:
         self._read_lines = _function(built, "read_lines", None, _POINTER)
         self._encode = _function(built, "encode", _INTEGER, _POINTER, *rows, _POINTER)
         self._hammings = _function(built, "hammings", None, *rows, _POINTER, *scores)
+        self._nearest_pivots = _function(
+            built, "nearest_pivots", _INTEGER, _POINTER, *rows, *rows, *scores
+        )
+        self._link_part = _function(built, "link_part", _INTEGER, _POINTER, *rows)
+        self._prune = _function(built, "prune", None, _POINTER, _INTEGER, _INTEGER, ctypes.c_double)
+        self._link_back = _function(built, "link_back", None, _POINTER, _POINTER)
         self._norms = _function(built, "norms", None, *rows, *scores)
         self._products = _function(built, "products", None, *rows, *rows, *scores)
         self._row_products = _function(built, "row_products", None, *rows, _POINTER, *rows, *scores)
@@ -102,6 +108,46 @@ class Library:
             distances.ctypes.data,
         )  # fmt: skip
         return distances
+
+    def nearest_pivots(
+        self, graph: Graph, rows: NDArray[np.uint32], pivots: NDArray[np.uint8], count: int
+    ) -> NDArray[np.uint16]:
+        """Return the nearest pivots of rows, ``(len(rows), count)``, the nearest first.
+
+        Args:
+            rows: C-contiguous ordinals.
+            pivots: Codes, ``(p, code_bytes)``, C-contiguous, p from `count` to 65,535.
+            count: At least 1.
+
+        Raises:
+            MemoryError: Nothing was compared.
+        """
+        nearest = np.empty((len(rows), count), np.uint16)
+        status = self._nearest_pivots(
+            ctypes.addressof(graph), rows.ctypes.data, len(rows), pivots.ctypes.data, len(pivots),
+            count, nearest.ctypes.data,
+        )  # fmt: skip
+        if status == NO_MEMORY:
+            raise MemoryError("no memory to divide rows")
+        return nearest
+
+    def link_part(self, graph: Graph, rows: NDArray[np.uint32]) -> None:
+        """Make rows of a part neighbours of each other where they are near.
+
+        Raises:
+            MemoryError: Nothing was compared.
+        """
+        rows = np.ascontiguousarray(rows)
+        if self._link_part(ctypes.addressof(graph), rows.ctypes.data, len(rows)) == NO_MEMORY:
+            raise MemoryError("no memory to link rows")
+
+    def prune(self, graph: Graph, start: int, end: int, ratio: float) -> None:
+        """Keep of the neighbours of rows those that lead somewhere else."""
+        self._prune(ctypes.addressof(graph), start, end, ratio)
+
+    def link_back(self, graph: Graph, kept: NDArray[np.uint8]) -> None:
+        """Make rows neighbours of their neighbours, of which each row has kept some, ``(n,)``."""
+        self._link_back(ctypes.addressof(graph), kept.ctypes.data)
 
     def norms(self, rows: Floats) -> Floats:
         """Return the euclidean norms of rows ``(n, d)``, ``(n,)``, infinite on overflow."""

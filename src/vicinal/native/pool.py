@@ -16,7 +16,7 @@ from typing import cast
 
 from vicinal.model import Ordinals
 from vicinal.native.library import Library, library
-from vicinal.native.structures import NO_MEMORY, CodedRows, CodeSearch, PoolTask
+from vicinal.native.structures import NO_MEMORY, UNVERIFIED, CodedRows, CodeSearch, PoolTask
 
 WAITING_MAX = 4
 """Searches that may wait for each thread; one more is faster where it was asked for."""
@@ -61,9 +61,26 @@ class SearchTask:
         """Seconds that it took, by the clock; 0 before it has run."""
         return cast(float, self.structure.seconds)
 
+    @property
+    def compared_count(self) -> int:
+        """Codes of rows that it compared, the sample's left out; 0 before it has run."""
+        return cast(int, self._search.compared_count)
+
+    @property
+    def expanded_count(self) -> int:
+        """Rows that a walk through the graph went on from; 0 before it has run."""
+        return cast(int, self._search.expanded_count)
+
     def run(self) -> None:
         """Search in this thread."""
         self._library.run_task(self.structure)
+
+    @property
+    def unverified(self) -> Ordinals | None:
+        """The rows that have to be verified before it is run again; None if it has found rows."""
+        if self.structure.status != UNVERIFIED:
+            return None
+        return self._candidates[: self._search.unverified_count]
 
     def candidates(self) -> tuple[Ordinals, int] | None:
         """Return the candidates of a search that has run, and how many rows were rescored.

@@ -9,10 +9,11 @@
 #include <stdint.h>
 
 enum { COSINE, EUCLIDEAN, DOT_PRODUCT };
-enum { UNSETTLED = -1, NO_MEMORY = -2 }; /* statuses of a search that found nothing */
+enum { UNSETTLED = -1, NO_MEMORY = -2, UNVERIFIED = -3 }; /* of a search that found nothing */
 enum {
     LINE_BYTES = 64, /* a code has one or more lines of bytes */
     CODE_BYTES_MAX = 256,
+    NEIGHBOURS_MAX = 64,
     EXPONENT_MIN = -65, /* powers of ten beyond these two are left to Python */
     EXPONENT_MAX = 40,
 };
@@ -28,10 +29,16 @@ typedef struct {
 /* The rows of a segment or memtable, and their codes. */
 typedef struct {
     Projection projection;
-    const uint8_t *codes;  /* (row_count, code_bytes), a multiple of 64 bytes each */
-    const uint8_t *sample; /* (sample_count, code_bytes): every `sample_step`-th of them */
-    const float *values;   /* (row_count, dimensions) */
-    const float *norms;    /* (row_count,) */
+    const uint8_t *codes;    /* (row_count, code_bytes), a multiple of 64 bytes each */
+    const uint8_t *sample;   /* (sample_count, code_bytes): every `sample_step`-th of them */
+    const float *values;     /* (row_count, dimensions) */
+    const float *norms;      /* (row_count,) */
+    const uint8_t *verified; /* whether each block of the values' file may be read, or NULL: all */
+    int64_t block_bytes, values_start; /* where the values begin in the file */
+    const uint32_t *neighbours; /* (row_count, neighbour_count): the graph, if there is one */
+    const uint8_t *entries;     /* (entry_count, code_bytes): every `entry_step`-th code */
+    int64_t neighbour_count;    /* at most NEIGHBOURS_MAX */
+    int64_t entry_count, entry_step;
     int64_t row_count, sample_count, sample_step;
     float relative_error, absolute_error; /* of a float32 product (`ann.exact`) */
 } CodedRows;
@@ -44,14 +51,32 @@ typedef struct {
     int64_t listed_count;
     int64_t eligible_count; /* rows that are allowed or listed, at least 1 */
     int64_t k;
-    int64_t margin; /* bits beyond the radius within which rows are rescored */
+    int64_t margin;  /* bits beyond the radius within which rows are rescored */
+    int64_t breadth; /* near rows that a walk through the graph finds first; 0: compare all codes */
+    int64_t expanded_max;  /* rows that a walk goes on from; for more, all codes are compared */
+    const int64_t *hidden; /* (hidden_count,): rows that a walk never comes to */
+    int64_t hidden_count;
     int64_t rescored_expected, rescored_min, rescored_max;
-    int64_t *candidates; /* (candidates_max,), written */
+    int64_t *candidates; /* (candidates_max,), written; rows to verify of an UNVERIFIED search */
     int64_t candidates_max;
     int64_t rescored_count;             /* written */
+    int64_t unverified_count;           /* of an UNVERIFIED search: written */
+    int64_t compared_count;             /* codes, without the sample: written */
+    int64_t expanded_count;             /* rows that a walk has gone on from: written */
     float query_norm;                   /* written */
     uint8_t query_code[CODE_BYTES_MAX]; /* written */
 } CodeSearch;
+
+/* A graph that is built (`ann.graph`). */
+typedef struct {
+    const uint8_t *row_codes; /* (row_count, code_bytes) */
+    uint32_t *neighbours;     /* (row_count, neighbour_count), written */
+    uint16_t *hammings;       /* (row_count, neighbour_count): of neighbours, ascending: written */
+    uint8_t *counts;          /* (row_count,): how many neighbours a row has: written */
+    int64_t row_count, code_bytes;
+    int64_t neighbour_count; /* at most NEIGHBOURS_MAX */
+    int64_t kept_max;        /* neighbours that a row keeps of its own */
+} Graph;
 
 /* A search that any thread may run. */
 typedef struct PoolTask {

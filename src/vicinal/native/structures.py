@@ -9,12 +9,15 @@ from ctypes import c_double, c_float, c_int64, c_uint8, c_uint64, c_void_p
 from typing import Any
 
 COSINE, EUCLIDEAN, DOT_PRODUCT = 0, 1, 2
-UNSETTLED, NO_MEMORY = -1, -2
+UNSETTLED, NO_MEMORY, UNVERIFIED = -1, -2, -3
 LINE_BYTES = 64
 """The length of a code that the library reads is a multiple of this."""
 
 CODE_BYTES_MAX = 256
 """Longer codes are not searched by the library."""
+
+NEIGHBOURS_MAX = 64
+"""A row of a graph has at most as many neighbours."""
 
 EXPONENT_MIN, EXPONENT_MAX = -65, 40
 """Of ten: numbers that need other powers are not read by the library."""
@@ -40,7 +43,10 @@ class CodedRows(ctypes.Structure):
 
     _fields_ = _fields(
         (Projection, "projection"),
-        (c_void_p, "codes sample values norms"),
+        (c_void_p, "codes sample values norms verified"),
+        (c_int64, "block_bytes values_start"),
+        (c_void_p, "neighbours entries"),
+        (c_int64, "neighbour_count entry_count entry_step"),
         (c_int64, "row_count sample_count sample_step"),
         (c_float, "relative_error absolute_error"),
     )
@@ -51,12 +57,24 @@ class CodeSearch(ctypes.Structure):
 
     _fields_ = _fields(
         (c_void_p, "query allowed listed"),
-        (c_int64, "listed_count eligible_count k margin"),
+        (c_int64, "listed_count eligible_count k margin breadth expanded_max"),
+        (c_void_p, "hidden"),
+        (c_int64, "hidden_count"),
         (c_int64, "rescored_expected rescored_min rescored_max"),
         (c_void_p, "candidates"),
-        (c_int64, "candidates_max rescored_count"),
+        (c_int64, "candidates_max rescored_count unverified_count"),
+        (c_int64, "compared_count expanded_count"),
         (c_float, "query_norm"),
         (c_uint8 * CODE_BYTES_MAX, "query_code"),
+    )
+
+
+class Graph(ctypes.Structure):
+    """A graph that is built."""
+
+    _fields_ = _fields(
+        (c_void_p, "row_codes neighbours hammings counts"),
+        (c_int64, "row_count code_bytes neighbour_count kept_max"),
     )
 
 
@@ -97,7 +115,7 @@ class LineReader(ctypes.Structure):
 
 
 STRUCTURES: tuple[type[ctypes.Structure], ...] = (
-    Projection, CodedRows, CodeSearch, PoolTask, Power, LineRecord, LineReader,
+    Projection, CodedRows, CodeSearch, Graph, PoolTask, Power, LineRecord, LineReader,
 )  # fmt: skip
 
 

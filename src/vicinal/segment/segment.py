@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from vicinal.ann.base import AnnIndex, Selection
-from vicinal.ann.exact import ExactIndex
+from vicinal.ann.exact import Blocks, ExactIndex
 from vicinal.ann.kinds import KINDS, AnnKind
 from vicinal.errors import Corruption
 from vicinal.filters.nodes import Filter, Operator, Predicate
@@ -74,6 +74,7 @@ class Segment:
             file["norms"],
             metric,
             partial(_verify, file, record.row_count),
+            Blocks(*file.blocks("values")),
         )
         self._norms = exact.norms
         self.index = RowIndex(exact)

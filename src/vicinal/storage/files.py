@@ -302,6 +302,10 @@ class ComponentFile(Mapping[str, NDArray[Any]]):
         self._advise("MADV_RANDOM", entry.offset, entry.offset + self._nbytes(entry))
         return self._array(name)
 
+    def blocks(self, name: str) -> tuple[NDArray[np.bool_], int, int]:
+        """Tell whether each block is verified, as of now; its bytes; where an array begins."""
+        return self._verified, self._block_bytes, self._entries[name].offset
+
     def read_ahead(self, name: str, start: int, stop: int) -> None:
         """Have the system read rows `start` to `stop` (first axis) of an array in advance."""
         entry = self._entries[name]

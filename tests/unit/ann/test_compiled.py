@@ -12,11 +12,14 @@ from tests.support.ann import binary_index, candidates, candidates_among, exact_
 from tests.support.clusters import clustered
 from tests.support.watched import run_watched
 from vicinal.ann import quantizer
+from vicinal.ann.base import Selection
 from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.compiled import CompiledSearch, Plan
+from vicinal.ann.exact import Blocks, ExactIndex
 from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.distance import distances
-from vicinal.model import Floats, Mask, Metric, Ordinals
+from vicinal.errors import Corruption
+from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
 from vicinal.native import library
 
 pytestmark = pytest.mark.skipif(
@@ -207,6 +210,77 @@ def test_values_that_may_not_be_read_yet_are_not_read() -> None:
     assert proposed(search, values[3], PLAN, 3_000) is None
 
 
+class Unread:
+    """Values of which a block may be read when it is verified; until then it is full of NaN."""
+
+    BLOCK_BYTES = 1_024
+    START = 64
+
+    def __init__(self, values: Floats) -> None:
+        self.values = np.full_like(values, np.nan)
+        self.read_count = 0
+        self._values = values
+        size = self.START + values.nbytes
+        verified = np.zeros(-(-size // self.BLOCK_BYTES), np.bool_)
+        self.blocks = Blocks(verified, self.BLOCK_BYTES, self.START)
+
+    def verify(self, rows: Ordinals | None) -> bool:
+        row_bytes = self._values[0].nbytes
+        read, whole = (array.reshape(-1).view(np.uint8) for array in (self.values, self._values))
+        for row in () if rows is None else rows.tolist():
+            start = self.START + row * row_bytes
+            for block in range(
+                start // self.BLOCK_BYTES, (start + row_bytes - 1) // self.BLOCK_BYTES + 1
+            ):
+                self.read_count += not self.blocks.verified[block]
+                self.blocks.verified[block] = True
+                first = max(block * self.BLOCK_BYTES - self.START, 0)
+                last = (block + 1) * self.BLOCK_BYTES - self.START
+                read[first:last] = whole[first:last]
+        return False
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_row_is_read_when_its_blocks_are_verified_and_verified_once(metric: Metric) -> None:
+    values = clustered(5_000, 100)
+    whole = binary_index(values[:4_990], metric)
+    unread = Unread(np.ascontiguousarray(values[:4_990]))
+    exact = ExactIndex(unread.values, whole.exact.norms, metric, unread.verify, unread.blocks)
+    index = BinaryIndex(whole.codes, exact)
+
+    for query in values[4_990:]:
+        for k in (1, 10):
+            found, wanted = candidates(index, query, k), candidates(whole, query, k)
+            assert found.rows.tolist() == wanted.rows.tolist()
+            assert found.scored_count == wanted.scored_count
+    assert 0 < unread.read_count < len(unread.blocks.verified)
+    before = unread.read_count
+    candidates(index, values[4_990], 10)
+    assert unread.read_count == before
+
+
+def test_damage_that_verifying_finds_ends_the_search() -> None:
+    values = clustered(3_000, 64)
+    whole = binary_index(values, Metric.COSINE)
+    unread = Unread(values)
+
+    def verify(rows: Ordinals | None) -> bool:
+        if rows is not None and 7 in rows:
+            raise Corruption("damaged")
+        return unread.verify(rows)
+
+    exact = ExactIndex(unread.values, whole.exact.norms, Metric.COSINE, verify, unread.blocks)
+    index = BinaryIndex(whole.codes, exact)
+    prepared = index.prepare(values[7], 3, Selection(3_000), Effort.STANDARD)
+    (task,) = prepared.tasks
+    task.run()
+
+    assert task.unverified is not None
+    assert task.candidates() is None
+    with pytest.raises(Corruption):
+        prepared.finish()
+
+
 def test_a_library_of_another_source_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,9 +303,10 @@ def test_it_stays_within_the_memory_it_is_given() -> None:
 WATCHED = """
 import os
 from pathlib import Path
-from tests.unit.ann import test_compiled as these
+import pytest
+from tests.unit.ann import test_compiled as these, test_graph, test_walk
 from tests.unit.native import test_pool
-from vicinal.ann import compiled, projection
+from vicinal.ann import compiled, graph, projection
 from vicinal.native import library
 
 calls = 0
@@ -252,6 +327,10 @@ these.test_rows_that_are_the_same_or_zero_are_found_as_python_finds_them()
 these.test_numbers_that_overflow_are_left_to_python(metric)
 these.test_more_rows_than_may_be_opened_are_left_to_python()
 these.test_any_number_of_threads_search_at_once()
+these.test_a_row_is_read_when_its_blocks_are_verified_and_verified_once(metric)
+graph.library = lambda: watched
+test_walk.check_same(metric, 64, queries=1)
+test_graph.test_rows_that_are_all_alike_have_a_graph(pytest.MonkeyPatch())
 test_pool.library = lambda: watched
 test_pool.test_a_pool_finds_what_is_found_without_it()
 test_pool.test_what_was_put_is_done_before_a_pool_closes()

@@ -1,0 +1,211 @@
+"""A graph of a large segment's codes: from every row to rows whose codes are near.
+
+A search walks through it (`walk`) and compares a few thousand codes where it would compare all. It
+is built from the codes alone:
+
+1. Rows are divided into parts: each goes to the nearest of some rows drawn at random, the pivots,
+   and large parts are divided again. First a row goes to a few pivots, so that parts overlap.
+2. Rows of a part are compared with each other. A row keeps the nearest of all its parts.
+3. Of these it keeps the nearest first, and none that is much nearer to one that is kept than to
+   the row: a walk gets there by way of that one. This is what makes few neighbours enough
+   (Fu et al., Fast Approximate Nearest Neighbor Search With The Navigating Spreading-out Graph,
+   2019).
+4. The same is done among every fourth row, every sixteenth and so on, and these get neighbours
+   that are farther away: where rows lie in close groups, all that are nearest are of one group.
+5. Each row becomes a neighbour of its neighbours, while there is space.
+
+``native/graph.c`` does what touches every code; where there is no library, no graph is built.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+from vicinal.ann import projection
+from vicinal.ann.hamming import Bits, sample
+from vicinal.ann.quantizer import DEPTHS, EFFORTS, PerEffort, at_depth
+from vicinal.model import Effort
+from vicinal.native.library import Library, library
+from vicinal.native.structures import LINE_BYTES, Graph
+
+Neighbours = NDArray[np.uint32]
+
+# Every number below is ours, chosen for recall and CPU at 300,000 x 384 (docs/decisions.md).
+
+DEGREE = 32
+"""The neighbours of a row; 128 bytes."""
+
+_KEPT_MAX = 20  # of a row's nearest; others are of levels, or have the row as a neighbour
+_LEVEL_STRIDES = (4, 16, 64)  # every fourth row has neighbours among these as well, and so on
+_KEPT_OF_LEVEL_MAX = 8  # of these
+_RATIO = 1.4  # a row is much nearer to another if its distance times this is less
+_ROUNDS = 2  # of dividing all rows
+_PIVOTS_OF_ROW = 3  # that a row goes to in the first division
+_PIVOTS_MAX = 128
+_PART_ROWS = 1_000  # at most; all of them are compared with each other
+_PIVOTS_PER_PART = 4
+_ALIKE_SHARE = 0.9  # of a part that goes to one pivot: rows are alike, and are cut as they come
+_CHUNK_ROWS = 1 << 16  # pruned in one call
+
+_ENTRY_STEP_MIN = 32  # a row of 32 may be where a walk begins
+_ENTRIES_MAX = 1 << 15  # comparing their codes takes 30 µs
+
+_WALK_SHARE_MAX = 0.5  # of the longest walk that one under a filter is expected to take
+_EXPANSION_CODES = 160
+"""A walk goes on from a row in the time of comparing this many codes in order (by hand)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeGraph:
+    """The graph of a block of n rows.
+
+    Attributes:
+        neighbours: ``(n, DEGREE)`` uint32, filled up with the row itself.
+        breadths: Near rows that a walk finds first, for each effort and depth of `quantizer`; 0
+            where all codes are compared.
+        expanded_max: Rows that a walk goes on from; for more, all codes are compared.
+    """
+
+    neighbours: Neighbours
+    breadths: PerEffort
+    expanded_max: int
+
+    def breadth_for(self, k: int, effort: Effort, share: float) -> int:
+        """Return the near rows that a search for the k nearest finds first; 0 for no walk.
+
+        Args:
+            share: The share of the rows that a filter selects. The fewer, the longer is a walk.
+        """
+        near, far = self.breadths[EFFORTS.index(effort)]
+        if not near or (not far and k > DEPTHS[0]):
+            return 0
+        breadth = at_depth(near, far or near, k)
+        is_shorter = breadth <= _WALK_SHARE_MAX * share * self.expanded_max
+        return breadth if is_shorter else 0
+
+    def entries(self, codes: Bits) -> Bits:
+        """Return the codes of the rows at which a walk may begin: every `entry_step`-th."""
+        return sample(codes, self.entry_step)
+
+    @property
+    def entry_step(self) -> int:
+        """Return s such that a walk may begin at every s-th row."""
+        return max(_ENTRY_STEP_MIN, -(-len(self.neighbours) // _ENTRIES_MAX))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays to store; `of` takes them back."""
+        return {"neighbours": self.neighbours, "breadths": np.array(self.breadths, np.int64)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]], row_count: int) -> Self:
+        """Return the graph of stored arrays.
+
+        Raises:
+            ValueError: the arrays contradict each other.
+        """
+        neighbours, breadths = arrays["neighbours"], arrays["breadths"]
+        if neighbours.shape != (row_count, DEGREE):
+            raise ValueError(f"the graph does not have {DEGREE} neighbours for each row")
+        if breadths.shape != (3, 2) or breadths.min() < 0:
+            raise ValueError("the graph has no breadth for each effort")
+        low, standard, high = ((near, far) for near, far in breadths.tolist())
+        return cls(neighbours, (low, standard, high), expanded_max(row_count))
+
+
+def expanded_max(row_count: int) -> int:
+    """Return the rows that a walk goes on from, at most: in the time of comparing all codes."""
+    return row_count // _EXPANSION_CODES
+
+
+def build_neighbours(codes: Bits) -> Neighbours | None:
+    """Return the neighbours of rows with these codes, ``(n, b)``, or None without a library."""
+    built = library()
+    if built is None or codes.shape[1] % LINE_BYTES:
+        return None
+    random = RandomState(projection.SEED)  # unlike newer generators', its stream is frozen
+    graph = _linked(built, codes, _KEPT_MAX, random)
+    for step in _LEVEL_STRIDES:
+        graph.extend(_linked(built, sample(codes, step), _KEPT_OF_LEVEL_MAX, random), step)
+    built.link_back(graph.structure, graph.counts.copy())
+    return graph.neighbours
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """The neighbours that rows have.
+
+    Attributes:
+        structure: Points to the arrays that follow.
+        neighbours: ``(n, DEGREE)``.
+        counts: ``(n,)``: how many of these each row has.
+        keepalive: The other arrays that `structure` points to.
+    """
+
+    structure: Graph
+    neighbours: Neighbours
+    counts: NDArray[np.uint8]
+    keepalive: object
+
+    def extend(self, level: "_Links", step: int) -> None:
+        """Append the neighbours of every `step`-th row among these rows."""
+        counts = self.counts[::step].astype(np.int64)
+        for at in range(_KEPT_OF_LEVEL_MAX):
+            rows = np.flatnonzero((at < level.counts) & (counts < DEGREE))
+            self.neighbours[rows * step, counts[rows]] = level.neighbours[rows, at] * step
+            counts[rows] += 1
+        self.counts[::step] = counts
+
+
+def _linked(built: Library, codes: Bits, kept_max: int, random: RandomState) -> _Links:
+    """Return the nearest neighbours of rows, pruned."""
+    row_count = len(codes)
+    neighbours = np.zeros((row_count, DEGREE), np.uint32)
+    hammings = np.zeros((row_count, DEGREE), np.uint16)
+    counts = np.zeros(row_count, np.uint8)
+    graph = Graph(
+        row_codes=codes.ctypes.data,
+        neighbours=neighbours.ctypes.data,
+        hammings=hammings.ctypes.data,
+        counts=counts.ctypes.data,
+        row_count=row_count,
+        code_bytes=codes.shape[1],
+        neighbour_count=DEGREE,
+        kept_max=kept_max,
+    )
+    for _ in range(_ROUNDS):
+        rows = np.arange(row_count, dtype=np.uint32)
+        for part in _parts(built, graph, codes, rows, random, _PIVOTS_OF_ROW):
+            built.link_part(graph, part)
+    for start in range(0, row_count, _CHUNK_ROWS):
+        built.prune(graph, start, min(start + _CHUNK_ROWS, row_count), _RATIO)
+    return _Links(graph, neighbours, counts, (codes, hammings))
+
+
+def _parts(
+    built: Library,
+    graph: Graph,
+    codes: Bits,
+    rows: NDArray[np.uint32],
+    random: RandomState,
+    pivots_of_row: int,
+) -> Iterator[NDArray[np.uint32]]:
+    """Divide rows into parts of at most `_PART_ROWS`."""
+    if len(rows) <= _PART_ROWS:
+        yield rows
+        return
+    pivot_count = min(_PIVOTS_PER_PART * len(rows) // _PART_ROWS + 2, _PIVOTS_MAX)
+    pivots = rows[random.randint(0, len(rows), pivot_count)]
+    nearest = built.nearest_pivots(graph, rows, codes[pivots], pivots_of_row).reshape(-1)
+    order = np.argsort(nearest, kind="stable")
+    ends = np.cumsum(np.bincount(nearest, minlength=pivot_count))
+    members = rows[order // pivots_of_row]
+    del nearest, order
+    for part in np.split(members, ends[:-1]):
+        if len(part) > _ALIKE_SHARE * len(rows):
+            yield from (part[at : at + _PART_ROWS] for at in range(0, len(part), _PART_ROWS))
+        elif len(part) > 1:
+            yield from _parts(built, graph, codes, part, random, 1)

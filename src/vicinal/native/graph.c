@@ -1,0 +1,123 @@
+/* The graph of a large segment's codes (`ann.graph`): its parts that touch every code.
+
+   `ann.graph` says in which order they are called, and how rows are divided into parts.
+   `tests/unit/ann/test_graph.py` has the same in a few lines of Python.
+
+   Rules: reads and writes only the memory it is given. Rows are told apart by their numbers alone,
+   so the same codes and parts make the same graph on every machine.
+*/
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "structures.h"
+
+/* Write the nearest `wanted` of some pivots for each listed row, the nearest first; of pivots that
+   tie the first. Return 0 or NO_MEMORY. */
+int64_t vicinal_nearest_pivots(const Graph *graph, const uint32_t *rows, int64_t count,
+                               const uint8_t *pivots, int64_t pivot_count, int64_t wanted,
+                               uint16_t *nearest) {
+    const int64_t bytes = graph->code_bytes;
+    int32_t *hammings = malloc(pivot_count * sizeof *hammings);
+    if (!hammings) return NO_MEMORY;
+    for (int64_t at = 0; at < count; at++, nearest += wanted) {
+        int64_t kept = 0;
+        BEST_POPCNT(hammings)(pivots, pivot_count, graph->row_codes + rows[at] * bytes,
+                              bytes / LINE_BYTES, hammings);
+        for (int64_t pivot = 0; pivot < pivot_count; pivot++) {
+            if (kept == wanted && hammings[pivot] >= hammings[nearest[kept - 1]]) continue;
+            int64_t to = kept < wanted ? kept++ : kept - 1;
+            for (; to && hammings[nearest[to - 1]] > hammings[pivot]; to--)
+                nearest[to] = nearest[to - 1];
+            nearest[to] = (uint16_t)pivot;
+        }
+    }
+    free(hammings);
+    return 0;
+}
+
+/* Make one row a neighbour of another if it is nearer than the farthest of its neighbours. */
+static void link_row(Graph *graph, uint32_t row, uint32_t other, int64_t hamming) {
+    const int64_t degree = graph->neighbour_count;
+    uint32_t *neighbours = graph->neighbours + row * degree;
+    uint16_t *hammings = graph->hammings + row * degree;
+    int64_t count = graph->counts[row];
+    if (count == degree && hamming >= hammings[count - 1]) return;
+    for (int64_t at = 0; at < count; at++)
+        if (neighbours[at] == other) return;
+    int64_t to = count < degree ? count++ : count - 1;
+    graph->counts[row] = (uint8_t)count;
+    for (; to && hammings[to - 1] > hamming; to--) {
+        hammings[to] = hammings[to - 1];
+        neighbours[to] = neighbours[to - 1];
+    }
+    hammings[to] = (uint16_t)hamming;
+    neighbours[to] = other;
+}
+
+/* Compare all rows of a part with each other, and make the nearest neighbours. Return 0 or
+   NO_MEMORY. */
+int64_t vicinal_link_part(Graph *graph, const uint32_t *rows, int64_t count) {
+    const int64_t bytes = graph->code_bytes;
+    uint8_t *codes = malloc(count * bytes);
+    int32_t *hammings = malloc(count * sizeof *hammings);
+    const int has_memory = codes && hammings;
+    for (int64_t at = 0; has_memory && at < count; at++)
+        memcpy(codes + at * bytes, graph->row_codes + rows[at] * bytes, bytes);
+    for (int64_t at = 0; has_memory && at < count; at++) {
+        BEST_POPCNT(hammings)(codes + at * bytes, count - at, codes + at * bytes,
+                              bytes / LINE_BYTES, hammings);
+        for (int64_t other = at + 1; other < count; other++) {
+            link_row(graph, rows[at], rows[other], hammings[other - at]);
+            link_row(graph, rows[other], rows[at], hammings[other - at]);
+        }
+    }
+    free(codes);
+    free(hammings);
+    return has_memory ? 0 : NO_MEMORY;
+}
+
+/* Of the neighbours of rows `start` to `end` keep at most `kept_max`, the nearest first: none that
+   is much nearer to one that was kept than to the row. `ratio` says what is much. */
+void vicinal_prune(Graph *graph, int64_t start, int64_t end, double ratio) {
+    const int64_t degree = graph->neighbour_count, bytes = graph->code_bytes;
+    for (int64_t row = start; row < end; row++) {
+        uint32_t *neighbours = graph->neighbours + row * degree;
+        uint16_t *hammings = graph->hammings + row * degree, between[NEIGHBOURS_MAX];
+        int64_t kept = 0;
+        for (int64_t at = 0; at < graph->counts[row] && kept < graph->kept_max; at++) {
+            int64_t near = 0;
+            BEST_POPCNT(listed_hammings)(graph->row_codes, neighbours, kept,
+                                         graph->row_codes + neighbours[at] * bytes,
+                                         bytes / LINE_BYTES, between);
+            while (near < kept && ratio * between[near] >= hammings[at]) near++;
+            if (near < kept) continue;
+            neighbours[kept] = neighbours[at];
+            hammings[kept++] = hammings[at];
+        }
+        graph->counts[row] = (uint8_t)kept;
+    }
+}
+
+/* Make each row a neighbour of the neighbours that it has kept, where there is space; `kept` is how
+   many these are. Rows without space get the row in place of one that they got like this, in turn.
+   Then fill up with the row itself. */
+void vicinal_link_back(Graph *graph, const uint8_t *kept) {
+    const int64_t degree = graph->neighbour_count;
+    for (int64_t row = 0; row < graph->row_count; row++)
+        for (int64_t at = 0; at < kept[row]; at++) {
+            const uint32_t other = graph->neighbours[row * degree + at];
+            uint32_t *neighbours = graph->neighbours + other * degree;
+            int64_t count = graph->counts[other], same = 0;
+            while (same < count && neighbours[same] != row) same++;
+            if (same < count) continue;
+            if (count < degree)
+                neighbours[graph->counts[other]++] = (uint32_t)row;
+            else if (kept[other] < degree)
+                neighbours[kept[other] + row % (degree - kept[other])] = (uint32_t)row;
+        }
+    for (int64_t row = 0; row < graph->row_count; row++)
+        for (int64_t at = graph->counts[row]; at < degree; at++)
+            graph->neighbours[row * degree + at] = (uint32_t)row;
+}

@@ -1,0 +1,169 @@
+/* A walk through the graph of a large segment's codes (`ann.graph`), for `binary.c`.
+
+   A walk begins at the entries, rows spread evenly, whose codes are nearest, and always goes on
+   from the nearest row that it has compared and not left yet, to all neighbours of that row.
+   `ann.walk` is the reference: same steps, same names, same rows in the same order.
+
+   Rules: rows that a filter does not allow are walked through and not counted. A walk that would
+   cost as much as comparing every code closes itself, and the caller does that.
+*/
+
+#ifndef VICINAL_WALK_H
+#define VICINAL_WALK_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "structures.h"
+
+enum {
+    SAMPLE_ROWS = 2048,            /* at most: as in `ann.hamming` */
+    ENTRIES = 64,                  /* rows where a walk begins, and those as near as the last */
+    BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes, and one more */
+    WORD_BITS = 64,
+};
+
+/* All rows that a walk has compared, in that order. A bin is a list of those of one distance that
+   it has not gone on from: the last is at its head, and -1 is its end. */
+typedef struct {
+    uint64_t *seen; /* a bit for each row */
+    uint32_t *rows;
+    uint16_t *hammings;
+    int32_t *next;
+    int64_t count, capacity;
+    int32_t heads[BINS];
+    int64_t nearest;      /* no bin before this one has any row */
+    int64_t counts[BINS]; /* eligible rows of each distance */
+    int64_t bound;        /* the least distance within which there are `breadth` eligible rows */
+    int64_t within;       /* how many there are */
+    int is_open;
+    int32_t *entry_hammings; /* scratch, as the next one */
+    uint32_t *entries;
+} Walk;
+
+static int is_eligible(const CodeSearch *search, uint32_t row) {
+    return !search->allowed || search->allowed[row];
+}
+
+static int see(Walk *walk, uint32_t row) {
+    const uint64_t bit = UINT64_C(1) << (row % WORD_BITS);
+    if (walk->seen[row / WORD_BITS] & bit) return 0;
+    walk->seen[row / WORD_BITS] |= bit;
+    return 1;
+}
+
+/* Give the walk a capacity of this many rows more; return 0 if there is no memory. */
+static int reserve_walk(Walk *walk, int64_t more) {
+    if (walk->count + more <= walk->capacity) return 1;
+    const int64_t capacity = 2 * (walk->count + more);
+    uint32_t *rows = realloc(walk->rows, capacity * sizeof *rows);
+    if (rows) walk->rows = rows;
+    uint16_t *hammings = realloc(walk->hammings, capacity * sizeof *hammings);
+    if (hammings) walk->hammings = hammings;
+    int32_t *next = realloc(walk->next, capacity * sizeof *next);
+    if (next) walk->next = next;
+    if (!rows || !hammings || !next) return 0;
+    walk->capacity = capacity;
+    return 1;
+}
+
+/* Compare rows that were not seen before; return 0 if there is no memory. */
+static int compare_rows(Walk *walk, const CodedRows *coded, CodeSearch *search,
+                        const uint32_t *rows, int64_t count) {
+    if (!reserve_walk(walk, count)) return 0;
+    const int64_t lines = coded->projection.code_bytes / LINE_BYTES;
+    uint16_t *hammings = walk->hammings + walk->count;
+    BEST_POPCNT(listed_hammings)(coded->codes, rows, count, search->query_code, lines, hammings);
+    search->compared_count += count;
+    for (int64_t at = 0; at < count; at++) {
+        const int64_t hamming = hammings[at];
+        walk->rows[walk->count] = rows[at];
+        walk->next[walk->count] = walk->heads[hamming];
+        walk->heads[hamming] = (int32_t)walk->count++;
+        if (hamming < walk->nearest) walk->nearest = hamming;
+        if (!is_eligible(search, rows[at])) continue;
+        walk->counts[hamming]++;
+        if (hamming > walk->bound) continue;
+        walk->within++;
+        while (walk->within - walk->counts[walk->bound] >= search->breadth)
+            walk->within -= walk->counts[walk->bound--];
+    }
+    return 1;
+}
+
+/* Go on from the nearest row, which there must be; return 0 if there is no memory. */
+static int go_on(Walk *walk, const CodedRows *coded, CodeSearch *search) {
+    const int64_t bytes = coded->projection.code_bytes, degree = coded->neighbour_count;
+    const int32_t from = walk->heads[walk->nearest];
+    walk->heads[walk->nearest] = walk->next[from];
+    search->expanded_count++;
+    const uint32_t *neighbours = coded->neighbours + walk->rows[from] * degree;
+    uint32_t unseen[NEIGHBOURS_MAX];
+    int64_t count = 0;
+    for (int64_t at = 0; at < degree; at++) {
+        const uint32_t row = neighbours[at];
+        if (row >= coded->row_count || !see(walk, row)) continue;
+        for (int64_t line = 0; line < bytes; line += LINE_BYTES)
+            __builtin_prefetch(coded->codes + row * bytes + line);
+        unseen[count++] = row;
+    }
+    const int32_t head = walk->heads[walk->nearest]; /* likely the next one */
+    if (head >= 0) __builtin_prefetch(coded->neighbours + walk->rows[head] * degree);
+    return compare_rows(walk, coded, search, unseen, count);
+}
+
+/* Find the nearest row that the walk has not gone on from; return its distance, or BINS. */
+static int64_t nearest_hamming(Walk *walk) {
+    while (walk->nearest < BINS && walk->heads[walk->nearest] < 0) walk->nearest++;
+    return walk->nearest;
+}
+
+/* Go on while there is a row within `limit`, or within the bound if that is negative; return 1,
+   NO_MEMORY, or UNSETTLED when the walk has become too long and closed. */
+static int walk_within(Walk *walk, const CodedRows *coded, CodeSearch *search, int64_t limit) {
+    while (nearest_hamming(walk) <= (limit < 0 ? walk->bound : limit) && walk->nearest < BINS) {
+        if (search->expanded_count >= search->expanded_max) {
+            walk->is_open = 0;
+            return UNSETTLED;
+        }
+        if (!go_on(walk, coded, search)) return NO_MEMORY;
+    }
+    return 1;
+}
+
+/* Begin a walk; return 1 or NO_MEMORY. */
+static int begin_walk(Walk *walk, const CodedRows *coded, CodeSearch *search) {
+    const int64_t bytes = coded->projection.code_bytes;
+    int64_t counts[BINS] = {0}, farthest = 0, count = 0;
+    walk->seen = calloc(coded->row_count / WORD_BITS + 1, sizeof *walk->seen);
+    walk->entry_hammings = malloc(coded->entry_count * sizeof *walk->entry_hammings);
+    walk->entries = malloc(coded->entry_count * sizeof *walk->entries);
+    if (!walk->seen || !walk->entry_hammings || !walk->entries) return NO_MEMORY;
+    memset(walk->heads, -1, sizeof walk->heads);
+    walk->nearest = BINS;
+    walk->bound = 8 * bytes;
+    walk->is_open = 1;
+    for (int64_t at = 0; at < search->hidden_count; at++) see(walk, (uint32_t)search->hidden[at]);
+    BEST_POPCNT(hammings)(coded->entries, coded->entry_count, search->query_code,
+                          bytes / LINE_BYTES, walk->entry_hammings);
+    for (int64_t at = 0; at < coded->entry_count; at++) counts[walk->entry_hammings[at]]++;
+    for (int64_t near = 0; (near += counts[farthest]) < ENTRIES && farthest < 8 * bytes;)
+        farthest++;
+    for (int64_t at = 0; at < coded->entry_count; at++) {
+        const uint32_t row = (uint32_t)(at * coded->entry_step);
+        if (walk->entry_hammings[at] <= farthest && see(walk, row)) walk->entries[count++] = row;
+    }
+    return compare_rows(walk, coded, search, walk->entries, count) ? 1 : NO_MEMORY;
+}
+
+static void end_walk(Walk *walk) {
+    free(walk->seen);
+    free(walk->rows);
+    free(walk->hammings);
+    free(walk->next);
+    free(walk->entries);
+    free(walk->entry_hammings);
+}
+
+#endif

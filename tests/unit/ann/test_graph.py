@@ -1,0 +1,228 @@
+"""The graph of codes: its steps do what a few lines of Python do, and a walk gets anywhere."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.support.clusters import clustered
+from vicinal.ann import graph, hamming, projection
+from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours
+from vicinal.ann.hamming import Bits
+from vicinal.ann.walk import Walk, WalkPlan
+from vicinal.model import Effort, Metric
+from vicinal.native.library import Library, library
+from vicinal.native.structures import Graph
+
+pytestmark = pytest.mark.skipif(
+    library() is None, reason="NO GRAPH IS BUILT: there is no C compiler"
+)
+FARTHEST = 512
+
+
+def built() -> Library:
+    found = library()
+    assert found is not None
+    return found
+
+
+def codes_of(rows: int, dimensions: int = 64) -> Bits:
+    values = clustered(max(rows, 300), dimensions)[:rows]
+    return projection.encode(values, Metric.COSINE, 1.0, FARTHEST)[0]
+
+
+class Links:
+    """The arrays of a `Graph` and the structure that points to them."""
+
+    def __init__(self, codes: Bits, kept_max: int = DEGREE) -> None:
+        self.codes = codes
+        self.neighbours = np.zeros((len(codes), DEGREE), np.uint32)
+        self.hammings = np.zeros((len(codes), DEGREE), np.uint16)
+        self.counts = np.zeros(len(codes), np.uint8)
+        self.structure = Graph(
+            row_codes=codes.ctypes.data,
+            neighbours=self.neighbours.ctypes.data,
+            hammings=self.hammings.ctypes.data,
+            counts=self.counts.ctypes.data,
+            row_count=len(codes),
+            code_bytes=codes.shape[1],
+            neighbour_count=DEGREE,
+            kept_max=kept_max,
+        )
+
+    def of(self, row: int) -> list[int]:
+        neighbours: list[int] = self.neighbours[row, : self.counts[row]].tolist()
+        return neighbours
+
+
+def linked(codes: Bits, kept_max: int = DEGREE) -> Links:
+    """Return the links of rows that are one part."""
+    links = Links(codes, kept_max)
+    built().link_part(links.structure, np.arange(len(codes), dtype=np.uint32))
+    return links
+
+
+def test_rows_of_a_part_get_their_nearest_as_neighbours() -> None:
+    codes = codes_of(200)
+    links = linked(codes)
+
+    for row in range(200):
+        distances = hamming.distances(codes, codes[row])
+        neighbours = links.of(row)
+        assert row not in neighbours
+        assert len(set(neighbours)) == DEGREE
+        assert distances[neighbours].tolist() == links.hammings[row].tolist()
+        nearest = np.sort(np.delete(distances, row))[:DEGREE]
+        assert distances[neighbours].tolist() == nearest.tolist()
+
+
+def test_a_row_keeps_the_nearest_of_all_its_parts() -> None:
+    codes = codes_of(90)
+    links = Links(codes)
+    for part in (range(60), range(30, 90), range(60)):
+        built().link_part(links.structure, np.array(part, np.uint32))
+
+    for row in range(90):
+        others = set(range(60 if row < 60 else 0)) | set(range(30, 90) if row >= 30 else ())
+        distances = hamming.distances(codes, codes[row])
+        nearest = np.sort(distances[sorted(others - {row})])[:DEGREE]
+        assert distances[links.of(row)].tolist() == nearest.tolist()
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.4, 3.0])
+@pytest.mark.parametrize("kept_max", [5, DEGREE])
+def test_pruning_keeps_no_neighbour_that_is_much_nearer_to_a_kept_one(
+    ratio: float, kept_max: int
+) -> None:
+    codes = codes_of(150)
+    links = linked(codes, kept_max)
+    before = [links.of(row) for row in range(150)]
+    built().prune(links.structure, 10, 150, ratio)
+
+    assert [links.of(row) for row in range(10)] == before[:10]
+    for row in range(10, 150):
+        kept: list[int] = []
+        for other in before[row]:
+            far = int(hamming.distances(codes[[other]], codes[row])[0])
+            between = hamming.distances(codes[kept], codes[other]) if kept else np.empty(0)
+            if len(kept) < kept_max and (ratio * between >= far).all():
+                kept.append(other)
+        assert links.of(row) == kept
+
+
+def test_rows_become_neighbours_of_their_neighbours_and_the_rest_is_the_row_itself() -> None:
+    codes = codes_of(300)
+    links = linked(codes, kept_max=12)
+    built().prune(links.structure, 0, 300, 1.4)
+    kept = [set(links.of(row)) for row in range(300)]
+    built().link_back(links.structure, links.counts.copy())
+
+    lacking = 0
+    for row in range(300):
+        count = int(links.counts[row])
+        assert kept[row] <= set(links.of(row))
+        assert (links.neighbours[row, count:] == row).all()
+        assert set(links.of(row)) <= kept[row] | {
+            other for other in range(300) if row in kept[other]
+        }
+        for other in kept[row]:
+            is_back = row in links.of(other)
+            lacking += not is_back
+            assert is_back or links.counts[other] == DEGREE
+    assert lacking < 300
+
+
+def test_rows_go_to_their_nearest_pivots() -> None:
+    codes = codes_of(500)
+    links = Links(codes)
+    rows = np.arange(3, 500, 7, dtype=np.uint32)
+    pivots = codes[::50]
+    nearest = built().nearest_pivots(links.structure, rows, np.ascontiguousarray(pivots), 3)
+
+    for row, found in zip(rows, nearest, strict=True):
+        distances = hamming.distances(np.ascontiguousarray(pivots), codes[row])
+        assert found.tolist() == np.argsort(distances, kind="stable")[:3].tolist()
+
+
+@pytest.fixture(scope="module")
+def codes() -> Bits:
+    return codes_of(6_000)
+
+
+@pytest.fixture(scope="module")
+def code_graph(codes: Bits) -> CodeGraph:
+    neighbours = build_neighbours(codes)
+    assert neighbours is not None
+    return CodeGraph(neighbours, ((1, 1), (1, 1), (1, 1)), expanded_max=10**6)
+
+
+def test_the_same_codes_make_the_same_graph(codes: Bits, code_graph: CodeGraph) -> None:
+    again = build_neighbours(codes)
+
+    assert again is not None
+    assert np.array_equal(again, code_graph.neighbours)
+    assert code_graph.neighbours.max() < len(codes)
+
+
+def test_a_walk_that_does_not_end_comes_to_every_row(codes: Bits, code_graph: CodeGraph) -> None:
+    walk = Walk(codes, code_graph, codes[7], None, WalkPlan(10**6, 10**6))
+    near = walk.nearest()
+
+    assert near is not None
+    assert sorted(near.rows.tolist()) == list(range(len(codes)))
+    assert near.hammings.tolist() == hamming.distances(codes, codes[7])[near.rows].tolist()
+
+
+def test_a_walk_finds_almost_all_of_the_nearest_and_compares_few(
+    codes: Bits, code_graph: CodeGraph
+) -> None:
+    found = compared = 0
+    for row in range(0, 6_000, 100):
+        walk = Walk(codes, code_graph, codes[row], None, WalkPlan(40, 10**6, np.array([row])))
+        near = walk.nearest()
+        assert near is not None
+        assert row not in near.rows
+        distances = np.delete(hamming.distances(codes, codes[row]), row)
+        found += int((near.hammings <= np.sort(distances)[19]).sum() >= 20)
+        compared += walk.compared_count
+
+    assert found >= 57
+    assert compared / 60 < 1_500
+
+
+def test_rows_that_are_all_alike_have_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "_PART_ROWS", 50)
+    codes = np.repeat(codes_of(4), 300, axis=0)
+    neighbours = build_neighbours(codes)
+
+    assert neighbours is not None
+    assert neighbours.max() < len(codes)
+
+
+@pytest.mark.parametrize(("share", "breadth"), [(1.0, 100), (0.5, 100), (0.19, 0), (0.01, 0)])
+def test_a_filter_that_few_rows_pass_ends_walks_before_they_begin(
+    share: float, breadth: int
+) -> None:
+    neighbours = np.zeros((10, DEGREE), np.uint32)
+    some = CodeGraph(neighbours, ((100, 0), (0, 0), (200, 400)), expanded_max=1_000)
+
+    assert some.breadth_for(10, Effort.LOW, share) == breadth
+    assert some.breadth_for(11, Effort.LOW, 1.0) == 0
+    assert some.breadth_for(10, Effort.STANDARD, 1.0) == 0
+    assert some.breadth_for(100, Effort.HIGH, 1.0) == 400
+    assert 200 < some.breadth_for(30, Effort.HIGH, 1.0) < 400
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "breadths"),
+    [
+        (np.zeros((9, DEGREE), np.uint32), np.ones((3, 2), np.int64)),
+        (np.zeros((10, DEGREE - 1), np.uint32), np.ones((3, 2), np.int64)),
+        (np.zeros((10, DEGREE), np.uint32), np.ones((2, 2), np.int64)),
+        (np.zeros((10, DEGREE), np.uint32), np.full((3, 2), -1, np.int64)),
+    ],
+)
+def test_arrays_that_are_no_graph_of_these_rows_are_refused(
+    neighbours: graph.Neighbours, breadths: NDArray[np.int64]
+) -> None:
+    with pytest.raises(ValueError, match="graph"):
+        CodeGraph.of({"neighbours": neighbours, "breadths": breadths}, 10)

@@ -1,0 +1,117 @@
+"""Which segments get a graph, and what share of the neighbours held-out queries find by it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.support.ann import candidates, exact_index
+from tests.support.clusters import grouped
+from vicinal.ann.base import Selection
+from vicinal.ann.binary import CODES, WALKED_CODES, BinaryIndex
+from vicinal.ann.exact import ExactIndex
+from vicinal.ann.graph_kind import GraphKind
+from vicinal.ann.kinds import KINDS
+from vicinal.ann.quantizer import BinaryCodes
+from vicinal.model import Effort, Floats, Metric
+from vicinal.native.library import library
+
+pytestmark = pytest.mark.skipif(
+    library() is None, reason="NO GRAPH IS BUILT: there is no C compiler"
+)
+ROWS = 36_000  # a walk of a hundred rows pays from here on
+QUERIES = 100
+SEED = 20_240_521
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[ExactIndex, Floats]:
+    values, queries = grouped(ROWS, QUERIES)
+    return exact_index(values, Metric.COSINE), queries
+
+
+@pytest.fixture(scope="module")
+def arrays(data: tuple[ExactIndex, Floats]) -> Mapping[str, NDArray[Any]]:
+    built = GraphKind(rows_min=ROWS).build(data[0], None)
+    assert built is not None
+    return built
+
+
+def recall(index: BinaryIndex, queries: Floats, effort: Effort) -> float:
+    found = 0
+    for query in queries:
+        nearest = candidates(index.exact, query, 10, effort=Effort.EXACT).rows[:10]
+        found += int(np.isin(nearest, candidates(index, query, 10, effort=effort).rows).sum())
+    return found / (10 * len(queries))
+
+
+def test_held_out_queries_find_what_low_effort_promises_and_compare_few_codes(
+    data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    exact, queries = data
+    index = GraphKind().open(arrays, exact)
+
+    assert candidates(index, queries[0], 10, effort=Effort.LOW).method == WALKED_CODES
+    assert recall(index, queries, Effort.LOW) >= 0.985
+    compared = 0
+    for query in queries:
+        (task,) = index.prepare(query, 10, Selection(ROWS), Effort.LOW).tasks
+        task.run()
+        compared += task.compared_count
+    assert compared / len(queries) < ROWS / 8
+
+
+def test_an_effort_that_no_short_walk_serves_compares_all_codes(
+    data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    exact, queries = data
+    index = GraphKind().open(arrays, exact)
+    plain = BinaryIndex(BinaryCodes.of(arrays), exact)
+
+    found = candidates(index, queries[1], 10, effort=Effort.STANDARD)
+    wanted = candidates(plain, queries[1], 10, effort=Effort.STANDARD)
+    assert found.method == CODES
+    assert found.rows.tolist() == wanted.rows.tolist()
+
+
+@pytest.mark.slow
+def test_held_out_queries_of_a_large_segment_find_what_their_efforts_promise() -> None:
+    values, queries = grouped(200_000, QUERIES)
+    exact = exact_index(values, Metric.COSINE)
+    [kind] = [kind for kind in KINDS if kind.component == "graph"]
+    built = kind.build(exact, None)
+
+    assert built is not None
+    index = kind.open(built, exact)
+    assert isinstance(index, BinaryIndex)
+    assert candidates(index, queries[0], 10, effort=Effort.LOW).method == WALKED_CODES
+    assert recall(index, queries, Effort.LOW) >= 0.985
+    assert recall(index, queries, Effort.STANDARD) >= 0.995
+
+
+@pytest.mark.parametrize("rows", [100, ROWS - 1])
+def test_few_rows_get_no_graph(data: tuple[ExactIndex, Floats], rows: int) -> None:
+    few = exact_index(data[0].values[:rows], Metric.COSINE)
+
+    assert GraphKind(rows_min=ROWS).build(few, None) is None
+
+
+def test_rows_that_are_copies_of_a_few_get_no_graph(data: tuple[ExactIndex, Floats]) -> None:
+    """Their neighbours lie in other groups of copies, where no walk gets."""
+    drawn = np.random.default_rng(SEED).integers(0, 20, ROWS)
+    copies = exact_index(data[0].values[drawn], Metric.COSINE)
+
+    assert GraphKind(rows_min=ROWS).build(copies, None) is None
+
+
+def test_without_a_library_no_graph_is_built(
+    data: tuple[ExactIndex, Floats], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vicinal.ann.graph.library", lambda: None)
+
+    assert (
+        GraphKind(rows_min=1_000).build(exact_index(data[0].values[:5_000], Metric.COSINE), None)
+        is None
+    )

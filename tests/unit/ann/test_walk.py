@@ -1,0 +1,178 @@
+"""A walk, compiled and in Python: the same rows, and all codes where a walk does not pay."""
+
+import numpy as np
+import pytest
+
+from tests.support.ann import binary_index, candidates, candidates_among, exact_index
+from tests.support.clusters import clustered
+from vicinal.ann import quantizer
+from vicinal.ann.base import Selection
+from vicinal.ann.binary import CODES, LISTED_CODES, WALKED_CODES, BinaryIndex
+from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours
+from vicinal.ann.walk import WalkPlan
+from vicinal.distance import distances
+from vicinal.model import Effort, Floats, Mask, Metric
+from vicinal.native.library import library
+
+pytestmark = pytest.mark.skipif(
+    library() is None, reason="NO GRAPH IS BUILT: there is no C compiler"
+)
+ROWS = 6_000
+METRICS = list(Metric)
+BREADTHS = ((60, 300), (100, 400), (200, 600))
+
+
+def both(
+    values: Floats, metric: Metric, expanded_max: int = 10**6
+) -> tuple[BinaryIndex, BinaryIndex, BinaryIndex]:
+    """Return an index that walks, compiled, one that walks in Python, and one without a graph."""
+    plain = binary_index(values, metric)
+    neighbours = build_neighbours(plain.codes.codes)
+    assert neighbours is not None
+    graph = CodeGraph(neighbours, BREADTHS, expanded_max)
+    codes, exact = plain.codes, plain.exact
+    return (
+        BinaryIndex(codes, exact, graph),
+        BinaryIndex(codes, exact, graph, is_compiled=False),
+        plain,
+    )
+
+
+def graph_of(index: BinaryIndex) -> CodeGraph:
+    assert index.graph is not None
+    return index.graph
+
+
+def check_same(metric: Metric, dimensions: int, *, queries: int) -> None:
+    """Compare the compiled walk with Python's, behind masks."""
+    values = clustered(ROWS + queries, dimensions, seed=dimensions)
+    one, other, _ = both(np.ascontiguousarray(values[:ROWS]), metric)
+    random = np.random.default_rng(5)
+    masks: list[Mask | None] = [None, random.random(ROWS) < 0.7, random.random(ROWS) < 0.2]
+    for query in values[ROWS:]:
+        for allowed in masks:
+            for k in (1, 10, 100):
+                for effort in quantizer.EFFORTS:
+                    found = candidates(one, query, k, allowed, effort)
+                    wanted = candidates(other, query, k, allowed, effort)
+
+                    assert found.method == wanted.method == WALKED_CODES
+                    assert found.scored_count == wanted.scored_count
+                    assert allowed is None or allowed[found.rows].all()
+                    near, nearest = (
+                        np.sort(distances(values[rows], query, metric))[:k].tolist()
+                        for rows in (found.rows, wanted.rows)
+                    )
+                    assert near == nearest
+
+
+@pytest.mark.parametrize(("metric", "dimensions"), [*((m, 64) for m in METRICS), (METRICS[0], 31)])
+def test_the_compiled_walk_finds_what_python_finds(metric: Metric, dimensions: int) -> None:
+    check_same(metric, dimensions, queries=3)
+
+
+@pytest.fixture(scope="module")
+def values() -> Floats:
+    return clustered(ROWS + 60, 64)
+
+
+@pytest.fixture(scope="module")
+def indexes(values: Floats) -> tuple[BinaryIndex, BinaryIndex, BinaryIndex]:
+    return both(np.ascontiguousarray(values[:ROWS]), Metric.COSINE)
+
+
+def test_a_walk_finds_the_nearest_and_compares_few_codes(
+    values: Floats, indexes: tuple[BinaryIndex, ...]
+) -> None:
+    index = indexes[0]
+    found = compared = 0
+    for query in values[ROWS:]:
+        nearest = np.argsort(distances(values[:ROWS], query, Metric.COSINE))[:10]
+        found += int(np.isin(nearest, candidates(index, query, 10).rows).sum())
+        (task,) = index.prepare(query, 10, Selection(ROWS), Effort.LOW).tasks
+        task.run()
+        compared += task.compared_count
+        assert task.expanded_count >= BREADTHS[0][0]
+
+    assert found >= 595
+    assert compared / 60 < ROWS / 3
+
+
+def test_lists_and_narrow_masks_are_not_walked(
+    values: Floats, indexes: tuple[BinaryIndex, ...]
+) -> None:
+    index, plain = indexes[0], indexes[2]
+    rows = np.arange(0, ROWS, 13)
+    allowed = np.zeros(ROWS, np.bool_)
+    allowed[rows] = True
+
+    for query in values[ROWS : ROWS + 10]:
+        listed = candidates_among(index, query, 10, rows)
+        assert listed.method == candidates(index, query, 10, allowed).method == LISTED_CODES
+        assert listed.rows.tolist() == candidates_among(plain, query, 10, rows).rows.tolist()
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_all_codes_are_compared_where_a_walk_becomes_too_long(
+    values: Floats, indexes: tuple[BinaryIndex, ...], is_compiled: bool
+) -> None:
+    plain = indexes[2]
+    graph = CodeGraph(graph_of(indexes[0]).neighbours, BREADTHS, expanded_max=200)
+    index = BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
+    unlike = -values[ROWS:].mean(axis=0)  # far from all rows: they are about equally near
+    for query in (*values[ROWS : ROWS + 10], unlike):
+        found = candidates(index, query, 100, None, Effort.LOW)
+        wanted = candidates(plain, query, 100, None, Effort.LOW)
+
+        near = distances(values[found.rows], query, Metric.COSINE)
+        nearest = distances(values[wanted.rows], query, Metric.COSINE)
+        assert np.sort(near)[:100].tolist() == np.sort(nearest)[:100].tolist()
+
+
+def test_hidden_rows_are_never_found(values: Floats, indexes: tuple[BinaryIndex, ...]) -> None:
+    index = indexes[0]
+    for row in range(0, 600, 20):
+        hidden = np.arange(row, row + 3)
+        walk = WalkPlan(60, 10**6, hidden)
+        rows, expanded_count = index.walked(values[row], 10, Effort.LOW, walk)
+
+        assert not np.isin(hidden, rows).any()
+        assert len(rows) >= 10
+        assert 60 <= expanded_count < ROWS
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_neighbours_that_there_are_not_are_left_out(
+    values: Floats, indexes: tuple[BinaryIndex, ...], is_compiled: bool
+) -> None:
+    """A file of another segment might name them; nothing beyond the rows is read."""
+    plain = indexes[2]
+    neighbours = graph_of(indexes[0]).neighbours.copy()
+    neighbours[:, ::2] = np.iinfo(np.uint32).max
+    neighbours[:, 1::4] = ROWS
+    index = BinaryIndex(
+        plain.codes, plain.exact, CodeGraph(neighbours, BREADTHS, 10**6), is_compiled=is_compiled
+    )
+
+    found = candidates(index, values[5], 10).rows
+    assert len(found) >= 10
+    assert found.max() < ROWS
+
+
+def test_all_codes_are_compared_where_a_walk_comes_to_too_few_rows(values: Floats) -> None:
+    plain = binary_index(values[:ROWS], Metric.COSINE)
+    alone = np.repeat(np.arange(ROWS, dtype=np.uint32)[:, None], DEGREE, axis=1)
+    index = BinaryIndex(plain.codes, plain.exact, CodeGraph(alone, BREADTHS, 10**6))
+
+    for query in values[ROWS : ROWS + 10]:
+        found, wanted = candidates(index, query, 100), candidates(plain, query, 100)
+        assert set(found.rows.tolist()) == set(wanted.rows.tolist())
+
+
+def test_a_method_says_how_rows_were_found(
+    values: Floats, indexes: tuple[BinaryIndex, ...]
+) -> None:
+    assert candidates(indexes[0], values[3], 10).method == WALKED_CODES
+    assert candidates(indexes[2], values[3], 10).method == CODES
+    few = exact_index(values[:100], Metric.COSINE)
+    assert candidates(few, values[3], 10).method == "exact scan"
