@@ -28,6 +28,7 @@ def test_a_wheel_has_the_npm_package_and_finds_its_hook(tmp_path: Path) -> None:
         pytest.skip(f"the build's tools cannot be had: {built.stderr[-300:]}")
     assert built.returncode == 0, built.stderr[-2000:]
     (wheel,) = tmp_path.glob("vicinal-*.whl")
+    assert wheel.stat().st_size < 1_500_000
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     libraries = list((tmp_path / "site").rglob("*.so"))
@@ -45,6 +46,11 @@ def test_a_wheel_has_the_npm_package_and_finds_its_hook(tmp_path: Path) -> None:
         check=True,
         timeout=ENDS_WITHIN_S,
     ).stdout.strip()
+
+    pages = ROOT / "src" / "vicinal" / "ui"
+    for path in filter(Path.is_file, pages.rglob("*")):
+        there = tmp_path / "site" / "vicinal" / "ui" / path.relative_to(pages)
+        assert there.read_bytes() == path.read_bytes()
 
     package = tmp_path / "site" / "vicinal" / "workers"
     assert Path(printed) == package / "hook.cjs"

@@ -125,7 +125,13 @@ def _column(values: Sequence[object]) -> tuple[list[str] | None, Floats]:
         with np.errstate(over="ignore"):
             wide = np.array([_number(value) for value in values], np.float64)
             return None, np.nan_to_num(wide, nan=np.nan, posinf=3e38, neginf=-3e38).astype(_FLOAT)
-    labels = [None if value is None else _label(value) for value in values]
+    # Nearly all are short texts, of which there may be a hundred thousand.
+    labels = [
+        value
+        if value is None or (type(value) is str and len(value) <= _CATEGORY_CHARS_MAX)
+        else _label(value)
+        for value in values
+    ]
     ranked = Counter(label for label in labels if label is not None).most_common(CATEGORIES_MAX)
     numbers = {label: number for number, (label, _) in enumerate(ranked)}
     codes = [np.nan if label is None else numbers.get(label, -1) for label in labels]
