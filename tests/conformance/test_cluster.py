@@ -514,3 +514,21 @@ def test_many_nodes_filled_while_others_write_are_never_behind_what_they_say(
     assert last.status(DOCS).vector_count == count
     values = [each.values[0] for each in last.get(DOCS, [f"v{n}" for n in range(1, count + 1)])]
     assert np.array_equal(values, np.arange(1, count + 1))
+
+
+def test_a_namespace_that_a_failover_has_lost_counts_again_when_it_is_written(
+    open_node: OpenNode, tmp_path: Path
+) -> None:
+    node = open_node(limits=Limits(namespaces_per_index_max=1))
+    create(node)
+    insert(node, Record("a", [1, 1], "lost"))
+    sql(tmp_path, "DELETE FROM namespace; UPDATE head SET namespace_count = 0")
+    server().sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vicinal'"
+    )
+
+    insert(node, Record("b", [2, 2], "lost"))
+
+    assert sql(tmp_path, "SELECT count(*) FROM namespace") == "1"
+    with pytest.raises(LimitExceeded):
+        node.append(DOCS, Upsert(batch(Record("c", [3, 3], "other")))).result(APPLIED_WITHIN_S)

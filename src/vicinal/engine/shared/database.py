@@ -79,6 +79,8 @@ class PostgresDatabase:
 
     Attributes:
         statements: The SQL of the schema, and how much of it has run.
+        lost_count: Connections that were lost: after each another server may answer, which lacks
+            the last that was written.
 
     Raises:
         Unavailable: the DSN cannot be one.
@@ -95,6 +97,7 @@ class PostgresDatabase:
         self._dsn = dsn
         self._hosts = hosts(dsn)
         self._timeouts = Timeouts(statement_s=statement_timeout_s)
+        self.lost_count = 0
         self._idle: list[Any] = []
         self._used: set[Any] = set()
         self._calls: set[Future[Any]] = set()
@@ -261,6 +264,7 @@ class PostgresDatabase:
             if not connection.is_closed():
                 self._used.add(connection)
                 return connection
+            self.lost_count += 1
         if self._is_closed:
             raise Unavailable("the engine is closed")
         connection = await self._connect()
@@ -295,6 +299,7 @@ class PostgresDatabase:
 
     def _cut(self, connection: Any) -> None:
         """Cut off a lost connection, and idle ones of the same server with it."""
+        self.lost_count += 1
         connection.terminate()
         for idle in self._idle:
             idle.terminate()

@@ -237,6 +237,7 @@ class Ledger:
         session: Session | None = None
         try:
             async with self._database.transaction(Use.APPEND) as session:
+                self._permits.check_losses(self._database.lost_count)
                 outcomes = await self._write(session, index_id, name, group)
         except (Lost, asyncio.CancelledError):
             if session is not None and session.is_committing:

@@ -56,6 +56,7 @@ class Permits:
     ) -> None:
         self._limits = limits
         self._checkpoint_until = checkpoint_until
+        self._lost_count = 0
         self._namespaces: dict[UUID, tuple[int, set[str]]] = {}
         """Of each index an epoch of its namespaces and names that ``namespace`` has in it."""
 
@@ -93,6 +94,16 @@ class Permits:
     def evict(self, index_id: UUID) -> None:
         """Keep no more of an index: a transaction was not committed, or it is gone."""
         self._namespaces.pop(index_id, None)
+
+    def check_losses(self, lost_count: int) -> None:
+        """Keep no more of any index if a connection was lost: the database may have gone back.
+
+        Args:
+            lost_count: How many were lost by now.
+        """
+        if lost_count != self._lost_count:
+            self._lost_count = lost_count
+            self._namespaces.clear()
 
     async def _admit_vectors(
         self, session: Session, head: Head, batch: VectorBatch, *, is_first: bool
