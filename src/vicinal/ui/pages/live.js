@@ -6,7 +6,7 @@ import { askText } from "../core/api.js";
 import { bytes, count, milliseconds } from "../core/format.js";
 import { useAction, usePoll } from "../core/hooks.js";
 import { buckets, parse, quantile, sum } from "../core/metrics.js";
-import { Problem } from "../parts/basics.js";
+import { Bar, Problem } from "../parts/basics.js";
 import { Chart } from "../parts/chart.js";
 import { Table } from "../parts/table.js";
 
@@ -89,7 +89,7 @@ export function Live() {
       <${Chart} title="Processors in use" times=${times} format=${(value) => value.toFixed(2)} least=${0.1} lines=${[line("cores", "cpu", "--accent")]} />
       ${points.some(({ disk }) => disk !== null) && html`<${Chart} title="On disk" times=${times} format=${bytes} least=${1024} lines=${[line("indexes", "disk", "--accent")]} />`}
     </div>
-    ${newest && html`<${ByIndex} metrics=${newest.metrics} /><${ByOperation} metrics=${newest.metrics} />`}
+    ${newest && html`<${Queues} metrics=${newest.metrics} /><${Refusals} metrics=${newest.metrics} /><${ByIndex} metrics=${newest.metrics} /><${ByOperation} metrics=${newest.metrics} />`}
   `;
 }
 
@@ -109,6 +109,34 @@ function Tiles({ metrics }) {
     ["newest snapshot", age === null ? "–" : `${count(Math.round(age / 60))} min ago`],
   ].filter(([, value]) => value !== "–");
   return html`<div class="tiles">${tiles.map(([label, value]) => html`<div class="tile" key=${label}><b>${value}</b><span class="faint">${label}</span></div>`)}</div>`;
+}
+
+/** What waits, and how much of it there may be. @param {{metrics: import("../core/metrics.js").Reading}} props */
+function Queues({ metrics }) {
+  const rows = [
+    ...(metrics.get("vicinal_queue_requests") ?? []).map(({ labels, value }) => ({ name: labels.queue, value, most: sum(metrics, "vicinal_queue_requests_max", labels), show: count })),
+    { name: "bytes of writes", value: sum(metrics, "vicinal_write_queue_bytes"), most: sum(metrics, "vicinal_write_queue_bytes_max"), show: bytes },
+    { name: "bytes of bodies", value: sum(metrics, "vicinal_body_bytes_in_flight"), most: sum(metrics, "vicinal_body_bytes_in_flight_max"), show: bytes },
+  ].filter(({ value }) => value !== null);
+  const share = ({ value, most }) => (most ? value / most : 0);
+  const columns = [
+    { name: "queue", show: ({ name }) => name, order: ({ name }) => name, className: "mono" },
+    { name: "now", show: (row) => row.show(row.value), order: (row) => row.value, isNumber: true },
+    { name: "at most", show: (row) => row.show(row.most), order: (row) => row.most, isNumber: true },
+    { name: "full", show: (row) => html`<span class=${`scored ${share(row) >= 0.9 ? "bad" : ""}`}><${Bar} share=${share(row)} />${Math.round(share(row) * 100)} %</span>`, order: share, isNumber: true },
+  ];
+  return html`<h2>Queues</h2><${Table} label="Queues" columns=${columns} rows=${rows} rowKey=${({ name }) => name} sort="-full" />`;
+}
+
+/** @param {{metrics: import("../core/metrics.js").Reading}} props */
+function Refusals({ metrics }) {
+  const rows = (metrics.get("vicinal_refusals_total") ?? []).map(({ labels, value }) => ({ cause: labels.cause, value }));
+  if (!rows.length) return null;
+  const columns = [
+    { name: "cause", show: ({ cause }) => cause, order: ({ cause }) => cause, className: "mono" },
+    { name: "refused or failed", show: ({ value }) => count(value), order: ({ value }) => value, isNumber: true },
+  ];
+  return html`<h2>Refusals since the start</h2><${Table} label="Refusals" columns=${columns} rows=${rows} rowKey=${({ cause }) => cause} sort="-refused or failed" />`;
 }
 
 /** Names of metrics of an index -> the heads of their columns. */
