@@ -29,6 +29,7 @@ UNRECORDED = (
     "embedding_peers",
     "changes",
     "sizing",
+    "growth",
 )
 """Run by name only: of these no full run on a quiet machine has been recorded yet."""
 

@@ -3,6 +3,9 @@
     real(384)        the embeddings of `texts` themselves
     real(768, 1536)  projections of them: normalise(tanh(x R) + 0.15 noise), which keeps
                      who is near whom, if with other distances
+    grown(384)       embeddings, and rows grown between near ones: normalise(x + a (y - x) +
+                     b (z - x)), y and z of the 20 nearest of x, a and b below 0.5, which keeps
+                     how dense rows lie where, and makes no near copies
     glove            400,000 GloVe word vectors of 50 dimensions, from a Python package
 
 Rows beyond the real texts are jittered ones: normalise(x_i + 0.45 (x_j - x_k)), so they lie
@@ -36,6 +39,7 @@ Labels = NDArray[np.int64]
 
 QUERIES = 1_000
 JITTER = np.float32(0.45)
+_GROWN_FROM = 20  # nearest others, between which and a row new ones are grown
 NOISE = 0.15
 DEPTH = 100  # how many of the nearest are known of each query
 CLUSTERS = 100
@@ -130,6 +134,47 @@ def real(dimensions: int, count: int, *, is_quick: bool = False) -> Vectors:
         + (f" and {jittered:,} jittered ones" if jittered else "")
         + (f", projected to {dimensions} dimensions" if dimensions != 384 else ""),
     )  # fmt: skip
+
+
+def grown(count: int, *, is_quick: bool = False) -> Vectors:
+    """Return text embeddings of 384 dimensions, and beyond them rows grown between near ones."""
+    corpus, embedded = texts.embedded(QUICK_TEXTS if is_quick else None)
+    queries, rows = embedded[:QUERIES], np.ascontiguousarray(embedded[QUERIES:])
+    name = f"grown-{corpus.key}-{count}-{_RECIPE}"
+    path, queries_path = DATA / f"{name}.npy", DATA / f"{name}-queries.npy"
+    if not path.exists() or not queries_path.exists():
+        near = _near(rows)
+        _write(queries_path, [queries], queries.shape)
+        chunks = (
+            _grown_chunk(rows, near, start)[: count - start] for start in range(0, count, _CHUNK)
+        )
+        _write(path, chunks, (count, rows.shape[1]))
+    return Vectors(
+        name, path, queries_path, "cosine",
+        f"MiniLM embeddings of {corpus.source}, {min(count, len(rows)):,} rows and "
+        f"{max(0, count - len(rows)):,} grown between near ones",
+    )  # fmt: skip
+
+
+def _near(rows: Floats) -> Rows:
+    """Return the `_GROWN_FROM` nearest other rows of each."""
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+    found: Rows = index.search(rows, _GROWN_FROM + 1)[1]
+    return found[:, 1:]
+
+
+def _grown_chunk(rows: Floats, near: Rows, start: int) -> Floats:
+    """Return `_CHUNK` rows from `start` of the endless sequence that begins with the real ones."""
+    chosen = rows[start : start + _CHUNK]
+    missing = _CHUNK - len(chosen)
+    if missing <= 0:
+        return chosen
+    random = np.random.default_rng((SEED, 20, start))
+    i = random.integers(0, len(rows), missing)
+    y, z = (rows[near[i, random.integers(0, near.shape[1], missing)]] for _ in range(2))
+    a, b = random.random((2, missing, 1), np.float32) / 2
+    return np.concatenate([chosen, _unit(rows[i] + a * (y - rows[i]) + b * (z - rows[i]))])
 
 
 def _chunk(rows: Floats, start: int) -> Floats:

@@ -198,3 +198,23 @@ def test_metadata_has_a_title_and_every_attribute_for_each_row() -> None:
         assert set(columns) == {"title", *data.SELECTIVE, "cluster"}
         assert {len(columns[name]) for name in columns} == {400}
         assert columns["title"][1] == b"1"
+
+
+def test_rows_are_grown_between_near_ones_and_a_smaller_set_begins_a_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(3)
+    embedded = random.standard_normal((data.QUERIES + 300, 8)).astype(np.float32)
+    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
+    corpus = Corpus((Text("a", "", "", 0),), "nowhere")
+    monkeypatch.setattr(data, "DATA", tmp_path)
+    monkeypatch.setattr(texts, "embedded", lambda _: (corpus, embedded))
+
+    less, more = data.grown(2_000), data.grown(12_000)
+
+    assert np.array_equal(less.values, more.values[:2_000])
+    assert np.array_equal(less.values[:300], embedded[data.QUERIES :])
+    assert np.array_equal(more.queries, embedded[: data.QUERIES])
+    assert np.allclose(np.linalg.norm(more.values, axis=1), 1, atol=1e-5)
+    assert len(np.unique(more.values, axis=0)) == 12_000
+    assert (more.values[300:] @ more.values[:300].T).max(axis=1).min() > 0.5

@@ -1,0 +1,126 @@
+"""In process and at equal recall, how does the CPU time of a query grow from 100,000 vectors to a
+million, beside the products that have a graph?
+
+384 dimensions, cosine, top 10, no filter: text embeddings and rows grown between near ones, with
+queries held out. Each contender runs in a process of its own, over the same rows, at the cheapest
+of its settings that reaches the recall; what building took is beside it.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+from benchmarks import data, report
+from benchmarks.contender import PEERS, VICINAL, Measured, Task
+from benchmarks.report import Cell, Mark, Report, Table
+from benchmarks.side import Side, best_peer, nearly, scratch
+from benchmarks.texts import SEED
+
+RECALLS = (0.97, 0.99, 0.999)
+SIZES = (100_000, 300_000, 1_000_000)
+GROWTH_MAX = 2.5
+"""Times the CPU of a query at the least of `SIZES`, at the largest."""
+
+PEER_SHARE_MAX = 0.5
+"""Of the best peer's CPU, at the largest of `SIZES`."""
+
+_NAMES = ("qdrant-edge", "zvec", "lancedb")
+_COLUMNS = (
+    "contender", "setting", "recall@10", "CPU ms", "to best peer", "to the least size", "p50 ms",
+    "p99 ms", "load CPU s", "private bytes/vector",
+)  # fmt: skip
+
+_BySize = dict[int, dict[str, Measured]]
+
+
+def run(*, is_quick: bool) -> Report:
+    """Measure at each size and recall."""
+    sizes = (1_000, 2_000) if is_quick else SIZES
+    recalls = RECALLS[:1] if is_quick else RECALLS
+    tables: list[Table] = []
+    notes: list[str] = []
+    runs: dict[float, _BySize] = {recall: {} for recall in recalls}
+    description = ""
+    for size in sizes:
+        vectors = data.grown(size, is_quick=is_quick)
+        description = vectors.description
+        task = Task(vectors, data.nearest(vectors))
+        with scratch() as folder, ExitStack() as running:
+            side = Side(folder, running)
+            for contender in (VICINAL, *(peer for peer in PEERS if peer.name in _NAMES)):
+                if contender is VICINAL or not is_quick:
+                    side.load(contender, vectors, kept=contender is not VICINAL)
+            for recall in recalls:
+                runs[recall][size] = _at_recall(side, task, recall, is_quick=is_quick)
+                tables.append(_table(side, runs[recall], size, recall))
+        notes += [f"{size:,} rows: {note}" for note in side.notes]
+    return Report(
+        "growth", report.question(__doc__), is_quick,
+        report.setup(
+            data=description, seed=str(SEED),
+            method=f"{data.QUERIES:,} held-out queries, 20 to warm up, rounds in turn over all "
+            "contenders, the median one by CPU time; CPU of the whole process; settings are the "
+            "cheapest that reach the recall",
+        ),
+        tuple(tables),
+        tuple(mark for recall in recalls for mark in _marks(runs[recall], recall)),
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _at_recall(side: Side, task: Task, recall: float, *, is_quick: bool) -> dict[str, Measured]:
+    settings = side.tune(task, recall)
+    rounds, count, budget_s = (1, 50, 2.0) if is_quick else (3, 1_000, 8.0)
+    return side.measure(task, settings, rounds=rounds, count=count, budget_s=budget_s)
+
+
+def _table(side: Side, runs: _BySize, size: int, recall: float) -> Table:
+    measured, least = runs[size], runs[min(runs)]
+    best = best_peer(measured, recall)
+    rows: list[tuple[Cell, ...]] = []
+    for loaded in side.loaded:
+        run_ = measured[loaded.name]
+        before = least.get(loaded.name)
+        rows.append(
+            (
+                loaded.name,
+                report.options_text({**loaded.process.contender.options, **run_.setting}),
+                run_.recall,
+                run_.timing.cpu_ms,
+                run_.timing.cpu_ms / best[1].timing.cpu_ms if best else None,
+                run_.timing.cpu_ms / before.timing.cpu_ms if before else None,
+                run_.timing.p50_ms,
+                run_.timing.p99_ms,
+                loaded.insert.cpu_seconds + loaded.build.cpu_seconds,
+                loaded.private_bytes / size,
+            )
+        )
+    return Table(f"{size:,} x 384 at recall {recall}", _COLUMNS, tuple(rows))
+
+
+def _marks(runs: _BySize, recall: float) -> list[Mark]:
+    least, largest = min(runs), max(runs)
+    ours = _cpu_ms(runs[largest])
+    before = _cpu_ms(runs[least])
+    best = best_peer(runs[largest], recall)
+    growth = ours / before if ours and before else None
+    share = ours / best[1].timing.cpu_ms if ours and best else None
+    found = runs[largest].get(VICINAL.name)
+    return [
+        report.at_most(
+            f"CPU per query at {largest:,}, to that at {least:,}, recall {recall}",
+            growth, GROWTH_MAX,
+        ),
+        report.at_most(
+            f"CPU per query, to the best peer's ({best[0] if best else 'none'}), {largest:,} rows, "
+            f"recall {recall}", share, PEER_SHARE_MAX,
+        ),
+        report.at_least(
+            f"recall@10, {largest:,} rows, recall {recall}",
+            found.recall if found else None, nearly(recall),
+        ),
+    ]  # fmt: skip
+
+
+def _cpu_ms(measured: Mapping[str, Measured]) -> float | None:
+    ours = measured.get(VICINAL.name)
+    return ours.timing.cpu_ms if ours else None
