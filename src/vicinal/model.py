@@ -316,18 +316,6 @@ class Query:
     return_scores: bool = False
     return_highlights: bool = False
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is a search by a vector alone, without any extension of its matches."""
-        return (
-            self.text is None
-            and self.diversity is None
-            and self.grouping is None
-            and self.reranking is None
-            and not self.passage_property
-            and not self.return_scores
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class ScoredVector:

@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support import shell
 from tests.support.documents import Block, blocks
 from tests.support.ports import free_port
+from tests.support.rerankers import pair_folder
 
 BLOCKS = blocks(shell.ROOT / "docs" / "operations.md")
 
@@ -104,6 +106,24 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     disable = block("vicinal token disable").text.replace("/srv/vicinal", "tokens")
     revoke_last = f"vicinal token revoke {re.findall('[0-9a-f]{16}', left)[0]} --data tokens"
     shell.run(f"{revoke_last}\n{disable}", tmp_path, shell.environment())
+
+
+def test_a_server_whose_models_rank_texts_is_started(tmp_path: Path) -> None:
+    pair_folder(tmp_path / "pairs", "bert")
+    serve = block("vicinal serve --model-folders").text.replace(
+        "/models/bge-reranker-base", "pairs"
+    )
+    own_port = free_port()
+    origin = f"http://127.0.0.1:{own_port}"
+    path = "/client/v4/accounts/local/ai/run/@cf/baai/bge-reranker-base"
+    body = {"query": "which cloud?", "contexts": [{"text": "the orange cloud"}, {"text": "a"}]}
+
+    command = f"{serve.strip()} --data srv --port {own_port}"
+    with shell.running(command, tmp_path, shell.environment(), f"{origin}/readyz"):
+        answer = httpx.post(f"{origin}{path}", json=body, timeout=60)
+
+    ranked = answer.json()["result"]["response"]
+    assert sorted(each["id"] for each in ranked) == [0, 1]
 
 
 def test_every_block_of_commands_is_run_or_marked_as_one_that_cannot_be() -> None:

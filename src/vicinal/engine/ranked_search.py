@@ -29,7 +29,15 @@ from vicinal.engine.search import Hit, ViewSearch
 from vicinal.engine.snapshot import Snapshot
 from vicinal.engine.text_search import ScoredRows, TextSearch
 from vicinal.errors import BadQueryVector, BadRanking
-from vicinal.model import Floats, IndexConfig, IndexCoverage, Query, QueryResult, ScoredVector
+from vicinal.model import (
+    Floats,
+    IndexConfig,
+    IndexCoverage,
+    Metric,
+    Query,
+    QueryResult,
+    ScoredVector,
+)
 from vicinal.prepared import Prepared
 from vicinal.ranking import Diversity, Fusion, Grouping, MatchScores, RankedScore, TextQuery
 from vicinal.segment.columns import values_of
@@ -56,6 +64,18 @@ class _Candidate:
     def order(self) -> tuple[float, str]:
         """The key to sort by."""
         return -self.rank_score, self.id
+
+
+def is_needed(query: Query) -> bool:
+    """Tell whether a query is more than a search by a vector alone."""
+    return not (
+        query.text is None
+        and query.diversity is None
+        and query.grouping is None
+        and query.reranking is None
+        and not query.passage_property
+        and not query.return_scores
+    )
 
 
 def prepare(snapshot: Snapshot, config: IndexConfig, query: Query) -> Prepared[QueryResult]:
@@ -89,7 +109,7 @@ def _answer(snapshot: Snapshot, config: IndexConfig, query: Query) -> QueryResul
     ranking = _Ranking(snapshot, config, query, vector, text)
     chosen = ranking.chosen()
     return QueryResult(
-        _matches(snapshot, query, chosen, text),
+        _matches(snapshot, config.metric, query, chosen, text),
         partial=search.partial_indexes(snapshot, query) + _partial_texts(snapshot, text),
         is_text_ignored=is_ignored,
     )
@@ -343,10 +363,14 @@ def _check_grouping(snapshot: Snapshot, grouping: Grouping) -> None:
 
 
 def _matches(
-    snapshot: Snapshot, query: Query, chosen: Sequence[_Candidate], text: TextSearch | None
+    snapshot: Snapshot,
+    metric: Metric,
+    query: Query,
+    chosen: Sequence[_Candidate],
+    text: TextSearch | None,
 ) -> tuple[ScoredVector, ...]:
     hits = [Hit(0.0, candidate.id, *candidate.row) for candidate in chosen]
-    matches = search.matches(snapshot, query, hits, [c.shown_score for c in chosen])
+    matches = search.matches(snapshot, metric, query, hits, [c.shown_score for c in chosen])
     if query.return_scores:
         matches = tuple(
             replace(match, scores=candidate.scores)

@@ -62,7 +62,7 @@ class Reader:
     def prepare(self, query: Query) -> Prepared[QueryResult]:
         """See `engine.base.Engine`."""
         snapshot, config = self.current(), self._index.config
-        prepare = search.prepare if query.is_plain else ranked_search.prepare
+        prepare = ranked_search.prepare if ranked_search.is_needed(query) else search.prepare
         prepared = self._guarded(lambda: prepare(snapshot, config, query))
         return Prepared(partial(self._guarded, prepared.finish), prepared.tasks)
 

@@ -142,7 +142,7 @@ def _finish(
     explain = partial(_explanations, rescored)
     hits = nearest(rescored, query.top_k)
     return QueryResult(
-        matches(snapshot, query, hits, [score(hit.distance, metric) for hit in hits]),
+        matches(snapshot, metric, query, hits),
         explanations=explain() if query.explain else (),
         partial=partial_indexes(snapshot, query),
         explain=explain,
@@ -202,9 +202,16 @@ def _bound(distances_: Sequence[Floats], top_k: int) -> float:
 
 
 def matches(
-    snapshot: Snapshot, query: Query, hits: Sequence[Hit], scores: Sequence[float]
+    snapshot: Snapshot,
+    metric: Metric,
+    query: Query,
+    hits: Sequence[Hit],
+    scores: Sequence[float] | None = None,
 ) -> tuple[ScoredVector, ...]:
-    """Load values, namespace and metadata of the hits, view by view."""
+    """Load values, namespace and metadata of the hits, view by view.
+
+    `scores` of None are those of the distances.
+    """
     loaded_matches: dict[int, ScoredVector] = {}
     for part in {hit.part for hit in hits}:
         view = snapshot.views[part]
@@ -215,7 +222,8 @@ def matches(
         loaded = zip(ranks, view.namespaces(rows), values, documents, strict=False)
         for rank, namespace, vector, document in loaded:
             hit = hits[rank]
-            loaded_matches[rank] = ScoredVector(hit.id, scores[rank], namespace, vector, document)
+            shown = score(hit.distance, metric) if scores is None else scores[rank]
+            loaded_matches[rank] = ScoredVector(hit.id, shown, namespace, vector, document)
     return tuple(map(loaded_matches.__getitem__, range(len(hits))))
 
 

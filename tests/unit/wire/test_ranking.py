@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vicinal.engine import ranked_search
 from vicinal.errors import BadBody, InvalidInput
 from vicinal.limits import PROFILES, Limits
 from vicinal.model import CreateMetadataIndex, IndexType, MetadataIndex, Query
@@ -36,7 +37,7 @@ def test_a_query_without_any_of_them_is_plain() -> None:
         {"vector": [1, 0], "hybrid": False, "returnScores": False, "returnHighlights": False},
         {"vectorId": "a", "text": None, "mmr": None, "rerank": None, "groupBy": None},
     ):
-        assert read(document).is_plain
+        assert not ranked_search.is_needed(read(document))
 
 
 @pytest.mark.parametrize(
