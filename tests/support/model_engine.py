@@ -609,7 +609,7 @@ def bm25(documents: Mapping[str, Sequence[str]], query: Sequence[str]) -> dict[s
     full = {id_: terms for id_, terms in documents.items() if terms}
     mean = sum(map(len, full.values())) / max(len(full), 1)
     scores: dict[str, float] = {}
-    for term in query:
+    for term in dict.fromkeys(query):
         having = {id_: terms.count(term) for id_, terms in full.items() if term in terms}
         idf = math.log(1 + (len(full) - len(having) + 0.5) / (len(having) + 0.5))
         for id_, count in having.items():

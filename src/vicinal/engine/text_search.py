@@ -99,7 +99,7 @@ class TextSearch:
         spans: list[Highlight] = []
         for index, _ in self._indexes:
             name, words = index.property_name, analyzer(index.language)
-            wanted = words.counts(self._text)
+            wanted = words.distinct(self._text)
             for element, text in metadata.numbered_texts(document, name):
                 last: Highlight | None = None
                 for term, start, end in words.spans(text):
@@ -119,11 +119,11 @@ class TextSearch:
         totals = [view.term_totals(name) for view in views]
         statistics = Statistics(sum(count for count, _ in totals), sum(n for _, n in totals))
         terms = []
-        for term, count in analyzer(index.language).counts(self._text).items():
+        for term in analyzer(index.language).distinct(self._text):
             postings = [_live_postings(view, name, term) for view in views]
             frequency = sum(len(of_view.rows) for of_view in postings)
             if frequency:
-                of_term = weight * count * statistics.idf(frequency)
+                of_term = weight * statistics.idf(frequency)
                 terms.append(_QueryTerm(name, statistics, of_term, postings))
         return terms
 

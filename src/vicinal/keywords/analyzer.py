@@ -16,7 +16,6 @@ look-up for each word.
 import re
 import threading
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, islice
@@ -87,9 +86,9 @@ class Analyzer:
         terms = chain.from_iterable(map(self._terms_of.__getitem__, words))
         return list(islice(terms, TERMS_MAX))
 
-    def counts(self, text: str) -> Counter[str]:
-        """Return the terms of a text, each with how often it has it."""
-        return Counter(self.terms([text]))
+    def distinct(self, text: str) -> dict[str, None]:
+        """Return the distinct terms of a text, in their order."""
+        return dict.fromkeys(self.terms([text]))
 
     def spans(self, text: str) -> Iterator[Span]:
         """Yield the terms of a text with their places in it."""

@@ -5,7 +5,8 @@
 
 A document is a vector whose property has at least one term; its length is its number of terms, tf
 how often it has the term, and the frequency of a term is the number of documents that have it.
-(Lucene's form: idf is never negative.) All numbers are float64.
+(Lucene's form: idf is never negative.) A term that a query has twice counts once, as in tantivy:
+else the common words of a question prevail. All numbers are float64.
 """
 
 import math

@@ -474,3 +474,11 @@ def test_a_rare_word_scores_as_its_formula_says(engine: InlineEngine) -> None:
 
     idf = math.log(1 + (2 - 1 + 0.5) / (1 + 0.5))  # two documents have terms, one has the word
     assert match.score == pytest.approx(idf * 2 / (2 + 1.2 * (0.25 + 0.75 * 3 / 2)))
+
+
+def test_a_word_counts_once_however_often_the_query_has_it(engine: InlineEngine) -> None:
+    write(engine, CreateMetadataIndex(TEXT))
+    put(engine, {"a": {"text": "red fox"}, "b": {"text": "a fox"}, "c": {"text": "a dog"}}, east)
+
+    assert engine.query(DOCS, words("a a a red")) == engine.query(DOCS, words("a red"))
+    assert ids(engine.query(DOCS, words("a a a red")))[0] == "a"
