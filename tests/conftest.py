@@ -49,6 +49,8 @@ LONGEST = (
     "crash/test_database_failover.py",
     "unit/moving/test_copying.py",
     "crash/test_shared_servers_killed.py",
+    "browser/test_dashboard.py",
+    "browser/test_dashboard_access.py",
     "browser/test_web_pages.py",
     "unit/cli/test_serve.py",
     "crash/test_hung_database.py",
