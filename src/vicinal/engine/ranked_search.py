@@ -50,20 +50,19 @@ _Row = tuple[int, int]
 """The numbers of a view and of a row in it."""
 
 
+_NO_SCORES = MatchScores(None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A row with its score, better ones being greater, and the scores that it was made of."""
+    """A row with its score, better ones being greater, and the scores that it was made of, if they
+    are wanted."""
 
     rank_score: float
     id: str
     row: _Row
     shown_score: float
     scores: MatchScores
-
-    @property
-    def order(self) -> tuple[float, str]:
-        """The key to sort by."""
-        return -self.rank_score, self.id
 
 
 def is_needed(query: Query) -> bool:
@@ -185,6 +184,9 @@ class _Ranking:
         text_rank: int | None,
     ) -> _Candidate:
         """Return the candidate of a hit of one search."""
+        if not self._query.return_scores:
+            row = hit.part, hit.row
+            return _Candidate(rank_score, hit.id, row, shown_score, _NO_SCORES)
         vector = None if vector_rank is None else RankedScore(self._score(hit), vector_rank)
         text = None if text_rank is None else RankedScore(-hit.distance, text_rank)
         scores = MatchScores(vector, text)
@@ -242,28 +244,27 @@ class _Ranking:
         for hits in (nearest, words):
             ranks.append({(hit.part, hit.row): rank for rank, hit in enumerate(hits, 1)})
             rows |= {(hit.part, hit.row): hit.id for hit in hits}
-        distances = self._distances(list(rows), nearest)
-        of_words = {row: self._scored[row[0]].score(row[1]) for row in rows}
+        has_scores = query.fusion is Fusion.SCORES or self._query.return_scores
+        distances = self._distances(list(rows), nearest) if has_scores else {}
+        of_words = {row: self._scored[row[0]].score(row[1]) for row in rows} if has_scores else {}
         if query.fusion is Fusion.RANKS:
             weights = (2.0 - 2.0 * query.share, 2.0 * query.share)
             fused = {row: _sum_of_ranks(row, weights, ranks) for row in rows}
         else:
             fused = _sums_of_scores(query.share, distances, of_words)
+        ordered = sorted(rows.items(), key=lambda item: (-fused[item[0]], item[1]))
         metric = self._config.metric
-        candidates = [
-            _Candidate(
-                fused[row],
-                vector_id,
-                row,
-                fused[row],
-                MatchScores(
-                    RankedScore(score(distances[row], metric), ranks[0].get(row)),
-                    RankedScore(of_words[row], ranks[1].get(row)),
-                ),
+        scores = {
+            row: MatchScores(
+                RankedScore(score(distances[row], metric), ranks[0].get(row)),
+                RankedScore(of_words[row], ranks[1].get(row)),
             )
-            for row, vector_id in rows.items()
+            for row in distances
+        }
+        return [
+            _Candidate(fused[row], vector_id, row, fused[row], scores.get(row, _NO_SCORES))
+            for row, vector_id in ordered
         ]
-        return sorted(candidates, key=lambda candidate: candidate.order)
 
     def _distances(self, rows: Sequence[_Row], nearest: Sequence[Hit]) -> dict[_Row, float]:
         """Return the distances of rows, of which some are known."""
