@@ -15,13 +15,13 @@ from tests.support.ann import (
     candidates_among,
     exact_index,
     row_of_points,
+    small_graph_kind,
     true_distances,
 )
 from tests.support.clusters import grouped
 from vicinal.ann.base import AnnIndex, Selection
 from vicinal.ann.binary import BinaryKind
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.graph_kind import GraphKind
 from vicinal.ann.kinds import KINDS, AnnKind, Arrays
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
 from vicinal.native.library import library
@@ -211,7 +211,7 @@ def test_searches_may_be_prepared_together_and_run_by_other_threads(builder: Bui
 # Kinds that are built and stored
 
 
-SMALL_KINDS: dict[str, AnnKind] = {"graph": GraphKind(rows_min=GRAPH_ROWS), "codes": BinaryKind()}
+SMALL_KINDS: dict[str, AnnKind] = {"graph": small_graph_kind(GRAPH_ROWS), "codes": BinaryKind()}
 """By component: every one of `KINDS`, for as few rows as it may serve."""
 
 

@@ -12,6 +12,7 @@ from vicinal.ann.base import AnnIndex, Candidates, Selection
 from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import CodeGraph, build_neighbours
+from vicinal.ann.graph_kind import GraphKind
 from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
 from vicinal.native.library import library
@@ -46,6 +47,12 @@ def binary_index(values: Floats, metric: Metric, *, is_compiled: bool = True) ->
     parameters = QuantizerParameters(512, scale, ((20, 20), (40, 40), (60, 60)), (200, 800))
     codes = quantizer.encode(np.ascontiguousarray(values, np.float32), metric, parameters)
     return BinaryIndex(codes, exact_index(values, metric), is_compiled=is_compiled)
+
+
+def small_graph_kind(rows_min: int) -> GraphKind:
+    """Return the kind for few rows, in which only short walks pay."""
+    breadths_min = {Effort.LOW: 100, Effort.STANDARD: 560, Effort.HIGH: 800}
+    return GraphKind(rows_min, breadths_min)
 
 
 def candidates(

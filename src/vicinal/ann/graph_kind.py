@@ -35,10 +35,11 @@ ROWS_MIN = 200_000
 _BREADTHS = (50, 70, 100, 140, 200, 280, 400, 560, 800, 1_100, 1_600, 2_300, 3_200)
 _SCAN_WALKS = 1  # comparing all codes takes as long as this many of the longest walks
 _BREADTHS_BEYOND = 2  # of the breadth that was enough: probes are few
-_BREADTH_MIN = {Effort.LOW: 100, Effort.STANDARD: 560, Effort.HIGH: 800}
+BREADTHS_MIN = {Effort.LOW: 280, Effort.STANDARD: 560, Effort.HIGH: 800}
 """Probes are rows, which lie nearer to others than queries do. Of a million rows held-out queries
-find 0.992 of their neighbours at low effort with 100; at standard effort 0.9925 with 400, where the
-probes find all, and 0.9985 with 560 (docs/history/ann-kinds.md)."""
+find 0.9925 of their neighbours at standard effort with 400, where the probes find all, and 0.9985
+with 560; of 200,000 jittered ones 0.987 at low effort with 100, and 0.9907 with 280
+(docs/history/ann-kinds.md)."""
 _EXPANDED_SHARE_MAX = 0.5  # of the longest walk, on average: half the cost of comparing all
 
 
@@ -47,12 +48,16 @@ class GraphKind:
 
     Args:
         rows_min: Fewer rows get no graph.
+        breadths_min: The least breadth of each effort.
     """
 
     component = "graph"
 
-    def __init__(self, rows_min: int = ROWS_MIN) -> None:
+    def __init__(
+        self, rows_min: int = ROWS_MIN, breadths_min: Mapping[Effort, int] = BREADTHS_MIN
+    ) -> None:
         self._rows_min = rows_min
+        self._breadths_min = breadths_min
         self._codes = BinaryKind()
 
     def build(
@@ -65,7 +70,7 @@ class GraphKind:
         neighbours = None if calibrated is None else build_neighbours(calibrated.codes.codes)
         if calibrated is None or neighbours is None:
             return None
-        breadths = _breadths(exact, calibrated, neighbours)
+        breadths = _breadths(exact, calibrated, neighbours, self._breadths_min)
         if breadths is None:
             return None
         graph = CodeGraph(neighbours, breadths, expanded_max(exact.row_count))
@@ -108,7 +113,10 @@ class _Trial:
 
 
 def _breadths(
-    exact: ExactIndex, calibrated: Calibration, neighbours: NDArray[np.uint32]
+    exact: ExactIndex,
+    calibrated: Calibration,
+    neighbours: NDArray[np.uint32],
+    breadths_min: Mapping[Effort, int],
 ) -> PerEffort | None:
     """Return the breadths for each effort and depth, or None where a graph does not serve."""
     near = calibrated.parts[0].neighbours  # among all rows
@@ -125,7 +133,7 @@ def _breadths(
             if trial.expanded_mean > _EXPANDED_SHARE_MAX * longest:
                 return 0
             if trial.recall >= wanted:
-                kept = max(_BREADTHS[number + _BREADTHS_BEYOND], _BREADTH_MIN[effort])
+                kept = max(_BREADTHS[number + _BREADTHS_BEYOND], breadths_min[effort])
                 return kept if kept <= _EXPANDED_SHARE_MAX * longest else 0
         return 0
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support.ann import candidates, exact_index
+from tests.support.ann import candidates, exact_index, small_graph_kind
 from tests.support.clusters import grouped
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import CODES, WALKED_CODES, BinaryIndex
@@ -34,7 +34,7 @@ def data() -> tuple[ExactIndex, Floats]:
 
 @pytest.fixture(scope="module")
 def arrays(data: tuple[ExactIndex, Floats]) -> Mapping[str, NDArray[Any]]:
-    built = GraphKind(rows_min=ROWS).build(data[0], None)
+    built = small_graph_kind(ROWS).build(data[0], None)
     assert built is not None
     return built
 
@@ -95,7 +95,7 @@ def test_held_out_queries_of_a_large_segment_find_what_their_efforts_promise() -
 def test_few_rows_get_no_graph(data: tuple[ExactIndex, Floats], rows: int) -> None:
     few = exact_index(data[0].values[:rows], Metric.COSINE)
 
-    assert GraphKind(rows_min=ROWS).build(few, None) is None
+    assert small_graph_kind(ROWS).build(few, None) is None
 
 
 def test_rows_that_are_copies_of_a_few_get_no_graph(data: tuple[ExactIndex, Floats]) -> None:
@@ -103,7 +103,7 @@ def test_rows_that_are_copies_of_a_few_get_no_graph(data: tuple[ExactIndex, Floa
     drawn = np.random.default_rng(SEED).integers(0, 20, ROWS)
     copies = exact_index(data[0].values[drawn], Metric.COSINE)
 
-    assert GraphKind(rows_min=ROWS).build(copies, None) is None
+    assert small_graph_kind(ROWS).build(copies, None) is None
 
 
 def test_without_a_library_no_graph_is_built(

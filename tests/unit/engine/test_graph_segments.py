@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.ann import small_graph_kind
 from tests.support.clusters import grouped
 from tests.support.engines import APPLIED_WITHIN_S, DOCS
 from vicinal.ann.binary import WALKED_CODES, BinaryKind
-from vicinal.ann.graph_kind import GraphKind
 from vicinal.engine import merge
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.merge import SegmentSize
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True, scope="module")
 def _few_rows_are_large() -> Iterator[None]:
-    kinds = (GraphKind(rows_min=GRAPH_ROWS), BinaryKind())
+    kinds = (small_graph_kind(GRAPH_ROWS), BinaryKind())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_index, "KINDS", kinds)
         patch.setattr(segment, "KINDS", kinds)
