@@ -4,6 +4,7 @@ Whether the server got the request or the client lacks the answer: what is ackno
 once, in order, and what a retry finds done is not done again.
 """
 
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -57,6 +58,26 @@ def groups(number: int) -> list[list[Mutation]]:
     long = Upsert(batch(*(Record(f"l{number}-{i}", [i, 1]) for i in range(100))))
     property_ = MetadataIndex(f"p{number}", IndexType.STRING)
     return [[upsert], [upsert, Delete(["x"]), upsert], [long], [CreateMetadataIndex(property_)]]
+
+
+def test_the_proxy_passes_a_request_on_whose_pieces_come_apart() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        LossyProxy(listener.getsockname()[1]) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=WITHIN_S) as client,
+    ):
+        proxy.lose(1, is_answer=True)
+        client.sendall(b"a request ")
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(WITHIN_S)
+            assert connection.recv(100) == b"a request "
+            client.sendall(b"in pieces")
+            assert connection.recv(100) == b"in pieces"
+            connection.sendall(b"an answer")
+            assert connection.recv(100) == b""
+        assert client.recv(100) == b""
+    assert proxy.lost_count == 1
 
 
 @ANSWER_OR_REQUEST

@@ -1,12 +1,15 @@
 """A TCP proxy before a database that loses, at a moment of a test's choice, what is under way."""
 
+import select
 import socket
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 _PART = 1 << 16
+_ANSWERED_WITHIN_S = 60.0
 
 
 class LossyProxy:
@@ -78,7 +81,7 @@ class LossyProxy:
                         answers.drop()
                     server.sendall(request)
                     if is_due:
-                        answers.wait_for_one()
+                        _pass_rest(client, server, answers)
                         return
             except OSError:
                 return
@@ -86,6 +89,17 @@ class LossyProxy:
                 for each in (client, server):
                     with suppress(OSError):
                         each.shutdown(socket.SHUT_RDWR)
+
+
+def _pass_rest(client: socket.socket, server: socket.socket, answers: "_Answers") -> None:
+    """Pass on what is left of a request, which may come in pieces, until its answer is dropped."""
+    until = time.monotonic() + _ANSWERED_WITHIN_S
+    while not answers.has_dropped(0.005) and time.monotonic() < until:
+        if select.select([client], [], [], 0)[0]:
+            rest = client.recv(_PART)
+            if not rest:
+                return
+            server.sendall(rest)
 
 
 class _Answers:
@@ -101,8 +115,9 @@ class _Answers:
     def drop(self) -> None:
         self._is_dropped.set()
 
-    def wait_for_one(self) -> None:
-        self._has_dropped.wait(60)
+    def has_dropped(self, wait_s: float) -> bool:
+        """Tell whether one was dropped, or none can come, after waiting for it."""
+        return self._has_dropped.wait(wait_s)
 
     def _run(self) -> None:
         with suppress(OSError):

@@ -53,7 +53,8 @@ class Health:
         """Refuse all writes from now on, and after `Corruption` all reads."""
         if isinstance(error, Error):
             if self.failure is None:
-                logger.error("index %r takes no writes from now on: %s", self.name, error)
+                # As text: a handler that keeps records would keep the error's frames.
+                logger.error("index %r takes no writes from now on: %s", self.name, str(error))
         else:
             logger.error("index %r stopped", self.name, exc_info=error)
             error = Unavailable(f"index {self.name!r} has stopped, as it could not go on: {error}")

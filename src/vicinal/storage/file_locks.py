@@ -21,9 +21,14 @@ IS_READABLE = fcntl is not None
 
 @dataclass(frozen=True, slots=True)
 class HeldLock:
-    """A lock that is held until it is closed."""
+    """A lock that is held until it is closed.
+
+    Attributes:
+        descriptor: Of the open file, which may be written to; None where it cannot be.
+    """
 
     _release: Callable[[], object]
+    descriptor: int | None = None
 
     def close(self) -> None:
         """Release it."""
@@ -50,7 +55,7 @@ def acquire(path: Path, *, is_shared: bool = False, creates: bool = True) -> Hel
     except OSError as error:
         os.close(descriptor)
         raise BlockingIOError(error.errno, f"{path} is locked") from error
-    return HeldLock(partial(os.close, descriptor))
+    return HeldLock(partial(os.close, descriptor), descriptor)
 
 
 def _acquire_by_filelock(path: Path, *, creates: bool) -> HeldLock:

@@ -9,6 +9,7 @@ it says nothing, as a file that is locked cannot be read there.
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from vicinal.storage.file_locks import HeldLock
 
 _NAME = "lock"
 _BYTES_MAX = 4_096  # of a description that is read
+_descriptors: dict[Path, int] = {}  # of the locks that this process holds, by folder
 
 
 class LockHolder(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,25 +41,29 @@ def acquire(folder: Path) -> HeldLock:
         lock = file_locks.acquire(folder / _NAME)
     except BlockingIOError as error:
         raise Unavailable(f"{folder} is in use by another process") from error
-    _describe(folder, LockHolder(os.getpid()))
-    return lock
+    if lock.descriptor is not None:
+        _describe(lock.descriptor, LockHolder(os.getpid()))
+        _descriptors[folder.absolute()] = lock.descriptor
+    return HeldLock(partial(_release, folder.absolute(), lock))
 
 
 def describe_server(folder: Path, origin: str, version: str) -> None:
-    """Say where the server answers that has the folder, which is this process."""
-    _describe(folder, LockHolder(os.getpid(), origin, version))
+    """Say where the server answers that has the folder, if it is this process."""
+    descriptor = _descriptors.get(folder.absolute())
+    if descriptor is not None:
+        _describe(descriptor, LockHolder(os.getpid(), origin, version))
 
 
-def _describe(folder: Path, holder: LockHolder) -> None:
-    if not file_locks.IS_READABLE:
-        return
+def _release(folder: Path, lock: HeldLock) -> None:
+    _descriptors.pop(folder, None)
+    lock.close()
+
+
+def _describe(descriptor: int, holder: LockHolder) -> None:
     with suppress(OSError):  # a full disk is no reason not to serve
-        descriptor = os.open(folder / _NAME, os.O_WRONLY)
-        try:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, msgspec.json.encode(holder) + b"\n")
-        finally:
-            os.close(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, msgspec.json.encode(holder) + b"\n")
 
 
 def is_held(folder: Path) -> bool:

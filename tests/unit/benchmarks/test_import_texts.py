@@ -27,9 +27,9 @@ def test_texts_are_written_from_the_first_source_that_has_enough(
     source, files = import_texts.written(tmp_path / "texts", 3)
 
     assert source.startswith("descriptions")
-    assert files == 4
+    assert files == 6  # of 400 characters, of which two make a chunk
     assert sorted(path.name for path in (tmp_path / "texts").iterdir()) == [
-        f"d{n}.txt" for n in range(4)
+        f"d{n}.txt" for n in range(6)
     ]
     monkeypatch.setattr(import_texts, "descriptions", lambda: iter(()))
     monkeypatch.setattr(import_texts, "docstrings", lambda: iter(()))

@@ -39,8 +39,8 @@ def examine(*arguments: str, **environment: str) -> Result:
 
 
 def verdict(result: Result, subject: str) -> str:
-    """Return verdict and findings about a subject."""
-    (line,) = [line for line in result.stdout.splitlines() if line.startswith(subject)]
+    """Return verdict and findings about a subject, which a space follows."""
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith(f"{subject} ")]
     return line.removeprefix(subject).strip()
 
 
