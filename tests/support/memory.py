@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")  # where there is Linux
-MEMORY_BYTES_MIN = 1 << 30
+MEMORY_BYTES_MIN = 4 << 30  # several servers, some of which keep many megabytes of log
 
 
 def memory() -> Path | None:
