@@ -13,7 +13,6 @@ Cursors do not outlive the process.
 """
 
 import base64
-import binascii
 import heapq
 import secrets
 import struct
@@ -38,6 +37,7 @@ LIFETIME_FRACTION_MIN = 1 / 60  # promised in any case: 15 of 900 seconds; ours
 _Buffer = Mask | Floats | Sequence[str]
 
 _POSITION = struct.Struct("<16sIQ")
+_LETTER = "c"  # of every cursor
 _ENTRY_BYTES = 1_024  # of a listing without its arrays, rounded up
 _ID_BYTES = 150  # of a string of 64 bytes of UTF-8 and a pointer to it, rounded up
 _ROWS_AT_ONCE = 1 << 16  # searched for live rows at one time
@@ -345,13 +345,29 @@ def _expired(cursor: str) -> BadCursor:
     )
 
 
+def cursor_text(raw: bytes) -> str:
+    """Return bytes as a cursor, which begins with a letter: after a dash programs see an option."""
+    return _LETTER + base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def cursor_bytes(cursor: str) -> bytes:
+    """Return the bytes of a cursor.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = cursor.removeprefix(_LETTER)
+    if text == cursor:
+        raise ValueError(f"a cursor begins with {_LETTER!r}")
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
 def _encode(token: bytes, part: int, row: int) -> str:
-    return base64.urlsafe_b64encode(_POSITION.pack(token, part, row)).decode().rstrip("=")
+    return cursor_text(_POSITION.pack(token, part, row))
 
 
 def _decode(cursor: str) -> tuple[bytes, int, int]:
     try:
-        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return _POSITION.unpack(raw)
-    except (binascii.Error, ValueError, struct.error) as error:
+        return _POSITION.unpack(cursor_bytes(cursor))
+    except (ValueError, struct.error) as error:
         raise BadCursor(f"{cursor!r} is not a cursor that a listing has returned") from error

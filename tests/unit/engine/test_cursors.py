@@ -123,6 +123,12 @@ def test_a_listing_goes_on_however_many_have_begun_since() -> None:
         assert list(cursors.page("docs", EMPTY, 2, cursor).ids) == ["v2", "v3"]
 
 
+def test_a_cursor_is_no_option_of_a_command_line() -> None:
+    cursors = Cursors(900.0)
+
+    assert {cursor[0] for cursor in unfinished(cursors, 500)} == {"c"}
+
+
 def test_listings_of_one_state_share_what_is_kept() -> None:
     cursors = Cursors(900.0)
     state = numbered(5_000)

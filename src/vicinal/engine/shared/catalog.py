@@ -22,6 +22,7 @@ from vicinal.engine.shared.session import Session
 from vicinal.errors import Corruption, IndexExists, IndexNotFound, LimitExceeded
 from vicinal.model import Index, IndexAddress, IndexConfig
 
+FETCHES_MAX = 3  # of an entry, while others make or drop indexes; ours
 REMEMBERED_MAX = 100_000  # indexes, about 1 KB each; ours
 
 
@@ -101,19 +102,22 @@ class SharedCatalog:
 
     async def fetch_entry(self, address: IndexAddress) -> SharedCatalogEntry:
         """See `get`; in the loop of the database."""
-        follow_count = self._follow_count
-        row = await self._database.read(
-            lambda session: session.fetchrow(
-                "SELECT index_id, document FROM vicinal.catalog WHERE account = $1 AND name = $2",
-                address.account,
-                address.name,
+        for _ in range(FETCHES_MAX):
+            follow_count = self._follow_count
+            row = await self._database.read(
+                lambda session: session.fetchrow(
+                    "SELECT index_id, document FROM vicinal.catalog"
+                    " WHERE account = $1 AND name = $2",
+                    address.account,
+                    address.name,
+                )
             )
-        )
-        if row is None:
-            raise IndexNotFound(address.name)
-        entry = _entry(row["index_id"], address.account, address.name, row["document"])
-        if follow_count == self._follow_count:  # else it may have been evicted meanwhile
-            self._remember(entry)
+            if row is None:
+                raise IndexNotFound(address.name)
+            entry = _entry(row["index_id"], address.account, address.name, row["document"])
+            if follow_count == self._follow_count:
+                self._remember(entry)
+                break  # else it may have been evicted meanwhile, and is read again
         if address.id is not None and address.id != entry.index.id:
             raise IndexNotFound(address.name)
         return entry

@@ -7,8 +7,6 @@ cluster's key, so nobody can make one up or move it to another index. All times 
 nodes' clocks need not agree.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from vicinal.engine.cursors import cursor_bytes, cursor_text
 from vicinal.engine.shared.database import PostgresDatabase
 from vicinal.errors import BadCursor, IndexNotFound
 from vicinal.model import Page
@@ -65,7 +64,7 @@ class SharedCursors:
     def encode(self, position: ListPosition) -> str:
         """Return a position as clients get it."""
         raw = _encoder.encode(position)
-        return base64.urlsafe_b64encode(self._sign(raw) + raw).decode().rstrip("=")
+        return cursor_text(self._sign(raw) + raw)
 
     def decode(self, index_id: UUID, cursor: str) -> ListPosition:
         """Return the position that a cursor names.
@@ -74,9 +73,8 @@ class SharedCursors:
             BadCursor: it was not made with this key, or for another index.
         """
         try:
-            padded = cursor + "=" * (-len(cursor) % 4)
-            raw = base64.b64decode(padded, altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError) as error:
+            raw = cursor_bytes(cursor)
+        except ValueError as error:
             raise _unknown(cursor) from error
         signature, raw = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
         if not hmac.compare_digest(signature, self._sign(raw)):

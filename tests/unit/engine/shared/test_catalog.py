@@ -160,7 +160,25 @@ def test_an_index_that_is_dropped_while_its_entry_is_read_is_not_remembered(
             assert answered.wait(WITHIN_S)
             nodes[0].catalog.remove(DOCS)
             follow(nodes[1])
-        reading.result(WITHIN_S)
+        with pytest.raises(IndexNotFound):
+            reading.result(WITHIN_S)
 
     with pytest.raises(IndexNotFound):
         nodes[1].catalog.get(DOCS)
+
+
+def test_an_index_whose_entry_is_read_while_another_is_made_is_remembered(
+    nodes: list[Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = nodes[0].catalog.add(DOCS, CONFIG, None, None)
+    with ThreadPoolExecutor(1) as threads:
+        with held_answer(monkeypatch, "fetchrow", "SELECT index_id, document") as answered:
+            reading = threads.submit(nodes[1].catalog.get, DOCS)
+            assert answered.wait(WITHIN_S)
+            nodes[0].catalog.add(IndexAddress("acme", "other"), CONFIG, None, None)
+            follow(nodes[1])
+        reading.result(WITHIN_S)
+
+    entry = nodes[1].catalog.remembered(DOCS)
+    assert entry is not None
+    assert entry.index == made
