@@ -175,14 +175,21 @@ class GraphBuilder:
             self.weight(
                 "embeddings.position_embeddings.weight", config.max_position_embeddings, hidden
             ),
-            self.ints(0),
-            self.op("Gather", shape, self.ints(1)),
+            *self.position_bounds(self.op("Gather", shape, self.ints(1))),
             self.ints(0),
         )
         types = self.weight("embeddings.token_type_embeddings.weight", None, hidden)
-        first_type = self.op("Gather", types, self.ints(0))
-        summed = self.op("Add", self.op("Add", words, positions), first_type)
+        of_type = self.op("Gather", types, self.token_types())
+        summed = self.op("Add", self.op("Add", words, positions), of_type)
         return self.norm(summed, "embeddings.LayerNorm")
+
+    def position_bounds(self, count: str) -> tuple[str, str]:
+        """The first position of a text of `count` tokens, and the one after its last."""
+        return self.ints(0), count
+
+    def token_types(self) -> str:
+        """The types of all tokens, or the one that they have."""
+        return self.ints(0)
 
     def attention(self, states: str, prefix: str, padding: str, batch_shape: str) -> str:
         hidden = self.config.hidden_size

@@ -50,26 +50,10 @@ class _PairBuilder(GraphBuilder):
         return self.made(inputs if is_roberta else [*inputs, "token_type_ids"], "logits",
                          ["batch", 1])  # fmt: skip
 
-    def embeddings(self, shape: str) -> str:
-        """Word, position and type embeddings of the tokens, added and normalised."""
-        config, hidden = self.config, self.config.hidden_size
-        words = self.op(
-            "Gather",
-            self.weight("embeddings.word_embeddings.weight", config.vocab_size, hidden),
-            "input_ids",
-        )
-        first, count = first_position(config), self.op("Gather", shape, self.ints(1))
-        positions = self.op(
-            "Slice",
-            self.weight(
-                "embeddings.position_embeddings.weight", config.max_position_embeddings, hidden
-            ),
-            self.ints(first),
-            self.op("Add", count, self.ints(first)),
-            self.ints(0),
-        )
-        types = self.weight("embeddings.token_type_embeddings.weight", None, hidden)
-        is_roberta = config.model_type in _ROBERTA
-        of_type = self.op("Gather", types, self.ints(0) if is_roberta else "token_type_ids")
-        summed = self.op("Add", self.op("Add", words, positions), of_type)
-        return self.norm(summed, "embeddings.LayerNorm")
+    def position_bounds(self, count: str) -> tuple[str, str]:
+        first = self.ints(first_position(self.config))
+        return first, self.op("Add", count, first)
+
+    def token_types(self) -> str:
+        is_roberta = self.config.model_type in _ROBERTA
+        return self.ints(0) if is_roberta else "token_type_ids"

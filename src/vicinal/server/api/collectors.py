@@ -260,6 +260,55 @@ def _add(family: HistogramMetricFamily, labels: Sequence[str], counts: DurationC
     family.add_metric(labels, buckets, counts.sum_s)
 
 
+_OF_NODE: Sequence[
+    tuple[type[GaugeMetricFamily | CounterMetricFamily], str, str, Callable[[NodeUsage], float]]
+] = (
+    (GaugeMetricFamily, "nodes", "Nodes that share the database.", lambda node: node.node_count),
+    (
+        GaugeMetricFamily,
+        "database_silent_seconds",
+        "Since the database answered last.",
+        lambda node: node.database_silent_s,
+    ),
+    (
+        GaugeMetricFamily,
+        "database_round_trip_seconds",
+        "Time of the last question to the database how far the logs are.",
+        lambda node: node.round_trip_s,
+    ),
+    (
+        CounterMetricFamily,
+        "copy_fills",
+        "Copies of indexes filled from the database.",
+        lambda node: node.fill_count,
+    ),
+    (
+        CounterMetricFamily,
+        "copy_fill_seconds",
+        "Time of filling them.",
+        lambda node: node.fill_s,
+    ),
+    (
+        CounterMetricFamily,
+        "checkpoints",
+        "Times that this node has brought rows in the database up to the log.",
+        lambda node: node.checkpoint_count,
+    ),
+    (
+        CounterMetricFamily,
+        "checkpoint_seconds",
+        "Time of these.",
+        lambda node: node.checkpoint_s,
+    ),
+    (
+        CounterMetricFamily,
+        "copy_evictions",
+        "Copies of indexes removed, as all took too much disk.",
+        lambda node: node.eviction_count,
+    ),
+)
+
+
 def _of_node(node: NodeUsage) -> Iterator[Metric]:
     """Yield what is counted where indexes are shared by nodes."""
     lags = GaugeMetricFamily(
@@ -283,38 +332,8 @@ def _of_node(node: NodeUsage) -> Iterator[Metric]:
     yield lags
     yield lags_s
     yield refills
-    yield GaugeMetricFamily(
-        "vicinal_nodes", "Nodes that share the database.", value=node.node_count
-    )
-    yield GaugeMetricFamily(
-        "vicinal_database_silent_seconds",
-        "Since the database answered last.",
-        value=node.database_silent_s,
-    )
-    yield GaugeMetricFamily(
-        "vicinal_database_round_trip_seconds",
-        "Time of the last question to the database how far the logs are.",
-        value=node.round_trip_s,
-    )
-    yield CounterMetricFamily(
-        "vicinal_copy_fills", "Copies of indexes filled from the database.", value=node.fill_count
-    )
-    yield CounterMetricFamily(
-        "vicinal_copy_fill_seconds", "Time of filling them.", value=node.fill_s
-    )
-    yield CounterMetricFamily(
-        "vicinal_checkpoints",
-        "Times that this node has brought rows in the database up to the log.",
-        value=node.checkpoint_count,
-    )
-    yield CounterMetricFamily(
-        "vicinal_checkpoint_seconds", "Time of these.", value=node.checkpoint_s
-    )
-    yield CounterMetricFamily(
-        "vicinal_copy_evictions",
-        "Copies of indexes removed, as all took too much disk.",
-        value=node.eviction_count,
-    )
+    for family, name, text, value_of in _OF_NODE:
+        yield family(f"vicinal_{name}", text, value=value_of(node))
     yield SummaryMetricFamily(
         "vicinal_database_statement_seconds",
         "Time of statements at the database.",
