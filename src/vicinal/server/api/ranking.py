@@ -9,9 +9,12 @@ from vicinal.server.api import ai
 from vicinal.server.api.request import ApiRequest
 
 
-def may_need_models(body: bytes | bytearray) -> bool:
-    """Tell whether a body may be of such a query; nearly all others are told apart at once."""
-    return b'"text"' in body or b"\\u" in body
+class NeedsModels(Exception):
+    """A query cannot be prepared before models have been asked, which may take seconds."""
+
+    def __init__(self, query: Query) -> None:
+        super().__init__("the query needs models")
+        self.query = query
 
 
 def needs_models(query: Query) -> bool:

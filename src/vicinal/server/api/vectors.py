@@ -43,6 +43,7 @@ from vicinal.model import (
 from vicinal.prepared import Prepared
 from vicinal.server.api import ranking
 from vicinal.server.api.paths import INDEX
+from vicinal.server.api.ranking import NeedsModels
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Handler, RouteTable, json_body, large_body
 from vicinal.server.api.slow_queries import Asker
@@ -132,8 +133,11 @@ class _Search:
         self._result: QueryResult | None = None
 
     def prepare(self) -> Prepared[QueryResult]:
-        self._query = _query_of(self.request)
-        return self.request.services.engine.prepare(self.address, self._query)
+        """Raises `NeedsModels`, and the errors of the engine."""
+        self._query = query = _query_of(self.request)
+        if ranking.needs_models(query):
+            raise NeedsModels(query)
+        return self.request.services.engine.prepare(self.address, query)
 
     def respond(self, result: QueryResult) -> Response:
         self._result = result
@@ -141,14 +145,6 @@ class _Search:
 
     def answer(self) -> Response:
         return self.respond(self.prepare().run())
-
-    async def answer_with_models(self) -> Response | None:
-        """Answer a query that needs models, None if it needs none."""
-        query = await self.request.run_on_body(lambda: _query_of(self.request))
-        if not ranking.needs_models(query):
-            return None
-        self._query = query
-        return self.respond(await ranking.answer(self.request, query))
 
     def note_slow(self, seconds: float) -> None:
         request, token = self.request, self.request.token
@@ -164,15 +160,18 @@ class _Search:
 
 
 async def _searched(search: _Search) -> Response:
+    try:
+        return await _searched_by_engine(search)
+    except NeedsModels as needed:
+        return search.respond(await ranking.answer(search.request, needed.query))
+
+
+async def _searched_by_engine(search: _Search) -> Response:
     request, address = search.request, search.address
     services, estimator = request.services, request.services.query_cost
     is_long = len(request.body) > SMALL_BODY_BYTES
     is_local = request.is_answered_at_once(address)
     is_shared = not is_long and services.clients.has_concurrent_clients(request.client)
-    if ranking.may_need_models(request.body):
-        with_models = await search.answer_with_models()
-        if with_models is not None:
-            return with_models
     if is_long:
         return await services.workers.run(search.answer)
     offload = services.offload if is_shared and is_local else None
