@@ -17,12 +17,12 @@ from benchmarks.report import RESULTS, Report
 
 NAMES = (
     "ann_kinds", "query", "filters", "http_query", "http_ingest", "durable_writes", "churn",
-    "scale", "embedding_rate", "error_bound", "kernels",
+    "scale", "embedding_rate", "error_bound", "kernels", "nodes",
+    "export",
 )  # fmt: skip
 
 
 UNRECORDED = (
-    "export",
     "snapshots",
     "imports",
     "import_texts",

@@ -2,14 +2,11 @@
 at once; when is a write visible on another; how fast do they take vectors in and fill a copy; what
 does a database that hangs do to them; and what do queries and rows cost beside pgvector?
 
-``python -m benchmarks.nodes [--quick]`` prints the report.
-
 Everything runs on the same cores: PostgreSQL, which syncs, the servers, and wrk. Servers are
 processes of their own; where CPU is counted the database's is in it.
 """
 
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -408,7 +405,3 @@ def _answer(server: Server, bodies: Sequence[bytes]) -> None:
 def _rate(loads: Sequence[Load]) -> float:
     """Return requests a second over several runs."""
     return sum(load.requests for load in loads) / sum(load.seconds for load in loads)
-
-
-if __name__ == "__main__":
-    print(report.text(run(is_quick="--quick" in sys.argv)))

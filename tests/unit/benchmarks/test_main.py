@@ -10,7 +10,6 @@ from benchmarks import document, report
 from benchmarks.__main__ import NAMES, UNRECORDED
 
 SHARED = {
-    "nodes",  # has no recorded run of a quiet machine yet: has a command line of its own
     "versions",  # compares two checkouts: has a command line of its own
     "__init__", "__main__", "cluster", "contender", "data", "document", "floor", "markdown",
     "measure", "pgvector", "plots", "report", "serving", "side", "texts", "worse",
