@@ -241,8 +241,9 @@ class Snapshots:
         self._server()
         if self._folder is None:
             raise InvalidInput(
-                "this server has no folder for snapshots: set snapshot_folder, or have the "
-                "snapshot streamed"
+                "this server has no folder for snapshots: start it with the setting "
+                "snapshot_folder (vicinal serve --snapshot-folder FOLDER), or have the snapshot "
+                "streamed (vicinal snapshot create FILE.tar.zst)"
             )
         return Store.create(self._folder)
 

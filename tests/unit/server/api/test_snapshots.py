@@ -135,7 +135,8 @@ def test_a_server_without_a_folder_says_what_to_set(tmp_path: Path, engine: Embe
     status, _, message = call(app, "POST", SNAPSHOTS).error
 
     assert status == 400
-    assert "snapshot_folder" in message
+    assert "--snapshot-folder FOLDER" in message
+    assert "snapshot create FILE.tar.zst" in message
 
 
 def test_servers_that_share_a_database_name_its_own_backup(tmp_path: Path) -> None:
