@@ -38,7 +38,7 @@ from vicinal.engine import memory, merge
 from vicinal.engine.log import Log
 from vicinal.engine.manifest import Manifest
 from vicinal.engine.recovery import SEGMENTS, microseconds
-from vicinal.engine.state import SealedState, State
+from vicinal.engine.state import SealedState, State, newest_parameters
 from vicinal.errors import Corruption, ResourceExhausted
 from vicinal.model import IndexConfig, Mask, Ordinals
 from vicinal.segment import build
@@ -120,9 +120,12 @@ class Compaction:
         try:
             if memtable.live_count:
                 self._log.verify_files(sealed.seqno)
+                # Of the segments now: this memtable may have begun before there was one.
+                parameters = newest_parameters(sealed.segments)
                 record, rows = build.seal_memtable(
-                    self._segments, number, memtable, sealed.metadata_indexes, self._config.metric
-                )
+                    self._segments, number, memtable, sealed.metadata_indexes, self._config.metric,
+                    parameters,
+                )  # fmt: skip
                 segment = Segment(self._segments, record, self._config.metric)
                 columns = segment.metadata_columns(sealed.metadata_indexes)
             self._commit_seal(sealed, segment)

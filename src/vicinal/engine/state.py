@@ -296,16 +296,21 @@ class State:
         self._segments[view.segment.record.number] = view
 
     def _new_memtable(self) -> Memtable:
-        indexes = (view.segment.index for view in reversed(self._segments.values()))
         memtable = Memtable(
             self._config.dimensions,
             self._config.metric,
             string_bytes_max=self._string_bytes_max,
-            parameters=next((i.parameters for i in indexes if i.parameters is not None), None),
+            parameters=newest_parameters(list(self._segments.values())),
         )
         for index in self._metadata_indexes.values():
             memtable.add_column(index.metadata_index, backfill=False)
         return memtable
+
+
+def newest_parameters(segments: Sequence[SegmentView]) -> object | None:
+    """Return the parameters of the newest segment whose index has any, None if none has."""
+    indexes = (view.segment.index for view in reversed(segments))
+    return next((index.parameters for index in indexes if index.parameters is not None), None)
 
 
 def _is_complete(view: SegmentView, property_name: str) -> bool:

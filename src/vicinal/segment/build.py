@@ -42,11 +42,12 @@ def seal_memtable(
     view: MemtableView,
     indexes: Sequence[NumberedIndex],
     metric: Metric,
+    parameters: object | None = None,
 ) -> tuple[layout.SegmentRecord, Ordinals]:
     """Write the live rows of a memtable as segment `number`.
 
-    Its index uses the parameters of an older segment where there are any; a merge measures them
-    anew.
+    Its index uses `parameters`, which are those of an older segment, where there are any; a merge
+    measures them anew.
 
     Returns:
         The segment's record for the manifest, and the memtable row of each of its rows.
@@ -70,7 +71,7 @@ def seal_memtable(
         namespaces=namespaces,
         columns=columns,
         metric=metric,
-        parameters=view.parameters,
+        parameters=parameters,
     )
     return record, rows
 

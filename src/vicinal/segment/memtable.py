@@ -181,7 +181,6 @@ class Memtable:
             live_count=self.live_count,
             _values=self._values[:count],
             index=RowIndex(exact, approximate),
-            parameters=self._parameters,
             _norms=exact.norms,
             _memtable=self,
             _kill_count=self.kill_count,
@@ -268,7 +267,6 @@ class MemtableView:
     live_count: int
     columns: Mapping[str, GrowingColumn | GrowingTextColumn]
     index: RowIndex
-    parameters: object | None
     _memtable: Memtable
     _kill_count: int
     _values: Floats

@@ -6,17 +6,24 @@ from typing import Any
 
 import pytest
 
+from tests.support.clusters import clustered
 from tests.support.engines import DOCS, Record, apply, create, found, upsert, vector
 from tests.support.inline import open_inline
+from vicinal.ann import calibration, quantizer
+from vicinal.ann.quantizer import BinaryCodes
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.filters.nodes import Operator, Predicate
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
     DeleteMetadataIndex,
+    Floats,
     IndexType,
     MetadataIndex,
+    Metric,
     Query,
+    Upsert,
+    VectorBatch,
 )
 from vicinal.segment import build
 
@@ -236,3 +243,30 @@ def test_a_merge_that_fails_for_lack_of_space_leaves_everything_as_it_was(
     upsert(engine, *points(16, 20))
     assert len(list(tmp_path.glob("indexes/*/segments/*"))) == 2
     assert all_ids(open_engine()) == ids(0, 20)
+
+
+def test_codes_are_calibrated_once_though_the_next_memtable_began_before_they_were(
+    monkeypatch: pytest.MonkeyPatch, open_engine: Open, tmp_path: Path
+) -> None:
+    engine = open_engine(memtable_rows_max=quantizer.ROWS_MIN)
+    create(engine, dimensions=32)
+    values = clustered(2 * quantizer.ROWS_MIN, 32)
+    calibrated: list[int] = []
+    real = calibration.build
+
+    def counted(rows: Floats, norms: Floats, metric: Metric) -> BinaryCodes | None:
+        calibrated.append(len(rows))
+        return real(rows, norms, metric)
+
+    def write(first: int) -> None:
+        rows = values[first : first + quantizer.ROWS_MIN]
+        names = [f"v{row}" for row in range(first, first + len(rows))]
+        apply(engine, Upsert(VectorBatch(names, rows, [""] * len(rows), [b""] * len(rows))))
+
+    monkeypatch.setattr(calibration, "build", counted)
+    during(monkeypatch, "seal_memtable", lambda: write(quantizer.ROWS_MIN))
+    write(0)
+
+    assert engine.status(DOCS).vector_count == len(values)
+    assert len(list(tmp_path.rglob("codes"))) == 2
+    assert calibrated == [quantizer.ROWS_MIN]
