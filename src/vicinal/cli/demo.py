@@ -161,7 +161,7 @@ def _fill(
         if refused.status != 404:
             raise
         dimensions = len(embed(client, model, [records[0].text])[0])
-        config = {"dimensions": dimensions, "metric": "cosine"}
+        config = {"dimensions": dimensions, "metric": "cosine", "model": model}
         client.post(client.indexes(), {"name": index, "config": config})
     for property_name, index_type in metadata_indexes:
         add_metadata_index(client, index, MetadataIndex(property_name, IndexType(index_type)))

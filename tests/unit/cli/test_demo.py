@@ -85,6 +85,16 @@ def test_loading_stores_every_story_and_fact_behind_their_metadata_indexes(
     assert kinds == [Upsert, *[CreateMetadataIndex] * 4, *[Upsert] * (len(kinds) - 5)]
 
 
+def test_its_indexes_know_the_model_of_their_texts(vicinal: Commands, engine: Recorder) -> None:
+    vicinal.ok("demo", "--model", TINY)
+
+    indexes = engine.list_indexes(vicinal.server.account)
+    assert {index.name: index.config.model for index in indexes} == {
+        demo.STORIES_INDEX: TINY,
+        demo.FACTS_INDEX: TINY,
+    }
+
+
 def test_loading_again_embeds_and_writes_nothing(
     vicinal: Commands, engine: Recorder, embedder: CountingEmbedder
 ) -> None:

@@ -205,7 +205,7 @@ async def openai_model(request: ApiRequest) -> Response:
     ),
 )
 async def search_models(request: ApiRequest) -> Response:
-    """List the models."""
+    """List the models; those that embed come first where their files are here."""
     wanted = request.query.get("search", "").lower()
     task = request.query.get("task", "").lower()
     matches = [
@@ -243,6 +243,7 @@ def _generating(request: ApiRequest) -> Sequence[str]:
 
 async def _models(request: ApiRequest) -> list[accounts.Model]:
     infos = await request.services.workers.run(request.services.embedder.models)
+    infos = sorted(infos, key=lambda info: not info.is_available)
     return [
         *(accounts.Model(info.name, info.dimensions, info.max_tokens) for info in infos),
         *(

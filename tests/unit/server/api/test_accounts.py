@@ -1,10 +1,13 @@
 """Pages are asked for by numbers with a bound, however they are written."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.support.asgi import application, call
+from tests.support.embedder import TinyEmbedder
+from vicinal.embeddings.base import ModelInfo, Pooling
 
 ROUTES = ("accounts", "memberships", "accounts/acme/ai/models/search")
 
@@ -31,3 +34,19 @@ def test_pages_up_to_the_bound_are_answered(tmp_path: Path, route: str) -> None:
     target = f"/client/v4/{route}?page=1000000&per_page=1000"
 
     assert call(application(tmp_path), "GET", target).result == []
+
+
+class PartlyFetched(TinyEmbedder):
+    def models(self) -> Sequence[ModelInfo]:
+        return [
+            ModelInfo(name, 4, 16, Pooling.MEAN, is_available=is_available)
+            for name, is_available in (("a", False), ("b", True), ("c", False), ("d", True))
+        ]
+
+
+def test_models_that_are_here_are_listed_first(tmp_path: Path) -> None:
+    app = application(tmp_path, embedder=PartlyFetched())
+
+    listed = call(app, "GET", f"/client/v4/{ROUTES[2]}").result
+
+    assert [model["name"] for model in listed] == ["b", "d", "a", "c"]
