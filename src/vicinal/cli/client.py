@@ -222,9 +222,20 @@ class Client:
             headers["prefer"] = f"wait={wait_s:g}"
         return self._send("POST", path, content=lines, headers=headers)
 
-    def write_columns(self, path: str, batch: VectorBatch, *, wait_s: float = 0.0) -> ApiResponse:
-        """Send vectors as a columns body; with `wait_s`, answered when they are visible."""
-        body = _ColumnsBody(batch)
+    def write_columns(
+        self,
+        path: str,
+        batch: VectorBatch,
+        *,
+        wait_s: float = 0.0,
+        before_end: Callable[[], object] = lambda: None,
+    ) -> ApiResponse:
+        """Send vectors as a columns body; with `wait_s`, answered when they are visible.
+
+        `before_end` is called before the last bytes of the body are sent, as often as it is. What
+        it raises ends the request, and the server writes nothing.
+        """
+        body = _ColumnsBody(batch, before_end)
         headers = {"content-type": columns.CONTENT_TYPE, "content-length": str(body.size)}
         if wait_s:
             headers["prefer"] = f"wait={wait_s:g}"
@@ -266,9 +277,10 @@ class Client:
 
 
 class _ColumnsBody:
-    """A columns body in parts, as often as it is asked for."""
+    """A columns body in parts, as often as it is asked for, and a call before the last of them."""
 
-    def __init__(self, batch: VectorBatch) -> None:
+    def __init__(self, batch: VectorBatch, before_end: Callable[[], object]) -> None:
+        self._before_end = before_end
         self._head = columns.head(batch)
         values = np.ascontiguousarray(batch.values, "<f4")
         self._values = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # NumPy's arrays are buffers
@@ -277,7 +289,10 @@ class _ColumnsBody:
     def __iter__(self) -> Iterator[bytes]:
         yield self._head
         for start in range(0, len(self._values), _PART_BYTES):
-            yield bytes(self._values[start : start + _PART_BYTES])
+            end = start + _PART_BYTES
+            if end >= len(self._values):
+                self._before_end()
+            yield bytes(self._values[start:end])
 
 
 def _retry_after_s(response: httpx.Response) -> float:

@@ -1,10 +1,10 @@
 """One import: files to an index, batch by batch, that can be continued.
 
-Batches go one after the other, so that of a repeated id the last one wins as it does in the file;
-while one is sent the next is read. After each acknowledged batch a resume point is saved next to
-the first file; it holds for these very files (size, time, inode), this very index (its name can
-have been given to a new one) and the same options. A repeated batch is harmless: an upsert
-replaces, an insert keeps.
+Batches are written one after the other, so that of a repeated id the last one wins as it does in
+the file; while two are on their way the next is read. After each acknowledged batch a resume point
+is saved next to the first file; it holds for these very files (size, time, inode), this very index
+(its name can have been given to a new one) and the same options. A repeated batch is harmless: an
+upsert replaces, an insert keeps.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ from vicinal.readers.opening import FileSource
 
 WAIT_S = 60.0
 _INTERRUPT_S = 10.0  # ours: how long a batch on its way may take after Ctrl-C
+_ON_THEIR_WAY = 2  # batches: one is made durable while the next is received
 _NAMED_MAX = 20  # ours: bad rows that are named on the terminal
 
 
@@ -188,8 +189,8 @@ class ImportJob:
         self.rate = Rate(before)
         self._report(self.point.file, self.point.offset)
         try:
-            with ThreadPoolExecutor(1, thread_name_prefix="send") as thread:
-                self._import(thread)
+            with ThreadPoolExecutor(_ON_THEIR_WAY, thread_name_prefix="send") as threads:
+                self._import(threads)
         except KeyboardInterrupt:
             raise click.ClickException(f"interrupted. {self._how_to_go_on()}") from None
         except click.ClickException as error:
@@ -204,20 +205,22 @@ class ImportJob:
             file.check_unchanged()
         return self.point.vectors - before
 
-    def _import(self, thread: ThreadPoolExecutor) -> None:
-        waiting: list[_BatchOnItsWay] = []  # to be acknowledged: two at most
+    def _import(self, threads: ThreadPoolExecutor) -> None:
+        waiting: list[_BatchOnItsWay] = []  # to be acknowledged
         is_acknowledging = False
         try:
             for number, batch, is_last in _with_last(self._batches()):
-                for before in waiting:
-                    before.sent.result()
+                if batch.rejected:  # which may end the import: what fails before is named instead
+                    for before in waiting:
+                        before.sent.result()
                 label = self.files[number].label
                 self.rejected.add(label, batch.rejected)
                 self._note_left_out(label, batch.left_out)
                 wait_s = WAIT_S if self.waits and is_last else 0.0
-                sent = thread.submit(self._send, label, batch, wait_s)
+                behind = waiting[-1].sent if waiting else None
+                sent = threads.submit(self.sender.send, label, batch, wait_s, behind)
                 waiting.append(_BatchOnItsWay(number, batch, sent))
-                if len(waiting) > 1:  # while the next is on its way
+                if len(waiting) == _ON_THEIR_WAY:
                     is_acknowledging = True
                     self._acknowledge(waiting.pop(0))
                     is_acknowledging = False
@@ -240,9 +243,6 @@ class ImportJob:
             raise click.ClickException(
                 f"all of it is written, but not visible after {WAIT_S:g} seconds"
             )
-
-    def _send(self, label: str, batch: RowBatch, wait_s: float) -> SentBatch:
-        return self.sender.send(label, batch, wait_s)
 
     def _batches(self) -> Iterator[tuple[int, RowBatch]]:
         """Yield the number of the file and the batch, of all files, made vectors of."""

@@ -3,11 +3,16 @@
 A server of ours takes values as they are in memory (`wire.columns`); another server of the API gets
 NDJSON, which is found out by the first batch. When a batch is refused, and only then, its rows are
 held against the platform's bounds one by one, to name the bad ones by their place.
+
+While the server makes one batch durable it receives the next, all but its last bytes: a body that
+has not ended is not written, so batches are written in their order, and none after one that failed.
 """
 
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import click
 import msgspec
@@ -21,6 +26,10 @@ from vicinal.wire.vectors import check_id, check_namespace
 
 LINES_BYTES_MAX = 32 * 1024 * 1024
 """Ours: of NDJSON in one request, where the server takes nothing else."""
+
+HELD_S = 5.0
+"""Ours: how long the end of a batch is held back. Less than a server waits for more of a body; a
+batch that takes longer is sent again."""
 
 _NO_ROUTE = {7000, 7001, 7003}
 _NO_INDEX = 3000
@@ -36,8 +45,12 @@ class SentBatch:
     is_visible: bool
 
 
+class BatchBeforeFailed(click.ClickException):
+    """A batch is not sent as the one before it was not written."""
+
+
 class VectorSender:
-    """Sends batches to one index, in the order of the calls.
+    """Sends batches to one index: one, or two in two threads of which one names the other's.
 
     Args:
         client: Waits while the server is overloaded or away.
@@ -53,20 +66,29 @@ class VectorSender:
         self._index = index
         self._operation = operation
         self._skips_bad = skips_bad
-        self._takes_columns = True
+        self._takes_columns = True  # as far as is known
+        self._has_written = False
 
-    def send(self, label: str, batch: RowBatch, wait_s: float) -> SentBatch:
+    def send(
+        self,
+        label: str,
+        batch: RowBatch,
+        wait_s: float,
+        before: Future[SentBatch] | None = None,
+    ) -> SentBatch:
         """Send the good rows of a batch; return once they are durable.
 
-        Waits `wait_s` seconds for them to be visible as well; 0 does not wait.
+        Waits `wait_s` seconds for them to be visible as well; 0 does not wait. With `before`, the
+        batch that is on its way, this one is written after it.
 
         Raises:
             click.ClickException: the batch is refused; it names the bad row if there is one.
+            BatchBeforeFailed: the one before was not written, nor is this.
         """
         if not len(batch.vectors):
             return SentBatch(0, (), is_visible=False)
         try:
-            answer = self._write(batch.vectors, wait_s)
+            answer = self._write(batch.vectors, wait_s, before)
             return SentBatch(len(batch.vectors), (), answer.is_visible)
         except ApiError as refused:
             rejected = dict(_rejected_rows(batch)) if refused.status == 400 else {}
@@ -91,7 +113,29 @@ class VectorSender:
         headers = {"prefer": f"wait={seconds:g}"}
         return self._client.post(path, {"ids": [f"none-{uuid.uuid4()}"]}, headers).is_visible
 
-    def _write(self, batch: VectorBatch, wait_s: float) -> ApiResponse:
+    def _write(
+        self, batch: VectorBatch, wait_s: float, before: Future[SentBatch] | None = None
+    ) -> ApiResponse:
+        answer = self._write_behind(before, batch, wait_s) if before is not None else None
+        answer = answer or self._write_now(batch, wait_s)
+        self._has_written = True
+        return answer
+
+    def _write_behind(
+        self, before: Future[SentBatch], batch: VectorBatch, wait_s: float
+    ) -> ApiResponse | None:
+        """Write a batch behind another, or wait for that and return None."""
+        if self._takes_columns and self._has_written:
+            path = self._client.indexes(self._index.name, "columns", self._operation)
+            before_end = partial(_wait_for, before, HELD_S)
+            try:
+                return self._client.write_columns(path, batch, wait_s=wait_s, before_end=before_end)
+            except TimeoutError:  # then the server has had all but the end for nothing
+                pass
+        _wait_for(before)
+        return None
+
+    def _write_now(self, batch: VectorBatch, wait_s: float) -> ApiResponse:
         if self._takes_columns:
             path = self._client.indexes(self._index.name, "columns", self._operation)
             try:
@@ -105,6 +149,19 @@ class VectorSender:
         for body in bodies[:-1]:
             self._client.write(path, body)
         return self._client.write(path, bodies[-1], wait_s=wait_s)
+
+
+def _wait_for(before: Future[SentBatch], timeout_s: float | None = None) -> None:
+    """Wait until a batch is durable.
+
+    Raises:
+        TimeoutError: it is not yet.
+        BatchBeforeFailed: it never will be.
+    """
+    try:
+        before.result(timeout_s)
+    except click.ClickException as error:
+        raise BatchBeforeFailed(error.message) from error
 
 
 def _line_bodies(batch: VectorBatch) -> Iterator[bytes]:
