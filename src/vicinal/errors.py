@@ -226,6 +226,10 @@ class Unavailable(Error):
         self.retry_after = retry_after
 
 
+MEMTABLES = "memtables"
+"""The `Overloaded.queue` of vectors that wait to be sealed, which lasts tenths of a second."""
+
+
 class Overloaded(Unavailable):
     """More work is queued than memory is reserved for.
 

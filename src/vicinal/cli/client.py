@@ -232,8 +232,8 @@ class Client:
     ) -> ApiResponse:
         """Send vectors as a columns body; with `wait_s`, answered when they are visible.
 
-        `before_end` is called before the last bytes of the body are sent, as often as it is. What
-        it raises ends the request, and the server writes nothing.
+        `before_end` is called before the last bytes of the body are sent, as often as it is. An
+        error that it raises ends the request, and the server writes nothing.
         """
         body = _ColumnsBody(batch, before_end)
         headers = {"content-type": columns.CONTENT_TYPE, "content-length": str(body.size)}

@@ -18,7 +18,7 @@ from vicinal.engine.health import Health
 from vicinal.engine.options import EngineOptions
 from vicinal.engine.resources import Resources
 from vicinal.engine.state import State
-from vicinal.errors import Corruption, Overloaded, ResourceExhausted, untraced
+from vicinal.errors import MEMTABLES, Corruption, Overloaded, ResourceExhausted, untraced
 from vicinal.storage.sqlite import is_exhausted
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ class Compactor:
             raise Overloaded(
                 f"index {self._policy.name!r} takes vectors faster than it can seal them",
                 retry_after=1.0,
-                queue="memtables",
+                queue=MEMTABLES,
             )
 
     def interrupt(self) -> None:

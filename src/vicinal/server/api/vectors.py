@@ -47,7 +47,7 @@ from vicinal.server.api.ranking import NeedsModels
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Handler, RouteTable, json_body, large_body
 from vicinal.server.api.slow_queries import Asker
-from vicinal.server.api.writes import acknowledge
+from vicinal.server.api.writes import acknowledge, logged_once_sealed
 from vicinal.server.concurrency import SMALL_BODY_BYTES, Workers, run_by_cost
 from vicinal.server.http import request_ids
 from vicinal.server.http.bodies import Body
@@ -79,6 +79,11 @@ _UNPARSABLE = Parameter(
 )
 
 ROUTES = RouteTable()
+
+SEAL_WAIT_S = 2.0
+"""Ours: how long a long columns body waits for the sealing of memtables before it is refused. Who
+loads many vectors sends them faster than they are sealed; a seal takes tenths of a second, and
+`Retry-After` counts whole ones."""
 
 _PARTS_HELD = 4  # one that is read, one that waits, one that is filled, and a copy
 
@@ -251,13 +256,13 @@ def _add_columns(name: str) -> Callable[[Handler], Handler]:
 @_add_columns("insert")
 async def insert_columns(request: ApiRequest) -> Response:
     """Add vectors as `insert` does, from a line of names and raw float32 values. An extension."""
-    return await _write(request, Insert, _ColumnsForm(request))
+    return await _write(request, Insert, _ColumnsForm(request), seal_wait_s=SEAL_WAIT_S)
 
 
 @_add_columns("upsert")
 async def upsert_columns(request: ApiRequest) -> Response:
     """Add vectors as `upsert` does, from a line of names and raw float32 values. An extension."""
-    return await _write(request, Upsert, _ColumnsForm(request))
+    return await _write(request, Upsert, _ColumnsForm(request), seal_wait_s=SEAL_WAIT_S)
 
 
 class _PartsReader(Protocol):
@@ -313,10 +318,15 @@ class _ColumnsForm:
 
 
 async def _write(
-    request: ApiRequest, kind: Callable[[VectorBatch], Insert | Upsert], form: _Form
+    request: ApiRequest,
+    kind: Callable[[VectorBatch], Insert | Upsert],
+    form: _Form,
+    *,
+    seal_wait_s: float = 0.0,
 ) -> Response:
     engine, workers = request.services.engine, request.services.workers
     address = request.address
+    mutation: Insert | Upsert | None = None
 
     def read_and_log() -> Future[Accepted]:
         return engine.append(address, kind(form.batch()))
@@ -325,7 +335,13 @@ async def _write(
         with closing(await workers.run(lambda: engine.open_batch(address))) as writer:
             reading = form.reader(writer)
             await _feed(reading, request.body, request.arriving, workers)
-            logged = await workers.run(lambda: engine.append(address, kind(reading.finish())))
+
+            def log() -> Future[Accepted]:
+                nonlocal mutation
+                mutation = mutation or kind(reading.finish())
+                return engine.append(address, mutation)
+
+            logged = await logged_once_sealed(workers, log, seal_wait_s)
     elif len(request.body) > SMALL_BODY_BYTES:
         logged = await workers.run(read_and_log)
     else:

@@ -12,9 +12,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
+from vicinal.errors import MEMTABLES, Overloaded
 from vicinal.model import Accepted, IndexAddress
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.concurrency import resolved, unless_disconnected
+from vicinal.server.concurrency import Workers, resolved, unless_disconnected
 from vicinal.server.http.asgi import Headers
 from vicinal.server.http.response import Response
 from vicinal.wire import responses
@@ -22,7 +23,28 @@ from vicinal.wire import responses
 _WAIT = re.compile(rb"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.IGNORECASE)
 
 _PAUSE_S_MIN, _PAUSE_S_MAX = 0.001, 0.05
+_SEAL_PAUSE_S = 0.05  # ours: a mutation of a megabyte takes a millisecond to be tried again
 _HELD_S_MAX = 0.5  # ours: how long a thread waits for other nodes before others have their turn
+
+
+async def logged_once_sealed(
+    workers: Workers, log: Callable[[], Future[Accepted]], wait_s: float
+) -> Future[Accepted]:
+    """Log a mutation in a thread, again for `wait_s` seconds while memtables are being sealed.
+
+    Raises:
+        Error: as of `engine.base.Engine.append`.
+    """
+    # Asking again and again holds no thread, however many clients wait.
+    loop = asyncio.get_running_loop()
+    end = loop.time() + wait_s
+    while True:
+        try:
+            return await workers.run(log)
+        except Overloaded as error:
+            if error.queue != MEMTABLES or loop.time() >= end:
+                raise
+        await asyncio.sleep(_SEAL_PAUSE_S)
 
 
 async def acknowledge(
