@@ -16,6 +16,7 @@ import httpx
 import msgspec
 import numpy as np
 
+from vicinal import trust
 from vicinal.budget import Budget
 from vicinal.embeddings import cross_encoder, models
 from vicinal.embeddings.base import check_texts
@@ -150,7 +151,9 @@ class RemoteReranker:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        self._client = httpx.Client(headers=headers, timeout=timeout_s)
+        self._client = httpx.Client(
+            headers=headers, timeout=timeout_s, verify=trust.verification(None)
+        )
 
     def names(self) -> Sequence[str]:
         """See `Reranker`."""

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from vicinal import trust
 from vicinal.errors import Forbidden, InvalidInput, Unavailable
 from vicinal.model import IndexConfig, Metric
 from vicinal.moving.foreign import (
@@ -98,7 +99,9 @@ class PineconeClient:
         self._url = location.rstrip("/") or CONTROL_URL
         self.label = f"pinecone:{self._url}"
         self._http = httpx.Client(
-            headers={"api-key": key, "x-pinecone-api-version": _VERSION}, timeout=120.0
+            headers={"api-key": key, "x-pinecone-api-version": _VERSION},
+            timeout=120.0,
+            verify=trust.verification(None),
         )
         self._indexes: dict[str, _IndexDescription] = {}
         self._namespaces: dict[str, list[str]] = {}

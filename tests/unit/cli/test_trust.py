@@ -1,10 +1,12 @@
 """A server with TLS is believed by the authority that --cacert or SSL_CERT_FILE names, also on
 loopback."""
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.commands import Commands
@@ -130,5 +132,12 @@ def test_a_variable_that_names_no_certificates_is_named(tmp_path: Path) -> None:
 
 
 def test_without_any_the_usual_collection_counts() -> None:
-    assert trust.verification(None, {}) is True
-    assert trust.verification(None, {"SSL_CERT_FILE": ""}) is True
+    usual = trust.verification(None, {})
+
+    assert usual.verify_mode is ssl.CERT_REQUIRED
+    assert usual.check_hostname
+    assert usual.cert_store_stats()["x509_ca"] > 0
+    assert sorted(usual.get_ca_certs(binary_form=True)) == sorted(
+        httpx.create_ssl_context(trust_env=False).get_ca_certs(binary_form=True)
+    )
+    assert trust.verification(None, {"SSL_CERT_FILE": ""}) is usual  # it is read once

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from vicinal import openai_errors
+from vicinal import openai_errors, trust
 from vicinal.errors import (
     BadGenerationInput,
     GenerationFailed,
@@ -60,7 +60,7 @@ class Generator:
     """Sends requests to the service. For one event loop.
 
     Raises:
-        InvalidInput: the URL is not one of HTTP.
+        InvalidInput: the URL is not one of HTTP, or the named authorities cannot be read.
     """
 
     def __init__(self, config: GenerationConfig) -> None:
@@ -73,6 +73,7 @@ class Generator:
             raise InvalidInput("generation_url must begin with http:// or https:// and a host")
         self._url = str(url).rstrip("/")
         self._shown = str(url.copy_with(userinfo=b"")).rstrip("/")
+        self._authorities = trust.verification(None)
         self._under_way = 0
         self._client: httpx.AsyncClient | None = None
 
@@ -178,6 +179,7 @@ class Generator:
                 # is asked twice.
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
                 follow_redirects=False,
+                verify=self._authorities,
             )
         return self._client
 

@@ -27,6 +27,7 @@ from tests.support.generation_service import (
 )
 from tests.support.ports import free_port
 from tests.support.server import in_process, in_thread
+from vicinal import trust
 from vicinal.errors import InvalidInput
 from vicinal.generation import events
 from vicinal.generation.base import EVERY_OTHER, Names
@@ -57,7 +58,9 @@ def serving(tmp_path: Path, script: Script, **settings: Any) -> Iterator[tuple[h
         app = application(tmp_path, generator=generator(service.url, **settings))
         with (
             in_thread(app) as running,
-            httpx.Client(base_url=running.origin, timeout=ENDED_WITHIN_S) as client,
+            httpx.Client(
+                base_url=running.origin, timeout=ENDED_WITHIN_S, verify=trust.verification(None)
+            ) as client,
         ):
             yield client, service
 
