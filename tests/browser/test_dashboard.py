@@ -50,6 +50,14 @@ def test_a_browser_finds_its_way_from_the_root(watched: Watched) -> None:
     shows(watched.page, "2 with 240 vectors")
 
 
+def test_the_usual_address_of_a_description_shows_the_api(watched: Watched) -> None:
+    answer = watched.page.goto(f"{watched.origin}/docs")
+
+    assert answer is not None
+    assert answer.status == 200
+    expect(watched.page.get_by_role("heading", name="API", exact=True))
+
+
 def test_indexes_are_sorted_made_and_deleted(watched: Watched, server: Served) -> None:
     page = watched.open("indexes")
     expect(rows(page, "Indexes").get_by_text("240"))

@@ -20,7 +20,7 @@ from importlib.resources.abc import Traversable
 
 from vicinal.errors import RouteNotFound
 from vicinal.server.api.request import ApiRequest
-from vicinal.server.api.routing import Route
+from vicinal.server.api.routing import Handler, Route
 from vicinal.server.http.asgi import Headers
 from vicinal.server.http.response import Response
 from vicinal.wire import envelope
@@ -50,14 +50,15 @@ _HEADERS = (
 _ALWAYS_ASKED = (b"cache-control", b"no-cache")
 _KEPT = (b"cache-control", b"public, max-age=31536000, immutable")
 
-ENTRANCE = Response(
-    b"",
-    302,
-    ((b"location", b"ui/"), (b"vary", b"Accept"), _ALWAYS_ASKED),
-    content_type=b"text/plain",
-)
-"""Leads a browser from the folder that it is in to the first page. The address is relative, so it
-holds below a sub-path of a proxy as well."""
+
+def _leading_to(address: bytes) -> Response:
+    """Lead a browser to an address, which is relative, as it holds below a sub-path of a proxy."""
+    headers = ((b"location", address), (b"vary", b"Accept"), _ALWAYS_ASKED)
+    return Response(b"", 302, headers, content_type=b"text/plain")
+
+
+ENTRANCE = _leading_to(b"ui/")
+"""Leads a browser from the folder that it is in to the first page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,11 @@ async def page(request: ApiRequest) -> Response:
     if (file := files.get(name)) is None:
         raise RouteNotFound(request.raw_path.decode("latin-1"))
     return file.response(request.headers.get(b"if-none-match", b""))
+
+
+async def api_page(request: ApiRequest) -> Response:
+    """Lead to the page of the API from the address where other servers have theirs."""
+    return _leading_to(b"%bui/#/api" % (b"../" if request.raw_path.endswith(b"/") else b""))
 
 
 @cache
@@ -136,13 +142,14 @@ def _ending(name: str) -> str:
     return f".{name.rpartition('.')[2]}"
 
 
-def _route(path: str, operation_id: str, *, takes_rest: bool) -> Route:
+def _route(path: str, operation_id: str, handler: Handler, *, takes_rest: bool = False) -> Route:
     operation = Operation("GET", path, operation_id, "Show the dashboard", is_enveloped=False)
-    return Route(operation, page, None, takes_rest=takes_rest, form=envelope.PLAIN)
+    return Route(operation, handler, None, takes_rest=takes_rest, form=envelope.PLAIN)
 
 
 ROUTES = (
-    _route("/ui", "dashboard", takes_rest=False),
-    _route("/ui/{file_name}", "dashboard_file", takes_rest=True),
+    _route("/docs", "dashboard", api_page),
+    _route("/ui", "dashboard", page),
+    _route("/ui/{file_name}", "dashboard_file", page, takes_rest=True),
 )
 """Not in the OpenAPI document, which is for programs."""

@@ -76,6 +76,26 @@ def test_without_its_slash_the_dashboard_is_found_too(app: App, headers: dict[st
     assert (answer.status, answer.headers["location"]) == (302, "ui/")
 
 
+@pytest.mark.parametrize(
+    ("path", "address"), [("/docs", "ui/#/api"), ("/docs/", "../ui/#/api")]
+)  # relative to the folder that the browser takes itself to be in
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("headers", [{}, HTML])
+def test_the_usual_address_of_a_description_leads_to_the_page_of_the_api(
+    app: App, path: str, address: str, method: str, headers: dict[str, str]
+) -> None:
+    answer = call(app, method, path, headers=headers)
+
+    assert (answer.status, answer.headers["location"]) == (302, address)
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.body == b""
+
+
+@pytest.mark.parametrize("path", ["/docs/x", "/docs//", "/DOCS", "/docs%2f"])
+def test_nothing_is_below_that_address(app: App, path: str) -> None:
+    assert call(app, "GET", path, headers=HTML).status == 404
+
+
 def test_the_first_page_names_every_file_and_each_is_there(app: App) -> None:
     page = first_page(app)
     named = list(names(page.body.decode()))
@@ -136,9 +156,10 @@ def test_no_other_name_is_answered(app: App, name: str) -> None:
     assert answer.status == 404
 
 
+@pytest.mark.parametrize("path", ["/ui/", "/docs"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_files_are_read_and_nothing_else(app: App, method: str) -> None:
-    assert call(app, method, "/ui/").status == 405
+def test_files_are_read_and_nothing_else(app: App, method: str, path: str) -> None:
+    assert call(app, method, path).status == 405
 
 
 def test_where_tokens_are_needed_the_page_is_public_and_what_it_shows_is_not(
@@ -148,6 +169,7 @@ def test_where_tokens_are_needed_the_page_is_public_and_what_it_shows_is_not(
     app.services.tokens.create("reader", Permission.READ)
 
     assert call(app, "GET", "/", headers=HTML).status == 302
+    assert call(app, "GET", "/docs").status == 302
     assert call(app, "GET", "/ui/").status == 200
     assert call(app, "GET", INDEXES).status == 401
     assert call(app, "GET", "/client/v4/user/permission").status == 401
@@ -161,7 +183,7 @@ def test_where_tokens_are_needed_the_page_is_public_and_what_it_shows_is_not(
         {"host": "localhost", "sec-fetch-site": "cross-site"},
     ],
 )
-@pytest.mark.parametrize("path", ["/", "/ui", "/ui/"])
+@pytest.mark.parametrize("path", ["/", "/ui", "/ui/", "/docs"])
 def test_other_sites_are_refused(app: App, path: str, stranger: dict[str, str]) -> None:
     assert call(app, "GET", path, headers={**HTML, **stranger}).status == 403
 
