@@ -296,30 +296,6 @@ def test_what_the_server_does_is_charted(watched: Watched) -> None:
     shows(page, "free on disk")
 
 
-TROUBLE = """vicinal_index_failed{account="local",index="docs"} 1.0
-vicinal_indexes_failed 1.0
-vicinal_disk_free_bytes 4096.0
-vicinal_queue_requests{queue="embed"} 255.0
-vicinal_queue_requests_max{queue="embed"} 256.0
-vicinal_refusals_total{cause="queue embed"} 12.0
-"""
-
-
-def test_a_failed_index_a_full_disk_and_a_full_queue_are_seen(watched: Watched) -> None:
-    page = watched.page
-    page.route("**/metrics", lambda route: route.fulfill(body=TROUBLE, content_type="text/plain"))
-    try:
-        watched.open("indexes")
-        expect(rows(page, "Indexes").filter(has_text="docs").get_by_text("takes no writes"))
-        watched.open("operations")
-        expect(page.locator(".tile").filter(has_text="failed indexes").get_by_text("1"))
-        expect(page.locator(".tile").filter(has_text="free on disk").get_by_text("4.0 KiB"))
-        expect(rows(page, "Queues").filter(has_text="embed").locator(".bad"))
-        expect(rows(page, "Refusals").filter(has_text="queue embed").get_by_text("12"))
-    finally:
-        page.unroute("**/metrics")
-
-
 def test_slow_queries_are_shown_with_their_explanation(watched: Watched, server: Served) -> None:
     body = {"vectorId": "doc-001", "filter": {"topic": "plants"}}
     ask(server.origin, f"{DOCS}/query", body)

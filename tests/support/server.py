@@ -106,9 +106,13 @@ def in_process(
     *,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    around: Sequence[str] = (),
 ) -> Iterator[Running]:
-    """Run ``vicinal serve`` with a token, as a user would; its log goes to ``server.log``."""
-    running = start(folder, arguments=arguments, environment=environment)
+    """Run ``vicinal serve`` with a token, as a user would; its log goes to ``server.log``.
+
+    `around` is a command that becomes the one behind it, such as ``nice``.
+    """
+    running = start(folder, arguments=arguments, environment=environment, around=around)
     try:
         yield running
     finally:
@@ -120,12 +124,14 @@ def start(
     *,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    around: Sequence[str] = (),
 ) -> Running:
     """Start ``vicinal serve`` and wait until it is ready; the caller stops it."""
     token, port = secrets.token_hex(8), free_port()
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [
+                *around,
                 *(sys.executable, "-m", "vicinal", "serve"),
                 *("--data", str(folder / "data"), "--port", str(port), "--token", token),
                 *arguments,

@@ -98,6 +98,7 @@ def build(
             snapshots=snapshots,
             snapshot_workers=Workers("snapshot", 2, 16),
             map_workers=Workers("map", 1, 4),
+            watch_workers=Workers("watch", 1, 16),
             metrics=Metrics(
                 engine, snapshots, version=config.version, has_native=library() is not None
             ),
@@ -131,6 +132,7 @@ class App:
             services.database_workers.gauge,
             services.snapshot_workers.gauge,
             services.map_workers.gauge,
+            services.watch_workers.gauge,
         )
         bodies_read = self._body_budget.counted
         services.metrics.queues.add_bodies(lambda: bodies_read.used, bodies_read.bound)
@@ -174,6 +176,7 @@ class App:
         self.services.database_workers.close()
         self.services.snapshot_workers.close()
         self.services.map_workers.close()
+        self.services.watch_workers.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -321,7 +324,7 @@ class App:
         """Answer a request that needs permission, and is counted while it is under way."""
         services = self.services
         bound = services.config.requests_max
-        if self._under_way >= bound:
+        if self._under_way >= bound and not route.is_watching:
             raise Overloaded(
                 f"{bound} requests are under way, the most there may be",
                 retry_after=1,

@@ -5,7 +5,7 @@
  */
 import { html, render, useEffect, useState } from "./core/html.js";
 import { ask } from "./core/api.js";
-import { useSession } from "./core/hooks.js";
+import { usePoll, useSession } from "./core/hooks.js";
 import { account, current, go, link, setParams, useRoute } from "./core/route.js";
 import { session } from "./core/session.js";
 import { Dialog, Field } from "./parts/basics.js";
@@ -30,17 +30,19 @@ const PAGES = {
 /** Pages of one index: the menu keeps it. */
 const OF_INDEX = ["browse", "row", "search", "map"];
 const THEME = "vicinal-theme";
+const AGAIN_MS = 3000; // between two tries to reach a server
 
 async function enter() {
   try {
     session.open(await ask("client/v4/user/permission"));
   } catch (error) {
-    session.lock(error.message);
+    if (session.locked) session.lock(error.message);
+    else session.fail(error.message); // no token helps
   }
 }
 
 function App() {
-  const { caller, locked } = useSession();
+  const { caller, locked, problem } = useSession();
   const route = useRoute();
   const [isHelp, setHelp] = useState(false);
   useEffect(() => {
@@ -48,7 +50,7 @@ function App() {
   }, []);
   useKeys(() => setHelp(true));
   if (locked) return html`<${Locked} reason=${locked} />`;
-  if (!caller) return null;
+  if (!caller) return problem ? html`<${Silent} problem=${problem} />` : null;
   const { page: Page, label } = PAGES[route.page] ?? PAGES.indexes;
   document.title = `${[route.parts.at(-1), label].filter(Boolean).join(" · ") || "Row"} · Vicinal`;
   return html`
@@ -95,6 +97,21 @@ function Account() {
 function signOut() {
   session.setToken("");
   session.lock("You have signed out.");
+}
+
+/** Says why there is nothing to see, and asks again. @param {{problem: string}} props */
+function Silent({ problem }) {
+  usePoll(enter, AGAIN_MS);
+  return html`
+    <main id="main" class="locked">
+      <div>
+        <h1 class="name">vicinal</h1>
+        <p role="alert">The server does not answer: ${problem}</p>
+        <footer><button class="primary" onClick=${enter}>Try again</button></footer>
+        <p class="faint">It is asked again every ${AGAIN_MS / 1000} seconds.</p>
+      </div>
+    </main>
+  `;
 }
 
 /** Asks for a token, which stays in this tab. @param {{reason: string}} props */

@@ -339,6 +339,30 @@ def test_one_request_too_many_is_a_429_and_health_is_still_told(tmp_path: Path) 
     assert call(app, "GET", INDEXES).status == 200
 
 
+def test_a_server_that_is_full_still_tells_who_watches_it(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    class Held(ModelEngine):
+        def list_indexes(self, account: str) -> Sequence[Index]:
+            release.wait()
+            return super().list_indexes(account)
+
+    config = ServerConfig(requests_max=2, threads=2)
+    app = application(tmp_path, engine=Held(), config=config)
+    watching = ("/metrics", "/client/v4/user/permission", "/client/v4/vicinal/slow-queries")
+
+    answers = together(
+        app,
+        [("GET", INDEXES, b"")] * 2 + [("GET", path, b"") for path in watching],
+        release,
+    )
+
+    assert [answer.status for answer in answers] == [200] * 5
+    shown = answers[2].body.decode()
+    assert 'vicinal_queue_requests{queue="query"} 2.0' in shown
+    assert 'vicinal_queue_requests{queue="watch"} 1.0' in shown
+
+
 def test_one_embedding_too_many_is_a_429(tmp_path: Path) -> None:
     release = threading.Event()
 

@@ -107,7 +107,13 @@ async def verify_token(request: ApiRequest) -> Response:
     return Response(accounts.verification(token_id))
 
 
-@ROUTES.add("GET", f"{API}/user/permission", Permission.READ, response=accounts.CallerSchema)
+@ROUTES.add(
+    "GET",
+    f"{API}/user/permission",
+    Permission.READ,
+    response=accounts.CallerSchema,
+    is_watching=True,
+)
 async def caller(request: ApiRequest) -> Response:
     """Tell what the caller may do, and in which account (an extension)."""
     token, config = request.token, request.services.config

@@ -53,7 +53,7 @@ def _readiness(node: NodeUsage) -> _Readiness:
 
 async def show_metrics(request: ApiRequest) -> Response:
     """Return metrics in Prometheus' text format; they name the indexes of every account."""
-    text = await request.services.workers.run(request.services.metrics.text)
+    text = await request.services.watch_workers.run(request.services.metrics.text)
     return Response(text, content_type=metrics.CONTENT_TYPE)
 
 
@@ -81,6 +81,7 @@ def routes(operations: Sequence[Operation], version: str) -> tuple[Route, ...]:
             show_metrics,
             Permission.READ,
             is_of_all=True,
+            is_watching=True,
         ),
         _route("openapi.json", "Describe the operations", document_handler(operations, version)),
     )
@@ -93,7 +94,11 @@ def _route(
     permission: Permission | None = None,
     *,
     is_of_all: bool = False,
+    is_watching: bool = False,
 ) -> Route:
     operation_id = name.partition(".")[0]
     operation = Operation("GET", f"/{name}", operation_id, summary, is_enveloped=False)
-    return Route(operation, handler, permission, is_of_all=is_of_all, form=envelope.PLAIN)
+    return Route(
+        operation, handler, permission, is_of_all=is_of_all, is_watching=is_watching,
+        form=envelope.PLAIN,
+    )  # fmt: skip

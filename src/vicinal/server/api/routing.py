@@ -40,6 +40,8 @@ class Route:
         addressed: Reads the parameters of the path from the headers, None for a route whose path
             has them.
         is_of_all: Whether the route is about all accounts, so that a token for one is refused.
+        is_watching: Whether the route tells how the server does, and so is answered when as many
+            requests are under way as may be.
         form: Envelope of results and errors for the clients of this route.
         unknown_token: Error for a token that is not known.
     """
@@ -51,6 +53,7 @@ class Route:
     part_bytes: int | None = None
     takes_rest: bool = False
     is_of_all: bool = False
+    is_watching: bool = False
     form: envelope.Envelope = envelope.REST
     addressed: Callable[[Headers, ServerConfig], Mapping[str, str]] | None = None
     unknown_token: type[Unauthenticated] = Unauthenticated
@@ -81,6 +84,7 @@ class RouteTable(list[Route]):
         request_types: tuple[str, ...] = ("application/json",),
         takes_rest: bool = False,
         is_of_all: bool = False,
+        is_watching: bool = False,
         form: envelope.Envelope = envelope.REST,
         unknown_token: type[Unauthenticated] = Unauthenticated,
         operation_id: str = "",
@@ -105,7 +109,7 @@ class RouteTable(list[Route]):
             )  # fmt: skip
             route = Route(
                 operation, handler, permission, body_bytes_max, part_bytes, takes_rest,
-                is_of_all, form, unknown_token=unknown_token,
+                is_of_all, is_watching, form, unknown_token=unknown_token,
             )  # fmt: skip
             self.append(route)
             return handler

@@ -80,6 +80,7 @@ class Services:
     snapshots: Snapshots
     snapshot_workers: Workers
     map_workers: Workers
+    watch_workers: Workers
     offload: SearchOffload | None
     metrics: Metrics
     slow_queries: SlowQueries

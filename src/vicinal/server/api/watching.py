@@ -19,6 +19,7 @@ ROUTES = RouteTable()
     Permission.WRITE,
     response=wire.SlowQueriesSchema,
     is_of_all=True,
+    is_watching=True,
 )
 async def list_slow_queries(request: ApiRequest) -> Response:
     """List the newest slow queries, without the values that they had (an extension of Vicinal)."""

@@ -20,6 +20,8 @@ class Session {
     this.caller = null;
     /** Why a token is asked for; empty while none is. */
     this.locked = "";
+    /** Why the server cannot be asked who the caller is; empty while it can. */
+    this.problem = "";
     /** @type {Set<() => void>} */
     this.listeners = new Set();
   }
@@ -43,14 +45,21 @@ class Session {
   /** @param {Caller} caller */
   open(caller) {
     this.caller = caller;
-    this.locked = "";
+    this.locked = this.problem = "";
     this.changed();
   }
 
   /** @param {string} reason */
   lock(reason) {
     this.locked = reason;
+    this.problem = "";
     this.caller = null;
+    this.changed();
+  }
+
+  /** @param {string} problem */
+  fail(problem) {
+    this.problem = problem;
     this.changed();
   }
 

@@ -262,7 +262,8 @@ def test_queues_and_bodies_are_shown_with_their_bounds(tmp_path: Path) -> None:
 
     assert found["vicinal_queue_requests", labels(queue="requests")] == 1
     assert found["vicinal_queue_requests_max", labels(queue="requests")] == 7
-    assert found["vicinal_queue_requests", labels(queue="query")] == 1  # this one
+    assert found["vicinal_queue_requests", labels(queue="watch")] == 1  # this one
+    assert found["vicinal_queue_requests", labels(queue="query")] == 0
     assert found["vicinal_queue_requests_max", labels(queue="embed")] == 9
     assert {"database", "snapshot"} <= {dict(each).get("queue") for _, each in found}
     assert found["vicinal_body_bytes_in_flight", labels()] == 0
