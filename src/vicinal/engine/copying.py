@@ -109,8 +109,7 @@ def fill(
         row_count = _fill_row_count(vector_count, index.config.dimensions)
         for number, mutation in enumerate(mutations, 1):
             state.apply(Entry(Seqno(number), "", 0, _NO_RECORD), mutation, now)
-            memtable = state.memtable
-            if memtable.row_count >= row_count or memtable.nbytes >= FILL_BYTES_MAX:
+            if state.memtable.row_count >= row_count:
                 compaction.seal()
         state.move_to(position.seqno, position.mutation_id, now if position.seqno else None)
         compaction.seal()

@@ -12,6 +12,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from tests.support.crash import Disk, fingerprint, watching, write_image
 from tests.support.engines import Record, batch, vector
 from tests.support.waiting import wait_until
 from vicinal.engine import copying, records
@@ -26,6 +27,7 @@ from vicinal.model import (
     CreateMetadataIndex,
     Delete,
     Index,
+    IndexAddress,
     IndexConfig,
     IndexType,
     MetadataIndex,
@@ -134,6 +136,44 @@ def test_segments_of_a_filled_copy_are_of_one_size_and_merged_when_nothing_comes
     assert found(copy) == ids
 
 
+def test_segments_of_a_filled_copy_have_values_of_no_more_than_so_many_bytes(
+    folder: Path, open_copy: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row_bytes = 2 * 4
+    monkeypatch.setattr(copying, "FILL_BYTES_MAX", 5 * row_bytes + 1)
+
+    fill(folder, [upserts("x" * length) for length in range(1, 13)], 12)
+
+    assert [len(view.live) for view in open_copy().reader.snapshot.views] == [4, 4, 4]
+
+
+def test_a_power_cut_while_a_copy_is_filled_leaves_a_whole_one_or_none(
+    memory_path: Path, open_copy: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "FILL_ROWS_MAX", 1)
+    (memory_path / "disk" / "copies").mkdir(parents=True)
+    images: dict[str, Path] = {}
+    last: set[str] = set()
+
+    def photograph(disk: Disk, _: str) -> None:
+        last.clear()
+        for loss, image in disk.images().items():
+            digest = fingerprint(image)
+            last.add(digest)
+            if digest not in images:
+                to = memory_path / f"{len(images)}-{loss.name}"
+                images[digest] = write_image(image, to) / "copies" / "copy"
+
+    with watching(memory_path / "disk", photograph) as disk:
+        fill(memory_path / "disk" / "copies" / "copy", [upserts("a"), upserts("bb")], 2)
+        disk.step("filled")
+
+    filled = {digest for digest, image in images.items() if copying.is_filled(image)}
+    assert last <= filled < images.keys()
+    for digest in filled:
+        assert found(open_copy(OPTIONS, images[digest])) == ["a", "bb"]
+
+
 def test_an_empty_copy_begins_before_any_mutation(folder: Path, open_copy: Open) -> None:
     fill(folder, [], position=CopyPosition())
 
@@ -213,6 +253,31 @@ def test_replaying_faster_than_sealing_waits_and_is_never_refused(
 
     assert copy.wait_applied(Seqno(59), WITHIN_S)
     assert copy.reader.current().vector_count == 5_900
+
+
+def test_vectors_are_pending_only_while_they_are_replayed(folder: Path, open_copy: Open) -> None:
+    fill(folder, [])
+    copy = open_copy()
+
+    copy.replay(entries(42, upserts("a", "bb")))
+
+    usage = copy.usage(IndexAddress("acme", "docs"))
+    assert (usage.vector_count, usage.pending_count) == (2, 0)
+
+
+def test_many_mutations_without_vectors_are_sealed_as_well(
+    folder: Path, open_copy: Open, resources: Resources
+) -> None:
+    """Else a copy would have to replay all of them again, and logs do not have them for ever."""
+    options = replace(OPTIONS, memtable_rows_max=10)
+    fill(folder, [], options=options)
+    copy = open_copy(options)
+
+    copy.replay(entries(42, *(Delete(["none"]) for _ in range(10))))
+    wait_until(lambda: sum(resources.times.seals.current().counts) > 0)
+    copy.close(Unavailable("over"))
+
+    assert open_copy(options).position.seqno == 51
 
 
 def test_waiting_ends_when_the_mutation_comes_or_the_time_or_the_copy_ends(

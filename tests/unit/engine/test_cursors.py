@@ -7,6 +7,7 @@ import struct
 import time
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Self
@@ -21,7 +22,7 @@ from vicinal.engine.cursors import LIFETIME_FRACTION_MIN, Cursors, cursor_bytes,
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadCursor, Overloaded
-from vicinal.model import IndexAddress, Metric, Seqno
+from vicinal.model import IndexAddress, Metric, Scan, Seqno
 from vicinal.segment.base import View
 from vicinal.segment.memtable import Memtable
 
@@ -157,6 +158,22 @@ def test_the_same_ids_in_other_rows_go_on_from_where_they_were() -> None:
     assert list(cursors.page("docs", after, 2, started).ids) == ["v2", "v3"]
 
 
+def test_two_listings_that_begin_at_once_go_on_each_in_its_own_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither finds the other's, and the same ids are in other rows of each."""
+    cursors = Cursors(900.0)
+    before = numbered(9)
+    after = replace(before, views=(view([f"v{n}" for n in range(8, -1, -1)]),))
+    monkeypatch.setattr(Cursors, "_of", lambda *_: None)
+
+    first, second = (cursors.page("docs", each, 3, None) for each in (before, after))
+
+    for page, rest in ((first, range(3, 9)), (second, range(5, -1, -1))):
+        ids = cursors.page("docs", EMPTY, 9, page.next_cursor).ids
+        assert list(ids) == [f"v{n}" for n in rest]
+
+
 def test_a_listing_of_one_page_is_not_kept() -> None:
     cursors = Cursors(900.0)
 
@@ -203,6 +220,26 @@ def test_promises_get_shorter_as_memory_runs_out_and_all_are_kept(
     for cursor, promise in sorted(promised, key=lambda each: each[1]):
         now = 1000.0 + promise - 5
         assert list(cursors.page("docs", EMPTY, 2, cursor).ids) == ["v2", "v3"]
+
+
+def test_a_promise_is_not_shortened_by_a_later_one_of_the_same_listing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    cursors = Cursors(900.0, bytes_max=100_000)
+    state = numbered(9)
+    first = cursors.page("docs", state, 2, None)
+    now = 1100.0
+    second = cursors.page("docs", EMPTY, 2, first.next_cursor)  # promised until 2000
+    now = 1890.0
+    with pytest.raises(Overloaded):
+        unfinished(cursors, 100)
+    cursors.page("docs", state, 2, None)  # promised for seconds, as little memory is left
+
+    now = 1990.0
+
+    assert list(cursors.page("docs", EMPTY, 2, second.next_cursor).ids) == ["v4", "v5"]
 
 
 def test_room_comes_back_when_a_promise_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +347,18 @@ def test_a_listing_goes_on_when_its_index_was_closed_to_evict_unused(tmp_path: P
     assert sorted([*first.ids, *second.ids]) == ids
 
 
+def test_a_cursor_of_ids_is_none_of_vectors_and_the_other_way_round() -> None:
+    cursors = Cursors(900.0)
+    state = numbered(9)
+    of_ids = cursors.page("docs", state, 2, None).next_cursor
+    of_vectors = cursors.vectors("docs", state, Scan(), 2, None).next_cursor
+
+    with pytest.raises(BadCursor, match="not a cursor that a listing has returned"):
+        cursors.vectors("docs", EMPTY, Scan(), 2, of_ids)
+    with pytest.raises(BadCursor, match="not a cursor that a listing has returned"):
+        cursors.page("docs", EMPTY, 2, of_vectors)
+
+
 def forged(cursor: str, view: int, row: int) -> str:
     """Return a cursor of the same listing that points elsewhere."""
     token = cursor_bytes(cursor)[:16]
@@ -339,6 +388,14 @@ def test_any_other_text_is_not_a_cursor(text: str) -> None:
 
     with pytest.raises(BadCursor):
         cursors.page("docs", EMPTY, 2, text)
+
+
+def test_a_cursor_without_its_letter_is_none() -> None:
+    cursors = Cursors(900.0)
+    (cursor,) = unfinished(cursors, 1)
+
+    with pytest.raises(BadCursor, match="not a cursor that a listing has returned"):
+        cursors.page("docs", EMPTY, 2, cursor.removeprefix("c"))
 
 
 def test_a_cursor_is_safe_in_a_url() -> None:

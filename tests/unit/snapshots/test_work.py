@@ -1,5 +1,6 @@
 """A snapshot's tasks end alike here and in a process of their own, which may die at any time."""
 
+import io
 import os
 import signal
 import subprocess
@@ -154,3 +155,15 @@ def test_the_process_is_of_low_priority_before_it_imports_anything(tmp_path: Pat
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
 
     assert int(done.stdout) == min(os.nice(0) + process.NICENESS, 19)
+
+
+def test_the_process_leaves_the_disk_to_others_half_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[bool] = []
+    monkeypatch.setattr(process, "InlineWork", lambda *, gives_way=False: made.append(gives_way))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+
+    process.main()
+
+    assert made == [True]

@@ -184,7 +184,7 @@ class SharedCatalog:
         """Remember an index no more: it is gone."""
         with self._lock:
             key = self._names.pop(index_id, None)
-            if key is not None and self._remembered[key].key == index_id:
+            if key is not None:
                 del self._remembered[key]
         self._on_dropped(index_id, str(index_id) if key is None else key[1])
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from tests.support.ledgers import WITHIN_S, Writer, another
+from vicinal.engine.shared import catalog as catalog_module
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.session import Session
 from vicinal.errors import IndexExists, IndexNotFound, LimitExceeded
@@ -106,6 +108,47 @@ def test_a_catalog_that_went_back_in_a_failover_is_read_whole(nodes: list[Writer
     assert [str(each) for each in nodes[1].dropped] == [first.id]
     with pytest.raises(IndexNotFound):
         nodes[1].catalog.get(DOCS)
+
+
+def test_the_id_of_a_dropped_index_finds_no_successor_of_its_name_on_a_node_that_knows_neither(
+    nodes: list[Writer],
+) -> None:
+    first = nodes[0].catalog.add(DOCS, CONFIG, None, None)
+    nodes[0].catalog.remove(DOCS)
+    nodes[0].catalog.add(DOCS, CONFIG, None, None)
+
+    with pytest.raises(IndexNotFound):
+        nodes[1].catalog.get(DOCS.of(first))
+
+
+def test_an_index_whose_making_is_tried_again_is_counted_once(
+    nodes: list[Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second attempt has the id of the first, whose answer was lost."""
+    monkeypatch.setattr(catalog_module, "uuid4", lambda: UUID(int=7))
+    nodes[0].catalog.add(DOCS, CONFIG, None, 1)
+
+    nodes[0].catalog.add(DOCS, CONFIG, None, 1)
+
+    assert len(nodes[1].catalog.of_account("acme")) == 1
+    follow(nodes[1])
+    assert nodes[0].catalog.index_count == nodes[1].catalog.index_count == 1
+
+
+def test_a_node_remembers_no_more_indexes_than_it_may_those_asked_for_last(
+    nodes: list[Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog_module, "REMEMBERED_MAX", 2)
+    addresses = [IndexAddress("acme", f"i{number}") for number in range(3)]
+    made = [nodes[0].catalog.add(address, CONFIG, None, None) for address in addresses]
+
+    for number in (0, 1, 0, 2):
+        nodes[1].catalog.get(addresses[number])
+
+    catalog = nodes[1].catalog
+    assert [catalog.remembered(address) is not None for address in addresses] == [True, False, True]
+    known = [catalog.address_of(UUID(index.id)) for index in made]
+    assert known == [addresses[0], None, addresses[2]]
 
 
 @contextmanager
