@@ -189,6 +189,33 @@ def test_a_walk_finds_almost_all_of_the_nearest_and_compares_few(
     assert compared / 60 < 1_500
 
 
+def test_a_walk_that_costs_more_than_all_codes_closes_itself(
+    codes: Bits, code_graph: CodeGraph
+) -> None:
+    walk = Walk(codes, code_graph, codes[7], None, WalkPlan(10**6, 3))
+    begun_with = walk.compared_count
+
+    assert walk.nearest() is None
+    assert not walk.is_open
+    assert begun_with < walk.compared_count <= begun_with + 3 * DEGREE
+
+
+def test_rows_in_close_groups_have_neighbours_in_other_groups() -> None:
+    """Else no walk would leave the group that it begins in."""
+    group_count, group_rows = 40, 100
+    random = np.random.default_rng(3)
+    centers = random.integers(0, 256, (group_count, 1, 64), np.uint8)
+    flips = np.packbits(random.random((group_count, group_rows, 512)) < 0.02, axis=2)
+    order = random.permutation(group_count * group_rows)
+    groups = np.repeat(np.arange(group_count), group_rows)[order]
+
+    neighbours = build_neighbours(np.ascontiguousarray((centers ^ flips).reshape(-1, 64)[order]))
+
+    assert neighbours is not None
+    leaves = (groups[neighbours] != groups[:, None]).any(axis=1)
+    assert set(groups[leaves].tolist()) == set(range(group_count))
+
+
 def test_rows_that_are_all_alike_have_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "_PART_ROWS", 50)
     codes = np.repeat(codes_of(4), 300, axis=0)

@@ -127,6 +127,9 @@ def test_all_codes_are_compared_where_a_walk_becomes_too_long(
         near = distances(values[found.rows], query, Metric.COSINE)
         nearest = distances(values[wanted.rows], query, Metric.COSINE)
         assert np.sort(near)[:100].tolist() == np.sort(nearest)[:100].tolist()
+    for task in index.prepare(unlike, 100, Selection(ROWS), Effort.LOW).tasks:
+        task.run()
+        assert task.expanded_count <= 200
 
 
 def test_hidden_rows_are_never_found(values: Floats, indexes: tuple[BinaryIndex, ...]) -> None:
@@ -159,10 +162,15 @@ def test_neighbours_that_there_are_not_are_left_out(
     assert found.max() < ROWS
 
 
-def test_all_codes_are_compared_where_a_walk_comes_to_too_few_rows(values: Floats) -> None:
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_all_codes_are_compared_where_a_walk_comes_to_too_few_rows(
+    values: Floats, is_compiled: bool
+) -> None:
     plain = binary_index(values[:ROWS], Metric.COSINE)
     alone = np.repeat(np.arange(ROWS, dtype=np.uint32)[:, None], DEGREE, axis=1)
-    index = BinaryIndex(plain.codes, plain.exact, CodeGraph(alone, BREADTHS, 10**6))
+    index = BinaryIndex(
+        plain.codes, plain.exact, CodeGraph(alone, BREADTHS, 10**6), is_compiled=is_compiled
+    )
 
     for query in values[ROWS : ROWS + 10]:
         found, wanted = candidates(index, query, 100), candidates(plain, query, 100)

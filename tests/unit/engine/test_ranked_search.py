@@ -15,6 +15,7 @@ from tests.support.model_engine import ModelEngine
 from vicinal.engine import ranked_search
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EngineOptions
+from vicinal.engine.text_search import HIGHLIGHTS_MAX
 from vicinal.errors import BadRanking, MetadataIndexNotFound
 from vicinal.filters.nodes import Operator, Predicate
 from vicinal.model import (
@@ -307,6 +308,17 @@ def test_scores_of_both_searches_are_fused(tmp_path: Path, metric: Metric) -> No
     assert ids(found) == sorted(expected, key=lambda id_: (-expected[id_], id_))
 
 
+def test_vectors_that_are_all_equally_near_are_as_near_as_can_be_to_a_fusion_of_scores(
+    engine: InlineEngine,
+) -> None:
+    write(engine, CreateMetadataIndex(TEXT))
+    put(engine, {"a": {"text": "fox"}, "b": {"text": "fox"}}, east)
+
+    found = both(engine, TextQuery("fox", fusion=Fusion.SCORES, share=0.25), np.ones(4, np.float32))
+
+    assert [(m.id, m.score) for m in found.matches] == [("a", 1.0), ("b", 1.0)]
+
+
 def test_both_searches_give_top_k_matches_while_more_exist(engine: InlineEngine) -> None:
     filled(engine)
     count = engine.status(DOCS).vector_count
@@ -428,6 +440,16 @@ def test_groups_need_a_metadata_index_of_values(engine: InlineEngine, name: str)
     write(engine, CreateMetadataIndex(TEXT))
     with pytest.raises(BadRanking, match=f"groupBy: the property '{name}' has no metadata index"):
         engine.query(DOCS, Query(1, np.ones(4, np.float32), grouping=Grouping(name, 1)))
+
+
+def test_of_many_highlights_the_first_are_told(engine: InlineEngine) -> None:
+    write(engine, CreateMetadataIndex(TEXT))
+    put(engine, {"a": {"text": "fox " * (HIGHLIGHTS_MAX + 50)}}, east)
+
+    (match,) = engine.query(DOCS, words("fox", return_highlights=True)).matches
+
+    assert match.highlights is not None
+    assert [each.start for each in match.highlights] == [4 * at for at in range(HIGHLIGHTS_MAX)]
 
 
 def test_highlights_are_the_places_of_the_words(engine: InlineEngine) -> None:

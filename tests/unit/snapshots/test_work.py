@@ -167,3 +167,16 @@ def test_the_process_leaves_the_disk_to_others_half_of_the_time(
     process.main()
 
     assert made == [True]
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="NOT LOOKED AT: needs /proc")
+def test_the_process_has_no_secret_of_the_servers_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VICINAL_TOKEN", "a secret")
+    seal = component(tmp_path / "a")
+    with closing(ProcessWork()) as work:
+        work.perform(VerifyFile(str(tmp_path / "a"), "kind", seal.size, seal.checksum))
+        environment = Path(f"/proc/{work.pid}/environ").read_bytes()
+
+    assert b"VICINAL" not in environment
