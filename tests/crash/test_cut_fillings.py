@@ -1,8 +1,9 @@
 """The connection is lost at every request of the filling of a copy in turn, and of an upload."""
 
+import random
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,18 +25,22 @@ from tests.support.engines import (
     vector,
 )
 from tests.support.postgres import server
-from tests.support.proxy import LossyProxy
+from tests.support.proxy import LossyProxy, ShortProxy
 from tests.support.waiting import wait_until
-from vicinal.engine import blob_files
+from vicinal.engine import blob_files, copying
 from vicinal.engine.shared import filling, follower, uploads
 from vicinal.engine.shared.engine import SharedEngine
-from vicinal.errors import Unavailable
+from vicinal.errors import MetadataIndexNotFound, Unavailable
 from vicinal.filters.nodes import Operator, Predicate
 from vicinal.limits import Limits
 from vicinal.model import (
     CreateMetadataIndex,
+    Delete,
+    DeleteMetadataIndex,
     IndexType,
+    Insert,
     MetadataIndex,
+    Mutation,
     Query,
     Upsert,
     VectorBatch,
@@ -62,10 +67,165 @@ def proxy() -> Iterator[LossyProxy]:
         proxy.keep()
 
 
-def open_behind(proxy: LossyProxy, folder: Path, name: str) -> SharedEngine:
+def open_behind(proxy: LossyProxy | ShortProxy, folder: Path, name: str) -> SharedEngine:
     """Open a node that reaches the database through the proxy."""
     dsn = f"postgresql://vicinal@127.0.0.1:{proxy.port}/postgres"
     return open_shared(folder, Limits(), folder / name, dsn=dsn)
+
+
+class Changes:
+    """Writes something else at each cut, as long as there is something left, and folds it."""
+
+    def __init__(self, writer: SharedEngine, seed: int, count: int) -> None:
+        self._writer = writer
+        self._random = random.Random(seed)
+        self.left = count
+
+    def make(self) -> None:
+        if not self.left:
+            return
+        self.left -= 1
+        some = [f"old{n}" for n in self._random.sample(range(1_000), 30)]
+        new = [f"new{self.left}-{n}" for n in range(20)]
+        changes: list[Mutation] = [
+            Delete(some),
+            Upsert(batch(*(Record(id_, [1, 1], "", {"size": 1}) for id_ in some))),
+            Insert(batch(*(Record(id_, [2, 3], "", {"size": 2}) for id_ in [*new, *some]))),
+            DeleteMetadataIndex("size"),
+            CreateMetadataIndex(SIZE, self._random.random() < 0.3),
+        ]
+        # Not waited for where it is seen: a node whose connections are being cut sees nothing.
+        with suppress(MetadataIndexNotFound):
+            self._writer.append(DOCS, self._random.choice(changes)).result(APPLIED_WITHIN_S)
+        self._writer.list(DOCS, 1, None)  # in the rows
+
+
+def differences(one: SharedEngine, other: SharedEngine) -> Sequence[object]:
+    """Return what queries of an index can tell of one node and not of the other."""
+    told = [contents_of(one), contents_of(other)]
+    return list(told[0] ^ told[1])[:5]  # more of them take the test's report minutes
+
+
+def contents_of(engine: SharedEngine) -> set[object]:
+    ids = [f"old{n}" for n in range(1_000)] + [f"new{m}-{n}" for m in range(20) for n in range(20)]
+    indexes = tuple(engine.list_metadata_indexes(DOCS))
+    return {
+        *((each.id, *each.values.tolist(), each.metadata) for each in engine.get(DOCS, ids)),
+        *(("indexed", id_) for id_ in (found(engine, INDEXED) if indexes else ())),
+        ("metadata indexes", indexes),
+        ("count", engine.status(DOCS).vector_count),
+    }
+
+
+def fill_large(writer: SharedEngine) -> None:
+    create(writer)
+    insert(writer, *(Record(f"old{n}", [n, 1], "", {"size": n}) for n in range(100)))
+    apply(writer, CreateMetadataIndex(SIZE))
+    insert(writer, *(Record(f"old{n}", [n, 1], "", {"size": n}) for n in reversed(range(100, 900))))
+    insert(writer, *(Record(f"old{n}", [n, 1], "", {"size": n}) for n in range(900, 1_000)))
+    writer.list(DOCS, 1, None)
+
+
+@pytest.mark.parametrize("batch_rows", [40, 5_000])
+def test_a_copy_is_filled_over_connections_of_which_none_holds_long_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_rows: int
+) -> None:
+    """Also where a connection does not hold for one batch, or for one mutation."""
+    monkeypatch.setattr(filling, "BATCH_ROWS", batch_rows)
+    with (
+        ShortProxy(server().port) as proxy,
+        closing(open_shared(tmp_path, Limits(), tmp_path / "writer")) as writer,
+        closing(open_behind(proxy, tmp_path, "node")) as node,
+    ):
+        fill_large(writer)
+        node.get_index(DOCS)
+        proxy.bytes_max = 12_000  # of some 100,000
+
+        assert not differences(node, writer)
+        assert node.counts.fills == 1
+        assert proxy.cut_count >= 5
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))]
+)
+def test_a_copy_that_was_cut_again_and_again_while_others_wrote_has_what_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(filling, "BATCH_ROWS", 40)
+    monkeypatch.setattr(copying, "FILL_ROWS_MAX", 200)  # some of it is in segments by then
+    with closing(open_shared(tmp_path, Limits(), tmp_path / "writer")) as writer:
+        fill_large(writer)
+        changes = Changes(writer, seed, 12)
+        with (
+            ShortProxy(server().port, changes.make) as proxy,
+            closing(open_behind(proxy, tmp_path, "node")) as node,
+        ):
+            node.get_index(DOCS)
+            proxy.bytes_max = 12_000
+            node.status(DOCS)
+            proxy.bytes_max, changes.left = None, 0
+            last = apply(writer, Delete(["none"]))
+            assert node.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
+            assert not differences(node, writer)
+            assert node.counts.fills == 1
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        "DELETE FROM gone",  # for their age, as the database's clock has it
+        "DELETE FROM mutation WHERE seqno < (SELECT max(seqno) FROM mutation)",
+        "UPDATE mutation SET mutation_id = gen_random_uuid()",  # another server's, after a failover
+        "UPDATE folded SET seqno = 1",  # what a crash takes back is done again
+    ],
+)
+def test_a_copy_that_cannot_go_on_from_what_it_has_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    monkeypatch.setattr(filling, "BATCH_ROWS", 40)
+    with closing(open_shared(tmp_path, Limits(), tmp_path / "writer")) as writer:
+        fill_large(writer)
+
+        def change() -> None:
+            if short.bytes_max is not None:
+                short.bytes_max = None
+                gone = [f"old{n}" for n in range(0, 1_000, 3)]
+                writer.append(DOCS, Delete(gone)).result(APPLIED_WITHIN_S)
+                writer.list(DOCS, 1, None)
+                sql(tmp_path, meanwhile)
+
+        with (
+            ShortProxy(server().port, change) as short,
+            closing(open_behind(short, tmp_path, "node")) as node,
+        ):
+            node.get_index(DOCS)
+            short.bytes_max = 40_000
+            with pytest.raises(Unavailable) as refused:
+                node.status(DOCS)
+            assert refused.value.retry_after is not None
+            if "folded" in meanwhile or "UPDATE mutation" in meanwhile:
+                return  # what the test made up, no database has
+            assert not differences(node, writer)
+
+
+def test_a_copy_whose_database_is_away_for_long_is_given_up_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "BATCH_ROWS", 40)
+    monkeypatch.setattr(filling, "GIVE_UP_AFTER_S", 0.0)
+    with (
+        ShortProxy(server().port) as proxy,
+        closing(open_shared(tmp_path, Limits(), tmp_path / "writer")) as writer,
+        closing(open_behind(proxy, tmp_path, "node")) as node,
+    ):
+        fill_large(writer)
+        node.get_index(DOCS)
+        proxy.bytes_max = 12_000
+        with pytest.raises(Unavailable) as refused:
+            node.status(DOCS)
+        assert refused.value.retry_after is not None
+        assert not list((tmp_path / "node" / "copies").iterdir())
 
 
 def sql(folder: Path, statement: str) -> str:
@@ -113,12 +273,12 @@ def test_an_upload_whose_connection_is_cut_is_acknowledged_once_with_all_its_val
     monkeypatch.setattr(blob_files, "CHUNK_BYTES", 2_000)
     monkeypatch.setattr(uploads, "PART_BYTES", 4_000)
     monkeypatch.setattr(uploads, "LONG_BYTES", 4_000)
-    random = np.random.default_rng(3)
+    generator = np.random.default_rng(3)
     with closing(open_behind(proxy, tmp_path, "node")) as node:
         create(node)
         node.status(DOCS)
         for seqno, number in enumerate(range(2, REQUESTS_MAX, step), 1):
-            values = random.standard_normal((2_100, 2)).astype(np.float32)
+            values = generator.standard_normal((2_100, 2)).astype(np.float32)
             ids = [f"v{n}" for n in range(len(values))]
             with closing(node.open_batch(DOCS)) as writer:
                 put(writer, values[:1_500])

@@ -1,9 +1,11 @@
-"""A TCP proxy before a database that loses, at a moment of a test's choice, what is under way."""
+"""TCP proxies before a database: one that loses, at a moment of a test's choice, what is under way,
+and one whose connections never hold for long."""
 
 import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -89,6 +91,81 @@ class LossyProxy:
                 for each in (client, server):
                     with suppress(OSError):
                         each.shutdown(socket.SHUT_RDWR)
+
+
+class ShortProxy:
+    """Passes connections on, and cuts each off once it has passed so many bytes of answers.
+
+    Args:
+        port: Of the server.
+        on_cut: Called before a connection is cut off, one call at a time.
+        hides_ends: Whether a client does not see that the server has ended its connection.
+    """
+
+    def __init__(
+        self, port: int, on_cut: Callable[[], None] = lambda: None, *, hides_ends: bool = False
+    ) -> None:
+        self._target = ("127.0.0.1", port)
+        self._hides_ends = hides_ends
+        self._on_cut = on_cut
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.bytes_max: int | None = None
+        """What a connection passes; None does not cut it."""
+        self.cut_count = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._target) as server:
+            both = (client, server)
+            requests = threading.Thread(target=_pass_requests, args=both, daemon=True)
+            requests.start()
+            passed = 0
+            with suppress(OSError):
+                while answer := server.recv(_PART):
+                    rest = len(answer) if self.bytes_max is None else self.bytes_max - passed
+                    client.sendall(answer[: max(rest, 0)])
+                    passed += len(answer)
+                    if rest < len(answer):
+                        with self._lock:
+                            self.cut_count += 1
+                            self._on_cut()
+                        break
+                else:
+                    if self._hides_ends:
+                        requests.join()
+            for each in both:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+            requests.join()
+
+
+def _pass_requests(client: socket.socket, server: socket.socket) -> None:
+    with suppress(OSError):
+        while request := client.recv(_PART):
+            server.sendall(request)
+    with suppress(OSError):
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def _pass_rest(client: socket.socket, server: socket.socket, answers: "_Answers") -> None:

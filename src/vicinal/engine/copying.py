@@ -15,11 +15,12 @@ Locks as in `index`: the state's is held to apply, freeze and swap; reads take n
 import logging
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from vicinal.engine import recovery
 from vicinal.engine.admission import vector_count
@@ -69,32 +70,46 @@ class CopyPosition:
     mutation_id: str | None = None
 
 
+class FillSource(Protocol):
+    """The content of a new copy.
+
+    Attributes:
+        vector_count: How many vectors about; decides how large segments are, no more.
+    """
+
+    vector_count: int
+
+    def mutations(self) -> Iterator[Mutation]:
+        """Yield what makes the index; these mutations are not those of the log."""
+
+    def finish(self, vector_count: int) -> CopyPosition:
+        """Return where the index is after all mutations.
+
+        Args:
+            vector_count: How many vectors the copy has.
+
+        Raises:
+            Error: the copy is not what it should be.
+        """
+
+
 def is_filled(folder: Path) -> bool:
     """Tell whether a folder holds a whole copy."""
     return (folder / FILLED).exists()
 
 
-def fill(
-    folder: Path,
-    index: Index,
-    options: EngineOptions,
-    position: CopyPosition,
-    mutations: Iterable[Mutation],
-    vector_count: int,
-) -> None:
+def fill(folder: Path, index: Index, options: EngineOptions, source: FillSource) -> None:
     """Make a copy in a folder that is not there, or holds one that is not whole.
 
     Args:
         folder: Where.
         index: Of what.
         options: Of the engine.
-        position: Where the index is after all mutations.
-        mutations: The content: upserts of vectors that are new, and creations of metadata
-            indexes. They are not those of the log.
-        vector_count: How many vectors they upsert; decides how large segments are, no more.
+        source: Its content.
 
     Raises:
         ResourceExhausted: the disk is full.
+        Error: the source cannot be read.
     """
     shutil.rmtree(folder, ignore_errors=True)
     private.make_folder(folder)
@@ -106,11 +121,12 @@ def fill(
         state = State(index.config, SealedState(), string_bytes_max=string_bytes_max)
         compaction = Compaction(folder, log, index.config, state, lambda: None)
         now = datetime.now(UTC)
-        row_count = _fill_row_count(vector_count, index.config.dimensions)
-        for number, mutation in enumerate(mutations, 1):
+        row_count = _fill_row_count(source.vector_count, index.config.dimensions)
+        for number, mutation in enumerate(source.mutations(), 1):
             state.apply(Entry(Seqno(number), "", 0, _NO_RECORD), mutation, now)
             if state.memtable.row_count >= row_count:
                 compaction.seal()
+        position = source.finish(state.snapshot().vector_count)
         state.move_to(position.seqno, position.mutation_id, now if position.seqno else None)
         compaction.seal()
         state.release()

@@ -4,7 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -70,6 +70,21 @@ def open_copy(folder: Path, resources: Resources) -> Iterator[Open]:
         copy.close(Unavailable("the test is over"))
 
 
+@dataclass(slots=True)
+class Source:
+    """Fills a copy with these mutations."""
+
+    content: Iterable[Mutation]
+    vector_count: int
+    position: CopyPosition
+
+    def mutations(self) -> Iterator[Mutation]:
+        yield from self.content
+
+    def finish(self, vector_count: int) -> CopyPosition:
+        return self.position
+
+
 def fill(
     folder: Path,
     mutations: Iterable[Mutation],
@@ -77,7 +92,7 @@ def fill(
     position: CopyPosition = POSITION,
     options: EngineOptions = OPTIONS,
 ) -> None:
-    copying.fill(folder, INDEX, options, position, mutations, vector_count)
+    copying.fill(folder, INDEX, options, Source(mutations, vector_count, position))
 
 
 def upserts(*ids: str, metadata: dict[str, object] | None = None) -> Upsert:

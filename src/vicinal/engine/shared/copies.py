@@ -19,11 +19,12 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -35,13 +36,9 @@ from vicinal.engine.options import EngineOptions
 from vicinal.engine.resources import Resources
 from vicinal.engine.shared.catalog import SharedCatalogEntry
 from vicinal.engine.shared.database import PostgresDatabase, Use
-from vicinal.engine.shared.filling import RowsSnapshot
+from vicinal.engine.shared.filling import FillRows
 from vicinal.errors import Corruption, Error, IndexNotFound, Unavailable
-from vicinal.model import (
-    BEFORE_ANY,
-    Mutation,
-    Seqno,
-)
+from vicinal.model import BEFORE_ANY, Seqno
 from vicinal.storage import private
 from vicinal.storage.sqlite import translating
 
@@ -340,13 +337,10 @@ class Copies:
 
     def _fill(self, slot: _CopySlot, path: Path) -> None:
         started, entry = time.monotonic(), slot.entry
+        check = partial(self._check_wanted, slot)
         try:
-            with RowsSnapshot(self._database, entry) as snapshot, translating(path):
-                mutations = self._while_wanted(slot, snapshot.mutations())
-                copying.fill(
-                    path, entry.index, self._options, snapshot.position, mutations,
-                    snapshot.vector_count,
-                )  # fmt: skip
+            with FillRows(self._database, entry, check) as rows, translating(path):
+                copying.fill(path, entry.index, self._options, rows)
         except BaseException:
             _remove(path)  # others need its room
             raise
@@ -355,13 +349,8 @@ class Copies:
             self.counts.fills += 1
             self.counts.fill_s += took_s
         logger.info(
-            "index %r was copied in %.2f s: %d vectors", entry.index.name, took_s, snapshot.count
+            "index %r was copied in %.2f s: %d vectors", entry.index.name, took_s, rows.vector_count
         )
-
-    def _while_wanted(self, slot: _CopySlot, mutations: Iterator[Mutation]) -> Iterator[Mutation]:
-        for mutation in mutations:
-            self._check_wanted(slot)
-            yield mutation
 
     def _throw_away(self, slot: _CopySlot, copy: CopiedIndex, name: str) -> None:
         """Remove a copy and fill another; later and later while that does not help."""
