@@ -23,7 +23,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
-from vicinal.engine.shared.failures import RETRY_AFTER_S, Lost, given_up, translated
+from vicinal.engine.shared.failures import (
+    DRIVER_ERRORS,
+    RETRY_AFTER_S,
+    Lost,
+    given_up,
+    translated,
+)
 from vicinal.engine.shared.session import STATEMENT_TIMEOUT_S, Session, Statements, Timeouts
 from vicinal.errors import Error, Unavailable
 
@@ -284,12 +290,12 @@ class PostgresDatabase:
                     server_settings={"application_name": "vicinal"},
                     **override,
                 )
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except asyncpg.TargetServerAttributeNotMatched as error:
+                last = Lost(f"{host}:{port} takes no writes: {error}", retry_after=RETRY_AFTER_S)
+                continue
+            except DRIVER_ERRORS as error:
                 last = translated(error, where=f"{host or 'its host'}:{port}")
                 last.__cause__ = error
-                continue
-            except asyncpg.InternalClientError as error:
-                last = Lost(f"{host}:{port} takes no writes: {error}", retry_after=RETRY_AFTER_S)
                 continue
             # The others stay in order.
             self._hosts.sort(key=lambda address: address != (host, port))

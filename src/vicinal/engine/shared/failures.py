@@ -36,10 +36,17 @@ def given_up(error: Error, *, may_be_done: bool) -> Unavailable:
     return Unavailable(f"{error}{outcome}", retry_after=RETRY_AFTER_S)
 
 
-def translated(
-    error: asyncpg.PostgresError | asyncpg.InterfaceError | OSError, where: str = "it"
-) -> Error:
-    """Return an error of the driver as one of this package."""
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # Of a connection that the server has ended, before the driver has seen its end.
+    asyncpg.InternalClientError,
+    OSError,
+)
+
+
+def translated(error: Exception, where: str = "it") -> Error:
+    """Return one of `DRIVER_ERRORS` as an error of this package."""
     if not isinstance(error, asyncpg.PostgresError):
         reason = str(error) or type(error).__name__
         return Lost(f"the database cannot be reached ({where}): {reason}", retry_after=1.0)

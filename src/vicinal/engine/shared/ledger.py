@@ -197,6 +197,14 @@ class Ledger:
                 for pending in group:
                     self._refuse(index_id, pending, error)
                     queue.popleft()
+            except Exception as error:  # a mistake of ours must not leave writers without an answer
+                logger.exception("writing to index %r failed", name)
+                for pending in group:
+                    if not pending.accepted.done():
+                        reason = Unavailable(f"the write failed: {error!r}", retry_after=1.0)
+                        unknown = given_up(reason, may_be_done=True)
+                        self._refuse(index_id, pending, unknown)
+                    queue.popleft()
             else:
                 is_away = False
                 for _ in range(logged_count):

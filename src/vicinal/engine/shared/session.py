@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import asyncpg
 
-from vicinal.engine.shared.failures import RETRY_AFTER_S, Lost, translated
+from vicinal.engine.shared.failures import DRIVER_ERRORS, RETRY_AFTER_S, Lost, translated
 
 STATEMENT_TIMEOUT_S = 10.0  # of one statement, also in the server; ours
 BEGIN_TIMEOUT_S = 3.0  # takes no lock and no disk: a server that takes longer hangs; ours
@@ -191,7 +191,7 @@ class Session:
         timer = asyncio.get_running_loop().call_later(self._timeout_s, cut)
         try:
             return await call
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DRIVER_ERRORS as error:
             if is_late:
                 raise Lost(
                     f"the database did not answer within {self._timeout_s:g} s",

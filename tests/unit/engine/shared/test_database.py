@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.ledgers import WITHIN_S, another
 from tests.support.postgres import server
+from tests.support.proxy import ShortProxy
+from tests.support.waiting import wait_until
 from vicinal.engine.shared import database as module
 from vicinal.engine.shared.database import PostgresDatabase, Use, hosts
 from vicinal.engine.shared.failures import Lost
@@ -72,6 +74,20 @@ def test_a_statement_that_takes_too_long_is_cut_off_and_the_next_is_not(
             fetch(database, f"SELECT pg_sleep({10 * WITHIN_S})::text")
 
     assert fetch(database, "SELECT 7") == 7
+
+
+def test_a_connection_that_the_server_has_ended_is_made_again_though_its_end_is_not_seen_yet(
+    database: PostgresDatabase,
+) -> None:
+    """As when a server shuts down: it says so on idle connections, and ends them a moment later."""
+    with ShortProxy(server().port, hides_ends=True) as proxy:
+        dsn = f"postgresql://vicinal@127.0.0.1:{proxy.port}/postgres"
+        behind = PostgresDatabase(dsn, database.schema)
+        pid = fetch(behind, "SELECT pg_backend_pid()")
+        server().sql(f"SELECT pg_terminate_backend({pid})")
+
+        wait_until(lambda: fetch(behind, "SELECT pg_backend_pid()") != pid)
+        behind.close()
 
 
 def test_a_transaction_that_the_server_rolled_back_is_not_taken_for_committed(

@@ -186,6 +186,19 @@ def test_writers_wait_for_the_rows_and_are_refused_when_these_do_not_come(
     assert waiting.result(WITHIN_S).seqno == 2
 
 
+def test_a_mistake_of_ours_is_told_to_who_waits_and_does_not_end_writing(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_id = writer.create()
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module.Ledger, "_write", lambda *_: 1 / 0)
+        failed = writer.append(index_id, one("a")).exception(WITHIN_S)
+
+    assert isinstance(failed, Unavailable)
+    assert "is not known" in str(failed)
+    assert writer.append(index_id, one("b")).result(WITHIN_S).seqno == 1
+
+
 def test_closing_answers_everybody(database: PostgresDatabase) -> None:
     writer = Writer(database)
     index_id = writer.create()
