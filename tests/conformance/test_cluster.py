@@ -48,6 +48,7 @@ from vicinal.model import (
     MetadataIndex,
     Mutation,
     Query,
+    Scan,
     Seqno,
     Upsert,
 )
@@ -227,6 +228,19 @@ def test_a_cursor_of_one_node_is_good_on_another_and_after_its_end(open_node: Op
     assert [*first.ids, *second.ids, *third.ids] == [f"v{number}" for number in range(6)]
     assert {first.total_count, second.total_count, third.total_count} == {6}
     assert third.next_cursor is None
+
+
+def test_a_cursor_of_vectors_is_of_one_node_and_refused_as_such_by_another(
+    open_node: OpenNode,
+) -> None:
+    one, other = open_node(), open_node()
+    create(one)
+    insert(one, *(Record(f"v{number}", [number, 1]) for number in range(3)))
+    page = one.list_vectors(DOCS, Scan(), 2, None)
+
+    with pytest.raises(BadCursor):
+        other.list_vectors(DOCS, Scan(), 2, page.next_cursor)
+    assert len(one.list_vectors(DOCS, Scan(), 2, page.next_cursor).vectors) == 1
 
 
 def test_an_index_dropped_and_made_again_elsewhere_is_the_new_one_here(

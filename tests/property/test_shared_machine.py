@@ -1,7 +1,7 @@
 """The shared engine beside a dict, under any order of calls and reopenings.
 
 One node that stays, one that is new and empty at every opening, and two that are asked in turns.
-Listings go on through all of it: their cursors are good on any node.
+Listings of ids go on through all of it: their cursors are good on any node.
 
 An opening, with the reading of everything that follows it, takes as long as fifty calls:
 connections are made, and copies are filled. So there are some calls between two of them; else half
@@ -25,7 +25,7 @@ from vicinal.engine.options import EngineOptions
 from vicinal.engine.shared import follower
 from vicinal.engine.shared.engine import SharedEngine, SharedOptions
 from vicinal.errors import IndexNotFound
-from vicinal.model import IndexAddress
+from vicinal.model import IndexAddress, Scan, VectorPage
 
 
 @pytest.fixture(autouse=True)
@@ -92,10 +92,21 @@ class Alternating:
     def __init__(self, nodes: list[SharedEngine]) -> None:
         self.nodes = nodes
         self._turns = cycle(nodes)
+        self._cursors: dict[str, SharedEngine] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         found: Callable[..., Any] = getattr(next(self._turns), name)
         return found
+
+    def list_vectors(
+        self, address: IndexAddress, scan: Scan, count: int, cursor: str | None
+    ) -> VectorPage:
+        """Ask the node that has the listing; its cursors are not good on another."""
+        node = next(self._turns) if cursor is None else self._cursors[cursor]
+        page = node.list_vectors(address, scan, count, cursor)
+        if page.next_cursor is not None:
+            self._cursors[page.next_cursor] = node
+        return page
 
     def delete_index(self, address: IndexAddress) -> None:
         next(self._turns).delete_index(address)
