@@ -23,6 +23,7 @@ database, where all damage is found, and the file `acknowledged` has a watermark
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -55,7 +56,9 @@ FILE_NAME = "index.db"
 WATERMARK_NAME = "acknowledged"
 
 _TRUNCATED_BYTES_MAX = 4 << 20  # removed in one transaction; about 10 ms
-_COPIED_BYTES_MAX = 1 << 20  # read at a time, while commits wait
+_COPIED_BYTES_MAX = 1 << 20  # yielded at a time to who copies a log
+_READ_BYTES_MAX = 128 << 10  # of these, while commits wait: 0.4 ms
+_READ_ROWS_MAX = 200
 
 SCHEMA = """
 CREATE TABLE mutation (
@@ -144,6 +147,7 @@ class Log:
             self.pins = Pins()
             self._is_closed = False
             self.last_seqno = self._check_seqnos(self.manifest)
+            self._file_seals = self._stored_file_seals()
             opened.pop_all()
 
     @classmethod
@@ -180,6 +184,7 @@ class Log:
                         draft.blob.remove()
                 raise
             self.last_seqno = last
+            self._file_seals.update(seals)
         with suppress(OSError):  # an older watermark holds as well
             self._watermark.write(self.last_seqno)
         return entries
@@ -216,16 +221,21 @@ class Log:
 
     def file_seals(self, last: Seqno) -> list[tuple[Seqno, Seal]]:
         """Return the files of mutations up to `last` that no segment has, in order."""
-        with self._lock, translating(self.path):
-            return self._file_seals(last)
+        with self._lock:
+            return self._unsealed_files(last)
 
-    def _file_seals(self, last: Seqno) -> list[tuple[Seqno, Seal]]:
+    def _unsealed_files(self, last: Seqno) -> list[tuple[Seqno, Seal]]:
+        sealed = self.manifest.sealed_seqno
+        return [item for item in self._file_seals.items() if sealed < item[0] <= last]
+
+    def _stored_file_seals(self) -> dict[Seqno, Seal]:
+        """Read the files of mutations: for opening only, as it looks at every row of the log."""
         rows = self._connection.execute(
             "SELECT seqno, file_size, file_checksum FROM mutation "
-            "WHERE seqno > ? AND seqno <= ? AND file_size IS NOT NULL ORDER BY seqno",
-            (self.manifest.sealed_seqno, last),
-        ).fetchall()
-        return [(Seqno(seqno), Seal(size, expected)) for seqno, size, expected in rows]
+            "WHERE seqno > ? AND file_size IS NOT NULL ORDER BY seqno",
+            (self.manifest.sealed_seqno,),
+        )
+        return {Seqno(seqno): Seal(size, expected) for seqno, size, expected in rows}
 
     def commit(self, manifest: Manifest, live: Mapping[int, Mask]) -> None:
         """Replace manifest and tombstones in one transaction: the only commit point.
@@ -271,7 +281,11 @@ class Log:
                 last = _last_of_part(rows, _TRUNCATED_BYTES_MAX)
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
         with self._lock, translating(self.path):
-            self.blobs.truncate(self.pins.truncatable(sealed_seqno))
+            last = self.pins.truncatable(sealed_seqno)
+            self.blobs.truncate(last)
+            self._file_seals = {
+                seqno: seal for seqno, seal in self._file_seals.items() if seqno > last
+            }
             self._connection.execute("PRAGMA shrink_memory")  # of its cache of removed rows
 
     def pin(self) -> LogMoment:
@@ -290,7 +304,7 @@ class Log:
                 tombstones,
                 self.last_seqno,
                 self.manifest.sealed_mutation if last is None else last[0],
-                self._file_seals(self.last_seqno),
+                self._unsealed_files(self.last_seqno),
                 self.pins.add(numbers, sealed),
             )
 
@@ -304,23 +318,38 @@ class Log:
         Their checksums are not compared.
         """
         after, last = moment.manifest.sealed_seqno, moment.seqno
+        part: list[tuple[Field, ...]] = []
+        size = 0
         while after < last:
-            with self._lock, translating(self.path):
-                self._check_open()
-                sizes = self._connection.execute(
-                    "SELECT seqno, size FROM mutation WHERE seqno > ? AND seqno <= ? "
-                    "ORDER BY seqno LIMIT 1000",
-                    (after, last),
-                ).fetchall()
-                until = _last_of_part(sizes, _COPIED_BYTES_MAX) if sizes else after
-                rows = self._connection.execute(
-                    "SELECT * FROM mutation WHERE seqno > ? AND seqno <= ? ORDER BY seqno",
-                    (after, until),
-                ).fetchall()
-            if not rows or len(rows) != until - after:
-                raise Corruption(f"{self.path} lacks mutations after {after}")
-            yield rows
-            after = Seqno(until)
+            began = time.perf_counter()
+            rows, read_bytes = self._few_rows(after, last)
+            part += rows
+            size += read_bytes
+            after = Seqno(after + len(rows))
+            if size >= _COPIED_BYTES_MAX or after == last:
+                yield part
+                part, size = [], 0
+            else:
+                # Else this thread has the lock again before one that waits for it is awake.
+                time.sleep(time.perf_counter() - began)
+
+    def _few_rows(self, after: Seqno, last: Seqno) -> tuple[list[tuple[Field, ...]], int]:
+        """Return the first rows after a seqno, and the bytes of their mutations."""
+        with self._lock, translating(self.path):
+            self._check_open()
+            sizes = self._connection.execute(
+                "SELECT seqno, size FROM mutation WHERE seqno > ? AND seqno <= ? "
+                "ORDER BY seqno LIMIT ?",
+                (after, last, _READ_ROWS_MAX),
+            ).fetchall()
+            until = _last_of_part(sizes, _READ_BYTES_MAX) if sizes else after
+            rows = self._connection.execute(
+                "SELECT * FROM mutation WHERE seqno > ? AND seqno <= ? ORDER BY seqno",
+                (after, until),
+            ).fetchall()
+        if not rows or len(rows) != until - after:
+            raise Corruption(f"{self.path} lacks mutations after {after}")
+        return rows, sum(size for seqno, size in sizes if seqno <= until)
 
     def remove_orphans(self) -> None:
         """Remove blob files that no row names. For opening only, before any write."""

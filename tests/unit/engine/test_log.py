@@ -1,12 +1,13 @@
 """The log gives back every acknowledged mutation as it was, or says what is wrong; never less."""
 
+import math
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from vicinal.engine import records
 from vicinal.engine.blob_files import FILE_BYTES_MIN, FOLDER
 from vicinal.engine.log import FILE_NAME, WATERMARK_NAME, Draft, Entry, Log
 from vicinal.engine.manifest import Manifest
+from vicinal.engine.pins import Pins
 from vicinal.engine.records import LogRecord
 from vicinal.errors import Corruption, Unavailable
 from vicinal.model import Delete, IndexType, MetadataIndex, Seqno, Upsert, VectorBatch
@@ -567,3 +569,71 @@ def test_closing_a_failed_log_writes_nothing(folder: Path) -> None:
     with opened(folder) as log:
         assert log.manifest == manifest
         assert seqnos(log) == [1]
+
+
+@pytest.mark.parametrize("file_count", [0, 2])
+def test_pinning_looks_at_no_more_rows_of_a_long_log_than_of_a_short_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, file_count: int
+) -> None:
+    connections: list[sqlite3.Connection] = []
+    steps: list[int] = [0]
+
+    def open_database(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connections.append(storage.open_database(*arguments, **options))
+        return connections[-1]
+
+    def count() -> int:
+        steps[-1] += 1
+        return 0
+
+    monkeypatch.setattr(log_module, "open_database", open_database)
+    with opened(folder) as log:
+        append(log, [long_entry(seqno) for seqno in range(1, file_count + 1)])
+        for row_count in (10, 3_000):
+            append(log, entries(log.last_seqno + 1, log.last_seqno + row_count))
+            connections[0].set_progress_handler(count, 1)
+            log.release(log.pin())
+            log.file_seals(log.last_seqno)
+            connections[0].set_progress_handler(None, 1)
+            steps.append(0)
+
+    assert 0 < steps[1] <= steps[0]  # the first time statements are read, too
+
+
+def test_files_of_a_pinned_log_are_known_after_it_was_opened_and_when_some_are_sealed(
+    folder: Path,
+) -> None:
+    with opened(folder) as log:
+        append(log, [entry(1), long_entry(2), entry(3), long_entry(4)])
+        written = log.pin().file_seals
+    with opened(folder) as log:
+        assert log.pin().file_seals == written
+        assert [seqno for seqno, _ in written] == [2, 4]
+        log.commit(replace(log.manifest, sealed_seqno=Seqno(2)), {})
+        assert log.file_seals(Seqno(3)) == []
+        log.pins = Pins()
+        log.truncate()
+        append(log, [long_entry(5)])
+        assert log.pin().file_seals[0] == written[1]
+        assert [seqno for seqno, _ in log.pin().file_seals] == [4, 5]
+
+
+def test_commits_come_between_few_rows_of_a_log_that_is_copied(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between: list[int] = []
+    with opened(folder) as log:
+        append(log, [entry(seqno, size=1_000) for seqno in range(1, 201)])
+        moment = log.pin()
+
+        def commit(_: float) -> None:
+            between.append(append(log, [entry(log.last_seqno + 1)])[0].seqno)
+
+        monkeypatch.setattr("vicinal.engine.log.time.sleep", commit)
+        parts = list(log.rows(moment))
+        log.release(moment)
+
+    assert [row[0] for part in parts for row in part] == list(range(1, 201))
+    size = sum(cast(int, row[3]) for part in parts for row in part)
+    assert len(parts) == math.ceil(size / (1 << 20))
+    assert len(between) >= size // (128 << 10) - len(parts)
