@@ -127,9 +127,28 @@ def test_all_codes_are_compared_where_a_walk_becomes_too_long(
         near = distances(values[found.rows], query, Metric.COSINE)
         nearest = distances(values[wanted.rows], query, Metric.COSINE)
         assert np.sort(near)[:100].tolist() == np.sort(nearest)[:100].tolist()
-    for task in index.prepare(unlike, 100, Selection(ROWS), Effort.LOW).tasks:
-        task.run()
-        assert task.expanded_count <= 200
+
+
+def test_a_walk_past_many_rows_that_are_not_allowed_ends_where_comparing_all_is_cheaper(
+    values: Floats, indexes: tuple[BinaryIndex, ...]
+) -> None:
+    plain = indexes[2]
+    graph = CodeGraph(graph_of(indexes[0]).neighbours, BREADTHS, expanded_max=300)
+    query = values[ROWS]
+    far = distances(values[:ROWS], query, Metric.COSINE)
+    allowed = far > np.median(far)
+    wanted = candidates(plain, query, 10, allowed, Effort.LOW)
+    for is_compiled in (True, False):
+        index = BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
+        search = index.prepare(query, 10, Selection.of_mask(allowed), Effort.LOW)
+        for task in search.tasks:
+            task.run()
+            assert task.expanded_count == 300
+        found = search.finish()
+
+        assert found.method == WALKED_CODES
+        nearest, expected = (np.sort(far[each.rows])[:10].tolist() for each in (found, wanted))
+        assert nearest == expected
 
 
 def test_hidden_rows_are_never_found(values: Floats, indexes: tuple[BinaryIndex, ...]) -> None:

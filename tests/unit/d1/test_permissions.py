@@ -1,13 +1,14 @@
 """SQL may do what D1 documents; all else that a build of SQLite happens to have is refused."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from vicinal.d1 import Databases
 from vicinal.d1.messages import Statement, StatementResult, Value
-from vicinal.d1.permissions import FUNCTIONS, bare, is_explained
+from vicinal.d1.permissions import FUNCTIONS, bare, is_explained, restrict
 from vicinal.errors import BadStatement
 
 
@@ -119,6 +120,14 @@ def test_a_table_of_the_callers_may_have_such_a_name(databases: Databases) -> No
 def test_a_pragma_that_is_not_listed_is_refused(databases: Databases, sql: str) -> None:
     with pytest.raises(BadStatement, match=r"not authorized|too many attached|VACUUM"):
         run(databases, sql)
+
+
+def test_no_other_file_is_attached_even_where_nothing_else_forbids_it() -> None:
+    connection = sqlite3.connect(":memory:")
+    restrict(connection)
+
+    with closing(connection), pytest.raises(sqlite3.OperationalError, match="too many attached"):
+        connection.execute("attach ':memory:' as other")
 
 
 def test_full_text_search_works(databases: Databases) -> None:

@@ -271,3 +271,47 @@ def test_no_route_of_the_table_is_left_out() -> None:
     assert set(map(id, (*API_ROUTES, *BINDING_ROUTES))) <= set(map(id, ROUTES))
     assert all(len(requests_to(each)) == (5 if each.addressed else 1) for each in ROUTES)
     assert {each.permission for each in ROUTES} == {None, Permission.READ, Permission.WRITE}
+
+
+READING = """
+/client/v4/accounts/{account_id}/ai/run/proxy
+/client/v4/accounts/{account_id}/ai/run/{model_name}
+/client/v4/accounts/{account_id}/ai/v1/chat/completions
+/client/v4/accounts/{account_id}/ai/v1/completions
+/client/v4/accounts/{account_id}/ai/v1/embeddings
+/client/v4/accounts/{account_id}/vectorize/v2/indexes/{index_name}/get_by_ids
+/client/v4/accounts/{account_id}/vectorize/v2/indexes/{index_name}/query
+/client/v4/accounts/{account_id}/vectorize/v2/indexes/{index_name}/vectors/count
+/client/v4/accounts/{account_id}/vectorize/v2/indexes/{index_name}/vectors/export
+/client/v4/accounts/{account_id}/vectorize/v2/indexes/{index_name}/vectors/facets
+/client/v4/accounts/{account_id}/vectorize/v2/indexes/{index_name}/vectors/list
+/client/v4/accounts/{account_id}/vectorize/v2/indexes/{index_name}/vectors/map
+/client/v4/accounts/{account_id}/workers/scripts/{script_name}/edge-preview
+/client/v4/accounts/{account_id}/workers/services/{script_name}/environments/{environment}/edge-preview
+/ai-gateway/run
+/getByIds
+/query
+/run
+"""
+"""Paths whose other methods than GET change nothing; a new one is written down here, too."""
+
+KEPT_FROM_READERS = """
+/client/v4/vicinal/slow-queries
+/client/v4/vicinal/snapshots
+/client/v4/vicinal/snapshots/{snapshot_id}
+/client/v4/vicinal/tokens
+"""
+
+OPEN = "/docs /healthz /openapi.json /readyz /ui /ui/{file_name}"
+
+
+def test_a_token_for_reading_reads_what_is_written_down_here_and_changes_nothing() -> None:
+    """The tests above take the permissions of the table for granted."""
+    by_permission = defaultdict(set)
+    for route in ROUTES:
+        by_permission[route.operation.method == "GET", route.permission].add(route.operation.path)
+
+    assert by_permission[False, Permission.READ] == set(READING.split())
+    assert by_permission[True, Permission.WRITE] == set(KEPT_FROM_READERS.split())
+    assert by_permission[True, None] == set(OPEN.split())
+    assert by_permission[False, None] == set()

@@ -95,6 +95,17 @@ def test_a_slow_query_is_told_by_its_form_and_its_steps(build: Build) -> None:
     assert set(asked.result) == {"count", "matches"}
 
 
+def test_a_query_by_the_vector_of_an_id_says_so_and_names_no_id(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = build(ANY)
+
+    call(app, "POST", QUERY, {"vectorId": "s3cret-id"})
+
+    assert shown(app)[0]["by"] == "id"
+    assert "top 5 by id, " in caplog.text
+
+
 def test_the_line_in_the_log_says_the_same(build: Build, caplog: pytest.LogCaptureFixture) -> None:
     app = build(ANY)
 

@@ -53,6 +53,21 @@ def run(work: Coroutine[object, object, None]) -> None:
     asyncio.run(work)
 
 
+def test_a_call_that_fails_gives_its_turn_back() -> None:
+    async def work() -> None:
+        given = turns(running=1)
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                async with given.turn("a", "x"):
+                    raise ZeroDivisionError
+        calls = Calls(given)
+        await calls.begin("a/x")
+        assert calls.running == ["a/x"]
+        await calls.end("a/x")
+
+    run(work())
+
+
 def test_a_database_runs_one_call_at_a_time_in_order() -> None:
     async def work() -> None:
         calls = Calls(turns())
