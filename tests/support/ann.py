@@ -50,9 +50,9 @@ def binary_index(values: Floats, metric: Metric, *, is_compiled: bool = True) ->
 
 
 def small_graph_kind(rows_min: int) -> GraphKind:
-    """Return the kind for few rows, in which only short walks pay."""
+    """Return the kind for few rows, in which only short walks pay, and ten are many."""
     breadths_min = {Effort.LOW: 100, Effort.STANDARD: 560, Effort.HIGH: 800}
-    return GraphKind(rows_min, breadths_min)
+    return GraphKind(rows_min, breadths_min, ((0, 2), (5, 1)))
 
 
 def candidates(

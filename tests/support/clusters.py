@@ -29,3 +29,18 @@ def grouped(rows: int, queries: int, seed: int = 20_240_521) -> tuple[Floats, Fl
     )
     everything = bent.astype(np.float32)
     return everything[:rows], everything[rows:]
+
+
+def grown(rows: int, base: int, queries: int, seed: int = 5) -> tuple[Floats, Floats]:
+    """Return rows of which all but `base` lie between near ones of these, and held-out queries of
+    the kind that the base is: farther from every row than rows are."""
+    random = np.random.default_rng(seed)
+    values, held_out = grouped(base, queries)
+    squares = np.square(values).sum(axis=1)
+    near = np.argpartition(squares - 2 * values @ values.T, 9, axis=1)[:, :9]
+    new = rows - base
+    of = random.integers(0, base, new)
+    one, other = (values[near[of, random.integers(0, 9, new)]] for _ in range(2))
+    a, b = (0.5 * random.random((new, 1), np.float32) for _ in range(2))
+    between = values[of] + a * (one - values[of]) + b * (other - values[of])
+    return np.concatenate([values, between]), held_out

@@ -19,6 +19,7 @@ is built from the codes alone:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from vicinal.ann import projection
 from vicinal.ann.hamming import Bits, sample
-from vicinal.ann.quantizer import DEPTHS, EFFORTS, PerEffort, at_depth
+from vicinal.ann.quantizer import DEPTHS, EFFORTS, PerEffort, at_depth, rescored_min
 from vicinal.model import Effort
 from vicinal.native.library import Library, library
 from vicinal.native.structures import LINE_BYTES, Graph
@@ -54,7 +55,7 @@ _CHUNK_ROWS = 1 << 16  # pruned in one call
 _ENTRY_STEP_MIN = 32  # a row of 32 may be where a walk begins
 _ENTRIES_MAX = 1 << 15  # comparing their codes takes 30 µs
 
-_WALK_SHARE_MAX = 0.5  # of the longest walk that one under a filter is expected to take
+_FILTERED_SHARE_MAX = 0.4  # of the longest walk, for one under a filter: 0.8 of a scan's CPU
 _EXPANSION_CODES = 160
 """A walk goes on from a row in the time of comparing this many codes in order (by hand)."""
 
@@ -78,14 +79,23 @@ class CodeGraph:
         """Return the near rows that a search for the k nearest finds first; 0 for no walk.
 
         Args:
-            share: The share of the rows that a filter selects. The fewer, the longer is a walk.
+            share: The share of the rows that a filter selects, above 0. The fewer, the longer is a
+                walk; 1 without a filter.
         """
         near, far = self.breadths[EFFORTS.index(effort)]
         if not near or (not far and k > DEPTHS[0]):
             return 0
-        breadth = at_depth(near, far or near, k)
-        is_shorter = breadth <= _WALK_SHARE_MAX * share * self.expanded_max
-        return breadth if is_shorter else 0
+        if share == 1:
+            return at_depth(near, far or near, k)
+        # The k nearest of a share are among the k / share nearest of all, which a walk finds as
+        # it finds those; of the rows that it finds first the share counts.
+        depth = k / share
+        if not far and depth > DEPTHS[0]:
+            return 0
+        breadth = at_depth(near, far, depth) * max(1.0, depth / DEPTHS[1])
+        if breadth > _FILTERED_SHARE_MAX * self.expanded_max:
+            return 0
+        return max(ceil(share * breadth), rescored_min(k))
 
     def entries(self, codes: Bits) -> Bits:
         """Return the codes of the rows at which a walk may begin: every `entry_step`-th."""

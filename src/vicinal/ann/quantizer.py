@@ -62,13 +62,13 @@ class QuantizerParameters:
         return max(rescored_min(k), at_depth(*self.rescored, k))
 
 
-def at_depth(near: int, far: int, k: int) -> int:
+def at_depth(near: int, far: int, k: float) -> int:
     """Return the count for the k nearest, of those at the two `DEPTHS`: linear in logarithms."""
     count: float = near * (far / near) ** _depth(k)
     return round(count)
 
 
-def _depth(k: int) -> float:
+def _depth(k: float) -> float:
     """Return where k lies between the `DEPTHS`, from 0 to 1 on a logarithmic scale."""
     return min(max(log(k / DEPTHS[0]) / log(DEPTHS[1] / DEPTHS[0]), 0.0), 1.0)
 

@@ -225,18 +225,31 @@ def test_rows_that_are_all_alike_have_a_graph(monkeypatch: pytest.MonkeyPatch) -
     assert neighbours.max() < len(codes)
 
 
-@pytest.mark.parametrize(("share", "breadth"), [(1.0, 100), (0.5, 100), (0.19, 0), (0.01, 0)])
+@pytest.mark.parametrize(
+    ("share", "breadth"),
+    [(1.0, 100), (0.5, 57), (0.1, 40), (0.04, 40), (0.037, 0), (0.001, 0)],
+)
 def test_a_filter_that_few_rows_pass_ends_walks_before_they_begin(
     share: float, breadth: int
 ) -> None:
+    """Ten of half the rows are among twenty of all, and a walk finds those at a breadth of 113."""
+    neighbours = np.zeros((10, DEGREE), np.uint32)
+    some = CodeGraph(neighbours, ((100, 150), (0, 0), (200, 400)), expanded_max=1_000)
+
+    assert some.breadth_for(10, Effort.LOW, share) == breadth
+    assert some.breadth_for(10, Effort.STANDARD, share) == 0
+    assert some.breadth_for(100, Effort.HIGH, 1.0) == 400
+    assert 200 < some.breadth_for(30, Effort.HIGH, 1.0) < 400
+
+
+def test_where_no_breadth_serves_many_rows_none_serves_few_under_a_filter() -> None:
     neighbours = np.zeros((10, DEGREE), np.uint32)
     some = CodeGraph(neighbours, ((100, 0), (0, 0), (200, 400)), expanded_max=1_000)
 
-    assert some.breadth_for(10, Effort.LOW, share) == breadth
+    assert some.breadth_for(10, Effort.LOW, 1.0) == 100
     assert some.breadth_for(11, Effort.LOW, 1.0) == 0
-    assert some.breadth_for(10, Effort.STANDARD, 1.0) == 0
-    assert some.breadth_for(100, Effort.HIGH, 1.0) == 400
-    assert 200 < some.breadth_for(30, Effort.HIGH, 1.0) < 400
+    assert some.breadth_for(10, Effort.LOW, 0.9) == 0
+    assert some.breadth_for(5, Effort.LOW, 0.5) == 50
 
 
 @pytest.mark.parametrize(

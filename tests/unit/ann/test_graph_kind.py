@@ -1,6 +1,7 @@
 """Which segments get a graph, and what share of the neighbours held-out queries find by it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.ann import candidates, exact_index, small_graph_kind
-from tests.support.clusters import grouped
+from tests.support.clusters import grouped, grown
+from vicinal.ann import calibration, graph_kind
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import CODES, WALKED_CODES, BinaryIndex
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.graph_kind import GraphKind
+from vicinal.ann.graph import CodeGraph, build_neighbours
+from vicinal.ann.graph_kind import GAPS, Gaps, GraphKind
 from vicinal.ann.kinds import KINDS
 from vicinal.ann.quantizer import BinaryCodes
 from vicinal.model import Effort, Floats, Metric
@@ -74,6 +77,32 @@ def test_an_effort_that_no_short_walk_serves_compares_all_codes(
     wanted = candidates(plain, queries[1], 10, effort=Effort.STANDARD)
     assert found.method == CODES
     assert found.rows.tolist() == wanted.rows.tolist()
+
+
+def test_breadths_keep_the_promise_to_queries_that_are_farther_from_rows_than_rows_are() -> None:
+    """Rows as they are would be probes that are too easy, of a graph of six neighbours a row."""
+    values, queries = grown(16_000, 2_000, 2 * QUERIES, seed=1)
+    exact = exact_index(values, Metric.COSINE)
+    calibrated = calibration.calibrate(values, exact.norms, exact.metric)
+    assert calibrated is not None
+    neighbours = build_neighbours(calibrated.codes.codes)
+    assert neighbours is not None
+    neighbours[:, 6:] = np.arange(len(values), dtype=np.uint32)[:, None]
+    plain = BinaryIndex(calibrated.codes, exact)
+
+    def kept(gaps: Gaps) -> float:
+        """Return the share of what comparing all codes finds that low effort does."""
+        graph = CodeGraph(neighbours, ((0, 0), (0, 0), (0, 0)), expanded_max=10**6)
+        index = BinaryIndex(calibrated.codes, exact, graph)
+        near = calibrated.parts[0].neighbours
+        found = graph_kind.breadths(index, near, dict.fromkeys(Effort, 0), gaps)
+        if found is None:
+            return 1.0  # all codes are compared
+        index = BinaryIndex(calibrated.codes, exact, replace(graph, breadths=found))
+        return recall(index, queries, Effort.LOW) / recall(plain, queries, Effort.LOW)
+
+    assert kept(((0, 2),)) < 0.99
+    assert kept(GAPS) >= 0.99
 
 
 @pytest.mark.slow
