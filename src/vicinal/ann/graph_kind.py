@@ -86,10 +86,10 @@ class GraphKind:
         graph = CodeGraph(neighbours, _NO_BREADTHS, expanded_max(exact.row_count))
         index = BinaryIndex(calibrated.codes, exact, graph)
         near = calibrated.parts[0].neighbours  # among all rows
-        found = breadths(index, near, self._breadths_min, self._gaps)
-        if found is None:
+        measured = breadths(index, near, self._breadths_min, self._gaps)
+        if measured is None:
             return None
-        graph = replace(graph, breadths=found)
+        graph = replace(graph, breadths=measured)
         return {**calibrated.codes.arrays(), **graph.arrays()}
 
     def layout(self, row_count: int) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
@@ -215,8 +215,8 @@ def _hunts(
         if gap and len(expected):
             allowed[hidden] = False
             selection = Selection.of_mask(allowed)
-            found = index.prepare(probe, depth, selection, effort).run().rows
-            expected = expected[np.isin(expected, found)]
+            candidates = index.prepare(probe, depth, selection, effort).run().rows
+            expected = expected[np.isin(expected, candidates)]
             allowed[hidden] = True
         hunts.append(_Hunt(probe, hidden, expected))
     return hunts
