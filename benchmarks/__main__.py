@@ -30,6 +30,7 @@ UNRECORDED = (
     "changes",
     "sizing",
     "growth",
+    "large",
     "find",
 )
 """Run by name only: of these no full run on a quiet machine has been recorded yet."""
