@@ -18,6 +18,7 @@ from vicinal.ann.graph import CodeGraph, build_neighbours
 from vicinal.ann.graph_kind import GAPS, Gaps, GraphKind
 from vicinal.ann.kinds import KINDS
 from vicinal.ann.quantizer import BinaryCodes
+from vicinal.distance import distances
 from vicinal.model import Effort, Floats, Metric
 from vicinal.native.library import library
 
@@ -64,6 +65,32 @@ def test_held_out_queries_find_what_low_effort_promises_and_compare_few_codes(
         task.run()
         compared += task.compared_count
     assert compared / len(queries) < ROWS / 8
+
+
+@pytest.mark.parametrize("share", [0.7, 0.3, 0.1])
+def test_a_walk_under_a_filter_finds_what_comparing_all_codes_finds(
+    data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]], share: float
+) -> None:
+    exact, queries = data
+    graph = CodeGraph(arrays["neighbours"], ((100, 200),) * 3, expanded_max=1_000)
+    codes = BinaryCodes.of(arrays)
+    index, plain = BinaryIndex(codes, exact, graph), BinaryIndex(codes, exact)
+    allowed = np.random.default_rng(SEED).random(ROWS) < share
+    both = wanted = 0
+    for query in queries:
+        walked, scanned = (
+            candidates(each, query, 10, allowed, Effort.LOW) for each in (index, plain)
+        )
+        assert walked.method == WALKED_CODES
+        assert scanned.method == CODES
+        assert allowed[walked.rows].all()
+        nearest = scanned.rows[
+            np.argsort(distances(exact.values[scanned.rows], query, exact.metric))
+        ]
+        both += int(np.isin(nearest[:10], walked.rows).sum())
+        wanted += 10
+
+    assert both >= 0.99 * wanted
 
 
 def test_an_effort_that_no_short_walk_serves_compares_all_codes(
