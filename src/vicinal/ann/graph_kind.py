@@ -86,10 +86,10 @@ class GraphKind:
         graph = CodeGraph(neighbours, _NO_BREADTHS, expanded_max(exact.row_count))
         index = BinaryIndex(calibrated.codes, exact, graph)
         near = calibrated.parts[0].neighbours  # among all rows
-        measured = breadths(index, near, self._breadths_min, self._gaps)
-        if measured is None:
+        per_effort = breadths(index, near, self._breadths_min, self._gaps)
+        if per_effort is None:
             return None
-        graph = replace(graph, breadths=measured)
+        graph = replace(graph, breadths=per_effort)
         return {**calibrated.codes.arrays(), **graph.arrays()}
 
     def layout(self, row_count: int) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
