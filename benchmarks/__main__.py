@@ -32,6 +32,7 @@ UNRECORDED = (
     "growth",
     "large",
     "find",
+    "dashboard",
 )
 """Run by name only: of these no full run on a quiet machine has been recorded yet."""
 
