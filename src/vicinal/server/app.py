@@ -31,6 +31,7 @@ from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import Route, Router
 from vicinal.server.api.services import ServerConfig, Services
 from vicinal.server.api.slow_queries import SlowQueries
+from vicinal.server.api.tickets import TICKET
 from vicinal.server.api.turns import TurnBounds, Turns
 from vicinal.server.concurrency import ClientDisconnected, QueueGauge, Workers
 from vicinal.server.http import bodies, logs, request_ids, respond
@@ -153,9 +154,8 @@ class App:
 
     def _template(self, scope: Scope) -> str:
         """Return the path of the route table for a request, as the log has it."""
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
         try:
-            route = self._router.match(scope["raw_path"]).routes.get(method)
+            route = self._router.match(scope["raw_path"]).route(scope["method"])
         except RouteNotFound:
             route = None
         return "(no route)" if route is None else route.operation.path
@@ -293,7 +293,7 @@ class App:
         match = self._router.match(path)
         record.allowed = match.allowed
         record.form = next(iter(match.routes.values())).form
-        route = match.routes.get("GET" if record.method == "HEAD" else record.method)
+        route = match.route(record.method)
         parameters = match.parameters
         if route is not None:
             record.operation, record.form = route.operation, route.form
@@ -334,8 +334,11 @@ class App:
         services.metrics.under_way(self._under_way)
         body: bodies.Body | None = None
         try:
+            credentials = request.headers
+            if route.takes_ticket:
+                credentials = services.tickets.redeem(request.query.get(TICKET, ""))
             request.token = auth.authorize(
-                request.headers,
+                credentials,
                 request.account,
                 permission,
                 services.tokens,

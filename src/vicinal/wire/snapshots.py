@@ -79,6 +79,13 @@ class SnapshotSchema(msgspec.Struct, frozen=True):
     missing: tuple[MissingSchema, ...]
 
 
+class TicketSchema(msgspec.Struct, frozen=True):
+    """Leave to fetch a snapshot once, within some seconds."""
+
+    ticket: str
+    valid_s: float
+
+
 class DamageSchema(msgspec.Struct, frozen=True):
     """Damage of one file of a snapshot."""
 
@@ -136,6 +143,11 @@ def one(snapshot: ServerSnapshot) -> bytes:
 def many(snapshots: Sequence[ServerSnapshot]) -> bytes:
     """Write snapshots."""
     return _encode([described(snapshot) for snapshot in snapshots])
+
+
+def ticket(given: str, valid_s: float) -> bytes:
+    """Write a ticket."""
+    return _encode(TicketSchema(given, valid_s))
 
 
 def report(verified: Report) -> bytes:

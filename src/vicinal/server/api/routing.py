@@ -42,6 +42,8 @@ class Route:
         is_of_all: Whether the route is about all accounts, so that a token for one is refused.
         is_watching: Whether the route tells how the server does, and so is answered when as many
             requests are under way as may be.
+        takes_ticket: Whether the caller's token is the one that a ticket in the address was given
+            for. HEAD is refused, as it would use the ticket up.
         form: Envelope of results and errors for the clients of this route.
         unknown_token: Error for a token that is not known.
     """
@@ -54,6 +56,7 @@ class Route:
     takes_rest: bool = False
     is_of_all: bool = False
     is_watching: bool = False
+    takes_ticket: bool = False
     form: envelope.Envelope = envelope.REST
     addressed: Callable[[Headers, ServerConfig], Mapping[str, str]] | None = None
     unknown_token: type[Unauthenticated] = Unauthenticated
@@ -85,6 +88,7 @@ class RouteTable(list[Route]):
         takes_rest: bool = False,
         is_of_all: bool = False,
         is_watching: bool = False,
+        takes_ticket: bool = False,
         form: envelope.Envelope = envelope.REST,
         unknown_token: type[Unauthenticated] = Unauthenticated,
         operation_id: str = "",
@@ -109,7 +113,7 @@ class RouteTable(list[Route]):
             )  # fmt: skip
             route = Route(
                 operation, handler, permission, body_bytes_max, part_bytes, takes_rest,
-                is_of_all, is_watching, form, unknown_token=unknown_token,
+                is_of_all, is_watching, takes_ticket, form, unknown_token=unknown_token,
             )  # fmt: skip
             self.append(route)
             return handler
@@ -135,8 +139,15 @@ class RouteMatch:
     @property
     def allowed(self) -> str:
         """The methods of the path, as the ``Allow`` header has them."""
-        methods = set(self.routes) | {"OPTIONS"} | ({"HEAD"} if "GET" in self.routes else set())
+        methods = set(self.routes) | {"OPTIONS"} | ({"HEAD"} if self.route("HEAD") else set())
         return ", ".join(sorted(methods))
+
+    def route(self, method: str) -> Route | None:
+        """Return the route of a method, None where there is none; HEAD has that of GET."""
+        if method != "HEAD":
+            return self.routes.get(method)
+        route = self.routes.get("GET")
+        return None if route is None or route.takes_ticket else route
 
 
 class Router:

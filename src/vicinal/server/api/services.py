@@ -10,6 +10,7 @@ from vicinal.limits import Limits
 from vicinal.server.api.generation import Generator
 from vicinal.server.api.metrics import Metrics
 from vicinal.server.api.slow_queries import SlowQueries
+from vicinal.server.api.tickets import Tickets
 from vicinal.server.api.turns import Turns
 from vicinal.server.concurrency import CostEstimator, Workers
 from vicinal.server.offload import ClientTracker, SearchOffload
@@ -64,8 +65,8 @@ class ServerConfig:
 class Services:
     """One of each thing that handlers work with, over all requests.
 
-    For the event loop's thread only: cost estimators, offload, clients, turns, sessions and slow
-    queries. The rest is thread-safe.
+    For the event loop's thread only: cost estimators, offload, clients, turns, sessions, slow
+    queries and tickets. The rest is thread-safe.
     """
 
     config: ServerConfig
@@ -90,6 +91,7 @@ class Services:
     write_cost: CostEstimator = field(default_factory=CostEstimator)
     clients: ClientTracker = field(default_factory=ClientTracker)
     sessions: Sessions = field(default_factory=Sessions)
+    tickets: Tickets = field(default_factory=Tickets)
 
     @property
     def limits(self) -> Limits:

@@ -8,10 +8,19 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from functools import partial
 from typing import IO, cast
 
-from vicinal.errors import AlreadyExists, BadBody, Error, NotFound, Unavailable
+from vicinal.errors import (
+    AlreadyExists,
+    BadBody,
+    Error,
+    NotFound,
+    Overloaded,
+    Unavailable,
+)
+from vicinal.server.api import auth, tickets
 from vicinal.server.api.paths import API
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import RouteTable, json_body, large_body
@@ -19,6 +28,7 @@ from vicinal.server.http.response import Response, Stream
 from vicinal.snapshots.service import Snapshots
 from vicinal.tokens import Permission
 from vicinal.wire import snapshots as wire
+from vicinal.wire.openapi import Parameter
 
 ROUTES = RouteTable()
 
@@ -30,6 +40,13 @@ SNAPSHOT = f"{SNAPSHOTS}/{{snapshot_id}}"
 STREAM_S_MAX = 24 * 3_600.0  # ours: a stream may take a day
 _PIECES_MAX = 16  # waiting for the client
 _PIECE_BYTES = 256 << 10
+_ZSTD = b"application/zstd"
+_AS_FILE = (
+    (b"content-disposition", b'attachment; filename="vicinal-snapshot.tar.zst"'),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
 _POLL_S = 0.5  # between two looks whether the client is still there
 
 
@@ -116,8 +133,34 @@ async def restore_snapshot(request: ApiRequest) -> Response:
 )
 async def stream_snapshot(request: ApiRequest) -> Response:
     """Make a snapshot and send it as a tar compressed by zstd (an extension of Vicinal)."""
-    known = wire.stream_request(request.body)
-    parts = _parts(request.services.snapshots, known)
+    return await _streamed(request.services.snapshots, wire.stream_request(request.body))
+
+
+@_add("POST", f"{SNAPSHOTS}/tickets", Permission.WRITE, response=wire.TicketSchema,
+      errors=(Overloaded,))  # fmt: skip
+async def give_ticket(request: ApiRequest) -> Response:
+    """Give leave to fetch a snapshot once without a token (an extension of Vicinal)."""
+    kept = {name: request.headers[name] for name in auth.HEADERS if name in request.headers}
+    return Response(wire.ticket(request.services.tickets.give(kept), tickets.VALID_S))
+
+
+@_add(
+    "GET",
+    f"{SNAPSHOTS}/stream",
+    Permission.WRITE,
+    json_body,
+    parameters=(Parameter(tickets.TICKET, str, "One that `give_ticket` gave."),),
+    takes_ticket=True,
+)
+async def fetch_snapshot(request: ApiRequest) -> Response:
+    """Make a snapshot and send it to who has a ticket, as a file (an extension of Vicinal)."""
+    response = await _streamed(request.services.snapshots, frozenset())
+    return replace(response, headers=_AS_FILE)
+
+
+async def _streamed(snapshots: Snapshots, known: frozenset[str]) -> Response:
+    """Return the stream of a new snapshot, once its first bytes are there."""
+    parts = _parts(snapshots, known)
     try:
         first = await anext(parts)
     except BaseException:
@@ -134,7 +177,7 @@ async def stream_snapshot(request: ApiRequest) -> Response:
 
     # A stream that breaks off has no manifest, which is what tells its reader.
     stream = Stream(whole(), STREAM_S_MAX, lambda answer: b"")
-    return Response(b"", content_type=b"application/zstd", stream=stream)
+    return Response(b"", content_type=_ZSTD, stream=stream)
 
 
 class _Pipe:

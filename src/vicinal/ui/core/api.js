@@ -126,6 +126,15 @@ export async function embed(account, model, text, signal) {
 }
 
 /**
+ * Have the browser fetch a file by itself, so that it goes to the disk and not through the memory.
+ * @param {string} path whose query has a ticket, as no token goes along
+ * @param {string} name
+ */
+export function fetchFile(path, name) {
+  Object.assign(document.createElement("a"), { href: new URL(path, ROOT).href, download: name }).click();
+}
+
+/**
  * Save bytes as a file of the person's.
  * @param {Blob} blob
  * @param {string} name

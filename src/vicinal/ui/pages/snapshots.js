@@ -2,7 +2,7 @@
  * Snapshots of the whole server: taken, listed, verified, downloaded, restored, deleted.
  */
 import { html, useState } from "../core/html.js";
-import { ask, failure, save, send } from "../core/api.js";
+import { ask, fetchFile } from "../core/api.js";
 import { bytes, count, when } from "../core/format.js";
 import { useAction, useLoaded } from "../core/hooks.js";
 import { session } from "../core/session.js";
@@ -28,9 +28,8 @@ export function SnapshotsPart() {
     setReport(`${snapshot.id}: ${count(files)} files, ${bytes(size)} read, ${damages.length ? damages.map((each) => `${each.file}: ${each.problem}`).join("; ") : "no damage"}`);
   });
   const download = () => action.run(async () => {
-    const response = await send(`${PATH}/stream`, { body: {} });
-    if (!response.ok) throw await failure(response);
-    save(await response.blob(), "vicinal-snapshot.tar.zst");
+    const { ticket } = await ask(`${PATH}/tickets`, { method: "POST" });
+    fetchFile(`${PATH}/stream?ticket=${encodeURIComponent(ticket)}`, "vicinal-snapshot.tar.zst");
   });
   const done = () => {
     setDialog(null);

@@ -135,6 +135,8 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
         "get_snapshot",
         "create_snapshot",
         "stream_snapshot",
+        "fetch_snapshot",
+        "give_ticket",
         "verify_snapshot",
         "restore_snapshot",
         "delete_snapshot",

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.asgi import application, call
+from tests.support.asgi import Received, application, call
 from tests.support.engines import DOCS, create, upsert
 from tests.support.server import in_thread
 from tests.support.snapshots import contents, points, restored
@@ -199,6 +199,76 @@ def test_a_stream_is_received_while_writes_are_answered(
         assert contents(other) == contents(engine)
 
 
+def ticket_of(app: App, headers: dict[str, str] | None = None) -> str:
+    answer = call(app, "POST", f"{SNAPSHOTS}/tickets", headers=headers or {})
+    assert answer.result["valid_s"] == 30
+    return str(answer.result["ticket"])
+
+
+def fetched(app: App, ticket: str, method: str = "GET", **headers: str) -> Received:
+    return call(app, method, f"{SNAPSHOTS}/stream?ticket={ticket}", headers=headers)
+
+
+def test_a_ticket_fetches_a_snapshot_once_as_a_file(app: App, tmp_path: Path) -> None:
+    ticket = ticket_of(app)
+
+    looked = fetched(app, ticket, "HEAD")
+    answer = fetched(app, ticket)
+    again = fetched(app, ticket)
+
+    assert looked.status == 405
+    assert looked.headers["allow"] == "GET, OPTIONS, POST"
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/zstd"
+    assert answer.headers["content-disposition"].startswith("attachment;")
+    assert answer.headers["cache-control"] == "no-store"
+    store = Store.create(tmp_path / "fetched")
+    with store.locked(writes=True):
+        assert len(receive(io.BytesIO(answer.body), store).indexes) == 1
+    assert again.error[0] == 401
+    assert "good once, for 30 seconds" in again.error[2]
+
+
+@pytest.mark.parametrize("ticket", ["", "x", "%00", "a" * 5_000, "../..", "None"])
+def test_what_is_no_ticket_fetches_nothing(app: App, ticket: str) -> None:
+    ticket_of(app)
+
+    assert fetched(app, ticket).error[0] == 401
+    assert call(app, "GET", f"{SNAPSHOTS}/stream").error[0] == 401
+
+
+def test_a_ticket_is_worth_what_its_token_is(tmp_path: Path, engine: EmbeddedEngine) -> None:
+    snapshots = Snapshots(engine, tmp_path / "data", tmp_path / "store", "0")
+    app = application(tmp_path / "data", engine=engine, snapshots=snapshots)
+    tokens = app.services.tokens
+    owner, secret = tokens.create("owner", Permission.WRITE)
+    others = [
+        tokens.create("reader", Permission.READ)[1],
+        tokens.create("of-acme", Permission.WRITE, "acme")[1],
+    ]
+    ticket = ticket_of(app, {"authorization": f"Bearer {secret}"})
+
+    for other in others:
+        headers = {"authorization": f"Bearer {other}"}
+        assert call(app, "POST", f"{SNAPSHOTS}/tickets", headers=headers).status == 403
+        assert call(app, "GET", f"{SNAPSHOTS}/stream", headers=headers).status == 401
+    assert call(app, "POST", f"{SNAPSHOTS}/tickets").status == 401
+    tokens.revoke(owner.id)
+    assert fetched(app, ticket).error[0] == 401
+
+
+def test_pages_of_other_sites_are_given_no_ticket_and_use_none(app: App) -> None:
+    foreign = {"host": "localhost", "origin": "https://evil.example"}
+    rebound = {"host": "evil.example"}
+    embedded = {"host": "localhost", "sec-fetch-site": "cross-site"}
+    ticket = ticket_of(app)
+
+    for stranger in (foreign, rebound, embedded):
+        assert call(app, "POST", f"{SNAPSHOTS}/tickets", headers=stranger).status == 403
+        assert fetched(app, ticket, **stranger).status == 403
+    assert fetched(app, ticket).status == 200
+
+
 def test_a_client_that_goes_ends_its_stream(
     app: App, engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,7 +351,7 @@ def test_the_routes_say_that_they_are_ours(app: App) -> None:
     document = call(app, "GET", "/openapi.json").json
 
     paths = {path: item for path, item in document["paths"].items() if "/vicinal/" in path}
-    assert len(paths) == 8
+    assert len(paths) == 9
     for item in paths.values():
         for operation in item.values():
             assert "extension of Vicinal" in operation["summary"]
