@@ -41,7 +41,7 @@ def exists(words: list[str]) -> bool:
     """Tell whether the words lead to a command that has the options among them."""
     command: click.Command = main
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        found = command.commands.get(words.pop(0))
+        found = command.get_command(click.Context(command), words.pop(0))
         if found is None:
             return False
         command = found

@@ -13,14 +13,26 @@ process:
 """
 
 import os
+from typing import TYPE_CHECKING
 
-from vicinal.binding import Columns, Database, Match, Matches, Vector, Vectorize, arguments
-from vicinal.limits import PROFILES
+if TYPE_CHECKING:
+    from vicinal.binding import Columns, Database, Match, Matches, Vector, Vectorize
 
 __all__ = ["open", "Database", "Vectorize", "Vector", "Columns", "Match", "Matches"]
 
 
-def open(path: str | os.PathLike[str], *, account: str = "local", limits: str = "open") -> Database:
+def __getattr__(name: str) -> object:
+    """Import what is in process when it is first named: commands and pytest seldom need it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vicinal import binding
+
+    return getattr(binding, name)
+
+
+def open(
+    path: str | os.PathLike[str], *, account: str = "local", limits: str = "open"
+) -> "Database":
     """Open a data folder, creating a missing one.
 
     Args:
@@ -33,9 +45,10 @@ def open(path: str | os.PathLike[str], *, account: str = "local", limits: str = 
         Corruption: its catalog is damaged.
         InvalidInput: there is no such profile, or path or account is invalid.
     """
-    # Imported here: the command line, which imports this package, seldom needs an engine.
+    from vicinal.binding import Database, arguments
     from vicinal.engine.embedded import EmbeddedEngine
     from vicinal.engine.options import EngineOptions
+    from vicinal.limits import PROFILES
 
     bounds, owner = PROFILES[arguments.profile(limits)], arguments.account(account)
     engine = EmbeddedEngine.open(arguments.folder(path), EngineOptions(limits=bounds))

@@ -1,4 +1,5 @@
-"""The command line: `main` is the command ``vicinal``, one module per family of commands.
+"""The command line: `main` is the command ``vicinal``, one module per family of commands, imported
+when one of them is asked for.
 
 Commands that work with an index talk HTTP to a running server, as any client would
 (`client.py`); ``serve``, ``token``, ``dump``, ``verify`` and
@@ -7,40 +8,58 @@ Standard output carries the answer and nothing else, so that it can be piped; pr
 and notes go to standard error. An expected error is one sentence and exit status 1.
 """
 
+import importlib
+
 import click
 
 from vicinal import errors
-from vicinal.cli import (
-    agents,
-    config,
-    copying,
-    demo,
-    doctor,
-    dump,
-    exporting,
-    importing,
-    index,
-    limits,
-    model,
-    query,
-    serve,
-    snapshot,
-    token,
-    vectors,
-    verify,
-    workers,
-)
-from vicinal.settings import BadFlag
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "serve": "serve.command",
+    "demo": "demo.command",
+    "index": "index.group",
+    "vector": "vectors.group",
+    "import": "importing.command",
+    "export": "exporting.command",
+    "copy": "copying.command",
+    "query": "query.command",
+    "model": "model.group",
+    "token": "token.group",
+    "limits": "limits.command",
+    "config": "config.group",
+    "doctor": "doctor.command",
+    "dump": "dump.command",
+    "snapshot": "snapshot.group",
+    "verify": "verify.command",
+    "wrangler": "workers.wrangler_command",
+    "run": "workers.run_command",
+    "hook-path": "workers.hook_path_command",
+    "mcp": "agents.command",
+}
+"""Name of a command -> the module here that has it, and its name there; in the order of pages."""
 
 
 class _Main(click.Group):
-    """Shows an expected error as one sentence instead of a trace."""
+    """Imports the command that is asked for, and shows an expected error as one sentence."""
 
-    def invoke(self, context: click.Context) -> object:
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(".")
+        command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        from vicinal.settings import BadFlag
+
         try:
-            return super().invoke(context)
+            return super().invoke(ctx)
         except BadFlag as error:  # settings are read after click has done its checks
             raise click.UsageError(str(error)) from error
         except errors.Error as error:
@@ -51,28 +70,3 @@ class _Main(click.Group):
 @click.version_option(package_name="vicinal", prog_name="vicinal")
 def main() -> None:
     """Vectorize on your own machine: vector search and text embeddings from one server."""
-
-
-for command in (
-    serve.command,
-    demo.command,
-    index.group,
-    vectors.group,
-    importing.command,
-    exporting.command,
-    copying.command,
-    query.command,
-    model.group,
-    token.group,
-    limits.command,
-    config.group,
-    doctor.command,
-    dump.command,
-    snapshot.group,
-    verify.command,
-    workers.wrangler_command,
-    workers.run_command,
-    workers.hook_path_command,
-    agents.command,
-):
-    main.add_command(command)

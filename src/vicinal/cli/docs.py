@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import click
 
-from vicinal.cli import main
+from vicinal.cli import COMMANDS, main
 from vicinal.settings import TABLE, Setting
 
 _HEAD = """# The command line
@@ -66,7 +66,10 @@ def markdown() -> str:
 def _commands(
     group: click.Group, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in COMMANDS if group is main else group.commands:
+        command = group.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from _commands(command, (*path, name))
         else:
