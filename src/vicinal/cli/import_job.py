@@ -220,14 +220,17 @@ class ImportJob:
                 behind = waiting[-1].sent if waiting else None
                 sent = threads.submit(self.sender.send, label, batch, wait_s, behind)
                 waiting.append(_BatchOnItsWay(number, batch, sent))
-                if len(waiting) == _ON_THEIR_WAY:
+                # One more than are on their way, so that there are as many while the next is read.
+                while len(waiting) > _ON_THEIR_WAY or (waiting and waiting[0].sent.done()):
+                    waiting[0].sent.result()
                     is_acknowledging = True
                     self._acknowledge(waiting.pop(0))
                     is_acknowledging = False
-            for last in waiting:
-                last.sent.result()
+            while waiting:
+                waiting[0].sent.result()
                 is_acknowledging = True
-                self._acknowledge(last)
+                self._acknowledge(waiting.pop(0))
+                is_acknowledging = False
         except BaseException as error:
             # A batch on its way may arrive all the same, and then need not be sent again.
             is_interrupt = isinstance(error, KeyboardInterrupt)
