@@ -141,6 +141,9 @@ def test_rows_go_to_their_nearest_pivots() -> None:
     for row, found in zip(rows, nearest, strict=True):
         distances = hamming.distances(np.ascontiguousarray(pivots), codes[row])
         assert found.tolist() == np.argsort(distances, kind="stable")[:3].tolist()
+    alike = np.repeat(codes[:1], 5, axis=0)
+    for found in built().nearest_pivots(links.structure, rows, alike, 3):
+        assert found.tolist() == [0, 1, 2]
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from vicinal.model import (
     Query,
 )
 from vicinal.snapshots.store import Store
+from vicinal.snapshots.verifying import verify_snapshots
 from vicinal.tokens import Permission, Tokens
 
 OTHER = IndexAddress("umbrella", "faq")
@@ -201,6 +202,27 @@ def test_damage_stops_a_restore_and_leaves_nothing(data: Path, tmp_path: Path) -
         restore(tmp_path / "store", snapshot.id, tmp_path / "new")
 
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_one_changed_bit_of_any_file_is_named_when_a_snapshot_is_verified(
+    data: Path, tmp_path: Path
+) -> None:
+    """Of a segment, a log, a database, the tokens and the manifest."""
+    folder = tmp_path / "store"
+    with engine_of(data) as engine:
+        snapshot = take(engine, data, folder, copies=True)
+    store = Store(folder)
+    paths = [path for path in store.shared.glob("*/*") if path.is_file()]
+    paths += [path for path in store.own(snapshot.id).iterdir() if path.is_file()]
+    assert not verify_snapshots(store, [snapshot.id]).damages
+
+    for path in paths:
+        raw = path.read_bytes()
+        at = len(raw) // 2
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+        damages = verify_snapshots(store, [snapshot.id]).damages
+        path.write_bytes(raw)
+        assert {each.file for each in damages} == {str(path.relative_to(folder))}, path
 
 
 def test_a_damaged_index_is_named_as_missing_and_the_others_are_kept(
