@@ -3,30 +3,28 @@
  *
  * Keys: `g` and a letter goes to a page, `/` to its first field, `?` shows them all.
  */
-import { html, render, useEffect, useState } from "./core/html.js";
+import { html, render, useEffect, useLayoutEffect, useState } from "./core/html.js";
 import { ask } from "./core/api.js";
 import { usePoll, useSession } from "./core/hooks.js";
 import { account, current, go, link, setParams, useRoute } from "./core/route.js";
 import { session } from "./core/session.js";
-import { Dialog, Field } from "./parts/basics.js";
-import { ApiPage } from "./pages/reference.js";
-import { BrowsePage } from "./pages/browse.js";
-import { IndexesPage } from "./pages/indexes.js";
-import { MapPage } from "./pages/map.js";
-import { OperationsPage } from "./pages/operations.js";
-import { RowPage } from "./pages/row.js";
-import { SearchPage } from "./pages/search.js";
+import { Dialog, Field, Problem } from "./parts/basics.js";
 
-/** Name in the address -> what is shown, its label and its key; without a label: not in the menu. */
+/**
+ * Name in the address -> what is shown, its label and its key; without a label: not in the menu. A
+ * page's modules are fetched when it is first shown.
+ */
 const PAGES = {
-  indexes: { page: IndexesPage, label: "Indexes", key: "i" },
-  browse: { page: BrowsePage, label: "Browse", key: "b" },
-  row: { page: RowPage, label: "", key: "" },
-  search: { page: SearchPage, label: "Search", key: "s" },
-  map: { page: MapPage, label: "Map", key: "m" },
-  operations: { page: OperationsPage, label: "Operations", key: "o" },
-  api: { page: ApiPage, label: "API", key: "a" },
+  indexes: { load: async () => (await import("./pages/indexes.js")).IndexesPage, label: "Indexes", key: "i" },
+  browse: { load: async () => (await import("./pages/browse.js")).BrowsePage, label: "Browse", key: "b" },
+  row: { load: async () => (await import("./pages/row.js")).RowPage, label: "", key: "" },
+  search: { load: async () => (await import("./pages/search.js")).SearchPage, label: "Search", key: "s" },
+  map: { load: async () => (await import("./pages/map.js")).MapPage, label: "Map", key: "m" },
+  operations: { load: async () => (await import("./pages/operations.js")).OperationsPage, label: "Operations", key: "o" },
+  api: { load: async () => (await import("./pages/reference.js")).ApiPage, label: "API", key: "a" },
 };
+/** Those that are here, by name. @type {Record<string, any>} */
+const components = {};
 /** Pages of one index: the menu keeps it. */
 const OF_INDEX = ["browse", "row", "search", "map"];
 const THEME = "vicinal-theme";
@@ -45,19 +43,42 @@ function App() {
   const { caller, locked, problem } = useSession();
   const route = useRoute();
   const [isHelp, setHelp] = useState(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     enter();
   }, []);
   useKeys(() => setHelp(true));
   if (locked) return html`<${Locked} reason=${locked} />`;
   if (!caller) return problem ? html`<${Silent} problem=${problem} />` : null;
-  const { page: Page, label } = PAGES[route.page] ?? PAGES.indexes;
+  const name = shownPage(route.page);
+  const { label } = PAGES[name];
   document.title = `${[route.parts.at(-1), label].filter(Boolean).join(" · ") || "Row"} · Vicinal`;
   return html`
     <${Head} route=${route} onHelp=${() => setHelp(true)} />
-    <main id="main" key=${account()}><${Page} /></main>
+    <main id="main" key=${account()}><${Page} name=${name} /></main>
     ${isHelp && html`<${Help} onClose=${() => setHelp(false)} />`}
   `;
+}
+
+/** The page that an address leads to. @param {string} named */
+const shownPage = (named) => (named in PAGES ? named : "indexes");
+
+/** @param {string} name */
+async function load(name) {
+  components[name] ??= await PAGES[name].load();
+}
+
+/** A page, once its modules are here. @param {{name: string}} props */
+function Page({ name }) {
+  const [loaded, setLoaded] = useState({ name: "", error: /** @type {Error | null} */ (null) });
+  useLayoutEffect(() => {
+    load(name).then(
+      () => setLoaded({ name, error: null }),
+      (error) => setLoaded({ name, error: new Error(`${error.message}. Load this page again.`) }),
+    );
+  }, [name]);
+  const Loaded = components[name];
+  if (Loaded) return html`<${Loaded} />`;
+  return loaded.name === name ? html`<${Problem} error=${loaded.error} />` : null;
 }
 
 /** @param {{route: import("./core/route.js").Route, onHelp: () => void}} props */
@@ -186,4 +207,5 @@ function switchTheme() {
 }
 
 showTheme();
+load(shownPage(current().page)).catch(() => {}); // while it is asked who the caller is; told by Page
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

@@ -11,7 +11,9 @@ The headers forbid what the pages do not need: code that is not in these files, 
 origins, frames, forms.
 """
 
-from collections.abc import Mapping
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -47,6 +49,8 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_IMPORT = re.compile(r'^import\b[^;"]*?"(\.[^"]+)"', re.MULTILINE)
+"""The address in an import that is made as a module is loaded."""
 _ALWAYS_ASKED = (b"cache-control", b"no-cache")
 _KEPT = (b"cache-control", b"public, max-age=31536000, immutable")
 
@@ -108,7 +112,7 @@ def page_files() -> Mapping[str, PageFile]:
     for name, body in sources.items():
         whole.update(b"%b %d\n%b" % (name.encode(), len(body), body))
     version = whole.hexdigest()[:16]
-    first = _first_page(sources.pop(FIRST_PAGE).decode(), version, list(sources))
+    first = _first_page(sources.pop(FIRST_PAGE).decode(), version, _imported(sources, "main.js"))
     files = {f"{version}/{name}": _page_file(name, body, _KEPT) for name, body in sources.items()}
     return files | {"": _page_file(FIRST_PAGE, first, _ALWAYS_ASKED)}
 
@@ -123,13 +127,20 @@ def _sources(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
     return sources
 
 
-def _first_page(text: str, version: str, names: list[str]) -> bytes:
-    """Fill in the first page: where the files are, and those that it will need, to load at once."""
-    preloads = "\n".join(
-        f'<link rel="modulepreload" href="{version}/{name}">'
-        for name in names
-        if name.endswith(".js")
-    )
+def _imported(sources: Mapping[str, bytes], module: str) -> list[str]:
+    """Return the modules that one imports as it is loaded, with those that they import."""
+    modules = [module]
+    for name in modules:
+        for address in _IMPORT.findall(sources[name].decode()):
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), address))
+            if path not in modules:
+                modules.append(path)
+    return modules
+
+
+def _first_page(text: str, version: str, modules: Sequence[str]) -> bytes:
+    """Fill in the first page: where the files are, and the modules to load at once."""
+    preloads = "\n".join(f'<link rel="modulepreload" href="{version}/{name}">' for name in modules)
     return text.replace("{version}", version).replace("{preloads}", preloads).encode()
 
 

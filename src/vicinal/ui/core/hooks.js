@@ -1,7 +1,9 @@
 /**
  * Data that a page waits for: loaded when it is needed, cancelled when it is not any more.
+ *
+ * What is asked for is asked for before the page is painted without it, which may take 0.1 s.
  */
-import { useEffect, useRef, useState } from "./html.js";
+import { useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { session } from "./session.js";
 
 /**
@@ -23,7 +25,7 @@ import { session } from "./session.js";
 export function useLoaded(load, keys) {
   const [turn, setTurn] = useState(0);
   const [state, setState] = useState(/** @type {{data?: T, error: Error | null, isLoading: boolean}} */ ({ error: null, isLoading: true }));
-  useEffect(() => {
+  useLayoutEffect(() => {
     const controller = new AbortController();
     setState((before) => ({ ...before, isLoading: true }));
     load(controller.signal).then(
@@ -58,7 +60,7 @@ export function usePoll(work, milliseconds) {
 /** Draw again when the session changes. */
 export function useSession() {
   const [, setTurn] = useState(0);
-  useEffect(() => session.subscribe(() => setTurn((number) => number + 1)), []);
+  useLayoutEffect(() => session.subscribe(() => setTurn((number) => number + 1)), []);
   return session;
 }
 

@@ -4,8 +4,8 @@
  * The only module that knows where these come from.
  */
 import { Fragment, h, render } from "../vendor/preact.js";
-import { useCallback, useEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
 import htm from "../vendor/htm.js";
 
 export const html = htm.bind(h);
-export { Fragment, render, useCallback, useEffect, useMemo, useRef, useState };
+export { Fragment, render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState };

@@ -10,6 +10,9 @@ import { fit, Grid, inside, toMap, toScreen, zoomed } from "./view.js";
 const NEAR = 9; // pixels from the pointer to a point
 const PAN = 60; // pixels of a key
 const ZOOM = 1.25;
+const FRAME_MS = 30; // a gesture whose frames take longer draws fewer points
+const REST_MS = 150; // without a movement: the gesture rests, and all points are drawn
+const STEP_MAX = 32;
 
 /** The size of points: smaller where there are many. @param {number} count */
 const pointSize = (count) => Math.max(2.5, Math.min(9, 700 / Math.sqrt(count + 1)));
@@ -43,16 +46,37 @@ class Scene {
     this.lasso = [];
     this.hovered = -1;
     this.frame = 0;
+    /** A gesture draws the first of every `step` points; it finds out how many. */
+    this.step = 1;
+    this.rest = 0; // a timer, while a gesture moves the map
+    this.movedAt = 0; // the frame before, of the same gesture
   }
 
   /** Draw before the next picture, once however often this is called. */
   draw() {
-    this.frame ||= requestAnimationFrame(() => {
+    this.frame ||= requestAnimationFrame((time) => {
       this.frame = 0;
-      this.points.draw(this.view, this.size, pointSize(this.points.count));
+      if (this.rest) this.adapt(time);
+      this.points.draw(this.view, this.size, pointSize(this.points.count), this.rest ? this.step : 1);
       this.drawOverlay();
       this.overlay.dataset.drawn = String(this.points.count);
     });
+  }
+
+  /** Show another part while a gesture moves the map. @param {import("./view.js").View} view */
+  move(view) {
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => {
+      this.rest = this.movedAt = 0;
+      this.draw();
+    }, REST_MS);
+    this.show(view);
+  }
+
+  /** Draw fewer points where the frame before took long. @param {number} time of this frame */
+  adapt(time) {
+    if (this.movedAt && time - this.movedAt > FRAME_MS && this.step < STEP_MAX) this.step *= 2;
+    this.movedAt = time;
   }
 
   drawOverlay() {
@@ -137,6 +161,7 @@ export function MapCanvas(props) {
     return () => {
       resized.disconnect();
       ended();
+      clearTimeout(scene.current?.rest);
       scene.current?.points.close();
     };
   }, []);
@@ -163,6 +188,7 @@ function showMap(scene, map, view) {
   scene.hovered = -1;
   scene.lasso = [];
   scene.points.setPositions(map.positions);
+  scene.step = 1;
   scene.show(view ?? fit(map.positions, scene.size));
 }
 
@@ -205,7 +231,7 @@ function gestures(overlay, scene, newest) {
     if (drag.isLasso) scene.lasso.push(toMap(scene.view, scene.size, event.offsetX, event.offsetY));
     else {
       const { view } = scene;
-      scene.view = { ...view, x: view.x - dx / view.zoom, y: view.y + dy / view.zoom };
+      scene.move({ ...view, x: view.x - dx / view.zoom, y: view.y + dy / view.zoom });
       [drag.left, drag.top] = [event.offsetX, event.offsetY];
     }
     scene.draw();
@@ -225,7 +251,7 @@ function gestures(overlay, scene, newest) {
   });
   listen("wheel", (event) => {
     event.preventDefault();
-    scene.show(zoomed(scene.view, scene.size, Math.exp(-event.deltaY * 0.0015), event.offsetX, event.offsetY));
+    scene.move(zoomed(scene.view, scene.size, Math.exp(-event.deltaY * 0.0015), event.offsetX, event.offsetY));
     clearTimeout(wheeled);
     wheeled = setTimeout(() => newest.current.onView(scene.view), 250);
   });

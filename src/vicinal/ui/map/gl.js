@@ -53,34 +53,31 @@ export class Points {
     this.gl = gl;
     this.canvas = canvas;
     this.count = 0;
-    this.positions = this.attribute(program, "position", 2, gl.FLOAT, false);
-    this.colors = this.attribute(program, "color", 4, gl.UNSIGNED_BYTE, true);
+    this.positions = this.attribute(program, "position", 2, gl.FLOAT, 8);
+    this.colors = this.attribute(program, "color", 4, gl.UNSIGNED_BYTE, 4);
     this.middle = gl.getUniformLocation(program, "middle");
     this.scale = gl.getUniformLocation(program, "scale");
     this.size = gl.getUniformLocation(program, "size");
   }
 
-  /** @param {WebGLProgram} program @param {string} name @param {number} parts @param {number} type @param {boolean} isNormalized */
-  attribute(program, name, parts, type, isNormalized) {
+  /** @param {WebGLProgram} program @param {string} name @param {number} parts @param {number} type @param {number} bytes of a point */
+  attribute(program, name, parts, type, bytes) {
     const { gl } = this;
-    const buffer = gl.createBuffer();
-    gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
     const location = gl.getAttribLocation(program, name);
     gl.enableVertexAttribArray(location);
-    gl.vertexAttribPointer(location, parts, type, isNormalized, 0, 0);
-    return buffer;
+    return { buffer: gl.createBuffer(), location, parts, type, bytes };
   }
 
   /** @param {Float32Array} positions x and y of each point in turn */
   setPositions(positions) {
-    this.gl.bindBuffer(this.gl.ARRAY_BUFFER, this.positions);
+    this.gl.bindBuffer(this.gl.ARRAY_BUFFER, this.positions.buffer);
     this.gl.bufferData(this.gl.ARRAY_BUFFER, positions, this.gl.STATIC_DRAW);
     this.count = positions.length / 2;
   }
 
   /** @param {Uint8Array} colors red, green, blue and opacity of each point in turn */
   setColors(colors) {
-    this.gl.bindBuffer(this.gl.ARRAY_BUFFER, this.colors);
+    this.gl.bindBuffer(this.gl.ARRAY_BUFFER, this.colors.buffer);
     this.gl.bufferData(this.gl.ARRAY_BUFFER, colors, this.gl.DYNAMIC_DRAW);
   }
 
@@ -88,8 +85,9 @@ export class Points {
    * @param {import("./view.js").View} view
    * @param {import("./view.js").Size} size
    * @param {number} pointSize in pixels of the sheet
+   * @param {number} step draws the first of every `step` points
    */
-  draw(view, size, pointSize) {
+  draw(view, size, pointSize, step) {
     const { gl, canvas } = this;
     const [width, height] = [Math.round(size.width * devicePixelRatio), Math.round(size.height * devicePixelRatio)];
     if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
@@ -99,7 +97,11 @@ export class Points {
     gl.uniform2f(this.middle, view.x, view.y);
     gl.uniform2f(this.scale, (2 * view.zoom) / size.width, (2 * view.zoom) / size.height);
     gl.uniform1f(this.size, pointSize * devicePixelRatio);
-    gl.drawArrays(gl.POINTS, 0, this.count);
+    for (const { buffer, location, parts, type, bytes } of [this.positions, this.colors]) {
+      gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
+      gl.vertexAttribPointer(location, parts, type, type === gl.UNSIGNED_BYTE, step * bytes, 0);
+    }
+    gl.drawArrays(gl.POINTS, 0, Math.ceil(this.count / step));
   }
 
   close() {

@@ -96,15 +96,23 @@ def test_nothing_is_below_that_address(app: App, path: str) -> None:
     assert call(app, "GET", path, headers=HTML).status == 404
 
 
-def test_the_first_page_names_every_file_and_each_is_there(app: App) -> None:
+def test_the_first_page_names_the_modules_that_all_pages_need_and_no_others(app: App) -> None:
     page = first_page(app)
-    named = list(names(page.body.decode()))
+    modules = {name.partition("/")[2] for name in names(page.body.decode()) if name.endswith(".js")}
 
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.headers["cache-control"] == "no-cache"
-    modules = {name.partition("/")[2] for name in named if name.endswith(".js")}
-    assert modules == {path.relative_to(UI).as_posix() for path in UI.rglob("*.js")}
-    for name in named:
+    assert {"main.js", "core/html.js", "core/session.js", "vendor/preact.js"} <= modules
+    assert not {name for name in modules if name.startswith(("pages/", "map/", "vendor/uplot"))}
+    assert modules <= {path.relative_to(UI).as_posix() for path in UI.rglob("*.js")}
+
+
+def test_every_file_is_there_and_may_be_kept(app: App) -> None:
+    named = list(names(first_page(app).body.decode()))
+    version = named[0].partition("/")[0]
+    modules = {path.relative_to(UI).as_posix() for path in UI.rglob("*.js")}
+
+    for name in {*named, *(f"{version}/{module}" for module in modules)}:
         answer = call(app, "GET", f"/ui/{name}")
         assert answer.status == 200, name
         assert answer.body == (UI / name.partition("/")[2]).read_bytes()
