@@ -10,7 +10,7 @@ from enum import StrEnum
 class Fusion(StrEnum):
     """The way to one score of a vector's nearness and of a text's words.
 
-    `RANKS` adds reciprocal ranks, `SCORES` scores that were brought to the range from 0 to 1.
+    `RANKS` adds reciprocal ranks, `SCORES` nearness and the share of the query's words.
     """
 
     RANKS = "ranks"
@@ -32,7 +32,7 @@ class TextQuery:
 
     text: str
     weights: tuple[tuple[str, float], ...] = ()
-    fusion: Fusion = Fusion.RANKS
+    fusion: Fusion = Fusion.SCORES
     share: float = 0.5
     needs_vector: bool = False
 
@@ -86,6 +86,16 @@ class MatchScores:
     vector: RankedScore | None
     text: RankedScore | None
     rerank: float | None = None
+
+    @classmethod
+    def of_vector(cls, ranked: RankedScore) -> "MatchScores":
+        """Return those of a search by vector alone."""
+        return cls(ranked, None)
+
+    @classmethod
+    def of_text(cls, ranked: RankedScore) -> "MatchScores":
+        """Return those of a search by words alone."""
+        return cls(None, ranked)
 
 
 @dataclass(frozen=True, slots=True)

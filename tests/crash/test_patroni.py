@@ -226,7 +226,7 @@ def test_nothing_acknowledged_is_lost_or_there_twice_when_the_leader_is_gone(
             each.result(WITHIN_S)
         assert reading.result(WITHIN_S) > 0
 
-    assert patroni.leader() != old
+    wait_until(lambda: patroni.leader() != old, WITHIN_S)  # it takes a moment to see it
     rows = patroni.sql("SELECT seqno, mutation_id FROM vicinal.mutation ORDER BY seqno")
     log = {int(seqno): id_ for seqno, id_ in (row.split("\t") for row in rows.splitlines())}
     assert sorted(log) == list(range(1, len(log) + 1))

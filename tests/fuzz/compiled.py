@@ -1,5 +1,6 @@
-"""Fuzzing of what is compiled: libFuzzer over ``lines.c`` and ``binary.c``, with the sanitizers of
-addresses and undefined behaviour, and threads that use ``pool.c``, with that of threads.
+"""Fuzzing of what is compiled: libFuzzer over ``lines.c``, ``binary.c`` and ``words.c``, with the
+sanitizers of addresses and undefined behaviour, and threads that use ``pool.c``, with that of
+threads.
 
 An input that breaks one is kept, beside the program, and the command to repeat it is printed.
 """
@@ -18,6 +19,7 @@ HERE = Path(__file__).parent
 NATIVE = SOURCES[0].parent
 WATCHED = "-fsanitize=fuzzer,address,undefined"
 LINES_BYTES_MAX = 2_000
+WORDS_BYTES_MAX = 2_000
 SEARCH_BYTES_MAX = 100  # numbers of two bytes that shape a search
 
 
@@ -32,6 +34,11 @@ def fuzz_lines(seconds: float, seed: int, dimensions: int, texts: Sequence[bytes
 def fuzz_search(seconds: float, seed: int) -> None:
     """Fuzz the search by binary codes."""
     _fuzz("binary", {}, [], seconds, seed, SEARCH_BYTES_MAX)
+
+
+def fuzz_words(seconds: float, seed: int) -> None:
+    """Fuzz the scoring of words."""
+    _fuzz("words", {}, [], seconds, seed, WORDS_BYTES_MAX)
 
 
 def share_pool(seconds: float, seed: int) -> None:

@@ -34,6 +34,7 @@ def _lines(seconds: float, seed: int) -> None:
 PARTS = {
     "lines": Part(3, _lines),
     "binary": Part(4, compiled.fuzz_search),
+    "words": Part(2, compiled.fuzz_words),
     "pool": Part(1, compiled.share_pool),
     "readers": Part(3, readers.differential),
     "connections": Part(4, connections.connections),

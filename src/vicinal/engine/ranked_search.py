@@ -1,20 +1,16 @@
 """A query that ranks by more than one vector: by words, by both, diverse or in groups.
 
-    candidates   the nearest rows, those with the best words, or both, fused
+    candidates   the nearest rows, those with the best words, or both, fused (`fusion.py`)
     groups       at most n of each value of a property
     diversity    of these, rows that are unlike each other
 
 Candidates are those of the whole index, so that ranks and scores do not depend on its segments.
 When groups leave fewer than are wanted and there are more candidates, the search is done again,
 deeper. Ties are broken by id.
-
-Fusion by ranks adds ``weight / (60 + rank)`` of both searches (Cormack et al., 2009), of weights
-that sum to 2. Fusion by scores adds weighted scores: BM25 over the best one, and nearness between
-that of the farthest and of the nearest candidate.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import repeat
@@ -23,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal import metadata
+from vicinal.ann.base import Selection
 from vicinal.distance import score
-from vicinal.engine import search
+from vicinal.engine import fusion, search
+from vicinal.engine.candidates import RankedRows, ranked_rows
 from vicinal.engine.search import Hit, ViewSearch
 from vicinal.engine.snapshot import Snapshot
-from vicinal.engine.text_search import ScoredRows, TextSearch
+from vicinal.engine.text_search import TextSearch
 from vicinal.errors import BadQueryVector, BadRanking
 from vicinal.model import (
     Floats,
@@ -39,11 +37,10 @@ from vicinal.model import (
     ScoredVector,
 )
 from vicinal.prepared import Prepared
-from vicinal.ranking import Diversity, Fusion, Grouping, MatchScores, RankedScore, TextQuery
+from vicinal.ranking import Diversity, Grouping, MatchScores, RankedScore
 from vicinal.segment.columns import values_of
 
-RANK_OFFSET = 60  # source: Cormack, Clarke and Büttcher, 2009
-FUSED_MIN = 50  # candidates of each of two searches; ours
+FUSED_MIN = 20  # candidates of each of two searches; ours
 DEEPER = 4  # times as many candidates, when groups leave too few; ours
 
 _Row = tuple[int, int]
@@ -154,133 +151,88 @@ class _Ranking:
     def _candidates(self, depth: int) -> tuple[list[_Candidate], bool]:
         """Return the best candidates, at least `depth` while more exist, and whether these are
         all."""
-        vector, text, query = self._vector, self._text, self._query.text
-        if vector is not None and text is not None:
-            assert query is not None
+        if self._vector is not None and self._text is not None:
             deep = max(FUSED_MIN, 2 * depth)
-            nearest = self._nearest(vector, deep)
-            fused = self._fused(query, nearest, self._best_words(deep))
-            return fused, len(nearest) < deep
-        if vector is not None:
-            nearest = self._nearest(vector, depth)
-            candidates = [
-                self._candidate(hit, -hit.distance, self._score(hit), rank, None)
-                for rank, hit in enumerate(nearest, 1)
-            ]
-            return candidates, len(nearest) < depth
-        words = self._best_words(depth)
-        candidates = [
-            self._candidate(hit, -hit.distance, -hit.distance, None, rank)
-            for rank, hit in enumerate(words, 1)
-        ]
-        return candidates, len(words) < depth
+            nearest = self._nearest(self._vector, deep)
+            return self._fused(nearest, self._best_words(deep), depth), len(nearest) < deep
+        by_vector = self._vector is not None
+        if self._vector is not None:
+            ranked = self._nearest(self._vector, depth)
+        else:
+            ranked = self._best_words(depth)
+        ordered, ids = ranked.ordered(self._snapshot.views)
+        shown = [self._score(key) if by_vector else -key for key in ordered.keys.tolist()]
+        scores: Iterable[MatchScores] = repeat(_NO_SCORES)
+        if self._query.return_scores:
+            of_rows = [RankedScore(of_row, rank) for rank, of_row in enumerate(shown, 1)]
+            of_search = MatchScores.of_vector if by_vector else MatchScores.of_text
+            scores = map(of_search, of_rows)
+        candidates = self._listed(ordered, ids, (-ordered.keys).tolist(), shown, scores)
+        return candidates, len(ranked) < depth
 
-    def _candidate(
+    def _listed(
         self,
-        hit: Hit,
-        rank_score: float,
-        shown_score: float,
-        vector_rank: int | None,
-        text_rank: int | None,
-    ) -> _Candidate:
-        """Return the candidate of a hit of one search."""
-        if not self._query.return_scores:
-            row = hit.part, hit.row
-            return _Candidate(rank_score, hit.id, row, shown_score, _NO_SCORES)
-        vector = None if vector_rank is None else RankedScore(self._score(hit), vector_rank)
-        text = None if text_rank is None else RankedScore(-hit.distance, text_rank)
-        scores = MatchScores(vector, text)
-        return _Candidate(rank_score, hit.id, (hit.part, hit.row), shown_score, scores)
+        rows: RankedRows,
+        ids: Sequence[str],
+        rank_scores: Iterable[float],
+        shown_scores: Iterable[float],
+        scores: Iterable[MatchScores],
+    ) -> list[_Candidate]:
+        numbers = zip(rows.parts.tolist(), rows.rows.tolist(), strict=True)
+        return [*map(_Candidate, rank_scores, ids, numbers, shown_scores, scores)]
 
-    def _score(self, hit: Hit) -> float:
-        return score(hit.distance, self._config.metric)
+    def _score(self, distance: float) -> float:
+        return score(distance, self._config.metric)
 
-    def _nearest(self, vector: Floats, count: int) -> list[Hit]:
-        query, config = replace(self._query, top_k=count), self._config
+    @cached_property
+    def _selections(self) -> Sequence[Selection]:
+        """The rows of each view that namespace and filter let pass."""
+        query = self._query
+        return [view.select(query.namespace, query.filter) for view in self._snapshot.views]
+
+    def _nearest(self, vector: Floats, count: int) -> RankedRows:
+        query, config, views = replace(self._query, top_k=count), self._config, self._snapshot.views
         effort = query.effort or config.effort
         searches = [
-            ViewSearch.prepare(view, vector, query, effort) for view in self._snapshot.views
+            ViewSearch.prepare(view, vector, query, effort, selection)
+            for view, selection in zip(views, self._selections, strict=True)
         ]
         for view_search in searches:
             for task in view_search.prepared.tasks:
                 task.run()
         rescored = [view_search.rescore(vector, config.metric) for view_search in searches]
-        return search.nearest(rescored, count)
+        per_view = [(view.candidates.rows, view.distances) for view in rescored]
+        return ranked_rows(per_view).best(views, count)
 
-    @cached_property
-    def _scored(self) -> Sequence[ScoredRows]:
-        """The rows of each view that have words of the text."""
-        query, text = self._query, self._text
-        assert text is not None
-        return [
-            text.score(part, view.select(query.namespace, query.filter))
-            for part, view in enumerate(self._snapshot.views)
-        ]
+    def _best_words(self, count: int) -> RankedRows:
+        """Return the rows with the best words; their keys are scores, negative."""
+        assert self._text is not None
+        scored = self._text.best(count, self._selections)
+        ranked = ranked_rows([(rows.rows, -rows.scores) for rows in scored])
+        return ranked.best(self._snapshot.views, count)
 
-    def _best_words(self, count: int) -> list[Hit]:
-        """Return the rows with the best words; their distances are scores, negative."""
-        views, scored = self._snapshot.views, self._scored
-        scores = np.concatenate([np.empty(0), *(rows.scores for rows in scored)])
-        bound = 0.0
-        if len(scores) > count:
-            bound = float(np.partition(scores, len(scores) - count)[len(scores) - count])
-        hits: list[Hit] = []
-        left = count - int(np.count_nonzero(scores > bound))
-        for part, (view, rows) in enumerate(zip(views, scored, strict=True)):
-            above = rows.scores > bound
-            kept, negative = rows.rows[above], (-rows.scores[above]).tolist()
-            # Short texts tie often, and only few of those are needed.
-            tied = view.first_by_id(rows.rows[rows.scores == bound], left)
-            kept, negative = np.concatenate([kept, tied]), negative + [-bound] * len(tied)
-            hits += map(Hit, negative, view.ids(kept), repeat(part), kept.tolist())
-        hits.sort()
-        return hits[:count]
-
-    def _fused(
-        self, query: TextQuery, nearest: Sequence[Hit], words: Sequence[Hit]
-    ) -> list[_Candidate]:
-        rows: dict[_Row, str] = {}
-        ranks: list[dict[_Row, int]] = []
-        for hits in (nearest, words):
-            ranks.append({(hit.part, hit.row): rank for rank, hit in enumerate(hits, 1)})
-            rows |= {(hit.part, hit.row): hit.id for hit in hits}
-        has_scores = query.fusion is Fusion.SCORES or self._query.return_scores
-        distances = self._distances(list(rows), nearest) if has_scores else {}
-        of_words = {row: self._scored[row[0]].score(row[1]) for row in rows} if has_scores else {}
-        if query.fusion is Fusion.RANKS:
-            weights = (2.0 - 2.0 * query.share, 2.0 * query.share)
-            fused = {row: _sum_of_ranks(row, weights, ranks) for row in rows}
-        else:
-            fused = _sums_of_scores(query.share, distances, of_words)
-        ordered = sorted(rows.items(), key=lambda item: (-fused[item[0]], item[1]))
-        metric = self._config.metric
-        scores = {
-            row: MatchScores(
-                RankedScore(score(distances[row], metric), ranks[0].get(row)),
-                RankedScore(of_words[row], ranks[1].get(row)),
-            )
-            for row in distances
-        }
-        return [
-            _Candidate(fused[row], vector_id, row, fused[row], scores.get(row, _NO_SCORES))
-            for row, vector_id in ordered
-        ]
-
-    def _distances(self, rows: Sequence[_Row], nearest: Sequence[Hit]) -> dict[_Row, float]:
-        """Return the distances of rows, of which some are known."""
-        vector = self._vector
+    def _fused(self, nearest: RankedRows, words: RankedRows, depth: int) -> list[_Candidate]:
+        query, views, metric = self._query, self._snapshot.views, self._config.metric
+        vector, text = self._vector, self._text
+        assert query.text is not None
         assert vector is not None
-        distances = {(hit.part, hit.row): hit.distance for hit in nearest}
-        missing: dict[int, list[int]] = {}
-        for part, row in rows:
-            if (part, row) not in distances:
-                missing.setdefault(part, []).append(row)
-        for part, numbers in missing.items():
-            view, ordinals = self._snapshot.views[part], np.array(sorted(numbers), np.int64)
-            computed = search.distances_of(view, ordinals, vector, self._config.metric)
-            for row, distance in zip(ordinals.tolist(), computed.tolist(), strict=True):
-                distances[part, row] = distance
-        return distances
+        assert text is not None
+        fused = fusion.fused(
+            query.text,
+            metric,
+            views,
+            fusion.Search(
+                nearest, lambda part, rows: search.distances_of(views[part], rows, vector, metric)
+            ),
+            fusion.Search(words, lambda part, rows: -text.scores(part, rows)),
+            text.full_score,
+            has_scores=query.return_scores,
+        )
+        rows = fused.rows if query.grouping is not None else fused.rows.best(views, depth)
+        ordered, ids = rows.ordered(views)
+        scores = (-ordered.keys).tolist()
+        made_of = fused.scores_of(ordered) if query.return_scores else repeat(_NO_SCORES)
+        return self._listed(ordered, ids, scores, scores, made_of)
 
     def _grouped(self, candidates: Sequence[_Candidate], grouping: Grouping) -> list[_Candidate]:
         counts: Counter[Hashable] = Counter()
@@ -304,7 +256,9 @@ class _Ranking:
             relevance = units @ _unit_rows(self._vector[np.newaxis])[0]
         else:
             best = max((candidate.rank_score for candidate in candidates), default=1.0)
-            relevance = np.array([c.rank_score for c in candidates]) / (best or 1.0)
+            # A best score that is not positive is that of a vector: as a cosine is.
+            scale = best if best > 0.0 else 1.0
+            relevance = np.array([c.rank_score for c in candidates]) / scale
         closest = np.zeros(len(candidates))
         gains = diversity.relevance * relevance
         chosen: list[int] = []
@@ -325,27 +279,6 @@ class _Ranking:
             rows = np.array([candidates[n].row[1] for n in numbers], np.int64)
             values[numbers] = self._snapshot.views[part].values(rows)
         return values
-
-
-def _sum_of_ranks(row: _Row, weights: Sequence[float], ranks: Sequence[dict[_Row, int]]) -> float:
-    return sum(
-        weight / (RANK_OFFSET + of_search[row])
-        for weight, of_search in zip(weights, ranks, strict=True)
-        if row in of_search
-    )
-
-
-def _sums_of_scores(
-    share: float, distances: dict[_Row, float], of_words: dict[_Row, float]
-) -> dict[_Row, float]:
-    farthest, nearest = max(distances.values()), min(distances.values())
-    best = max(of_words.values()) or 1.0
-    width = farthest - nearest
-    return {
-        row: (1.0 - share) * ((farthest - distances[row]) / width if width else 1.0)
-        + share * of_word / best
-        for row, of_word in of_words.items()
-    }
 
 
 def _unit_rows(values: Floats) -> NDArray[np.float64]:

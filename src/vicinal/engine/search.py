@@ -66,10 +66,18 @@ class ViewSearch:
     prepare_s: float
 
     @classmethod
-    def prepare(cls, view: View, vector: Floats, query: Query, effort: Effort) -> Self:
-        """Select rows and prepare the search for the nearest of them."""
+    def prepare(
+        cls,
+        view: View,
+        vector: Floats,
+        query: Query,
+        effort: Effort,
+        selection: Selection | None = None,
+    ) -> Self:
+        """Select rows, if they are not yet, and prepare the search for the nearest of them."""
         start = perf_counter()
-        selection = view.select(query.namespace, query.filter)
+        if selection is None:
+            selection = view.select(query.namespace, query.filter)
         selected = perf_counter()
         if selection.count:
             prepared = view.index.prepare(vector, query.top_k, selection, effort)

@@ -10,50 +10,20 @@ A score over several properties is a weighted sum of the scores in them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
-
-import numpy as np
 
 from vicinal import metadata
 from vicinal.ann.base import Selection
+from vicinal.engine.compiled_scoring import CompiledScorer
+from vicinal.engine.scoring import PlainScorer, ScoredRows, Scorer, TermsOfProperty
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadRanking
 from vicinal.keywords.analyzer import analyzer
 from vicinal.keywords.bm25 import Scores, Statistics
 from vicinal.model import MetadataIndex, Ordinals
+from vicinal.native.library import library
 from vicinal.ranking import Highlight, TextQuery
-from vicinal.segment.base import View
-from vicinal.segment.postings import Postings
 
 HIGHLIGHTS_MAX = 100  # of one match, the first ones; ours
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredRows:
-    """Rows of a view, ascending, with their scores, above 0; both ``(m,)``."""
-
-    rows: Ordinals
-    scores: Scores
-
-    def score(self, row: int) -> float:
-        """Return the score of a row, 0 for one that has no word of the query."""
-        at = int(np.searchsorted(self.rows, row))
-        return float(self.scores[at]) if at < len(self.rows) and self.rows[at] == row else 0.0
-
-
-_NONE = ScoredRows(np.empty(0, np.int64), np.empty(0, np.float64))
-
-
-@dataclass(frozen=True, slots=True)
-class _QueryTerm:
-    """A term of the query in one property; the postings are of live rows, one for each view."""
-
-    property_name: str
-    statistics: Statistics
-    weight: float
-    postings: Sequence[Postings]
 
 
 class TextSearch:
@@ -67,31 +37,40 @@ class TextSearch:
         self._snapshot = snapshot
         self._indexes = _indexes(snapshot, query)
         self._text = query.text
-        self._terms = [
-            term for index, weight in self._indexes for term in self._terms_of(index, weight)
+        built = library()
+        terms = [
+            TermsOfProperty(
+                index.property_name,
+                list(analyzer(index.language).distinct(query.text)),
+                weight,
+                _statistics(snapshot, index.property_name),
+            )
+            for index, weight in self._indexes
         ]
+        self._scorer: Scorer
+        if built is None:
+            self._scorer = PlainScorer(snapshot, terms)
+        else:
+            self._scorer = CompiledScorer(built, snapshot, terms)
 
     @property
     def property_names(self) -> frozenset[str]:
         """The properties that are searched."""
         return frozenset(index.property_name for index, _ in self._indexes)
 
-    def score(self, part: int, selection: Selection) -> ScoredRows:
-        """Return the selected rows of a view that have a word of the text."""
-        view = self._snapshot.views[part]
-        terms = [term for term in self._terms if len(term.postings[part].rows)]
-        if not terms or not selection.count:
-            return _NONE
-        rows, parts = _concatenated(view, part, terms)
-        rows, scores = (rows, parts) if len(terms) == 1 else _summed(rows, parts, len(view.live))
-        if not selection.is_all:
-            mask = selection.mask
-            if mask is None:
-                mask = np.zeros(len(view.live), np.bool_)
-                mask[selection.rows] = True
-            kept = mask[rows]
-            rows, scores = rows[kept], scores[kept]
-        return ScoredRows(rows, scores)
+    @property
+    def full_score(self) -> float:
+        """The score of a row of average length that has each word of the text once."""
+        return self._scorer.full_score
+
+    def best(self, count: int, selections: Sequence[Selection]) -> list[ScoredRows]:
+        """Return of each view the selected rows that are among the `count` best of all views, those
+        that tie with them, and maybe some more."""
+        return self._scorer.best(count, selections)
+
+    def scores(self, part: int, rows: Ordinals) -> Scores:
+        """Return the scores of rows of a view, which ascend; 0 for those without a word."""
+        return self._scorer.scores(part, rows)
 
     def highlights(self, encoded: bytes) -> tuple[Highlight, ...]:
         """Return where the metadata of a match has words of the text, at most `HIGHLIGHTS_MAX`."""
@@ -114,18 +93,10 @@ class TextSearch:
                         return tuple(spans[:HIGHLIGHTS_MAX])
         return tuple(spans)
 
-    def _terms_of(self, index: MetadataIndex, weight: float) -> list[_QueryTerm]:
-        views, name = self._snapshot.views, index.property_name
-        totals = [view.term_totals(name) for view in views]
-        statistics = Statistics(sum(count for count, _ in totals), sum(n for _, n in totals))
-        terms = []
-        for term in analyzer(index.language).distinct(self._text):
-            postings = [_live_postings(view, name, term) for view in views]
-            frequency = sum(len(of_view.rows) for of_view in postings)
-            if frequency:
-                of_term = weight * statistics.idf(frequency)
-                terms.append(_QueryTerm(name, statistics, of_term, postings))
-        return terms
+
+def _statistics(snapshot: Snapshot, property_name: str) -> Statistics:
+    totals = [view.term_totals(property_name) for view in snapshot.views]
+    return Statistics(sum(count for count, _ in totals), sum(n for _, n in totals))
 
 
 def _indexes(snapshot: Snapshot, query: TextQuery) -> list[tuple[MetadataIndex, float]]:
@@ -145,43 +116,3 @@ def _indexes(snapshot: Snapshot, query: TextQuery) -> list[tuple[MetadataIndex, 
     if not query.weights:
         return [(index, 1.0) for index in indexes.values()]
     return [(indexes[name], weight) for name, weight in query.weights]
-
-
-def _live_postings(view: View, property_name: str, term: str) -> Postings:
-    postings = view.postings(property_name, term)
-    if view.live_count == len(view.live) or not len(postings.rows):
-        return postings
-    live = view.live[postings.rows]
-    return Postings(postings.rows[live], postings.counts[live])
-
-
-def _concatenated(view: View, part: int, terms: Sequence[_QueryTerm]) -> tuple[Ordinals, Scores]:
-    """Return the rows of all terms, term by term, and what each term adds to their scores."""
-    all_rows, all_parts = [], []
-    for name, of_property in groupby(terms, attrgetter("property_name")):
-        group = list(of_property)
-        lengths = view.term_lengths(name)
-        assert lengths is not None
-        postings = [term.postings[part] for term in group]
-        rows = np.concatenate([of_term.rows for of_term in postings])
-        counts = np.concatenate([of_term.counts for of_term in postings])
-        weights = np.repeat(
-            [term.weight for term in group], [len(of_term.rows) for of_term in postings]
-        )
-        all_rows.append(rows)
-        all_parts.append(group[0].statistics.parts(weights, counts, lengths[rows]))
-    return np.concatenate(all_rows).astype(np.int64), np.concatenate(all_parts)
-
-
-def _summed(rows: Ordinals, parts: Scores, row_count: int) -> tuple[Ordinals, Scores]:
-    """Return the distinct rows, ascending, and the sums of their parts, added in their order."""
-    if len(rows) * 16 > row_count:  # ours: about where sorting takes as long as a scan
-        totals: Scores = np.bincount(rows, parts, row_count).astype(np.float64, copy=False)
-        distinct: Ordinals = np.flatnonzero(totals > 0.0)  # of floats it takes ten times as long
-        return distinct, totals[distinct]
-    order = np.argsort(rows, kind="stable")
-    rows = rows[order]
-    first = np.ones(len(rows), np.bool_)
-    np.not_equal(rows[1:], rows[:-1], out=first[1:])
-    sums: Scores = np.bincount(np.cumsum(first) - 1, parts[order]).astype(np.float64, copy=False)
-    return rows[first], sums

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 K1 = 1.2  # Lucene's
 B = 0.75  # Lucene's
 
+CONSTANT = K1 * (1.0 - B)
+"""The part of the denominator that is the same for all documents."""
+
 Scores = NDArray[np.float64]
 
 
@@ -32,6 +35,11 @@ class Statistics:
         """Return the weight of a term that this many documents have."""
         return math.log1p((self.document_count - frequency + 0.5) / (frequency + 0.5))
 
+    @property
+    def scale(self) -> float:
+        """The part of the denominator that each term of a document adds."""
+        return K1 * B * self.document_count / max(self.term_count, 1)
+
     def parts(
         self, weights: Scores, counts: NDArray[np.uint16], lengths: NDArray[np.uint32]
     ) -> Scores:
@@ -42,10 +50,9 @@ class Statistics:
             counts: How often the document has the term.
             lengths: Of the documents.
         """
-        scale = K1 * B * self.document_count / max(self.term_count, 1)
         parts = lengths.astype(np.float64)
-        parts *= scale
-        parts += K1 * (1.0 - B)
+        parts *= self.scale
+        parts += CONSTANT
         parts += counts
         np.divide(counts, parts, out=parts)
         parts *= weights

@@ -13,9 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.model import Floats, Metric, Ordinals
+from vicinal.model import Floats, Mask, Metric, Ordinals
 from vicinal.native import structures
-from vicinal.native.structures import LINE_BYTES, NO_MEMORY, Graph, LineReader, PoolTask, Projection
+from vicinal.native.structures import (
+    LINE_BYTES,
+    NO_MEMORY,
+    Graph,
+    LineReader,
+    PoolTask,
+    Projection,
+    TermTable,
+    WordSearch,
+)
 
 SOURCES = tuple(sorted((*Path(__file__).parent.glob("*.[ch]"), Path(structures.__file__))))
 
@@ -74,6 +83,11 @@ class Library:
         self._norms = _function(built, "norms", None, *rows, *scores)
         self._products = _function(built, "products", None, *rows, *rows, *scores)
         self._row_products = _function(built, "row_products", None, *rows, _POINTER, *rows, *scores)
+        self._find_terms = _function(
+            built, "find_terms", None, *(_POINTER,) * 4, _INTEGER, *(_POINTER,) * 2
+        )
+        self._best_words = _function(built, "best_words", None, _POINTER)
+        self._word_scores = _function(built, "word_scores", None, _POINTER, *rows, _POINTER)
         self.pool = PoolCalls(path)
 
     def run_task(self, task: PoolTask) -> None:
@@ -148,6 +162,39 @@ class Library:
     def link_back(self, graph: Graph, kept: NDArray[np.uint8]) -> None:
         """Make rows neighbours of their neighbours, of which each row has kept some, ``(n,)``."""
         self._link_back(ctypes.addressof(graph), kept.ctypes.data)
+
+    def find_terms(
+        self,
+        table: TermTable,
+        live: Mask | None,
+        terms: bytes,
+        ends: NDArray[np.int64],
+        postings: NDArray[np.uint8],
+    ) -> NDArray[np.int64]:
+        """Return in how many live rows of a segment each of some terms is.
+
+        Args:
+            live: ``(row_count,)``, or None where all are.
+            terms: UTF-8, one after another.
+            ends: Where each ends, ``(n,)``.
+            postings: ``(n, sizeof(TermPostings))``, C-contiguous, written.
+        """
+        frequencies = np.empty(len(ends), np.int64)
+        self._find_terms(
+            ctypes.addressof(table), None if live is None else live.ctypes.data, terms,
+            ends.ctypes.data, len(ends), postings.ctypes.data, frequencies.ctypes.data,
+        )  # fmt: skip
+        return frequencies
+
+    def best_words(self, search: WordSearch) -> None:
+        """Find the rows of a view that have the best words."""
+        self._best_words(ctypes.addressof(search))
+
+    def word_scores(self, search: WordSearch, rows: Ordinals) -> NDArray[np.float64]:
+        """Return the scores of rows, which ascend."""
+        scores = np.empty(len(rows), np.float64)
+        self._word_scores(ctypes.addressof(search), rows.ctypes.data, len(rows), scores.ctypes.data)
+        return scores
 
     def norms(self, rows: Floats) -> Floats:
         """Return the euclidean norms of rows ``(n, d)``, ``(n,)``, infinite on overflow."""

@@ -112,6 +112,48 @@ typedef struct {
     int64_t line_end_count; /* line ends that were passed over: written */
 } LineReader;
 
+/* The sealed text column of a segment (`segment.postings`). */
+typedef struct {
+    const uint64_t *term_offsets; /* (term_count + 1,) */
+    const char *term_bytes;       /* of all terms, which ascend */
+    const uint64_t *starts;       /* (term_count + 1,): of the postings of each term */
+    const uint32_t *rows;         /* (posting_count,) */
+    const uint16_t *counts;       /* (posting_count,) */
+    const uint32_t *lengths;      /* (row_count,) */
+    int64_t term_count, byte_count, posting_count, row_count;
+    int64_t length_min; /* of the rows that have terms */
+} TermTable;
+
+/* The postings of one term in one view. */
+typedef struct {
+    const char *rows;        /* uint32, ascending, each `row_step` bytes after the one before */
+    const char *counts;      /* uint16, each `count_step` bytes after the one before */
+    const uint32_t *lengths; /* (row_count,) */
+    int64_t count, row_step, count_step, length_min;
+    int64_t position; /* written: postings before it are of earlier rows */
+    double most;      /* written: no row gets more from this term */
+    double most_left; /* written: nor more from this term and those after it */
+} TermPostings;
+
+/* One search for words in a view. */
+typedef struct {
+    TermPostings *terms;   /* (term_count,), those that weigh most first */
+    const double *weights; /* (term_count,) */
+    const double *scales;  /* (term_count,): what a length counts (`keywords.bm25`) */
+    int64_t term_count, row_count;
+    const uint8_t *allowed; /* (row_count,), or NULL for all rows */
+    double constant;        /* what all lengths count */
+    int64_t k;
+    double *best;          /* (k,): the best scores of this and earlier views, a heap: written */
+    int64_t best_count;    /* written */
+    int64_t *rows;         /* (capacity,), ascending: written */
+    double *scores;        /* (capacity,): written */
+    int64_t capacity;      /* for all rows that have a term */
+    int64_t found_count;   /* written */
+    int64_t scored_count;  /* rows whose score was begun: written */
+    int64_t posting_count; /* postings that were read: written */
+} WordSearch;
+
 /* Search; `binary.c` has it, and `pool.c` calls it. */
 int64_t vicinal_search(const CodedRows *rows, CodeSearch *search);
 

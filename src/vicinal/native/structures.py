@@ -114,8 +114,44 @@ class LineReader(ctypes.Structure):
     )
 
 
+class TermTable(ctypes.Structure):
+    """The sealed text column of a segment."""
+
+    _fields_ = _fields(
+        (c_void_p, "term_offsets term_bytes starts rows counts lengths"),
+        (c_int64, "term_count byte_count posting_count row_count length_min"),
+    )
+
+
+class TermPostings(ctypes.Structure):
+    """The postings of one term in one view."""
+
+    _fields_ = _fields(
+        (c_void_p, "rows counts lengths"),
+        (c_int64, "count row_step count_step length_min position"),
+        (c_double, "most most_left"),
+    )
+
+
+class WordSearch(ctypes.Structure):
+    """One search for words in a view."""
+
+    _fields_ = _fields(
+        (c_void_p, "terms weights scales"),
+        (c_int64, "term_count row_count"),
+        (c_void_p, "allowed"),
+        (c_double, "constant"),
+        (c_int64, "k"),
+        (c_void_p, "best"),
+        (c_int64, "best_count"),
+        (c_void_p, "rows scores"),
+        (c_int64, "capacity found_count scored_count posting_count"),
+    )
+
+
 STRUCTURES: tuple[type[ctypes.Structure], ...] = (
     Projection, CodedRows, CodeSearch, Graph, PoolTask, Power, LineRecord, LineReader,
+    TermTable, TermPostings, WordSearch,
 )  # fmt: skip
 
 

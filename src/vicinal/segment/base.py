@@ -10,9 +10,10 @@ from typing import Protocol
 from vicinal.ann.base import Selection
 from vicinal.filters.nodes import Filter
 from vicinal.model import Floats, Mask, Ordinals
+from vicinal.native.library import Library
 from vicinal.segment.columns import AnyColumn
 from vicinal.segment.ids import Hashes, IdTable
-from vicinal.segment.postings import Lengths, Postings
+from vicinal.segment.postings import Lengths, Lookup, Postings, Terms
 from vicinal.segment.row_index import RowIndex
 
 
@@ -105,6 +106,11 @@ class View(Protocol):
 
     def postings(self, property_name: str, term: str) -> Postings:
         """Return the rows, dead ones too, that a text index has for a term."""
+        ...
+
+    def term_lookup(self, built: Library, property_name: str, terms: Terms) -> Lookup | None:
+        """Return the postings of terms in a text index, of dead rows too, for the compiled search;
+        None where no row was indexed."""
         ...
 
     def covered_count(self, property_name: str) -> int:

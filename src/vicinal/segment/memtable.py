@@ -32,6 +32,7 @@ from vicinal.model import (
     Ordinals,
     VectorBatch,
 )
+from vicinal.native.library import Library
 from vicinal.segment import format as layout
 from vicinal.segment import row_index
 from vicinal.segment.arena import MappedArena
@@ -41,7 +42,9 @@ from vicinal.segment.postings import (
     NO_POSTINGS,
     GrowingTextColumn,
     Lengths,
+    Lookup,
     Postings,
+    Terms,
     totals_of,
 )
 from vicinal.segment.row_index import RowIndex
@@ -439,6 +442,13 @@ class MemtableView:
         """See `segment.base.View`."""
         column = self.columns[property_name]
         return column.postings(term, len(self.live)) if _is_text(column) else NO_POSTINGS
+
+    def term_lookup(self, _built: Library, property_name: str, terms: Terms) -> Lookup | None:
+        """See `segment.base.View`."""
+        column = self.columns[property_name]
+        if not _is_text(column):
+            return None
+        return column.lookup(terms, self.live, has_dead=self.live_count < len(self.live))
 
     def covered_count(self, property_name: str) -> int:
         """See `segment.base.View`."""

@@ -9,6 +9,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from ctypes import sizeof
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 from vicinal.keywords.analyzer import analyzer
 from vicinal.model import Mask, Ordinals
+from vicinal.native.library import Library
+from vicinal.native.structures import TermPostings, TermTable
 from vicinal.segment.binary_column import BinaryColumn
 
 Lengths = NDArray[np.uint32]
@@ -33,6 +36,48 @@ class Postings:
 
     rows: NDArray[np.uint32]
     counts: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Distinct terms that are looked for in one property.
+
+    `encoded` has them in UTF-8, one after another; `ends` is where each ends, ``(n,)``.
+    """
+
+    terms: Sequence[str]
+    encoded: bytes
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, terms: Sequence[str]) -> Self:
+        """Encode terms."""
+        encoded = [term.encode() for term in terms]
+        return cls(terms, b"".join(encoded), np.cumsum([*map(len, encoded)], dtype=np.int64))
+
+
+FoundTerms = NDArray[np.uint8]
+"""The postings of some terms, for C: ``(n, sizeof(TermPostings))``."""
+
+_POSTINGS_BYTES = sizeof(TermPostings)
+
+
+def no_terms(count: int) -> FoundTerms:
+    """Return the postings of `count` terms that no row has."""
+    return np.zeros((count, _POSTINGS_BYTES), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The postings of some terms in one view.
+
+    `frequencies` is the number of live rows of each term, ``(n,)``; `keepalive` owns the memory
+    that `postings` points to.
+    """
+
+    postings: FoundTerms
+    frequencies: NDArray[np.int64]
+    keepalive: object
 
 
 NO_POSTINGS = Postings(_NO_ROWS, np.empty(0, np.uint16))
@@ -135,6 +180,29 @@ class TextColumn:
         start, stop = int(self.starts[number]), int(self.starts[number + 1])
         return Postings(self.rows[start:stop], self.counts[start:stop])
 
+    def lookup(self, built: Library, terms: Terms, live: Mask | None) -> Lookup:
+        """Find the postings of terms; `live` of None: all rows are."""
+        postings = np.empty((len(terms.terms), _POSTINGS_BYTES), np.uint8)
+        frequencies = built.find_terms(self._table, live, terms.encoded, terms.ends, postings)
+        return Lookup(postings, frequencies, self)
+
+    @cached_property
+    def _table(self) -> TermTable:
+        of_rows = self.lengths[self.lengths > 0]
+        return TermTable(
+            term_offsets=self.terms.offsets.ctypes.data,
+            term_bytes=self.terms.data.ctypes.data,
+            starts=self.starts.ctypes.data,
+            rows=self.rows.ctypes.data,
+            counts=self.counts.ctypes.data,
+            lengths=self.lengths.ctypes.data,
+            term_count=len(self.terms),
+            byte_count=len(self.terms.data),
+            posting_count=len(self.rows),
+            row_count=len(self.lengths),
+            length_min=int(of_rows.min()) if len(of_rows) else 1,
+        )
+
     def is_indexed(self, row_count: int) -> NDArray[np.bool_]:
         """Tell for each row whether it was indexed."""
         indexed = np.ones(row_count, np.bool_)
@@ -187,14 +255,38 @@ class GrowingTextColumn:
 
     def postings(self, term: str, row_count: int) -> Postings:
         """Return the postings of a term in the first `row_count` rows."""
+        packed = self._packed(term, row_count)
+        return NO_POSTINGS if packed is None else _unpacked(packed)
+
+    def lookup(self, terms: Terms, live: Mask, *, has_dead: bool) -> Lookup:
+        """Find the postings of terms in the rows of a snapshot, `live`."""
+        postings, frequencies = no_terms(len(terms.terms)), np.zeros(len(terms.terms), np.int64)
+        lengths, copies = self._lengths, []
+        for number, term in enumerate(terms.terms):
+            packed = self._packed(term, len(live))
+            if packed is None or not len(packed):
+                continue
+            copies.append(packed)
+            address = packed.ctypes.data
+            of_term = TermPostings.from_buffer(postings[number])
+            # The count is the lowest two bytes of a number, and the row the four that follow.
+            of_term.rows, of_term.counts = address + _COUNT_BITS // 8, address
+            of_term.row_step = of_term.count_step = packed.itemsize
+            of_term.lengths, of_term.length_min = lengths.ctypes.data, 1
+            of_term.count = frequencies[number] = len(packed)
+            if has_dead:
+                frequencies[number] = np.count_nonzero(live[packed >> np.uint64(_COUNT_BITS)])
+        return Lookup(postings, frequencies, (lengths, copies))
+
+    def _packed(self, term: str, row_count: int) -> NDArray[np.uint64] | None:
         postings = self._postings.get(term)
         if postings is None:
-            return NO_POSTINGS
+            return None
         # A copy, as the writer may move what grows.
         packed = np.frombuffer(postings[: len(postings)], np.uint64)
         if packed[-1] >> np.uint64(_COUNT_BITS) >= row_count:
             packed = packed[: np.searchsorted(packed, np.uint64(row_count << _COUNT_BITS))]
-        return _unpacked(packed)
+        return packed
 
     def is_indexed(self, row_count: int) -> NDArray[np.bool_]:
         """Tell for each of the first `row_count` rows whether it was indexed."""

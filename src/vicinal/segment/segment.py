@@ -21,12 +21,21 @@ from vicinal.ann.kinds import KINDS, AnnKind
 from vicinal.errors import Corruption
 from vicinal.filters.nodes import Filter, Operator, Predicate
 from vicinal.model import Floats, IndexType, Mask, Metric, Ordinals
+from vicinal.native.library import Library
 from vicinal.segment import format as layout
 from vicinal.segment import selection
 from vicinal.segment.binary_column import BinaryColumn
 from vicinal.segment.columns import Column, SealedColumn, keys_of
 from vicinal.segment.ids import Hashes, IdTable
-from vicinal.segment.postings import NO_POSTINGS, Lengths, Postings, TextColumn, totals_of
+from vicinal.segment.postings import (
+    NO_POSTINGS,
+    Lengths,
+    Lookup,
+    Postings,
+    Terms,
+    TextColumn,
+    totals_of,
+)
 from vicinal.segment.row_index import RowIndex
 from vicinal.storage.files import ComponentFile
 
@@ -314,6 +323,13 @@ class SegmentView:
         """See `segment.base.View`."""
         column = self.columns[property_name]
         return column.postings(term) if isinstance(column, TextColumn) else NO_POSTINGS
+
+    def term_lookup(self, built: Library, property_name: str, terms: Terms) -> Lookup | None:
+        """See `segment.base.View`."""
+        column = self.columns[property_name]
+        if not isinstance(column, TextColumn):
+            return None
+        return column.lookup(built, terms, None if self.live_count == len(self.live) else self.live)
 
     def covered_count(self, property_name: str) -> int:
         """See `segment.base.View`."""

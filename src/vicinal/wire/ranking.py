@@ -90,7 +90,7 @@ def _text(text: str, query: Query, request: schemas.QueryRequest, limits: Limits
     return TextQuery(
         text,
         _weights(request.text_weights or {}, limits),
-        hybrid.fusion or Fusion.RANKS,
+        hybrid.fusion or Fusion.SCORES,
         _share(hybrid.text_share, "hybrid.textShare"),
         needs_vector=is_hybrid and query.vector is None and query.vector_id is None,
     )

@@ -38,8 +38,10 @@ def test_packages_and_manuals_are_read() -> None:
     assert manuals == [Document("ls(1)", "ls list files")]
 
 
-def test_questions_name_their_answer_or_say_it_without_its_name() -> None:
-    asked = find.questions([Document("zip", "zip 3.0 Archiver", "The zip program packs.")], 5)
+def test_every_second_question_names_its_answer_or_says_it_without_its_name() -> None:
+    other = Document("ed", "ed 1.19 editor", "An editor of lines.")
+    documents = [other, Document("zip", "zip 3.0 Archiver", "The zip program packs."), other]
+    asked = find.questions(documents, 5)
 
     assert asked == {
         "names": [("zip 3.0", "zip")],

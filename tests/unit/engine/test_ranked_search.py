@@ -12,7 +12,7 @@ import pytest
 from tests.support.engines import DOCS, Record, batch
 from tests.support.inline import InlineEngine, open_inline
 from tests.support.model_engine import ModelEngine
-from vicinal.engine import ranked_search
+from vicinal.engine import ranked_search, text_search
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EngineOptions
 from vicinal.engine.text_search import HIGHLIGHTS_MAX
@@ -33,6 +33,7 @@ from vicinal.model import (
     Scope,
     Upsert,
 )
+from vicinal.native.library import library
 from vicinal.ranking import (
     Diversity,
     Fusion,
@@ -255,7 +256,7 @@ def test_ranks_of_both_searches_are_fused_over_the_whole_index(engine: InlineEng
     random = filled(engine)
     for share in (0.5, 0.2):
         vector = random.standard_normal(4)
-        query = TextQuery("word0 word7 word11", share=share)
+        query = TextQuery("word0 word7 word11", fusion=Fusion.RANKS, share=share)
         count = max(ranked_search.FUSED_MIN, 40)
         nearest = engine.query(DOCS, Query(count, np.array(vector, np.float32))).matches
         best = engine.query(DOCS, words(query.text, top_k=count)).matches
@@ -292,31 +293,99 @@ def test_scores_of_both_searches_are_fused(tmp_path: Path, metric: Metric) -> No
     )
     vector = np.array([1.0, 3.0, 0.0, 0.0], np.float32)
     near = {m.id: m.score for m in engine.query(DOCS, Query(4, vector)).matches}
-    sign = 1.0 if metric is Metric.COSINE else -1.0
-    least, most = min(sign * s for s in near.values()), max(sign * s for s in near.values())
     text = {m.id: m.score for m in engine.query(DOCS, words("fox")).matches}
+    # "fox" is in two of three documents, "absent" in none.
+    full_score = (math.log1p((3 - 2 + 0.5) / 2.5) + math.log1p(3.5 / 0.5)) / 2.2
 
-    found = both(engine, TextQuery("fox", fusion=Fusion.SCORES, share=0.25), vector)
+    found = both(engine, TextQuery("fox absent", share=0.25), vector)
     engine.close()
 
-    expected = {
-        id_: 0.75 * (sign * score - least) / (most - least)
-        + 0.25 * text.get(id_, 0.0) / max(text.values())
-        for id_, score in near.items()
-    }
+    if metric is Metric.COSINE:
+        nearness = near
+    else:
+        signed = {id_: -score for id_, score in near.items()}
+        least, most = min(signed.values()), max(signed.values())
+        nearness = {id_: (score - least) / (most - least) for id_, score in signed.items()}
+    expected = {id_: 0.75 * nearness[id_] + 0.25 * text.get(id_, 0.0) / full_score for id_ in near}
     assert {m.id: m.score for m in found.matches} == pytest.approx(expected)
     assert ids(found) == sorted(expected, key=lambda id_: (-expected[id_], id_))
 
 
-def test_vectors_that_are_all_equally_near_are_as_near_as_can_be_to_a_fusion_of_scores(
-    engine: InlineEngine,
+@pytest.mark.parametrize(
+    ("metric", "nearness"), [(Metric.COSINE, 0.5), (Metric.EUCLIDEAN, 1), (Metric.DOT_PRODUCT, 1)]
+)
+def test_vectors_that_are_all_equally_near_are_as_near_as_their_cosine_or_as_can_be(
+    tmp_path: Path, metric: Metric, nearness: float
 ) -> None:
+    engine = open_inline(tmp_path)
+    engine.create_index(DOCS, IndexConfig(4, metric), None)
     write(engine, CreateMetadataIndex(TEXT))
     put(engine, {"a": {"text": "fox"}, "b": {"text": "fox"}}, east)
 
-    found = both(engine, TextQuery("fox", fusion=Fusion.SCORES, share=0.25), np.ones(4, np.float32))
+    found = both(engine, TextQuery("fox", share=0.25), np.ones(4, np.float32))
+    engine.close()
 
-    assert [(m.id, m.score) for m in found.matches] == [("a", 1.0), ("b", 1.0)]
+    assert ids(found) == ["a", "b"]
+    assert [m.score for m in found.matches] == pytest.approx([0.75 * nearness + 0.25] * 2)
+
+
+def test_a_fused_score_under_cosine_depends_on_nothing_but_its_vector_and_words(
+    engine: InlineEngine,
+) -> None:
+    random = filled(engine)
+    vector = random.standard_normal(4)
+    text = TextQuery("word0 word1 word9")
+    everything = both(engine, text, vector, 1_000)
+    scores = {match.id: match.score for match in everything.matches}
+
+    for top_k in (1, 20, 100):
+        found = both(engine, text, vector, top_k)
+        assert {m.id: m.score for m in found.matches} == {
+            match.id: pytest.approx(scores[match.id], rel=1e-12) for match in found.matches
+        }
+        plain = replace(Query(top_k, np.array(vector, np.float32)), text=text)
+        assert ids(engine.query(DOCS, plain)) == ids(found)
+
+
+def test_common_words_of_a_sentence_do_not_bring_a_row_above_near_ones(
+    engine: InlineEngine,
+) -> None:
+    write(engine, CreateMetadataIndex(TEXT))
+    documents = {f"d{number}": {"text": f"the word of {number}"} for number in range(20)}
+    put(
+        engine,
+        {"near": {"text": "something"}, "far": {"text": "of the"}, **documents},
+        lambda number: [0.0, 1.0, 0.0, 0.0] if number else [1.0, 0.0, 0.0, 0.0],
+    )
+
+    query = TextQuery("which of the absent")
+    assert ids(both(engine, query, [1, 0.2, 0, 0]))[0] == "near"
+    assert ids(engine.query(DOCS, words(query.text)))[0] == "far"
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 60, 1_000])
+def test_the_compiled_search_finds_what_numpy_does(
+    engine: InlineEngine, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library() is None:
+        pytest.skip("THE COMPILED PARTS WERE NOT BUILT: there is no C compiler")
+    random = filled(engine)
+    for number in range(30):
+        text = " ".join(random.choice(VOCABULARY, random.integers(1, 25)))
+        query = words(text, top_k=count, return_scores=number % 2 == 0)
+        if number % 3 == 0:
+            query = replace(query, namespace="left")
+        if number % 5 == 0:
+            query = replace(query, vector=np.array(random.standard_normal(4), np.float32))
+        if number % 7 == 0:
+            query = replace(query, text=TextQuery(text, (("title", 2.5), ("text", 0.5))))
+        found = engine.query(DOCS, query)
+        with monkeypatch.context() as patch:
+            patch.setattr(text_search, "library", lambda: None)
+            plain = engine.query(DOCS, query)
+
+        # To the last bit: else equal documents of two segments would not tie.
+        assert [(m.id, m.score) for m in found.matches] == [(m.id, m.score) for m in plain.matches]
 
 
 def test_both_searches_give_top_k_matches_while_more_exist(engine: InlineEngine) -> None:

@@ -42,7 +42,7 @@ def test_the_structures_have_every_field_of_the_header() -> None:
 
 SWAPS = [
     ("    const uint8_t *codes; ", "    const uint8_t *sample; "),
-    ("    int64_t k;", "    int32_t k;"),
+    ("    int64_t k;\n    int64_t margin;", "    int32_t k;\n    int64_t margin;"),
     ("    int64_t *candidates;", "    int64_t more;\n    int64_t *candidates;"),
     ("id, id_end,", "id_end, id,"),
     ("NO_MEMORY = -2", "NO_MEMORY = -3"),

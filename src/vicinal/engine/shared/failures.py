@@ -47,6 +47,8 @@ DRIVER_ERRORS = (
 
 def translated(error: Exception, where: str = "it") -> Error:
     """Return one of `DRIVER_ERRORS` as an error of this package."""
+    if isinstance(error, asyncpg.InternalClientError):
+        return Lost(f"the database has ended the connection: {error}", retry_after=RETRY_AFTER_S)
     if not isinstance(error, asyncpg.PostgresError):
         reason = str(error) or type(error).__name__
         return Lost(f"the database cannot be reached ({where}): {reason}", retry_after=1.0)

@@ -91,9 +91,11 @@ def test_words_alone_find_what_has_them(app: App) -> None:
 
 
 def test_words_and_a_vector_tell_both_scores(app: App) -> None:
-    matches = query(app, text="dog", vector=[0, 1, 0, 0], returnScores=True)
+    both: dict[str, Any] = {"text": "dog", "vector": [0, 1, 0, 0], "returnScores": True}
+    matches = query(app, **both, hybrid={"fusion": "ranks"})
 
     assert ids(matches) == ["c", "a", "b", "d"]
+    assert ids(query(app, **both)) == ["a", "c", "b", "d"]  # by scores
     assert matches[0]["scores"]["vector"] == {"score": 0, "rank": 3}
     assert matches[0]["scores"]["text"]["rank"] == 1
     assert matches[1]["scores"]["text"] == {"score": 0}
