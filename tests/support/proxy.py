@@ -99,14 +99,10 @@ class ShortProxy:
     Args:
         port: Of the server.
         on_cut: Called before a connection is cut off, one call at a time.
-        hides_ends: Whether a client does not see that the server has ended its connection.
     """
 
-    def __init__(
-        self, port: int, on_cut: Callable[[], None] = lambda: None, *, hides_ends: bool = False
-    ) -> None:
+    def __init__(self, port: int, on_cut: Callable[[], None] = lambda: None) -> None:
         self._target = ("127.0.0.1", port)
-        self._hides_ends = hides_ends
         self._on_cut = on_cut
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -151,9 +147,6 @@ class ShortProxy:
                             self.cut_count += 1
                             self._on_cut()
                         break
-                else:
-                    if self._hides_ends:
-                        requests.join()
             for each in both:
                 with suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)

@@ -5,12 +5,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+import asyncpg
 import pytest
 
 from tests.support.ledgers import WITHIN_S, another
 from tests.support.postgres import server
-from tests.support.proxy import ShortProxy
-from tests.support.waiting import wait_until
 from vicinal.engine.shared import database as module
 from vicinal.engine.shared.database import PostgresDatabase, Use, hosts
 from vicinal.engine.shared.failures import Lost
@@ -76,18 +75,20 @@ def test_a_statement_that_takes_too_long_is_cut_off_and_the_next_is_not(
     assert fetch(database, "SELECT 7") == 7
 
 
-def test_a_connection_that_the_server_has_ended_is_made_again_though_its_end_is_not_seen_yet(
-    database: PostgresDatabase,
+def test_a_connection_that_the_driver_takes_for_busy_is_lost_and_another_made(
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a server shuts down: it says so on idle connections, and ends them a moment later."""
-    with ShortProxy(server().port, hides_ends=True) as proxy:
-        dsn = f"postgresql://vicinal@127.0.0.1:{proxy.port}/postgres"
-        behind = PostgresDatabase(dsn, database.schema)
-        pid = fetch(behind, "SELECT pg_backend_pid()")
-        server().sql(f"SELECT pg_terminate_backend({pid})")
+    pid = fetch(database, "SELECT pg_backend_pid()")
+    with monkeypatch.context() as patch:
+        fetchrow = asyncpg.Connection.fetchrow
 
-        wait_until(lambda: fetch(behind, "SELECT pg_backend_pid()") != pid)
-        behind.close()
+        async def refuse_once(*_: object) -> None:
+            patch.setattr(asyncpg.Connection, "fetchrow", fetchrow)
+            raise asyncpg.InternalClientError("cannot switch to state 12")
+
+        patch.setattr(asyncpg.Connection, "fetchrow", refuse_once)
+        assert fetch(database, "SELECT pg_backend_pid()") != pid
 
 
 def test_a_transaction_that_the_server_rolled_back_is_not_taken_for_committed(
