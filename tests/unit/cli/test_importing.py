@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tests.support.commands import Commands, Recorder, write_records
-from vicinal.cli import importing
+from tests.support.waiting import wait_until
+from vicinal.cli import importing, resume
 from vicinal.cli.client import ApiResponse, Client
 from vicinal.errors import Overloaded, Unavailable
 from vicinal.model import Delete, Insert, Upsert
@@ -493,6 +494,9 @@ def test_an_import_that_is_killed_goes_on_after_what_was_acknowledged(
         stderr=subprocess.DEVNULL,
     )
     assert reached.wait(60)
+    points = Path(f".{file.name}.docs.import")
+    # The batch that is held back is written behind the second, which has been acknowledged.
+    wait_until(lambda: (point := resume.load(points)) is not None and point.items == 4)
     process.kill()
     process.wait()
     released.set()
