@@ -52,8 +52,9 @@ class Server:
 
 
 def new_id() -> str:
-    """Return an id for a snapshot: ids of later seconds are greater."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    """Return an id for a snapshot: ids of later microseconds are greater."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond << 4 | secrets.randbits(4):06x}"
 
 
 def take_snapshot(

@@ -16,7 +16,7 @@ from vicinal.d1 import Databases
 from vicinal.d1.messages import Statement
 from vicinal.engine import blob_files
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
-from vicinal.errors import Corruption, InvalidInput
+from vicinal.errors import AlreadyExists, Corruption, InvalidInput
 from vicinal.filters.nodes import Operator, Predicate
 from vicinal.model import (
     CreateMetadataIndex,
@@ -29,9 +29,11 @@ from vicinal.model import (
     Metric,
     Query,
 )
-from vicinal.snapshots.store import Store
+from vicinal.snapshots.restoring import RestoredIndex, restore_indexes
+from vicinal.snapshots.store import D1, Store
 from vicinal.snapshots.verifying import verify_snapshots
-from vicinal.tokens import Permission, Tokens
+from vicinal.snapshots.work import InlineWork
+from vicinal.tokens import REQUIRED_FILE, Permission, Tokens
 
 OTHER = IndexAddress("umbrella", "faq")
 COLOR = MetadataIndex("color", IndexType.STRING)
@@ -202,6 +204,80 @@ def test_damage_stops_a_restore_and_leaves_nothing(data: Path, tmp_path: Path) -
         restore(tmp_path / "store", snapshot.id, tmp_path / "new")
 
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_one_changed_bit_of_a_log_a_database_or_the_tokens_stops_a_restore(
+    data: Path, tmp_path: Path
+) -> None:
+    with engine_of(data) as engine:
+        snapshot = take(engine, data, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    own = store.own(snapshot.id)
+    assert snapshot.tokens is not None
+    paths = [own / index.log.name for index in snapshot.indexes]
+    paths += [store.shared / D1 / database.file.name for database in snapshot.databases]
+    paths.append(own / snapshot.tokens.name)
+    assert len(paths) == 4
+
+    for path in paths:
+        raw = path.read_bytes()
+        at = len(raw) // 2
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+        with pytest.raises(Corruption, match=f"{path.name} is damaged"):
+            restore(store.folder, snapshot.id, tmp_path / "new")
+        path.write_bytes(raw)
+        assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_restored_server_needs_a_token_where_all_have_been_revoked(
+    data: Path, tmp_path: Path
+) -> None:
+    with closing(Tokens(data / "tokens.db")) as tokens:
+        for token in tokens.list():
+            tokens.revoke(token.id)
+    with engine_of(data) as engine:
+        revoked = take(engine, data, tmp_path / "store")
+        (data / "tokens.db").unlink()  # and where the database is lost
+        lost = take(engine, data, tmp_path / "store")
+
+    for snapshot, new in ((revoked, tmp_path / "revoked"), (lost, tmp_path / "lost")):
+        restore(tmp_path / "store", snapshot.id, new)
+        with closing(Tokens(new / "tokens.db", renews=True)) as tokens:
+            assert tokens.list() == []
+            assert tokens.are_needed()
+
+
+def test_a_restored_server_needs_no_token_where_none_was_needed(data: Path, tmp_path: Path) -> None:
+    (data / "tokens.db").unlink()
+    (data / REQUIRED_FILE).unlink()
+    with engine_of(data) as engine:
+        snapshot = take(engine, data, tmp_path / "store")
+
+    restore(tmp_path / "store", snapshot.id, tmp_path / "new")
+
+    with closing(Tokens(tmp_path / "new" / "tokens.db")) as tokens:
+        assert not tokens.are_needed()
+
+
+@pytest.mark.parametrize("names", [("free", "docs"), ("free", "faq"), ("same", "same")])
+def test_no_index_is_restored_where_one_of_the_names_is_taken(
+    data: Path, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """The name of the second is that of an index in use, or of the first."""
+    with engine_of(data) as engine:
+        snapshot = take(engine, data, tmp_path / "store")
+        before = {entry.address for entry in engine.entries()}
+        account = OTHER.account if names[1] == OTHER.name else DOCS.account
+        wanted = [
+            RestoredIndex(part, IndexAddress(account, name))
+            for part, name in zip(snapshot.indexes, names, strict=True)
+        ]
+        store = Store(tmp_path / "store")
+
+        with store.locked(), pytest.raises(AlreadyExists, match=f"name '{names[1]}' is taken"):
+            restore_indexes(store, snapshot, engine, wanted, InlineWork())
+
+        assert {entry.address for entry in engine.entries()} == before
 
 
 def test_one_changed_bit_of_any_file_is_named_when_a_snapshot_is_verified(
