@@ -157,6 +157,8 @@ def expected(route: Route, sent: Sent, server: Server) -> int:
     """Return the status that refuses a request, 0 where it is let in."""
     if route.permission is None:
         return 0
+    if route.takes_ticket:
+        return 401  # with any token: none of these requests has a ticket
     if sent.headers and sent.secret is None:
         return 401
     if not server.knows or sent.permission is None:
@@ -204,7 +206,9 @@ def status_of(
         assert after == before
     if route.operation.method == "GET":
         head = call(app, "HEAD", target, headers=headers)
-        assert (head.status, head.body) == (got.status, b"")
+        # One that is let in by a ticket is no GET without a body: it would use the ticket up.
+        assert head.status in ((got.status, 405) if route.takes_ticket else (got.status,))
+        assert head.body == b""
     if route.operation.operation_id == "delete_index" and got.status == 200:
         create(app.services.engine)
     return got.status
@@ -299,6 +303,7 @@ KEPT_FROM_READERS = """
 /client/v4/vicinal/slow-queries
 /client/v4/vicinal/snapshots
 /client/v4/vicinal/snapshots/{snapshot_id}
+/client/v4/vicinal/snapshots/stream
 /client/v4/vicinal/tokens
 """
 
