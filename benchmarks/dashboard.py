@@ -2,9 +2,11 @@
 map of 100,000 vectors panned and zoomed, in a Chromium without a graphics card?
 
 Server and browser share the cores. A page is shown once the table, map or the like that it is for
-is there, from the start of the navigation, by the browser's own clock: in a new browser without
-cached files, and again with them (the median). The frames are those that the browser draws while
-the pointer drags or the wheel turns without a pause; each shows the map somewhere else.
+is there, from the start of the navigation, by the browser's own clock: in a new tab of a browser
+without cached files, in new tabs with them, and loaded again in its tab (medians). A new tab is a
+new process of the browser; what that takes alone is told by a page of three words. The frames are
+those that the browser draws while the pointer drags or the wheel turns without a pause; each shows
+the map somewhere else.
 """
 
 import json
@@ -87,7 +89,29 @@ _COUNT = """() => {
     };
     window.counting = requestAnimationFrame(frame);
 }"""
+_ZOOM = """([selector, x, y]) => {
+    const sheet = document.querySelector(selector);
+    let step = 0;
+    const turn = () => {
+        const deltaY = Math.floor(step++ / 20) % 2 ? 60 : -60;
+        const place = { clientX: x, clientY: y, bubbles: true, cancelable: true };
+        sheet.dispatchEvent(new WheelEvent("wheel", { deltaY, ...place }));
+        window.turning = requestAnimationFrame(turn);
+    };
+    turn();
+}"""
+"""Turns the wheel once a frame: from outside the browser it takes longer than a frame."""
+_STOP = "() => cancelAnimationFrame(window.turning)"
 _COUNTED = "() => { cancelAnimationFrame(window.counting); return window.frames; }"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Milliseconds until a page is shown."""
+
+    first: float
+    new_tab: float
+    again: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +130,8 @@ def run(*, is_quick: bool) -> Report:
         with serving.vicinal(folder / "data", "--slow-query-s", "1e-9") as server:
             _warm(server)
             with _chromium() as browser:
-                pages = {
+                pages = {"(three words)": _shown(browser, server, None, "body", rounds)}
+                pages |= {
                     address: _shown(browser, server, address, selector, rounds)
                     for address, selector in PAGES.items()
                 }
@@ -121,8 +146,8 @@ def run(*, is_quick: bool) -> Report:
         ),
         (
             Table(
-                "pages", ("page", "first ms", "again ms"),
-                tuple((page, *times) for page, times in pages.items()),
+                "pages", ("page", "first ms", "new tab ms", "again ms"),
+                tuple((page, t.first, t.new_tab, t.again) for page, t in pages.items()),
             ),
             Table(
                 "map", ("gesture", "frames/s", "slowest frame ms"),
@@ -131,9 +156,9 @@ def run(*, is_quick: bool) -> Report:
         ),
         (
             report.at_most(
-                "slowest page, ms", max(pages[page][1] for page in PAGES), PAGE_MS_MAX
+                "slowest page, again, ms", max(pages[page].again for page in PAGES), PAGE_MS_MAX
             ),
-            report.at_most("the map's first picture, ms", pages[address][1], MAP_MS_MAX),
+            report.at_most("the map's first picture, ms", pages[address].new_tab, MAP_MS_MAX),
             report.at_least(
                 "frames/s", min(each.per_second for each in gestures.values()), FRAMES_MIN
             ),
@@ -187,24 +212,27 @@ def _chromium() -> Iterator["Browser"]:
 
 
 def _shown(
-    browser: "Browser", server: Server, address: str, selector: str, rounds: int
-) -> tuple[float, float]:
-    """Return milliseconds until a page shows an element, without and with cached files."""
+    browser: "Browser", server: Server, address: str | None, selector: str, rounds: int
+) -> Shown:
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(_WITHIN_MS)
     context.add_init_script(f"({_WATCH})({json.dumps(selector)})")
-    times = []
+    new_tab, again = [], []
     for _ in range(1 + rounds):
         page = context.new_page()
         _open(page, server, address, selector)
-        times.append(page.evaluate(_SHOWN))
+        new_tab.append(page.evaluate(_SHOWN))
+        page.reload(wait_until="commit")
+        page.locator(selector).first.wait_for(state="attached")
+        again.append(page.evaluate(_SHOWN))
         page.close()
     context.close()
-    return times[0], statistics.median(times[1:])
+    return Shown(new_tab[0], statistics.median(new_tab[1:]), statistics.median(again[1:]))
 
 
-def _open(page: "Page", server: Server, address: str, selector: str) -> None:
-    page.goto(f"{server.origin}/ui/#/{address}", wait_until="commit")
+def _open(page: "Page", server: Server, address: str | None, selector: str) -> None:
+    path = "healthz" if address is None else f"ui/#/{address}"
+    page.goto(f"{server.origin}/{path}", wait_until="commit")
     page.locator(selector).first.wait_for(state="attached")
 
 
@@ -222,19 +250,20 @@ def _gestures(
         across = 150 * np.array([np.cos(step / 9), np.sin(step / 9)])
         page.mouse.move(middle[0] + across[0], middle[1] + across[1])
 
-    def zoom(step: int) -> None:
-        page.mouse.wheel(0, -60 if step // 20 % 2 == 0 else 60)
-
     page.mouse.down()
     panned = _counted(page, pan, seconds)
     page.mouse.up()
-    zoomed = _counted(page, zoom, seconds)
+    page.evaluate(_ZOOM, [selector, *middle])
+    zoomed = _counted(page, lambda step: page.wait_for_timeout(100), seconds, each_frame=True)
+    page.evaluate(_STOP)
     context.close()
     return {"pan": panned, "zoom": zoomed}
 
 
-def _counted(page: "Page", move: Callable[[int], None], seconds: float) -> Frames:
-    """Move without a pause, and count what is drawn meanwhile."""
+def _counted(
+    page: "Page", move: Callable[[int], None], seconds: float, *, each_frame: bool = False
+) -> Frames:
+    """Count what is drawn while `move` moves without a pause, or something else in each frame."""
     page.evaluate(_COUNT)
     start, step = time.monotonic(), 0
     while time.monotonic() < start + seconds or step < 3:
@@ -244,4 +273,5 @@ def _counted(page: "Page", move: Callable[[int], None], seconds: float) -> Frame
     times: list[float] = page.evaluate(_COUNTED)
     gaps = np.diff(times)
     # A frame in which nothing moved is not one of the gesture.
-    return Frames(min(len(times), step) / taken, float(gaps.max(initial=0.0)))
+    count = len(times) if each_frame else min(len(times), step)
+    return Frames(count / taken, float(gaps.max(initial=0.0)))

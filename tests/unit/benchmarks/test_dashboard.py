@@ -16,13 +16,11 @@ def test_a_small_run_sees_every_page_and_draws_frames() -> None:
     ran = dashboard.run(is_quick=True)
 
     pages, gestures = ran.tables
-    assert [row[0] for row in pages.rows[:-1]] == list(dashboard.PAGES)
-    for _, first, again in pages.rows:
-        assert isinstance(first, float)
-        assert isinstance(again, float)
-        assert 0 < again < 60_000
+    assert [row[0] for row in pages.rows[1:-1]] == list(dashboard.PAGES)
+    for _, *times in pages.rows:
+        assert all(isinstance(each, float) and 0 < each < 60_000 for each in times)
     assert [row[0] for row in gestures.rows] == ["pan", "zoom"]
     assert all(isinstance(row[1], float) and row[1] > 0 for row in gestures.rows)
     assert [mark.claim for mark in ran.marks] == [
-        "slowest page, ms", "the map's first picture, ms", "frames/s",
+        "slowest page, again, ms", "the map's first picture, ms", "frames/s",
     ]  # fmt: skip
