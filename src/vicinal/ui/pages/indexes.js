@@ -29,8 +29,11 @@ const DESCRIBED_MAX = 500; // indexes whose contents are asked for
 
 /** @param {AbortSignal} signal @returns {Promise<Row[]>} */
 async function load(signal) {
-  const indexes = await ask(indexesPath(account()), { signal });
-  const metrics = session.isOfAll ? parse(await askText("metrics", signal).catch(() => "")) : parse("");
+  const [indexes, text] = await Promise.all([
+    ask(indexesPath(account()), { signal }),
+    session.isOfAll ? askText("metrics", signal).catch(() => "") : "",
+  ]);
+  const metrics = parse(text);
   /** @type {Row[]} */
   const rows = indexes.map(({ name, config, created_on: created }) => {
     const labels = { account: account(), index: name };
