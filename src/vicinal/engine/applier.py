@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from vicinal.engine.admission import vector_count
+from vicinal.engine.backfill import Backfill
 from vicinal.engine.executors import SerialExecutor
 from vicinal.engine.health import Health
 from vicinal.engine.log import Entry
@@ -24,10 +25,11 @@ from vicinal.model import Mutation, Seqno
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A durable mutation on its way to the state."""
+    """A durable mutation on its way to the state, with what was made for it (`State.apply`)."""
 
     entry: Entry
     mutation: Mutation
+    backfill: Backfill | None = None
 
 
 class Applier:
@@ -91,7 +93,8 @@ class Applier:
             if self._health.failure is None:
                 with self._state.lock:
                     for logged in mutations:
-                        self._state.apply(logged.entry, logged.mutation, datetime.now(UTC))
+                        now = datetime.now(UTC)
+                        self._state.apply(logged.entry, logged.mutation, now, logged.backfill)
                         self.vector_count += vector_count(logged.mutation)
                     self._reader.snapshot = self._state.snapshot()
         except Exception as error:

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from vicinal.engine import recovery
 from vicinal.engine.admission import vector_count
+from vicinal.engine.backfill import backfill_of
 from vicinal.engine.compaction import Compaction
 from vicinal.engine.compactor import Compactor, SealPolicy
 from vicinal.engine.cursors import Cursors
@@ -216,12 +217,23 @@ class CopiedIndex:
         self._wait_for_sealing()
         self.pending_count = sum(vector_count(mutation) for _, mutation in entries)
         try:
+            backfills = [
+                backfill_of(
+                    mutation,
+                    lambda: self.reader.snapshot,
+                    string_bytes_max=self._policy.options.limits.indexed_string_bytes_max,
+                    check=self._health.check,
+                )
+                for _, mutation in entries
+            ]
             with self._state.lock:
-                for entry, mutation in entries:
-                    self._state.apply(entry, mutation, datetime.now(UTC))
+                for (entry, mutation), backfill in zip(entries, backfills, strict=True):
+                    self._state.apply(entry, mutation, datetime.now(UTC), backfill)
                 self._publish()
         except Exception as error:
-            self._health.fail(error)
+            if self._health.closed is None:
+                self._health.fail(error)
+            self._health.check()
         if self._health.failure is not None:
             self._health.check()
         self.pending_count, self._idle_count = 0, 0

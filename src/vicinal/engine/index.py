@@ -3,6 +3,7 @@
 Locks, in the order they may be taken:
 
     Writer.order  gives mutations their order; held to check one and queue it, not to resolve one
+                  or to backfill a metadata index (`backfill`)
     (manifest)    inside `Compaction`: a whole seal, the commit of a merge
     State.lock    the writable state; held to apply, freeze and swap
 

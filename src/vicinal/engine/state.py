@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vicinal.engine.backfill import Backfill, is_complete
 from vicinal.engine.log import Entry
 from vicinal.engine.snapshot import Snapshot
 from vicinal.model import (
@@ -36,7 +37,7 @@ from vicinal.model import (
 from vicinal.segment import build
 from vicinal.segment import format as layout
 from vicinal.segment.base import View
-from vicinal.segment.columns import Column, SealedColumn
+from vicinal.segment.columns import SealedColumn
 from vicinal.segment.format import NumberedIndex
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
@@ -92,8 +93,15 @@ class State:
         """The metadata indexes, oldest first."""
         return tuple(self._metadata_indexes.values())
 
-    def apply(self, entry: Entry, mutation: Mutation, at: datetime) -> None:
-        """Apply the next mutation of the log, which becomes readable at a time in UTC."""
+    def apply(
+        self, entry: Entry, mutation: Mutation, at: datetime, backfill: Backfill | None = None
+    ) -> None:
+        """Apply the next mutation of the log, which becomes readable at a time in UTC.
+
+        Args:
+            backfill: Columns that the mutation asks for, as far as they are made; what is missing
+                is made now.
+        """
         assert entry.seqno == self._applied_seqno + 1
         match mutation:
             case Upsert(batch):
@@ -102,8 +110,10 @@ class State:
                 self._insert(batch, entry.file)
             case Delete(ids):
                 self._kill(list(dict.fromkeys(ids)))
-            case CreateMetadataIndex(metadata_index, backfill):
-                self._create_metadata_index(metadata_index, backfill=backfill)
+            case CreateMetadataIndex(metadata_index, is_backfilled):
+                if is_backfilled and backfill is None:
+                    backfill = Backfill(metadata_index, string_bytes_max=self._string_bytes_max)
+                self._create_metadata_index(metadata_index, backfill if is_backfilled else None)
             case DeleteMetadataIndex(property_name):
                 self._delete_metadata_index(property_name)
         self._applied_seqno, self._applied_mutation = entry.seqno, entry.mutation_id
@@ -241,41 +251,36 @@ class State:
                     view, live=live, live_count=view.live_count - len(rows)
                 )
 
-    def _create_metadata_index(self, metadata_index: MetadataIndex, *, backfill: bool) -> None:
+    def _create_metadata_index(
+        self, metadata_index: MetadataIndex, backfill: Backfill | None
+    ) -> None:
         name = metadata_index.property_name
         existing = self._metadata_indexes.get(name)
-        if existing is not None and (not backfill or self._is_complete(name)):
+        if existing is not None and (backfill is None or self._is_complete(name)):
             return
         # An index that exists gets another number with backfill, as files of columns never change.
         numbered = NumberedIndex(self._next_metadata_index, metadata_index)
         self._metadata_indexes[name] = numbered
         self._next_metadata_index += 1
         for memtable in self._memtables():
-            memtable.add_column(metadata_index, backfill=backfill)
+            memtable.add_column(
+                metadata_index, None if backfill is None else backfill.columns_of_memtable(memtable)
+            )
         for number, view in self._segments.items():
-            if existing is not None and _is_complete(view, name):
+            if existing is not None and is_complete(view, name):
                 continue
-            columns = {
-                column.key: self._backfilled(view, column) if backfill else None
-                for column in layout.columns_of(numbered)
-            }
+            columns: Mapping[str, SealedColumn | None]
+            if backfill is None:
+                columns = dict.fromkeys(column.key for column in layout.columns_of(numbered))
+            else:
+                columns = backfill.columns_of_segment(view)
             self._segments[number] = replace(view, columns={**view.columns, **columns})
 
     def _is_complete(self, property_name: str) -> bool:
         """Tell whether a metadata index has indexed every row, dead ones too."""
-        return all(_is_complete(view, property_name) for view in self._segments.values()) and all(
+        return all(is_complete(view, property_name) for view in self._segments.values()) and all(
             memtable.is_complete(property_name) for memtable in self._memtables()
         )
-
-    def _backfilled(self, view: SegmentView, indexed: layout.IndexedColumn) -> SealedColumn | None:
-        column = build.backfill(
-            view,
-            indexed.index,
-            string_bytes_max=self._string_bytes_max,
-            has_elements=indexed.has_elements,
-        )
-        has_no_key = isinstance(column, Column) and not len(column.keys)
-        return None if indexed.has_elements and has_no_key else column
 
     def _delete_metadata_index(self, property_name: str) -> None:
         numbered = self._metadata_indexes.pop(property_name, None)
@@ -303,7 +308,7 @@ class State:
             parameters=newest_parameters(list(self._segments.values())),
         )
         for index in self._metadata_indexes.values():
-            memtable.add_column(index.metadata_index, backfill=False)
+            memtable.add_column(index.metadata_index)
         return memtable
 
 
@@ -311,8 +316,3 @@ def newest_parameters(segments: Sequence[SegmentView]) -> object | None:
     """Return the parameters of the newest segment whose index has any, None if none has."""
     indexes = (view.segment.index for view in reversed(segments))
     return next((index.parameters for index in indexes if index.parameters is not None), None)
-
-
-def _is_complete(view: SegmentView, property_name: str) -> bool:
-    column = view.columns[property_name]
-    return column is not None and column.is_complete

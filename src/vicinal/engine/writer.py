@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +14,7 @@ from functools import partial
 from vicinal.engine import records, recovery, resolution
 from vicinal.engine.admission import Admission, check_dimensions
 from vicinal.engine.applier import Applier, Logged
+from vicinal.engine.backfill import Backfill, backfill_of
 from vicinal.engine.blob_files import BlobBatch, BlobWriter
 from vicinal.engine.compactor import Compactor
 from vicinal.engine.executors import SerialExecutor
@@ -24,7 +26,15 @@ from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BodyTooLarge, Error, Overloaded, ResourceExhausted, Unavailable
 from vicinal.limits import Limits
-from vicinal.model import Accepted, Index, Insert, Mutation, UnresolvedMutation, Upsert
+from vicinal.model import (
+    Accepted,
+    CreateMetadataIndex,
+    Index,
+    Insert,
+    Mutation,
+    UnresolvedMutation,
+    Upsert,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +49,7 @@ class _Pending:
     draft: Draft
     accepted: Future[Accepted]
     vector_count: int | None = None
+    backfill: Backfill | None = None
 
 
 class Writer:
@@ -68,6 +79,8 @@ class Writer:
         self.order = threading.Lock()
         self._resolved = threading.Condition(self.order)
         self._is_resolving = False
+        self._backfilling = threading.Lock()  # one at a time: a client may ask again
+        self._backfill_count = 0  # that wait or are made; changes under `order`
         self._behind: list[_Pending] = []  # mutations behind the one that is being resolved
         self.written_at = time.monotonic()
         self._log = log
@@ -96,7 +109,8 @@ class Writer:
             queue = partial(self._resolve_and_queue, mutation)
         else:
             check_dimensions(mutation, self._admission.index)
-            queue = partial(self._queue, mutation, self._draft(mutation))
+            backfill = self._backfill_of(mutation)
+            queue = partial(self._queue, mutation, self._draft(mutation), backfill)
         return self._admitted(queue, wait_until)
 
     def _admitted(
@@ -121,7 +135,8 @@ class Writer:
     @property
     def is_idle(self) -> bool:
         """Whether no mutation is on its way."""
-        return not self._is_resolving and self._commits.is_idle and self._applier.is_idle
+        is_made_ready = self._is_resolving or self._backfill_count > 0
+        return not is_made_ready and self._commits.is_idle and self._applier.is_idle
 
     def settled(self) -> Snapshot:
         """Return a snapshot with all mutations appended before; called under `order`.
@@ -203,7 +218,34 @@ class Writer:
             return None
         return batch.writer if batch.writer.finish(record) else None
 
-    def _queue(self, mutation: Mutation, draft: Draft) -> Future[Accepted]:
+    def _backfill_of(self, mutation: Mutation) -> Backfill | None:
+        """Make the columns that a mutation asks for, if it does, while writes go on.
+
+        Raises:
+            Error: as `engine.base.Engine.append`, but for a want of room.
+        """
+        if not isinstance(mutation, CreateMetadataIndex) or not mutation.backfill:
+            return None
+        with self.order:
+            self._health.check()
+            with suppress(Overloaded):  # which may be over until it is queued
+                self._admission.check(mutation, 0)
+            self._backfill_count += 1
+        try:
+            with self._backfilling:
+                return backfill_of(
+                    mutation,
+                    lambda: self._reader.snapshot,
+                    string_bytes_max=self._limits.indexed_string_bytes_max,
+                    check=self._health.check,
+                )
+        finally:
+            with self.order:
+                self._backfill_count -= 1
+
+    def _queue(
+        self, mutation: Mutation, draft: Draft, backfill: Backfill | None
+    ) -> Future[Accepted]:
         """Put a mutation behind those that are on their way, or say why it cannot be.
 
         Raises:
@@ -215,7 +257,7 @@ class Writer:
             # In this order: what is applied meanwhile may count twice, but never not at all.
             vectors_at_most = self.pending_count + self._reader.snapshot.vector_count
             self._admission.check(mutation, vectors_at_most)
-            return self._submit(mutation, draft, is_behind=self._is_resolving)
+            return self._submit(mutation, draft, backfill=backfill, is_behind=self._is_resolving)
 
     def _submit(
         self,
@@ -223,6 +265,7 @@ class Writer:
         draft: Draft,
         vector_count: int | None = None,
         *,
+        backfill: Backfill | None = None,
         is_behind: bool = False,
     ) -> Future[Accepted]:
         """Put a checked mutation on its way, or behind the one that is being resolved; called under
@@ -235,7 +278,7 @@ class Writer:
             self._resources.queue.release(draft.record.size)
             raise Unavailable("whoever sent this mutation has given it up")
         self._admission.declare(mutation)
-        pending = _Pending(mutation, draft, accepted, vector_count)
+        pending = _Pending(mutation, draft, accepted, vector_count, backfill)
         if is_behind:
             self._behind.append(pending)
         else:
@@ -266,7 +309,10 @@ class Writer:
             accepted = Accepted(entry.mutation_id, entry.seqno, write.vector_count)
             write.accepted.set_result(accepted)
         self._applier.submit(
-            [Logged(entry, write.mutation) for entry, write in zip(entries, pending, strict=True)]
+            [
+                Logged(entry, write.mutation, write.backfill)
+                for entry, write in zip(entries, pending, strict=True)
+            ]
         )
 
     def _refuse(self, pending: Sequence[_Pending], error: Error) -> None:

@@ -10,7 +10,7 @@ not for vectors.
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,17 +144,20 @@ def backfill(
     *,
     string_bytes_max: int,
     has_elements: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> SealedColumn:
     """Return a column of a metadata index that is younger than the segment, from its metadata.
 
-    With `has_elements` the column of arrays' strings.
+    With `has_elements` the column of arrays' strings. `check` is called before each part of the
+    rows, and may raise to end this.
     """
     if metadata_index.index_type is IndexType.TEXT:
-        return _backfilled_texts(view, metadata_index)
+        return _backfilled_texts(view, metadata_index, check)
     keys: dict[str | float | bool, int] = {}
     codes = np.full(len(view.live), -1, np.int32)
     value: str | float | bool | None
     for chunk in _chunks(np.arange(len(view.live))):
+        check()
         for row, encoded in zip(chunk.tolist(), view.metadata(chunk), strict=True):
             if has_elements and b"[" not in encoded:
                 continue
@@ -173,10 +176,13 @@ def backfill(
     return Column.of(metadata_index.index_type, list(keys), codes, uncovered)
 
 
-def _backfilled_texts(view: SegmentView, metadata_index: MetadataIndex) -> TextColumn:
+def _backfilled_texts(
+    view: SegmentView, metadata_index: MetadataIndex, check: Callable[[], None]
+) -> TextColumn:
     growing = GrowingTextColumn(metadata_index.language)
     rows = np.arange(len(view.live))
     for chunk in _chunks(rows):
+        check()
         growing.extend(
             metadata.texts(metadata.decode(encoded), metadata_index.property_name)
             for encoded in view.metadata(chunk)

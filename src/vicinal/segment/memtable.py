@@ -9,20 +9,19 @@ appending writes behind every view's row count, and growing or marking dead repl
 instead of writing to it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar, assert_never
+from typing import TypeGuard, TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal import metadata
 from vicinal.ann.base import Selection
 from vicinal.ann.exact import ExactIndex, norms
 from vicinal.ann.kinds import GrowingIndex
-from vicinal.filters.nodes import AnyOf, Clause, Filter, Not, Operator, Predicate, Scalar
+from vicinal.filters.nodes import AnyOf, Clause, Filter, Not, Operator, Predicate
 from vicinal.model import (
     Floats,
     IndexType,
@@ -34,9 +33,10 @@ from vicinal.model import (
 )
 from vicinal.native.library import Library
 from vicinal.segment import format as layout
-from vicinal.segment import row_index
+from vicinal.segment import growing, row_index
 from vicinal.segment.arena import MappedArena
 from vicinal.segment.columns import Column, GrowingColumn, SealedColumn, keys_of
+from vicinal.segment.growing import AnyGrowing, BackfilledColumns
 from vicinal.segment.ids import Hashes
 from vicinal.segment.postings import (
     NO_POSTINGS,
@@ -84,7 +84,7 @@ class Memtable:
         self.kill_count = 0  # raised before a row dies, so that readers notice
         self._metadata: list[bytes] = []
         self._namespaces = GrowingColumn(IndexType.STRING)
-        self._columns: dict[str, GrowingColumn | GrowingTextColumn] = {}
+        self._columns: dict[str, AnyGrowing] = {}
 
     @property
     def nbytes(self) -> int:
@@ -147,22 +147,18 @@ class Memtable:
     def __contains__(self, vector_id: str) -> bool:
         return vector_id in self._row_of
 
-    def add_column(self, metadata_index: MetadataIndex, *, backfill: bool) -> None:
-        """Begin the columns of an index; rows already there lack a value unless `backfill`."""
+    def add_column(
+        self, metadata_index: MetadataIndex, backfilled: BackfilledColumns | None = None
+    ) -> None:
+        """Begin the columns of an index, in which rows already there lack a value, or take over
+        those of its first rows."""
+        if backfilled is None:
+            columns = growing.begun(metadata_index, self.row_count)
+        else:
+            backfilled.extend(self._metadata[backfilled.row_count :])
+            columns = backfilled.columns
         # Views hold the dictionary they were given, so it is replaced, not changed.
-        self._columns = dict(self._columns)
-        documents = [metadata.decode(encoded) for encoded in self._metadata] if backfill else []
-        if metadata_index.index_type is IndexType.TEXT:
-            name, row_count = metadata_index.property_name, 0 if backfill else self.row_count
-            texts = GrowingTextColumn(metadata_index.language, row_count)
-            texts.extend(metadata.texts(document, name) for document in documents)
-            self._columns[name] = texts
-            return
-        for key in _keys(metadata_index):
-            column = GrowingColumn(metadata_index.index_type, 0 if backfill else self.row_count)
-            if backfill:
-                column.extend(self._indexed(key, metadata_index, documents))
-            self._columns[key] = column
+        self._columns = {**self._columns, **columns}
 
     def is_complete(self, property_name: str) -> bool:
         """Tell whether every row has been indexed by the metadata index of a property."""
@@ -170,7 +166,7 @@ class Memtable:
 
     def remove_column(self, metadata_index: MetadataIndex) -> None:
         """Remove the columns of an index; views keep theirs."""
-        keys = _keys(metadata_index)
+        keys = growing.keys_of(metadata_index)
         self._columns = {k: v for k, v in self._columns.items() if k not in keys}
 
     def view(self) -> "MemtableView":
@@ -185,7 +181,7 @@ class Memtable:
             _values=self._values[:count],
             index=RowIndex(exact, approximate),
             _norms=exact.norms,
-            _memtable=self,
+            memtable=self,
             _kill_count=self.kill_count,
             _ids=self._ids,
             _row_of=self._row_of,
@@ -220,28 +216,7 @@ class Memtable:
     def _extend_columns(self, encoded: Sequence[bytes]) -> None:
         if not self._columns:
             return
-        documents = [metadata.decode(document) for document in encoded]
-        has_arrays = any(b"[" in document for document in encoded)
-        for key, column in self._columns.items():
-            name = layout.property_of(key)
-            if isinstance(column, GrowingTextColumn):
-                column.extend(metadata.texts(document, name) for document in documents)
-            elif name != key and not has_arrays:
-                column.extend_lacking(len(documents))
-            else:
-                index = MetadataIndex(name, column.index_type)
-                column.extend(self._indexed(key, index, documents))
-
-    def _indexed(
-        self, key: str, metadata_index: MetadataIndex, documents: Iterable[dict[str, Any]]
-    ) -> Iterator[Scalar | None]:
-        bytes_max, name = self._string_bytes_max, metadata_index.property_name
-        if key != name:
-            for document in documents:
-                yield metadata.indexed_elements(document, name, string_bytes_max=bytes_max)
-            return
-        for document in documents:
-            yield metadata.indexed_value(document, metadata_index, string_bytes_max=bytes_max)
+        growing.extend(self._columns, encoded, string_bytes_max=self._string_bytes_max)
 
     def _reserve(self, row_count: int) -> None:
         capacity = len(self._values)
@@ -268,9 +243,9 @@ class MemtableView:
 
     live: Mask
     live_count: int
-    columns: Mapping[str, GrowingColumn | GrowingTextColumn]
+    columns: Mapping[str, AnyGrowing]
     index: RowIndex
-    _memtable: Memtable
+    memtable: Memtable
     _kill_count: int
     _values: Floats
     _norms: Floats
@@ -284,7 +259,7 @@ class MemtableView:
         count = len(self.live)
         rows = np.array([self._row_of.get(vector_id, -1) for vector_id in ids], np.int64)
         rows[rows >= count] = -1
-        if self._memtable.kill_count != self._kill_count:
+        if self.memtable.kill_count != self._kill_count:
             # The memtable has changed, and its map may lack ids that are alive in this view.
             index_of = {vector_id: index for index, vector_id in enumerate(ids)}
             for row in np.flatnonzero(self.live).tolist():
@@ -400,6 +375,10 @@ class MemtableView:
         """See `segment.base.View`."""
         return _at(self._metadata, rows)
 
+    def metadata_between(self, start: int, stop: int) -> Sequence[bytes]:
+        """Return the metadata of adjacent rows, dead or alive."""
+        return self._metadata[start:stop]
+
     def live_namespaces(self) -> set[str]:
         """See `segment.base.View`."""
         codes = self._namespaces.codes(len(self.live))
@@ -456,16 +435,8 @@ class MemtableView:
         return self.live_count - int(np.count_nonzero(older))
 
 
-def _is_text(column: GrowingColumn | GrowingTextColumn) -> TypeGuard[GrowingTextColumn]:
+def _is_text(column: AnyGrowing) -> TypeGuard[GrowingTextColumn]:
     return isinstance(column, GrowingTextColumn)
-
-
-def _keys(metadata_index: MetadataIndex) -> tuple[str, ...]:
-    """Return the keys of the columns of an index."""
-    name = metadata_index.property_name
-    if metadata_index.index_type is not IndexType.STRING:
-        return (name,)
-    return name, layout.elements_key(name)
 
 
 def _grown(items: NDArray[Number], capacity: int) -> NDArray[Number]:

@@ -17,6 +17,7 @@ from vicinal.model import Effort, Floats, IndexType, MetadataIndex, Metric, Vect
 from vicinal.segment.arena import FILE_OFFSET
 from vicinal.segment.columns import indexed_values
 from vicinal.segment.format import elements_key
+from vicinal.segment.growing import BackfilledColumns
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
 
@@ -26,6 +27,10 @@ SIZE = MetadataIndex("size", IndexType.NUMBER)
 
 def new_memtable() -> Memtable:
     return Memtable(2, Metric.EUCLIDEAN, string_bytes_max=64)
+
+
+def backfilled(index: MetadataIndex) -> BackfilledColumns:
+    return BackfilledColumns(index, string_bytes_max=64)
 
 
 def upsert(memtable: Memtable, *records: Record) -> None:
@@ -112,7 +117,7 @@ def test_ids_that_are_not_in_the_memtable_cost_its_readers_nothing() -> None:
 def test_a_view_keeps_its_rows_when_the_memtable_grows_far_beyond_them() -> None:
     memtable = new_memtable()
     upsert(memtable, *(record(f"v{n}", n, "red", "n") for n in range(60)))
-    memtable.add_column(COLOR, backfill=True)
+    memtable.add_column(COLOR, backfilled(COLOR))
     view = memtable.view()
     before = contents(view)
 
@@ -185,7 +190,7 @@ def test_rows_in_files_are_as_good_as_copied_ones(
         several = many(start, count)
         if start == 1_503:
             for each in (memtable, copied):
-                each.add_column(COLOR, backfill=True)
+                each.add_column(COLOR, backfilled(COLOR))
         memtable.append(several, file=file_of(tmp_path, several.values))
         copied.append(several)
         views.append((memtable.view(), contents(copied.view())))
@@ -236,8 +241,8 @@ def test_a_column_begun_later_lacks_the_rows_before_it_unless_they_are_backfille
     memtable = new_memtable()
     upsert(memtable, record("a", 1, "red"))
 
-    memtable.add_column(COLOR, backfill=False)
-    memtable.add_column(SIZE, backfill=True)
+    memtable.add_column(COLOR)
+    memtable.add_column(SIZE, backfilled(SIZE))
     upsert(memtable, record("b", 2, "red"), Record("c", [3, 0], metadata={"size": 7}))
 
     view = memtable.view()
@@ -250,13 +255,14 @@ def test_a_column_begun_later_lacks_the_rows_before_it_unless_they_are_backfille
 
 def test_a_view_keeps_the_columns_it_was_taken_with() -> None:
     memtable = new_memtable()
-    memtable.add_column(COLOR, backfill=False)
+    memtable.add_column(COLOR)
     upsert(memtable, record("a", 1, "red"))
     view = memtable.view()
 
-    memtable.add_column(SIZE, backfill=False)
+    memtable.add_column(SIZE)
     memtable.remove_column(COLOR)
-    memtable.add_column(MetadataIndex("color", IndexType.NUMBER), backfill=True)
+    number = MetadataIndex("color", IndexType.NUMBER)
+    memtable.add_column(number, backfilled(number))
 
     assert set(view.columns) == {"color", elements_key("color")}
     assert selected(view, filter_=equals("color", "red")) == {"a"}
@@ -277,7 +283,7 @@ def test_values_are_returned_as_copies() -> None:
 def test_the_nearest_selected_rows_are_proposed_whether_few_or_many(count: int) -> None:
     memtable = new_memtable()
     upsert(memtable, *(record(f"v{n:02}", n, "red" if n < count else "blue") for n in range(100)))
-    memtable.add_column(COLOR, backfill=True)
+    memtable.add_column(COLOR, backfilled(COLOR))
     view = memtable.view()
     selection = view.select("", equals("color", "red"))
 

@@ -58,7 +58,7 @@ RECORDS = [
 def memtable_of(records: Sequence[Record], dead: Sequence[str] = ()) -> MemtableView:
     memtable = Memtable(2, Metric.EUCLIDEAN, string_bytes_max=64)
     for each in METADATA_INDEXES:
-        memtable.add_column(each, backfill=False)
+        memtable.add_column(each)
     memtable.append(batch(*records))
     memtable.kill(dead)
     return memtable.view()
