@@ -40,10 +40,14 @@ FILTER_BYTES_MAX = min(limits.filter_bytes_max for limits in PROFILES.values())
 RESULT_BYTES_MAX = 200_000
 """Ours: bytes of metadata in one result."""
 
+WORDS_CHARS_MAX = 8_192
+"""Ours: characters of words to find; the server takes as many bytes."""
+
 TEXT_PROPERTY = "text"
 """The property of metadata that keeps a text, as `vicinal import --keep-text` has it."""
 
 _WAIT_S = 30
+_TEXT = "text"  # the type of a metadata index of words
 _EXTENDED = {"vicinal-filter": "extended"}
 
 IndexName = Annotated[str, Field(min_length=1, max_length=64, description="Name of an index.")]
@@ -88,10 +92,11 @@ class FilterableProperty(BaseModel):
 
 
 class IndexDescription(IndexSummary):
-    """An index with what is in it."""
+    """An index with what is in it; `text_properties` are those that words are found in."""
 
     vector_count: int
     filterable_properties: list[FilterableProperty]
+    text_properties: list[str]
 
 
 class FoundMatch(BaseModel):
@@ -172,7 +177,7 @@ class AgentTools:
         )
 
     def describe_index(self, index: IndexName) -> IndexDescription:
-        """Tell what an index holds, and which properties filters may name."""
+        """Tell what an index holds, which properties filters may name, and which have words."""
         description = self._index(index)
         info = self._client.get(self._client.indexes(index, "info"))
         listed = self._client.get(self._client.indexes(index, "metadata_index", "list"))
@@ -183,7 +188,9 @@ class AgentTools:
             filterable_properties=[
                 FilterableProperty(name=property_.property_name, type=property_.index_type)
                 for property_ in properties
+                if property_.index_type != _TEXT
             ],
+            text_properties=[p.property_name for p in properties if p.index_type == _TEXT],
         )
 
     def search(
@@ -203,21 +210,34 @@ class AgentTools:
         id: Annotated[  # the word that a model reads
             str | None, Field(max_length=512, description="Of a stored vector to find others like.")
         ] = None,
+        words: Annotated[
+            str | None,
+            Field(
+                min_length=1,
+                max_length=WORDS_CHARS_MAX,
+                description="Words to find as they are written, like names, versions and error "
+                "codes; operators are taken as words. Alone, or beside `text`, `vector` or `id` to "
+                "find by both. Needs an index with a property of type text.",
+            ),
+        ] = None,
         top_k: Annotated[int, Field(ge=1, le=MATCHES_MAX, description="How many to find.")] = 5,
         filter: FilterObject = None,
         namespace: Namespace = None,
     ) -> FoundMatches:
-        """Find the vectors nearest to a text, a vector or a stored vector, with their metadata."""
-        if sum(given is not None for given in (text, vector, id)) != 1:
-            raise ToolError("give one of text, vector and id")
+        """Find the vectors nearest to a text, a vector or a stored vector, those that have words,
+        or by both, with their metadata."""
+        given_count = sum(given is not None for given in (text, vector, id))
+        if given_count > 1 or (not given_count and words is None):
+            raise ToolError("give one of text, vector and id, or words, or both")
         description = self._index(index)
         body: dict[str, object] = {"topK": min(top_k, MATCHES_MAX), "returnMetadata": "all"}
         if text is not None:
             (body["vector"],) = embed(self._client, _model_of(description), [text])
         elif vector is not None:
             body["vector"] = vector
-        else:
+        elif id is not None:
             body["vectorId"] = id
+        body |= {"text": words} if words is not None else {}
         body |= {"namespace": namespace} if namespace else {}
         body |= {"filter": _checked_filter(filter)} if filter else {}
         answer = self._client.post(self._client.indexes(index, "query"), body, _EXTENDED)

@@ -132,6 +132,7 @@ def test_indexes_are_listed_and_described(client: Client) -> None:
         "description": "facts",
         "vector_count": 0,
         "filterable_properties": [{"name": "year", "type": "number"}],
+        "text_properties": [],
     }
 
 
@@ -187,9 +188,14 @@ def test_a_note_of_the_server_reaches_the_model(client: Client) -> None:
     [
         ("describe_index", {"index": "none"}, "[code: 3000]"),
         ("search", {"index": "none", "text": "a"}, "[code: 3000]"),
-        ("search", {"index": "docs"}, "give one of text, vector and id"),
-        ("search", {"index": "docs", "text": "a", "id": "b"}, "give one of text, vector and id"),
+        ("search", {"index": "docs"}, "give one of text, vector and id, or words"),
+        (
+            "search",
+            {"index": "docs", "text": "a", "id": "b"},
+            "give one of text, vector and id, or words",
+        ),
         ("search", {"index": "docs", "vector": [1, 2]}, "[code: 40006]"),
+        ("search", {"index": "plain", "words": "a"}, "has no text index"),
         ("search", {"index": "docs", "text": "a", "filter": {"year": {"$no": 1}}}, "[code: 40094]"),
         ("search", {"index": "plain", "text": "a"}, "no known model makes the 2 dimensions"),
         ("search", {"index": "docs", "text": "a", "filter": {"k": "x" * 3_000}}, "maximum is 2047"),
@@ -211,6 +217,8 @@ def test_an_error_is_a_sentence_for_the_model(
         ("search", {"index": "docs", "text": "a", "top_k": 0}, "top_k"),
         ("search", {"index": "docs", "text": "a" * 20_001}, "text"),
         ("search", {"index": "docs", "vector": ["a"]}, "vector"),
+        ("search", {"index": "docs", "words": ""}, "words"),
+        ("search", {"index": "docs", "words": "a" * 8_193}, "words"),
         ("search", {"index": "", "text": "a"}, "index"),
         ("get", {"index": "docs", "ids": []}, "ids"),
         ("get", {"index": "docs", "ids": ["a"] * 21}, "ids"),
