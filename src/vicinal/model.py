@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.filters.nodes import Filter, Scalar
-from vicinal.ranking import Diversity, Grouping, Highlight, MatchScores, Reranking, TextQuery
+from vicinal.ranking import (
+    Diversity,
+    Grouping,
+    Highlight,
+    MatchScores,
+    Reranking,
+    TextQuery,
+    WordsExplanation,
+)
 
 Floats = NDArray[np.float32]
 Ordinals = NDArray[np.int64]
@@ -334,7 +342,8 @@ class ScoredVector:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The search of one part of an index: a segment or the memtable.
+    """The search of one part of an index: a segment or the memtable. Of a query by words alone the
+    counts and times of vectors are 0.
 
     Attributes:
         part: Its name, in the engine's words.
@@ -346,6 +355,7 @@ class Explanation:
         select_ms: Time for namespace and filter.
         candidates_ms: Time to find candidates.
         rescore_ms: Time for exact distances.
+        words: The search for words, None without one.
     """
 
     part: str
@@ -357,6 +367,13 @@ class Explanation:
     select_ms: float
     candidates_ms: float
     rescore_ms: float
+    words: WordsExplanation | None = None
+
+    @property
+    def total_ms(self) -> float:
+        """Time for all of it."""
+        words_ms = 0.0 if self.words is None else self.words.search_ms
+        return self.select_ms + self.candidates_ms + self.rescore_ms + words_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,3 +109,18 @@ class Highlight:
     start: int
     end: int
     element: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WordsExplanation:
+    """The search for words in one part of an index.
+
+    Attributes:
+        scored_count: Rows whose score was begun.
+        posting_count: Pairs of a word and a row that were read for that.
+        search_ms: Time for all of it.
+    """
+
+    scored_count: int
+    posting_count: int
+    search_ms: float

@@ -87,6 +87,14 @@ class VectorResponse(msgspec.Struct):
     metadata: dict[str, Any] | None = None
 
 
+class WordsStepResponse(msgspec.Struct, rename="camel", kw_only=True):
+    """The search for words in one part of the index."""
+
+    scored_count: int
+    posting_count: int
+    search_ms: float
+
+
 class StepResponse(msgspec.Struct, rename="camel", kw_only=True):
     """The search of one part of the index, with times in milliseconds."""
 
@@ -99,6 +107,7 @@ class StepResponse(msgspec.Struct, rename="camel", kw_only=True):
     select_ms: float
     candidates_ms: float = msgspec.field(name="proposeMs")
     rescore_ms: float = msgspec.field(name="measureMs")
+    words: WordsStepResponse | None = None
 
 
 class QueryResponse(msgspec.Struct):

@@ -147,27 +147,36 @@ def embed(client: Client, model: str, texts: list[str]) -> list[list[float]]:
 
 def _print_explanation(parts: list[StepResponse]) -> None:
     click.echo()
+    numbers = ["vectors", "selected", "scored", "rescored", "select ms", "candidates ms",
+               "rescore ms"]  # fmt: skip
+    headings = ["part", *numbers[:2], "candidates by", *numbers[2:]]
+    has_words = any(part.words for part in parts)
+    words = ["scored by words", "postings read", "words ms"] if has_words else []
     show.table(
-        ("part", "vectors", "selected", "candidates by", "scored", "rescored", "select ms",
-         "candidates ms", "rescore ms"),
-        [
-            (
-                MEMTABLE if part.part == _WIRE_MEMTABLE else part.part,
-                f"{part.vector_count:,}",
-                f"{part.selected_count:,}",
-                part.method,
-                f"{part.scored_count:,}",
-                f"{part.rescored_count:,}",
-                f"{part.select_ms:.3f}",
-                f"{part.candidates_ms:.3f}",
-                f"{part.rescore_ms:.3f}",
-            )
-            for part in parts
-        ],
-        right=("vectors", "selected", "scored", "rescored", "select ms", "candidates ms",
-               "rescore ms"),
-        keeps_empty=True,
+        (*headings, *words), [(*_step(part), *_words_step(part)) for part in parts],
+        right=(*numbers, *words), keeps_empty=True,
     )  # fmt: skip
+
+
+def _step(part: StepResponse) -> tuple[str, ...]:
+    return (
+        MEMTABLE if part.part == _WIRE_MEMTABLE else part.part,
+        f"{part.vector_count:,}",
+        f"{part.selected_count:,}",
+        part.method,
+        f"{part.scored_count:,}",
+        f"{part.rescored_count:,}",
+        f"{part.select_ms:.3f}",
+        f"{part.candidates_ms:.3f}",
+        f"{part.rescore_ms:.3f}",
+    )
+
+
+def _words_step(part: StepResponse) -> tuple[str, ...]:
+    words = part.words
+    if words is None:
+        return ()
+    return f"{words.scored_count:,}", f"{words.posting_count:,}", f"{words.search_ms:.3f}"
 
 
 def _model(client: Client, index: str) -> str:

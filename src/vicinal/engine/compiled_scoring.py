@@ -1,6 +1,8 @@
 """Scores of rows for the terms of a query, by the compiled search (``native/words.c``)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ class CompiledScorer:
         scales: list[float] = []
         frequencies: list[int] = []
         postings: list[list[FoundTerms]] = [[] for _ in snapshot.views]
+        self._lookup_s = [0.0] * len(postings)
         self._row_counts = [0] * len(postings)  # of each view: no more rows have a term
         for of_property in terms:
             counts = self._frequencies(of_property, postings).tolist()
@@ -51,8 +54,9 @@ class CompiledScorer:
         best_count = 0
         scored = []
         for part, selection in enumerate(selections):
+            start = perf_counter()
             if not selection.count or not self._row_counts[part]:
-                scored.append(NO_ROWS)
+                scored.append(replace(NO_ROWS, seconds=self._lookup_s[part]))
                 continue
             search = self._search(part)
             search.best, search.k, search.best_count = best.ctypes.data, len(best), best_count
@@ -65,7 +69,13 @@ class CompiledScorer:
             search.capacity = capacity
             self._library.best_words(search)
             best_count, kept = search.best_count, search.found_count
-            scored.append(ScoredRows(rows[:kept].copy(), scores[:kept].copy(), search.scored_count))
+            seconds = self._lookup_s[part] + perf_counter() - start
+            scored.append(
+                ScoredRows(
+                    rows[:kept].copy(), scores[:kept].copy(), search.scored_count,
+                    search.posting_count, seconds,
+                )
+            )  # fmt: skip
         return scored
 
     def scores(self, part: int, rows: Ordinals) -> Scores:
@@ -79,6 +89,7 @@ class CompiledScorer:
         terms = Terms.of(of_property.terms)
         frequencies = np.zeros(len(terms.terms), np.int64)
         for part, view in enumerate(self._snapshot.views):
+            start = perf_counter()
             lookup = view.term_lookup(self._library, of_property.property_name, terms)
             if lookup is None:
                 postings[part].append(no_terms(len(terms.terms)))
@@ -87,6 +98,7 @@ class CompiledScorer:
             frequencies += lookup.frequencies
             self._row_counts[part] += int(lookup.frequencies.sum())
             self._keepalive.append(lookup.keepalive)
+            self._lookup_s[part] += perf_counter() - start
         return frequencies
 
     def _search(self, part: int) -> WordSearch:

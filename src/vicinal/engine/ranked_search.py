@@ -14,6 +14,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import repeat
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,13 @@ from vicinal.ann.base import Selection
 from vicinal.distance import score
 from vicinal.engine import fusion, search
 from vicinal.engine.candidates import RankedRows, ranked_rows
-from vicinal.engine.search import Hit, ViewSearch
+from vicinal.engine.scoring import ScoredRows
+from vicinal.engine.search import Hit, Rescored, ViewSearch
 from vicinal.engine.snapshot import Snapshot
 from vicinal.engine.text_search import TextSearch
 from vicinal.errors import BadQueryVector, BadRanking
 from vicinal.model import (
+    Explanation,
     Floats,
     IndexConfig,
     IndexCoverage,
@@ -37,10 +40,13 @@ from vicinal.model import (
     ScoredVector,
 )
 from vicinal.prepared import Prepared
-from vicinal.ranking import Diversity, Grouping, MatchScores, RankedScore
+from vicinal.ranking import Diversity, Grouping, MatchScores, RankedScore, WordsExplanation
+from vicinal.segment.base import View
 from vicinal.segment.columns import values_of
 
 FUSED_MIN = 20  # candidates of each of two searches; ours
+WORDS = "words"
+"""The method of explanations where words alone were searched for."""
 DEEPER = 4  # times as many candidates, when groups leave too few; ours
 
 _Row = tuple[int, int]
@@ -60,6 +66,14 @@ class _Candidate:
     row: _Row
     shown_score: float
     scores: MatchScores
+
+
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    """The selected rows of a view, and the time that it took to select them."""
+
+    selection: Selection
+    seconds: float
 
 
 def is_needed(query: Query) -> bool:
@@ -106,6 +120,8 @@ def _answer(snapshot: Snapshot, config: IndexConfig, query: Query) -> QueryResul
     chosen = ranking.chosen()
     return QueryResult(
         _matches(snapshot, config.metric, query, chosen, text),
+        explanations=ranking.explanations() if query.explain else (),
+        explain=ranking.explanations,
         partial=search.partial_indexes(snapshot, query) + _partial_texts(snapshot, text),
         is_text_ignored=is_ignored,
     )
@@ -127,6 +143,26 @@ class _Ranking:
         self._query = query
         self._vector = vector
         self._text = text
+        self._rescored: Sequence[Rescored] = ()
+        self._scored: Sequence[ScoredRows] = ()
+
+    def explanations(self) -> tuple[Explanation, ...]:
+        """Explain how each view was searched the last time, which was the deepest."""
+        parts = [rescored.explanation() for rescored in self._rescored]
+        words = [
+            WordsExplanation(scored.scored_count, scored.posting_count, 1e3 * scored.seconds)
+            for scored in self._scored
+        ]
+        return tuple(
+            replace(
+                parts[number] if parts else _by_words(view, selected.selection),
+                select_ms=1e3 * selected.seconds,
+                words=words[number] if words else None,
+            )
+            for number, (view, selected) in enumerate(
+                zip(self._snapshot.views, self._selected, strict=True)
+            )
+        )
 
     def chosen(self) -> list[_Candidate]:
         """Return the matches, best first."""
@@ -185,30 +221,34 @@ class _Ranking:
         return score(distance, self._config.metric)
 
     @cached_property
-    def _selections(self) -> Sequence[Selection]:
+    def _selected(self) -> Sequence[_Selected]:
         """The rows of each view that namespace and filter let pass."""
-        query = self._query
-        return [view.select(query.namespace, query.filter) for view in self._snapshot.views]
+        query, selected = self._query, []
+        for view in self._snapshot.views:
+            start = perf_counter()
+            selection = view.select(query.namespace, query.filter)
+            selected.append(_Selected(selection, perf_counter() - start))
+        return selected
 
     def _nearest(self, vector: Floats, count: int) -> RankedRows:
         query, config, views = replace(self._query, top_k=count), self._config, self._snapshot.views
         effort = query.effort or config.effort
         searches = [
-            ViewSearch.prepare(view, vector, query, effort, selection)
-            for view, selection in zip(views, self._selections, strict=True)
+            ViewSearch.prepare(view, vector, query, effort, selected.selection)
+            for view, selected in zip(views, self._selected, strict=True)
         ]
         for view_search in searches:
             for task in view_search.prepared.tasks:
                 task.run()
-        rescored = [view_search.rescore(vector, config.metric) for view_search in searches]
-        per_view = [(view.candidates.rows, view.distances) for view in rescored]
+        self._rescored = [view_search.rescore(vector, config.metric) for view_search in searches]
+        per_view = [(view.candidates.rows, view.distances) for view in self._rescored]
         return ranked_rows(per_view).best(views, count)
 
     def _best_words(self, count: int) -> RankedRows:
         """Return the rows with the best words; their keys are scores, negative."""
         assert self._text is not None
-        scored = self._text.best(count, self._selections)
-        ranked = ranked_rows([(rows.rows, -rows.scores) for rows in scored])
+        self._scored = self._text.best(count, [selected.selection for selected in self._selected])
+        ranked = ranked_rows([(rows.rows, -rows.scores) for rows in self._scored])
         return ranked.best(self._snapshot.views, count)
 
     def _fused(self, nearest: RankedRows, words: RankedRows, depth: int) -> list[_Candidate]:
@@ -279,6 +319,11 @@ class _Ranking:
             rows = np.array([candidates[n].row[1] for n in numbers], np.int64)
             values[numbers] = self._snapshot.views[part].values(rows)
         return values
+
+
+def _by_words(view: View, selection: Selection) -> Explanation:
+    """Explain how a view was not searched for vectors."""
+    return Explanation(view.name, view.live_count, selection.count, WORDS, 0, 0, 0.0, 0.0, 0.0)
 
 
 def _unit_rows(values: Floats) -> NDArray[np.float64]:

@@ -5,9 +5,10 @@ documents have the same score to the last bit, and tie.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -42,12 +43,15 @@ class TermsOfProperty:
 class ScoredRows:
     """Rows of a view, ascending, with their scores, above 0; both ``(m,)``.
 
-    `scored_count` is the number of rows whose score was begun to find them.
+    `scored_count` is the number of rows whose score was begun to find them, `posting_count` that of
+    the postings read, `seconds` the time it took.
     """
 
     rows: Ordinals
     scores: Scores
     scored_count: int = 0
+    posting_count: int = 0
+    seconds: float = 0.0
 
 
 NO_ROWS = ScoredRows(np.empty(0, np.int64), np.empty(0, np.float64))
@@ -98,13 +102,17 @@ class PlainScorer:
 
     def best(self, count: int, selections: Sequence[Selection]) -> list[ScoredRows]:
         """See `Scorer`."""
-        scored = [self._selected(part, selection) for part, selection in enumerate(selections)]
+        scored = []
+        for part, selection in enumerate(selections):
+            start = perf_counter()
+            selected = self._selected(part, selection)
+            scored.append(replace(selected, seconds=perf_counter() - start))
         scores = np.concatenate([np.empty(0), *(rows.scores for rows in scored)])
         if len(scores) <= count:
             return scored
         bound = float(np.partition(scores, len(scores) - count)[len(scores) - count])
         return [
-            ScoredRows(of_view.rows[kept], of_view.scores[kept], of_view.scored_count)
+            replace(of_view, rows=of_view.rows[kept], scores=of_view.scores[kept])
             for of_view in scored
             for kept in [of_view.scores >= bound]
         ]
@@ -124,7 +132,7 @@ class PlainScorer:
         if selection.is_all or not len(scored.rows):
             return scored
         kept = allowed(selection, len(self._snapshot.views[part].live))[scored.rows]
-        return ScoredRows(scored.rows[kept], scored.scores[kept], scored.scored_count)
+        return replace(scored, rows=scored.rows[kept], scores=scored.scores[kept])
 
     def _all(self, part: int) -> ScoredRows:
         """Return all rows of a view that have a term."""
@@ -137,7 +145,8 @@ class PlainScorer:
                 rows, scores = _concatenated(view, part, terms)
                 if len(terms) > 1:
                     rows, scores = _summed(rows, scores, len(view.live))
-                scored = ScoredRows(rows, scores, len(rows))
+                posting_count = sum(len(term.postings[part].rows) for term in terms)
+                scored = ScoredRows(rows, scores, len(rows), posting_count)
             self._scored[part] = scored
         return scored
 

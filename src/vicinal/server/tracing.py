@@ -205,6 +205,7 @@ def _finish(span: "Span", finish: Callable[[], QueryResult]) -> QueryResult:
         ("select_ms", sum(part.select_ms for part in parts)),
         ("candidates_ms", sum(part.candidates_ms for part in parts)),
         ("rescore_ms", sum(part.rescore_ms for part in parts)),
+        ("words_ms", sum(part.words.search_ms for part in parts if part.words)),
     )
     for name, value in times:
         span.set_attribute(f"vicinal.query.{name}", value)

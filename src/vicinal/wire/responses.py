@@ -61,6 +61,7 @@ def query_result(result: model.QueryResult) -> bytes:
 
 def search_step(explanation: model.Explanation) -> schemas.SearchStepSchema:
     """Return how one part of an index was searched."""
+    words = explanation.words
     return schemas.SearchStepSchema(
         explanation.part,
         explanation.vector_count,
@@ -71,6 +72,11 @@ def search_step(explanation: model.Explanation) -> schemas.SearchStepSchema:
         round(explanation.select_ms, 3),
         round(explanation.candidates_ms, 3),
         round(explanation.rescore_ms, 3),
+        UNSET
+        if words is None
+        else schemas.WordsStepSchema(
+            words.scored_count, words.posting_count, round(words.search_ms, 3)
+        ),
     )
 
 

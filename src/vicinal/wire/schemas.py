@@ -247,8 +247,19 @@ class MatchSchema(Struct):
     highlights: list[HighlightSchema] | UnsetType = UNSET
 
 
+class WordsStepSchema(Struct, rename="camel"):
+    """The search for words in one part of the index: rows whose score was begun, and the postings
+    (a word in a row) read for that. An extension."""
+
+    scored_count: int
+    posting_count: int
+    search_ms: float
+
+
 class SearchStepSchema(Struct, rename="camel"):
-    """The search of one part of the index, with times in milliseconds. An extension."""
+    """The search of one part of the index, with times in milliseconds; `words` where words were
+    searched for, and where nothing else was, the `method` is `words` too and `scoredCount` and
+    `measuredCount` are 0. An extension."""
 
     part: str
     vector_count: int
@@ -259,6 +270,7 @@ class SearchStepSchema(Struct, rename="camel"):
     select_ms: float
     propose_ms: float
     measure_ms: float
+    words: WordsStepSchema | UnsetType = UNSET
 
 
 class QueryResultSchema(Struct):

@@ -17,8 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 class SlowQuerySchema(Struct, rename="camel", frozen=True):
     """A query that took long. `filter` has names and operators without values; `explain` has the
-    search of the parts that took longest of `partCount`, and nothing when it was not answered, or
-    searched for words, too."""
+    search of the parts that took longest of `partCount`, and nothing when it was not answered."""
 
     at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
     request_id: str
@@ -52,6 +51,7 @@ def line(query: SlowQuerySchema) -> str:
     parts = [
         f"{part.part} {part.select_ms:g} + {part.propose_ms:g} + {part.measure_ms:g} "
         f"({part.method}, {part.scored_count} of {part.selected_count} scored)"
+        f"{_words(part.words) if part.words else ''}"
         for part in query.explain
     ]
     return (
@@ -63,6 +63,13 @@ def line(query: SlowQuerySchema) -> str:
         f"{'' if query.is_answered else ', not answered'}; "
         "milliseconds to select, to find candidates and to rescore: "
         f"{'; '.join(parts) or 'unknown'}"
+    )
+
+
+def _words(step: schemas.WordsStepSchema) -> str:
+    return (
+        f" + {step.search_ms:g} for words ({step.scored_count} scored, "
+        f"{step.posting_count} postings read)"
     )
 
 

@@ -48,6 +48,21 @@ def test_keywords_are_found_alone_or_beside_a_vector(texts: Commands) -> None:
     assert names(texts, "--id", "one", "--mmr", "0.5") == ["one", "two"]
 
 
+def test_an_explanation_has_columns_for_words_where_words_were_searched_for(
+    texts: Commands,
+) -> None:
+    alone = texts.ok("query", "texts", "--keywords", "running", "--explain")
+    both = texts.ok("query", "texts", "--text", "dog", "--hybrid", "--explain")
+    neither = texts.ok("query", "texts", "--id", "one", "--explain")
+
+    for shown in (alone, both):
+        headings, part = shown.split("\n\n")[1].splitlines()
+        assert headings.endswith("words ms")
+        assert part.split()[:3] == ["memtable", "2", "2"]
+        assert part.split()[-3:-1] == ["1", "1"]
+    assert "postings read" not in neither
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -22,6 +22,7 @@ from vicinal.model import (
     CreateMetadataIndex,
     Delete,
     DeleteMetadataIndex,
+    Explanation,
     IndexConfig,
     IndexType,
     MetadataIndex,
@@ -477,6 +478,71 @@ def test_words_and_both_searches_can_be_diverse(engine: InlineEngine) -> None:
     hybrid = replace(diverse, vector=np.array([1, 0, 0, 0], np.float32))
     assert ids(engine.query(DOCS, hybrid)) == ["a", "c"]
     assert not engine.query(DOCS, replace(diverse, text=TextQuery("absent"))).matches
+
+
+@pytest.mark.parametrize("weight", [0.3, 0.7])
+@pytest.mark.parametrize("aim", [[1, 0, 0, 0], [0, 0, 0, 1]], ids=["negative", "zero"])
+def test_diverse_matches_are_right_where_the_best_fused_score_is_not_positive(
+    engine: InlineEngine, aim: list[float], weight: float
+) -> None:
+    write(engine, CreateMetadataIndex(TEXT))
+    xs, ys = [-0.6, -0.6, -0.8, -1.0], [0.8, 0.79, -0.6, 0.0]
+    texts = {f"v{n}": {"text": "fox"} for n in range(4)}
+    put(engine, texts, lambda number: [xs[number], ys[number], 0.0, 0.0])
+    plain = Query(4, np.array(aim, np.float32), text=TextQuery("absent"), return_values=True)
+    matches = engine.query(DOCS, plain).matches
+    rows = np.array([match.values for match in matches], np.float64)
+    scores = np.array([match.score for match in matches])
+
+    found = engine.query(DOCS, replace(plain, diversity=Diversity(weight, 10)))
+
+    assert scores.max() <= 0.0
+    units = rows / np.linalg.norm(rows, axis=1)[:, None]
+    assert ids(found) == [matches[number].id for number in naive_mmr(scores, units, weight)]
+
+
+def test_an_explanation_tells_what_words_cost_in_each_part(engine: InlineEngine) -> None:
+    write(engine, CreateMetadataIndex(TEXT), CreateMetadataIndex(GROUP))
+    rows = {
+        f"v{n}": {"text": "fox" if n % 2 else "owl fox", "group": str(n % 3)} for n in range(45)
+    }
+    put(engine, rows, east)
+    put(engine, {"late": {"text": "owl", "group": "0"}}, east)
+
+    def parts(query: Query) -> Sequence[Explanation]:
+        found = engine.query(DOCS, replace(query, explain=True))
+        assert engine.query(DOCS, query).explanations == ()
+        assert [part.part for part in engine.query(DOCS, query).explain()] == [
+            part.part for part in found.explanations
+        ]
+        return found.explanations
+
+    segment, memtable = parts(words("owl", top_k=100))
+    assert (segment.vector_count, segment.selected_count, segment.method) == (45, 45, "words")
+    assert (segment.scored_count, segment.rescored_count) == (0, 0)
+    assert segment.words is not None
+    assert (segment.words.scored_count, segment.words.posting_count) == (23, 23)
+    assert segment.total_ms >= segment.words.search_ms > 0.0
+    assert memtable.words is not None
+    assert (memtable.words.scored_count, memtable.words.posting_count) == (1, 1)
+
+    segment, memtable = parts(words("owl fox", top_k=100))
+    assert segment.words is not None
+    assert (segment.words.scored_count, segment.words.posting_count) == (45, 68)
+
+    near = np.array([1, 0, 0, 0], np.float32)
+    chosen = (Predicate("group", Operator.EQ, ("0",)),)
+    segment, memtable = parts(words("owl", vector=near, filter=chosen))
+    assert (segment.selected_count, memtable.selected_count) == (15, 1)
+    assert segment.method == "exact over the selected rows"
+    assert segment.scored_count == 15
+    assert segment.words is not None
+    assert 0 < segment.words.scored_count <= 23
+
+    segment, memtable = parts(Query(5, near, grouping=Grouping("group", 1)))
+    assert segment.scored_count == 45
+    assert (segment.words, memtable.words) == (None, None)
+    assert parts(words("owl", filter=(Predicate("absent", Operator.EQ, ("0",)),))) == ()
 
 
 @pytest.mark.parametrize("count", [1, 2])

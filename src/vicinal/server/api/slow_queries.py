@@ -60,7 +60,7 @@ class SlowQueries:
         explanations = () if result is None else result.explain()
         longest = sorted(
             explanations,
-            key=lambda part: part.select_ms + part.candidates_ms + part.rescore_ms,
+            key=lambda part: part.total_ms,
             reverse=True,
         )
         slow = wire.SlowQuerySchema(

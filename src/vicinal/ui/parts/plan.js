@@ -4,10 +4,10 @@
 import { html } from "../core/html.js";
 import { count, milliseconds } from "../core/format.js";
 
-/** @typedef {{part: string, vectorCount: number, selectedCount: number, method: string, scoredCount: number, measuredCount: number, selectMs: number, proposeMs: number, measureMs: number}} Step */
+/** @typedef {{part: string, vectorCount: number, selectedCount: number, method: string, scoredCount: number, measuredCount: number, selectMs: number, proposeMs: number, measureMs: number, words?: {scoredCount: number, postingCount: number, searchMs: number}}} Step */
 
 /** @param {Step} step */
-const total = (step) => step.selectMs + step.proposeMs + step.measureMs;
+const total = (step) => step.selectMs + step.proposeMs + step.measureMs + (step.words?.searchMs ?? 0);
 
 /** Milliseconds of all steps, which may have run at one time. @param {Step[]} steps */
 export const work = (steps) => steps.reduce((sum, step) => sum + total(step), 0);
@@ -25,7 +25,8 @@ export function Plan({ steps, partCount = steps.length }) {
       ${steps.map((step) => html`
         <li key=${step.part}>
           <p><b class="mono">${step.part}</b> ${step.method}</p>
-          <p class="faint">${count(step.vectorCount)} vectors → ${count(step.selectedCount)} selected → ${count(step.scoredCount)} scored → ${count(step.measuredCount)} measured exactly</p>
+          <p class="faint">${count(step.vectorCount)} vectors → ${count(step.selectedCount)} selected${step.method !== "words" && html` → ${count(step.scoredCount)} scored → ${count(step.measuredCount)} measured exactly`}</p>
+          ${step.words && html`<p class="faint">words: ${count(step.words.postingCount)} postings read → ${count(step.words.scoredCount)} scored in ${milliseconds(step.words.searchMs)}</p>`}
           <p class="steps" title=${`filter ${milliseconds(step.selectMs)}, candidates ${milliseconds(step.proposeMs)}, distances ${milliseconds(step.measureMs)}`}>
             <i class="select" style=${{ width: `${(step.selectMs / most) * 100}%` }}></i><i class="propose" style=${{ width: `${(step.proposeMs / most) * 100}%` }}></i><i class="measure" style=${{ width: `${(step.measureMs / most) * 100}%` }}></i>
           </p>

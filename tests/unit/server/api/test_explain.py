@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,32 @@ def test_an_answer_says_how_it_was_found_when_asked(app: App) -> None:
     assert step["scoredCount"] == 2
     assert step["method"] == "exact scan"
     assert step["selectMs"] >= 0
+
+
+def test_an_answer_by_words_says_how_they_were_found(app: App) -> None:
+    call(app, "POST", f"{INDEXES}/docs/metadata_index/create",
+         {"propertyName": "text", "indexType": "text"})  # fmt: skip
+    vectors = {"vectors": [{"id": "c", "values": [1, 0], "metadata": {"text": "a red fox"}}]}
+    call(app, "POST", f"{INDEXES}/docs/upsert", vectors, headers={"prefer": "wait=30"})
+
+    def step(body: bytes) -> dict[str, Any]:
+        asked = {"vicinal-explain": "true"}
+        answer = call(app, "POST", f"{INDEXES}/docs/query", body, headers=asked)
+        (only,) = answer.json["result"]["explain"]
+        return dict(only)
+
+    alone, both = step(b'{"text":"red fox"}'), step(b'{"text":"red fox","vector":[1,0]}')
+
+    assert (alone["method"], both["method"]) == ("words", "exact scan")
+    assert (alone["scoredCount"], both["scoredCount"]) == (0, 3)
+    for words in (alone["words"], both["words"]):
+        assert (words["scoredCount"], words["postingCount"]) == (1, 2)
+        assert words["searchMs"] >= 0
+    assert "words" not in step(QUERY)
+    described = call(app, "GET", "/openapi.json").json["components"]["schemas"]
+    assert "words" in described["SearchStep"]["properties"]
+    assert "words" not in described["SearchStep"]["required"]
+    assert "postingCount" in described["WordsStep"]["properties"]
 
 
 @pytest.mark.parametrize("headers", [{}, {"vicinal-explain": "false"}])
