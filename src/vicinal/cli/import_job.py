@@ -9,9 +9,10 @@ upsert replaces, an insert keeps.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ import msgspec
 
 from vicinal.cli import resume, show
 from vicinal.cli.client import Client
+from vicinal.cli.daemon_threads import DaemonThreads
 from vicinal.cli.import_ids import IdCounter
 from vicinal.cli.import_sending import SentBatch, VectorSender
 from vicinal.cli.progress import Rate, Report
@@ -76,10 +78,23 @@ class RejectedRows:
         if self._file is not None:
             self._file.close()
 
+    def _opened(self, path: Path) -> BinaryIO:
+        """Open the file behind the rows that have been counted: those after them come again."""
+        if not self.count or not path.exists():
+            return path.open("wb")
+        if not path.is_file():
+            return path.open("ab")
+        file = path.open("r+b")
+        for _ in range(self.count):
+            if not file.readline():
+                break
+        file.truncate(file.tell())
+        return file
+
     def _write(self, path: Path, label: str, rejected: Sequence[RejectedRow]) -> None:
         try:
             if self._file is None:
-                self._file = path.open("ab" if self.count else "wb")
+                self._file = self._opened(path)
             for row in rejected:
                 document = {
                     "file": label, "place": row.location, "id": row.id, "rule": row.rule,
@@ -189,7 +204,7 @@ class ImportJob:
         self.rate = Rate(before)
         self._report(self.point.file, self.point.offset)
         try:
-            with ThreadPoolExecutor(_ON_THEIR_WAY, thread_name_prefix="send") as threads:
+            with DaemonThreads(_ON_THEIR_WAY, "send") as threads:
                 self._import(threads)
         except KeyboardInterrupt:
             raise click.ClickException(f"interrupted. {self._how_to_go_on()}") from None
@@ -205,40 +220,33 @@ class ImportJob:
             file.check_unchanged()
         return self.point.vectors - before
 
-    def _import(self, threads: ThreadPoolExecutor) -> None:
+    def _import(self, threads: DaemonThreads) -> None:
         waiting: list[_BatchOnItsWay] = []  # to be acknowledged
-        is_acknowledging = False
         try:
             for number, batch, is_last in _with_last(self._batches()):
-                if batch.rejected:  # which may end the import: what fails before is named instead
-                    for before in waiting:
-                        before.sent.result()
+                # Rows that are left out may end the import: what fails before is named instead. And
+                # no resume point counts those of a batch that comes again.
+                while batch.rejected and waiting:
+                    self._acknowledge_first(waiting)
                 label = self.files[number].label
                 self.rejected.add(label, batch.rejected)
                 self._note_left_out(label, batch.left_out)
                 wait_s = WAIT_S if self.waits and is_last else 0.0
                 behind = waiting[-1].sent if waiting else None
-                sent = threads.submit(self.sender.send, label, batch, wait_s, behind)
+                sent = threads.submit(partial(self.sender.send, label, batch, wait_s, behind))
                 waiting.append(_BatchOnItsWay(number, batch, sent))
                 # One more than are on their way, so that there are as many while the next is read.
                 while len(waiting) > _ON_THEIR_WAY or (waiting and waiting[0].sent.done()):
-                    waiting[0].sent.result()
-                    is_acknowledging = True
-                    self._acknowledge(waiting.pop(0))
-                    is_acknowledging = False
+                    self._acknowledge_first(waiting)
             while waiting:
-                waiting[0].sent.result()
-                is_acknowledging = True
-                self._acknowledge(waiting.pop(0))
-                is_acknowledging = False
+                self._acknowledge_first(waiting)
         except BaseException as error:
             # A batch on its way may arrive all the same, and then need not be sent again.
             is_interrupt = isinstance(error, KeyboardInterrupt)
             if is_interrupt:
                 self.client.stop_waiting()
             with suppress(click.ClickException, TimeoutError):
-                # A batch that could not be acknowledged comes again, and all after it.
-                for left in () if is_acknowledging else waiting:
+                for left in waiting:
                     left.sent.result(timeout=_INTERRUPT_S if is_interrupt else None)
                     self._acknowledge(left)
             raise
@@ -286,6 +294,15 @@ class ImportJob:
         return click.ClickException(
             message if message.startswith(file.label) else f"{file.label}: {message}"
         )
+
+    def _acknowledge_first(self, waiting: list[_BatchOnItsWay]) -> None:
+        """Wait for the first batch and acknowledge it; if that fails, it comes again with all
+        behind it, none of which is left in `waiting`."""
+        waiting[0].sent.result()
+        first, *rest = waiting
+        waiting.clear()
+        self._acknowledge(first)
+        waiting += rest
 
     def _acknowledge(self, arrived: _BatchOnItsWay) -> None:
         number, batch, sent = arrived.number, arrived.batch, arrived.sent.result()
