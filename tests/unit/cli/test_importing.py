@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.commands import Commands, Recorder, write_records
+from tests.support.files import FORMS, NUMBERED
 from tests.support.waiting import wait_until
 from vicinal.cli import importing, resume
 from vicinal.cli.client import ApiResponse, Client
@@ -445,6 +446,51 @@ def test_a_file_that_is_written_to_meanwhile_is_noticed(
 
     verb = "grown" if growth else "shrunk"
     assert f"docs.ndjson: it has {verb} from {len(before)}" in complaint
+
+
+def test_of_a_repeated_id_the_last_one_wins_and_is_said_whatever_the_form(docs: Commands) -> None:
+    for form in FORMS:
+        if form in NUMBERED:
+            continue
+        names = [f"{form}-{letter}" for letter in "abcab"]
+        rows = [{"id": name, "values": [row + 1.0, 1.0]} for row, name in enumerate(names)]
+        Path(form).write_bytes(FORMS[form](rows))
+
+        result = docs.run("import", form, "docs", "--batch-size", "2", "--wait")
+
+        assert f"id '{form}-a' has come before" in result.stderr
+        assert result.stdout.endswith("; 2 of the ids had come before\n"), form
+        answer = docs.ok("query", "docs", "--id", f"{form}-a", "--values", "--json")
+        found = {each["id"]: each["values"] for each in json.loads(answer)["matches"]}
+        assert found[f"{form}-a"] == [4, 1]
+        docs.ok("vector", "delete", "docs", "--all", "-y")
+
+
+@pytest.mark.parametrize("change", [1, -9])
+def test_a_file_of_any_form_that_is_written_to_meanwhile_is_noticed(
+    docs: Commands, engine: Recorder, change: int
+) -> None:
+    append = engine.append
+    for form in FORMS:
+        path = Path(form)
+        path.write_bytes(FORMS[form](records(4)))
+        size = path.stat().st_size
+        engine.append = _changing(path, size + change, append)  # type: ignore[method-assign]
+
+        complaint = docs.fails("import", form, "docs", "--batch-size", "2")
+
+        verb = "grown" if change > 0 else "shrunk"
+        assert f"{form}: it has {verb} from {size:,} to {size + change:,} bytes" in complaint, form
+
+
+def _changing(path: Path, size: int, append: Any) -> Any:
+    """Return an `append` that first gives a file another length, without a moment in between."""
+
+    def changed(*arguments: Any, **others: Any) -> Any:
+        os.truncate(path, size)
+        return append(*arguments, **others)
+
+    return changed
 
 
 def test_an_import_that_is_interrupted_says_how_to_go_on(

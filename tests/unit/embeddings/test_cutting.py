@@ -131,6 +131,9 @@ from pathlib import Path
 from vicinal.embeddings import encoder
 loaded = encoder.load(Path({str(DATA / "tiny")!r}), max_tokens={TOKENS}, threads=1)
 def peak():
+    if sys.platform == "linux":  # where ru_maxrss begins with the peak of whoever started this
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 texts = eval(sys.argv[1])

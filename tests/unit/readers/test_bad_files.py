@@ -19,6 +19,8 @@ from vicinal.readers.base import START, ColumnNames, RowBatch
 from vicinal.readers.opening import FileForm, FileSource
 
 LISTS = ("ndjson", "array", "object")
+STRUCTURED = ("parquet", "feather", "stream")
+"""Tables whose cells may be objects; in others they are text."""
 UNIT = {"ndjson": "line", "csv": "line"} | dict.fromkeys(("array", "object"), "record")
 
 
@@ -85,16 +87,21 @@ def test_a_matrix_of_another_width_is_refused_whole(tmp_path: Path, form: str) -
         read(FORMS[form](ROWS), tmp_path, dimensions=4)
 
 
-@pytest.mark.parametrize("form", [*LISTS, "parquet", "feather"])
+@pytest.mark.parametrize("form", [*LISTS, *TABLES])
 @pytest.mark.parametrize("depth", [1, 50])
 def test_nested_metadata_is_kept(tmp_path: Path, form: str, depth: int) -> None:
-    nested: Any = {"n": [1, {"k": None}]} if form in LISTS else {"n": [{"k": 1}]}
+    nested: Any = {"n": [{"k": 1}]} if form in STRUCTURED else {"n": [1, {"k": None}]}
     for _ in range(depth):
         nested = {"d": nested}
+    row = {"id": "v1", "values": [1.0, 2.0, 3.0]}
+    if form in LISTS:
+        rows = changed(1, metadata=nested)
+    elif form in STRUCTURED:
+        rows = [row | {"deep": nested}]
+    else:
+        rows = [row | {"metadata": json.dumps(nested)}]
 
-    batches = read(FORMS[form](changed(1, metadata=nested) if form in LISTS else [
-        {"id": "v1", "values": [1.0, 2.0, 3.0], "deep": nested}
-    ]), tmp_path)  # fmt: skip
+    batches = read(FORMS[form](rows), tmp_path)
 
     assert rejected(batches) == []
     assert b'"d":' * depth in b"".join(

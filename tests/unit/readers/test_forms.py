@@ -174,7 +174,7 @@ def test_cells_of_metadata_keep_every_text_that_a_number_would_change(tmp_path: 
     assert documents(batches) == [{"c": value} for value in [*cells.values(), *texts]]
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet", "feather"])
+@pytest.mark.parametrize("form", TABLES)
 def test_a_column_of_documents_is_the_metadata_itself(tmp_path: Path, form: str) -> None:
     rows = [{"id": "a", "values": [1, 2, 3], "metadata": '{"k": {"n": [1]}}', "more": 1}]
 
