@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -354,3 +355,22 @@ def test_the_mark_is_there_before_the_first_token_is(
     with closing(Tokens(tmp_path / "tokens.db")) as later:
         assert later.list() == []
         assert later.are_needed()
+
+
+@pytest.mark.parametrize("has_tokens", [True, False])
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o604])
+def test_a_file_that_others_may_read_is_the_owners_alone_once_it_is_opened(
+    tmp_path: Path, mode: int, has_tokens: bool
+) -> None:
+    """As a copy of a data folder may be, or an empty file that was made before."""
+    path = tmp_path / "tokens.db"
+    if has_tokens:
+        with closing(Tokens(path)) as tokens:
+            tokens.create("ci", Permission.READ)
+    else:
+        path.touch()
+    path.chmod(mode)
+
+    with closing(Tokens(path)) as tokens:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert len(tokens.list()) == has_tokens

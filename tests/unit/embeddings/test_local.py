@@ -17,7 +17,13 @@ from vicinal.embeddings.encoder import Encoder, Tokens
 from vicinal.embeddings.local import Fetch, LocalEmbedder
 from vicinal.embeddings.models import KnownModel, SearchPaths
 from vicinal.embeddings.pull import RECEIPT, Receipt
-from vicinal.errors import Corruption, ModelNotFound, Overloaded, Unavailable
+from vicinal.errors import (
+    BadEmbeddingInput,
+    Corruption,
+    ModelNotFound,
+    Overloaded,
+    Unavailable,
+)
 from vicinal.model import Floats
 
 BASE = "@cf/baai/bge-base-en-v1.5"
@@ -240,3 +246,37 @@ def test_a_closed_embedder_says_so(named: LocalEmbedder) -> None:
 
     with pytest.raises(Unavailable, match="closed"):
         named.embed(BASE, ["a"])
+
+
+@pytest.mark.parametrize("step", ["tokenize", "batches", "encode"])
+def test_no_text_waits_after_a_call_that_failed(
+    named: LocalEmbedder, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    budget = named._texts  # noqa: SLF001  # nothing else tells that no text is left
+    seen: list[int] = []
+
+    def fail(*_: object, **__: object) -> None:
+        seen.append(budget.used)
+        raise MemoryError
+
+    monkeypatch.setattr(Encoder, step, fail)
+    with pytest.raises(MemoryError):
+        named.embed(BASE, ["a", "b"])
+
+    assert seen[0] == 2
+    assert budget.used == 0
+
+
+def test_no_text_waits_after_a_call_that_was_refused(search_paths: SearchPaths) -> None:
+    local = embedder(search_paths, queue_max=1)
+    budget = local._texts  # noqa: SLF001  # as above
+
+    for model, texts in ((BASE, ["a", "\ud800"]), ("none", ["a"]), (BASE, ["a"])):
+        with pytest.raises((BadEmbeddingInput, ModelNotFound)):
+            local.embed(model, texts)
+        assert budget.used == 0
+    assert budget.acquire(1)
+    with pytest.raises(Overloaded):
+        local.embed(BASE, ["a"])
+    assert budget.used == 1
+    local.close()

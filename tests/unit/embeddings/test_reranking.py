@@ -173,3 +173,30 @@ def test_a_service_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(ModelNotFound, match="no model that ranks is named 'other'"):
         reranker.rerank("other", "q", ["a"])
     reranker.close()
+
+
+def test_no_text_waits_after_a_call_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair_folder(tmp_path / "pairs", "bert")
+    paths = models.SearchPaths(tmp_path, tmp_path, {NAME: tmp_path / "pairs"})
+    reranker = LocalReranker(paths, threads=1, queue_max=1)
+    budget = reranker._texts  # noqa: SLF001  # nothing else tells that no text is left
+    seen: list[int] = []
+
+    def fail(*_: object) -> None:
+        seen.append(budget.used)
+        raise MemoryError
+
+    monkeypatch.setattr(cross_encoder.CrossEncoder, "scores", fail)
+    with pytest.raises(MemoryError):
+        reranker.rerank(NAME, "cloud", TEXTS)
+    assert seen == [len(TEXTS)]
+    assert budget.used == 0
+    with pytest.raises(ModelNotFound):
+        reranker.rerank("other", "cloud", TEXTS)
+    assert budget.used == 0
+    assert budget.acquire(1)
+    with pytest.raises(Overloaded):
+        reranker.rerank(NAME, "cloud", TEXTS)
+    assert budget.used == 1

@@ -22,7 +22,7 @@ from vicinal.engine.cursors import LIFETIME_FRACTION_MIN, Cursors, cursor_bytes,
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadCursor, Overloaded
-from vicinal.model import IndexAddress, Metric, Scan, Seqno
+from vicinal.model import IndexAddress, Metric, Scan, Scope, Seqno
 from vicinal.segment.base import View
 from vicinal.segment.memtable import Memtable
 
@@ -405,3 +405,24 @@ def test_a_cursor_is_safe_in_a_url() -> None:
         cursor = cursors.page("docs", numbered(9), 2, None).next_cursor
         assert cursor is not None
         assert cursor.replace("-", "").replace("_", "").isalnum()
+
+
+def test_nothing_is_kept_of_listings_that_could_not_begin() -> None:
+    cursors = Cursors(900.0, bytes_max=10_000)
+    for text in ("none", cursor_text(b"x" * 28)):
+        with pytest.raises(BadCursor):
+            cursors.page("docs", numbered(9), 2, text)
+    assert cursors.kept_bytes == 0
+    with pytest.raises(Overloaded):
+        unfinished(cursors, 100)
+    kept = cursors.kept_bytes
+
+    for _ in range(3):
+        with pytest.raises(Overloaded):
+            unfinished(cursors, 1)
+        with pytest.raises(Overloaded):
+            cursors.vectors("docs", numbered(9), Scan(Scope(), True, True), 2, None)
+
+    assert cursors.kept_bytes == kept
+    cursors.remove("docs")
+    assert cursors.kept_bytes == 0

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.support.engines import APPLIED_WITHIN_S, DOCS, Record, batch, create,
 from vicinal.engine import resolution
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.resolution import ResolvedMutation
-from vicinal.errors import LimitExceeded, Overloaded, Unavailable
+from vicinal.errors import LimitExceeded, MetadataTooLarge, Overloaded, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import DeleteScope, PatchMetadata, Scope, Upsert
 
@@ -161,3 +162,55 @@ def test_a_long_patch_goes_through_a_file_of_its_own(memory_path: Path) -> None:
     assert [each.metadata for each in stored] == [b'{"n":0,"p":1}', b'{"n":599,"p":1}']
     assert not list(memory_path.glob("indexes/*/blobs/*.part"))
     engine.close()
+
+
+def patched(engine: EmbeddedEngine, target: Scope | list[str], patch: bytes) -> int | None:
+    accepted = engine.append(DOCS, PatchMetadata(target, patch)).result(APPLIED_WITHIN_S)
+    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
+    return accepted.vector_count
+
+
+def stored(engine: EmbeddedEngine) -> dict[str, bytes]:
+    return {each.id: each.metadata for each in engine.get(DOCS, ["a", "b"])}
+
+
+def test_patched_metadata_may_be_as_long_as_the_limit_and_no_longer(memory_path: Path) -> None:
+    with closing(
+        EmbeddedEngine.open(memory_path, EngineOptions(limits=Limits(metadata_bytes_max=20)))
+    ) as engine:
+        create(engine)
+        insert(engine, Record("a", [1, 2], "", {"k": 1}), Record("b", [1, 3]))
+        as_long = b'{"k":1,"p":"12345"}'
+        assert len(as_long) == 19
+
+        with pytest.raises(MetadataTooLarge, match=r'id="a".* 20 bytes, got 21 bytes'):
+            patched(engine, ["a"], b'{"p":"1234567"}')
+        assert stored(engine)["a"] == b'{"k":1}'
+        assert patched(engine, ["a"], b'{"p":"123456"}') == 1
+
+        assert stored(engine)["a"] == b'{"k":1,"p":"123456"}'
+        assert len(stored(engine)["a"]) == 20
+
+
+def test_a_patch_makes_no_metadata_where_there_was_none(engine: EmbeddedEngine) -> None:
+    assert patched(engine, Scope(), b'{"gone":null}') == 2
+    assert stored(engine) == {"a": b"", "b": b""}
+
+    patched(engine, ["a"], b'{"k":1}')
+    patched(engine, Scope(), b'{"k":null}')
+
+    assert stored(engine) == {"a": b"{}", "b": b""}
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_vector_whose_id_is_named_twice_is_patched_once(
+    engine: EmbeddedEngine, is_sealed: bool
+) -> None:
+    if is_sealed:
+        engine.compact(DOCS)
+
+    assert patched(engine, ["a", "none", "b", "a", "none"], b'{"k":1}') == 2
+
+    assert engine.status(DOCS).vector_count == 2
+    assert list(engine.list(DOCS, 10, None).ids) == ["a", "b"]
+    assert stored(engine) == {"a": b'{"k":1}', "b": b'{"k":1}'}

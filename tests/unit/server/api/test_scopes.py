@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.asgi import INDEXES, application
+from tests.support.asgi import INDEXES, Received, application, call
 from tests.support.engines import DOCS, Record, create, insert
 from tests.support.model_engine import ModelEngine
 from tests.support.server import in_thread
 from tests.support.waiting import wait_until
 from vicinal.errors import Corruption
+from vicinal.limits import Limits
 from vicinal.model import IndexAddress, ListedVector, Scan, Scope
 
 EXPORT = f"{INDEXES}/docs/vectors/export"
+LIMITS = Limits()
 RECORDS = [
     Record("a", [1.5, -2], "n", {"k": ["x", 1], "ü": None}),
     Record("b", [0.1, 3e38]),
@@ -170,3 +172,39 @@ def test_an_export_goes_on_with_a_listing_after_any_number_of_its_vectors(
     assert {status for status, _, _ in rests} == {200}
     assert beyond[0] == 400
     assert "only 2 vectors are after the cursor" in json.loads(beyond[2])["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "count"), [(["a", "none"], 1), (["none"], 0), (["a", "a", "b", "none", "b"], 2)]
+)
+def test_a_dry_run_by_ids_counts_each_vector_that_there_is_once_and_changes_none(
+    tmp_path: Path, engine: ModelEngine, ids: list[str], count: int
+) -> None:
+    app = application(tmp_path, engine=engine)
+    body = {"ids": ids, "metadata": {"k": 1}}
+    before = engine.get(DOCS, ["a", "b", "c"])
+
+    counted = call(app, "POST", f"{INDEXES}/docs/vectors/patch", body | {"dryRun": True})
+
+    assert counted.result == {"count": count}
+    assert engine.get(DOCS, ["a", "b", "c"]) == before
+    patched = call(app, "POST", f"{INDEXES}/docs/vectors/patch", body)
+    assert patched.result["count"] == count
+
+
+def test_as_many_ids_are_patched_as_the_limit_and_no_more(
+    tmp_path: Path, engine: ModelEngine
+) -> None:
+    app = application(tmp_path, engine=engine)
+    ids = [f"v{number}" for number in range(LIMITS.delete_ids_max + 1)]
+
+    def patch(ids: list[str]) -> Received:
+        body = {"ids": ids, "metadata": {"k": 1}}
+        return call(app, "POST", f"{INDEXES}/docs/vectors/patch", body)
+
+    assert patch(ids[1:]).result["count"] == 0
+    status, _, message = patch(ids).error
+    assert (status, message) == (
+        400,
+        f"too many ids in payload; max id count is {len(ids) - 1}, got {len(ids)}",
+    )
