@@ -183,6 +183,38 @@ def test_common_words_alone_find_what_has_them(engine: InlineEngine) -> None:
     assert ids(engine.query(DOCS, words("of the"))) == ["x", "y"]
 
 
+@pytest.mark.parametrize("is_backfilled", [False, True])
+def test_documents_of_any_kind_are_found_by_the_words_that_they_have(
+    engine: InlineEngine, *, is_backfilled: bool
+) -> None:
+    documents: dict[str, Any] = {
+        "array": {"text": ["red fox", 7, None, "Zürich"]},
+        "boolean": {"text": True},
+        "empty": {"text": ""},
+        "japanese": {"text": "東京都の地図"},
+        "many": {"text": " ".join(f"t{number}" for number in range(100_000))},
+        "nested": {"text": {"text": "red"}},
+        "number": {"text": 1.5},
+        "thai": {"text": "สวัสดีชาวโลก"},
+    }
+    if not is_backfilled:
+        write(engine, CreateMetadataIndex(TEXT))
+    put(engine, documents, east)
+    if is_backfilled:
+        write(engine, CreateMetadataIndex(TEXT, backfill=True))
+
+    def found(text: str) -> list[str]:
+        return ids(engine.query(DOCS, words(text)))
+
+    assert found("RED zurich") == ["array"]
+    assert found("7 None null true 1.5") == []
+    assert found("東京") == found("地図") == ["japanese"]
+    assert found("京") == []
+    assert found("สวัสดี") == ["thai"]
+    assert found("t0") == found("t9999") == ["many"]
+    assert found("t10000 t99999") == []
+
+
 def test_properties_have_weights(engine: InlineEngine) -> None:
     write(engine, CreateMetadataIndex(TEXT), CreateMetadataIndex(TITLE))
     put(engine, {"a": {"text": "fox", "title": "dog"}, "b": {"text": "dog", "title": "fox"}}, east)
