@@ -95,6 +95,26 @@ def test_a_slow_query_is_told_by_its_form_and_its_steps(build: Build) -> None:
     assert set(asked.result) == {"count", "matches"}
 
 
+def test_a_slow_query_by_words_tells_what_they_cost(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = build(ANY)
+    indexed = {"propertyName": "text", "indexType": "text"}
+    call(app, "POST", QUERY.replace("/query", "/metadata_index/create"), indexed)
+    vectors = {"vectors": [{"id": "c", "values": [1, 0], "metadata": {"text": "a s3cret fox"}}]}
+    call(app, "POST", QUERY.replace("/query", "/upsert"), vectors, headers={"prefer": "wait=30"})
+
+    asked = call(app, "POST", QUERY, {"text": "s3cret fox"})
+
+    assert asked.result["count"] == 1
+    (slow,) = shown(app)
+    assert (slow["by"], slow["hasText"], slow["partCount"]) == ("text", True, 1)
+    words = slow["explain"][0]["words"]
+    assert (words["scoredCount"], words["postingCount"]) == (1, 2)
+    assert "for words (1 scored, 2 postings read)" in caplog.text
+    assert "s3cret" not in caplog.text + str(slow)
+
+
 def test_a_query_by_the_vector_of_an_id_says_so_and_names_no_id(
     build: Build, caplog: pytest.LogCaptureFixture
 ) -> None:
