@@ -1,14 +1,19 @@
 """A body is read whole and bounded, or the request leaves no trace."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.asgi import Conversation
+from tests.support.asgi import INDEXES, Conversation, application, call
+from tests.support.engines import create
+from tests.support.model_engine import ModelEngine
 from vicinal.errors import BadBody, BadContentType, BodyTooLarge, Overloaded
+from vicinal.server.api.services import ServerConfig
 from vicinal.server.concurrency import ClientDisconnected
 from vicinal.server.http import bodies
-from vicinal.server.http.asgi import Headers
+from vicinal.server.http.asgi import Event, Headers
 from vicinal.server.http.bodies import Body, BodyBudget, must_close
 
 
@@ -282,3 +287,76 @@ def test_a_connection_is_kept_only_when_the_rest_of_a_body_is_short(
     headers: Headers, closes: bool
 ) -> None:
     assert must_close(headers, bytes_max=10) is closes
+
+
+LINES = b"".join(b'{"id":"v%d","values":[1,0]}\n' % number for number in range(9))
+QUERY = b'{"vector":[1,0]}'
+
+
+class Waiting(Conversation):
+    """A client that stays and does not send its last chunk."""
+
+    async def receive(self) -> Event:
+        event = await super().receive()
+        if not event.get("more_body", True):
+            await asyncio.Event().wait()
+        return event
+
+
+def refuse(*_: object, **__: object) -> Any:
+    raise Overloaded("no room", retry_after=1.0)
+
+
+def break_down(*_: object, **__: object) -> Any:
+    raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+@pytest.mark.parametrize("body", [LINES, QUERY], ids=["lines", "query"])
+@pytest.mark.parametrize(
+    "fault", ["none", "not JSON", "cut off", "left", "stalled", "refused", "broken"]
+)
+def test_nothing_of_a_body_is_counted_after_its_request_whatever_becomes_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    body: bytes,
+    is_announced: bool,
+) -> None:
+    engine = ModelEngine()
+    create(engine)
+    idle_s = 0.01 if fault == "stalled" else 3_600.0
+    app = application(tmp_path, engine=engine, config=ServerConfig(body_idle_s=idle_s))
+    budget = app._body_budget  # noqa: SLF001  # what a server counts is told by nothing else
+    seen: list[int] = []
+    release = budget.counted.release
+
+    def spied(size: int) -> None:
+        seen.append(budget.counted.used)
+        release(size)
+
+    monkeypatch.setattr(budget.counted, "release", spied)
+    sent = body[:-4] if fault == "cut off" else body + b"x" if fault == "not JSON" else body
+    chunks = (sent[:5], sent[5:])
+    talk = {
+        "left": Conversation(chunks, breaks_off=True),
+        "stalled": Waiting(chunks),
+    }.get(fault, Conversation(chunks))
+    if fault in ("refused", "broken"):
+        failing = refuse if fault == "refused" else break_down
+        monkeypatch.setattr(engine, "append", failing)
+        monkeypatch.setattr(engine, "query", failing)
+    name = "upsert" if body is LINES else "query"
+
+    answer = call(
+        app,
+        "POST",
+        f"{INDEXES}/docs/{name}",
+        sent if is_announced else b"",
+        conversation=talk,
+        headers={"content-type": "application/x-ndjson" if body is LINES else "application/json"},
+    )
+
+    assert (answer.status == 200) is (fault == "none"), answer.body
+    assert max(seen) > 0
+    assert budget.counted.used == 0
