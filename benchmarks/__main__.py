@@ -18,7 +18,7 @@ from benchmarks.report import RESULTS, Report
 NAMES = (
     "ann_kinds", "query", "filters", "http_query", "http_ingest", "durable_writes", "churn",
     "scale", "embedding_rate", "error_bound", "kernels", "nodes",
-    "export", "find",
+    "export", "find", "dashboard",
 )  # fmt: skip
 
 
@@ -31,7 +31,6 @@ UNRECORDED = (
     "sizing",
     "growth",
     "large",
-    "dashboard",
 )
 """Run by name only: of these no full run on a quiet machine has been recorded yet."""
 

@@ -221,10 +221,10 @@ def _shown(
     for _ in range(1 + rounds):
         page = context.new_page()
         _open(page, server, address, selector)
-        new_tab.append(page.evaluate(_SHOWN))
+        new_tab.append(float(page.evaluate(_SHOWN)))
         page.reload(wait_until="commit")
         page.locator(selector).first.wait_for(state="attached")
-        again.append(page.evaluate(_SHOWN))
+        again.append(float(page.evaluate(_SHOWN)))
         page.close()
     context.close()
     return Shown(new_tab[0], statistics.median(new_tab[1:]), statistics.median(again[1:]))
