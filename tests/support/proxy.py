@@ -14,33 +14,19 @@ _PART = 1 << 16
 _ANSWERED_WITHIN_S = 60.0
 
 
-class LossyProxy:
-    """Passes connections on, and cuts one off at the n-th request after `lose`.
+class _Proxy:
+    """Accepts connections on a port of its own, each served by a thread, until it is left.
 
-    A request is what a client sends between two answers. The connection is cut either before the
-    server gets the request, or after it has answered and before the client gets the answer.
+    Args:
+        port: Of the server.
     """
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
+        self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._lock = threading.Lock()
-        self._left = 0
-        self._is_answer = True
-        self.lost_count = 0
         threading.Thread(target=self._accept, daemon=True).start()
-
-    def lose(self, number: int, *, is_answer: bool) -> None:
-        """Lose the answer to the `number`-th request from now on, or the request itself."""
-        with self._lock:
-            self._left, self._is_answer = number, is_answer
-
-    def keep(self) -> bool:
-        """Lose nothing from now on; return whether something was yet to be lost."""
-        with self._lock:
-            was_due, self._left = self._left > 0, 0
-            return was_due
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +46,34 @@ class LossyProxy:
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class LossyProxy(_Proxy):
+    """Passes connections on, and cuts one off at the n-th request after `lose`.
+
+    A request is what a client sends between two answers. The connection is cut either before the
+    server gets the request, or after it has answered and before the client gets the answer.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._left = 0
+        self._is_answer = True
+        self.lost_count = 0
+        super().__init__(port)
+
+    def lose(self, number: int, *, is_answer: bool) -> None:
+        """Lose the answer to the `number`-th request from now on, or the request itself."""
+        with self._lock:
+            self._left, self._is_answer = number, is_answer
+
+    def keep(self) -> bool:
+        """Lose nothing from now on; return whether something was yet to be lost."""
+        with self._lock:
+            was_due, self._left = self._left > 0, 0
+            return was_due
 
     def _is_due(self) -> bool:
         with self._lock:
@@ -93,7 +107,7 @@ class LossyProxy:
                         each.shutdown(socket.SHUT_RDWR)
 
 
-class ShortProxy:
+class ShortProxy(_Proxy):
     """Passes connections on, and cuts each off once it has passed so many bytes of answers.
 
     Args:
@@ -102,34 +116,11 @@ class ShortProxy:
     """
 
     def __init__(self, port: int, on_cut: Callable[[], None] = lambda: None) -> None:
-        self._target = ("127.0.0.1", port)
         self._on_cut = on_cut
-        self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
         self.bytes_max: int | None = None
         """What a connection passes; None does not cut it."""
         self.cut_count = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        super().__init__(port)
 
     def _serve(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._target) as server:
