@@ -134,6 +134,7 @@ def _beside_peer(
         side.load(_PEER, task.vectors, kept=True)
         ours = running.enter_context(Process(VICINAL, folder / "log.txt"))
         ours.open(_database(folder), task.vectors, _FIELDS)
+        ours.query(task, {"effort": "high"}, count=count)  # reads and verifies rows
         runs = [ours.query(task, setting, count=count) for setting in VICINAL.settings]
         for recall in RECALLS:
             measured = side.measure(

@@ -19,7 +19,7 @@ from tests.support.ann import (
     true_distances,
 )
 from tests.support.clusters import grouped
-from vicinal.ann.base import AnnIndex, Selection
+from vicinal.ann.base import AnnIndex, RowTest, Selection
 from vicinal.ann.binary import BinaryKind
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.kinds import KINDS, AnnKind, Arrays
@@ -193,6 +193,36 @@ def test_a_list_of_rows_is_searched_as_a_mask_of_them_is(builder: Builder) -> No
         nearest = rows[np.argsort(true_distances(values[rows], query, Metric.COSINE))[:5]]
         assert set(nearest.tolist()) <= set(listed.rows.tolist())
         assert set(nearest.tolist()) <= set(masked.rows.tolist())
+
+
+@pytest.mark.parametrize("share", [1.0, 0.7])
+@pytest.mark.parametrize("intervals", [[(3, 90)], [(50, 70), (-1, 0), (0, 20)], [(99, 99)]])
+def test_rows_that_pass_a_test_are_searched_as_a_mask_of_them_is(
+    builder: Builder, intervals: list[tuple[int, int]], share: float
+) -> None:
+    values = cloud(1_000, 64, seed=9)
+    index = builder.build(values, Metric.COSINE)
+    random = np.random.default_rng(10)
+    numbers = random.integers(-1, 100, 1_000).astype(np.int32)
+    allowed = random.random(1_000) < share
+    passing = np.zeros(1_000, np.bool_)
+    for start, stop in intervals:
+        passing |= (start <= numbers) & (numbers < stop)
+    mask = allowed & passing
+    test = RowTest(numbers, np.array(intervals, np.int32))
+    tested = Selection(int(mask.sum()), mask=None if share == 1 else allowed, test=test)
+
+    for query in values[:10] if mask.any() else []:
+        of_test = index.prepare(query, 10, tested, Effort.STANDARD).run()
+        of_mask = candidates(index, query, 10, mask)
+
+        assert np.array_equal(np.sort(of_test.rows), np.sort(of_mask.rows))
+        assert of_test.scored_count == of_mask.scored_count
+
+    assert not tested.is_all
+    for same in (tested.masked().mask, tested.listed().rows):
+        assert same is not None
+        assert np.array_equal(same, mask if same.dtype == np.bool_ else np.flatnonzero(mask))
 
 
 def test_searches_may_be_prepared_together_and_run_by_other_threads(builder: Builder) -> None:

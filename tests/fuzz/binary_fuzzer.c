@@ -99,12 +99,18 @@ static Memory memory(Source *source, int64_t count, int64_t size, int64_t unit) 
 
 /* ---- a search ---------------------------------------------------------------------------- */
 
-/* Return whether a row is meant, from a search's mask or list. */
+/* The numbers of rows that pass a test, and of others. */
+static const int32_t INTERVALS[] = {1, 2, 5, 7}, PASSING[] = {1, 5, 6, 1}, OTHER[] = {-1, 0, 4, 7};
+
+/* Return whether a row is meant, from a search's mask, test or list. */
 static uint8_t *meant(const CodeSearch *search, int64_t rows) {
     uint8_t *is_meant = calloc((size_t)rows, 1);
     if (!is_meant) abort();
     for (int64_t row = 0; row < rows; row++)
         is_meant[row] = search->listed ? 0 : search->allowed ? search->allowed[row] != 0 : 1;
+    for (int64_t row = 0; search->tested && row < rows; row++)
+        for (int at = 0; at < 4; at++)
+            if (search->tested[row] == OTHER[at]) is_meant[row] = 0;
     for (int64_t place = 0; place < search->listed_count; place++)
         is_meant[search->listed[place]] = 1;
     return is_meant;
@@ -170,7 +176,7 @@ static void search_once(Source *source, const CodedRows *coded) {
                (size_t)dimensions * sizeof(float));
     CodeSearch search = {
         .query = query.start, .eligible_count = rows, .k = chosen(source, 1, K_MAX)};
-    const int64_t way = chosen(source, 0, 2), share = chosen(source, 1, 1000);
+    const int64_t way = chosen(source, 0, 3), share = chosen(source, 1, 1000);
     const Memory mask = memory(source, rows, 1, 1);
     const Memory list = memory(source, rows, sizeof(int64_t), sizeof(int64_t));
     int64_t *listed = list.start, count = 0;
@@ -185,7 +191,22 @@ static void search_once(Source *source, const CodedRows *coded) {
         search.eligible_count = count;
     }
     const Memory exact = memory(source, count, sizeof(int64_t), sizeof(int64_t));
+    const Memory tested = memory(source, rows, sizeof(int32_t), sizeof(int32_t));
     if (way == 1) search.allowed = mask.start;
+    if (way == 3) { /* a row that is not meant fails the test, the mask or both */
+        const int has_mask = (int)chosen(source, 0, 1);
+        uint8_t *is_meant = mask.start;
+        for (int64_t row = 0; row < rows; row++) {
+            const uint64_t number = any(source);
+            const int passes = is_meant[row] || (has_mask && number & 8);
+            ((int32_t *)tested.start)[row] = (passes ? PASSING : OTHER)[number % 4];
+            if (has_mask && !passes) is_meant[row] = number >> 4 & 1;
+        }
+        if (has_mask) search.allowed = mask.start;
+        search.tested = tested.start;
+        search.intervals = INTERVALS;
+        search.interval_count = 2;
+    }
     if (way == 2) { /* in any order */
         for (int64_t place = count - 1; place > 0 && chosen(source, 0, 1); place--) {
             const int64_t other = (int64_t)(any(source) % (uint64_t)(place + 1)),
@@ -214,6 +235,7 @@ static void search_once(Source *source, const CodedRows *coded) {
     free(mask.all);
     free(list.all);
     free(exact.all);
+    free(tested.all);
     free(found.all);
 }
 

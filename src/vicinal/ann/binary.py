@@ -83,8 +83,9 @@ class BinaryIndex:
     ) -> Prepared[Candidates]:
         """See `ann.base.AnnIndex`."""
         few = rescored_min(k)
-        mask, count = selection.mask, selection.count
-        if mask is not None and count <= max(_GATHERED_SHARE * len(mask), few):
+        count = selection.count
+        is_listed = selection.is_all or selection.rows is not None
+        if not is_listed and count <= max(_GATHERED_SHARE * self.row_count, few):
             selection = selection.listed()
         if selection.rows is not None and count <= few:
             return self.exact.prepare(query, k, selection)
@@ -92,7 +93,7 @@ class BinaryIndex:
         may_read = self.exact.is_verified or self.exact.blocks is not None
         if self.compiled is None or not may_read:
             return Prepared(partial(self._search, query, plan, selection))
-        task = self.compiled.task(query, plan, count, selection.mask, selection.rows)
+        task = self.compiled.task(query, plan, selection)
         return Prepared(partial(self._finish, query, plan, selection, task), (task,))
 
     def _plan(self, k: int, selection: Selection, effort: Effort) -> Plan:
@@ -121,7 +122,7 @@ class BinaryIndex:
         compiled = self.compiled
         assert compiled is not None
         plan = replace(self._plan(k, Selection(self.row_count), effort), walk=walk)
-        task = compiled.task(query, plan, self.row_count)
+        task = compiled.task(query, plan, Selection(self.row_count))
         task.run()
         result = task.candidates()
         return (_NO_ROWS if result is None else result[0]), task.expanded_count
@@ -151,6 +152,7 @@ class BinaryIndex:
 
     def _search(self, query: Floats, plan: Plan, selection: Selection) -> Candidates:
         code = projection.code_of_query(query, self.exact.metric, self._offset)
+        selection = selection.masked()
         rows = selection.rows
         codes: Codes | WalkedCodes
         if rows is None:

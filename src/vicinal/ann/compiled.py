@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.ann import hamming, projection
+from vicinal.ann.base import Selection
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import CodeGraph
 from vicinal.ann.hamming import Bits
 from vicinal.ann.walk import WalkPlan
-from vicinal.model import Floats, Mask, Ordinals
+from vicinal.model import Floats
 from vicinal.native.library import Library, library
 from vicinal.native.library import projection as native_projection
 from vicinal.native.pool import SearchTask
@@ -116,21 +117,18 @@ class CompiledSearch:
         self,
         query: Floats,
         plan: Plan,
-        eligible_count: int,
-        allowed: Mask | None = None,
-        listed: Ordinals | None = None,
+        selection: Selection,
     ) -> SearchTask:
         """Return a search as `binary.BinaryIndex` does it, for any thread to run.
 
         Args:
             query: ``(d,)``.
             plan: How many rows it rescores.
-            eligible_count: Rows that are allowed or listed; at least 1.
-            allowed: ``(n,)``, or None for all rows.
-            listed: The ordinals of the only rows to search; not together with `allowed`.
+            selection: At least one row.
         """
         query = np.ascontiguousarray(query, np.float32)
         candidates = np.empty(_CANDIDATES_MAX, np.int64)
+        allowed, listed, test = selection.mask, selection.rows, selection.test
         if allowed is not None:
             allowed = np.ascontiguousarray(allowed)
         if listed is not None:
@@ -142,7 +140,7 @@ class CompiledSearch:
             allowed=_pointer(allowed),
             listed=_pointer(listed),
             listed_count=0 if listed is None else len(listed),
-            eligible_count=eligible_count,
+            eligible_count=selection.count,
             k=plan.k,
             margin=plan.margin,
             breadth=0 if walk is None else walk.breadth,
@@ -155,7 +153,11 @@ class CompiledSearch:
             candidates=candidates.ctypes.data,
             candidates_max=_CANDIDATES_MAX,
         )
-        keepalive = (self, query, allowed, listed, hidden)
+        if test is not None:
+            search.tested = test.numbers.ctypes.data
+            search.intervals = test.intervals.ctypes.data
+            search.interval_count = len(test.intervals)
+        keepalive = (self, query, allowed, listed, hidden, test)
         return SearchTask(self._library, self._rows, search, candidates, keepalive)
 
 

@@ -114,10 +114,11 @@ class ExactIndex:
             products = self.products(query, rows)
         else:
             method, products = SCAN, self.products(query, None)
-            if selection.mask is None:
+            mask = selection.masked().mask
+            if mask is None:
                 rows = np.arange(len(self.norms))
             else:
-                rows = np.flatnonzero(selection.mask)
+                rows = np.flatnonzero(mask)
                 products = products[rows]
         row_norms = self.norms[rows]
         estimates = self.estimates(row_norms, products)

@@ -168,10 +168,10 @@ class PlainScorer:
 
 def allowed(selection: Selection, row_count: int) -> Mask:
     """Return the selected rows as a mask, ``(row_count,)``; not for a selection of all."""
-    if selection.mask is not None:
-        return selection.mask
-    mask = np.zeros(row_count, np.bool_)
-    mask[selection.rows] = True
+    mask = selection.masked().mask
+    if mask is None:
+        mask = np.zeros(row_count, np.bool_)
+        mask[selection.rows] = True
     return mask
 
 

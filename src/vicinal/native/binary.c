@@ -54,7 +54,7 @@ static void gather(const CodedRows *coded, const int64_t *listed, int64_t count,
     }
 }
 
-/* Append those of a block's rows that are near and allowed; `near` has the capacity for all. */
+/* Append those of a block's rows that are near and eligible; `near` has the capacity for all. */
 static void append_near(const CodedRows *coded, const CodeSearch *search, int64_t start,
                         int64_t count, int64_t limit, NearRows *near) {
     const int64_t bytes = coded->projection.code_bytes;
@@ -70,7 +70,7 @@ static void append_near(const CodedRows *coded, const CodeSearch *search, int64_
     for (int64_t at = 0; at < near_count; at++) {
         const int64_t position = start + near_codes[at].position;
         const int64_t row = search->listed ? search->listed[position] : position;
-        if (search->allowed && !search->allowed[row]) continue;
+        if (!is_eligible(search, row)) continue;
         near->rows[near->count] = (uint32_t)row;
         near->hammings[near->count++] = near_codes[at].hamming;
     }
@@ -236,6 +236,7 @@ static int compare_sample(const CodedRows *coded, const CodeSearch *search, Near
     CodedRows sampled = *coded;
     CodeSearch of_sample = *search;
     of_sample.allowed = NULL;
+    of_sample.tested = NULL;
     if (search->listed) {
         const int64_t step = (search->listed_count + SAMPLE_ROWS - 1) / SAMPLE_ROWS;
         for (int64_t at = 0; at < search->listed_count; at += step)
@@ -243,10 +244,10 @@ static int compare_sample(const CodedRows *coded, const CodeSearch *search, Near
     } else {
         sampled.codes = coded->sample;
         sampled.row_count = coded->sample_count;
-        for (int64_t at = 0; search->allowed && at < coded->sample_count; at++)
-            if (search->allowed[at * coded->sample_step]) listed[count++] = at;
+        for (int64_t at = 0; is_filtered(search) && at < coded->sample_count; at++)
+            if (is_eligible(search, at * coded->sample_step)) listed[count++] = at;
     }
-    if (search->listed || search->allowed) {
+    if (search->listed || is_filtered(search)) {
         of_sample.listed = listed;
         of_sample.listed_count = count;
     }
@@ -273,7 +274,7 @@ static int find_nearest(const CodedRows *coded, CodeSearch *search, Walk *walk, 
         const int status = find_nearest_walked(coded, search, walk, rows_min, rows_max, near);
         if (status) return status;
     }
-    if (compared_count(coded, search) <= SAMPLE_ROWS && !search->allowed)
+    if (compared_count(coded, search) <= SAMPLE_ROWS && !is_filtered(search))
         return find_within(coded, search, NULL, farthest, rows_max, near);
     int status = compare_sample(coded, search, near);
     if (status < 0) return status;

@@ -80,6 +80,7 @@ class Library:
         self._link_part = _function(built, "link_part", _INTEGER, _POINTER, *rows)
         self._prune = _function(built, "prune", None, _POINTER, _INTEGER, _INTEGER, ctypes.c_double)
         self._link_back = _function(built, "link_back", None, _POINTER, _POINTER)
+        self._in_intervals = _function(built, "in_intervals", None, *rows, *rows, _POINTER)
         self._norms = _function(built, "norms", None, *rows, *scores)
         self._products = _function(built, "products", None, *rows, *rows, *scores)
         self._row_products = _function(built, "row_products", None, *rows, _POINTER, *rows, *scores)
@@ -195,6 +196,17 @@ class Library:
         scores = np.empty(len(rows), np.float64)
         self._word_scores(ctypes.addressof(search), rows.ctypes.data, len(rows), scores.ctypes.data)
         return scores
+
+    def in_intervals(self, codes: NDArray[np.int32], bounds: NDArray[np.int32]) -> Mask:
+        """Tell for each code ``(n,)`` if it is in an interval of ``[start, stop)``, ``(m, 2)``.
+
+        Both are C-contiguous.
+        """
+        mask = np.empty(len(codes), np.bool_)
+        self._in_intervals(
+            codes.ctypes.data, len(codes), bounds.ctypes.data, len(bounds), mask.ctypes.data
+        )
+        return mask
 
     def norms(self, rows: Floats) -> Floats:
         """Return the euclidean norms of rows ``(n, d)``, ``(n,)``, infinite on overflow."""

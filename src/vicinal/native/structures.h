@@ -45,11 +45,14 @@ typedef struct {
 
 /* One query of some coded rows. */
 typedef struct {
-    const float *query;     /* (dimensions,) */
-    const uint8_t *allowed; /* (row_count,), or NULL for all rows */
-    const int64_t *listed;  /* (listed_count,), or NULL: these rows only */
+    const float *query;       /* (dimensions,) */
+    const uint8_t *allowed;   /* (row_count,), or NULL for all rows */
+    const int32_t *tested;    /* (row_count,), or NULL: the number of a row */
+    const int32_t *intervals; /* (interval_count, 2): numbers [start, stop) of rows that pass */
+    const int64_t *listed;    /* (listed_count,), or NULL: these rows only */
+    int64_t interval_count;
     int64_t listed_count;
-    int64_t eligible_count; /* rows that are allowed or listed, at least 1 */
+    int64_t eligible_count; /* rows that are allowed and pass, or are listed; at least 1 */
     int64_t k;
     int64_t margin;  /* bits beyond the radius within which rows are rescored */
     int64_t breadth; /* near rows that a walk through the graph finds first; 0: compare all codes */

@@ -56,7 +56,8 @@ class CodeSearch(ctypes.Structure):
     """One query of some coded rows."""
 
     _fields_ = _fields(
-        (c_void_p, "query allowed listed"),
+        (c_void_p, "query allowed tested intervals listed"),
+        (c_int64, "interval_count"),
         (c_int64, "listed_count eligible_count k margin breadth expanded_max"),
         (c_void_p, "hidden"),
         (c_int64, "hidden_count"),

@@ -42,8 +42,16 @@ typedef struct {
     uint32_t *entries;
 } Walk;
 
-static int is_eligible(const CodeSearch *search, uint32_t row) {
-    return !search->allowed || search->allowed[row];
+static int is_filtered(const CodeSearch *search) { return search->allowed || search->tested; }
+
+/* Tell whether the search may return a row, where it has no list. */
+static int is_eligible(const CodeSearch *search, int64_t row) {
+    if (search->allowed && !search->allowed[row]) return 0;
+    if (!search->tested) return 1;
+    const int32_t number = search->tested[row], *interval = search->intervals;
+    for (int64_t at = 0; at < search->interval_count; at++, interval += 2)
+        if (interval[0] <= number && number < interval[1]) return 1;
+    return 0;
 }
 
 static int see(Walk *walk, uint32_t row) {
@@ -106,6 +114,7 @@ static int go_on(Walk *walk, const CodedRows *coded, CodeSearch *search) {
         if (row >= coded->row_count || !see(walk, row)) continue;
         for (int64_t line = 0; line < bytes; line += LINE_BYTES)
             __builtin_prefetch(coded->codes + row * bytes + line);
+        if (search->tested) __builtin_prefetch(search->tested + row);
         unseen[count++] = row;
     }
     const int32_t head = walk->heads[walk->nearest]; /* likely the next one */

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal import metadata
+from vicinal.ann.base import RowTest
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Operator, Predicate, Scalar
 from vicinal.model import IndexType, Mask, Ordinals
@@ -49,17 +50,13 @@ class CodeSet:
 
     def mask(self, codes: Codes) -> Mask:
         """Tell for each code whether it is in the set."""
-        if len(self.intervals) == 1:  # the commonest form, several times faster
-            start, stop = self.intervals[0]
-            mask = (codes >= start) & (codes < stop)
-        else:
-            bounds = np.array(
-                [bound for interval in self.intervals for bound in interval], np.int32
-            )
-            mask = np.searchsorted(bounds, codes, side="right") % 2 == 1
-        if self.lacking:
-            mask |= codes == LACKING
-        return mask
+        return self.test(codes).mask()
+
+    def test(self, codes: Codes) -> RowTest:
+        """Return the test that rows with these codes pass if theirs is in the set."""
+        lacking = ((LACKING, LACKING + 1),) if self.lacking else ()
+        intervals = np.array((*lacking, *self.intervals), np.int32).reshape(-1, 2)
+        return RowTest(np.ascontiguousarray(codes), intervals)
 
     def complement(self, key_count: int) -> "CodeSet":
         """Return the set of all codes that are not in this one."""

@@ -24,6 +24,9 @@ LISTED_ROWS_MIN = 4_000
 LISTED_SHARE_MAX = 0.02
 """Up to this many rows, scoring a list beats a scan under a mask (docs/history/search.md)."""
 
+TESTED_INTERVALS_MAX = 16
+"""For more intervals of codes a mask is made; ours."""
+
 _NO_ROWS = np.empty(0, np.int64)
 _OF_ELEMENTS = frozenset((Operator.CONTAINS, Operator.EXISTS))
 
@@ -57,6 +60,11 @@ class CodesTerm:
     def of(cls, column: Column, codes: CodeSet) -> "CodesTerm":
         """Count the rows; a binary search did the rest."""
         return cls(column, codes, column.count(codes))
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a row is tested in less time than it is read."""
+        return len(self.codes.intervals) <= TESTED_INTERVALS_MAX
 
     def rows(self) -> Ordinals:
         """See `Term`."""
@@ -189,10 +197,22 @@ def select(terms: Sequence[Term], live: Mask, live_count: int) -> Selection:
         for other in others:
             rows = rows[other.mask(rows)]
         return Selection.of_rows(rows[live[rows]])
+    if not others and isinstance(first, CodesTerm) and first.is_short:
+        return _tested(first, live, live_count)
     mask = live.copy()
     for term in terms:
         mask &= term.mask()
     return Selection.of_mask(mask)
+
+
+def _tested(term: CodesTerm, live: Mask, live_count: int) -> Selection:
+    """Return the live rows that pass a term; only the dead ones are looked at to count them."""
+    test = term.codes.test(term.column.codes)
+    if live_count == len(live):
+        return Selection(term.count_max, test=test)
+    dead = np.flatnonzero(~live)
+    dead_count = np.count_nonzero(term.mask(dead))
+    return Selection(term.count_max - int(dead_count), mask=live, test=test)
 
 
 def _term(clause: Clause, columns: Mapping[str, SealedColumn | None], row_count: int) -> Term:

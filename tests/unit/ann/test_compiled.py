@@ -56,7 +56,7 @@ def searched(values: Floats, metric: Metric) -> tuple[CompiledSearch, BinaryInde
 
 
 def proposed(search: CompiledSearch, query: Floats, plan: Plan, count: int) -> Ordinals | None:
-    task = search.task(query, plan, count)
+    task = search.task(query, plan, Selection(count))
     task.run()
     found = task.candidates()
     return None if found is None else found[0]

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.ann import binary_index
 from tests.support.clusters import clustered
+from vicinal.ann.base import Selection
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.model import Floats, Metric
 from vicinal.native.library import SOURCES, library
@@ -65,12 +66,12 @@ def test_a_pool_finds_what_is_found_without_it() -> None:
     values = clustered(6_000, 64)
     search = search_of(values)
     done: list[int] = []
-    alone = [search.task(each, PLAN, 6_000) for each in values[:300]]
+    alone = [search.task(each, PLAN, Selection(6_000)) for each in values[:300]]
     for task in alone:
         task.run()
 
     with pool() as opened:
-        together = [search.task(each, PLAN, 6_000) for each in values[:300]]
+        together = [search.task(each, PLAN, Selection(6_000)) for each in values[:300]]
         for place, task in enumerate(together):
             assert opened.put(task, lambda place=place: done.append(place))  # type: ignore[misc]
         collect(opened, done, 300)
@@ -87,7 +88,7 @@ def test_tasks_that_nobody_waits_for_any_more_live_until_they_are_done() -> None
     search = search_of(values)
     done: list[int] = []
     with pool(threads=1) as opened:
-        tasks = [search.task(each, PLAN, 6_000) for each in values[:200]]
+        tasks = [search.task(each, PLAN, Selection(6_000)) for each in values[:200]]
         watched = [weakref.ref(each) for each in tasks]
         for task in tasks:
             opened.put(task, lambda: done.append(1))
@@ -103,7 +104,7 @@ def test_tasks_that_nobody_waits_for_any_more_live_until_they_are_done() -> None
 def test_what_was_put_is_done_before_a_pool_closes() -> None:
     values = clustered(6_000, 64)
     search = search_of(values)
-    tasks = [search.task(each, PLAN, 6_000) for each in values[:200]]
+    tasks = [search.task(each, PLAN, Selection(6_000)) for each in values[:200]]
     with pool(threads=1) as opened:
         for task in tasks:
             opened.put(task, lambda: None)
@@ -117,7 +118,9 @@ def test_a_closed_pool_takes_nothing_and_closes_again() -> None:
         opened.close()
 
         assert opened.is_closed
-        assert not opened.put(search_of(values).task(values[0], PLAN, 3_000), lambda: None)
+        assert not opened.put(
+            search_of(values).task(values[0], PLAN, Selection(3_000)), lambda: None
+        )
         opened.collect()
 
 
@@ -125,14 +128,17 @@ def test_a_pool_that_has_enough_to_do_takes_no_more() -> None:
     values = clustered(3_000, 64)
     search = search_of(values)
     with pool(threads=0, waiting_max=2) as opened:
-        taken = [opened.put(search.task(values[0], PLAN, 3_000), lambda: None) for _ in range(3)]
+        taken = [
+            opened.put(search.task(values[0], PLAN, Selection(3_000)), lambda: None)
+            for _ in range(3)
+        ]
 
     assert taken == [True, True, False]
 
 
 def test_a_search_without_memory_is_an_error_where_it_was_asked_for() -> None:
     values = clustered(3_000, 64)
-    task = search_of(values).task(values[0], PLAN, 3_000)
+    task = search_of(values).task(values[0], PLAN, Selection(3_000))
     task.run()
     task.structure.status = NO_MEMORY
 
@@ -163,12 +169,14 @@ search = these.search_of(values)
 with these.pool() as opened:
     child = os.fork()
     if child == 0:
-        assert not opened.put(search.task(values[0], these.PLAN, 3_000), lambda: None)
+        task = search.task(values[0], these.PLAN, these.Selection(3_000))
+        assert not opened.put(task, lambda: None)
         opened.close()
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     done = []
-    assert opened.put(search.task(values[0], these.PLAN, 3_000), lambda: done.append(1))
+    task = search.task(values[0], these.PLAN, these.Selection(3_000))
+    assert opened.put(task, lambda: done.append(1))
     these.collect(opened, done, 1)
 """
 
@@ -178,7 +186,7 @@ values = these.clustered(6_000, 64)
 search = these.search_of(values)
 opened = these.SearchPool(these.library(), 2, these.ALL)
 for each in values[:500]:
-    assert opened.put(search.task(each, these.PLAN, 6_000), lambda: None)
+    assert opened.put(search.task(each, these.PLAN, these.Selection(6_000)), lambda: None)
 del search, values
 """
 

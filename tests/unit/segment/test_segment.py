@@ -368,8 +368,9 @@ def rows_of(selection: Selection, row_count: int) -> list[int]:
     if selection.rows is not None:
         assert len(set(selection.rows.tolist())) == len(selection.rows)
         return sorted(selection.rows.tolist())
-    if selection.mask is not None:
-        return [int(row) for row in np.flatnonzero(selection.mask)]
+    mask = selection.masked().mask
+    if mask is not None:
+        return [int(row) for row in np.flatnonzero(mask)]
     return list(range(row_count))
 
 
@@ -380,7 +381,7 @@ def column_of(values: Sequence[str | None]) -> Column:
 
 
 @pytest.mark.parametrize(("count", "is_listed"), [(3_999, True), (4_000, True), (4_001, False)])
-def test_few_rows_are_listed_and_many_are_masked(count: int, is_listed: bool) -> None:
+def test_few_rows_are_listed_and_many_are_tested(count: int, is_listed: bool) -> None:
     column = column_of(["x"] * count + ["y"] * 6_000)
     live = np.ones(count + 6_000, np.bool_)
 
@@ -390,7 +391,26 @@ def test_few_rows_are_listed_and_many_are_masked(count: int, is_listed: bool) ->
 
     assert selection.count == count
     assert (selection.rows is not None) == is_listed
-    assert (selection.mask is None) == is_listed
+    assert (selection.test is None) == is_listed
+    assert selection.mask is None
+
+
+def test_rows_that_pass_several_terms_or_very_many_intervals_are_masked() -> None:
+    column = column_of([f"{number % 100:02}" for number in range(10_000)])
+    live = np.ones(10_000, np.bool_)
+    at_least, every_second = (
+        predicate_term(column, predicate, 10_000)
+        for predicate in (
+            Predicate("p", Operator.GTE, ("20",)),
+            Predicate("p", Operator.IN, tuple(f"{number:02}" for number in range(0, 100, 2))),
+        )
+    )
+
+    selections = [select(terms, live, 10_000) for terms in ([at_least] * 2, [every_second])]
+
+    assert [selection.count for selection in selections] == [8_000, 5_000]
+    assert all(selection.test is None for selection in selections)
+    assert all(selection.mask is not None for selection in selections)
 
 
 def test_the_narrowest_predicate_decides_what_is_listed() -> None:
