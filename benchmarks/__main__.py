@@ -31,6 +31,7 @@ UNRECORDED = (
     "sizing",
     "growth",
     "large",
+    "ten_million",
 )
 """Run by name only: of these no full run on a quiet machine has been recorded yet."""
 

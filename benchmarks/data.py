@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -154,6 +154,26 @@ def grown(count: int, *, is_quick: bool = False) -> Vectors:
         f"MiniLM embeddings of {corpus.source}, {min(count, len(rows)):,} rows and "
         f"{max(0, count - len(rows)):,} grown between near ones",
     )  # fmt: skip
+
+
+def growing(count_max: int | None = None) -> tuple[Floats, Callable[[int, int], Iterator[Floats]]]:
+    """Return the queries of `grown`, and a function that makes its rows without a file.
+
+    The function takes the first row and the one after the last, both multiples of the rows of a
+    chunk, and yields chunks ``(n, 384)``.
+
+    Args:
+        count_max: Texts to embed, at most.
+    """
+    _, embedded = texts.embedded(count_max)
+    queries, rows = embedded[:QUERIES], np.ascontiguousarray(embedded[QUERIES:])
+    near = _near(rows)
+
+    def chunks(start: int, stop: int) -> Iterator[Floats]:
+        for first in range(start, stop, _CHUNK):
+            yield _grown_chunk(rows, near, first)[: stop - first]
+
+    return queries, chunks
 
 
 def _near(rows: Floats) -> Rows:
