@@ -17,7 +17,7 @@ from dataclasses import dataclass
 FAN_IN = 4
 DEAD_SHARE_MAX = 0.2
 IDLE_SHARE = 0.25
-ROWS_MAX = 4_000_000  # a merge's ids and metadata are held in memory; ours
+ROWS_MAX = 16_000_000  # a merge holds 300 bytes a row in memory; ours
 
 
 @dataclass(frozen=True, slots=True)
