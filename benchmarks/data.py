@@ -136,23 +136,28 @@ def real(dimensions: int, count: int, *, is_quick: bool = False) -> Vectors:
     )  # fmt: skip
 
 
-def grown(count: int, *, is_quick: bool = False) -> Vectors:
-    """Return text embeddings of 384 dimensions, and beyond them rows grown between near ones."""
+def grown(count: int, dimensions: int = 384, *, is_quick: bool = False) -> Vectors:
+    """Return text embeddings, and beyond them rows grown between near ones; in other dimensions
+    than 384 projections of all of them."""
     corpus, embedded = texts.embedded(QUICK_TEXTS if is_quick else None)
     queries, rows = embedded[:QUERIES], np.ascontiguousarray(embedded[QUERIES:])
-    name = f"grown-{corpus.key}-{count}-{_RECIPE}"
+    of_dimensions = "" if dimensions == 384 else f"{dimensions}-"
+    name = f"grown-{corpus.key}-{of_dimensions}{count}-{_RECIPE}"
     path, queries_path = DATA / f"{name}.npy", DATA / f"{name}-queries.npy"
     if not path.exists() or not queries_path.exists():
         near = _near(rows)
-        _write(queries_path, [queries], queries.shape)
+        projection = _projection(dimensions)
+        _write(queries_path, [_projected(queries, projection, -1)], (len(queries), dimensions))
         chunks = (
-            _grown_chunk(rows, near, start)[: count - start] for start in range(0, count, _CHUNK)
+            _projected(_grown_chunk(rows, near, start), projection, start)[: count - start]
+            for start in range(0, count, _CHUNK)
         )
-        _write(path, chunks, (count, rows.shape[1]))
+        _write(path, chunks, (count, dimensions))
     return Vectors(
         name, path, queries_path, "cosine",
         f"MiniLM embeddings of {corpus.source}, {min(count, len(rows)):,} rows and "
-        f"{max(0, count - len(rows)):,} grown between near ones",
+        f"{max(0, count - len(rows)):,} grown between near ones"
+        + (f", projected to {dimensions} dimensions" if of_dimensions else ""),
     )  # fmt: skip
 
 
