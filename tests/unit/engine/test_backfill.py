@@ -108,12 +108,32 @@ def rows(first: int, count: int, word: str = "") -> Upsert:
     )
 
 
-def create(
-    engine: EmbeddedEngine, threads: ThreadPoolExecutor, index: MetadataIndex
-) -> Future[Accepted]:
-    return threads.submit(
-        lambda: engine.append(DOCS, CreateMetadataIndex(index, backfill=True)).result(60)
-    )
+class Creation:
+    """A metadata index that is being created, held at the first call of a function."""
+
+    def __init__(
+        self,
+        engine: EmbeddedEngine,
+        threads: ThreadPoolExecutor,
+        patched: pytest.MonkeyPatch,
+        index: MetadataIndex = TEXT,
+        at: tuple[object, str] = (Analyzer, "terms"),
+    ) -> None:
+        self._engine, self._mutation = engine, CreateMetadataIndex(index, backfill=True)
+        self._held = Held(patched, *at)
+        self.accepted: Future[Accepted] = threads.submit(
+            lambda: engine.append(DOCS, self._mutation).result(60)
+        )
+        assert self._held.is_begun.wait(60)
+
+    def go_on(self) -> None:
+        self._held.may_go_on.set()
+
+    def finish(self, model: ModelEngine) -> None:
+        """Go on to the end, and do the same in the model."""
+        self.go_on()
+        assert self._engine.wait_applied(DOCS, self.accepted.result(60).seqno, 60)
+        write(self._mutation, model)
 
 
 def assert_same_words(engine: EmbeddedEngine, model: ModelEngine) -> None:
@@ -135,21 +155,17 @@ def test_writes_are_acknowledged_and_visible_while_older_texts_are_cut_to_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write(rows(0, 2 * ROWS + 5), engine, model)
-    held = Held(monkeypatch, Analyzer, "terms")
-    creation = create(engine, threads, TEXT)
-    assert held.is_begun.wait(60)
+    creation = Creation(engine, threads, monkeypatch)
 
     write(rows(3, 4, "new"), engine, model)
     write(rows(1_000, 5, "new"), engine, model)
     write(Delete(["v0", "v84", "v1004"]), engine, model)
 
     assert [vector.id for vector in engine.get(DOCS, ["v1000", "v0"])] == ["v1000"]
-    assert not creation.done()
+    assert not creation.accepted.done()
     assert not engine.list_metadata_indexes(DOCS)
 
-    held.may_go_on.set()
-    assert engine.wait_applied(DOCS, creation.result(60).seqno, 60)
-    write(CreateMetadataIndex(TEXT, backfill=True), model)
+    creation.finish(model)
     assert_same_words(engine, model)
     write(rows(5, 90, "new"), engine, model)
     assert_same_words(engine, model)
@@ -162,17 +178,13 @@ def test_filters_find_each_row_once_that_was_written_while_their_index_was_backf
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write(rows(0, 2 * ROWS + 5), engine, model)
-    held = Held(monkeypatch, metadata, "indexed_value")
-    creation = create(engine, threads, COLOR)
-    assert held.is_begun.wait(60)
+    creation = Creation(engine, threads, monkeypatch, COLOR, (metadata, "indexed_value"))
 
     write(rows(3, 4), engine, model)
     write(rows(1_000, 5), engine, model)
-    assert not creation.done()
+    assert not creation.accepted.done()
 
-    held.may_go_on.set()
-    assert engine.wait_applied(DOCS, creation.result(60).seqno, 60)
-    write(CreateMetadataIndex(COLOR, backfill=True), model)
+    creation.finish(model)
     for predicate in [
         Predicate("color", Operator.EQ, ("fox",)),
         Predicate("color", Operator.NE, ("fox",)),
@@ -228,16 +240,12 @@ def test_whatever_happens_while_texts_are_cut_to_words_each_row_is_found_once(
     if is_there or meanwhile in (_dropped, _created):
         write(CreateMetadataIndex(TEXT), engine, model)
         write(rows(500, 9), engine, model)
-    held = Held(monkeypatch, Analyzer, "terms")
-    creation = create(engine, threads, TEXT)
-    assert held.is_begun.wait(60)
+    creation = Creation(engine, threads, monkeypatch)
 
     # What is written to a text index that is there is cut to words as well.
     meanwhile(engine, model)
 
-    held.may_go_on.set()
-    assert engine.wait_applied(DOCS, creation.result(60).seqno, 60)
-    write(CreateMetadataIndex(TEXT, backfill=True), model)
+    creation.finish(model)
     assert_same_words(engine, model)
     engine.close()
     with closing(opened_at(tmp_path)) as again:
@@ -254,9 +262,7 @@ def test_hardly_a_row_is_left_for_the_lock_of_the_state(
 ) -> None:
     monkeypatch.setattr(backfill, "ROWS_FEW", 0)
     write(rows(0, 2 * ROWS + 5), engine, model)
-    held = Held(monkeypatch, Analyzer, "terms")
-    creation = create(engine, threads, TEXT)
-    assert held.is_begun.wait(60)
+    creation = Creation(engine, threads, monkeypatch)
     _merged(engine, model)
     under_lock: list[int] = []
     real_apply, real_terms = State.apply, Analyzer.terms
@@ -272,11 +278,9 @@ def test_hardly_a_row_is_left_for_the_lock_of_the_state(
             real_apply(state, *args)
 
     monkeypatch.setattr(State, "apply", apply)
-    held.may_go_on.set()
 
-    assert engine.wait_applied(DOCS, creation.result(60).seqno, 60)
+    creation.finish(model)
     assert not under_lock
-    write(CreateMetadataIndex(TEXT, backfill=True), model)
     assert_same_words(engine, model)
 
 
@@ -284,16 +288,14 @@ def test_an_index_of_another_language_that_was_created_meanwhile_stays(
     engine: EmbeddedEngine, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(rows(0, 5), engine)
-    held = Held(monkeypatch, Analyzer, "terms")
-    creation = create(engine, threads, TEXT)
-    assert held.is_begun.wait(60)
+    creation = Creation(engine, threads, monkeypatch)
     german = MetadataIndex("text", IndexType.TEXT, "german")
 
     write(CreateMetadataIndex(german), engine)
 
-    held.may_go_on.set()
+    creation.go_on()
     with pytest.raises(AlreadyExists, match="german"):
-        creation.result(60)
+        creation.accepted.result(60)
     assert list(engine.list_metadata_indexes(DOCS)) == [german]
 
 
@@ -320,18 +322,16 @@ def test_nothing_of_an_index_is_left_when_it_ends_while_texts_are_cut_to_words(
     is_deleted: bool,
 ) -> None:
     write(rows(0, 2 * ROWS + 5), engine)
-    held = Held(monkeypatch, Analyzer, "terms")
-    creation = create(engine, threads, TEXT)
-    assert held.is_begun.wait(60)
+    creation = Creation(engine, threads, monkeypatch)
 
     if is_deleted:
         engine.delete_index(DOCS)
     else:
         engine.close()
 
-    held.may_go_on.set()
+    creation.go_on()
     with pytest.raises(Error):
-        creation.result(60)
+        creation.accepted.result(60)
     engine.close()
     with closing(opened_at(tmp_path)) as again:
         if not is_deleted:
