@@ -23,6 +23,7 @@ import tokenize
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -189,8 +190,13 @@ def parts(name: str) -> Iterator[str]:
     yield from map("_".join, itertools.pairwise(words))
 
 
-def identifiers(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the line and name of what Python source defines, assigns or uses."""
+@cache
+def identifiers(text: str) -> tuple[tuple[int, str], ...]:
+    """Return the line and name of what Python source defines, assigns or uses."""
+    return tuple(_identifiers(text))
+
+
+def _identifiers(text: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(text)):
         match node:
             case ast.Name(id=name) | ast.arg(arg=name):
@@ -211,6 +217,16 @@ def identifiers(text: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
+@cache
+def definitions(text: str) -> tuple[tuple[type[ast.AST], str, int], ...]:
+    """Return the kind, name and line of the classes and functions of Python source."""
+    return tuple(
+        (type(node), node.name, node.lineno)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
 _C_TEXT = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'", re.DOTALL)
 
 
@@ -221,8 +237,13 @@ def c_identifiers(text: str) -> Iterator[tuple[int, str]]:
             yield from ((line, name) for name in re.findall(r"\b[A-Za-z_]\w*\b", words))
 
 
-def prose(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the line and the text of docstrings (of attributes as well) and comments."""
+@cache
+def prose(text: str) -> tuple[tuple[int, str], ...]:
+    """Return the line and the text of docstrings (of attributes as well) and comments."""
+    return tuple(_prose(text))
+
+
+def _prose(text: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(text)):
         match node:
             case ast.Expr(value=ast.Constant(value=str(docstring))):
@@ -288,9 +309,9 @@ def class_findings(sources: Sources) -> Iterator[Finding]:
     homes: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for file, text in sources.items():
         if file.endswith(".py"):
-            for node in ast.walk(ast.parse(text)):
-                if isinstance(node, ast.ClassDef) and (file, 0) not in homes[node.name]:
-                    homes[node.name].append((file, node.lineno))
+            for kind, name, line in definitions(text):
+                if kind is ast.ClassDef and (file, 0) not in homes[name]:
+                    homes[name].append((file, line))
     for name, at in homes.items():
         for file, line in at[1:]:
             if file != at[0][0]:
@@ -301,9 +322,9 @@ def verb_findings(sources: Sources) -> Iterator[Finding]:
     homes: dict[str, set[str]] = defaultdict(set)
     for file, text in sources.items():
         if file.endswith(".py"):
-            for node in ast.walk(ast.parse(text)):
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    homes[node.name.strip("_")].add(file)
+            for kind, name, _ in definitions(text):
+                if kind is not ast.ClassDef:
+                    homes[name.strip("_")].add(file)
     for verb, most in VERBS.items():
         if len(homes[verb]) > most:
             where = ", ".join(sorted(homes[verb]))
