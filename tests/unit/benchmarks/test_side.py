@@ -27,6 +27,12 @@ def vectors(tmp_path: Path) -> Vectors:
     return Vectors("small", tmp_path / "rows.npy", tmp_path / "queries.npy", "cosine", "")
 
 
+@pytest.fixture(autouse=True)
+def _no_warming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times of this machine do not matter here."""
+    monkeypatch.setattr(side, "warm_memory", lambda: None)
+
+
 def task(vectors: Vectors) -> Task:
     return Task(vectors, exact(vectors.values, vectors.queries, 10, vectors.metric))
 
