@@ -8,7 +8,7 @@ machine's servers, too.
 import os
 import ssl
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import httpx
@@ -29,10 +29,10 @@ def verification(file: Path | None, environment: Mapping[str, str] = os.environ)
         InvalidInput: a file cannot be read, or holds no certificate.
     """
     if file is not None:
-        return _context(str(file), None, f"--cacert {file}")
+        return _named(str(file), None, f"--cacert {file}")
     named, folder = environment.get(FILE_VARIABLE), environment.get(FOLDER_VARIABLE)
     if named or folder:
-        return _context(named or None, folder or None, f"{FILE_VARIABLE} {named}")
+        return _named(named or None, folder or None, f"{FILE_VARIABLE} {named}")
     return _usual()
 
 
@@ -54,10 +54,20 @@ def _usual() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def _context(file: str | None, folder: str | None, source: str) -> ssl.SSLContext:
+def _named(file: str | None, folder: str | None, source: str) -> ssl.SSLContext:
+    """A collection that is named, which is read again once its file is another."""
     try:
-        return ssl.create_default_context(cafile=file, capath=folder)
+        status = Path(file).stat() if file else None
+        version = (status.st_ino, status.st_mtime_ns, status.st_size) if status else None
+        return _collection(file, folder, version)
     except ssl.SSLError as error:
         raise InvalidInput(f"{source} holds no certificates as PEM: {error.reason}") from error
     except OSError as error:
         raise InvalidInput(f"{source} cannot be read: {error.strerror}") from error
+
+
+@lru_cache(maxsize=8)
+def _collection(
+    file: str | None, folder: str | None, _version: tuple[int, int, int] | None
+) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=file, capath=folder)

@@ -141,3 +141,17 @@ def test_without_any_the_usual_collection_counts() -> None:
         httpx.create_ssl_context(trust_env=False).get_ca_certs(binary_form=True)
     )
     assert trust.verification(None, {"SSL_CERT_FILE": ""}) is usual  # it is read once
+
+
+def test_certificates_are_read_once_for_all_clients_until_their_file_is_another(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "other").mkdir()
+    certificate, _ = make_certificate(tmp_path)
+    first = trust.verification(certificate)
+
+    assert trust.verification(certificate) is first
+    assert trust.verification(None, {"SSL_CERT_FILE": str(certificate)}) is first
+
+    make_certificate(tmp_path / "other")[0].replace(certificate)
+    assert trust.verification(certificate).get_ca_certs() not in ([], first.get_ca_certs())
