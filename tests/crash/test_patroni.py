@@ -1,9 +1,14 @@
 """Three PostgreSQL under Patroni and etcd: the leader is killed, or hangs, under writes.
 
+A machine that hangs is ended by its watchdog before it wakes: here it is killed once another leads,
+and started again. Without that Patroni may take the lead back as it wakes, with a PostgreSQL that
+has never been told of the other's writes (docs/scale-out.md).
+
 Slow, as Patroni notices a lost leader after 20 seconds, the least that it allows.
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -63,7 +68,7 @@ class Patroni:
         for number in range(MEMBERS):
             path = self.folder / f"{number}.yml"
             path.write_text(json.dumps(self._config(number)))  # which is YAML as well
-            self._processes.append(self._start("patroni", str(path)))
+            self._processes.append(self._start("patroni", path.name))
             wait_until(lambda number=number: self._has_role(number), WITHIN_S)  # type: ignore[misc]
         wait_until(self._is_synchronous, WITHIN_S)
 
@@ -88,6 +93,12 @@ class Patroni:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, sent)
+
+    def start_again(self, number: int) -> None:
+        """Start a member that was killed; it follows the leader."""
+        programs.end(self._processes[number + 1])
+        self._processes[number + 1] = self._start("patroni", f"{number}.yml")
+        wait_until(lambda: self._answers(self._url(number, "replica")), WITHIN_S)
 
     def sql(self, statement: str) -> str:
         """Run SQL at the leader."""
@@ -122,7 +133,7 @@ class Patroni:
             "etcd3": {"host": f"127.0.0.1:{self._etcd}"},
             "bootstrap": {
                 "dcs": {"ttl": 20, "loop_wait": 2, "retry_timeout": 3, "synchronous_mode": True},
-                "initdb": [{"encoding": "UTF8"}, {"locale": "C"}],
+                "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"],
                 "pg_hba": hba,
             },
             "postgresql": {
@@ -130,10 +141,12 @@ class Patroni:
                 "connect_address": f"127.0.0.1:{self.ports[number]}",
                 "data_dir": str(self.folder / f"data{number}"),
                 "bin_dir": str(self._programs),
+                "use_pg_rewind": True,
                 "pgpass": str(self.folder / f"pgpass{number}"),
                 "authentication": {
                     "superuser": {"username": "vicinal"},
                     "replication": {"username": "replicator"},
+                    "rewind": {"username": "vicinal"},
                 },
                 "parameters": {"unix_socket_directories": "", "shared_buffers": "32MB"},
                 "pg_hba": hba,
@@ -164,6 +177,7 @@ def patroni() -> Iterator[Patroni]:
     try:
         patroni.start()
         yield patroni
+        logging.getLogger(__name__).warning(programs.tail(patroni.folder / "log"))
     except AssertionError as error:
         error.add_note(programs.tail(patroni.folder / "log"))
         raise
@@ -216,17 +230,17 @@ def test_nothing_acknowledged_is_lost_or_there_twice_when_the_leader_is_gone(
             patroni.signal(old, how)
             count = len(accepted)
             wait_until(lambda: len(accepted) > count + 200, WITHIN_S)
-            if how is signal.SIGSTOP:
-                patroni.signal(old, signal.SIGCONT)
-                count = len(accepted)
-                wait_until(lambda: len(accepted) > count + 200, WITHIN_S)
+            patroni.signal(old, signal.SIGKILL)
+            patroni.start_again(old)
+            count = len(accepted)
+            wait_until(lambda: len(accepted) > count + 200, WITHIN_S)
         finally:
             stop.set()
         for each in writing:
             each.result(WITHIN_S)
         assert reading.result(WITHIN_S) > 0
 
-    wait_until(lambda: patroni.leader() != old, WITHIN_S)  # it takes a moment to see it
+    assert patroni.leader() != old
     rows = patroni.sql("SELECT seqno, mutation_id FROM vicinal.mutation ORDER BY seqno")
     log = {int(seqno): id_ for seqno, id_ in (row.split("\t") for row in rows.splitlines())}
     assert sorted(log) == list(range(1, len(log) + 1))
