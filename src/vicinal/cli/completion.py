@@ -52,6 +52,16 @@ def index_names(
     ]
 
 
+def files_and_index_names(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Have files completed, and behind the first one names of indexes, too."""
+    files = [CompletionItem(incomplete, type="file")]
+    # Of words before the one that is begun, the last is taken for the index by now.
+    has_file = context.params.get("index") is not None
+    return [*files, *index_names(context, parameter, incomplete)] if has_file else files
+
+
 def named_index_argument(name: str) -> Callable[[F], F]:
     """Return a decorator that adds an argument for an index that is there."""
     return click.argument(name, shell_complete=index_names)

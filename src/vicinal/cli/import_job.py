@@ -60,8 +60,8 @@ class RejectedRows:
         """
         if rejected and not self.skips:
             raise click.ClickException(
-                f"{label}, {rejected[0].complaint}. Nothing after it is imported; --skip-bad "
-                "leaves bad rows out"
+                f"{label}, {rejected[0].complaint}. Neither its batch nor what comes after is "
+                "imported; --skip-bad leaves bad rows out"
             )
         for row in rejected:
             self._named_count += 1

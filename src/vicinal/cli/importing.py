@@ -16,6 +16,7 @@ import click
 
 from vicinal.cli import import_texts, index_definition, progress, show
 from vicinal.cli.client import IndexResponse, Target, target_options
+from vicinal.cli.completion import files_and_index_names
 from vicinal.cli.import_job import (
     ImportedFile,
     ImportJob,
@@ -75,6 +76,7 @@ def _comma_list(
     nargs=-1,
     required=True,
     type=click.Path(path_type=Path, allow_dash=True),
+    shell_complete=files_and_index_names,
 )
 @click.argument("index")
 @click.option("--id", "id_column", metavar="COLUMN", help="Ids; `@row` numbers the rows from 0.")

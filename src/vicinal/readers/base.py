@@ -8,11 +8,14 @@ an earlier batch ended. Memory is bounded by the rows of a batch.
 Bounds here are those of the widest profile: a server may refuse more.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
+import numpy as np
 
 from vicinal.limits import PROFILES
 from vicinal.model import VectorBatch
@@ -175,6 +178,20 @@ def shown(text: str) -> str:
 def as_record(value: object) -> bytes:
     """Return what was read of a row as JSON; text where it has no form in JSON."""
     try:
-        return msgspec.json.encode(value, enc_hook=str)
+        return msgspec.json.encode(_recorded(value), enc_hook=str)
     except (TypeError, ValueError, UnicodeEncodeError, OverflowError):
         return msgspec.json.encode(ascii(value))
+
+
+def _recorded(value: object) -> object:
+    """Return what was read with every number in it as JSON has it; NaN and infinities by name."""
+    match value:
+        case float() if not math.isfinite(value):
+            return json.dumps(value)
+        case np.generic() | np.ndarray():
+            return _recorded(value.tolist())
+        case Mapping():
+            return {str(key): _recorded(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_recorded(item) for item in value]
+    return value

@@ -65,6 +65,9 @@ class _Token:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def __str__(self) -> str:
+        return self.name
+
 
 _TOKENS: Mapping[str, _Token] = MappingProxyType(
     {name: _Token(name) for name in ("NaN", "Infinity", "-Infinity")}

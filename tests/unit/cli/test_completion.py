@@ -57,6 +57,16 @@ def test_a_new_name_and_a_file_are_not_completed_by_those_that_are_there(
     assert "docs" not in completed(indexes, monkeypatch, ("export", "docs"), "do")
 
 
+def test_files_are_completed_and_behind_them_indexes_too(
+    indexes: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert completed(indexes, monkeypatch, ("import",), "do") == ["do"], "a file alone"
+    assert completed(indexes, monkeypatch, ("import", "a.ndjson"), "do") == [
+        "do", "docs", "docs-old",
+    ]  # fmt: skip
+    assert completed(indexes, monkeypatch, ("import", "a", "b", "--wait"), "z") == ["z"]
+
+
 def test_options_say_which_server_and_account_are_asked(
     indexes: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

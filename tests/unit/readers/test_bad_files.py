@@ -81,6 +81,33 @@ def test_a_number_that_is_not_finite_is_named(tmp_path: Path, form: str, number:
     assert len(ids(batches)) == 7
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_rejected_row_is_recorded_as_the_numbers_that_were_read(
+    tmp_path: Path, form: str
+) -> None:
+    values = [[0.5, float("nan"), -2.0], [float("inf"), -float("inf"), 1.0]]
+    rows = changed(4, values=values[0])
+    rows[6]["values"] = values[1]
+
+    batches = read(FORMS[form](rows), tmp_path)
+
+    records = [json.loads(row.record) for batch in batches for row in batch.rejected]
+    recorded = [record.get("values", record) for record in records]
+    if form == "csv":
+        assert recorded == [json.dumps(row) for row in values], "the cell is not as it was"
+    else:
+        assert recorded == [[0.5, "NaN", -2.0], ["Infinity", "-Infinity", 1.0]]
+
+
+def test_a_rejected_row_of_many_numbers_has_all_of_them(tmp_path: Path) -> None:
+    line = json.dumps({"id": "a", "values": list(range(1_536))}).encode()
+
+    (batch,) = read(line, tmp_path)
+
+    (row,) = batch.rejected
+    assert json.loads(row.record)["values"] == list(range(1_536))
+
+
 @pytest.mark.parametrize("form", ["npy", "fortran"])
 def test_a_matrix_of_another_width_is_refused_whole(tmp_path: Path, form: str) -> None:
     with pytest.raises(BadFile, match="row 1, values: expected 4 dimensions, and got 3"):
