@@ -30,7 +30,7 @@ from vicinal.engine import catalog
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.errors import Corruption
 from vicinal.snapshots.manifest import ServerSnapshot
-from vicinal.snapshots.receiving import SUFFIX, receive
+from vicinal.snapshots.receiving import SUFFIX, receive, relay
 from vicinal.snapshots.restoring import check_empty, restore_folder
 from vicinal.snapshots.service import SHARED_REFUSAL
 from vicinal.snapshots.sinks import StoreSink, StreamSink
@@ -53,6 +53,7 @@ T = TypeVar("T")
 _ROUTE = "/vicinal/snapshots"
 _TIMEOUT = httpx.Timeout(None, connect=5.0)  # copying takes as long as it takes
 _PIECE_BYTES = 1 << 20
+_ARCHIVES = frozenset((".7z", ".bz2", ".gz", ".tar", ".tgz", ".xz", ".zip", ".zst"))
 
 _STORE = click.argument("store", required=False, type=click.Path(path_type=Path))
 _ID = click.option("--snapshot", "snapshot_id", help="Its id; the newest if not given.")
@@ -83,15 +84,14 @@ def create(
     output; the server's own folder of snapshots if it is not given. The exit status is 1 if
     anything is missing in the snapshot.
     """
+    if destination is not None:
+        _check_kind(destination)
     if data is not None:
         snapshot = described(_create_at_rest(data, destination, copies=copies))
     elif destination is None:
         snapshot = _ask(target, "POST", "", {"copy": copies}, SnapshotSchema)
     else:
-        streamed = _create_streamed(target, destination)
-        if streamed is None:
-            return
-        snapshot = streamed
+        snapshot = _create_streamed(target, destination)
     if as_json and destination != "-":
         show.json(msgspec.json.encode(snapshot))
     else:
@@ -148,7 +148,7 @@ def verify(source: Path | None, snapshot_id: str | None, *, as_json: bool, targe
     Without SOURCE the server reads one of its own. The exit status is 1 if anything is damaged.
     """
     if source is not None:
-        show_report(verify_stored(source, snapshot_id), as_json=as_json)
+        show_report(verify_stored(source, snapshot_id), source, as_json=as_json)
         return
     path = f"/{_resolved(target, snapshot_id)}/verify"
     report = _ask(target, "POST", path, None, SnapshotReportSchema)
@@ -271,13 +271,11 @@ def _create_at_rest(data: Path, destination: str | None, *, copies: bool) -> Ser
             return take_snapshot(server, store_sink, snapshot_id)
 
 
-def _create_streamed(target: Target, destination: str) -> SnapshotSchema | None:
-    """Have the server stream a snapshot; return it, or None where its bytes were not read."""
+def _create_streamed(target: Target, destination: str) -> SnapshotSchema:
+    """Have the server stream a snapshot; return it."""
     if _is_stream(destination):
         with _new_file(destination) as stream, _streamed(target, []) as pieces:
-            for piece in pieces:
-                stream.write(piece)
-        return None
+            return described(relay(cast(IO[bytes], _Reader(pieces)), stream))
     store = Store.create(Path(destination))
     with store.locked(writes=True):
         known = [str(path.relative_to(store.folder)) for path in store.shared.glob("*/*")]
@@ -300,11 +298,23 @@ def _restore_folder(
         # Next to the folder, so that what is unpacked is linked and not copied once more.
         store = Store.create(Path(name))
         with source.open("rb") as stream:
-            snapshot = receive(stream, store)
+            try:
+                snapshot = receive(stream, store)
+            except Corruption as error:
+                raise Corruption(f"{source}: {error}") from error
         if snapshot_id not in (None, snapshot.id):
             raise click.ClickException(f"{source} is snapshot {snapshot.id}")
         restore_folder(store, snapshot, data, InlineWork())
     return snapshot
+
+
+def _check_kind(destination: str) -> None:
+    """Refuse to make a folder of a name that was meant for a file of another kind."""
+    path = Path(destination)
+    if path.suffix.lower() in _ARCHIVES and not _is_stream(destination) and not path.is_dir():
+        raise click.UsageError(
+            f"{path}: a snapshot is a file whose name ends in {SUFFIX}, or a folder"
+        )
 
 
 def _is_stream(destination: str) -> bool:

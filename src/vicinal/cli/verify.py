@@ -31,9 +31,9 @@ def command(path: Path, *, as_json: bool) -> None:
     of one. The exit status is 1 if anything is damaged.
     """
     if path.is_dir() and is_data_folder(path):
-        show_report(verify_data_folder(path), as_json=as_json)
+        show_report(verify_data_folder(path), path, as_json=as_json)
     elif path.is_file() or (path / MARKER).exists() or _is_snapshot(path):
-        show_report(verify_stored(path, None), as_json=as_json)
+        show_report(verify_stored(path, None), path, as_json=as_json)
     else:
         raise click.ClickException(f"{path} is no data folder and no snapshot")
 
@@ -71,8 +71,8 @@ def _is_snapshot(path: Path) -> bool:
     return path.absolute().parent.name == "snapshots" and ID.fullmatch(path.name) is not None
 
 
-def show_report(report: Report, *, as_json: bool) -> None:
-    """Print a report; raise `click.ClickException` if it names damage."""
+def show_report(report: Report, source: Path, *, as_json: bool) -> None:
+    """Print a report of `source`; raise `click.ClickException` if it names damage."""
     if as_json:
         document = {
             "subjects": report.subjects,
@@ -101,4 +101,4 @@ def show_report(report: Report, *, as_json: bool) -> None:
         show.note(note)
     if report.damages:
         count = sum(subject.damage_count for subject in report.subjects)
-        raise click.ClickException(f"{report.root}: {count} blocks or rows are damaged")
+        raise click.ClickException(f"{source}: {count} blocks or rows are damaged")

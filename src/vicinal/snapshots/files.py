@@ -75,15 +75,21 @@ def give_way(began: float, byte_count: int) -> None:
     time.sleep(min(max(took_s, byte_count / _BYTES_PER_S_MAX - took_s), _PAUSE_S_MAX))
 
 
-def verify_seal(path: Path, kind: str, seal: Seal) -> None:
+def verify_seal(path: Path, kind: str, seal: Seal, name: str = "") -> None:
     """Read all of a component file.
 
     Raises:
-        Corruption: it is not as it was written.
+        Corruption: it is not as it was written. The message has `name` in place of the path, if it
+            is given: of a file that is made, the user knows only what it is made of.
     """
-    file = ComponentFile(path, kind, seal, verifies=False)
-    for start, end in file.damaged_blocks():
-        raise Corruption(f"{path} is damaged between bytes {start} and {end}")
+    try:
+        file = ComponentFile(path, kind, seal, verifies=False)
+        for start, end in file.damaged_blocks():
+            raise Corruption(f"{path} is damaged between bytes {start} and {end}")
+    except Corruption as error:
+        if not name:
+            raise
+        raise Corruption(str(error).replace(str(path), name, 1)) from error
 
 
 def is_sealed(path: Path, kind: str, seal: Seal) -> bool:

@@ -5,10 +5,13 @@ verified before it gets its name, and no more than the manifest names stays. A s
 early leaves nothing.
 """
 
+import io
 import re
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 from vicinal.errors import Corruption
 from vicinal.snapshots import manifest
@@ -26,6 +29,7 @@ _SEALED = re.compile(r"(?:segments\.[0-9]{8}\.([a-z0-9-]{1,40})|(blob)s\.[0-9]{8
                      r"-([0-9]{1,19})-([0-9a-f]{8})")  # fmt: skip
 _MANIFEST_BYTES_MAX = 256 << 20  # ours: about a million component files
 _PIECE_BYTES = 1 << 20
+_MANIFEST = Path("the manifest")
 
 
 def receive(stream: IO[bytes], store: Store) -> ServerSnapshot:
@@ -35,16 +39,63 @@ def receive(stream: IO[bytes], store: Store) -> ServerSnapshot:
         Corruption: the stream is none of a snapshot, is damaged or ends early.
         ResourceExhausted: the disk is full.
     """
-    import zstandard  # not needed where nothing is streamed
-
     with translating(store.folder):
         try:
-            reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-            return _receive(reader, store)
-        except (zstandard.ZstdError, tarfile.TarError, EOFError) as error:
-            raise Corruption(f"the stream is damaged, or no snapshot: {error}") from error
+            with _decompressed(stream) as reader:
+                return _receive(reader, store)
         finally:
             store.collect_garbage()  # of what has not been published
+
+
+def relay(stream: IO[bytes], target: IO[bytes]) -> ServerSnapshot:
+    """Write a stream on as it is; return the manifest at its end. Other files are not verified.
+
+    Raises:
+        Corruption: the stream is none of a snapshot, is damaged or ends early.
+    """
+    snapshot: ServerSnapshot | None = None
+    with _decompressed(_Relayed(stream, target)) as reader:
+        with tarfile.open(fileobj=reader, mode="r|") as tar:
+            for member in tar:
+                own = _OWN.fullmatch(member.name)
+                file = tar.extractfile(member) if member.isreg() else None
+                if own is not None and own[2] == manifest.FILE_NAME and file is not None:
+                    snapshot = manifest.decode(file.read(_MANIFEST_BYTES_MAX), _MANIFEST)
+        while reader.read(_PIECE_BYTES):
+            pass  # what ends the tar
+    if snapshot is None:
+        raise Corruption("the stream ends before its manifest")
+    return snapshot
+
+
+class _Relayed(io.RawIOBase):
+    """A stream whose bytes are written on as they are read."""
+
+    def __init__(self, stream: IO[bytes], target: IO[bytes]) -> None:
+        self._stream = stream
+        self._target = target
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._stream.read(len(buffer))
+        self._target.write(piece)
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+@contextmanager
+def _decompressed(stream: object) -> Iterator[IO[bytes]]:
+    """Read a stream, and say as `Corruption` that it is none."""
+    import zstandard  # not needed where nothing is streamed
+
+    try:
+        yield zstandard.ZstdDecompressor().stream_reader(
+            cast(IO[bytes], stream), read_across_frames=True
+        )
+    except (zstandard.ZstdError, tarfile.TarError, EOFError) as error:
+        raise Corruption(f"the stream is damaged, or no snapshot: {error}") from error
 
 
 def _receive(reader: IO[bytes], store: Store) -> ServerSnapshot:
@@ -72,7 +123,7 @@ def _receive(reader: IO[bytes], store: Store) -> ServerSnapshot:
 def _add_own(store: Store, snapshot_id: str, name: str, file: IO[bytes]) -> ServerSnapshot | None:
     if name == manifest.FILE_NAME:
         raw = file.read(_MANIFEST_BYTES_MAX)
-        snapshot = manifest.decode(raw, Path("the manifest"))
+        snapshot = manifest.decode(raw, _MANIFEST)
         _check_own(store, snapshot, snapshot_id)
         return snapshot
     folder = store.unfinished(snapshot_id)
@@ -113,7 +164,8 @@ def _add_shared(store: Store, name: str, file: IO[bytes]) -> None:
         sealed = _SEALED.fullmatch(parts[2])
         if sealed is None:
             raise Corruption(f"the stream has a member {name!r:.200}, which no snapshot has")
-        verify_seal(temporary, sealed[1] or sealed[2], Seal(int(sealed[3]), int(sealed[4], 16)))
+        seal = Seal(int(sealed[3]), int(sealed[4], 16))
+        verify_seal(temporary, sealed[1] or sealed[2], seal, name)
     temporary.replace(target)
 
 

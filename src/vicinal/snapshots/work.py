@@ -137,7 +137,7 @@ class InlineWork:
                 is_linked = link_or_copy(
                     Path(source), Path(target), copies=copies, gives_way=self._gives_way
                 )
-                verify_seal(Path(target), kind, Seal(size, checksum))
+                verify_seal(Path(target), kind, Seal(size, checksum), source)
                 return Done(is_linked)
             case VerifyFile(path, kind, size, checksum):
                 verify_seal(Path(path), kind, Seal(size, checksum))

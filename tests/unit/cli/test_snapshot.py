@@ -211,3 +211,81 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(server: Running, tmp_path: 
     assert result.exit_code == 1
     assert "it holds thesis.tex" in result.output
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+
+
+def damage(path: Path, at: int = 70) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("destination", ["a.tar.zst", "-"])
+def test_a_streamed_snapshot_without_a_damaged_index_says_so_and_fails(
+    server: Running, engine: EmbeddedEngine, tmp_path: Path, destination: str
+) -> None:
+    engine.compact(DOCS)
+    damage(next((tmp_path / "data").glob("indexes/*/segments/*/values")))
+    file = destination if destination == "-" else tmp_path / destination
+
+    result = run("create", file, server=server)
+
+    assert result.exit_code == 1
+    assert "it is without index acme/docs: " in result.stderr
+    assert "1 parts are missing in the snapshot" in result.stderr
+    if destination != "-":
+        assert run("verify", file).exit_code == 0, "what could be read is there"
+
+
+def test_a_streamed_snapshot_is_described_as_any_other(server: Running, tmp_path: Path) -> None:
+    result = run("create", tmp_path / "a.tar.zst", server=server)
+    described = json.loads(answer("create", tmp_path / "b.tar.zst", "--json", server=server))
+
+    assert " 1 indexes and 0 SQL databases of " in result.stderr
+    assert [index["name"] for index in described["indexes"]] == ["docs"]
+    assert f"snapshot {described['id']}" in answer(
+        "restore", tmp_path / "b.tar.zst", "--data", tmp_path / "new"
+    )
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.zst", "a.TAR.ZST", "a.zip"])
+@pytest.mark.parametrize("is_served", [True, False])
+def test_a_name_of_another_kind_of_file_makes_no_folder(
+    server: Running, tmp_path: Path, name: str, is_served: bool
+) -> None:
+    source = {"server": server} if is_served else {}
+    flags = [] if is_served else ["--data", tmp_path / "data"]
+
+    result = run("create", tmp_path / name, *flags, **source)
+
+    assert result.exit_code == 2
+    assert f"{name}: a snapshot is a file whose name ends in .tar.zst, or a folder" in result.stderr
+    assert not (tmp_path / name).exists()
+
+
+def test_a_folder_that_is_there_may_have_any_name(server: Running, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").mkdir()
+
+    answer("create", tmp_path / "a.zip", server=server)
+
+    assert answer("list", tmp_path / "a.zip")
+
+
+def test_damage_is_named_by_the_file_that_the_user_has(
+    server: Running, engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    engine.compact(DOCS)
+    answer("create", tmp_path / "store", server=server)
+    answer("create", tmp_path / "a.tar.zst", server=server)
+    values = next((tmp_path / "store" / "shared").glob("*/*values*"))
+    damage(values)
+    stream = tmp_path / "a.tar.zst"
+    (tmp_path / "half.tar.zst").write_bytes(stream.read_bytes()[: stream.stat().st_size // 2])
+
+    of_store = run("restore", tmp_path / "store", "--data", tmp_path / "new")
+    of_half = run("restore", tmp_path / "half.tar.zst", "--data", tmp_path / "new")
+    verified = run("verify", tmp_path / "half.tar.zst")
+
+    assert of_store.exit_code == of_half.exit_code == verified.exit_code == 1
+    assert f"{values} is damaged between bytes 0 and " in of_store.stderr
+    assert f"{tmp_path / 'half.tar.zst'}: the stream is damaged" in of_half.stderr
+    assert f"{tmp_path / 'half.tar.zst'}: 1 blocks or rows are damaged" in verified.stderr

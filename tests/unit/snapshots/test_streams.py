@@ -16,7 +16,7 @@ from tests.support.snapshots import Contents, contents, points, restored
 from vicinal.engine.embedded import EngineOptions
 from vicinal.errors import Corruption
 from vicinal.snapshots.manifest import ServerSnapshot
-from vicinal.snapshots.receiving import receive
+from vicinal.snapshots.receiving import receive, relay
 from vicinal.snapshots.sinks import StreamSink
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.taking import Server, new_id, take_snapshot
@@ -149,6 +149,34 @@ def test_a_link_in_a_stream_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(Corruption, match="out of order"):
         received(zstandard.ZstdCompressor().compress(packed.getvalue()), tmp_path / "store")
+
+
+def test_a_damaged_file_of_a_stream_is_named_as_the_stream_has_it(
+    data: Path, tmp_path: Path
+) -> None:
+    stream, _, _ = streamed(data)
+    reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+    raw = bytearray(reader.readall())
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        member = next(each for each in tar if ".values-" in each.name)
+    raw[member.offset_data + 70] ^= 1
+
+    with pytest.raises(Corruption) as refused:
+        received(zstandard.compress(bytes(raw)), tmp_path / "store")
+
+    assert str(refused.value).startswith(f"{member.name} is damaged between bytes 0 and ")
+
+
+@pytest.mark.parametrize("end", [0, 1, 40, -1000])
+def test_a_stream_that_is_written_on_and_ends_early_is_refused(data: Path, end: int) -> None:
+    stream, snapshot, _ = streamed(data)
+    target = io.BytesIO()
+
+    with pytest.raises(Corruption):
+        relay(io.BytesIO(stream[:end]), io.BytesIO())
+
+    assert relay(io.BytesIO(stream), target) == snapshot
+    assert target.getvalue() == stream
 
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not here")
