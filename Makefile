@@ -11,8 +11,9 @@ C_FILES := $(wildcard src/vicinal/native/*.[ch])
 TYPESCRIPT := 5.9.3
 P ?= # what `make unit` runs, under tests/unit
 QUICK := -m 'not slow and not clients'
-# One more than there are cores, as tests also wait: for processes, disks and deadlines.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
+# Two more than there are cores, as a process of tests waits half of its time: for processes, disks
+# and deadlines.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 2, 4))')
 # The order of files is that of tests/conftest.py: the longest first, so that none is last. A process
 # that is lost is not replaced: another would run the test that ended it again, for ever.
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
