@@ -32,6 +32,10 @@ class RankedRows:
         """Return those at these positions, in their order."""
         return RankedRows(self.parts[positions], self.rows[positions], self.keys[positions])
 
+    def positions_in(self, part: int) -> Ordinals:
+        """Return the positions of those of a view."""
+        return np.flatnonzero(self.parts == part)
+
     def ids(self, views: Sequence[View]) -> list[str]:
         """Return the ids of all."""
         parts = self.parts.tolist()
@@ -39,7 +43,7 @@ class RankedRows:
             return views[parts[0]].ids(self.rows) if parts else []
         ids = [""] * len(parts)
         for part in set(parts):
-            positions = np.flatnonzero(self.parts == part)
+            positions = self.positions_in(part)
             for position, vector_id in zip(
                 positions.tolist(), views[part].ids(self.rows[positions]), strict=True
             ):
@@ -50,12 +54,21 @@ class RankedRows:
         """Return the best ones, at most `count`, in any order; ties are broken by id."""
         if len(self) <= count:
             return self
-        bound = np.partition(self.keys, count - 1)[count - 1]
-        better, tied = np.flatnonzero(self.keys < bound), np.flatnonzero(self.keys == bound)
-        left = count - len(better)
-        if len(tied) > left:
-            tied = tied[_first_by_id(self.taken(tied), views, left)]
-        return self.taken(np.concatenate([better, tied]))
+        order = np.argpartition(self.keys, count - 1)
+        best, left = order[:count], order[count:]
+        bound = self.keys[best[-1]]
+        tied = left[self.keys[left] == bound]
+        if len(tied):
+            is_tied = self.keys[best] == bound
+            tied = np.sort(np.concatenate([best[is_tied], tied]))
+            best = best[~is_tied]
+            tied = tied[_first_by_id(self.taken(tied), views, count - len(best))]
+            best = np.concatenate([best, tied])
+        return self.taken(best)
+
+    def by_row(self) -> "RankedRows":
+        """Return the same, the rows of each view ascending."""
+        return self.taken(np.argsort(self.rows))
 
     def ordered(self, views: Sequence[View]) -> "tuple[RankedRows, list[str]]":
         """Return the same, best first, ties by id; and the ids."""
@@ -83,7 +96,7 @@ def _first_by_id(ranked: RankedRows, views: Sequence[View], count: int) -> Ordin
     # Short texts tie often, and only few of those are needed.
     kept = []
     for part, view in enumerate(views):
-        positions = np.flatnonzero(ranked.parts == part)
+        positions = ranked.positions_in(part)
         if len(positions):
             rows = ranked.rows[positions]
             first = view.first_by_id(rows, count)

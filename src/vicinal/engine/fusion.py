@@ -9,10 +9,10 @@ of a row of average length that has each word of the query once, known words or 
 has the common words of a sentence alone gets little for them, where its rank, or its score over the
 best one, would call it the best.
 
-Both parts of each candidate are computed, whichever search found it.
+Both parts of each candidate are computed, whichever search found it; ranks alone need neither.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,83 +27,91 @@ from vicinal.segment.base import View
 RANK_OFFSET = 60  # source: Cormack, Clarke and Büttcher, 2009
 
 Scores = NDArray[np.float64]
-Complete = Callable[[int, Ordinals], NDArray[np.floating]]
-"""Computes the keys of rows of a view, which ascend."""
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """The candidates of one of both searches, and how to get the keys of other rows."""
+class Found:
+    """The candidates of one of both searches, and the keys that they have in the other one, in
+    the same order; empty where none are needed."""
 
     ranked: RankedRows
-    complete: Complete
+    others: NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
-class Fused:
-    """Rows with their fused scores, whose negatives are the keys of `rows`.
+class BothFound:
+    """The candidates of a search by vector, whose keys are distances, and of one by words, whose
+    keys are negative scores. A row may be among both, with the same two keys."""
 
-    `scores` are those that the score of each row was made of; empty if not wanted.
-    """
+    nearest: Found
+    words: Found
 
-    rows: RankedRows
-    scores: Sequence[MatchScores]
+    def fused(
+        self,
+        query: TextQuery,
+        metric: Metric,
+        views: Sequence[View],
+        full_score: float,
+        count: int | None,
+    ) -> tuple[RankedRows, list[str]]:
+        """Return the best rows, best first, ties by id, and the ids. Keys are negative scores.
 
-    def scores_of(self, rows: RankedRows) -> list[MatchScores]:
-        """Return the scores of some of the rows."""
-        positions = np.searchsorted(_keyed(self.rows), _keyed(rows))
-        return [self.scores[position] for position in positions.tolist()]
+        Args:
+            query: Says how they are fused.
+            metric: The metric of the distances.
+            views: The views that the rows are of.
+            full_score: The score of words that counts 1; above 0 if there are words.
+            count: The number of rows; None for all.
+        """
+        if query.fusion is Fusion.RANKS:
+            sums = self._summed_ranks(query.share, views)
+        else:
+            nearness = _nearness(self._distances(), metric)
+            coverage = self._scores_of_words() / (full_score or 1.0)
+            both = (1.0 - query.share) * nearness + query.share * coverage
+            sums = dict(zip(self._numbers(), both.tolist(), strict=True))
+        numbers = sorted(sums, key=sums.__getitem__, reverse=True)
+        if count is not None and count < len(numbers):
+            bound = sums[numbers[count - 1]]
+            while count < len(numbers) and sums[numbers[count]] == bound:
+                count += 1
+            del numbers[count:]
+        of_rows = np.array(numbers, np.int64)
+        keys = np.array([-sums[number] for number in numbers], np.float64)
+        return RankedRows(of_rows >> 32, of_rows & 0xFFFF_FFFF, keys).ordered(views)
 
-
-def fused(
-    query: TextQuery,
-    metric: Metric,
-    views: Sequence[View],
-    nearest: Search,
-    words: Search,
-    full_score: float,
-    *,
-    has_scores: bool,
-) -> Fused:
-    """Fuse the candidates of both searches.
-
-    Args:
-        query: Says how.
-        views: The views that the rows are of.
-        nearest: By vector; its keys are distances.
-        words: By words; its keys are negative scores.
-        full_score: The score that counts 1; above 0 if there are words.
-        has_scores: Whether the scores that a fused score is made of are wanted.
-    """
-    rows = _union(nearest.ranked, words.ranked)
-    ranks = [_ranks(rows, search.ranked, views) for search in (nearest, words)] if (
-        has_scores or query.fusion is Fusion.RANKS
-    ) else []  # fmt: skip
-    if query.fusion is Fusion.RANKS:
-        shares = (2.0 - 2.0 * query.share, 2.0 * query.share)
-        sums = sum(
-            np.where(of_search > 0, share / (RANK_OFFSET + of_search), 0.0)
-            for share, of_search in zip(shares, ranks, strict=True)
-        )
-        if not has_scores:
-            return Fused(RankedRows(rows.parts, rows.rows, -np.asarray(sums)), ())
-    distances, of_words = _completed(rows, nearest), -_completed(rows, words)
-    if query.fusion is Fusion.SCORES:
-        coverage = of_words / (full_score or 1.0)
-        sums = (1.0 - query.share) * _nearness(distances, metric) + query.share * coverage
-    scores = []
-    if has_scores:
-        scores = [
+    def scores_of(
+        self, rows: RankedRows, metric: Metric, views: Sequence[View]
+    ) -> list[MatchScores]:
+        """Return the scores that the fused ones of some of the rows are made of."""
+        distances, of_words = self._distances().tolist(), self._scores_of_words().tolist()
+        at = {number: position for position, number in enumerate(self._numbers())}
+        by_vector, by_words = _ranks(self.nearest, views), _ranks(self.words, views)
+        return [
             MatchScores(
-                RankedScore(score(distance, metric), vector_rank or None),
-                RankedScore(of_word, text_rank or None),
+                RankedScore(score(distances[at[number]], metric), by_vector.get(number)),
+                RankedScore(of_words[at[number]], by_words.get(number)),
             )
-            for distance, of_word, vector_rank, text_rank in zip(
-                distances.tolist(), of_words.tolist(), ranks[0].tolist(), ranks[1].tolist(),
-                strict=True,
-            )
-        ]  # fmt: skip
-    return Fused(RankedRows(rows.parts, rows.rows, -np.asarray(sums)), scores)
+            for number in _numbered(rows).tolist()
+        ]
+
+    def _numbers(self) -> list[int]:
+        numbers = [_numbered(side.ranked) for side in (self.nearest, self.words)]
+        joined: list[int] = np.concatenate(numbers).tolist()
+        return joined
+
+    def _distances(self) -> Scores:
+        return np.concatenate([self.nearest.ranked.keys, self.words.others], dtype=np.float64)
+
+    def _scores_of_words(self) -> Scores:
+        return -np.concatenate([self.nearest.others, self.words.ranked.keys], dtype=np.float64)
+
+    def _summed_ranks(self, share: float, views: Sequence[View]) -> dict[int, float]:
+        sums: dict[int, float] = {}
+        for side, weight in ((self.nearest, 2.0 - 2.0 * share), (self.words, 2.0 * share)):
+            for number, rank in _ranks(side, views).items():
+                sums[number] = sums.get(number, 0.0) + weight / (RANK_OFFSET + rank)
+        return sums
 
 
 def _nearness(distances: Scores, metric: Metric) -> Scores:
@@ -115,37 +123,12 @@ def _nearness(distances: Scores, metric: Metric) -> Scores:
     return (farthest - distances) / width if width else np.ones(len(distances))
 
 
-def _keyed(rows: RankedRows) -> Ordinals:
-    """Return one number for each row, which sorts as part and row do."""
+def _numbered(rows: RankedRows) -> Ordinals:
+    """Return one number for each row, of its part and its row."""
     return (rows.parts << 32) | rows.rows
 
 
-def _union(one: RankedRows, other: RankedRows) -> RankedRows:
-    """Return the rows of both, each once, by part and row; their keys mean nothing."""
-    numbers = np.sort(np.concatenate([_keyed(one), _keyed(other)]))
-    is_first = np.ones(len(numbers), np.bool_)
-    np.not_equal(numbers[1:], numbers[:-1], out=is_first[1:])
-    numbers = numbers[is_first]
-    return RankedRows(numbers >> 32, numbers & 0xFFFF_FFFF, np.zeros(len(numbers)))
-
-
-def _ranks(rows: RankedRows, searched: RankedRows, views: Sequence[View]) -> Ordinals:
-    """Return the rank of each row in a search, counted from 1; 0 where it was not found."""
-    ranks = np.zeros(len(rows), np.int64)
-    ordered, _ = searched.ordered(views)
-    ranks[np.searchsorted(_keyed(rows), _keyed(ordered))] = np.arange(1, len(ordered) + 1)
-    return ranks
-
-
-def _completed(rows: RankedRows, search: Search) -> Scores:
-    """Return the keys of rows, computing those that the search did not find."""
-    keys = np.empty(len(rows), np.float64)
-    is_missing = np.ones(len(rows), np.bool_)
-    at = np.searchsorted(_keyed(rows), _keyed(search.ranked))
-    keys[at], is_missing[at] = search.ranked.keys, False
-    missing = np.flatnonzero(is_missing)
-    parts = rows.parts[missing]
-    for part in dict.fromkeys(parts.tolist()):
-        positions = missing[parts == part]
-        keys[positions] = search.complete(part, rows.rows[positions])
-    return keys
+def _ranks(side: Found, views: Sequence[View]) -> dict[int, int]:
+    """Return the numbers of the rows of a search with their ranks, counted from 1."""
+    ordered, _ = side.ranked.ordered(views)
+    return {number: rank for rank, number in enumerate(_numbered(ordered).tolist(), 1)}

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from vicinal import metadata
 from vicinal.ann.base import Selection
 from vicinal.distance import score
-from vicinal.engine import fusion, search
+from vicinal.engine import search
 from vicinal.engine.candidates import RankedRows, ranked_rows
+from vicinal.engine.fusion import BothFound, Found
 from vicinal.engine.scoring import ScoredRows
 from vicinal.engine.search import Hit, Rescored, ViewSearch
 from vicinal.engine.snapshot import Snapshot
@@ -40,11 +41,11 @@ from vicinal.model import (
     ScoredVector,
 )
 from vicinal.prepared import Prepared
-from vicinal.ranking import Diversity, Grouping, MatchScores, RankedScore, WordsExplanation
+from vicinal.ranking import Diversity, Fusion, Grouping, MatchScores, RankedScore, WordsExplanation
 from vicinal.segment.base import View
 from vicinal.segment.columns import values_of
 
-FUSED_MIN = 20  # candidates of each of two searches; ours
+NEAREST_MIN, WORDS_MIN = 15, 20  # candidates of each of two searches; ours
 WORDS = "words"
 """The method of explanations where words alone were searched for."""
 DEEPER = 4  # times as many candidates, when groups leave too few; ours
@@ -54,6 +55,7 @@ _Row = tuple[int, int]
 
 
 _NO_SCORES = MatchScores(None, None)
+_NO_KEYS = np.empty(0, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +190,7 @@ class _Ranking:
         """Return the best candidates, at least `depth` while more exist, and whether these are
         all."""
         if self._vector is not None and self._text is not None:
-            deep = max(FUSED_MIN, 2 * depth)
-            nearest = self._nearest(self._vector, deep)
-            return self._fused(nearest, self._best_words(deep), depth), len(nearest) < deep
+            return self._fused(self._vector, self._text, depth)
         by_vector = self._vector is not None
         if self._vector is not None:
             ranked = self._nearest(self._vector, depth)
@@ -231,18 +231,28 @@ class _Ranking:
         return selected
 
     def _nearest(self, vector: Floats, count: int) -> RankedRows:
-        query, config, views = replace(self._query, top_k=count), self._config, self._snapshot.views
-        effort = query.effort or config.effort
+        self._rescored = [
+            view_search.rescore(vector, self._config.metric)
+            for view_search in self._searched(vector, count)
+        ]
+        return self._rescored_rows(count)
+
+    def _searched(self, vector: Floats, count: int) -> Sequence[ViewSearch]:
+        """Search each view for the nearest rows."""
+        query = self._query
+        effort = query.effort or self._config.effort
         searches = [
-            ViewSearch.prepare(view, vector, query, effort, selected.selection)
-            for view, selected in zip(views, self._selected, strict=True)
+            ViewSearch.prepare(view, vector, query, count, effort, selected.selection)
+            for view, selected in zip(self._snapshot.views, self._selected, strict=True)
         ]
         for view_search in searches:
             for task in view_search.prepared.tasks:
                 task.run()
-        self._rescored = [view_search.rescore(vector, config.metric) for view_search in searches]
+        return searches
+
+    def _rescored_rows(self, count: int) -> RankedRows:
         per_view = [(view.candidates.rows, view.distances) for view in self._rescored]
-        return ranked_rows(per_view).best(views, count)
+        return ranked_rows(per_view).best(self._snapshot.views, count)
 
     def _best_words(self, count: int) -> RankedRows:
         """Return the rows with the best words; their keys are scores, negative."""
@@ -251,28 +261,48 @@ class _Ranking:
         ranked = ranked_rows([(rows.rows, -rows.scores) for rows in self._scored])
         return ranked.best(self._snapshot.views, count)
 
-    def _fused(self, nearest: RankedRows, words: RankedRows, depth: int) -> list[_Candidate]:
+    def _fused(self, vector: Floats, text: TextSearch, depth: int) -> tuple[list[_Candidate], bool]:
+        """Return what `_candidates` does, of both searches."""
         query, views, metric = self._query, self._snapshot.views, self._config.metric
-        vector, text = self._vector, self._text
         assert query.text is not None
-        assert vector is not None
-        assert text is not None
-        fused = fusion.fused(
-            query.text,
-            metric,
-            views,
-            fusion.Search(
-                nearest, lambda part, rows: search.distances_of(views[part], rows, vector, metric)
-            ),
-            fusion.Search(words, lambda part, rows: -text.scores(part, rows)),
-            text.full_score,
-            has_scores=query.return_scores,
-        )
-        rows = fused.rows if query.grouping is not None else fused.rows.best(views, depth)
-        ordered, ids = rows.ordered(views)
+        # A row that is not among the nearest needs words, so these are looked for deeper.
+        near_count, words_count = max(NEAREST_MIN, depth + depth // 2), max(WORDS_MIN, 2 * depth)
+        both = self._found(vector, text, near_count, words_count)
+        count = depth if query.grouping is None else None
+        ordered, ids = both.fused(query.text, metric, views, text.full_score, count)
+        if count is not None and count < len(ids):
+            ordered, ids = ordered.taken(np.arange(count)), ids[:count]
         scores = (-ordered.keys).tolist()
-        made_of = fused.scores_of(ordered) if query.return_scores else repeat(_NO_SCORES)
-        return self._listed(ordered, ids, scores, scores, made_of)
+        made_of = (
+            both.scores_of(ordered, metric, views) if query.return_scores else repeat(_NO_SCORES)
+        )
+        listed = self._listed(ordered, ids, scores, scores, made_of)
+        return listed, len(both.nearest.ranked) < near_count
+
+    def _found(
+        self, vector: Floats, text: TextSearch, near_count: int, words_count: int
+    ) -> BothFound:
+        """Return the candidates of both searches, with both keys of each if they are needed."""
+        query, metric = self._query, self._config.metric
+        assert query.text is not None
+        words = self._best_words(words_count)
+        if query.text.fusion is Fusion.RANKS and not query.return_scores:
+            nearest = self._nearest(vector, near_count)
+            return BothFound(Found(nearest, _NO_KEYS), Found(words, _NO_KEYS))
+        # The distances of all in one pass.
+        distances = np.empty(len(words), np.float32)
+        rescored = []
+        for part, view_search in enumerate(self._searched(vector, near_count)):
+            at = words.positions_in(part)
+            rescored.append(view_search.rescore(vector, metric, words.rows[at]))
+            distances[at] = rescored[-1].of_others
+        self._rescored = rescored
+        nearest = self._rescored_rows(near_count).by_row()
+        scores = np.empty(len(nearest), np.float64)
+        for part in set(nearest.parts.tolist()):
+            at = nearest.positions_in(part)
+            scores[at] = text.scores(part, nearest.rows[at])
+        return BothFound(Found(nearest, -scores), Found(words, distances))
 
     def _grouped(self, candidates: Sequence[_Candidate], grouping: Grouping) -> list[_Candidate]:
         counts: Counter[Hashable] = Counter()

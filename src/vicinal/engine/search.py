@@ -71,38 +71,48 @@ class ViewSearch:
         view: View,
         vector: Floats,
         query: Query,
+        k: int,
         effort: Effort,
         selection: Selection | None = None,
     ) -> Self:
-        """Select rows, if they are not yet, and prepare the search for the nearest of them."""
+        """Select rows, if they are not yet, and prepare the search for the k nearest of them."""
         start = perf_counter()
         if selection is None:
             selection = view.select(query.namespace, query.filter)
         selected = perf_counter()
         if selection.count:
-            prepared = view.index.prepare(vector, query.top_k, selection, effort)
+            prepared = view.index.prepare(vector, k, selection, effort)
         else:
             prepared = Prepared(lambda: _NO_ROWS)
         return cls(view, selection, prepared, selected - start, perf_counter() - selected)
 
-    def rescore(self, vector: Floats, metric: Metric) -> "Rescored":
-        """Finish the search and compute the distances of its candidates."""
+    def rescore(self, vector: Floats, metric: Metric, others: Ordinals | None = None) -> "Rescored":
+        """Finish the search and compute the distances of its candidates, and of other rows."""
         start = perf_counter()
         candidates = self.prepared.finish()
         searched = perf_counter()
-        exact = distances_of(self.view, candidates.rows, vector, metric)
-        return Rescored(self, candidates, exact, searched - start, perf_counter() - searched)
+        rows = candidates.rows
+        count = len(rows)
+        if others is not None and len(others):
+            rows = np.concatenate([rows, others])
+        exact = distances_of(self.view, rows, vector, metric)
+        found_s, rescored_s = searched - start, perf_counter() - searched
+        return Rescored(self, candidates, exact[:count], found_s, rescored_s, exact[count:])
 
 
 @dataclass(frozen=True, slots=True)
 class Rescored:
-    """The candidates of one view with their distances. Times are in seconds."""
+    """The candidates of one view with their distances. Times are in seconds.
+
+    `of_others` are the distances of the other rows that were asked for.
+    """
 
     search: ViewSearch
     candidates: Candidates
     distances: Floats
     finish_s: float
     rescore_s: float
+    of_others: Floats
 
     def explanation(self) -> Explanation:
         """Explain how the view was searched."""
@@ -132,7 +142,9 @@ def prepare(snapshot: Snapshot, config: IndexConfig, query: Query) -> Prepared[Q
     if vector is None or unindexed:
         return Prepared(lambda: QueryResult((), unindexed))
     effort = query.effort or config.effort
-    searches = [ViewSearch.prepare(view, vector, query, effort) for view in snapshot.views]
+    searches = [
+        ViewSearch.prepare(view, vector, query, query.top_k, effort) for view in snapshot.views
+    ]
     return Prepared(
         partial(_finish, snapshot, config.metric, query, vector, searches),
         [task for search in searches for task in search.prepared.tasks],

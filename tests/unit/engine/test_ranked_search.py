@@ -12,7 +12,7 @@ import pytest
 from tests.support.engines import DOCS, Record, batch
 from tests.support.inline import InlineEngine, open_inline
 from tests.support.model_engine import ModelEngine
-from vicinal.engine import ranked_search, text_search
+from vicinal.engine import text_search
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EngineOptions
 from vicinal.engine.text_search import HIGHLIGHTS_MAX
@@ -290,9 +290,9 @@ def test_ranks_of_both_searches_are_fused_over_the_whole_index(engine: InlineEng
     for share in (0.5, 0.2):
         vector = random.standard_normal(4)
         query = TextQuery("word0 word7 word11", fusion=Fusion.RANKS, share=share)
-        count = max(ranked_search.FUSED_MIN, 40)
-        nearest = engine.query(DOCS, Query(count, np.array(vector, np.float32))).matches
-        best = engine.query(DOCS, words(query.text, top_k=count)).matches
+        # Half as many again as are wanted by vector, twice as many by words.
+        nearest = engine.query(DOCS, Query(30, np.array(vector, np.float32))).matches
+        best = engine.query(DOCS, words(query.text, top_k=40)).matches
         expected: dict[str, float] = {}
         for weight, matches in ((1 - share, nearest), (share, best)):
             for rank, match in enumerate(matches, 1):
@@ -312,6 +312,31 @@ def test_ranks_of_both_searches_are_fused_over_the_whole_index(engine: InlineEng
             assert match.scores.vector.rank == ranks.get(match.id)
             if match.id in text_scores:
                 assert match.scores.text.score == pytest.approx(text_scores[match.id])
+
+
+@pytest.mark.parametrize("fusion", list(Fusion))
+@pytest.mark.parametrize("top_k", [1, 6, 20])
+def test_both_scores_of_a_match_are_those_of_each_search_alone(
+    engine: InlineEngine, fusion: Fusion, top_k: int
+) -> None:
+    random = filled(engine)
+    vector = random.standard_normal(4).astype(np.float32)
+    text = TextQuery("word0 word7 word11", fusion=fusion)
+    by_vector = {m.id: m.score for m in engine.query(DOCS, Query(1_000, vector)).matches}
+    by_words = {m.id: m.score for m in engine.query(DOCS, words(text.text, top_k=1_000)).matches}
+
+    matches = both(engine, text, vector, top_k).matches
+
+    assert len(matches) == top_k
+    plain = engine.query(DOCS, Query(top_k, vector, text=text)).matches
+    assert [(m.id, m.score) for m in plain] == [(m.id, m.score) for m in matches]
+    for match in matches:
+        assert match.scores is not None
+        assert match.scores.vector is not None
+        assert match.scores.text is not None
+        # To the last bit: a row that both found is one candidate.
+        assert match.scores.vector.score == by_vector[match.id]
+        assert match.scores.text.score == by_words.get(match.id, 0.0)
 
 
 @pytest.mark.parametrize("metric", list(Metric))
