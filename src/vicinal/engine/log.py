@@ -55,7 +55,7 @@ from vicinal.storage.watermark import Watermark
 FILE_NAME = "index.db"
 WATERMARK_NAME = "acknowledged"
 
-_TRUNCATED_BYTES_MAX = 4 << 20  # removed in one transaction; about 10 ms
+_TRUNCATED_BYTES_MAX = 1 << 20  # removed in one transaction; some milliseconds
 _COPIED_BYTES_MAX = 1 << 20  # yielded at a time to who copies a log
 _READ_BYTES_MAX = 128 << 10  # of these, while commits wait: 0.4 ms
 _READ_ROWS_MAX = 200
@@ -266,9 +266,13 @@ class Log:
             return manifests.load_live_rows(self._connection, self.path, self.manifest, segment)
 
     def truncate(self) -> None:
-        """Remove the mutations that segments have, a few at a time, and then their files."""
+        """Remove the mutations that segments have, a few at a time, and then their files.
+
+        Half of the time is left to those that append.
+        """
         sealed_seqno = self.manifest.sealed_seqno
         while True:
+            began = time.perf_counter()
             with self._lock, translating(self.path), transaction(self._connection):
                 # Asked each time, as another thread may pin what is there.
                 sealed_seqno = self.pins.truncatable(self.manifest.sealed_seqno)
@@ -280,6 +284,7 @@ class Log:
                     break
                 last = _last_of_part(rows, _TRUNCATED_BYTES_MAX)
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
+            _let_others(began)
         with self._lock, translating(self.path):
             last = self.pins.truncatable(sealed_seqno)
             self.blobs.truncate(last)
@@ -330,8 +335,7 @@ class Log:
                 yield part
                 part, size = [], 0
             else:
-                # Else this thread has the lock again before one that waits for it is awake.
-                time.sleep(time.perf_counter() - began)
+                _let_others(began)
 
     def _few_rows(self, after: Seqno, last: Seqno) -> tuple[list[tuple[Field, ...]], int]:
         """Return the first rows after a seqno, and the bytes of their mutations."""
@@ -445,6 +449,15 @@ class Log:
                 f"after {manifest.sealed_seqno} and to {known} or more"
             )
         return Seqno(last)
+
+
+def _let_others(began: float) -> None:
+    """Sleep for as long as this thread had the lock, since a moment of the performance counter.
+
+    Else it has the lock again before one that waits for it is awake: of the writes that come while
+    20,000 mutations are removed, some waited for all of that, a tenth of a second.
+    """
+    time.sleep(time.perf_counter() - began)
 
 
 def _last_of_part(rows: Sequence[tuple[int, int]], bytes_max: int) -> int:

@@ -250,6 +250,28 @@ def test_sealed_mutations_are_not_replayed_and_are_trimmed_in_steps(
     connection.close()
 
 
+def test_mutations_are_appended_between_the_steps_of_trimming(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_TRUNCATED_BYTES_MAX", 1)
+    pauses: list[float] = []
+    with opened(folder) as log:
+        append(log, entries(1, 9))
+        log.commit(Manifest(sealed_seqno=Seqno(8)), {})
+
+        def write_meanwhile(pause_s: float) -> None:
+            pauses.append(pause_s)
+            append(log, [entry(log.last_seqno + 1)])
+
+        monkeypatch.setattr("vicinal.engine.log.time.sleep", write_meanwhile)
+        log.truncate()
+
+        # Without a pause this thread has the lock again before a writer that waits is awake.
+        assert len(pauses) == 8
+        assert min(pauses) > 0
+        assert seqnos(log) == [9, *range(10, 18)]
+
+
 def test_trimming_that_was_cut_short_goes_on_when_asked_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
