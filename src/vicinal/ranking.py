@@ -6,6 +6,9 @@ All of it is an extension: keyword search and its fusion with a search by vector
 from dataclasses import dataclass
 from enum import StrEnum
 
+WEIGHT_MIN, WEIGHT_MAX = 1e-6, 1e6
+"""Of a property beside others: past these, sums of scores would leave float64. Ours."""
+
 
 class Fusion(StrEnum):
     """The way to one score of a vector's nearness and of a text's words.
@@ -23,7 +26,8 @@ class TextQuery:
 
     Attributes:
         text: The words; nothing in it is an operator.
-        weights: Properties with a text index and how much each counts, above 0; empty: all, each 1.
+        weights: Properties with a text index and how much each counts, `WEIGHT_MIN` to
+            `WEIGHT_MAX`; empty: all, each 1.
         fusion: How it joins a search by vector.
         share: The weight of the words beside the vector, 0 to 1.
         needs_vector: Whether a vector of the text is to be searched for, too; who has models adds

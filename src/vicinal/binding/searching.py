@@ -16,7 +16,8 @@ class RankingOptions(TypedDict, total=False):
     """Options of a search.
 
     Attributes:
-        weights: Properties with a text index and how much each counts; all alike if not given.
+        weights: Properties with a text index and how much each counts, 1e-6 to 1e6; all alike if
+            not given.
         fusion: ``ranks`` or ``scores``: how a text and a vector make one score.
         text_share: The weight of the text beside a vector, 0 to 1; a half if not given.
         mmr: ``{"lambda": 0.5, "fetchK": 50}``: matches unlike each other.

@@ -3,14 +3,21 @@
 A query without any of them is read without this module.
 """
 
-import math
 from dataclasses import replace
 
 from vicinal import errors, metadata
 from vicinal.keywords import analyzer
 from vicinal.limits import Limits
 from vicinal.model import IndexType, Query
-from vicinal.ranking import Diversity, Fusion, Grouping, Reranking, TextQuery
+from vicinal.ranking import (
+    WEIGHT_MAX,
+    WEIGHT_MIN,
+    Diversity,
+    Fusion,
+    Grouping,
+    Reranking,
+    TextQuery,
+)
 from vicinal.wire import ranking_schemas, schemas
 from vicinal.wire.reasons import FAILED
 
@@ -103,9 +110,10 @@ def _weights(weights: dict[str, float], limits: Limits) -> tuple[tuple[str, floa
             f"max is {limits.metadata_indexes_max} properties, got {len(weights)}",
         )
     for name, weight in weights.items():
-        if not (weight > 0.0 and math.isfinite(weight)):
+        if not WEIGHT_MIN <= weight <= WEIGHT_MAX:
             shown = metadata.shown_number(weight)
-            raise _bad("textWeights", f"{metadata.shown(name)} must be above 0, got {shown}")
+            bounds = f"from {WEIGHT_MIN:g} to {WEIGHT_MAX:g}" if weight > 0.0 else "above 0"
+            raise _bad("textWeights", f"{metadata.shown(name)} must be {bounds}, got {shown}")
     return tuple((name, float(weight)) for name, weight in weights.items())
 
 

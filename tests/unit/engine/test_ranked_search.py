@@ -36,6 +36,8 @@ from vicinal.model import (
 )
 from vicinal.native.library import library
 from vicinal.ranking import (
+    WEIGHT_MAX,
+    WEIGHT_MIN,
     Diversity,
     Fusion,
     Grouping,
@@ -312,6 +314,27 @@ def test_ranks_of_both_searches_are_fused_over_the_whole_index(engine: InlineEng
             assert match.scores.vector.rank == ranks.get(match.id)
             if match.id in text_scores:
                 assert match.scores.text.score == pytest.approx(text_scores[match.id])
+
+
+@pytest.mark.parametrize("weight", [WEIGHT_MIN, WEIGHT_MAX])
+def test_the_least_and_the_most_weight_find_the_same_rows_with_finite_scores(
+    engine: InlineEngine, weight: float
+) -> None:
+    random = filled(engine)
+    vector = random.standard_normal(4).astype(np.float32)
+    plain, weighted = (
+        TextQuery(" ".join(VOCABULARY[:9]), (("text", number),)) for number in (1.0, weight)
+    )
+
+    found, expected = (engine.query(DOCS, Query(1_000, text=each)) for each in (weighted, plain))
+
+    assert {m.id: m.score for m in found.matches} == pytest.approx(
+        {m.id: weight * m.score for m in expected.matches}
+    )
+    fused = both(engine, weighted, vector)
+    assert [m.score for m in fused.matches] == pytest.approx(
+        [m.score for m in both(engine, plain, vector).matches]
+    )
 
 
 @pytest.mark.parametrize("fusion", list(Fusion))

@@ -48,6 +48,7 @@ def test_a_query_without_any_of_them_is_plain() -> None:
         ({"hybrid": {"fusion": "scores", "textShare": 0.2}, "vectorId": "a"},
          {"fusion": Fusion.SCORES, "share": 0.2}),
         ({"textWeights": {"a.b": 2, "c": 0.5}}, {"weights": (("a.b", 2.0), ("c", 0.5))}),
+        ({"textWeights": {"a": 1e6, "b": 1e-6}}, {"weights": (("a", 1e6), ("b", 1e-6))}),
     ],
 )  # fmt: skip
 def test_options_of_the_text_are_read(members: Any, changes: dict[str, Any]) -> None:
@@ -94,6 +95,11 @@ def test_diversity_groups_and_reranking_are_read() -> None:
         ({"returnHighlights": True}, "returnHighlights: needs text beside it"),
         ({"text": "a", "textWeights": {"b": 0}}, "textWeights: 'b' must be above 0, got 0"),
         ({"text": "a", "textWeights": {"b": -1}}, "textWeights: 'b' must be above 0, got -1"),
+        ({"text": "a", "textWeights": {"b": 1e308}},
+         "textWeights: 'b' must be from 1e-06 to 1e+06, got 1e+308"),
+        ({"text": "a", "textWeights": {"b": 1.1e6}}, "must be from 1e-06 to 1e+06, got 1100000.0"),
+        ({"text": "a", "textWeights": {"b": 9e-7}}, "must be from 1e-06 to 1e+06, got 9e-07"),
+        ({"text": "a", "textWeights": {"b": 5e-324}}, "must be from 1e-06 to 1e+06, got 5e-324"),
         ({"text": "a", "textWeights": {f"p{n}": 1 for n in range(11)}},
          "textWeights: max is 10 properties, got 11"),
         ({"text": "a", "textWeights": {"b": "x"}}, "Expected `float`, got `str`"),
