@@ -18,6 +18,7 @@ from vicinal.engine.embedded import EngineOptions
 from vicinal.engine.text_search import HIGHLIGHTS_MAX
 from vicinal.errors import BadRanking, MetadataIndexNotFound
 from vicinal.filters.nodes import Operator, Predicate
+from vicinal.index_storage import MEMTABLE
 from vicinal.model import (
     CreateMetadataIndex,
     Delete,
@@ -153,6 +154,23 @@ def test_scores_are_those_of_the_textbook_wherever_rows_are(
     engine.close()
     engine = open_inline(tmp_path)
     compare()
+    engine.close()
+
+
+def test_rows_that_died_in_the_memtable_count_in_no_frequency(tmp_path: Path) -> None:
+    engine, model = open_inline(tmp_path), ModelEngine()
+    model.create_index(DOCS, IndexConfig(4, Metric.COSINE), None)
+    engine.create_index(DOCS, IndexConfig(4, Metric.COSINE), None)
+    filled(engine, model)
+    assert [part.name for part in engine.storage(DOCS).parts] == [MEMTABLE]
+    assert engine.storage(DOCS).parts[0].deleted_count > 100
+
+    for number in range(0, 60, 6):
+        query = words(" ".join(VOCABULARY[number : number + 3]), top_k=1_000)
+        found, expected = engine.query(DOCS, query), model.query(DOCS, query)
+        assert {m.id: m.score for m in found.matches} == pytest.approx(
+            {m.id: m.score for m in expected.matches}, rel=1e-9
+        )
     engine.close()
 
 
