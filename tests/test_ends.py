@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import programs
+from tests.support.memory import MEMORY
+from tests.support.postgres import server
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +48,13 @@ def test_a_program_that_fails_says_why() -> None:
 def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
     """It has the program's output open, and would hold the end of a pipe back."""
     assert programs.run(["sh", "-c", "sleep 600 & echo done; echo $!"]).splitlines()[0] == "done"
+
+
+def test_a_killed_database_leaves_nothing_in_memory_beside_its_folder() -> None:
+    maps = Path(f"/proc/{server().pid}/maps").read_text()
+
+    assert str(server().data) in maps
+    assert f"{MEMORY}/PostgreSQL" not in maps
 
 
 HANGS = """

@@ -134,6 +134,8 @@ class Postgres:
             "shared_buffers": "32MB",
             "max_connections": "200",
             "autovacuum_naptime": "10s",
+            # In its folder, which goes: one that is killed leaves what it has in /dev/shm.
+            "dynamic_shared_memory_type": "mmap",
             **self._settings,
         }
         # It ends with the tests, however they end.
