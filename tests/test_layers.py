@@ -11,7 +11,8 @@ import vicinal
 ROOT = Path(vicinal.__file__).parent
 
 BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native",
-        "prepared", "budget", "usage", "durations", "index_storage", "ranking"}  # fmt: skip
+        "prepared", "budget", "usage", "durations", "index_storage", "ranking",
+        "daemon_threads"}  # fmt: skip
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
@@ -29,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepared": {"native.pool"},
     "budget": set(),
     "durations": set(),
+    "daemon_threads": set(),
     "usage": {"model", "durations"},
     "index_storage": set(),
     "openai_errors": set(),
@@ -53,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generation": BASE | {"openai_errors"},
     "wire": BASE | {"filters", "keywords", "generation.base", "d1", "snapshots.manifest",
                     "verify.report"},
-    "server.concurrency": {"errors", "model"},
+    "server.concurrency": {"errors", "model", "daemon_threads"},
     "server.offload": {"native.pool", "prepared"},
     "server.workers.sessions": {"errors"},
     "server.http": {"errors", "budget", "sites", "wire", "server.concurrency"},

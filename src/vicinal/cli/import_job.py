@@ -21,11 +21,11 @@ import msgspec
 
 from vicinal.cli import resume, show
 from vicinal.cli.client import Client
-from vicinal.cli.daemon_threads import DaemonThreads
 from vicinal.cli.import_ids import IdCounter
 from vicinal.cli.import_sending import SentBatch, VectorSender
 from vicinal.cli.progress import Rate, Report
 from vicinal.cli.resume import ResumePoint
+from vicinal.daemon_threads import DaemonThreads
 from vicinal.errors import BadFile
 from vicinal.readers.base import FileReader, Position, RejectedRow, RowBatch
 from vicinal.readers.opening import FileSource

@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from vicinal.d1 import Databases
+from vicinal.daemon_threads import DaemonThreads
 from vicinal.embeddings.base import Embedder
 from vicinal.embeddings.reranking import Reranker
 from vicinal.engine.base import Engine
@@ -75,7 +76,7 @@ def build(
     without `snapshots` they are refused as where nodes share a database, without `reranker` nothing
     is ranked again, without `tracer` nothing is traced.
     """
-    threads: Callable[..., ThreadPoolExecutor] = ThreadPoolExecutor
+    threads: Callable[[int, str], ThreadPoolExecutor] = ThreadPoolExecutor
     if tracer is not None:
         from vicinal.server.tracing import ContextExecutor, traced
 
@@ -90,7 +91,7 @@ def build(
             tokens=tokens,
             workers=Workers("query", config.threads, config.requests_max, threads),
             embedding_workers=Workers(
-                "embed", config.embedding_threads, config.embedding_queue_max
+                "embed", config.embedding_threads, config.embedding_queue_max, DaemonThreads
             ),
             databases=databases,
             database_workers=Workers("database", processes, config.requests_max),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from time import thread_time
 from typing import TypeVar
 
+from vicinal.daemon_threads import DaemonThreads
 from vicinal.errors import Overloaded
 from vicinal.model import IndexAddress
 
@@ -38,7 +39,8 @@ _INDEXES_MAX = 10_000
 class Workers:
     """A bounded pool of threads; `pending_max` calls may run and wait at one time.
 
-    `pool` makes the pool.
+    `pool` makes the pool, of a number of threads and a name. `DaemonThreads` are for calls that
+    change nothing here and may wait for long, for a model or another server: `close` leaves them.
     """
 
     def __init__(
@@ -46,9 +48,9 @@ class Workers:
         name: str,
         threads: int,
         pending_max: int,
-        pool: Callable[..., ThreadPoolExecutor] = ThreadPoolExecutor,
+        pool: Callable[[int, str], ThreadPoolExecutor | DaemonThreads] = ThreadPoolExecutor,
     ) -> None:
-        self._pool = pool(threads, thread_name_prefix=name)
+        self._pool = pool(threads, name)
         self._name = name
         self._pending = 0
         self._pending_max = pending_max
@@ -71,7 +73,7 @@ class Workers:
                 queue=self._name,
             )
         self._pending += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future = asyncio.wrap_future(self._pool.submit(work))
         future.add_done_callback(self._ended)
         return future
 
@@ -79,8 +81,11 @@ class Workers:
         self._pending -= 1
 
     def close(self) -> None:
-        """Finish running work, cancel waiting work."""
-        self._pool.shutdown(cancel_futures=True)
+        """Finish running work, or leave it to daemon threads; cancel waiting work."""
+        if isinstance(self._pool, DaemonThreads):
+            self._pool.close()
+        else:
+            self._pool.shutdown(cancel_futures=True)
 
 
 class CostEstimator:

@@ -15,9 +15,9 @@ import pytest
 
 from vicinal.cli import import_job, resume
 from vicinal.cli.client import Client, IndexConfigResponse, IndexResponse
-from vicinal.cli.daemon_threads import DaemonThreads
 from vicinal.cli.import_job import ImportedFile, ImportJob, RejectedRows
 from vicinal.cli.import_sending import VectorSender
+from vicinal.daemon_threads import DaemonThreads
 from vicinal.model import VectorBatch
 from vicinal.readers.base import NumberedPlaces, Position, RejectedRow, RowBatch
 

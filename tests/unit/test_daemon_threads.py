@@ -4,7 +4,7 @@ import threading
 from contextlib import suppress
 from functools import partial
 
-from vicinal.cli.daemon_threads import DaemonThreads
+from vicinal.daemon_threads import DaemonThreads
 
 WITHIN_S = 60.0
 
@@ -37,3 +37,25 @@ def test_no_call_is_waited_for_when_threads_are_interrupted() -> None:
     assert not outcome.done()
     released.set()
     assert outcome.result(WITHIN_S)
+
+
+def test_closed_threads_make_no_further_call_and_are_not_waited_for() -> None:
+    released, begun, made = threading.Event(), threading.Event(), list[str]()
+    threads = DaemonThreads(1, "test")
+
+    def hold() -> None:
+        begun.set()
+        released.wait(WITHIN_S)
+
+    held = threads.submit(hold)
+    assert begun.wait(WITHIN_S)
+    threads.submit(lambda: made.append("never"))
+    threads.close()
+
+    assert not held.done()
+    released.set()
+    held.result(WITHIN_S)
+    for thread in threading.enumerate():
+        if thread.name == "test-0":
+            thread.join(WITHIN_S)
+    assert made == []
