@@ -89,15 +89,14 @@ class BinaryIndex:
             selection = selection.listed()
         if selection.rows is not None and count <= few:
             return self.exact.prepare(query, k, selection)
-        plan = self._plan(k, selection, effort)
+        plan = self._plan(k, few, selection, effort)
         may_read = self.exact.is_verified or self.exact.blocks is not None
         if self.compiled is None or not may_read:
             return Prepared(partial(self._search, query, plan, selection))
         task = self.compiled.task(query, plan, selection)
         return Prepared(partial(self._finish, query, plan, selection, task), (task,))
 
-    def _plan(self, k: int, selection: Selection, effort: Effort) -> Plan:
-        few = rescored_min(k)
+    def _plan(self, k: int, few: int, selection: Selection, effort: Effort) -> Plan:
         total = len(self._codes) if selection.rows is None else selection.count
         walk = None
         if self.graph is not None and selection.rows is None:
@@ -121,8 +120,9 @@ class BinaryIndex:
         """
         compiled = self.compiled
         assert compiled is not None
-        plan = replace(self._plan(k, Selection(self.row_count), effort), walk=walk)
-        task = compiled.task(query, plan, Selection(self.row_count))
+        selection = Selection(self.row_count)
+        plan = replace(self._plan(k, rescored_min(k), selection, effort), walk=walk)
+        task = compiled.task(query, plan, selection)
         task.run()
         result = task.candidates()
         return (_NO_ROWS if result is None else result[0]), task.expanded_count

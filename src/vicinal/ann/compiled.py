@@ -133,8 +133,6 @@ class CompiledSearch:
             allowed = np.ascontiguousarray(allowed)
         if listed is not None:
             listed = np.ascontiguousarray(listed, np.int64)
-        walk = plan.walk
-        hidden = None if walk is None else walk.hidden
         search = CodeSearch(
             query=query.ctypes.data,
             allowed=_pointer(allowed),
@@ -143,10 +141,6 @@ class CompiledSearch:
             eligible_count=selection.count,
             k=plan.k,
             margin=plan.margin,
-            breadth=0 if walk is None else walk.breadth,
-            expanded_max=0 if walk is None else walk.expanded_max,
-            hidden=_pointer(hidden),
-            hidden_count=0 if hidden is None else len(hidden),
             rescored_expected=plan.rescored_expected,
             rescored_min=plan.rescored_min,
             rescored_max=plan.rescored_max,
@@ -157,7 +151,14 @@ class CompiledSearch:
             search.tested = test.numbers.ctypes.data
             search.intervals = test.intervals.ctypes.data
             search.interval_count = len(test.intervals)
-        keepalive = (self, query, allowed, listed, hidden, test)
+        if plan.walk is not None:
+            hidden = plan.walk.hidden
+            search.breadth, search.expanded_max = plan.walk.breadth, plan.walk.expanded_max
+            search.hidden, search.hidden_count = (
+                _pointer(hidden),
+                0 if hidden is None else len(hidden),
+            )
+        keepalive = (self, query, allowed, listed, plan, test)
         return SearchTask(self._library, self._rows, search, candidates, keepalive)
 
 

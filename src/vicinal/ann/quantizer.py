@@ -7,6 +7,7 @@ efforts.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log
 from typing import Any, Self
 
@@ -31,6 +32,7 @@ EFFORTS = (Effort.LOW, Effort.STANDARD, Effort.HIGH)
 PerEffort = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Numbers for each of `EFFORTS` at each of `DEPTHS`."""
 
+_DEPTHS_KEPT = 256  # most clients ask for the same few k
 _RESCORED_MIN = 40
 _RESCORED_TIMES_K = 2
 _OUTLIERS = 11
@@ -68,6 +70,7 @@ def at_depth(near: int, far: int, k: float) -> int:
     return round(count)
 
 
+@lru_cache(_DEPTHS_KEPT)
 def _depth(k: float) -> float:
     """Return where k lies between the `DEPTHS`, from 0 to 1 on a logarithmic scale."""
     return min(max(log(k / DEPTHS[0]) / log(DEPTHS[1] / DEPTHS[0]), 0.0), 1.0)

@@ -127,6 +127,7 @@ class App:
 
             self._handle = TracedRequests(self._http, self._template, tracer)
         self._under_way = 0
+        services.metrics.show_under_way(lambda: self._under_way)
         services.metrics.queues.add(
             QueueGauge("requests", lambda: self._under_way, services.config.requests_max),
             services.workers.gauge,
@@ -292,11 +293,12 @@ class App:
         string."""
         path, query_string = self._target(scope, record)
         match = self._router.match(path)
-        record.allowed = match.allowed
         record.form = next(iter(match.routes.values())).form
         route = match.route(record.method)
         parameters = match.parameters
-        if route is not None:
+        if route is None:
+            record.allowed = match.allowed
+        else:
             record.operation, record.form = route.operation, route.form
             if route.addressed is not None:
                 parameters = route.addressed(record.headers, self.services.config)
@@ -332,7 +334,6 @@ class App:
                 queue="requests",
             )
         self._under_way += 1
-        services.metrics.under_way(self._under_way)
         body: bodies.Body | None = None
         try:
             credentials = request.headers
@@ -365,7 +366,6 @@ class App:
             return respond.wrapped(await route.handler(request), route.form)
         finally:
             self._under_way -= 1
-            services.metrics.under_way(self._under_way)
             if body is not None:
                 record.body_bytes, record.is_body_read = body.received_bytes, body.is_complete
                 body.release()

@@ -8,6 +8,7 @@ when somebody looks are in `collectors`.
 
 import platform
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -69,6 +70,7 @@ class Metrics:
             buckets=_REQUEST_S,
             registry=self._registry,
         )
+        self._answers: dict[tuple[str, int], Histogram] = {}  # parts of `_requests`
         self._under_way = Gauge(
             "vicinal_requests_in_progress",
             "Requests that have been let in and not been answered.",
@@ -111,7 +113,11 @@ class Metrics:
 
     def answered(self, operation: str, status: int, seconds: float) -> None:
         """Count a request that has been answered."""
-        self._requests.labels(operation, str(status)).observe(seconds)
+        durations = self._answers.get((operation, status))
+        if durations is None:
+            durations = self._requests.labels(operation, str(status))
+            self._answers[operation, status] = durations
+        durations.observe(seconds)
 
     def queried(self, account: str, index_name: str, seconds: float) -> None:
         """Count a query of an index of the catalog that has been answered."""
@@ -138,9 +144,9 @@ class Metrics:
         name = type(error).__name__ if isinstance(error, Error) else "Defect"
         self._refusals.labels(_cause_of(name, queue)).inc()
 
-    def under_way(self, count: int) -> None:
-        """Set the number of requests under way."""
-        self._under_way.set(count)
+    def show_under_way(self, count: Callable[[], int]) -> None:
+        """Show the number of requests under way, which is asked for when somebody looks."""
+        self._under_way.set_function(count)
 
     def embedded(self, model: str, text_count: int, token_count: int) -> None:
         """Count texts that have been embedded."""

@@ -119,12 +119,15 @@ async def query(request: ApiRequest) -> Response:
     start = perf_counter()
     search = _Search(request)
     try:
-        response = await _searched(search)
+        try:
+            response = await _searched(search)
+        except NeedsModels as needed:
+            response = search.respond(await ranking.answer(request, needed.query))
     finally:
         seconds = perf_counter() - start
         if seconds >= request.services.slow_queries.least_s:
             search.note_slow(seconds)
-    request.services.metrics.queried(request.account, request.named_index.name, seconds)
+    request.services.metrics.queried(search.address.account, search.address.name, seconds)
     return response
 
 
@@ -165,13 +168,6 @@ class _Search:
 
 
 async def _searched(search: _Search) -> Response:
-    try:
-        return await _searched_by_engine(search)
-    except NeedsModels as needed:
-        return search.respond(await ranking.answer(search.request, needed.query))
-
-
-async def _searched_by_engine(search: _Search) -> Response:
     request, address = search.request, search.address
     services, estimator = request.services, request.services.query_cost
     is_long = len(request.body) > SMALL_BODY_BYTES
