@@ -8,7 +8,6 @@ metadata that has anything else is kept whole as JSON beside them, as a namespac
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,11 +49,9 @@ class ChromaClient:
     Args:
         location: A URL, or the folder of a persistent client.
         key: For the server.
-        creates: Whether a folder may be made that is not there.
     """
 
-    def __init__(self, location: str, key: str, *, creates: bool = False) -> None:
-        self._creates = creates
+    def __init__(self, location: str, key: str) -> None:
         self._module = import_client("chromadb", "chroma")
         self.label = f"chroma:{location}"
         try:
@@ -65,8 +62,6 @@ class ChromaClient:
 
     def _connected(self, location: str, key: str) -> Any:
         if "://" not in location:
-            if not self._creates and not (Path(location) / "chroma.sqlite3").exists():
-                raise InvalidInput(f"{location} is no folder of Chroma")
             return self._module.PersistentClient(location)
         parts = urlsplit(location)
         is_tls = parts.scheme == "https"

@@ -18,6 +18,13 @@ PRODUCTS = ("chroma", "lancedb", "pgvector", "pinecone", "qdrant")
 READ_ALONE = ("pinecone",)
 """The products that are not written."""
 
+_FOLDERS = {
+    "qdrant": ("Qdrant", "meta.json"),
+    "chroma": ("Chroma", "chroma.sqlite3"),
+    "lancedb": ("LanceDB", "*.lance"),
+}
+"""The name of each product that may be a folder, and a file that its folder has."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
@@ -46,6 +53,7 @@ def open_source(name: str, options: StoreOptions) -> SourceStore:
     """
     product, separator, location = name.partition(":")
     if separator and product in PRODUCTS:
+        _check_folder(name, product, location)
         return ForeignStore(_client(product, location, options.token), options.account)
     match _kind(name):
         case "database":
@@ -86,6 +94,15 @@ def open_destination(name: str, options: StoreOptions, *, creates: bool = True) 
             return open_folder(Path(name), is_source=False, creates=creates)
 
 
+def _check_folder(name: str, product: str, location: str) -> None:
+    """Refuse a folder that a product does not have, which its client would make instead."""
+    if product not in _FOLDERS or "://" in location:
+        return
+    called, pattern = _FOLDERS[product]
+    if not location or not any(Path(location).glob(pattern)):
+        raise InvalidInput(f"{name}: there is no folder of {called} (it has no {pattern})")
+
+
 def _stand_in(product: str, label: str) -> ForeignDestination:
     """Return an empty destination, which a plan takes for one that is to be made."""
     with ExitStack() as opened:
@@ -106,7 +123,7 @@ def _writer(product: str, location: str, key: str) -> ForeignWriter:
     if product == "chroma":
         from vicinal.moving.chroma import ChromaClient
 
-        return ChromaClient(location, key, creates=True)
+        return ChromaClient(location, key)
     from vicinal.moving.lancedb import LanceClient
 
     return LanceClient(location, key)

@@ -2,6 +2,7 @@
 
 import uuid
 from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from vicinal.model import Effort, IndexAddress, IndexConfig, IndexType, Metadata
 from vicinal.moving.base import SourceIndex
 from vicinal.moving.foreign import checked_dimensions, first_of, import_client, metric_of
 from vicinal.moving.qdrant import metadata_indexes, point_id
+from vicinal.moving.stores import StoreOptions, open_source
 from vicinal.moving.writing import NAMESPACE, CollectionNote, ForeignDestination, with_ours
 
 
@@ -38,6 +40,25 @@ def test_payload_indexes_become_metadata_indexes_where_there_are_such() -> None:
     assert complaints == [
         "the datetime index of 'when'", "the geo index of 'where'", "the text index of 'words'",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("product", "called"), [("qdrant", "Qdrant"), ("chroma", "Chroma"), ("lancedb", "LanceDB")]
+)
+@pytest.mark.parametrize("folder", ["missing", "other", "file", ""])
+def test_a_source_that_is_no_folder_of_the_product_is_refused_and_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, product: str, called: str, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear")
+    (tmp_path / "file").write_text("dear")
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(InvalidInput, match=f"^{product}:{folder}: there is no folder of {called}"):
+        open_source(f"{product}:{folder}", StoreOptions("vicinal", "", "local"))
+
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_eleventh_metadata_index_is_named() -> None:
