@@ -184,7 +184,10 @@ def _copy(copy: Copy, plan: CopyPlan) -> Outcome:
             report(done, text)
 
         copy.report = tell
-        return copy.execute(plan)
+        try:
+            return copy.execute(plan)
+        except KeyboardInterrupt:
+            raise click.ClickException("interrupted; the same command goes on from there") from None
 
 
 def _planned(plan: CopyPlan) -> dict[str, object]:

@@ -242,6 +242,23 @@ def test_a_name_that_no_index_has_is_refused(tmp_path: Path, copy: Commands) -> 
     assert "has no index named boks" in said
 
 
+def test_a_copy_that_is_interrupted_says_how_to_go_on(
+    tmp_path: Path, copy: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled_folder(tmp_path / "first")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vicinal.moving.copying.Copy.execute", interrupted)
+        result = copy.run(tmp_path / "first", tmp_path / "second")
+
+    assert result.exit_code == 1
+    assert result.stderr.endswith("interrupted; the same command goes on from there\n")
+    copy.ok(tmp_path / "first", tmp_path / "second")
+
+
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path, copy: Commands, schema: str) -> None:
     filled_folder(tmp_path / "first")
     Tokens(tmp_path / "first" / "tokens.db").create("ops", Permission.READ)
