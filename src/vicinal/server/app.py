@@ -176,6 +176,7 @@ class App:
         self.services.embedding_workers.close()
         self.services.databases.stop()  # or its threads would wait for the longest statement
         self.services.database_workers.close()
+        self.services.snapshots.stop()
         self.services.snapshot_workers.close()
         self.services.map_workers.close()
         self.services.watch_workers.close()

@@ -51,6 +51,7 @@ class ProcessWork:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
 
     @property
     def pid(self) -> int | None:
@@ -60,6 +61,8 @@ class ProcessWork:
     def perform(self, task: Task) -> Done:
         """See `work.Work`."""
         process = self._process = self._process or _start()
+        if self._is_stopped:
+            process.kill()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -84,6 +87,12 @@ class ProcessWork:
                 raise OSError(end.code, os.strerror(end.code), end.text)
             case "unavailable":
                 raise Unavailable(end.text)
+
+    def stop(self) -> None:
+        """End the process from another thread, also in the middle of a task, which fails."""
+        self._is_stopped = True
+        if (process := self._process) is not None:
+            process.kill()
 
     def close(self) -> None:
         """See `work.Work`."""

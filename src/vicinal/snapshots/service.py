@@ -7,8 +7,8 @@ newest of its own; those that were asked for stay until they are deleted.
 
 import logging
 import threading
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,6 +80,7 @@ class Snapshots:
         self._limits = limits or Limits()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._processes: set[ProcessWork] = set()
         self._thread: threading.Thread | None = None
         self.failure_count = 0
 
@@ -97,8 +98,10 @@ class Snapshots:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the schedule; a snapshot that is being made is finished."""
+        """End the schedule, and what is being made, verified or restored, which fails."""
         self._stopping.set()
+        for work in self._processes.copy():
+            work.stop()
         if self._thread is not None:
             self._thread.join()
 
@@ -114,7 +117,7 @@ class Snapshots:
         with self._at_a_time(), store.locked(writes=True):
             snapshot_id = new_id()
             with (
-                closing(ProcessWork()) as work,
+                self._process() as work,
                 StoreSink(store, snapshot_id, work, copies=copies) as sink,
             ):
                 snapshot = take_snapshot(server, sink, snapshot_id, is_scheduled=is_scheduled)
@@ -128,7 +131,7 @@ class Snapshots:
         with self._at_a_time():
             snapshot_id = new_id()
             with (
-                closing(ProcessWork()) as work,
+                self._process() as work,
                 StreamSink(stream, snapshot_id, work, known) as sink,
             ):
                 return take_snapshot(server, sink, snapshot_id)
@@ -163,7 +166,7 @@ class Snapshots:
         """
         store = self._store()
         report = Report(store.folder)
-        with store.locked(), closing(ProcessWork()) as work:
+        with store.locked(), self._process() as work:
             ids = [store.resolve(snapshot_id)]
             end = work.perform(VerifySnapshots(str(store.folder), ids))
         report.subjects.extend(end.subjects)
@@ -188,7 +191,7 @@ class Snapshots:
         """
         store = self._store()
         server = self._server()
-        with store.locked(), closing(ProcessWork()) as work:
+        with store.locked(), self._process() as work:
             snapshot = store.manifest(store.resolve(snapshot_id))
             parts = {(part.account, part.name): part for part in snapshot.indexes}
             for account, name in indexes or ():
@@ -246,6 +249,17 @@ class Snapshots:
                 "streamed (vicinal snapshot create FILE.tar.zst)"
             )
         return Store.create(self._folder)
+
+    @contextmanager
+    def _process(self) -> Iterator[ProcessWork]:
+        with closing(ProcessWork()) as work:
+            self._processes.add(work)
+            if self._stopping.is_set():
+                work.stop()
+            try:
+                yield work
+            finally:
+                self._processes.discard(work)
 
     def _at_a_time(self) -> "_OneAtATime":
         return _OneAtATime(self._lock)

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from vicinal.engine.embedded import EngineOptions
 from vicinal.errors import Corruption, Unavailable
 from vicinal.snapshots import process
 from vicinal.snapshots.process import ProcessWork
+from vicinal.snapshots.service import Snapshots
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.work import (
     AddRows,
@@ -180,3 +183,38 @@ def test_the_process_has_no_secret_of_the_servers_environment(
         environment = Path(f"/proc/{work.pid}/environ").read_bytes()
 
     assert b"VICINAL" not in environment
+
+
+def test_a_server_that_stops_gives_up_the_snapshot_that_is_made_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, folder = tmp_path / "data", tmp_path / "store"
+    real, begun = ProcessWork.perform, threading.Event()
+
+    def hold_at_log(work: ProcessWork, task: Task) -> Done:
+        if isinstance(task, AddRows):
+            assert work.pid is not None
+            os.kill(work.pid, signal.SIGSTOP)  # as on a disk that does not answer
+            begun.set()
+        return real(work, task)
+
+    monkeypatch.setattr(ProcessWork, "perform", hold_at_log)
+    with (
+        closing(open_inline(data, EngineOptions(memtable_rows_max=20))) as engine,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        create(engine)
+        upsert(engine, *points(0, 50))
+        upsert(engine, *points(0, 3))
+        snapshots = Snapshots(engine, data, folder, "1")
+        made = threads.submit(snapshots.create)
+        assert begun.wait(60)
+        snapshots.stop()
+
+        with pytest.raises(WorkFailed, match="ended with status"):
+            made.result(60)
+        with pytest.raises(WorkFailed, match="ended with status"):
+            snapshots.create()
+
+    assert list(Store(folder).ids()) == []
+    assert not [path for path in (folder / "shared").rglob("*") if path.is_file()]
