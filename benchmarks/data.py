@@ -147,12 +147,13 @@ def grown(count: int, dimensions: int = 384, *, is_quick: bool = False) -> Vecto
     if not path.exists() or not queries_path.exists():
         near = _near(rows)
         projection = _projection(dimensions)
-        _write(queries_path, [_projected(queries, projection, -1)], (len(queries), dimensions))
+        queries = _projected(queries, projection, -1)
+        _write(queries_path, [queries], queries.shape)
         chunks = (
             _projected(_grown_chunk(rows, near, start), projection, start)[: count - start]
             for start in range(0, count, _CHUNK)
         )
-        _write(path, chunks, (count, dimensions))
+        _write(path, chunks, (count, queries.shape[1]))
     return Vectors(
         name, path, queries_path, "cosine",
         f"MiniLM embeddings of {corpus.source}, {min(count, len(rows)):,} rows and "

@@ -119,14 +119,16 @@ def require_server(target: Target) -> None:
     asking.start()
     asking.join(ANSWERS_WITHIN_S)
     if not answers:
-        raise click.ClickException(
-            f"no server answers at {target.origin} within {ANSWERS_WITHIN_S:g} s. {_REMEDY}"
-        )
+        raise click.ClickException(_no_answer(target))
     if answers[0] is not None:
         raise click.ClickException(answers[0])
 
 
 _REMEDY = "`vicinal serve` starts one; --url or VICINAL_URL names another"
+
+
+def _no_answer(target: Target) -> str:
+    return f"no server answers at {target.origin} within {ANSWERS_WITHIN_S:g} s. {_REMEDY}"
 
 
 class _Health(msgspec.Struct):
@@ -142,6 +144,8 @@ def _problem_with(target: Target) -> str | None:
             verified = http.get("/user/tokens/verify")
     except click.ClickException as error:
         return error.message
+    except httpx.TimeoutException:
+        return _no_answer(target)
     except (httpx.TransportError, httpx.DecodingError) as error:
         reason = trust.with_remedy(str(error) or type(error).__name__)
         return f"no server answers at {target.origin} ({reason}). {_REMEDY}"
