@@ -339,6 +339,10 @@ def test_a_snapshot_is_taken_verified_restored_and_downloaded(
     assert download.value.suggested_filename == "vicinal-snapshot.tar.zst"
     assert download.value.url.startswith(f"{server.origin}/")  # streamed, not kept in memory
     assert download.value.path().read_bytes()[:4] == b"\x28\xb5\x2f\xfd"  # zstd
+    with page.expect_download() as download:
+        page.get_by_role("button", name="download", exact=True).click()
+    assert re.fullmatch(r"vicinal-snapshot-[0-9a-f-]+\.tar\.zst", download.value.suggested_filename)
+    assert download.value.path().read_bytes()[:4] == b"\x28\xb5\x2f\xfd"
 
 
 def test_a_file_is_imported_and_refused_lines_are_named(

@@ -136,6 +136,25 @@ class Snapshots:
             ):
                 return take_snapshot(server, sink, snapshot_id)
 
+    def write_stored(self, stream: IO[bytes], snapshot_id: str, known: frozenset[str]) -> None:
+        """Write a snapshot of the store to a stream, without the shared files that are `known`.
+
+        The store is not locked, as who reads may be slow: a snapshot that is deleted meanwhile
+        ends the stream.
+
+        Raises:
+            SnapshotNotFound: there is none of this id, or no longer.
+            Corruption: it is damaged.
+        """
+        store = self._store()
+        snapshot = store.manifest(store.resolve(snapshot_id))
+        with self._process() as work, StreamSink(stream, snapshot.id, work, known) as sink:
+            try:
+                sink.add_stored(store, snapshot)
+            except FileNotFoundError as error:
+                store.resolve(snapshot_id)
+                raise Corruption(f"{error.filename} is missing") from error
+
     def list(self) -> Sequence[ServerSnapshot]:
         """Return the snapshots of the store that can be read, oldest first."""
         store = self._store()

@@ -13,10 +13,11 @@ from typing import IO, Protocol, Self
 
 import msgspec
 
+from vicinal.errors import Corruption
 from vicinal.snapshots import manifest
-from vicinal.snapshots.files import is_sealed
+from vicinal.snapshots.files import described, is_sealed
 from vicinal.snapshots.manifest import ServerSnapshot
-from vicinal.snapshots.store import FORMAT, MARKER, Store
+from vicinal.snapshots.store import D1, FORMAT, MARKER, Store
 from vicinal.snapshots.work import PlaceFile, VerifyFile, Work
 from vicinal.storage import private
 from vicinal.storage.files import Seal
@@ -181,6 +182,32 @@ class StreamSink:
         self._add_bytes(f"{self._own}/{manifest.FILE_NAME}", manifest.encode(snapshot))
         self._tar.close()
         self.compressed.close()  # type: ignore[no-untyped-call] # its stub lacks the type
+
+    def add_stored(self, store: Store, snapshot: ServerSnapshot) -> None:
+        """Add a snapshot that a store has, verified as it is read, and publish it.
+
+        Raises:
+            Corruption: a file is not as it was written.
+            FileNotFoundError: one is gone, as when the snapshot was deleted meanwhile.
+        """
+        own = store.own(snapshot.id)
+        contents = {f"{self._own}/{index.log.name}": index.log for index in snapshot.indexes}
+        files = [database.file for database in snapshot.databases]
+        contents |= {f"shared/{D1}/{file.name}": file for file in files}
+        if snapshot.tokens is not None:
+            contents[f"{self._own}/{snapshot.tokens.name}"] = snapshot.tokens
+        for name, file in contents.items():
+            if name in self._known:
+                continue
+            path = own / file.name if name.startswith(self._own) else store.folder / name
+            if described(path, file.name) != file:
+                raise Corruption(f"{path} is damaged: its size or its digest differs")
+            self._add_file(name, path)
+        for index in snapshot.indexes:
+            for component in index.files:
+                name = f"shared/{index.id}/{component.name}"
+                self.add_component(name, store.folder / name, component.kind, component.seal)
+        self.publish(snapshot)
 
     def _add_file(self, name: str, path: Path) -> None:
         with path.open("rb") as file:

@@ -303,6 +303,7 @@ KEPT_FROM_READERS = """
 /client/v4/vicinal/slow-queries
 /client/v4/vicinal/snapshots
 /client/v4/vicinal/snapshots/{snapshot_id}
+/client/v4/vicinal/snapshots/{snapshot_id}/stream
 /client/v4/vicinal/snapshots/stream
 /client/v4/vicinal/tokens
 """

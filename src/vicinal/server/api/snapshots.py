@@ -41,13 +41,17 @@ STREAM_S_MAX = 24 * 3_600.0  # ours: a stream may take a day
 _PIECES_MAX = 16  # waiting for the client
 _PIECE_BYTES = 256 << 10
 _ZSTD = b"application/zstd"
-_AS_FILE = (
-    (b"content-disposition", b'attachment; filename="vicinal-snapshot.tar.zst"'),
+_DOWNLOADED = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
 _POLL_S = 0.5  # between two looks whether the client is still there
+
+
+def _as_file(name: str) -> tuple[tuple[bytes, bytes], ...]:
+    disposition = f'attachment; filename="{name}.tar.zst"'
+    return ((b"content-disposition", disposition.encode()), *_DOWNLOADED)
 
 
 async def _answer(request: ApiRequest, work: Callable[[Snapshots], bytes]) -> Response:
@@ -133,13 +137,28 @@ async def restore_snapshot(request: ApiRequest) -> Response:
 )
 async def stream_snapshot(request: ApiRequest) -> Response:
     """Make a snapshot and send it as a tar compressed by zstd (an extension of Vicinal)."""
-    return await _streamed(request.services.snapshots, wire.stream_request(request.body))
+    known = wire.stream_request(request.body)
+    snapshots = request.services.snapshots
+    return await _streamed(lambda stream: snapshots.write_stream(stream, known))
+
+
+@_add(
+    "POST",
+    f"{SNAPSHOT}/stream",
+    Permission.WRITE,
+    large_body,
+    request=wire.StreamSnapshotRequest,
+    errors=(BadBody, NotFound),
+)
+async def stream_stored_snapshot(request: ApiRequest) -> Response:
+    """Send a snapshot as a tar compressed by zstd (an extension of Vicinal)."""
+    return await _stored(request, wire.stream_request(request.body))
 
 
 @_add("POST", f"{SNAPSHOTS}/tickets", Permission.WRITE, response=wire.TicketSchema,
       errors=(Overloaded,))  # fmt: skip
 async def give_ticket(request: ApiRequest) -> Response:
-    """Give leave to fetch a snapshot once without a token (an extension of Vicinal)."""
+    """Give leave to fetch one snapshot once without a token (an extension of Vicinal)."""
     kept = {name: request.headers[name] for name in auth.HEADERS if name in request.headers}
     return Response(wire.ticket(request.services.tickets.give(kept), tickets.VALID_S))
 
@@ -154,13 +173,36 @@ async def give_ticket(request: ApiRequest) -> Response:
 )
 async def fetch_snapshot(request: ApiRequest) -> Response:
     """Make a snapshot and send it to who has a ticket, as a file (an extension of Vicinal)."""
-    response = await _streamed(request.services.snapshots, frozenset())
-    return replace(response, headers=_AS_FILE)
+    snapshots = request.services.snapshots
+    response = await _streamed(lambda stream: snapshots.write_stream(stream, frozenset()))
+    return replace(response, headers=_as_file("vicinal-snapshot"))
 
 
-async def _streamed(snapshots: Snapshots, known: frozenset[str]) -> Response:
-    """Return the stream of a new snapshot, once its first bytes are there."""
-    parts = _parts(snapshots, known)
+@_add(
+    "GET",
+    f"{SNAPSHOT}/stream",
+    Permission.WRITE,
+    json_body,
+    parameters=(Parameter(tickets.TICKET, str, "One that `give_ticket` gave."),),
+    errors=(NotFound,),
+    takes_ticket=True,
+)
+async def fetch_stored_snapshot(request: ApiRequest) -> Response:
+    """Send a snapshot to who has a ticket, as a file (an extension of Vicinal)."""
+    response = await _stored(request, frozenset())
+    # Of an id that the store has, so it breaks no header.
+    name = f"vicinal-snapshot-{request.parameters['snapshot_id']}"
+    return replace(response, headers=_as_file(name))
+
+
+async def _stored(request: ApiRequest, known: frozenset[str]) -> Response:
+    snapshots, snapshot_id = request.services.snapshots, request.parameters["snapshot_id"]
+    return await _streamed(lambda stream: snapshots.write_stored(stream, snapshot_id, known))
+
+
+async def _streamed(write: Callable[[IO[bytes]], object]) -> Response:
+    """Return the stream that `write` makes, once its first bytes are there."""
+    parts = _parts(write)
     try:
         first = await anext(parts)
     except BaseException:
@@ -209,13 +251,13 @@ class _Pipe:
         raise Unavailable("the client has gone")
 
 
-async def _parts(snapshots: Snapshots, known: frozenset[str]) -> AsyncGenerator[bytes, None]:
+async def _parts(write: Callable[[IO[bytes]], object]) -> AsyncGenerator[bytes, None]:
     pipe = _Pipe()
 
     def make() -> None:
         ending: Error | None = None
         try:
-            snapshots.write_stream(cast(IO[bytes], pipe), known)
+            write(cast(IO[bytes], pipe))
             pipe.flush()
         except Error as error:
             ending = error

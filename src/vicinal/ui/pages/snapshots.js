@@ -27,9 +27,11 @@ export function SnapshotsPart() {
     const { file_count: files, byte_count: size, damages } = await ask(`${PATH}/${snapshot.id}/verify`, { method: "POST" });
     setReport(`${snapshot.id}: ${count(files)} files, ${bytes(size)} read, ${damages.length ? damages.map((each) => `${each.file}: ${each.problem}`).join("; ") : "no damage"}`);
   });
-  const download = () => action.run(async () => {
+  /** @param {Snapshot | null} snapshot null makes a new one */
+  const download = (snapshot) => action.run(async () => {
     const { ticket } = await ask(`${PATH}/tickets`, { method: "POST" });
-    fetchFile(`${PATH}/stream?ticket=${encodeURIComponent(ticket)}`, "vicinal-snapshot.tar.zst");
+    const [path, name] = snapshot ? [`${PATH}/${snapshot.id}`, `vicinal-snapshot-${snapshot.id}`] : [PATH, "vicinal-snapshot"];
+    fetchFile(`${path}/stream?ticket=${encodeURIComponent(ticket)}`, `${name}.tar.zst`);
   });
   const done = () => {
     setDialog(null);
@@ -38,20 +40,20 @@ export function SnapshotsPart() {
   return html`
     <p class="row">
       <button class="primary" disabled=${action.isBusy} onClick=${take}>Take snapshot</button>
-      <button disabled=${action.isBusy} title="A snapshot of this moment, as a tar compressed by zstd" onClick=${download}>Download one now</button>
+      <button disabled=${action.isBusy} title="A snapshot of this moment, as a tar compressed by zstd" onClick=${() => download(null)}>Download one now</button>
       <span class="faint">${action.isBusy ? "working…" : report}</span>
     </p>
     <${Problem} error=${error ?? action.error} />
     ${data?.length === 0 && html`<${Empty}>No snapshot yet.<//>`}
-    ${data?.length > 0 && html`<${Table} label="Snapshots" columns=${columns(setDialog, verify, action.isBusy)} rows=${data} rowKey=${({ id }) => id} sort="-begun" />`}
+    ${data?.length > 0 && html`<${Table} label="Snapshots" columns=${columns(setDialog, verify, download, action.isBusy)} rows=${data} rowKey=${({ id }) => id} sort="-begun" />`}
     <${Code} action=${{ method: "POST", path: PATH, body: {} }} />
     ${dialog?.verb === "restore" && html`<${Restore} snapshot=${dialog.snapshot} onClose=${() => setDialog(null)} onDone=${done} />`}
     ${dialog?.verb === "delete" && html`<${Delete} snapshot=${dialog.snapshot} onClose=${() => setDialog(null)} onDone=${done} />`}
   `;
 }
 
-/** @param {(dialog: {verb: string, snapshot: Snapshot}) => void} open @param {(snapshot: Snapshot) => void} verify @param {boolean} isBusy */
-const columns = (open, verify, isBusy) => [
+/** @param {(dialog: {verb: string, snapshot: Snapshot}) => void} open @param {(snapshot: Snapshot) => void} verify @param {(snapshot: Snapshot) => void} download @param {boolean} isBusy */
+const columns = (open, verify, download, isBusy) => [
   { name: "snapshot", show: ({ id }) => id, order: ({ id }) => id, className: "mono" },
   { name: "begun", show: (snapshot) => when(snapshot.started_at), order: (snapshot) => snapshot.started_at },
   { name: "indexes", show: ({ indexes }) => count(indexes.length), order: ({ indexes }) => indexes.length, isNumber: true },
@@ -62,6 +64,7 @@ const columns = (open, verify, isBusy) => [
     name: "",
     show: (snapshot) => html`<span class="actions">
       <button class="quiet" disabled=${isBusy} onClick=${() => verify(snapshot)}>verify</button>
+      <button class="quiet" disabled=${isBusy} onClick=${() => download(snapshot)}>download</button>
       <button class="quiet" onClick=${() => open({ verb: "restore", snapshot })}>restore</button>
       <button class="quiet" onClick=${() => open({ verb: "delete", snapshot })}>delete</button></span>`,
   },

@@ -269,6 +269,60 @@ def test_pages_of_other_sites_are_given_no_ticket_and_use_none(app: App) -> None
     assert fetched(app, ticket).status == 200
 
 
+def test_a_listed_snapshot_is_fetched_as_it_was_taken(
+    app: App, engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    taken = call(app, "POST", SNAPSHOTS, {}).result
+    before = contents(engine)
+    engine.delete_index(DOCS)
+    path = f"{SNAPSHOTS}/{taken['id']}/stream"
+
+    answer = call(app, "GET", f"{path}?ticket={ticket_of(app)}")
+    posted = call(app, "POST", path, {})
+
+    assert answer.status == posted.status == 200
+    name = f'attachment; filename="vicinal-snapshot-{taken["id"]}.tar.zst"'
+    assert answer.headers["content-disposition"] == name
+    assert answer.headers["cache-control"] == "no-store"
+    for number, body in enumerate((answer.body, posted.body)):
+        store = Store.create(tmp_path / f"fetched{number}")
+        with store.locked(writes=True):
+            assert receive(io.BytesIO(body), store).id == taken["id"]
+        with restored(store.folder, taken["id"], tmp_path / f"new{number}") as other:
+            assert contents(other) == before
+
+
+@pytest.mark.parametrize("snapshot_id", ["20260101-000000-abcdef", "..%2f..%2fdata", "x", "%00"])
+def test_a_snapshot_that_the_store_has_not_is_fetched_by_nobody(app: App, snapshot_id: str) -> None:
+    call(app, "POST", SNAPSHOTS, {})
+
+    answer = call(app, "GET", f"{SNAPSHOTS}/{snapshot_id}/stream?ticket={ticket_of(app)}")
+
+    assert answer.status == 404
+    assert call(app, "GET", f"{SNAPSHOTS}/{snapshot_id}/stream").status in (401, 404)
+
+
+def test_a_listed_snapshot_that_is_damaged_or_gone_is_never_sent_whole(
+    app: App, tmp_path: Path
+) -> None:
+    taken = call(app, "POST", SNAPSHOTS, {}).result
+    path = f"{SNAPSHOTS}/{taken['id']}/stream"
+    own = tmp_path / "store" / "snapshots" / taken["id"]
+    log = next(file for file in own.iterdir() if file.name != "manifest")
+    log.write_bytes(log.read_bytes()[:-1] + b"\0\1")
+
+    damaged = call(app, "POST", path, {})
+    log.unlink()
+    missing = call(app, "POST", path, {})
+
+    status, _, message = damaged.error
+    assert status == 500
+    assert f"{log} is damaged" in message
+    status, _, message = missing.error
+    assert status == 500
+    assert f"{log} is missing" in message
+
+
 def test_a_client_that_goes_ends_its_stream(
     app: App, engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,7 +405,7 @@ def test_the_routes_say_that_they_are_ours(app: App) -> None:
     document = call(app, "GET", "/openapi.json").json
 
     paths = {path: item for path, item in document["paths"].items() if "/vicinal/" in path}
-    assert len(paths) == 9
+    assert len(paths) == 10
     for item in paths.values():
         for operation in item.values():
             assert "extension of Vicinal" in operation["summary"]
