@@ -136,6 +136,8 @@ def test_what_changes_something_needs_a_token_that_may_write() -> None:
         "create_snapshot",
         "stream_snapshot",
         "fetch_snapshot",
+        "stream_stored_snapshot",
+        "fetch_stored_snapshot",
         "give_ticket",
         "verify_snapshot",
         "restore_snapshot",
