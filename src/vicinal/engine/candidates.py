@@ -73,9 +73,12 @@ class RankedRows:
     def ordered(self, views: Sequence[View]) -> "tuple[RankedRows, list[str]]":
         """Return the same, best first, ties by id; and the ids."""
         ids = self.ids(views)
-        keys = self.keys.tolist()
-        order = sorted(range(len(ids)), key=lambda at: (keys[at], ids[at]))
-        return self.taken(np.array(order, np.int64)), [ids[at] for at in order]
+        unordered = list(zip(self.keys.tolist(), ids, range(len(ids)), strict=True))
+        ordered = sorted(unordered)
+        if ordered == unordered:
+            return self, ids
+        order = np.array([at for _, _, at in ordered], np.int64)
+        return self.taken(order), [vector_id for _, vector_id, _ in ordered]
 
 
 def ranked_rows(per_view: Sequence[tuple[Ordinals, Keys]]) -> RankedRows:

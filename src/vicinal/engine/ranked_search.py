@@ -45,7 +45,7 @@ from vicinal.ranking import Diversity, Fusion, Grouping, MatchScores, RankedScor
 from vicinal.segment.base import View
 from vicinal.segment.columns import values_of
 
-NEAREST_MIN, WORDS_MIN = 15, 20  # candidates of each of two searches; ours
+CANDIDATES_MIN = 15  # of each of two searches; ours
 WORDS = "words"
 """The method of explanations where words alone were searched for."""
 DEEPER = 4  # times as many candidates, when groups leave too few; ours
@@ -265,9 +265,8 @@ class _Ranking:
         """Return what `_candidates` does, of both searches."""
         query, views, metric = self._query, self._snapshot.views, self._config.metric
         assert query.text is not None
-        # A row that is not among the nearest needs words, so these are looked for deeper.
-        near_count, words_count = max(NEAREST_MIN, depth + depth // 2), max(WORDS_MIN, 2 * depth)
-        both = self._found(vector, text, near_count, words_count)
+        found_count = max(CANDIDATES_MIN, depth + depth // 2)  # of each search
+        both = self._found(vector, text, found_count)
         count = depth if query.grouping is None else None
         ordered, ids = both.fused(query.text, metric, views, text.full_score, count)
         if count is not None and count < len(ids):
@@ -277,27 +276,25 @@ class _Ranking:
             both.scores_of(ordered, metric, views) if query.return_scores else repeat(_NO_SCORES)
         )
         listed = self._listed(ordered, ids, scores, scores, made_of)
-        return listed, len(both.nearest.ranked) < near_count
+        return listed, len(both.nearest.ranked) < found_count
 
-    def _found(
-        self, vector: Floats, text: TextSearch, near_count: int, words_count: int
-    ) -> BothFound:
+    def _found(self, vector: Floats, text: TextSearch, count: int) -> BothFound:
         """Return the candidates of both searches, with both keys of each if they are needed."""
         query, metric = self._query, self._config.metric
         assert query.text is not None
-        words = self._best_words(words_count)
+        words = self._best_words(count)
         if query.text.fusion is Fusion.RANKS and not query.return_scores:
-            nearest = self._nearest(vector, near_count)
+            nearest = self._nearest(vector, count)
             return BothFound(Found(nearest, _NO_KEYS), Found(words, _NO_KEYS))
         # The distances of all in one pass.
         distances = np.empty(len(words), np.float32)
         rescored = []
-        for part, view_search in enumerate(self._searched(vector, near_count)):
+        for part, view_search in enumerate(self._searched(vector, count)):
             at = words.positions_in(part)
             rescored.append(view_search.rescore(vector, metric, words.rows[at]))
             distances[at] = rescored[-1].of_others
         self._rescored = rescored
-        nearest = self._rescored_rows(near_count).by_row()
+        nearest = self._rescored_rows(count).by_row()
         scores = np.empty(len(nearest), np.float64)
         for part in set(nearest.parts.tolist()):
             at = nearest.positions_in(part)

@@ -312,7 +312,7 @@ def test_ranks_of_both_searches_are_fused_over_the_whole_index(engine: InlineEng
         query = TextQuery("word0 word7 word11", fusion=Fusion.RANKS, share=share)
         # Half as many again as are wanted by vector, twice as many by words.
         nearest = engine.query(DOCS, Query(30, np.array(vector, np.float32))).matches
-        best = engine.query(DOCS, words(query.text, top_k=40)).matches
+        best = engine.query(DOCS, words(query.text, top_k=30)).matches
         expected: dict[str, float] = {}
         for weight, matches in ((1 - share, nearest), (share, best)):
             for rank, match in enumerate(matches, 1):
