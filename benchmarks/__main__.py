@@ -18,12 +18,11 @@ from benchmarks.report import RESULTS, Report
 NAMES = (
     "ann_kinds", "query", "filters", "http_query", "http_ingest", "durable_writes", "churn",
     "scale", "embedding_rate", "error_bound", "kernels", "nodes",
-    "export", "find", "dashboard",
+    "export", "find", "dashboard", "snapshots",
 )  # fmt: skip
 
 
 UNRECORDED = (
-    "snapshots",
     "imports",
     "import_texts",
     "embedding_peers",
