@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,6 @@ def model() -> ModelEngine:
     return created
 
 
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
 def write(mutation: Mutation, *engines: Engine) -> None:
     """Write to engines, and wait until queries see it."""
     for engine in engines:
@@ -136,6 +131,16 @@ class Creation:
         write(self._mutation, model)
 
 
+Create = Callable[..., Creation]
+"""Begins one; takes its index and where it is held, if these are others."""
+
+
+@pytest.fixture
+def create(engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Create]:
+    with ThreadPoolExecutor(2) as threads:
+        yield partial(Creation, engine, threads, monkeypatch)
+
+
 def assert_same_words(engine: EmbeddedEngine, model: ModelEngine) -> None:
     """Check that each word finds each row that has it once, with its score."""
     for text in [*WORDS, "new", "new fox owl"]:
@@ -151,11 +156,10 @@ def assert_same_words(engine: EmbeddedEngine, model: ModelEngine) -> None:
 def test_writes_are_acknowledged_and_visible_while_older_texts_are_cut_to_words(
     engine: EmbeddedEngine,
     model: ModelEngine,
-    threads: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
+    create: Create,
 ) -> None:
     write(rows(0, 2 * ROWS + 5), engine, model)
-    creation = Creation(engine, threads, monkeypatch)
+    creation = create()
 
     write(rows(3, 4, "new"), engine, model)
     write(rows(1_000, 5, "new"), engine, model)
@@ -174,11 +178,10 @@ def test_writes_are_acknowledged_and_visible_while_older_texts_are_cut_to_words(
 def test_filters_find_each_row_once_that_was_written_while_their_index_was_backfilled(
     engine: EmbeddedEngine,
     model: ModelEngine,
-    threads: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
+    create: Create,
 ) -> None:
     write(rows(0, 2 * ROWS + 5), engine, model)
-    creation = Creation(engine, threads, monkeypatch, COLOR, (metadata, "indexed_value"))
+    creation = create(COLOR, (metadata, "indexed_value"))
 
     write(rows(3, 4), engine, model)
     write(rows(1_000, 5), engine, model)
@@ -230,8 +233,7 @@ def test_whatever_happens_while_texts_are_cut_to_words_each_row_is_found_once(
     tmp_path: Path,
     engine: EmbeddedEngine,
     model: ModelEngine,
-    threads: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
+    create: Create,
     meanwhile: Callable[[EmbeddedEngine, ModelEngine], None],
     *,
     is_there: bool,
@@ -240,7 +242,7 @@ def test_whatever_happens_while_texts_are_cut_to_words_each_row_is_found_once(
     if is_there or meanwhile in (_dropped, _created):
         write(CreateMetadataIndex(TEXT), engine, model)
         write(rows(500, 9), engine, model)
-    creation = Creation(engine, threads, monkeypatch)
+    creation = create()
 
     # What is written to a text index that is there is cut to words as well.
     meanwhile(engine, model)
@@ -257,12 +259,12 @@ def test_whatever_happens_while_texts_are_cut_to_words_each_row_is_found_once(
 def test_hardly_a_row_is_left_for_the_lock_of_the_state(
     engine: EmbeddedEngine,
     model: ModelEngine,
-    threads: ThreadPoolExecutor,
+    create: Create,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(backfill, "ROWS_FEW", 0)
     write(rows(0, 2 * ROWS + 5), engine, model)
-    creation = Creation(engine, threads, monkeypatch)
+    creation = create()
     _merged(engine, model)
     under_lock: list[int] = []
     real_apply, real_terms = State.apply, Analyzer.terms
@@ -285,10 +287,10 @@ def test_hardly_a_row_is_left_for_the_lock_of_the_state(
 
 
 def test_an_index_of_another_language_that_was_created_meanwhile_stays(
-    engine: EmbeddedEngine, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    engine: EmbeddedEngine, create: Create
 ) -> None:
     write(rows(0, 5), engine)
-    creation = Creation(engine, threads, monkeypatch)
+    creation = create()
     german = MetadataIndex("text", IndexType.TEXT, "german")
 
     write(CreateMetadataIndex(german), engine)
@@ -316,13 +318,12 @@ def test_what_is_refused_is_refused_before_any_text_is_cut_to_words(
 def test_nothing_of_an_index_is_left_when_it_ends_while_texts_are_cut_to_words(
     tmp_path: Path,
     engine: EmbeddedEngine,
-    threads: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
+    create: Create,
     *,
     is_deleted: bool,
 ) -> None:
     write(rows(0, 2 * ROWS + 5), engine)
-    creation = Creation(engine, threads, monkeypatch)
+    creation = create()
 
     if is_deleted:
         engine.delete_index(DOCS)
