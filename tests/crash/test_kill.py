@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,10 @@ def test_an_engine_killed_as_it_opens_opens_the_next_time(tmp_path: Path) -> Non
 # The server
 
 
+class TooManyRequests(Exception):
+    """A request was refused for now: nothing of it is written."""
+
+
 class Client:
     """One connection to the REST API of a server that may die at any moment."""
 
@@ -181,12 +186,27 @@ class Client:
         self._connection.request(method, self._prefix + path, body, headers)
         answer = self._connection.getresponse()
         content = json.loads(answer.read())
-        assert answer.status == 200, content
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise TooManyRequests(content)
+        assert answer.status == HTTPStatus.OK, content
         return content["result"]
 
 
+def send_until_taken(client: Client, step: Step) -> str:
+    """Send a step, again while writers are ahead of the disk; return the id of its mutation."""
+    while True:
+        try:
+            return send(client, step)
+        except TooManyRequests:
+            continue
+
+
 def send(client: Client, step: Step) -> str:
-    """Send a step; return the id of its mutation."""
+    """Send a step; return the id of its mutation.
+
+    Raises:
+        TooManyRequests: see `Client`.
+    """
     if step.kind == "delete":
         answer = client.post("/docs/delete_by_ids", json.dumps({"ids": step.ids}).encode())
     else:
@@ -225,7 +245,7 @@ def write_until_dead(running: Running, ledger: Ledger, writer: int, heard: list[
         while True:
             number += 1
             ledger.begun[writer] = number
-            heard.append(send(client, step_of(ledger.seed, writer, number)))
+            heard.append(send_until_taken(client, step_of(ledger.seed, writer, number)))
             ledger.acknowledged[writer] = number
     except (OSError, HTTPException, json.JSONDecodeError):
         pass  # the server is dead
