@@ -8,6 +8,7 @@ import click
 
 from vicinal.cli import show
 from vicinal.cli.client import Target, target_options
+from vicinal.cli.completion import index_names
 
 PATH = "/mcp"
 
@@ -15,7 +16,11 @@ PATH = "/mcp"
 @click.command("mcp")
 @click.option("--write", "writes", is_flag=True, help="Add tools that store texts and delete.")
 @click.option(
-    "--index", "indexes", multiple=True, help="Only this index; may be repeated. All if not given."
+    "--index",
+    "indexes",
+    multiple=True,
+    shell_complete=index_names,
+    help="Only this index; may be repeated. All if not given.",
 )
 @click.option("--http", "by_http", is_flag=True, help="Serve HTTP instead of standard input.")
 @click.option(

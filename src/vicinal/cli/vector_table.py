@@ -73,8 +73,11 @@ def table_form(columns: tuple[str, ...], *, full: bool, as_json: bool) -> TableF
 
 
 def print_vectors(vectors: Sequence[MatchResponse | VectorResponse], form: TableForm) -> None:
-    """Print vectors as a table, in the order given."""
+    """Print vectors as a table, in the order given, and name the columns that none of them has."""
     names = form.columns or PARTS
+    for name in names if vectors else ():
+        if name not in PARTS and all(_value(vector, name) is msgspec.UNSET for vector in vectors):
+            show.note(f"note: none of them has a property {name!r} in its metadata")
     show.table(
         names,
         [
@@ -103,7 +106,7 @@ def _cell(vector: MatchResponse | VectorResponse, name: str, is_full: bool) -> s
             return show.compact(vector.metadata, is_full=is_full) if vector.metadata else ""
         case "values":
             return show.compact(vector.values, is_full=is_full) if vector.values else ""
-    value = _property(vector.metadata, name.removeprefix(_OF_METADATA))
+    value = _value(vector, name)
     if value is msgspec.UNSET:
         return ""
     text = show.compact(value, is_full=is_full)
@@ -111,9 +114,10 @@ def _cell(vector: MatchResponse | VectorResponse, name: str, is_full: bool) -> s
     return str(msgspec.json.decode(text)) if isinstance(value, str) else text
 
 
-def _property(metadata: object, name: str) -> object:
-    """Return a property's value, `UNSET` where there is none."""
-    for key in name.split("."):
+def _value(vector: MatchResponse | VectorResponse, name: str) -> object:
+    """Return the value of a vector's property, `UNSET` where it has none."""
+    metadata: object = vector.metadata
+    for key in name.removeprefix(_OF_METADATA).split("."):
         if not isinstance(metadata, dict) or key not in metadata:
             return msgspec.UNSET
         metadata = metadata[key]

@@ -39,7 +39,7 @@ def indexes(vicinal: Commands) -> Commands:
         ("index", "add-metadata-index"), ("index", "delete-metadata-index"),
         ("index", "list-metadata-indexes"), ("vector", "get"), ("vector", "list"),
         ("vector", "count"), ("vector", "facets"), ("vector", "delete"), ("vector", "patch"),
-        ("query", "--top-k", "3"),
+        ("query", "--top-k", "3"), ("mcp", "--index"), ("mcp", "--index", "faq", "--index"),
     ],
 )  # fmt: skip
 def test_names_of_indexes_are_offered_where_one_is_meant(

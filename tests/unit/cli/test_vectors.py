@@ -104,6 +104,16 @@ def test_values_are_listed_when_they_are_asked_for(docs: Commands) -> None:
     assert "[1.0,0.0]" in docs.ok("vector", "list", "docs", "--columns", "id,values")
 
 
+def test_a_column_that_no_vector_has_is_named(docs: Commands) -> None:
+    absent = docs.run("vector", "get", "docs", IDS[0], "--columns", "id,K,metadata.k")
+    there = docs.run("vector", "list", "docs", "--columns", "id,k,values")
+    nowhere = docs.run("vector", "list", "docs", "--prefix", "z", "--columns", "K")
+
+    assert absent.exit_code == 0
+    assert absent.stderr == "note: none of them has a property 'K' in its metadata\n"
+    assert "property" not in there.stderr + nowhere.stderr
+
+
 def test_an_empty_list_says_so(docs: Commands) -> None:
     result = docs.run("vector", "list", "docs", "--prefix", "z")
 
