@@ -18,15 +18,12 @@ from benchmarks.report import RESULTS, Report
 NAMES = (
     "ann_kinds", "query", "filters", "http_query", "http_ingest", "durable_writes", "churn",
     "scale", "embedding_rate", "error_bound", "kernels", "nodes",
-    "export", "find", "dashboard", "snapshots",
+    "export", "find", "dashboard", "snapshots", "changes", "imports", "embedding_peers",
 )  # fmt: skip
 
 
 UNRECORDED = (
-    "imports",
     "import_texts",
-    "embedding_peers",
-    "changes",
     "sizing",
     "growth",
     "large",

@@ -4,8 +4,9 @@ sentence-transformers' ONNX backend on the same model and threads, and what does
 Texts are those of `embedding_rate`: runs of common English words, 64 a call. The libraries get the
 weights of the packaged MiniLM as an ONNX file with the graph that Vicinal runs, which is faster
 than an exported one, and each is run with several batch sizes, of which its best counts. All take
-turns on the same cores, a number of rounds; the median of each counts. int8 is made of the same
-weights, a quarter of their size; its vectors are compared with those of float32 over real texts.
+turns on the same cores, a number of rounds; the median of each batch size counts. int8 is made of
+the same weights, a quarter of their size; its vectors are compared with those of float32 over real
+texts.
 """
 
 import json
@@ -27,6 +28,7 @@ from benchmarks import report, texts
 from benchmarks.contender import Contender, Failed, python_of
 from benchmarks.embedding_rate import LENGTHS, SEED, TEXTS, texts_of
 from benchmarks.measure import Floats
+from benchmarks.peers.embedding import BATCHES
 from benchmarks.report import ROOT, Cell, Report, Table
 from vicinal.embeddings import bert, encoder, models
 from vicinal.embeddings.base import Embedder
@@ -44,14 +46,14 @@ PEERS = (
     ),
 )  # fmt: skip
 LEVEL = 0.97  # of the best peer's rate: as near as two runs of one program are
-_ROUNDS = 3
+_ROUNDS = 5
 _COLUMNS = ("tokens", "contender", "texts/s", "of the best peer", "cosine to float32")
 _COSINES = ("texts", "least", "1st percentile", "median", "nearest of 10 kept")
 _LAST_WORDS = 2_000
 _TOKENIZER_FILES = ("config.json", "tokenizer.json")
 
-Rates = dict[tuple[str, int], list[float]]
-"""By contender and number of tokens, the rate of every round."""
+Rates = dict[tuple[str, int, int], list[float]]
+"""By contender, number of tokens and batch size, 0 where none is asked for, each round's rate."""
 
 
 def run(*, is_quick: bool) -> Report:
@@ -75,7 +77,7 @@ def run(*, is_quick: bool) -> Report:
             for label, name in (("vicinal", FLOAT32), ("vicinal int8", INT8)):
                 for tokens, group in zip(LENGTHS, groups, strict=True):
                     rate = _rate(partial(embedder.embed, name, group), seconds)
-                    rates.setdefault((label, tokens), []).append(rate)
+                    rates.setdefault((label, tokens, 0), []).append(rate)
             for peer in list(peers):
                 try:
                     measured, first = _peer(peer, Path(folder), cores, seconds, groups)
@@ -84,10 +86,10 @@ def run(*, is_quick: bool) -> Report:
                     notes.append(f"{peer.name} failed and is missing: {error}")
                     continue
                 cosines[peer.name] = _least_cosine(first, ours[FLOAT32])
-                for tokens, rate in measured.items():
-                    rates.setdefault((peer.name, tokens), []).append(rate)
+                for (tokens, batch), rate in measured.items():
+                    rates.setdefault((peer.name, tokens, batch), []).append(rate)
     cosines["vicinal int8"] = _least_cosine(ours[INT8], ours[FLOAT32])
-    median = {key: statistics.median(each) for key, each in rates.items()}
+    median = _best_medians(rates)
     count = 200 if is_quick else 5_000
     report_ = Report(
         "embedding_peers", report.question(__doc__), is_quick,
@@ -139,8 +141,8 @@ def _rate(embed: Callable[[], object], seconds: float) -> float:
 
 def _peer(
     peer: Contender, folder: Path, threads: int, seconds: float, groups: Sequence[Sequence[str]]
-) -> tuple[dict[int, float], Floats]:
-    """Run a library; return by number of tokens its best rate, and the first vector of each.
+) -> tuple[dict[tuple[int, int], float], Floats]:
+    """Run a library; return its rates by number of tokens and batch size, and each first vector.
 
     Raises:
         Failed: it could not be installed, or failed.
@@ -155,11 +157,20 @@ def _peer(
     if ran.returncode:
         raise Failed(f"{peer.name}: {ran.stderr.strip()[-_LAST_WORDS:]}")
     results = json.loads(ran.stdout.splitlines()[-1])
-    best = {
-        tokens: max(by_batch[number][0] for by_batch in results)
-        for number, tokens in enumerate(LENGTHS)
+    rates = {
+        (tokens, batch): rate
+        for batch, by_tokens in zip(BATCHES, results, strict=True)
+        for tokens, (rate, _) in zip(LENGTHS, by_tokens, strict=True)
     }
-    return best, np.array([vector for _, vector in results[0]], np.float32)
+    return rates, np.array([vector for _, vector in results[0]], np.float32)
+
+
+def _best_medians(rates: Rates) -> dict[tuple[str, int], float]:
+    """Return by contender and number of tokens the median rate of its best batch size."""
+    best: dict[tuple[str, int], float] = {}
+    for (name, tokens, _), each in rates.items():
+        best[name, tokens] = max(best.get((name, tokens), 0.0), statistics.median(each))
+    return best
 
 
 def _rows(

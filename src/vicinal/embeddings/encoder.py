@@ -297,8 +297,9 @@ def session_options(threads: int) -> "onnxruntime.SessionOptions":
     options.log_severity_level = 4  # fatal only: errors are raised as well, warnings are style
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Spinning threads would take the cores from searches between two batches.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait for the next step of a batch spin, which is quicker than being woken;
+    # between two batches spinning ones would take the cores from searches.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
