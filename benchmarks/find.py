@@ -1,12 +1,14 @@
 """What do words find that vectors do not, and what does it cost: recall and MRR of dense, keyword
-and hybrid search of 100,000 short texts with known answers, beside tantivy and FTS5?
+and hybrid search of 100,000 short texts with known answers, beside tantivy and FTS5, and how many
+bytes does it take?
 
 The texts are those of Debian's packages, name, version and synopsis, and then the headings of
 manual pages. Names are searched for by name and version; paraphrases by the first sentence of the
 long description of a package that is installed, which the index does not have, without the words of
 the name. The packages asked for are every second one: how scores are fused was chosen by the
 others. Vectors are MiniLM's. Costs are CPU time of the whole process, rounds in turn, the median
-one.
+one. Bytes are those of what words are found by, without the texts: of an index with words and of
+one without, once both are merged, the difference; tantivy keeps ids beside it, FTS5 neither.
 """
 
 import re
@@ -32,16 +34,26 @@ from vicinal.binding import Columns, Vectorize
 from vicinal.embeddings import models
 from vicinal.embeddings.build import build_embedder
 from vicinal.embeddings.pull import pull
-from vicinal.model import IndexType
+from vicinal.engine.embedded import EmbeddedEngine
+from vicinal.model import IndexAddress, IndexType
 
 TEXTS, QUERIES, ROUNDS, TOP_K = 100_000, 500, 5, 10
 _BATCH = 5_000
+_ACCOUNT = "find"
 _STATUS = Path("/var/lib/dpkg/status")
 _WORD = re.compile(r"[^\W_]+")
 _MANUAL = re.compile(r"^(\S+) \((\w+)\)\s+- (.+)$")
 _SENTENCE = re.compile(r"^(.{40,300}?[.!?])(?:\s|$)", re.DOTALL)
 
 Search = Callable[[str, Floats], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A product beside this one: its search, and the bytes that all texts take in it."""
+
+    search: Search
+    byte_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +181,12 @@ def _measured(
     is_quick: bool,
 ) -> Report:
     notes: list[str] = []
-    with vicinal.open(folder / "data") as database:
+    with vicinal.open(folder / "data", account=_ACCOUNT) as database:
         plain, _ = _filled(database, "plain", documents, rows, has_words=False)
         words, index = _filled(database, "words", documents, rows, has_words=True)
         searches = _searches(index)
-        peers = _peers(documents, notes)
+        products = _peers(folder, documents, notes)
+        peers = {name: peer.search for name, peer in products.items()}
         found = {
             (name, kind): quality(search, asked)
             for name, asked in {**sets, "both": [q for s in sets.values() for q in s]}.items()
@@ -181,6 +194,8 @@ def _measured(
         }
         everything = [question for asked in sets.values() for question in asked]
         cpu = _cpu({**searches, **peers}, everything)
+    stored = {"keyword": _text_bytes(folder / "data")}
+    stored |= {name: peer.byte_count for name, peer in products.items()}
     return Report(
         "find", report.question(__doc__), is_quick,
         report.setup(data=f"{len(documents):,} packages and manuals", model=texts.MODEL),
@@ -190,6 +205,8 @@ def _measured(
             Table("a query", ("search", "CPU us"), tuple((k, 1e6 * s) for k, s in cpu.items())),
             Table("ingest", ("index", "texts/s", "CPU us a text"),
                   (("without words", *plain), ("with words", *words))),
+            Table("what words take", ("index", "bytes a text"),
+                  tuple((name, count / len(documents)) for name, count in stored.items())),
         ),
         tuple(_marks(found, cpu, words)),
         tuple(notes),
@@ -249,18 +266,36 @@ def _searches(index: Vectorize) -> dict[str, Search]:
     }
 
 
-def _peers(documents: Sequence[Document], notes: list[str]) -> dict[str, Search]:
-    """Return the searches of the products beside this one that are there."""
+def _text_bytes(folder: Path) -> int:
+    """Return how many bytes the index with words takes more, both sealed and merged."""
+    engine = EmbeddedEngine.open(folder)
+    try:
+        plain, words = (IndexAddress(_ACCOUNT, name) for name in ("plain", "words"))
+        for address in (plain, words):
+            engine.compact(address)
+        return engine.storage(words).byte_count - engine.storage(plain).byte_count
+    finally:
+        engine.close()
+
+
+def _peers(folder: Path, documents: Sequence[Document], notes: list[str]) -> dict[str, Peer]:
+    """Return the products beside this one that are there, with all texts in them."""
     peers = {"FTS5": _fts5(documents)}
     try:
-        import tantivy
+        peers["tantivy"] = _tantivy(folder / "tantivy", documents)
     except ModuleNotFoundError:
         notes.append("tantivy is not installed: pip install tantivy")
-        return peers
+    return peers
+
+
+def _tantivy(folder: Path, documents: Sequence[Document]) -> Peer:
+    import tantivy
+
     schema = tantivy.SchemaBuilder()
     schema.add_text_field("id", stored=True, tokenizer_name="raw")
     schema.add_text_field("text", tokenizer_name="en_stem")
-    index = tantivy.Index(schema.build())
+    folder.mkdir()
+    index = tantivy.Index(schema.build(), path=str(folder))
     writer = index.writer(heap_size=100_000_000, num_threads=1)
     for document in documents:
         writer.add_document(tantivy.Document(id=document.id, text=document.text))
@@ -274,24 +309,30 @@ def _peers(documents: Sequence[Document], notes: list[str]) -> dict[str, Search]
         hits = searcher.search(query, TOP_K).hits
         return [str(searcher.doc(address)["id"][0]) for _, address in hits]
 
-    return {**peers, "tantivy": search}
+    return Peer(search, sum(file.stat().st_size for file in folder.iterdir()))
 
 
-def _fts5(documents: Sequence[Document]) -> Search:
+def _fts5(documents: Sequence[Document]) -> Peer:
     database = sqlite3.connect(":memory:")
     database.execute(
-        "CREATE VIRTUAL TABLE texts USING fts5(id UNINDEXED, text, tokenize='porter unicode61')"
+        "CREATE VIRTUAL TABLE texts USING fts5(text, content='', tokenize='porter unicode61')"
     )
     database.executemany(
-        "INSERT INTO texts VALUES (?, ?)", ((each.id, each.text) for each in documents)
+        "INSERT INTO texts(rowid, text) VALUES (?, ?)",
+        ((number, each.text) for number, each in enumerate(documents)),
+    )
+    database.execute("INSERT INTO texts(texts) VALUES ('optimize')")
+    pages, free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
     )
 
     def search(text: str, _: Floats) -> list[str]:
         query = " OR ".join(f'"{word}"' for word in _words(text))
-        statement = "SELECT id FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?"
-        return [str(row[0]) for row in database.execute(statement, (query, TOP_K))]
+        statement = "SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?"
+        return [documents[row].id for (row,) in database.execute(statement, (query, TOP_K))]
 
-    return search
+    return Peer(search, (pages - free) * size)
 
 
 def _cpu(searches: dict[str, Search], asked: Sequence[Question]) -> dict[str, float]:

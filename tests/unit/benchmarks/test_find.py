@@ -78,6 +78,8 @@ def test_the_small_form_measures_all_of_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert found["names", "keyword"] == 1.0
     assert found["names", "FTS5"] == 1.0
     assert {row[0] for row in measured.tables[1].rows} >= {"dense", "keyword", "hybrid", "FTS5"}
+    assert {row[0] for row in measured.tables[3].rows} >= {"keyword", "FTS5"}
+    assert all(10 < float(row[1] or 0) < 500 for row in measured.tables[3].rows)
     claims = [mark.claim for mark in measured.marks]
     assert claims[:3] == [f"hybrid recall@10 of {n}" for n in ("names", "paraphrases", "both")]
     assert claims[-1] == "texts/s with words"

@@ -19,6 +19,7 @@ def test_docstrings_are_a_corpus_that_every_machine_has() -> None:
 def test_texts_are_written_from_the_first_source_that_has_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(import_texts, "_CHARS_PER_CHUNK", 800)
     few = [import_texts.Document("a", "x" * 100)]
     many = [import_texts.Document(f"d{n}", "y" * 400) for n in range(9)]
     monkeypatch.setattr(import_texts, "manuals", lambda: iter(few))
@@ -27,7 +28,7 @@ def test_texts_are_written_from_the_first_source_that_has_enough(
     source, files = import_texts.written(tmp_path / "texts", 3)
 
     assert source.startswith("descriptions")
-    assert files == 6  # of 400 characters, of which two make a chunk
+    assert files == 6  # of which two make a chunk
     assert sorted(path.name for path in (tmp_path / "texts").iterdir()) == [
         f"d{n}.txt" for n in range(6)
     ]
