@@ -20,6 +20,7 @@ product with fixed coefficients, and only one small step per frame is left to Py
 """
 
 import struct
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -114,9 +115,23 @@ def _read(
 
 def _chain(blocks: Words, start: Pair) -> list[Pair]:
     """Return the running checksum after each block of an even number of words."""
-    pairs = blocks.shape[1] // 2
-    # One step is (s, t) -> (s + x + t, t + y + s + x + t); `carry` is what is left of the
-    # starting state after the steps of a block, `weights` what each word adds by then.
+    (a, b, c, d), weights = _coefficients(blocks.shape[1] // 2)
+    with np.errstate(over="ignore"):
+        added = (blocks @ weights).tolist()
+    sums = []
+    s, t = start
+    for plus_s, plus_t in added:
+        s, t = (a * s + b * t + plus_s) & _MASK, (c * s + d * t + plus_t) & _MASK
+        sums.append((s, t))
+    return sums
+
+
+@lru_cache(maxsize=4)  # of a header and of a page: a millisecond, in a start after a crash
+def _coefficients(pairs: int) -> tuple[tuple[int, int, int, int], Words]:
+    """Return what is left of a starting state after this many steps, and what each word adds.
+
+    One step is (s, t) -> (s + x + t, t + y + s + x + t).
+    """
     carry = (1, 0, 0, 1)
     weights = np.empty((2 * pairs, 2), np.uint32)
     for pair in range(pairs - 1, -1, -1):
@@ -124,15 +139,7 @@ def _chain(blocks: Words, start: Pair) -> list[Pair]:
         weights[2 * pair] = ((a + b) & _MASK, (c + d) & _MASK)
         weights[2 * pair + 1] = (b, d)
         carry = ((a + b) & _MASK, (a + 2 * b) & _MASK, (c + d) & _MASK, (c + 2 * d) & _MASK)
-    with np.errstate(over="ignore"):
-        added = (blocks @ weights).tolist()
-    a, b, c, d = carry
-    sums = []
-    s, t = start
-    for plus_s, plus_t in added:
-        s, t = (a * s + b * t + plus_s) & _MASK, (c * s + d * t + plus_t) & _MASK
-        sums.append((s, t))
-    return sums
+    return carry, weights
 
 
 def _page_size_of_main_file(path: Path) -> int:
