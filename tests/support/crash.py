@@ -55,17 +55,17 @@ class Disk:
 
     def note_all_as_safe(self) -> None:
         """Take what is in the folder now for synced."""
-        for path in [self.folder, *self.folder.rglob("*")]:
-            self._note(path.stat().st_ino, path if path.is_dir() else None)
+        for folder, folders, files in os.walk(self.folder):
+            self._safe_names[Path(folder).stat().st_ino] = {*folders, *files}
+            self._safe_files.update(Path(folder, name).stat().st_ino for name in files)
 
     def synced(self, descriptor: int) -> None:
         """Take a file, or the names in a folder, for synced."""
         status = os.fstat(descriptor)
-        folder = None
         if stat.S_ISDIR(status.st_mode):
-            paths = [self.folder, *self.folder.rglob("*")]
-            folder = next((path for path in paths if path.stat().st_ino == status.st_ino), None)
-        self._note(status.st_ino, folder)
+            self._safe_names[status.st_ino] = set(os.listdir(descriptor))
+        else:
+            self._safe_files.add(status.st_ino)
 
     def step(self, name: str) -> None:
         """Count a step; calls that looking at it causes are none."""
@@ -110,11 +110,6 @@ class Disk:
 
     def _is_name_safe(self, path: Path) -> bool:
         return path.name in self._safe_names.get(path.parent.stat().st_ino, set())
-
-    def _note(self, inode: int, folder: Path | None) -> None:
-        self._safe_files.add(inode)
-        if folder is not None:
-            self._safe_names[inode] = {path.name for path in folder.iterdir()}
 
 
 @contextmanager
