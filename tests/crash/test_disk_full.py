@@ -25,7 +25,7 @@ from tests.support.crash import Disk, applied_seqno, read_all, watching
 from tests.support.engines import DOCS, Record, apply, batch, create, found, upsert, vector
 from tests.support.inline import InlineEngine, open_inline
 from tests.support.works import OTHER, PROBES, WORKS, Work, modelled, state_of, works_on
-from vicinal.engine import blob_files, memory
+from vicinal.engine import blob_files
 from vicinal.engine.base import Engine
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.errors import Error, IndexNotFound, ResourceExhausted, Unavailable
@@ -154,8 +154,6 @@ def test_work_that_fails_at_any_moment_stops_one_index_at_most(
 ) -> None:
     for name in ("FILE_BYTES_MIN", "CHUNK_BYTES"):
         monkeypatch.setattr(blob_files, name, 300)  # so that vectors are in files
-    # Looking through all of this process's memory takes as long as the work, thousands of times.
-    monkeypatch.setattr(memory, "release", lambda: None)
     before, after = modelled(work.prepare), modelled(work.prepare, work.act)
     is_about_engine = work.name == "close"
     for at in range(1, 1000, 4 if for_good else 1):

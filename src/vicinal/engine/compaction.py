@@ -99,8 +99,9 @@ class Compaction:
             self._frozen = None
         with suppress(ResourceExhausted):  # the next seal truncates the rest
             self._log.truncate()
+        memtable_bytes = memtable.byte_count
         del memtable, sealed, columns
-        memory.release()
+        memory.release_after(memtable_bytes + _written_bytes(segment))
 
     def _sealed(
         self, memtable: MemtableView, sealed: SealedState
@@ -181,7 +182,7 @@ class Compaction:
         for old in chosen:
             self._log.pins.remove_segment(old, partial(build.remove, self._segments, old))
         del views, merged
-        memory.release()
+        memory.release_after(_written_bytes(segment))
         return True
 
     @property
@@ -289,3 +290,7 @@ class Compaction:
     def _take_number(self) -> int:
         self._next_segment += 1
         return self._next_segment - 1
+
+
+def _written_bytes(segment: Segment | None) -> int:
+    return 0 if segment is None else sum(s.size for s in segment.record.components.values())

@@ -11,9 +11,13 @@ dimensions, of which 30 MB are in use.
 import ctypes
 from functools import cache
 
+RELEASED_BYTES_MIN = 4 << 20
+"""Of memtables and segments, after which freed memory is returned; ours."""
 _LARGE_BYTES = 1 << 20
 _ARENAS_MAX = 2
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
+
+_passed_bytes = 0
 
 
 def economise() -> None:
@@ -22,6 +26,18 @@ def economise() -> None:
     if libc is not None:
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
         libc.mallopt(_M_ARENA_MAX, _ARENAS_MAX)
+
+
+def release_after(byte_count: int) -> None:
+    """Return freed memory to the system if many bytes were passed through since the last time.
+
+    Looking through the heap takes milliseconds, and as long for three rows as for a million.
+    """
+    global _passed_bytes
+    _passed_bytes += byte_count  # of two threads at once one may be lost
+    if _passed_bytes >= RELEASED_BYTES_MIN:
+        _passed_bytes = 0
+        release()
 
 
 def release() -> None:

@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.support.engines import DOCS, Record, create, upsert
+from tests.support.inline import open_inline
 from vicinal.engine import memory
+from vicinal.engine.embedded import EngineOptions
 
 STATUS = Path("/proc/self/smaps_rollup")
 
@@ -42,6 +46,7 @@ print(private_bytes() - before)
 
 LOGS = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from vicinal.engine.log import Draft, Log
 from vicinal.engine.records import LogRecord
@@ -59,6 +64,7 @@ print(private_bytes() - before)
 
 RECEIVES = """
 import sys
+from contextlib import closing
 from pathlib import Path
 import numpy as np
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
@@ -140,3 +146,28 @@ def test_an_allocator_that_is_not_glibc_is_left_alone(monkeypatch: pytest.Monkey
 
     memory.economise()
     memory.release()
+
+
+def test_the_heap_is_looked_through_after_megabytes_and_not_after_every_seal(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases: list[None] = []
+    monkeypatch.setattr(memory, "release", lambda: releases.append(None))
+    monkeypatch.setattr(memory, "_passed_bytes", 0)
+    row_bytes = 4 * 512
+    many = memory.RELEASED_BYTES_MIN // row_bytes
+    with closing(open_inline(memory_path, EngineOptions(merges=False))) as engine:
+        create(engine, dimensions=512)
+
+        for number in range(3):
+            upsert(engine, Record(f"few-{number}", [1] * 512))
+            engine.compact(DOCS)
+        assert len(releases) == 0
+
+        upsert(engine, *(Record(f"many-{number}", [1] * 512) for number in range(many)))
+        engine.compact(DOCS)
+        assert len(releases) == 1
+
+        upsert(engine, Record("one", [1] * 512))
+        engine.compact(DOCS)
+        assert len(releases) == 1
