@@ -37,7 +37,6 @@ from vicinal.errors import InvalidInput, Unavailable
 from vicinal.generation.base import Names
 from vicinal.native.pool import SearchPool
 from vicinal.open_files import connections_max, raise_limit
-from vicinal.server.api.generation import GenerationConfig, Generator
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.http import logs, websocket
@@ -48,6 +47,7 @@ from vicinal.tokens import Tokens, TokenStore
 
 if TYPE_CHECKING:
     from vicinal.engine.shared.report import DatabaseReport
+    from vicinal.server.api.generation import Generator
     from vicinal.server.tracing import Tracing
 
 _log = logging.getLogger("vicinal.server")
@@ -357,10 +357,12 @@ def _server_config(settings: Settings) -> ServerConfig:
     )
 
 
-def _generator(settings: Settings) -> Generator | None:
+def _generator(settings: Settings) -> "Generator | None":
     """Return the client of the service that generates text, None when none is set."""
     if settings.generation_url is None:
         return None
+    from vicinal.server.api.generation import GenerationConfig, Generator
+
     return Generator(
         GenerationConfig(
             url=settings.generation_url,

@@ -7,7 +7,6 @@ restarting.
 """
 
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -26,13 +25,13 @@ from click.core import ParameterSource
 
 from vicinal import trust
 from vicinal.cli import show
+from vicinal.cli.shell_lines import DEFAULT_ACCOUNT, DEFAULT_URL
+from vicinal.cli.shell_lines import command as shell_command
 from vicinal.cli.wrangler_config import ConfigSelection, NamedAccount, named_account
 from vicinal.errors import InvalidInput
 from vicinal.model import VectorBatch
 from vicinal.wire import columns
 
-DEFAULT_URL = "http://127.0.0.1:8790"
-DEFAULT_ACCOUNT = "local"
 ANY_TOKEN = "local"  # on loopback any token will do until one has been created
 
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
@@ -373,14 +372,7 @@ class Target:
 
     def command(self, *words: str) -> str:
         """Return a shell command for the same server and account, without the token."""
-        line = [show.program(), *words]
-        if self.origin != DEFAULT_URL:
-            line += ["--url", self.origin]
-        if self.account != DEFAULT_ACCOUNT:
-            line += ["--account", self.account]
-        if self.cacert is not None:
-            line += ["--cacert", str(self.cacert)]
-        return shlex.join(line)
+        return shell_command(*words, origin=self.origin, account=self.account, cacert=self.cacert)
 
     @contextmanager
     def connect(self, *, patience_s: float = 0.0) -> Iterator[Client]:

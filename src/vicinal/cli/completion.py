@@ -14,11 +14,11 @@ from click.shell_completion import CompletionItem
 
 from vicinal.cli.client import (
     ANY_TOKEN,
-    DEFAULT_URL,
     Client,
     IndexResponse,
     TargetOptions,
 )
+from vicinal.cli.shell_lines import DEFAULT_URL
 from vicinal.cli.wrangler_config import ConfigSelection, named_account
 
 ANSWER_S = 1.0

@@ -16,7 +16,8 @@ from pathlib import Path
 import click
 
 from vicinal.cli import progress, show
-from vicinal.cli.client import ANY_TOKEN, DEFAULT_ACCOUNT
+from vicinal.cli.client import ANY_TOKEN
+from vicinal.cli.shell_lines import DEFAULT_ACCOUNT
 from vicinal.model import IndexAddress
 from vicinal.moving.base import DestinationStore, SourceStore
 from vicinal.moving.copying import Choice, Copy, CopyPlan, Failure, Intent, Outcome

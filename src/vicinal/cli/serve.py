@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vicinal import errors
-from vicinal.cli import demo, show
-from vicinal.cli.client import Target
+from vicinal.cli import shell_lines, show
 from vicinal.cli.config import config_option
 from vicinal.settings import TABLE, Setting, Settings, load
 
@@ -84,7 +83,8 @@ def lines_to_copy(origin: str, application: "Application", settings: Settings) -
     else:
         shell, python, node, header = account, f'"{account}"', f'"{account}"', f"Bearer {account}"
         first = "No token has been created, so any text will do for one."
-    worker = f"{Target(origin, token='', account=account).command('wrangler')} -- dev"
+    wrangler = shell_lines.command("wrangler", origin=origin, account=account)
+    worker = f"{wrangler} -- dev"
     environment = f"CLOUDFLARE_API_BASE_URL={base_url} CLOUDFLARE_API_TOKEN={shell}"
     return f"""
 Vicinal serves {shlex.quote(str(settings.data))} at {origin}
@@ -102,6 +102,9 @@ Vicinal serves {shlex.quote(str(settings.data))} at {origin}
 
 def _show_demo(origin: str, application: "Application", settings: Settings) -> None:
     """Load the demo and print answers; a demo that fails leaves the server serving."""
+    from vicinal.cli import demo
+    from vicinal.cli.client import Target
+
     target = Target(origin, application.own_token, settings.account)
     access_log = logging.getLogger("vicinal.access")
     level = access_log.level

@@ -1,18 +1,11 @@
 """How commands print: tables and JSON to standard output, notes to standard error."""
 
 import re
-import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 import msgspec
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 _WIDE = 10_000  # when piped, nothing is cut or wrapped
 _GAP = 2  # cells between two columns
@@ -40,6 +33,11 @@ def table(
     for the columns in `previewed`, which are cut so that a row takes one line if the others let it;
     piped, lines are as long as they need. With `keeps_empty` no column is left out.
     """
+    # Imported here, as most that commands print is no table.
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     laid_out = Table(box=None, pad_edge=False, header_style="bold")
     kept = [list(row) for row in rows]
     shown = [
@@ -77,6 +75,8 @@ def _cut(
     width: int,
 ) -> None:
     """Cut cells of the previewed columns to what the others leave of a line."""
+    from rich.cells import cell_len, set_cell_size
+
     cut = [column for column in shown if columns[column] in previewed]
     others = sum(
         max(cell_len(columns[column]), *(cell_len(row[column]) for row in rows))
@@ -178,15 +178,6 @@ class Sections:
         """Print the document."""
         if self._as_json:
             json_of(self._document)
-
-
-def program() -> str:
-    """Return what starts this program in a shell: its path where the name alone would not do."""
-    started_as = Path(sys.argv[0])
-    is_named = started_as.name == "vicinal" and started_as.is_file()
-    is_found = not is_named or shutil.which("vicinal") is not None
-    # In full, as a line is often copied to where a Worker's project is.
-    return "vicinal" if is_found else str(started_as.absolute())
 
 
 _note_writers: list[Callable[[str], None]] = []

@@ -1,4 +1,8 @@
-"""Choose and put together an embedding backend, from plain settings."""
+"""Choose and put together an embedding backend, from plain settings.
+
+The clients of services are imported where a service is named: they bring an HTTP client, which
+takes longer to import than all else here.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +11,7 @@ from vicinal.embeddings import models
 from vicinal.embeddings.base import Embedder
 from vicinal.embeddings.local import LocalEmbedder, cores
 from vicinal.embeddings.pull import pull
-from vicinal.embeddings.remote import RemoteEmbedder
-from vicinal.embeddings.reranking import LocalReranker, RemoteReranker, Reranker
+from vicinal.embeddings.reranking import LocalReranker, Reranker
 
 
 def build_embedder(
@@ -36,6 +39,8 @@ def build_embedder(
         remote_models: By name of model, its name at the service.
     """
     if remote_url:
+        from vicinal.embeddings.remote import RemoteEmbedder
+
         return RemoteEmbedder(remote_url, key=remote_key, models=remote_models)
     rerankers = {model.name for model in models.RERANKERS}
     folders = {n: folder for n, folder in (model_folders or {}).items() if n not in rerankers}
@@ -65,6 +70,8 @@ def build_reranker(
     Arguments are those of `build_embedder`.
     """
     if remote_url:
+        from vicinal.embeddings.remote_reranking import RemoteReranker
+
         return RemoteReranker(remote_url, key=remote_key, models_there=remote_models)
     search_paths = _search_paths(models_folder, model_folders or {})
     return LocalReranker(search_paths, threads=threads or cores(), queue_max=queue_max)

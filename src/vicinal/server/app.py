@@ -25,7 +25,6 @@ from vicinal.limits import ACCOUNT_ID
 from vicinal.native.library import library
 from vicinal.native.pool import SearchPool
 from vicinal.server.api import auth, pages
-from vicinal.server.api.generation import Generator
 from vicinal.server.api.metrics import Metrics
 from vicinal.server.api.paths import query_parameters
 from vicinal.server.api.request import ApiRequest
@@ -51,6 +50,8 @@ from vicinal.wire import codes, envelope
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
+    from vicinal.server.api.generation import Generator
+
 _log = logging.getLogger("vicinal.server")
 
 _CLOSE = (b"connection", b"close")
@@ -65,7 +66,7 @@ def build(
     databases: Databases,
     config: ServerConfig,
     pool: SearchPool | None = None,
-    generator: Generator | None = None,
+    generator: "Generator | None" = None,
     snapshots: Snapshots | None = None,
     reranker: Reranker | None = None,
     tracer: "Tracer | None" = None,

@@ -19,6 +19,10 @@ MEASURED = ("numpy", "httpx", "rich", "vicinal.engine", "vicinal.server", "vicin
         ("from vicinal.cli import main; main(['--version'], standalone_mode=False)", []),
         ("import vicinal.cli.index", ["numpy", "httpx", "rich"]),
         ("import vicinal; vicinal.Columns", ["numpy", "vicinal.engine"]),
+        (
+            "import vicinal.app, vicinal.cli.serve",
+            ["numpy", "vicinal.engine", "vicinal.server"],
+        ),
     ],
 )
 def test_what_is_imported_is_what_is_needed(code: str, expected: list[str]) -> None:

@@ -14,7 +14,8 @@ from tests.support.model_files import tiny_folder
 from tests.support.rerankers import pair_folder
 from vicinal.embeddings import cross_encoder, models
 from vicinal.embeddings.build import build_embedder, build_reranker
-from vicinal.embeddings.reranking import ANSWER_BYTES_MAX, LocalReranker, RemoteReranker
+from vicinal.embeddings.remote_reranking import ANSWER_BYTES_MAX, RemoteReranker
+from vicinal.embeddings.reranking import LocalReranker
 from vicinal.errors import (
     BadEmbeddingInput,
     Corruption,

@@ -7,8 +7,7 @@ when the service's has, so that a request which the service refuses gets a statu
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from operator import attrgetter
-
-import httpx
+from typing import TYPE_CHECKING
 
 from vicinal.errors import (
     BadGenerationBody,
@@ -20,7 +19,6 @@ from vicinal.errors import (
 )
 from vicinal.generation import events, openai
 from vicinal.generation.base import Piece, Request, ToolCall, ToolCallPart, Usage
-from vicinal.server.api.generation import Generator
 from vicinal.server.api.paths import AI
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import BodyLimit, Handler, RouteTable
@@ -29,6 +27,11 @@ from vicinal.server.http.response import Response, Stream
 from vicinal.tokens import Permission
 from vicinal.wire import envelope, generation
 from vicinal.wire.codes import ErrorResponse
+
+if TYPE_CHECKING:  # it brings its HTTP client, and few servers have one
+    import httpx
+
+    from vicinal.server.api.generation import Generator
 
 ROUTES = RouteTable()
 
@@ -66,7 +69,7 @@ def not_found(request: ApiRequest, name: str) -> ModelNotFound:
     )
 
 
-def generator_for(request: ApiRequest, name: str) -> tuple[Generator, str]:
+def generator_for(request: ApiRequest, name: str) -> "tuple[Generator, str]":
     """Return the generator of a model, and the model's name at its service.
 
     Raises:
@@ -141,14 +144,14 @@ def _check_length(request: ApiRequest) -> None:
         raise BodyTooLarge(f"the body has {len(request.body)} bytes, the limit is {bytes_max}")
 
 
-async def _whole(generator: Generator, path: str, body: bytes, model: str) -> bytes:
+async def _whole(generator: "Generator", path: str, body: bytes, model: str) -> bytes:
     async with generator.in_time(), generator.send(path, body, model) as response:
         return await generator.content(response)
 
 
 async def _streamed(
     request: ApiRequest,
-    generator: Generator,
+    generator: "Generator",
     parts: AsyncGenerator[bytes, None],
     failure: Callable[[ErrorResponse], bytes],
 ) -> Response:
@@ -164,7 +167,7 @@ async def _streamed(
 
 
 async def _platform_parts(
-    generator: Generator, path: str, body: bytes, model: str
+    generator: "Generator", path: str, body: bytes, model: str
 ) -> AsyncGenerator[bytes, None]:
     """Yield empty bytes once the service has begun, then events in the platform's form."""
     written = _Written()
@@ -181,7 +184,7 @@ async def _platform_parts(
 
 
 async def _passed_parts(
-    generator: Generator, path: str, body: bytes, model: str
+    generator: "Generator", path: str, body: bytes, model: str
 ) -> AsyncGenerator[bytes, None]:
     """Yield empty bytes once the service has begun, then events as it sends them."""
     async with generator.send(path, body, model) as response:
@@ -194,7 +197,7 @@ async def _passed_parts(
 
 
 async def _read_events(
-    generator: Generator, response: httpx.Response
+    generator: "Generator", response: "httpx.Response"
 ) -> AsyncGenerator[list[tuple[bytes, Piece]], None]:
     """Yield the data of events and the pieces in it, up to the event that ends the stream.
 

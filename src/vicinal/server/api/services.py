@@ -1,13 +1,13 @@
 """Services: the configuration, the engine and all else that handlers work with."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from vicinal.d1 import Databases
 from vicinal.embeddings.base import Embedder
 from vicinal.embeddings.reranking import Reranker
 from vicinal.engine.base import Engine
 from vicinal.limits import Limits
-from vicinal.server.api.generation import Generator
 from vicinal.server.api.metrics import Metrics
 from vicinal.server.api.slow_queries import SlowQueries
 from vicinal.server.api.tickets import Tickets
@@ -17,6 +17,9 @@ from vicinal.server.offload import ClientTracker, SearchOffload
 from vicinal.server.workers.sessions import Sessions
 from vicinal.snapshots.service import Snapshots
 from vicinal.tokens import TokenStore
+
+if TYPE_CHECKING:
+    from vicinal.server.api.generation import Generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Services:
     offload: SearchOffload | None
     metrics: Metrics
     slow_queries: SlowQueries
-    generator: Generator | None
+    generator: "Generator | None"
     reranker: Reranker | None = None
     query_cost: CostEstimator = field(default_factory=CostEstimator)
     write_cost: CostEstimator = field(default_factory=CostEstimator)
