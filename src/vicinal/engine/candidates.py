@@ -6,6 +6,7 @@ broken.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,34 @@ Keys = NDArray[np.float32] | NDArray[np.float64]
 """Of rows, smaller ones being better: distances, or negative scores."""
 
 
+_PART_BITS = 32
+_ROW_MASK = (1 << _PART_BITS) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class RankedRows:
-    """Distinct rows of several views; all ``(n,)``. `parts` are the numbers of their views."""
+    """Distinct rows of several views; both ``(n,)``. A row's number is that of its view, `part`,
+    above 32 bits of its row in it."""
 
-    parts: Ordinals
-    rows: Ordinals
+    numbers: Ordinals
     keys: Keys
 
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def parts(self) -> Ordinals:
+        """The numbers of the views, ``(n,)``."""
+        return self.numbers >> _PART_BITS
+
+    @property
+    def rows(self) -> Ordinals:
+        """The rows in their views, ``(n,)``."""
+        return self.numbers & _ROW_MASK
+
     def taken(self, positions: Ordinals) -> "RankedRows":
         """Return those at these positions, in their order."""
-        return RankedRows(self.parts[positions], self.rows[positions], self.keys[positions])
+        return RankedRows(self.numbers[positions], self.keys[positions])
 
     def positions_in(self, part: int) -> Ordinals:
         """Return the positions of those of a view."""
@@ -38,15 +53,14 @@ class RankedRows:
 
     def ids(self, views: Sequence[View]) -> list[str]:
         """Return the ids of all."""
-        parts = self.parts.tolist()
+        parts, rows = self.parts.tolist(), self.rows
         if not parts or min(parts) == max(parts):
-            return views[parts[0]].ids(self.rows) if parts else []
+            return views[parts[0]].ids(rows) if parts else []
         ids = [""] * len(parts)
         for part in set(parts):
-            positions = self.positions_in(part)
-            for position, vector_id in zip(
-                positions.tolist(), views[part].ids(self.rows[positions]), strict=True
-            ):
+            positions = [at for at, its_part in enumerate(parts) if its_part == part]
+            of_part = views[part].ids(rows[positions])
+            for position, vector_id in zip(positions, of_part, strict=True):
                 ids[position] = vector_id
         return ids
 
@@ -67,8 +81,15 @@ class RankedRows:
         return self.taken(best)
 
     def by_row(self) -> "RankedRows":
-        """Return the same, the rows of each view ascending."""
-        return self.taken(np.argsort(self.rows))
+        """Return the same, view by view, the rows of each ascending."""
+        return self.taken(np.argsort(self.numbers))
+
+    def rows_by_part(self, part_count: int) -> list[Ordinals]:
+        """Return the rows of each view, of rows that are `by_row`."""
+        firsts = np.arange(part_count + 1) << _PART_BITS
+        bounds = np.searchsorted(self.numbers, firsts).tolist()
+        rows = self.rows
+        return [rows[start:end] for start, end in pairwise(bounds)]
 
     def ordered(self, views: Sequence[View]) -> "tuple[RankedRows, list[str]]":
         """Return the same, best first, ties by id; and the ids."""
@@ -83,15 +104,10 @@ class RankedRows:
 
 def ranked_rows(per_view: Sequence[tuple[Ordinals, Keys]]) -> RankedRows:
     """Return rows of each view, with their keys, as one."""
-    if len(per_view) == 1:
-        rows, keys = per_view[0]
-        return RankedRows(np.zeros(len(rows), np.int64), rows, keys)
-    parts = [np.full(len(rows), part, np.int64) for part, (rows, _) in enumerate(per_view)]
-    return RankedRows(
-        np.concatenate([np.empty(0, np.int64), *parts]),
-        np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in per_view)]),
-        np.concatenate([np.empty(0), *(keys for _, keys in per_view)]),
-    )
+    if not per_view:
+        return RankedRows(np.empty(0, np.int64), np.empty(0))
+    numbers = [rows | (part << _PART_BITS) for part, (rows, _) in enumerate(per_view)]
+    return RankedRows(np.concatenate(numbers), np.concatenate([keys for _, keys in per_view]))
 
 
 def _first_by_id(ranked: RankedRows, views: Sequence[View], count: int) -> Ordinals:

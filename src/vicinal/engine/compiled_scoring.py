@@ -46,6 +46,7 @@ class CompiledScorer:
         self._weights = np.array([weights[number] for number in order], np.float64)
         self._scales = np.array([scales[number] for number in order], np.float64)
         self._postings = [np.concatenate(parts)[order] for parts in postings]
+        self._searches = [self._search(part) for part in range(len(postings))]
 
     def best(self, count: int, selections: Sequence[Selection]) -> list[ScoredRows]:
         """See `scoring.Scorer`."""
@@ -58,8 +59,9 @@ class CompiledScorer:
             if not selection.count or not self._row_counts[part]:
                 scored.append(replace(NO_ROWS, seconds=self._lookup_s[part]))
                 continue
-            search = self._search(part)
+            search = self._searches[part]
             search.best, search.k, search.best_count = best.ctypes.data, len(best), best_count
+            search.allowed = None
             if not selection.is_all:
                 mask = np.ascontiguousarray(allowed(selection, search.row_count))
                 search.allowed = mask.ctypes.data
@@ -80,7 +82,7 @@ class CompiledScorer:
 
     def scores(self, part: int, rows: Ordinals) -> Scores:
         """See `scoring.Scorer`."""
-        return self._library.word_scores(self._search(part), rows)
+        return self._library.word_scores(self._searches[part], rows)
 
     def _frequencies(
         self, of_property: TermsOfProperty, postings: Sequence[list[FoundTerms]]

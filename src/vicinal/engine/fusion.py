@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vicinal.distance import score
 from vicinal.engine.candidates import RankedRows
-from vicinal.model import Metric, Ordinals
+from vicinal.model import Metric
 from vicinal.ranking import Fusion, MatchScores, RankedScore, TextQuery
 from vicinal.segment.base import View
 
@@ -76,9 +76,8 @@ class BothFound:
             while count < len(numbers) and sums[numbers[count]] == bound:
                 count += 1
             del numbers[count:]
-        of_rows = np.array(numbers, np.int64)
         keys = np.array([-sums[number] for number in numbers], np.float64)
-        return RankedRows(of_rows >> 32, of_rows & 0xFFFF_FFFF, keys).ordered(views)
+        return RankedRows(np.array(numbers, np.int64), keys).ordered(views)
 
     def scores_of(
         self, rows: RankedRows, metric: Metric, views: Sequence[View]
@@ -92,13 +91,13 @@ class BothFound:
                 RankedScore(score(distances[at[number]], metric), by_vector.get(number)),
                 RankedScore(of_words[at[number]], by_words.get(number)),
             )
-            for number in _numbered(rows).tolist()
+            for number in rows.numbers.tolist()
         ]
 
     def _numbers(self) -> list[int]:
-        numbers = [_numbered(side.ranked) for side in (self.nearest, self.words)]
-        joined: list[int] = np.concatenate(numbers).tolist()
-        return joined
+        by_vector: list[int] = self.nearest.ranked.numbers.tolist()
+        by_words: list[int] = self.words.ranked.numbers.tolist()
+        return by_vector + by_words
 
     def _distances(self) -> Scores:
         return np.concatenate([self.nearest.ranked.keys, self.words.others], dtype=np.float64)
@@ -123,12 +122,7 @@ def _nearness(distances: Scores, metric: Metric) -> Scores:
     return (farthest - distances) / width if width else np.ones(len(distances))
 
 
-def _numbered(rows: RankedRows) -> Ordinals:
-    """Return one number for each row, of its part and its row."""
-    return (rows.parts << 32) | rows.rows
-
-
 def _ranks(side: Found, views: Sequence[View]) -> dict[int, int]:
     """Return the numbers of the rows of a search with their ranks, counted from 1."""
     ordered, _ = side.ranked.ordered(views)
-    return {number: rank for rank, number in enumerate(_numbered(ordered).tolist(), 1)}
+    return {number: rank for rank, number in enumerate(ordered.numbers.tolist(), 1)}

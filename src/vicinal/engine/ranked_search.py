@@ -12,7 +12,7 @@ deeper. Ties are broken by id.
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import repeat
 from time import perf_counter
 
@@ -56,6 +56,7 @@ _Row = tuple[int, int]
 
 _NO_SCORES = MatchScores(None, None)
 _NO_KEYS = np.empty(0, np.float64)
+_NO_DISTANCES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ class _Ranking:
         self._query = query
         self._vector = vector
         self._text = text
+        self._selected = [_select(view, query) for view in snapshot.views]
         self._rescored: Sequence[Rescored] = ()
         self._scored: Sequence[ScoredRows] = ()
 
@@ -220,16 +222,6 @@ class _Ranking:
     def _score(self, distance: float) -> float:
         return score(distance, self._config.metric)
 
-    @cached_property
-    def _selected(self) -> Sequence[_Selected]:
-        """The rows of each view that namespace and filter let pass."""
-        query, selected = self._query, []
-        for view in self._snapshot.views:
-            start = perf_counter()
-            selection = view.select(query.namespace, query.filter)
-            selected.append(_Selected(selection, perf_counter() - start))
-        return selected
-
     def _nearest(self, vector: Floats, count: int) -> RankedRows:
         self._rescored = [
             view_search.rescore(vector, self._config.metric)
@@ -287,19 +279,20 @@ class _Ranking:
             nearest = self._nearest(vector, count)
             return BothFound(Found(nearest, _NO_KEYS), Found(words, _NO_KEYS))
         # The distances of all in one pass.
-        distances = np.empty(len(words), np.float32)
-        rescored = []
-        for part, view_search in enumerate(self._searched(vector, count)):
-            at = words.positions_in(part)
-            rescored.append(view_search.rescore(vector, metric, words.rows[at]))
-            distances[at] = rescored[-1].of_others
-        self._rescored = rescored
+        words, part_count = words.by_row(), len(self._snapshot.views)
+        self._rescored = [
+            view_search.rescore(vector, metric, rows)
+            for view_search, rows in zip(
+                self._searched(vector, count), words.rows_by_part(part_count), strict=True
+            )
+        ]
+        distances = np.concatenate([_NO_DISTANCES, *(part.of_others for part in self._rescored)])
         nearest = self._rescored_rows(count).by_row()
-        scores = np.empty(len(nearest), np.float64)
-        for part in set(nearest.parts.tolist()):
-            at = nearest.positions_in(part)
-            scores[at] = text.scores(part, nearest.rows[at])
-        return BothFound(Found(nearest, -scores), Found(words, distances))
+        rows_of = enumerate(nearest.rows_by_part(part_count))
+        scores = [text.scores(part, rows) for part, rows in rows_of if len(rows)]
+        return BothFound(
+            Found(nearest, -np.concatenate([_NO_KEYS, *scores])), Found(words, distances)
+        )
 
     def _grouped(self, candidates: Sequence[_Candidate], grouping: Grouping) -> list[_Candidate]:
         counts: Counter[Hashable] = Counter()
@@ -346,6 +339,13 @@ class _Ranking:
             rows = np.array([candidates[n].row[1] for n in numbers], np.int64)
             values[numbers] = self._snapshot.views[part].values(rows)
         return values
+
+
+def _select(view: View, query: Query) -> _Selected:
+    """Select the rows of a view that namespace and filter let pass."""
+    start = perf_counter()
+    selection = view.select(query.namespace, query.filter)
+    return _Selected(selection, perf_counter() - start)
 
 
 def _by_words(view: View, selection: Selection) -> Explanation:
