@@ -73,6 +73,15 @@ class RejectedRows:
             self._write(self.path, label, rejected)
         self.count += len(rejected)
 
+    def begin(self) -> None:
+        """Empty the file of an earlier import, unless its rows have been counted.
+
+        Raises:
+            click.ClickException: it cannot be written.
+        """
+        if not self.count and self.path is not None and self.path.is_file():
+            self._write(self.path, "", ())
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
@@ -200,6 +209,7 @@ class ImportJob:
         """
         self.point = ResumePoint.start(self.job) if restart else self._start()
         self.rejected.count = self.point.rejected
+        self.rejected.begin()
         before = self.point.vectors
         self.rate = Rate(before)
         self._report(self.point.file, self.point.offset)

@@ -8,7 +8,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +28,8 @@ from vicinal.cli.import_sending import VectorSender
 from vicinal.errors import BadFile
 from vicinal.readers import build
 from vicinal.readers.base import ColumnNames, FileReader
-from vicinal.readers.opening import FileForm, FileSource
-from vicinal.readers.texts import TextsReader, text_files
+from vicinal.readers.opening import FileForm, FileSource, is_plain
+from vicinal.readers.texts import TextsReader, text_files, text_of
 
 BATCH_BYTES_MAX = 32 * 1024 * 1024
 BATCH_ROWS = 5_000
@@ -185,10 +185,18 @@ def command(
         waits=wait,
         keeps_stale=keep_stale or insert,
     )
+    if rejects is not None:
+        _check_own_file(rejects, files)
     rejected = RejectedRows(rejects, skip_bad)
     _import(target, files, index, options, rejected, restart=restart, as_json=as_json)
     if rejected.count and not allow_rejects:
         click.get_current_context().exit(1)
+
+
+def _check_own_file(rejects: Path, files: tuple[Path, ...]) -> None:
+    """Refuse to write rejected rows over what is imported."""
+    if rejects.exists() and any(file.exists() and file.samefile(rejects) for file in files):
+        raise click.UsageError(f"--rejects {rejects}: that file is imported; name another")
 
 
 def _import(
@@ -260,30 +268,35 @@ def _imported_files(
 ) -> list[ImportedFile]:
     if sum(str(path) == _STDIN for path in paths) > 1:
         raise click.UsageError("- stands for standard input, which can be read once")
-    imported: list[ImportedFile] = []
-    for path in paths:
-        opener: Callable[[], FileSource] = (
-            partial(FileSource, None, sys.stdin.buffer)
-            if str(path) == _STDIN
-            else partial(FileSource.open, path)
+    return [_imported_file(path, partial(_opened, options, dimensions)) for path in paths]
+
+
+def _imported_file(
+    path: Path, opened: Callable[[Callable[[], FileSource]], tuple[FileSource, FileReader]]
+) -> ImportedFile:
+    if str(path) == _STDIN:
+        return ImportedFile(
+            "stdin", None, "", lambda: opened(partial(FileSource, None, sys.stdin.buffer))
         )
-        label = "stdin" if str(path) == _STDIN else str(path)
-        size = None if str(path) == _STDIN else _size(path)
-        known = "" if str(path) == _STDIN else identity(path)
-        opened = partial(_opened, opener, options, dimensions)
-        own = None if str(path) == _STDIN else path
-        imported.append(ImportedFile(label, size, known, opened, own))
-    return imported
+    opener = partial(FileSource.open, path)
+    if not _is_plain(path):
+        return ImportedFile(str(path), None, "", lambda: opened(opener))
+    return ImportedFile(
+        str(path), path.stat().st_size, identity(path), lambda: opened(opener), path
+    )
 
 
 def _files_with_texts(
     paths: tuple[Path, ...], options: ImportOptions, model: str
 ) -> list[ImportedFile]:
-    """Return records and tables with a column of texts, and then plain text and Markdown as one."""
+    """Return records and tables with a column of texts, and then plain text and Markdown as one.
+
+    A pipe, which is read once, is recognised when it is opened.
+    """
     others: list[Path] = []
     texts: list[Path] = []
     for path in paths:
-        if str(path) == _STDIN or options.form is not None:
+        if str(path) == _STDIN or options.form is not None or _is_pipe(path):
             others.append(path)
         elif path.is_dir():
             inside, other_count = text_files(path)
@@ -292,7 +305,9 @@ def _files_with_texts(
             texts += inside
         else:
             (texts if _is_text(path, options) else others).append(path)
-    imported = _imported_files(tuple(others), options, 0)
+    imported = _imported_files(tuple(others), replace(options, model=model), 0)
+    if not others and not texts:
+        raise click.ClickException(f"{paths[0]} has no text in it")
     if texts:
         count, tokens_max = import_texts.chunk_bounds(model)
         reader = TextsReader(texts, count, tokens_max, keeps_text=options.names.keeps_text)
@@ -313,11 +328,13 @@ def _is_text(path: Path, options: ImportOptions) -> bool:
 
 
 def _opened(
-    opener: Callable[[], FileSource], options: ImportOptions, dimensions: int
+    options: ImportOptions, dimensions: int, opener: Callable[[], FileSource]
 ) -> tuple[FileSource, FileReader]:
     source = opener()
     try:
         form = options.form or build.recognised(source, options.names)
+        if form is FileForm.TEXT and options.model is not None:
+            return source, _piped_text(source, options, options.model)
         reader = build.reader_of(
             source, form, options.names, dimensions, bytes_max=options.bytes_max
         )
@@ -327,13 +344,31 @@ def _opened(
     return source, reader
 
 
-def _size(path: Path) -> int:
+def _piped_text(source: FileSource, options: ImportOptions, model: str) -> FileReader:
+    """Return the reader of a text that comes by a pipe, whose path is the pipe's name."""
+    count, tokens_max = import_texts.chunk_bounds(model)
+    show.note(
+        f"the chunks of {source.label} have it as their path, "
+        "so another text by that name replaces them"
+    )
+    return TextsReader(
+        [Path(source.label)], count, tokens_max, keeps_text=options.names.keeps_text,
+        read=lambda _: text_of(source),
+    )  # fmt: skip
+
+
+def _is_plain(path: Path) -> bool:
+    """Tell whether a file can be read again; refuse a folder, and what is not there."""
     try:
         if path.is_dir():
             raise click.ClickException(f"{path} is a folder")
-        return path.stat().st_size
+        return is_plain(path)
     except OSError as error:
         raise click.ClickException(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _is_pipe(path: Path) -> bool:
+    return not path.is_dir() and not _is_plain(path)
 
 
 def _job_text(
@@ -351,8 +386,8 @@ def _job_text(
 
 
 def _resume_path(paths: tuple[Path, ...], index: str) -> Path | None:
-    """Return the file for resume points, beside the first file; None with standard input."""
-    if any(str(path) == _STDIN for path in paths):
+    """Return the file for resume points, beside the first file; None with a pipe among them."""
+    if any(str(path) == _STDIN or _is_pipe(path) for path in paths):
         return None
     first = paths[0].resolve()
     return first.with_name(f".{first.name}.{index}.import")

@@ -6,8 +6,11 @@ them may run anything.
 """
 
 import io
+import lzma
+import math
 import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -25,7 +28,13 @@ from vicinal.readers.opening import FileSource, PulledFile
 BinaryFile = io.RawIOBase | io.BufferedIOBase
 
 _PART_BYTES = 1 << 20
-_BATCH_BYTES_MAX = 32 << 20  # ours: of values in a batch
+_BATCH_BYTES_MAX = 32 << 20  # ours: of values in a batch, and of one row
+_HEAD_BYTES_MAX = 1 << 20  # ours: NumPy reads a head whole before it looks at its length
+_DAMAGED = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError, OSError,
+    ValueError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+"""Errors of the library for an archive that is damaged, encrypted or packed otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class _Array:
 
     @property
     def row_bytes(self) -> int:
-        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+        return self.dtype.itemsize * math.prod(self.shape[1:])
 
     def rows(self, start: int, count: int) -> NDArray[Any]:
         """Return `count` rows after `start`, which are the next of the file.
@@ -63,12 +72,14 @@ class _Array:
 
     def _read_columns(self, start: int, count: int) -> NDArray[Any]:
         rows, width = self.shape
+        if self.file.seek(0, io.SEEK_END) < self.offset + rows * self.row_bytes:
+            raise self._cut_off(start)
         values = np.empty((count, width), self.dtype)
         for column in range(width):
             index = column * rows + start
             self.file.seek(self.offset + index * self.dtype.itemsize)
             part = self.file.read(count * self.dtype.itemsize)
-            if len(part) < count * self.dtype.itemsize:
+            if len(part) < count * self.dtype.itemsize:  # it has shrunk
                 raise self._cut_off(start)
             values[:, column] = np.frombuffer(part, self.dtype)
         return values
@@ -102,6 +113,7 @@ class NpyReader:
         if is_moved_in:
             file = cast(io.BufferedIOBase, source.seekable())
         array = _opened("the array", file)
+        _check_readable(array)
         if source.is_seekable and source.size is not None:
             whole = array.offset + array.shape[0] * array.row_bytes
             if source.size > whole:
@@ -148,7 +160,7 @@ class NpzReader:
         try:
             with zipfile.ZipFile(self._source.seekable()) as archive:
                 yield from self._batches(archive, start, rows_max)
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
+        except _DAMAGED as error:
             raise BadFile(f"it is cut off or damaged, or no .npz: {error}") from error
 
     def _batches(
@@ -193,6 +205,7 @@ class NpzReader:
             listed = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
             raise BadFile(f"its arrays differ in length: {listed}")
         for array in arrays:
+            _check_readable(array)
             if array.is_by_column:
                 raise BadFile(
                     f"array {array.name!r} is in Fortran order; np.ascontiguousarray changes that"
@@ -203,19 +216,60 @@ class NpzReader:
                 raise BadFile(f"array {array.name!r} has {len(array.shape)} dimensions; --ignore")
 
 
+class _ArrayHead:
+    """The head of an array, as NumPy reads it, but for one that is too long."""
+
+    def __init__(self, file: BinaryFile) -> None:
+        def pull(size: int = -1, /) -> bytes:
+            if not 0 <= size <= _HEAD_BYTES_MAX:
+                raise ValueError(f"a head of {size:,} bytes, max is {_HEAD_BYTES_MAX:,}")
+            return file.read(size) or b""
+
+        self.read = pull
+
+
 def _opened(name: str, file: BinaryFile) -> _Array:
     try:
-        version = npy.read_magic(file)
-        read_head = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        head = read_head.get(version, npy.read_array_header_2_0)
-        shape, is_by_column, dtype = head(file)
+        shape, is_by_column, dtype = _read_head(_ArrayHead(file))
     except (ValueError, SyntaxError, tokenize.TokenError, EOFError, OSError) as error:
         raise BadFile(f"the head of {name} cannot be read: {error}") from error
-    if dtype.hasobject:
-        raise BadFile(f"{name} holds Python objects, which are not read; save numbers or texts")
     is_matrix = len(shape) == 2 and is_by_column
     offset = file.tell() if file.seekable() else 0
     return _Array(name, file, shape, dtype, is_matrix, offset)
+
+
+def _read_head(file: _ArrayHead) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether it is in Fortran's order, and type."""
+    version = npy.read_magic(file)
+    if version == (1, 0):
+        return npy.read_array_header_1_0(file)
+    if version not in ((2, 0), (3, 0)):
+        raise ValueError(f"version {version[0]}.{version[1]} of the form is not known")
+    shape, is_by_column, dtype = npy.read_array_header_2_0(file)
+    if version == (3, 0) and dtype.names is not None:  # which has names in UTF-8
+        dtype.names = tuple(name.encode("latin1").decode() for name in dtype.names)
+    return shape, is_by_column, dtype
+
+
+def _check_readable(array: _Array) -> None:
+    """Refuse an array that nothing can be read of.
+
+    Raises:
+        BadFile: it holds objects of Python's, has no rows or a length below 0, or too long rows.
+    """
+    if array.dtype.hasobject:
+        raise BadFile(
+            f"{array.name} holds Python objects, which are not read; save numbers or texts"
+        )
+    if any(length < 0 for length in array.shape):
+        raise BadFile(f"{array.name} has the shape {array.shape}, which no array has")
+    if not array.shape:
+        raise BadFile(f"{array.name} has 0 dimensions; vectors are a matrix, one in a row")
+    is_vectors = array.dtype.kind in "fiu" and len(array.shape) == 2  # whose length is told better
+    if array.row_bytes > _BATCH_BYTES_MAX and not is_vectors:
+        raise BadFile(
+            f"{array.name} has a row of {array.row_bytes:,} bytes, max is {_BATCH_BYTES_MAX:,}"
+        )
 
 
 def _matrix_columns(array: _Array, names: ColumnNames, dimensions: int) -> TableColumns:

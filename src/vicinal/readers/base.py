@@ -183,6 +183,15 @@ def as_record(value: object) -> bytes:
         return msgspec.json.encode(ascii(value))
 
 
+def as_written(text: bytes) -> bytes:
+    """Return a record of JSON as it was written, on one line; empty where it is no JSON."""
+    try:
+        raw = msgspec.json.decode(text, type=msgspec.Raw)
+        return msgspec.json.format(bytes(raw), indent=-1)
+    except (msgspec.MsgspecError, RecursionError):
+        return b""
+
+
 def _recorded(value: object) -> object:
     """Return what was read with every number in it as JSON has it; NaN and infinities by name."""
     match value:

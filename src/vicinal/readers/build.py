@@ -51,4 +51,12 @@ def reader_of(
             return NpzReader(source, names, dimensions)
         case FileForm.PARQUET | FileForm.ARROW | FileForm.ARROW_STREAM:
             return ArrowReader(source, form, names, dimensions)
-    raise BadFile("this is text, and has no vectors: `--text` embeds it")
+    if source.start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
+        raise BadFile(
+            "this is no table and has no records: an array of JSON has objects with id and values "
+            "in it, and `--text` embeds text"
+        )
+    raise BadFile(
+        "this is text, and has no vectors: `--text` embeds it. A table has a head with the names "
+        "of columns, like id and values; --id and --vector name others"
+    )

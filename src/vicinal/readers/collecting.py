@@ -8,6 +8,7 @@ are refused with their place.
 import datetime
 import decimal
 import math
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from vicinal.readers.base import (
     RejectedRow,
     RowBatch,
     as_record,
+    as_written,
     shown,
 )
 from vicinal.wire import members
@@ -70,16 +72,19 @@ class RowCollector:
         """The number of good rows, whose values are the first of `values`."""
         return len(self._ids)
 
-    def add(self, number: int, record: Mapping[str, Any]) -> None:
-        """Add a record, or reject it."""
+    def add(self, number: int, record: Mapping[str, Any], text: bytes = b"") -> None:
+        """Add a record, or reject it; `text` is what it was read from, if that is JSON."""
         vector_id = None
         try:
             vector_id = self._id(record)
             self._add_checked(number, vector_id, record)
         except RecordError as refused:
-            self.reject(number, refused.rule, as_record(record), refused.vector_id or vector_id)
+            rule, vector_id = refused.rule, refused.vector_id or vector_id
         except UnicodeEncodeError:
-            self.reject(number, "a text is not UTF-8", as_record(record), vector_id)
+            rule = "a text is not UTF-8"
+        else:
+            return
+        self.reject(number, rule, as_written(text) or as_record(record), vector_id)
 
     def add_row(self, number: int, vector_id: str, namespace: str, document: bytes) -> None:
         """Add a row that has been checked, whose values are in `values` already."""
@@ -226,7 +231,7 @@ def numbers(value: object, name: str, dimensions: int) -> Floats:
     if isinstance(value, str):
         value = numbers_in(value, name)
     try:
-        exact = members.numbers(value)
+        exact = _exact_numbers(value)
     except members.NotANumber as error:
         raise RecordError(f"{name}{error}") from None
     if len(exact) != dimensions:
@@ -240,6 +245,34 @@ def numbers(value: object, name: str, dimensions: int) -> Floats:
     return row
 
 
+def _exact_numbers(value: object) -> members.Numbers:
+    if isinstance(value, np.ndarray) and (value.dtype.kind not in "fiu" or value.ndim != 1):
+        raise members.NotANumber(None, value.tolist())
+    try:
+        return members.numbers(value)
+    except members.NotANumber as error:
+        if not isinstance(value, list) or not isinstance(error.value, _OTHER_NUMBERS):
+            raise
+    return members.numbers(
+        [float(item) if isinstance(item, _OTHER_NUMBERS) else item for item in value]
+    )
+
+
+_OTHER_NUMBERS = (decimal.Decimal, np.floating)
+"""Of columns of tables, beside Python's own."""
+
+
+def number_in(text: str) -> float:
+    """Return the number that a text is.
+
+    Raises:
+        ValueError: it is none. Python's underscores between digits are of programs alone.
+    """
+    if "_" in text:
+        raise ValueError
+    return float(text)
+
+
 def numbers_in(cell: str, name: str) -> list[float]:
     """Return the numbers in a text: an array of JSON or NumPy, or separated by any of ``,; |``.
 
@@ -250,7 +283,7 @@ def numbers_in(cell: str, name: str) -> list[float]:
     floats: list[float] = []
     for part in parts:
         try:
-            floats.append(float(part))
+            floats.append(number_in(part))
         except ValueError:
             rule = f"{name}[{len(floats)}]: {shown(part)} is no number"
             raise RecordError(rule) from None
@@ -273,9 +306,12 @@ def plain(value: Any, name: str) -> Any:
                 raise RecordError(f"{name}: {value} has no form in JSON")
             return value
         case decimal.Decimal():
-            return plain(float(value), name)
+            exponent = value.as_tuple().exponent
+            return plain(int(value) if exponent == 0 else float(value), name)
         case datetime.datetime() | datetime.date() | datetime.time():
             return value.isoformat()
+        case uuid.UUID():
+            return str(value)
         case dict():
             return {str(key): plain(item, f"{name}.{key}") for key, item in value.items()}
         case list() | tuple():

@@ -30,6 +30,7 @@ from vicinal.readers.collecting import (
     RowCollector,
     column_name,
     named,
+    number_in,
     plain,
     record_in,
 )
@@ -85,10 +86,7 @@ def table_columns(there: Sequence[str], names: ColumnNames) -> TableColumns:
         if names.text is not None:
             text = column_name(names.text, (), there, "text")
         elif names.vector is not None and ALL in names.vector:
-            before, _, after = names.vector.partition(ALL)
-            vector = tuple(
-                name for name in there if name.startswith(before) and name.endswith(after)
-            )
+            vector = names_like(names.vector, there)
             if not vector:
                 raise RecordError(f"has no column like {shown(names.vector)}")
         else:
@@ -107,6 +105,18 @@ def table_columns(there: Sequence[str], names: ColumnNames) -> TableColumns:
     others = tuple(name for name in there if name not in used and (ALL in kept or name in kept))
     left_out = tuple(name for name in there if name not in used and name not in others)
     return TableColumns(vector_id, vector, namespace, text, others, left_out)
+
+
+def names_like(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that a pattern with one ``*`` stands for, in their order."""
+    before, _, after = pattern.partition(ALL)
+    return tuple(
+        name
+        for name in names
+        if name.startswith(before)
+        and name.endswith(after)
+        and len(name) >= len(before) + len(after)
+    )
 
 
 def batch_of(
@@ -242,7 +252,7 @@ def _number(value: object, name: str) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return float(value)
+        return number_in(value)
     except ValueError:
         raise RecordError(f"{name}: {shown(value)} is no number") from None
 
@@ -251,8 +261,28 @@ def _listed(column: NDArray[Any]) -> Sequence[Any]:
     """Return an array as rows: of numbers for vectors, of Python's values else."""
     if column.ndim == 2:
         return list(column)
+    if column.dtype.kind == "M" and np.datetime_data(column.dtype)[0] in _FINE_UNITS:
+        return _fine_times(column)
+    if column.dtype.kind == "m":  # which has no form in JSON, and is no number either
+        column = column.astype("m8[us]")
     values: list[Any] = column.tolist()
     return values
+
+
+_FINE_UNITS = ("ns", "ps", "fs", "as")
+"""Units of time that Python has no type for."""
+
+
+def _fine_times(column: NDArray[Any]) -> Sequence[Any]:
+    """Return times as Python has them where that is exact, else as text."""
+    rounded = column.astype("M8[us]")
+    texts = np.datetime_as_string(column).tolist()
+    return [
+        time if is_exact or time is None else text
+        for time, is_exact, text in zip(
+            rounded.tolist(), (rounded == column).tolist(), texts, strict=True
+        )
+    ]
 
 
 def _document_in(text: str) -> object:

@@ -62,7 +62,7 @@ class JsonReader:
         rows = RowCollector(self._names, self._dimensions, self.unit, len(kept), is_strict=True)
         for number, text in kept:
             try:
-                rows.add(number, record_in(text))
+                rows.add(number, record_in(text), text)
             except RecordError as refused:
                 rows.reject(number, refused.rule, as_record(text.decode(errors="backslashreplace")))
         return rows.batch(Position(0, kept[-1][0]), self._source.fraction)

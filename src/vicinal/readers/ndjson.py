@@ -114,6 +114,6 @@ def _usual_row(text: bytes, span: lines.Span, line: bytes) -> tuple[str, str, by
 
 def _add_line(rows: RowCollector, number: int, line: bytes) -> None:
     try:
-        rows.add(number, record_in(line))
+        rows.add(number, record_in(line), line)
     except RecordError as refused:
         rows.reject(number, refused.rule, as_record(line.decode(errors="backslashreplace").strip()))

@@ -2,11 +2,13 @@
 
 Names of files say nothing here. A compressed file is read as if it were not, in parts. Forms
 whose index is at the end (parquet, Arrow files, ``.npz``) are copied to a temporary file first if
-the file cannot be moved in.
+the file cannot be moved in. A pipe is read like standard input, also where it has a name.
 """
 
 import io
 import os
+import re
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -27,6 +29,7 @@ _PULLED_BYTES = 1 << 20
 _PACKED_BYTES = 1 << 9  # of zstd at a time: they may unpack to 16 MB, in two copies
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a frame of zstd that holds nothing of the file
 
 
 class FileForm(StrEnum):
@@ -58,6 +61,9 @@ _FOREIGN = (
     (b"BZh", "compressed by bzip2; gzip and zstd are read"),
     (b"\xfd7zXZ", "compressed by xz; gzip and zstd are read"),
     (b"\x80\x04\x95", "a pickle, which could run anything; save arrays as .npy"),
+    (b"\x80\x05\x95", "a pickle, which could run anything; save arrays as .npy"),
+    (b"\xff\xfe", "text in UTF-16; save it as UTF-8"),
+    (b"\xfe\xff", "text in UTF-16; save it as UTF-8"),
 )
 
 
@@ -84,10 +90,13 @@ class FileSource:
         self.size = self._state[0] if self._state is not None else None
         self._buffered = buffered = _buffered(raw)
         first = buffered.peek(4)[:4]
+        if 0 < len(first) < 4:  # the writer of a pipe has begun with less
+            first = buffered.read(4)
+            buffered = io.BufferedReader(PulledFile(_Resumed(first, buffered).pull), _PULLED_BYTES)
         self._stream: IO[bytes] = buffered
         if first.startswith(_GZIP):
             self._stream, self.compression = _gunzipped(buffered), "gzip"
-        elif first.startswith(_ZSTD):
+        elif first.startswith(_ZSTD) or _SKIPPED.match(first):
             self._stream, self.compression = _unzstd(buffered), "zstd"
         self._unread = b""
         self.start = self.pull(START_BYTES)
@@ -114,7 +123,7 @@ class FileSource:
     @property
     def is_seekable(self) -> bool:
         """Whether bytes can be read from any place: of a plain file."""
-        return self.path is not None and not self.compression and self._raw.seekable()
+        return self._state is not None and not self.compression and self._raw.seekable()
 
     @property
     def fraction(self) -> float:
@@ -187,9 +196,9 @@ class FileSource:
         Raises:
             BadFile: it has another size or time of change.
         """
-        if self.path is None or self._state is None:
+        if self._state is None:
             return
-        size, changed_ns = _state(self._raw)
+        size, changed_ns = _state(self._raw) or self._state
         if size != self._state[0]:
             verb = "grown" if size > self._state[0] else "shrunk"
             raise BadFile(
@@ -264,9 +273,32 @@ def _is_line(text: bytes) -> bool:
     return b'"id"' in whole.partition(b'"vectors"')[0]
 
 
-def _state(raw: BinaryIO) -> tuple[int, int]:
+def is_plain(path: Path) -> bool:
+    """Tell whether a path is that of a file that can be read again, so no pipe.
+
+    Raises:
+        OSError: there is none, or it cannot be looked at.
+    """
+    return stat.S_ISREG(path.stat().st_mode)
+
+
+def _state(raw: BinaryIO) -> tuple[int, int] | None:
+    """Return the size and time of a plain file; None for any other."""
     state = os.fstat(raw.fileno())
-    return state.st_size, state.st_mtime_ns
+    return (state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
+
+
+class _Resumed:
+    """A file whose first bytes have been read."""
+
+    def __init__(self, first: bytes, rest: "io.BufferedReader[Any]") -> None:
+        self._first = first
+        self._rest = rest
+
+    def pull(self, size: int) -> bytes:
+        """Return up to `size` bytes, none at the end."""
+        part, self._first = self._first[:size], self._first[size:]
+        return part or self._rest.read1(size)
 
 
 def _buffered(raw: BinaryIO) -> "io.BufferedReader[Any]":

@@ -3,6 +3,7 @@
 Columns that play no part are not read. A batch's values are taken from Arrow's memory as they are.
 """
 
+import datetime
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,12 +97,42 @@ class ArrowReader:
 
 def _column(batch: Any, name: str, columns: TableColumns) -> Any:
     """Return a column: a matrix for vectors of one length, else Python's values."""
+    import pyarrow
+
     column = batch.column(name)
+    if isinstance(column.type, pyarrow.FixedShapeTensorType):
+        column = column.storage
     if name in columns.vector and len(columns.vector) == 1:
         matrix = _matrix(column)
         if matrix is not None:
             return matrix
-    return column.to_pylist()
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError):  # nanoseconds, or a year that Python has no type for
+        return [_fine_value(scalar) for scalar in column]
+
+
+def _fine_value(scalar: Any) -> Any:
+    """Return a value as Python has it, and as text a time that it has no type for."""
+    import pyarrow
+
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        span = datetime.timedelta(microseconds=scalar.value // 1_000)
+        if pyarrow.types.is_time(scalar.type):
+            time = (datetime.datetime(1, 1, 1, tzinfo=datetime.UTC) + span).time()
+            return f"{time.isoformat(timespec='microseconds')}{scalar.value % 1_000:03}"
+        if not pyarrow.types.is_timestamp(scalar.type):
+            return span  # which has no form in JSON, and is named as such
+    unit, zone = scalar.type.unit, scalar.type.tz
+    if unit != "ns":
+        return f"{np.datetime64(scalar.value, unit)}{'' if zone is None else '+00:00'}"
+    rest = scalar.value % 1_000
+    rounded = pyarrow.scalar(scalar.value // 1_000, pyarrow.timestamp("us", zone))
+    text: str = rounded.as_py().isoformat(timespec="microseconds")
+    end = text.index(".") + 7
+    return f"{text[:end]}{rest:03}{text[end:]}"
 
 
 def _matrix(column: Any) -> np.ndarray[Any, Any] | None:

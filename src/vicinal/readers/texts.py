@@ -10,6 +10,7 @@ cut at its start, after a hash of the whole.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -140,13 +141,21 @@ class TextsReader:
         count: The tokens of texts.
         tokens_max: The most that a chunk may have.
         keeps_text: Whether the text of a chunk is in its metadata.
+        read: Returns the text of a file.
     """
 
     unit = "file"
 
     def __init__(
-        self, paths: Sequence[Path], count: TextCounter, tokens_max: int, *, keeps_text: bool
+        self,
+        paths: Sequence[Path],
+        count: TextCounter,
+        tokens_max: int,
+        *,
+        keeps_text: bool,
+        read: Callable[[Path], str] | None = None,
     ) -> None:
+        self._read = read or text_in
         self._paths = paths
         self._count = count
         self._tokens_max = tokens_max
@@ -173,7 +182,7 @@ class TextsReader:
             yield self._batch(rows, Position(0, len(self._paths)), ended)
 
     def _chunks(self, path: Path) -> Iterator[TextChunk]:
-        return chunks_of(text_in(path), self._count, self._tokens_max)
+        return chunks_of(self._read(path), self._count, self._tokens_max)
 
     def _row(self, path: Path, position: int, chunk: TextChunk) -> _ChunkRow:
         document: dict[str, object] = {"path": path.as_posix(), "position": position}
@@ -211,37 +220,60 @@ def text_in(path: Path) -> str:
     """
     source = FileSource.open(path)
     try:
+        return text_of(source)
+    finally:
+        source.close()
+
+
+def text_of(source: FileSource) -> str:
+    """Return the text of an open file; raises as `text_in` does."""
+    label = source.label
+    try:
         content = source.pull(FILE_BYTES_MAX + 1)
         source.check_unchanged()
     except BadFile as bad:
-        raise BadFile(f"{path}: {bad}") from bad
-    finally:
-        source.close()
+        raise BadFile(f"{label}: {bad}") from bad
     if len(content) > FILE_BYTES_MAX:
-        raise BadFile(f"{path} has more than {FILE_BYTES_MAX:,} bytes of text")
+        raise BadFile(f"{label} has more than {FILE_BYTES_MAX:,} bytes of text")
     if b"\0" in content:
-        raise BadFile(f"{path} is no text: byte {content.index(0)} is 0")
+        raise BadFile(f"{label} is no text: byte {content.index(0)} is 0")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadFile(f"{path} is not UTF-8 at byte {error.start}") from None
+        raise BadFile(f"{label} is not UTF-8 at byte {error.start}") from None
 
 
 def text_files(folder: Path) -> tuple[list[Path], int]:
     """Return the files of text below a folder in order, and how many others there are.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over, and links to folders are not followed.
+
+    Raises:
+        BadFile: a file or a folder cannot be read.
     """
     texts: list[Path] = []
     other_count = 0
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or any(p.startswith(".") for p in path.relative_to(folder).parts):
+    for path in _files_below(folder):
+        if not path.is_file():  # a pipe, or a link to nothing
+            other_count += 1
             continue
+        source = FileSource.open(path)
         try:
-            source = FileSource.open(path)
-            source.close()
             form_of(source)
             texts.append(path)
         except BadFile:
             other_count += 1
+        finally:
+            source.close()
     return texts, other_count
+
+
+def _files_below(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise BadFile(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    paths: list[Path] = []
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(parent, name) for name in files if not name.startswith(".")]
+    return sorted(paths)
