@@ -30,7 +30,7 @@ from vicinal.engine import catalog
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.errors import Corruption
 from vicinal.snapshots.manifest import ServerSnapshot
-from vicinal.snapshots.receiving import SUFFIX, receive, relay
+from vicinal.snapshots.receiving import SUFFIX, known_names, receive, relay
 from vicinal.snapshots.restoring import check_empty, restore_folder
 from vicinal.snapshots.service import SHARED_REFUSAL
 from vicinal.snapshots.sinks import StoreSink, StreamSink
@@ -277,10 +277,8 @@ def _create_streamed(target: Target, destination: str) -> SnapshotSchema:
         with _new_file(destination) as stream, _streamed(target, []) as pieces:
             return described(relay(cast(IO[bytes], _Reader(pieces)), stream))
     store = Store.create(Path(destination))
-    with store.locked(writes=True):
-        known = [str(path.relative_to(store.folder)) for path in store.shared.glob("*/*")]
-        with _streamed(target, known) as pieces:
-            return described(receive(cast(IO[bytes], _Reader(pieces)), store))
+    with store.locked(writes=True), _streamed(target, known_names(store)) as pieces:
+        return described(receive(cast(IO[bytes], _Reader(pieces)), store))
 
 
 def _restore_folder(

@@ -22,6 +22,9 @@ FORMAT = 1
 FILE_NAME = "manifest"
 ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 
+OWN_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,59}")
+"""The name of a file that a snapshot has for itself."""
+
 _IN_INDEX = re.compile(r"(segments/[0-9]{8}/[a-z0-9-]{1,40}|blobs/[0-9]{8,20})")
 
 
@@ -139,7 +142,7 @@ def decode(raw: bytes, path: Path) -> ServerSnapshot:
         if seen != FORMAT:
             raise Corruption(f"{path} is of format {seen}, this version reads format {FORMAT}")
         snapshot = msgspec.json.decode(inner, type=ServerSnapshot)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Corruption(f"{path} cannot be read: {error}") from error
     _check_names(snapshot, path)
     return snapshot
@@ -164,7 +167,7 @@ def _check_names(snapshot: ServerSnapshot, path: Path) -> None:
     bad += [
         file.name
         for file in [*(index.log for index in snapshot.indexes), snapshot.tokens]
-        if file is not None and not re.fullmatch(r"[a-z0-9.-]{1,60}", file.name)
+        if file is not None and not OWN_NAME.fullmatch(file.name)
     ]
     if bad:
         raise Corruption(f"{path} names a file {bad[0]!r:.100}, which no snapshot has")

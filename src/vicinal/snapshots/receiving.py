@@ -7,28 +7,42 @@ early leaves nothing.
 
 import io
 import re
+import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
-from vicinal.errors import Corruption
+from vicinal.errors import Corruption, ResourceExhausted
 from vicinal.snapshots import manifest
-from vicinal.snapshots.files import described, verify_seal
+from vicinal.snapshots.files import described, is_sealed, verify_seal
 from vicinal.snapshots.manifest import ServerSnapshot
-from vicinal.snapshots.store import D1, MARKER, SHARED_NAME, Store, shared_names
+from vicinal.snapshots.store import (
+    D1,
+    MARKER,
+    SHARED_NAME,
+    Store,
+    check_marker,
+    shared_names,
+)
 from vicinal.storage import private
 from vicinal.storage.files import Seal, sync
 from vicinal.storage.sqlite import translating
 
 SUFFIX = ".tar.zst"
 
-_OWN = re.compile(rf"snapshots/({manifest.ID.pattern})/([a-z0-9.-]{{1,60}})")
+_OWN = re.compile(rf"snapshots/({manifest.ID.pattern})/({manifest.OWN_NAME.pattern})")
 _SEALED = re.compile(r"(?:segments\.[0-9]{8}\.([a-z0-9-]{1,40})|(blob)s\.[0-9]{8,20})"
                      r"-([0-9]{1,19})-([0-9a-f]{8})")  # fmt: skip
+_MARKER_BYTES_MAX = 1 << 10  # ours
 _MANIFEST_BYTES_MAX = 256 << 20  # ours: about a million component files
 _PIECE_BYTES = 1 << 20
+_HEADER_BYTES_MAX = 64 << 10  # ours: of what a tar says of a member beside its header
+_EXTENDED = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 _MANIFEST = Path("the manifest")
 
 
@@ -55,7 +69,7 @@ def relay(stream: IO[bytes], target: IO[bytes]) -> ServerSnapshot:
     """
     snapshot: ServerSnapshot | None = None
     with _decompressed(_Relayed(stream, target)) as reader:
-        with tarfile.open(fileobj=reader, mode="r|") as tar:
+        with tarfile.open(fileobj=reader, mode="r|", tarinfo=_Member) as tar:
             for member in tar:
                 own = _OWN.fullmatch(member.name)
                 file = tar.extractfile(member) if member.isreg() else None
@@ -66,6 +80,17 @@ def relay(stream: IO[bytes], target: IO[bytes]) -> ServerSnapshot:
     if snapshot is None:
         raise Corruption("the stream ends before its manifest")
     return snapshot
+
+
+class _Member(tarfile.TarInfo):
+    """A member of a tar, whose library reads headers of any length into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _EXTENDED and member.size > _HEADER_BYTES_MAX:
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
 
 
 class _Relayed(io.RawIOBase):
@@ -101,16 +126,20 @@ def _decompressed(stream: object) -> Iterator[IO[bytes]]:
 def _receive(reader: IO[bytes], store: Store) -> ServerSnapshot:
     snapshot: ServerSnapshot | None = None
     store.prepare()
-    with tarfile.open(fileobj=reader, mode="r|") as tar:
+    with tarfile.open(fileobj=reader, mode="r|", tarinfo=_Member) as tar:
         for member in tar:
-            file = tar.extractfile(member) if member.isreg() else None
+            is_file = member.isreg() and not member.issparse()
+            file = tar.extractfile(member) if is_file else None
             own = _OWN.fullmatch(member.name)
             if file is None or snapshot is not None:
                 raise Corruption(f"the stream has a member {member.name!r:.200} out of order")
-            if own is None and member.name != MARKER:
-                _add_shared(store, member.name, file)
-            elif own is not None:
+            _check_capacity(store, member)
+            if own is not None:
                 snapshot = _add_own(store, own[1], own[2], file)
+            elif member.name == MARKER:
+                check_marker(file.read(_MARKER_BYTES_MAX), "the stream")
+            else:
+                _add_shared(store, member, file)
     if snapshot is None:
         raise Corruption("the stream ends before its manifest")
     for name in shared_names(snapshot):
@@ -118,6 +147,21 @@ def _receive(reader: IO[bytes], store: Store) -> ServerSnapshot:
             raise Corruption(f"the stream lacks {name}")
     store.publish(snapshot)
     return snapshot
+
+
+def _check_capacity(store: Store, member: tarfile.TarInfo) -> None:
+    """Refuse a file that does not fit on the disk, before that is full.
+
+    Raises:
+        ResourceExhausted: there is none.
+    """
+    free = shutil.disk_usage(store.folder).free
+    if member.size > free:
+        raise ResourceExhausted(
+            f"{store.folder} has {free:,} bytes free, and {member.name} of the stream has "
+            f"{member.size:,}",
+            retry_after=1.0,
+        )
 
 
 def _add_own(store: Store, snapshot_id: str, name: str, file: IO[bytes]) -> ServerSnapshot | None:
@@ -128,6 +172,8 @@ def _add_own(store: Store, snapshot_id: str, name: str, file: IO[bytes]) -> Serv
         return snapshot
     folder = store.unfinished(snapshot_id)
     private.make_folders(folder)
+    if (folder / name).exists():
+        raise Corruption(f"the stream has {name} twice")
     _write(folder / name, file)
     return None
 
@@ -148,25 +194,41 @@ def _check_own(store: Store, snapshot: ServerSnapshot, snapshot_id: str) -> None
             raise Corruption(f"{name} of the stream is damaged")
 
 
-def _add_shared(store: Store, name: str, file: IO[bytes]) -> None:
+def _add_shared(store: Store, member: tarfile.TarInfo, file: IO[bytes]) -> None:
+    name = member.name
     parts = SHARED_NAME.fullmatch(name)
-    if parts is None:
+    sealed = None if parts is None else _SEALED.fullmatch(parts[2])
+    if parts is None or (parts[1] != D1 and sealed is None):
         raise Corruption(f"the stream has a member {name!r:.200}, which no snapshot has")
+    if sealed is not None and member.size != int(sealed[3]):
+        raise Corruption(f"{name} of the stream has {member.size:,} bytes")
     target = store.folder / name
     private.make_folders(target.parent)
     temporary = target.with_name(f"{target.name}.tmp")
     temporary.unlink(missing_ok=True)
     _write(temporary, file)
-    if parts[1] == D1:
-        if described(temporary, "").sha256 != parts[2]:
-            raise Corruption(f"{name} of the stream is damaged")
-    else:
-        sealed = _SEALED.fullmatch(parts[2])
-        if sealed is None:
-            raise Corruption(f"the stream has a member {name!r:.200}, which no snapshot has")
-        seal = Seal(int(sealed[3]), int(sealed[4], 16))
-        verify_seal(temporary, sealed[1] or sealed[2], seal, name)
+    if sealed is not None:
+        verify_seal(temporary, *_kind_and_seal(sealed), name)
+    elif described(temporary, "").sha256 != parts[2]:
+        raise Corruption(f"{name} of the stream is damaged")
     temporary.replace(target)
+
+
+def known_names(store: Store) -> list[str]:
+    """Return the paths of the shared files of a store that need not be sent again.
+
+    Of each its seal is looked at, but no block: `verifying` reads those.
+    """
+    names: list[str] = []
+    for path in store.shared.glob("*/*"):
+        sealed = _SEALED.fullmatch(path.name)
+        if path.parent.name == D1 or (sealed and is_sealed(path, *_kind_and_seal(sealed))):
+            names.append(str(path.relative_to(store.folder)))
+    return names
+
+
+def _kind_and_seal(sealed: re.Match[str]) -> tuple[str, Seal]:
+    return sealed[1] or sealed[2], Seal(int(sealed[3]), int(sealed[4], 16))
 
 
 def _write(path: Path, file: IO[bytes]) -> None:

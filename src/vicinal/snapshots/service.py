@@ -285,14 +285,21 @@ class Snapshots:
 
     def _keep_schedule(self) -> None:
         wait_s = self._due_in_s()
+        is_made = False  # and older ones are to be deleted
         while not self._stopping.wait(wait_s):
             try:
-                self.create(is_scheduled=True)
+                if not is_made:
+                    self.create(is_scheduled=True)
+                    is_made = True
                 self._delete_excess()
+                is_made = False
                 wait_s = self._due_in_s()
             except Error as error:
                 self.failure_count += 1
-                logger.error("the scheduled snapshot was not made: %s", error)
+                if is_made:
+                    logger.error("older scheduled snapshots were not deleted: %s", error)
+                else:
+                    logger.error("the scheduled snapshot was not made: %s", error)
                 wait_s = min(self._schedule.interval_s, RETRY_S_MAX)
 
     def _due_in_s(self) -> float:

@@ -101,7 +101,7 @@ class StoreSink:
     def add_content(self, name: str, source: Path) -> None:
         """See `Sink`."""
         target = self._store.folder / name
-        if target.exists():
+        if target.exists() and target.stat().st_size == source.stat().st_size:
             source.unlink()
             return
         private.make_folders(target.parent)

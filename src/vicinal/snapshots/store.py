@@ -56,14 +56,7 @@ class Store:
         marker = folder / MARKER
         if not marker.is_file():
             raise InvalidInput(f"{folder} is no folder of snapshots: it has no file {MARKER}")
-        try:
-            found_format = msgspec.json.decode(marker.read_bytes(), type=dict[str, int])["format"]
-        except (msgspec.MsgspecError, KeyError) as error:
-            raise Corruption(f"{marker} cannot be read") from error
-        if found_format != FORMAT:
-            raise Corruption(
-                f"{folder} is of format {found_format}, this version reads format {FORMAT}"
-            )
+        check_marker(marker.read_bytes(), folder)
 
     @classmethod
     def create(cls, folder: Path) -> "Store":
@@ -113,9 +106,10 @@ class Store:
 
     def ids(self) -> Sequence[str]:
         """Return the ids of the snapshots, oldest first."""
-        if not self.snapshots.is_dir():
-            return []
-        return sorted(path.name for path in self.snapshots.iterdir() if ID.fullmatch(path.name))
+        with translating(self.snapshots):
+            if not self.snapshots.is_dir():
+                return []
+            return sorted(path.name for path in self.snapshots.iterdir() if ID.fullmatch(path.name))
 
     def resolve(self, snapshot_id: str | None) -> str:
         """Return the id of a snapshot, of the newest if none is given.
@@ -218,6 +212,20 @@ class Store:
         for snapshot_id in self.ids():
             paths |= {self.folder / name for name in shared_names(self.manifest(snapshot_id))}
         return paths
+
+
+def check_marker(raw: bytes, label: Path | str) -> None:
+    """Refuse the marker of a store that this version does not read.
+
+    Raises:
+        Corruption: it is of another format, or none.
+    """
+    try:
+        found_format = msgspec.json.decode(raw, type=dict[str, int])["format"]
+    except (msgspec.MsgspecError, KeyError) as error:
+        raise Corruption(f"{label}: its file {MARKER} cannot be read") from error
+    if found_format != FORMAT:
+        raise Corruption(f"{label} is of format {found_format}, this version reads format {FORMAT}")
 
 
 def shared_names(snapshot: ServerSnapshot) -> set[str]:
