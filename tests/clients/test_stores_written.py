@@ -14,7 +14,7 @@ from tests.clients.test_other_stores import ENVIRONMENT
 from tests.support import shell
 from tests.support.installed import python_project
 from tests.support.pgvector import pgvector_server
-from tests.support.postgres import Postgres
+from tests.support.postgres import LOCKED, Postgres
 from tests.unit.moving.conftest import _KILLED, apply, contents_of, create_property, folder_engine
 from vicinal.model import (
     Delete,
@@ -272,3 +272,83 @@ def test_text_that_postgresql_cannot_keep_is_named(
 
     assert failed.returncode == 1
     assert "vector 'nul' has the character NUL" in failed.stderr
+
+
+def test_tables_that_cannot_be_copied_are_named_and_the_others_are_copied_whole(
+    database: Postgres, tmp_path: Path, copy: Copy
+) -> None:
+    rows = "generate_series(1, 5200) n"  # more than a page has
+    database.sql(
+        'CREATE SCHEMA "Odd ""Shop"; SET search_path = "Odd ""Shop", public;'
+        "CREATE EXTENSION IF NOT EXISTS citext WITH SCHEMA public;"
+        'CREATE TABLE "Items-1" ("Id" citext PRIMARY KEY, "Vec" vector(2) NOT NULL, "a.b" int,'
+        ' "$c" int, d int);'
+        """INSERT INTO "Items-1" SELECT CASE WHEN n % 2 = 0 THEN 'A' ELSE 'a' END || n,"""
+        f" '[1,2]', 1, 2, n FROM {rows};"
+        "CREATE TABLE numbered (id bigint PRIMARY KEY, v vector(2));"
+        f"INSERT INTO numbered SELECT n, '[1,2]' FROM {rows};"
+        "CREATE TABLE nullvec (id int PRIMARY KEY, v vector(2));"
+        "INSERT INTO nullvec VALUES (1, '[1,2]'), (2, NULL);"
+        "CREATE TABLE nullid (id int UNIQUE, v vector(2));"
+        "INSERT INTO nullid VALUES (NULL, '[1,2]');"
+        "CREATE TABLE both_keys (a int, b int, v vector(2), PRIMARY KEY (a, b));"
+        "CREATE TABLE sparse (id int PRIMARY KEY, v sparsevec(16001));"
+        "CREATE TABLE ragged (id int PRIMARY KEY, v vector);"
+        "INSERT INTO ragged VALUES (1, '[1,2]'), (2, '[1,2,3]');"
+        "CREATE TABLE infinite (id int PRIMARY KEY, v vector(2), p float8, q numeric[]);"
+        "INSERT INTO infinite VALUES (1, '[1,2]', 'NaN'), (2, '[1,2]', 'Infinity');"
+        "CREATE TABLE huge (id int PRIMARY KEY, v vector(2), m jsonb);"
+        "INSERT INTO huge VALUES (1, '[1,2]', '{\"n\": 1e999}');"
+        'CREATE TABLE "a ""b" (id int PRIMARY KEY, v vector(2))'
+    )
+    source = f"pgvector:{database.dsn}?search_path=%22Odd%20%22%22Shop%22,public"
+
+    refused = copy(source, tmp_path / "data", "--dry-run")
+
+    assert refused.returncode == 1
+    for thing in (
+        "index local/Items-1: column 'a.b', as key 'a.b' must not contain '.'",
+        "index local/Items-1: column '$c', as key '$c' must not start with '$'",
+        "index local/infinite: column 'q' of type numeric[]",
+        "'nullvec' has rows without a value in 'v'",
+        "'nullid' has rows without a value in 'id'",
+        "'both_keys' has no primary key of one column",
+        "'sparse' has no column of dense vectors",
+        "'a \"b' cannot be the name of an index",
+    ):
+        assert thing in refused.stderr, refused.stderr
+    assert not (tmp_path / "data").exists()
+
+    done = copy(source, tmp_path / "data", "--leave-out")
+
+    assert done.returncode == 1
+    for thing in (
+        "not copied: index local/ragged: ",
+        "not copied: index local/infinite: the metadata of '2' has inf, which has no form in JSON",
+        "not copied: index local/huge: ",
+        "id \"1\": metadata: key 'n': a number is beyond float64",
+    ):
+        assert thing in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    found = read(tmp_path / "data")
+    items, numbered = found["local/Items-1"]["vectors"], found["local/numbered"]["vectors"]
+    assert len(items) == 5_200
+    assert items["a7"][2] == {"d": 7}
+    assert sorted(map(int, numbered)) == list(range(1, 5_201))
+
+
+def test_a_password_is_never_shown(database: Postgres, tmp_path: Path, copy: Copy) -> None:
+    database.sql(f"CREATE ROLE {LOCKED} LOGIN PASSWORD 'right/one'")
+    dsn = database.dsn.replace("vicinal@", f"{LOCKED}:hunter%2F2@")
+
+    wrong = copy(f"pgvector:{dsn}", tmp_path / "data")
+    broken = copy(f"pgvector:{dsn.replace('%2F', '/')}", tmp_path / "data")
+    right = copy(f"pgvector:{dsn.replace('hunter%2F2', 'right%2Fone')}", tmp_path / "data")
+
+    assert "password authentication failed" in wrong.stderr
+    assert "are written with percent signs" in broken.stderr
+    for ended in (wrong, broken, right):
+        assert "hunter" not in ended.stdout + ended.stderr
+        assert "right" not in ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert wrong.returncode == broken.returncode == 1

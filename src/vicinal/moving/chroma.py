@@ -24,6 +24,7 @@ from vicinal.moving.foreign import (
     checked_dimensions,
     import_client,
     metric_of,
+    without_secret,
 )
 from vicinal.moving.writing import (
     METADATA,
@@ -53,7 +54,7 @@ class ChromaClient:
 
     def __init__(self, location: str, key: str) -> None:
         self._module = import_client("chromadb", "chroma")
-        self.label = f"chroma:{location}"
+        self.label = f"chroma:{without_secret(location)}"
         try:
             self._client = self._connected(location, key)
         except ValueError as error:  # the client's for all that it cannot reach

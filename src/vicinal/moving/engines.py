@@ -12,7 +12,6 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from vicinal.d1 import Databases
 from vicinal.engine import catalog
@@ -23,6 +22,7 @@ from vicinal.errors import IndexNotFound, InvalidInput, Unavailable
 from vicinal.limits import PROFILES
 from vicinal.model import CreateMetadataIndex, IndexAddress, Seqno, Upsert
 from vicinal.moving.base import ExistingIndex, SourceIndex
+from vicinal.moving.postgresql import dsn_without_secret
 from vicinal.settings import TOKENS_FILE
 from vicinal.storage import folder_lock
 from vicinal.tokens import Tokens, TokenStore
@@ -177,7 +177,7 @@ def open_database(dsn: str, schema: str, *, is_source: bool, creates: bool = Tru
         InvalidInput: the driver is not installed, or a database to be read has no tables.
         Unavailable: it cannot be used.
     """
-    label = f"{_without_secret(dsn)} (schema {schema})"
+    label = f"{dsn_without_secret(dsn)} (schema {schema})"
     identity = f"database {label}"
     is_there = _shared("report").examine(dsn, schema).format is not None
     if is_source and not is_there:
@@ -214,12 +214,6 @@ def _sql_databases(folder: Path) -> Sequence[str]:
         for account in accounts
         for name in databases.ids(account)
     ]
-
-
-def _without_secret(dsn: str) -> str:
-    """Return a DSN without user, password and parameters."""
-    parts = urlsplit(dsn)
-    return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _shared(name: str) -> Any:

@@ -9,6 +9,7 @@ its moment is text that changes with it, so that an interrupted copy is begun an
 changed.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from vicinal.model import (
 )
 from vicinal.moving.base import SourceIndex
 from vicinal.tokens import TokenStore
-from vicinal.wire import vectors
+from vicinal.wire import documents, vectors
 
 _LIMITS = PROFILES["open"]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -136,7 +137,7 @@ class ForeignContents:
             cursor = page.cursor
             if page.records:
                 position = msgspec.json.encode(_Position(cursor)).decode()
-                yield Upsert(_batch(page.records, dimensions)), position
+                yield Upsert(batch_of(page.records, dimensions)), position
             if cursor is None:
                 return
 
@@ -234,6 +235,17 @@ def first_of(
     ]
 
 
+def homeless_columns(columns: Sequence[tuple[str, str | None]]) -> list[str]:
+    """Return what of the columns of a table can be no property, each the end of a sentence.
+
+    Args:
+        columns: The name of every column, and its type if values of that are no JSON.
+    """
+    things = [f"column {name!r} of type {kind}" for name, kind in columns if kind is not None]
+    rules = [(name, documents.broken_key_rule(name)) for name, kind in columns if kind is None]
+    return things + [f"column {name!r}, as {rule}" for name, rule in rules if rule is not None]
+
+
 def import_client(module: str, extra: str) -> Any:
     """Import the client of a product.
 
@@ -250,7 +262,40 @@ def import_client(module: str, extra: str) -> Any:
         ) from error
 
 
-def _batch(records: Sequence[ForeignRecord], dimensions: int) -> VectorBatch:
+def without_secret(location: str) -> str:
+    """Return a URL without user, password and parameters; a folder as it is."""
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        return location
+    before = re.split("[?#]", rest, maxsplit=1)[0]
+    if "@" in rest and "@" not in before:  # in a parameter, or behind a password's question mark
+        return f"{scheme}://..."
+    return f"{scheme}://{before.rpartition('@')[2]}"
+
+
+def _as_json(value: Any, record_id: str) -> Any:
+    """Return metadata as JSON has it: a member that is NaN is missing.
+
+    Raises:
+        InvalidInput: a number has no form in JSON.
+    """
+    match value:
+        case float() if not math.isfinite(value):
+            raise InvalidInput(
+                f"the metadata of {record_id!r} has {value}, which has no form in JSON"
+            )
+        case Mapping():
+            return {
+                name: _as_json(member, record_id)
+                for name, member in value.items()
+                if not (isinstance(member, float) and math.isnan(member))
+            }
+        case list() | tuple():
+            return [_as_json(item, record_id) for item in value]
+    return value
+
+
+def batch_of(records: Sequence[ForeignRecord], dimensions: int) -> VectorBatch:
     """Return records as a batch.
 
     Raises:
@@ -262,7 +307,7 @@ def _batch(records: Sequence[ForeignRecord], dimensions: int) -> VectorBatch:
                 "id": record.id,
                 "values": np.asarray(record.values, np.float32).tolist(),
                 "namespace": record.namespace,
-                "metadata": dict(record.metadata) or None,
+                "metadata": _as_json(record.metadata, record.id) or None,
             }
         )
         for record in records

@@ -22,10 +22,13 @@ from vicinal.moving.foreign import (
     ForeignRecord,
     checked_dimensions,
     first_of,
+    homeless_columns,
     import_client,
     metric_of,
+    without_secret,
 )
 from vicinal.moving.writing import NOTE, CollectionNote, document_of
+from vicinal.wire.documents import broken_key_rule
 
 _METRICS = {"cosine": Metric.COSINE, "l2": Metric.EUCLIDEAN, "dot": Metric.DOT_PRODUCT}
 _ID = "id"
@@ -43,7 +46,7 @@ class LanceClient:
     def __init__(self, location: str, key: str) -> None:
         module = import_client("lancedb", "lancedb")
         import_client("pyarrow", "lancedb")
-        self.label = f"lancedb:{location}"
+        self.label = f"lancedb:{without_secret(location)}"
         options = {"api_key": key} if location.startswith("db://") else {}
         self._database = module.connect(location, **options)
         self._tables: dict[str, Any] = {}
@@ -68,11 +71,13 @@ class LanceClient:
         metric, metadata_indexes = self._indexes(table, vector, name)
         kept, surplus = first_of(metadata_indexes)
         homeless = [f"vector column {other!r}" for other in others]
-        homeless += [
-            f"column {field.name!r} of type {field.type}"
-            for field in table.schema
-            if field.name not in (_ID, vector, *others) and not _is_json(field.type)
-        ]
+        homeless += homeless_columns(
+            [
+                (field.name, None if _is_json(field.type) else str(field.type))
+                for field in table.schema
+                if field.name not in (_ID, vector, *others)
+            ]
+        )
         dimensions = table.schema.field(vector).type.list_size
         note = _note(table)
         config = IndexConfig(checked_dimensions(dimensions, name), Metric.EUCLIDEAN)
@@ -98,7 +103,9 @@ class LanceClient:
         properties = [
             field.name
             for field in rows.schema
-            if field.name not in (_ID, vector, *others) and _is_json(field.type)
+            if field.name not in (_ID, vector, *others)
+            and _is_json(field.type)
+            and broken_key_rule(field.name) is None
         ]
         values = rows.column(vector).combine_chunks()
         if values.null_count:

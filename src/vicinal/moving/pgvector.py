@@ -11,7 +11,6 @@ As a destination a table gets the columns ``id``, ``namespace``, ``embedding`` a
 a comment with its note.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,20 +27,23 @@ from vicinal.moving.foreign import (
     ForeignRecord,
     checked_dimensions,
     first_of,
+    homeless_columns,
     metric_of,
 )
 from vicinal.moving.postgresql import Connection, quoted
 from vicinal.moving.writing import CollectionNote
+from vicinal.wire import documents
 
 _DENSE = ("vector", "halfvec")
 _VECTORS = (*_DENSE, "sparsevec")
 _USUAL = ("embedding", "vector")
 _ID_TYPES = {
-    **dict.fromkeys(("text", "varchar", "bpchar", "citext", "name"), "text"),
+    **dict.fromkeys(("text", "varchar", "bpchar", "name"), "text"),
     **dict.fromkeys(("int2", "int4", "int8"), "int8"),
     "uuid": "uuid",
+    "citext": "",  # which is its own order, and may be in any schema
 }
-"""Type of a column of ids -> the type that a cursor is compared as."""
+"""Type of a column of ids -> the type that a cursor is compared as; empty for the column's."""
 
 _CASTS = {
     **dict.fromkeys(("text", "varchar", "bpchar", "citext", "name", "uuid"), "text"),
@@ -113,7 +115,7 @@ class _Table:
 
     Attributes:
         others: Columns that are properties.
-        homeless: Columns that can be none.
+        homeless: Parts of it that can be none, each the end of a sentence.
         metric: As an index of the vectors spells it, None without one.
     """
 
@@ -121,7 +123,7 @@ class _Table:
     id: _TableColumn
     vector: _TableColumn
     others: Sequence[_TableColumn]
-    homeless: Sequence[_TableColumn]
+    homeless: Sequence[str]
     metric: str | None
     metadata_indexes: Sequence[MetadataIndex]
     note: CollectionNote | None
@@ -133,10 +135,12 @@ class _Table:
             quoted(column.name) + (f"::{column.cast}" if column.cast else "")
             for column in self.others
         ]
-        key = quoted(self.id.name)
-        after = "" if is_first else f"WHERE {key} > $2::text::{_ID_TYPES[self.id.type]}"
+        key = f"t.{quoted(self.id.name)}"  # alone it would be the text that is selected
+        compared_as = _ID_TYPES[self.id.type] or self.id.shown
+        after = "" if is_first else f"WHERE {key} > $2::text::{compared_as}"
         return (
-            f"SELECT {', '.join(columns)} FROM {quoted(self.name)} {after} ORDER BY {key} LIMIT $1"
+            f"SELECT {', '.join(columns)} FROM {quoted(self.name)} AS t {after}"
+            f" ORDER BY {key} LIMIT $1"
         )
 
 
@@ -180,10 +184,9 @@ class PgvectorClient:
         if table.metric is not None:
             config = replace(config, metric=metric_of(table.metric, _METRICS, name))
         kept, surplus = first_of(table.metadata_indexes)
-        homeless = [f"column {column.name!r} of type {column.shown}" for column in table.homeless]
         return ForeignCollection(
             config, count, f"{count} rows, the newest of transaction {newest}", kept,
-            homeless + surplus, None if note is None else note.description,
+            [*table.homeless, *surplus], None if note is None else note.description,
         )  # fmt: skip
 
     def page(self, name: str, cursor: str | None, count: int) -> ForeignPage:
@@ -258,14 +261,14 @@ class PgvectorWriter:
                     f"vector {vector_id!r} has the character NUL, which PostgreSQL keeps in no text"
                 )
         vectors = [msgspec.json.encode(values.tolist()).decode() for values in batch.values]
-        documents = [metadata.decode() or None for metadata in batch.metadata]
+        metadata = [document.decode() or None for document in batch.metadata]
         self._connection.rows(
             f"INSERT INTO {quoted(name)} (id, namespace, embedding, metadata)"
             " SELECT i, n, v::vector, m::jsonb"
             " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS r(i, n, v, m)"
             " ON CONFLICT (id) DO UPDATE SET namespace = excluded.namespace,"
             " embedding = excluded.embedding, metadata = excluded.metadata",
-            list(batch.ids), list(batch.namespaces), vectors, documents,
+            list(batch.ids), list(batch.namespaces), vectors, metadata,
         )  # fmt: skip
 
     def create_metadata_index(self, name: str, metadata_index: MetadataIndex) -> None:
@@ -305,7 +308,11 @@ def _read_table(connection: Connection, name: str) -> _Table:
     id_column = _id_column(columns, indexes, name)
     note = _note(connection, name)
     left = [column for column in columns.values() if column not in (vector, id_column)]
-    others = [column for column in left if column.cast is not None]
+    others = [
+        column
+        for column in left
+        if column.cast is not None and documents.broken_key_rule(column.name) is None
+    ]
     operators = [
         row["operators"] for row in indexes
         if row["name"] == vector.name and row["operators"].startswith(vector.type)
@@ -313,7 +320,9 @@ def _read_table(connection: Connection, name: str) -> _Table:
     metrics = [name.removeprefix(f"{vector.type}_").removesuffix("_ops") for name in operators]
     return _Table(
         name, id_column, vector, others,
-        [column for column in left if column.cast is None],
+        homeless_columns(
+            [(column.name, column.shown if column.cast is None else None) for column in left]
+        ),
         metrics[0] if metrics else None,
         note.indexes if note is not None else _metadata_indexes(others, indexes),
         note,
@@ -371,9 +380,7 @@ def _record(table: _Table, row: Any) -> ForeignRecord:
             namespace = value
             continue
         if column.type in _JSON:
-            value = msgspec.json.decode(value)
-        elif isinstance(value, float) and math.isnan(value):
-            continue
+            value = _json_in(value, f"row {vector_id!r} of {table.name!r}, {column.name!r}")
         is_whole = column.name == "metadata" and isinstance(value, dict)
         members = value if is_whole else {column.name: value}
         for name in members.keys() & properties.keys():
@@ -383,6 +390,18 @@ def _record(table: _Table, row: Any) -> ForeignRecord:
             )
         properties |= members
     return ForeignRecord(vector_id, values, properties, namespace)
+
+
+def _json_in(text: str, location: str) -> Any:
+    """Return the JSON in a column.
+
+    Raises:
+        InvalidInput: it cannot be metadata.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidInput(f"{location}: {error}") from None
 
 
 def _literal(text: str) -> str:

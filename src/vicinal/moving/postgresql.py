@@ -41,11 +41,7 @@ class Connection:
     """
 
     def __init__(self, dsn: str) -> None:
-        parts = urlsplit(dsn)
-        if parts.scheme not in ("postgresql", "postgres"):
-            raise InvalidInput(f"pgvector needs the DSN of a database, like postgresql://..., "
-                               f"not {parts.scheme or dsn!r}")  # fmt: skip
-        self.label = f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self.label = dsn_without_secret(dsn)
         self._dsn = dsn
         self._driver = import_client("asyncpg", "postgres")
         self._runner = asyncio.Runner()
@@ -89,6 +85,8 @@ class Connection:
                 again = _AGAIN_S if kind in _PASSING else None
                 raise Unavailable(f"{self.label}: {error}", retry_after=again) from error
             raise InvalidInput(f"{self.label}: {error}") from error
+        except ValueError as error:  # of what it was given: a DSN, an argument
+            raise InvalidInput(f"{self.label}: {error}") from error
         except (OSError, TimeoutError, driver.InterfaceError) as error:
             self._lose()
             reason = str(error) or type(error).__name__
@@ -102,6 +100,32 @@ class Connection:
         if connection is not None:
             with suppress(OSError, self._driver.PostgresError, self._driver.InterfaceError):
                 connection.terminate()
+
+
+def dsn_without_secret(dsn: str) -> str:
+    """Return a DSN without user, password and parameters.
+
+    Raises:
+        InvalidInput: it is none, or not to be understood; it is not repeated, as it may have a
+            password.
+    """
+    if not dsn.startswith(("postgresql://", "postgres://")):
+        raise InvalidInput("the DSN of a database is a URL that begins with postgresql://")
+    try:
+        parts = urlsplit(dsn)
+        hosts = parts.netloc.rpartition("@")[2]
+        is_clear = "@" not in parts.path + parts.fragment
+        for host in hosts.split(","):
+            port = host.rpartition("]")[2].partition(":")[2]
+            is_clear = is_clear and (not port or port.isdigit())
+    except ValueError:
+        is_clear = False
+    if not is_clear:
+        raise InvalidInput(
+            "the DSN of a database cannot be read: in a user or password the characters / ? # @ : "
+            "[ ] are written with percent signs, like %2F"
+        )
+    return f"postgresql://{hosts}{parts.path}"
 
 
 def quoted(name: str) -> str:

@@ -25,6 +25,7 @@ from vicinal.moving.foreign import (
     first_of,
     import_client,
     metric_of,
+    without_secret,
 )
 from vicinal.moving.writing import ID, NAMESPACE, NOTE, CollectionNote, document_of, with_ours
 
@@ -61,7 +62,7 @@ class QdrantClient:
 
     def __init__(self, location: str, key: str) -> None:
         self._module = import_client("qdrant_client", "qdrant")
-        self.label = f"qdrant:{location}"
+        self.label = f"qdrant:{without_secret(location)}"
         self._is_server = "://" in location
         if self._is_server:
             self._client = self._module.QdrantClient(url=location, api_key=key, timeout=120)

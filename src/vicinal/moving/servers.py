@@ -47,6 +47,7 @@ from vicinal.model import (
     VectorBatch,
 )
 from vicinal.moving.base import ExistingIndex, SourceIndex
+from vicinal.moving.foreign import without_secret
 from vicinal.moving.patience import patiently
 from vicinal.tokens import TokenStore
 from vicinal.wire import responses, vectors
@@ -262,7 +263,8 @@ class ServerStore:
     tokens: TokenStore | None = None
 
     def __init__(self, http: httpx.Client, account: str, *, is_platform: bool) -> None:
-        self.label = str(http.base_url).removesuffix("/").removesuffix("/client/v4")
+        url = without_secret(str(http.base_url))
+        self.label = url.removesuffix("/").removesuffix("/client/v4")
         self.identity = f"server {self.label}"
         self._http = http
         self._api = IndexApi(http)
@@ -446,7 +448,9 @@ def open_server(url: str, token: str, account: str, cacert: Path | None = None) 
             verify=trust.verification(cacert),
         )
     except (ValueError, httpx.InvalidURL) as error:
-        raise InvalidInput(f"{url!r} is not the URL of a server: {error}") from error
+        raise InvalidInput(
+            f"{without_secret(url)!r} is not the URL of a server: {error}"
+        ) from error
     return ServerStore(http, account, is_platform=host == PLATFORM_HOST)
 
 

@@ -67,7 +67,7 @@ def _refuse_broken_rule(value: Any, vector_id: str, depth_max: int) -> None:
         raise RecordError(NESTED_TOO_DEEPLY)
     if isinstance(value, dict):
         for key in value:
-            broken = _broken_key_rule(key)
+            broken = broken_key_rule(key)
             if broken is not None:
                 rule = f'invalid metadata key for vector id="{vector_id}": {broken}'
                 raise RecordError(rule, vector_id, errors.BadMetadataKey)
@@ -84,7 +84,8 @@ def _refuse_broken_rule(value: Any, vector_id: str, depth_max: int) -> None:
             _refuse_broken_rule(item, vector_id, depth_max - 1)
 
 
-def _broken_key_rule(key: str) -> str | None:
+def broken_key_rule(key: str) -> str | None:
+    """Return the rule that a key of metadata breaks, None for one that breaks none."""
     if not key:
         return "a key must not be empty"
     if key[0] == "$":

@@ -11,9 +11,18 @@ import pytest
 from vicinal.errors import InvalidInput
 from vicinal.model import Effort, IndexAddress, IndexConfig, IndexType, MetadataIndex, Metric
 from vicinal.moving.base import SourceIndex
-from vicinal.moving.foreign import checked_dimensions, first_of, import_client, metric_of
+from vicinal.moving.foreign import (
+    ForeignRecord,
+    batch_of,
+    checked_dimensions,
+    first_of,
+    import_client,
+    metric_of,
+    without_secret,
+)
+from vicinal.moving.postgresql import dsn_without_secret
 from vicinal.moving.qdrant import metadata_indexes, point_id
-from vicinal.moving.stores import StoreOptions, open_source
+from vicinal.moving.stores import StoreOptions, open_destination, open_source
 from vicinal.moving.writing import NAMESPACE, CollectionNote, ForeignDestination, with_ours
 
 
@@ -145,3 +154,62 @@ def test_dimensions_that_no_index_has_are_refused(dimensions: int) -> None:
 def test_a_client_that_is_not_installed_is_named_with_its_extra() -> None:
     with pytest.raises(InvalidInput, match=r"pip install 'vicinal\[qdrant\]'"):
         import_client("a_module_that_nobody_has", "qdrant")
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    ["host=db password=hunter2", "postgresql://me:hunter2/x@db/shop", "postgresql://me:7/hunter2@db/",
+     "postgresql://me:hunter2?x@db/shop", "postgresql://me:hunter2#x@db/shop", "hunter2",
+     "postgresql://me:[hunter2@db/shop", "mysql://me:hunter2@db/shop", "//me:hunter2@db"],
+)  # fmt: skip
+@pytest.mark.parametrize("opened", ["source", "destination"])
+def test_a_dsn_that_cannot_be_read_is_not_repeated(dsn: str, opened: str) -> None:
+    options = StoreOptions("vicinal", "", "local")
+
+    with pytest.raises(InvalidInput) as refused:
+        (open_source if opened == "source" else open_destination)(f"pgvector:{dsn}", options)
+
+    assert "hunter2" not in str(refused.value)
+    assert "the DSN of a database" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "label"),
+    [
+        ("postgresql://me:hunter2@db:5432/shop?sslmode=require&password=hunter2",
+         "postgresql://db:5432/shop"),
+        ("postgres://me:hunter%2F2@a:1,b:2/shop", "postgresql://a:1,b:2/shop"),
+        ("postgresql://me:hunter2@[::1]:5432/shop", "postgresql://[::1]:5432/shop"),
+        ("postgresql://me:hunter2@[::1]/shop", "postgresql://[::1]/shop"),
+        ("postgresql:///shop?host=/run", "postgresql:///shop"),
+        ("postgresql://me:hunter2@hunter@db/shop", "postgresql://db/shop"),
+    ],
+)  # fmt: skip
+def test_the_label_of_a_database_has_no_secret(dsn: str, label: str) -> None:
+    assert dsn_without_secret(dsn) == label
+
+
+@pytest.mark.parametrize(
+    ("location", "label"),
+    [
+        ("https://me:hunter2@db:6333/x?api_key=hunter2#hunter2", "https://db:6333/x"),
+        ("http://me:hunter2/x@db", "http://db"),
+        ("/srv/me@home/x?y", "/srv/me@home/x?y"),
+        ("db://shop", "db://shop"),
+        ("http://me:hunter2?x@db", "http://..."),
+    ],
+)
+def test_the_label_of_a_url_has_no_secret(location: str, label: str) -> None:
+    assert without_secret(location) == label
+
+
+def test_a_number_without_a_form_in_json_is_missing_or_named() -> None:
+    nan, infinite = float("nan"), float("inf")
+    record = ForeignRecord("a", [1.0, 2.0], {"x": nan, "y": {"z": nan, "w": [1]}, "n": None})
+
+    batch = batch_of([record], 2)
+
+    assert list(batch.metadata) == [b'{"y":{"w":[1]},"n":null}']
+    for bad in ({"x": infinite}, {"x": [1, nan]}, {"x": {"y": -infinite}}):
+        with pytest.raises(InvalidInput, match=r"the metadata of 'a' has .* no form in JSON"):
+            batch_of([ForeignRecord("a", [1.0, 2.0], bad)], 2)

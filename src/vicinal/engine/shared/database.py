@@ -341,10 +341,20 @@ def hosts(dsn: str) -> list[tuple[str | None, int]]:
         for number, address in enumerate(named.split(",")):
             host, port = _host_and_port(unquote(address))
             given = ports[min(number, len(ports) - 1)]
-            addresses.append((host or None, int(port or given or _DEFAULT_PORT)))
+            addresses.append((host or None, _port(port or given or _DEFAULT_PORT)))
     except ValueError as error:
         raise Unavailable(f"the setting 'database' is no PostgreSQL URL: {error}") from error
     return addresses
+
+
+def _port(text: str | int) -> int:
+    try:
+        return int(text)
+    except ValueError:  # it may be a part of a password with a slash in it
+        raise ValueError(
+            "a port is no number; in a user or password the characters / ? # @ : [ ] are written "
+            "with percent signs, like %2F"
+        ) from None
 
 
 def _host_and_port(text: str) -> tuple[str, str]:
