@@ -8,7 +8,9 @@ Standard output carries the answer and nothing else, so that it can be piped; pr
 and notes go to standard error. An expected error is one sentence and exit status 1.
 """
 
+import errno
 import importlib
+import os
 
 import click
 
@@ -64,6 +66,11 @@ class _Main(click.Group):
             raise click.UsageError(str(error)) from error
         except errors.Error as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:  # a file that is missing, or may not be read; a full disk
+            if error.errno is None or error.errno == errno.EPIPE:  # nobody reads on: click's
+                raise
+            file = error.filename or "standard output"
+            raise click.ClickException(f"{file}: {os.strerror(error.errno)}") from error
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})

@@ -76,3 +76,5 @@ def json_option_value(text: str, option: str) -> object:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         raise click.UsageError(f"{option} is not JSON: {error}") from error
+    except RecursionError:
+        raise click.UsageError(f"{option} is nested too deeply") from None

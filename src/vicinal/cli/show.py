@@ -31,7 +31,8 @@ def table(
 
     The columns named in `right` are aligned right. On a terminal what is too long is folded, but
     for the columns in `previewed`, which are cut so that a row takes one line if the others let it;
-    piped, lines are as long as they need. With `keeps_empty` no column is left out.
+    piped, lines are as long as they need. With `keeps_empty` no column is left out. Control
+    characters are shown as `one_line` has them.
     """
     # Imported here, as most that commands print is no table.
     from rich.console import Console
@@ -39,7 +40,8 @@ def table(
     from rich.table import Table
 
     laid_out = Table(box=None, pad_edge=False, header_style="bold")
-    kept = [list(row) for row in rows]
+    columns = [one_line(column) for column in columns]
+    kept = [[one_line(cell) for cell in row] for row in rows]
     shown = [
         column
         for column in range(len(columns))

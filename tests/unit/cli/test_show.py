@@ -102,3 +102,17 @@ def test_columns_that_were_asked_for_stay_though_they_are_empty(
 )
 def test_a_preview_cuts_long_strings_and_arrays(value: object, preview: str) -> None:
     assert show.compact(value, is_full=False) == preview
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_what_would_break_a_table_apart_is_shown_as_an_escape(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_terminal: bool
+) -> None:
+    if is_terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+
+    show.table(("name\n", "description"), [("a", "one\ntwo \x1b[31mred\x07")])
+
+    head, row = on_terminal(capsys)
+    assert head.split() == ["name\\n", "description"]
+    assert row.split() == ["a", "one\\ntwo", "\\x1b[31mred\\x07"]
