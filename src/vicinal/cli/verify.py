@@ -50,8 +50,8 @@ def verify_stored(source: Path, snapshot_id: str | None) -> Report:
         source, snapshot_id = source.absolute().parents[1], source.name
     store = Store(source)
     with store.locked():
-        ids = store.ids() if snapshot_id is None else [store.resolve(snapshot_id)]
-        return verify_snapshots(store, ids)
+        newest = store.resolve(snapshot_id)  # a folder without snapshots is no whole copy
+        return verify_snapshots(store, store.ids() if snapshot_id is None else [newest])
 
 
 def _verify_stream(path: Path, file: IO[bytes], store: Store, snapshot_id: str | None) -> Report:

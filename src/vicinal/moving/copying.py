@@ -339,6 +339,11 @@ class Copy:
                 progress = progress.advanced(cursor, count)
                 self.journal.save(target, progress)
                 self.report(target, before + progress.vector_count)
+        if progress.vector_count != contents.vector_count:
+            self.warn(
+                f"index {_shown(target)}: the source said that it has {contents.vector_count} "
+                f"vectors, and {progress.vector_count} were read; did others write to it?"
+            )
 
     def _write(self, address: IndexAddress, mutation: Upsert | CreateMetadataIndex) -> None:
         patiently(lambda: self.destination.write(address, mutation))

@@ -20,6 +20,7 @@ from vicinal.engine import blob_files
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.engine.log import FILE_NAME
 from vicinal.model import CreateMetadataIndex, Delete, IndexAddress, IndexType, MetadataIndex
+from vicinal.snapshots.store import Store
 from vicinal.tokens import Permission, Tokens
 
 OTHER = IndexAddress("umbrella", "faq")
@@ -223,3 +224,13 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert "is no data folder" in result.output
+
+
+@pytest.mark.parametrize("words", [["verify"], ["snapshot", "verify"]])
+def test_a_folder_without_snapshots_does_not_pass(tmp_path: Path, words: list[str]) -> None:
+    Store.create(tmp_path / "store")  # as an attempt that was killed leaves it
+
+    result = CliRunner().invoke(main, [*words, str(tmp_path / "store")])
+
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'store'} has no snapshots" in result.stderr

@@ -127,6 +127,18 @@ def test_all_namespaces_are_copied_and_429_is_waited_out(
     assert found["acme/dense"]["vectors"] == expected(pinecone)
 
 
+def test_a_source_that_gives_fewer_vectors_than_it_said_is_named(
+    pinecone: Imitation, tmp_path: Path, copy: Commands
+) -> None:
+    pinecone.vectors[""].pop("v000")
+    words = (f"pinecone:{pinecone.url}", tmp_path / "data", "--source-token", "key", "--leave-out")
+
+    result = copy.run(*words)
+
+    assert result.exit_code == 0, result.output
+    assert "the source said that it has 230 vectors, and 229 were read" in result.stderr
+
+
 def test_an_interrupted_copy_goes_on_in_the_middle_of_a_namespace(
     pinecone: Imitation, tmp_path: Path, copy: Commands
 ) -> None:
