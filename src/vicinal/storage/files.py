@@ -23,6 +23,7 @@ that are read whole and ruinous for scattered rows. So `madvise` tells the syste
 This module knows arrays of numbers: no vectors, ids or segments.
 """
 
+import math
 import mmap
 import os
 import struct
@@ -155,8 +156,7 @@ class ComponentWriter:
 
     def end(self, shape: tuple[int, ...]) -> None:
         """End the begun array, which has this shape."""
-        expected = int(np.prod(shape, dtype=np.int64)) * self._dtype.itemsize
-        is_whole = self._offset - self._start == expected
+        is_whole = self._offset - self._start == math.prod(shape) * self._dtype.itemsize
         assert is_whole, f"chunks of {self._name} do not make up {shape}"
         self._arrays.append(_ArrayEntry(self._name, self._dtype.str, shape, self._start))
 
@@ -316,8 +316,7 @@ class ComponentFile(Mapping[str, NDArray[Any]]):
 
     def _array(self, name: str) -> NDArray[Any]:
         entry = self._entries[name]
-        count = int(np.prod(entry.shape, dtype=np.int64))
-        flat = np.frombuffer(self._map, entry.dtype, count, entry.offset)
+        flat = np.frombuffer(self._map, entry.dtype, math.prod(entry.shape), entry.offset)
         return flat.reshape(entry.shape)
 
     def verify_rows(self, name: str, rows: NDArray[np.int64]) -> None:
@@ -353,8 +352,9 @@ class ComponentFile(Mapping[str, NDArray[Any]]):
 
     def verify_all(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Verify all unverified blocks, until `should_stop`, which is called between blocks."""
-        if self._verify_in_order(np.flatnonzero(~self._verified).tolist(), should_stop):
-            self.is_verified = True
+        self.is_verified = self.is_verified or self._verify_in_order(
+            np.flatnonzero(~self._verified).tolist(), should_stop
+        )
 
     def damaged_blocks(self) -> Iterator[tuple[int, int]]:
         """Read all blocks in order; yield the bytes that damaged ones begin and end at."""
@@ -453,7 +453,7 @@ class ComponentFile(Mapping[str, NDArray[Any]]):
 
     @staticmethod
     def _nbytes(entry: _ArrayEntry) -> int:
-        return int(np.prod(entry.shape, dtype=np.int64)) * np.dtype(entry.dtype).itemsize
+        return math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
 
 
 def check_size(path: Path, size: int) -> None:
