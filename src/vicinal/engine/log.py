@@ -21,6 +21,7 @@ database, where all damage is found, and the file `acknowledged` has a watermark
 (`storage.watermark`), which survives a killed process.
 """
 
+import itertools
 import sqlite3
 import threading
 import time
@@ -56,6 +57,7 @@ FILE_NAME = "index.db"
 WATERMARK_NAME = "acknowledged"
 
 _TRUNCATED_BYTES_MAX = 1 << 20  # removed in one transaction; some milliseconds
+_TRUNCATED_ROWS_MAX = 1_000
 _COPIED_BYTES_MAX = 1 << 20  # yielded at a time to who copies a log
 _READ_BYTES_MAX = 128 << 10  # of these, while commits wait: 0.4 ms
 _READ_ROWS_MAX = 200
@@ -271,19 +273,21 @@ class Log:
         Half of the time is left to those that append.
         """
         sealed_seqno = self.manifest.sealed_seqno
-        while True:
+        for step in itertools.count():
             began = time.perf_counter()
             with self._lock, translating(self.path), transaction(self._connection):
                 # Asked each time, as another thread may pin what is there.
                 sealed_seqno = self.pins.truncatable(self.manifest.sealed_seqno)
                 rows = self._connection.execute(
-                    "SELECT seqno, size FROM mutation WHERE seqno <= ? ORDER BY seqno LIMIT 1000",
-                    (sealed_seqno,),
+                    "SELECT seqno, size FROM mutation WHERE seqno <= ? ORDER BY seqno LIMIT ?",
+                    (sealed_seqno, _TRUNCATED_ROWS_MAX),
                 ).fetchall()
                 if not rows:
                     break
                 last = _last_of_part(rows, _TRUNCATED_BYTES_MAX)
                 self._connection.execute("DELETE FROM mutation WHERE seqno <= ?", (last,))
+            if step == 0 and len(rows) < _TRUNCATED_ROWS_MAX and last == rows[-1][0]:
+                break  # few, which took no longer than a commit
             _let_others(began)
         with self._lock, translating(self.path):
             last = self.pins.truncatable(sealed_seqno)

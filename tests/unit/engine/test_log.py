@@ -4,7 +4,7 @@ import math
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -270,6 +270,30 @@ def test_mutations_are_appended_between_the_steps_of_trimming(
         assert len(pauses) == 8
         assert min(pauses) > 0
         assert seqnos(log) == [9, *range(10, 18)]
+
+
+def test_few_mutations_are_removed_in_one_step_without_a_pause(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[None] = []
+
+    @contextmanager
+    def counted(connection: sqlite3.Connection) -> Iterator[None]:
+        steps.append(None)
+        with storage.transaction(connection):
+            yield
+
+    with opened(folder) as log:
+        append(log, entries(1, 9))
+        log.commit(Manifest(sealed_seqno=Seqno(8)), {})
+        with monkeypatch.context() as patch:
+            patch.setattr(log_module, "transaction", counted)
+            patch.setattr("vicinal.engine.log.time.sleep", lambda _: pytest.fail("it slept"))
+            log.truncate()
+
+    assert len(steps) == 1
+    with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
+        assert connection.execute("SELECT seqno FROM mutation").fetchall() == [(9,)]
 
 
 def test_trimming_that_was_cut_short_goes_on_when_asked_again(
