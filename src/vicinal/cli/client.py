@@ -181,6 +181,7 @@ class Client:
         self._account = quote(account, safe="")
         self._patience_s = patience_s
         self._pause = pause or time.sleep
+        self._has_said_so = False  # that a server is away
 
     def indexes(self, *path: str) -> str:
         """Return the path of the account's indexes, or a path below."""
@@ -265,6 +266,7 @@ class Client:
             except httpx.TransportError as error:
                 if waited_s >= self._patience_s or trust.is_distrust(str(error)):
                     raise click.ClickException(self._unreachable(error)) from error
+                self._say_away(error)
                 wanted_s = pause_s
             else:
                 if response.status_code not in (429, 503) or waited_s >= self._patience_s:
@@ -275,6 +277,16 @@ class Client:
             self._pause(wanted_s)
             waited_s += wanted_s
             pause_s = min(pause_s * 2, _PAUSE_MAX_S)
+
+    def _say_away(self, error: httpx.TransportError) -> None:
+        """Tell once why nothing happens."""
+        if not self._has_said_so:
+            self._has_said_so = True
+            reason = str(error) or type(error).__name__
+            show.note(
+                f"no answer from {self._http.base_url}: {reason}; trying again for "
+                f"{self._patience_s:g} s"
+            )
 
     def _unreachable(self, error: httpx.TransportError) -> str:
         reason = trust.with_remedy(str(error) or type(error).__name__)

@@ -239,6 +239,8 @@ class ImportJob:
                 while batch.rejected and waiting:
                     self._acknowledge_first(waiting)
                 label = self.files[number].label
+                if batch.rejected:  # which a file that has shrunk or was written to explains
+                    self.files[number].check_unchanged()
                 self.rejected.add(label, batch.rejected)
                 self._note_left_out(label, batch.left_out)
                 wait_s = WAIT_S if self.waits and is_last else 0.0

@@ -79,6 +79,19 @@ def test_an_impatient_client_asks_once() -> None:
     assert server.pauses == []
 
 
+def test_a_patient_client_says_once_why_nothing_happens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = Server(httpx.ConnectError("refused"), httpx.ConnectError("refused"), OK, OK)
+    client = server.client(60)
+
+    client.get("/")
+    client.get("/")
+
+    said = capsys.readouterr().err
+    assert said == "no answer from http://server: refused; trying again for 60 s\n"
+
+
 def test_a_patient_client_waits_for_a_server_that_restarts() -> None:
     server = Server(httpx.ConnectError("refused"), httpx.ReadError("cut off"), OK)
 

@@ -16,6 +16,8 @@ from tests.support.commands import Commands, Recorder
 from tests.support.files import FORMS
 from tests.unit.cli.test_importing import ids, records
 from tests.unit.cli.test_importing_texts import NOTES, stored
+from vicinal.readers.base import Position, RowBatch
+from vicinal.readers.ndjson import NdjsonReader
 
 LINES = "".join(json.dumps(each) + "\n" for each in records(4))
 
@@ -208,3 +210,24 @@ def test_a_folder_without_texts_is_said(vicinal: Commands) -> None:
     Path("manual/a.bin").write_bytes(b"\0\1")
 
     assert "manual has no text in it" in vicinal.fails("import", "manual", *NOTES)
+
+
+def test_a_line_that_is_cut_off_as_its_file_has_shrunk_is_explained(
+    docs: Commands, engine: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("in.ndjson")
+    text = "".join(json.dumps(each) + "\n" for each in records(20_000))
+    path.write_text(text)
+    batches = NdjsonReader.batches
+
+    def shrinking(self: NdjsonReader, start: Position, rows_max: int) -> Iterator[RowBatch]:
+        for batch in batches(self, start, rows_max):
+            yield batch
+            with path.open("r+b") as file:
+                file.truncate(len(text) - 10)
+
+    monkeypatch.setattr(NdjsonReader, "batches", shrinking)
+
+    error = docs.fails("import", path, "docs", "--batch-size", "2000")
+
+    assert "it has shrunk from " in error
