@@ -12,7 +12,7 @@ ROOT = Path(vicinal.__file__).parent
 
 BASE = {"errors", "limits", "model", "filters.nodes", "metadata", "distance", "presets", "native",
         "prepared", "budget", "usage", "durations", "index_storage", "ranking",
-        "daemon_threads"}  # fmt: skip
+        "daemon_threads", "interruption"}  # fmt: skip
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "budget": set(),
     "durations": set(),
     "daemon_threads": set(),
+    "interruption": set(),
     "usage": {"model", "durations"},
     "index_storage": set(),
     "openai_errors": set(),
@@ -55,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generation": BASE | {"openai_errors"},
     "wire": BASE | {"filters", "keywords", "generation.base", "d1", "snapshots.manifest",
                     "verify.report"},
-    "server.concurrency": {"errors", "model", "daemon_threads"},
+    "server.concurrency": {"errors", "model", "daemon_threads", "interruption"},
     "server.offload": {"native.pool", "prepared"},
     "server.workers.sessions": {"errors"},
     "server.http": {"errors", "budget", "sites", "wire", "server.concurrency"},

@@ -18,6 +18,7 @@ from vicinal.model import IndexType, MetadataIndex
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
 _elements_decoder = msgspec.json.Decoder(tuple[str, ...])
+_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 BEYOND = "a number is beyond float64"
 """The message about a number that no finite float64 is near."""
@@ -35,6 +36,17 @@ def encode(document: dict[str, Any]) -> bytes:
 def decode(blob: bytes) -> dict[str, Any]:
     """Return the object that `blob` holds; ``b""`` is the empty object."""
     return _decoder.decode(blob) if blob else {}
+
+
+def written_at(blob: bytes, path: Sequence[str]) -> bytes | None:
+    """Return the value at a path of the object in `blob`, as it is written; None for none."""
+    value = blob
+    for name in path:
+        members = _members_decoder.decode(value) if value[:1] == b"{" else {}
+        if name not in members:
+            return None
+        value = bytes(members[name])
+    return value
 
 
 def kind(value: object) -> str:

@@ -75,6 +75,11 @@ class Conversation:
     received: list[Event] = field(default_factory=list)
     _sent: int = 0
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether the whole body has been received."""
+        return self._sent == len(self.chunks)
+
     async def receive(self) -> Event:
         if self._sent < len(self.chunks):
             self._sent += 1

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from vicinal import interruption
 from vicinal.ann import hamming, projection, quantizer
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.quantizer import DEPTHS, EFFORTS, BinaryCodes, QuantizerParameters
@@ -253,7 +254,7 @@ def _neighbours(values: Floats, row_norms: Floats, metric: Metric, probes: _Prob
     rows = np.zeros((count, deepest), np.int64)
     nearest = np.full((count, deepest), np.inf, np.float32)
     copies: list[list[int]] = [[] for _ in range(count)]
-    for start in range(0, len(values), _CHUNK_ROWS):
+    for start in interruption.parts(range(0, len(values), _CHUNK_ROWS)):
         end = min(start + _CHUNK_ROWS, len(values))
         distances, is_copy = _distances(values[start:end], row_norms[start:end], probes, metric)
         for probe, row in np.argwhere(is_copy).tolist():
@@ -342,7 +343,8 @@ def _needs(codes: hamming.Bits, offset: Floats, part: Part) -> _Needs:
     margins = [np.zeros((len(probes), depth), np.int64) for depth in DEPTHS]
     rescored = [np.zeros((len(probes), bits), np.int64) for _ in DEPTHS]
     probe_codes = projection.codes_of_queries(probes, exact.metric, offset)
-    for number, (probe, code) in enumerate(zip(probes, probe_codes, strict=True)):
+    of_probes = enumerate(zip(probes, probe_codes, strict=True))
+    for number, (probe, code) in interruption.parts(of_probes):
         hammings = hamming.distances(codes, code)
         hammings[neighbours.copies[number]] = bits
         counts = np.cumsum(np.bincount(hammings, minlength=2 * bits + 1))

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from vicinal import interruption
 from vicinal.ann import projection
 from vicinal.ann.hamming import Bits, sample
 from vicinal.ann.quantizer import DEPTHS, EFFORTS, PerEffort, at_depth, rescored_min
@@ -140,6 +141,7 @@ def build_neighbours(codes: Bits) -> Neighbours | None:
     graph = _linked(built, codes, _KEPT_MAX, random)
     for step in _LEVEL_STRIDES:
         graph.extend(_linked(built, sample(codes, step), _KEPT_OF_LEVEL_MAX, random), step)
+    interruption.point()
     built.link_back(graph.structure, graph.counts.copy())
     return graph.neighbours
 
@@ -188,9 +190,10 @@ def _linked(built: Library, codes: Bits, kept_max: int, random: RandomState) -> 
     )
     for _ in range(_ROUNDS):
         rows = np.arange(row_count, dtype=np.uint32)
-        for part in _parts(built, graph, codes, rows, random, _PIVOTS_OF_ROW):
+        divided = _parts(built, graph, codes, rows, random, _PIVOTS_OF_ROW)
+        for part in interruption.parts(divided):
             built.link_part(graph, part)
-    for start in range(0, row_count, _CHUNK_ROWS):
+    for start in interruption.parts(range(0, row_count, _CHUNK_ROWS)):
         built.prune(graph, start, min(start + _CHUNK_ROWS, row_count), _RATIO)
     return _Links(graph, neighbours, counts, (codes, hammings))
 

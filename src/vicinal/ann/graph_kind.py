@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vicinal import interruption
 from vicinal.ann import calibration, quantizer
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import BinaryIndex, BinaryKind, GrowingBinaryIndex
@@ -208,7 +209,7 @@ def _hunts(
     """
     hunts: list[_Hunt] = []
     allowed = np.ones(index.row_count, np.bool_)
-    for number, probe in enumerate(near.probes):
+    for number, probe in interruption.parts(enumerate(near.probes)):
         expected = near.rows[number, gap : gap + depth]
         expected = expected[np.isfinite(near.distances[number, gap : gap + depth])]
         hidden = np.concatenate([near.copies[number], near.rows[number, :gap]])
@@ -235,7 +236,7 @@ def _trial(
     longest = index.graph.expanded_max
     misses_max = (1 - share) * sum(len(hunt.expected) for hunt in hunts) + _ROUNDED
     misses = expanded = walks = 0
-    for hunt in hunts:
+    for hunt in interruption.parts(hunts):
         walk = WalkPlan(breadth, longest, hunt.hidden)
         rows, count = index.walked(hunt.probe, depth, effort, walk)
         walks += 1

@@ -21,6 +21,7 @@ from typing import cast
 import numpy as np
 from numpy.random import RandomState
 
+from vicinal import interruption
 from vicinal.ann.hamming import Bits
 from vicinal.model import Floats, Metric
 from vicinal.native.library import library
@@ -29,6 +30,7 @@ from vicinal.native.library import projection as native_projection
 _MEAN_ROWS_MAX = 50_000
 _MEAN_NUMBERS = 1 << 17
 _CHUNK_ROWS = 16_384
+_ENCODED_ROWS = 1 << 17  # in one call: about a tenth of a second
 SEED = 20_240_521
 _ROUNDS = 3
 
@@ -69,14 +71,17 @@ def mean_of(values: Floats, metric: Metric, scale: float) -> Floats:
 
 def codes_of(values: Floats, metric: Metric, scale: float, offset: Floats) -> Bits:
     """Return the codes of more rows, with the mean of earlier ones taken off."""
+    codes = np.empty((len(values), len(offset) // 8), np.uint8)
     built = library()
     if built is not None:
         flips = flips_for(values.shape[1], metric, len(offset))
         offset = np.ascontiguousarray(offset, np.float32)
         structure = native_projection(flips, offset, values.shape[1], metric, scale)
-        return built.encode(structure, values)
-    codes = np.empty((len(values), len(offset) // 8), np.uint8)
-    for start in range(0, len(values), _CHUNK_ROWS):
+        for start in interruption.parts(range(0, len(values), _ENCODED_ROWS)):
+            end = start + _ENCODED_ROWS
+            codes[start:end] = built.encode(structure, values[start:end])
+        return codes
+    for start in interruption.parts(range(0, len(values), _CHUNK_ROWS)):
         lifted = _lifted(values[start : start + _CHUNK_ROWS], metric, scale)
         projected = products(lifted, _directions(lifted.shape[1], len(offset)))
         with np.errstate(invalid="ignore"):  # rows that overflow get some code or other

@@ -10,11 +10,12 @@ writes go on:
 
 So a query sees either all rows in the index or no index, and a crash before the creation is logged
 leaves nothing of it. Rows and segments never change; a segment that was merged meanwhile is a new
-one. Dead rows are indexed as well.
+one. Dead rows are indexed as well. It may be interrupted.
 """
 
 from collections.abc import Callable, Mapping
 
+from vicinal import interruption
 from vicinal.engine.snapshot import Snapshot
 from vicinal.model import CreateMetadataIndex, MetadataIndex, Mutation
 from vicinal.segment import build
@@ -31,29 +32,17 @@ ADVANCES_MAX = 8  # ours: a next one has what was written during the one before
 _PART_ROWS = 1_000  # of a memtable, between two looks whether to go on; ours
 
 
-def _go_on() -> None:
-    pass
-
-
 class Backfill:
     """The columns of one metadata index that is created with backfill. Used by one thread at a
     time.
 
     Args:
         string_bytes_max: Bytes of a string that are indexed.
-        check: Called now and then; raises when there is no sense in going on.
     """
 
-    def __init__(
-        self,
-        metadata_index: MetadataIndex,
-        *,
-        string_bytes_max: int,
-        check: Callable[[], None] = _go_on,
-    ) -> None:
+    def __init__(self, metadata_index: MetadataIndex, *, string_bytes_max: int) -> None:
         self.metadata_index = metadata_index
         self._string_bytes_max = string_bytes_max
-        self._check = check
         self._segments: dict[int, Mapping[str, SealedColumn | None]] = {}
         self._memtables: dict[Memtable, BackfilledColumns] = {}
 
@@ -66,8 +55,7 @@ class Backfill:
         segments, self._segments = self._segments, {}
         memtables, self._memtables = self._memtables, {}
         row_count = 0
-        for view in snapshot.views:
-            self._check()
+        for view in interruption.parts(snapshot.views):
             if isinstance(view, MemtableView):
                 columns = memtables.get(view.memtable) or self._begun()
                 row_count += self._extend(columns, view)
@@ -94,8 +82,7 @@ class Backfill:
 
     def _extend(self, columns: BackfilledColumns, view: MemtableView) -> int:
         first, end = columns.row_count, len(view.live)
-        for start in range(first, end, _PART_ROWS):
-            self._check()
+        for start in interruption.parts(range(first, end, _PART_ROWS)):
             columns.extend(view.metadata_between(start, min(start + _PART_ROWS, end)))
         return max(0, end - first)
 
@@ -109,7 +96,6 @@ class Backfill:
             indexed.index,
             string_bytes_max=self._string_bytes_max,
             has_elements=indexed.has_elements,
-            check=self._check,
         )
         has_no_key = isinstance(column, Column) and not len(column.keys)
         return None if indexed.has_elements and has_no_key else column
@@ -120,18 +106,16 @@ def backfill_of(
     current: Callable[[], Snapshot],
     *,
     string_bytes_max: int,
-    check: Callable[[], None],
 ) -> Backfill | None:
     """Make the columns that a mutation asks for, of nearly all rows; None if it asks for none.
 
     Args:
         current: Returns the newest snapshot.
         string_bytes_max: As for `Backfill`.
-        check: As for `Backfill`.
     """
     if not isinstance(mutation, CreateMetadataIndex) or not mutation.backfill:
         return None
-    backfill = Backfill(mutation.metadata_index, string_bytes_max=string_bytes_max, check=check)
+    backfill = Backfill(mutation.metadata_index, string_bytes_max=string_bytes_max)
     for _ in range(ADVANCES_MAX):
         if backfill.advance(current()) <= ROWS_FEW:
             break

@@ -22,7 +22,9 @@ crash after it leaves. Tombstones are those as of ``sealed_seqno``: later deaths
 merge leaves out rows that died later too, which is safe because replay kills or replaces exactly
 those ids (`state.py`).
 
-A merge's long part runs beside seals; both commit under the manifest lock.
+A merge's long part runs beside seals; both commit under the manifest lock. The second step of a
+merge is given up when the index is closed: its files are removed, and nothing has changed. A seal,
+which memory bounds, is finished.
 """
 
 import threading
@@ -40,6 +42,7 @@ from vicinal.engine.manifest import Manifest
 from vicinal.engine.recovery import SEGMENTS, microseconds
 from vicinal.engine.state import SealedState, State, newest_parameters
 from vicinal.errors import Corruption, ResourceExhausted
+from vicinal.interruption import Interrupted, interruptible
 from vicinal.model import IndexConfig, Mask, Ordinals
 from vicinal.segment import build
 from vicinal.segment import format as layout
@@ -71,6 +74,7 @@ class Compaction:
         self._state = state
         self._publish = publish
         self._manifest_lock = threading.Lock()
+        self._is_interrupted = False
         self._next_segment = log.manifest.next_segment
         self._frozen: tuple[MemtableView, SealedState] | None = None
         """The memtable that is being sealed, or that the next seal has to write."""
@@ -78,6 +82,10 @@ class Compaction:
             record.number: log.live_rows(record) for record in log.manifest.segments
         }
         """Segment number -> mask of the rows alive as of the manifest's sealed_seqno."""
+
+    def interrupt(self) -> None:
+        """Give up the merge that is being written, as the index is about to be closed."""
+        self._is_interrupted = True
 
     def seal(self) -> None:
         """Turn the memtable into a segment; with an empty memtable, bring the manifest up to date.
@@ -139,8 +147,8 @@ class Compaction:
         """Merge the segments that the policy chooses; tell whether it chose any.
 
         Raises:
-            OSError, ResourceExhausted: files could not be written. They are removed; nothing has
-                changed.
+            OSError, ResourceExhausted, Interrupted: files could not be written, or that was given
+                up. They are removed; nothing has changed.
         """
         with self._state.lock:
             views = {view.segment.record.number: view for view in self._state.segments}
@@ -162,9 +170,10 @@ class Compaction:
         segment, kept = None, [np.empty(0, np.int64) for _ in chosen]
         try:
             if any(view.live_count for view in merged):
-                record, kept = build.merge(
-                    self._segments, number, merged, indexes, self._config.metric
-                )
+                with interruptible(self._check_open):  # and not once it is committed
+                    record, kept = build.merge(
+                        self._segments, number, merged, indexes, self._config.metric
+                    )
                 segment = Segment(self._segments, record, self._config.metric)
             with self._manifest_lock:
                 if self._frozen is not None:
@@ -176,7 +185,7 @@ class Compaction:
                     self._state.replace_segments(chosen, segment, kept)
                     self._publish()
                 del columns
-        except (OSError, ResourceExhausted):
+        except (OSError, ResourceExhausted, Interrupted):
             build.remove(self._segments, number)
             raise
         for old in chosen:
@@ -286,6 +295,10 @@ class Compaction:
             if column is not None and name not in components:
                 components[name] = build.write_column(self._segments, record.number, name, column)
         return replace(record, components=components)
+
+    def _check_open(self) -> None:
+        if self._is_interrupted:
+            raise Interrupted
 
     def _take_number(self) -> int:
         self._next_segment += 1

@@ -19,6 +19,7 @@ from vicinal.engine.options import EngineOptions
 from vicinal.engine.resources import Resources
 from vicinal.engine.state import State
 from vicinal.errors import MEMTABLES, Corruption, Overloaded, ResourceExhausted, untraced
+from vicinal.interruption import Interrupted
 from vicinal.storage.sqlite import is_exhausted
 
 logger = logging.getLogger(__name__)
@@ -169,8 +170,9 @@ class Compactor:
             )
 
     def interrupt(self) -> None:
-        """Begin nothing more; what is under way ends as soon as it can."""
+        """Begin nothing more; a seal that is under way is finished, a merge is given up."""
         self._seals.is_closed = self._merges.is_closed = True
+        self._compaction.interrupt()
 
     def close(self) -> None:
         """Wait for what is under way, after `interrupt`, and release what was kept."""
@@ -233,6 +235,8 @@ class Compactor:
                 if not self._compaction.merge_once(is_idle=is_idle):
                     return
                 self._times.merges.add(time.perf_counter() - start)
+        except Interrupted:
+            return
         except (OSError, ResourceExhausted):
             self._times.merges.add_failure()
             # Nothing has changed, and all works without the merge, if more slowly.

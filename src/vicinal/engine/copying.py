@@ -39,6 +39,7 @@ from vicinal.engine.snapshot import EMPTY
 from vicinal.engine.state import SealedState, State
 from vicinal.engine.watched import index_usage
 from vicinal.errors import Corruption, Error, Unavailable
+from vicinal.interruption import interruptible
 from vicinal.model import (
     BEFORE_ANY,
     Index,
@@ -101,6 +102,8 @@ def is_filled(folder: Path) -> bool:
 
 def fill(folder: Path, index: Index, options: EngineOptions, source: FillSource) -> None:
     """Make a copy in a folder that is not there, or holds one that is not whole.
+
+    May be interrupted; the folder is then not whole.
 
     Args:
         folder: Where.
@@ -208,6 +211,10 @@ class CopiedIndex:
         """The error that has ended the copy, None while it runs."""
         return self._health.failure
 
+    def check_readable(self) -> None:
+        """Raise why the copy is not read any more, if it is not."""
+        self._health.check_readable()
+
     def replay(self, entries: Sequence[tuple[Entry, Mutation]]) -> None:
         """Apply the next mutations; they are visible when this returns.
 
@@ -217,15 +224,15 @@ class CopiedIndex:
         self._wait_for_sealing()
         self.pending_count = sum(vector_count(mutation) for _, mutation in entries)
         try:
-            backfills = [
-                backfill_of(
-                    mutation,
-                    lambda: self.reader.snapshot,
-                    string_bytes_max=self._policy.options.limits.indexed_string_bytes_max,
-                    check=self._health.check,
-                )
-                for _, mutation in entries
-            ]
+            with interruptible(self._health.check):
+                backfills = [
+                    backfill_of(
+                        mutation,
+                        lambda: self.reader.snapshot,
+                        string_bytes_max=self._policy.options.limits.indexed_string_bytes_max,
+                    )
+                    for _, mutation in entries
+                ]
             with self._state.lock:
                 for (entry, mutation), backfill in zip(entries, backfills, strict=True):
                     self._state.apply(entry, mutation, datetime.now(UTC), backfill)
@@ -274,10 +281,14 @@ class CopiedIndex:
             if self._health.closed is None:  # else the copy may have been removed
                 self._health.fail(error)
 
+    def interrupt(self) -> None:
+        """Give up what would take long, as the copy is about to be closed."""
+        self._compactor.interrupt()
+
     def close(self, reason: Error) -> None:
         """Refuse all from now on with `reason`, let what is under way finish, close the files."""
         self._health.closed = reason
-        self._compactor.interrupt()
+        self.interrupt()
         self._health.notify()
         self._compactor.close()
         with self._state.lock:

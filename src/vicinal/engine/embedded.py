@@ -49,6 +49,7 @@ from vicinal.errors import (
     Unavailable,
     untraced,
 )
+from vicinal.interruption import interruptible
 from vicinal.model import (
     Accepted,
     BatchWriter,
@@ -341,7 +342,11 @@ class EmbeddedEngine(Reads[OpenIndex]):
             self._is_closed = True
         self._closing.set()
         self._housekeeper.join()
-        for slot in list(self._slots.values()):
+        slots = list(self._slots.values())
+        for slot in slots:  # all at once, as the last one would go on while others are closed
+            if (opened := slot.opened) is not None:
+                opened.interrupt()
+        for slot in slots:
             with slot.lock:
                 slot.close(Unavailable("the engine is closed"))
         self._resources.stop()
@@ -350,8 +355,7 @@ class EmbeddedEngine(Reads[OpenIndex]):
 
     def _slot(self, entry: CatalogEntry) -> _Slot:
         with self._slots_lock:
-            if self._is_closed:
-                raise Unavailable("the engine is closed")
+            self._check_open()
             return self._slots.setdefault(entry.folder, _Slot(entry))
 
     def _on(self, address: IndexAddress, work: Callable[[OpenIndex], T]) -> T:
@@ -381,7 +385,7 @@ class EmbeddedEngine(Reads[OpenIndex]):
                     raise IndexNotFound(entry.index.name)  # dropped meanwhile
                 folder = self._indexes / entry.folder
                 try:
-                    with translating(folder):
+                    with translating(folder), interruptible(self._check_open):
                         slot.opened = OpenIndex(
                             folder, entry.index, self._options, self._resources, self._cursors
                         )
@@ -398,6 +402,10 @@ class EmbeddedEngine(Reads[OpenIndex]):
                 assert slot.failure is not None
                 raise untraced(slot.failure)
             return slot.opened
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Unavailable("the engine is closed")
 
     def _evict_unused(self) -> None:
         """Close the least recently used indexes, so that one more may open."""

@@ -126,6 +126,10 @@ class OpenIndex:
         """Try again to seal what could not be sealed for want of disk space or files."""
         self._compactor.seal_again()
 
+    def interrupt(self) -> None:
+        """Give up what would take long, as the index is about to be closed."""
+        self._compactor.interrupt()
+
     def close(self, reason: Error, *, is_kept: bool = True) -> None:
         """Let what is under way finish, refuse what comes later with `reason`, close the log.
 
@@ -138,7 +142,8 @@ class OpenIndex:
         """
         with self.writer.order:
             self._health.closed = reason
-        self._compactor.interrupt()
+        self._queue.notify()  # a writer that waits for room would have none now
+        self.interrupt()
         self.writer.close()
         self._compactor.close()
         self._health.notify()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vicinal import interruption
 from vicinal.engine.log import Entry, Log
 from vicinal.engine.manifest import Manifest
 from vicinal.engine.state import SealedState, State
@@ -45,13 +46,16 @@ def open_index(folder: Path, config: IndexConfig, *, string_bytes_max: int) -> t
 
 
 def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: int) -> State:
-    """Return the present state of the index in `folder`.
+    """Return the present state of the index in `folder`. May be interrupted: nothing has changed.
 
     Raises:
         Corruption: a file is missing or damaged; the message names it.
     """
     manifest = log.manifest
-    views = tuple(_view(folder, log, manifest, record, config) for record in manifest.segments)
+    views = tuple(
+        _view(folder, log, manifest, record, config)
+        for record in interruption.parts(manifest.segments)
+    )
     sealed = SealedState(
         views,
         manifest.metadata_indexes,
@@ -61,7 +65,7 @@ def recover(folder: Path, log: Log, config: IndexConfig, *, string_bytes_max: in
         None if manifest.sealed_at is None else moment(manifest.sealed_at),
     )
     state = State(config, sealed, string_bytes_max=string_bytes_max)
-    for entry in log.entries():
+    for entry in interruption.parts(log.entries()):
         mutation = checked(entry, log, config)
         state.apply(entry, mutation, moment(entry.accepted_at))
     remove_orphans(folder / SEGMENTS, manifest)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vicinal import metadata
+from vicinal import interruption, metadata
 from vicinal.engine import scan
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import LimitExceeded, MetadataTooLarge
@@ -53,7 +53,7 @@ def resolve(
     bytes_max: int,
     open_batch: Callable[[], BatchWriter],
 ) -> ResolvedMutation:
-    """Return what a mutation does to the state of a snapshot.
+    """Return what a mutation does to the state of a snapshot. May be interrupted.
 
     Args:
         snapshot: The state before it.
@@ -70,7 +70,12 @@ def resolve(
     """
     match mutation:
         case DeleteScope(scope):
-            ids = [id for view, rows in scan.select(snapshot, scope) for id in view.ids(rows)]
+            ids = [
+                id
+                for view, rows in scan.select(snapshot, scope)
+                for chunk in _chunks(rows)
+                for id in view.ids(chunk)
+            ]
             return ResolvedMutation(Delete(ids), len(ids))
         case PatchMetadata(target, patch):
             if isinstance(target, Scope):
@@ -147,4 +152,5 @@ def _copy_values(view: View, rows: Ordinals, writer: BatchWriter) -> None:
 
 
 def _chunks(rows: Ordinals) -> Iterator[Ordinals]:
-    return (rows[first : first + CHUNK_ROWS] for first in range(0, len(rows), CHUNK_ROWS))
+    firsts = interruption.parts(range(0, len(rows), CHUNK_ROWS))
+    return (rows[first : first + CHUNK_ROWS] for first in firsts)

@@ -10,7 +10,7 @@ from itertools import repeat
 
 import numpy as np
 
-from vicinal import metadata
+from vicinal import interruption, metadata
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BadFilter, LimitExceeded, MetadataIndexNotFound
 from vicinal.filters.nodes import Scalar
@@ -40,7 +40,7 @@ def select(snapshot: Snapshot, scope: Scope) -> SelectedRows:
         BadFilter: the filter names a property that has no metadata index.
     """
     check_indexed(snapshot, scope)
-    return [(view, _rows(view, scope)) for view in snapshot.views]
+    return [(view, _rows(view, scope)) for view in interruption.parts(snapshot.views)]
 
 
 def check_indexed(snapshot: Snapshot, scope: Scope) -> None:
@@ -88,7 +88,7 @@ def facet(snapshot: Snapshot, property_name: str, scope: Scope, values_max: int)
         )
     counts: Counter[Scalar] = Counter()
     vector_count = 0
-    for view, rows in select(snapshot, scope):
+    for view, rows in interruption.parts(select(snapshot, scope)):
         vector_count += len(rows)
         column = values_of(view.columns[property_name])
         if column is not None:

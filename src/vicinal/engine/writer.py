@@ -25,6 +25,7 @@ from vicinal.engine.records import LogRecord
 from vicinal.engine.resources import Resources
 from vicinal.engine.snapshot import Snapshot
 from vicinal.errors import BodyTooLarge, Error, Overloaded, ResourceExhausted, Unavailable
+from vicinal.interruption import interruptible
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -188,14 +189,15 @@ class Writer:
         try:
             snapshot = self._applied()
             self._health.check()  # else the snapshot may lack what could not be logged
-            resolved = resolution.resolve(
-                snapshot,
-                mutation,
-                self._limits,
-                dimensions=self._admission.index.config.dimensions,
-                bytes_max=RECORD_BYTES_MAX,
-                open_batch=open_batch,
-            )
+            with interruptible(self._health.check):
+                resolved = resolution.resolve(
+                    snapshot,
+                    mutation,
+                    self._limits,
+                    dimensions=self._admission.index.config.dimensions,
+                    bytes_max=RECORD_BYTES_MAX,
+                    open_batch=open_batch,
+                )
             draft = self._draft(resolved.mutation)
             with self.order:
                 self._health.check()
@@ -232,12 +234,11 @@ class Writer:
                 self._admission.check(mutation, 0)
             self._backfill_count += 1
         try:
-            with self._backfilling:
+            with self._backfilling, interruptible(self._health.check):
                 return backfill_of(
                     mutation,
                     lambda: self._reader.snapshot,
                     string_bytes_max=self._limits.indexed_string_bytes_max,
-                    check=self._health.check,
                 )
         finally:
             with self.order:

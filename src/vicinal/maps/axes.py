@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vicinal import interruption
 from vicinal.model import Floats, Metric
 
 _DIRECTIONS = 8  # that are turned at one time; more than two, so that the first two settle soon
@@ -76,7 +77,7 @@ def _greatest(centered: Floats) -> tuple[Floats, NDArray[np.float64]]:
     count = min(_DIRECTIONS, dimensions)
     random = np.random.default_rng(0)
     basis, _ = np.linalg.qr(random.standard_normal((dimensions, count)).astype(np.float32))
-    for _ in range(_TURNS):
+    for _ in interruption.parts(range(_TURNS)):
         basis, _ = np.linalg.qr(centered.T @ (centered @ basis))
     _, strengths, turned = np.linalg.svd(centered @ basis, full_matrices=False)
     directions = np.zeros((dimensions, 2), np.float32)

@@ -17,6 +17,7 @@ vectors give the same map.
 import numpy as np
 from numpy.typing import NDArray
 
+from vicinal import interruption
 from vicinal.model import Floats, Ordinals
 
 NEIGHBORS = 15  # UMAP's default
@@ -42,7 +43,7 @@ def nearest(rows: Floats, count: int) -> tuple[Ordinals, Floats]:
     squares = np.square(scaled).sum(axis=1)
     neighbors = np.empty((len(rows), count), np.int64)
     gaps = np.empty((len(rows), count), np.float32)
-    for first in range(0, len(rows), _BLOCK_ROWS):
+    for first in interruption.parts(range(0, len(rows), _BLOCK_ROWS)):
         block = scaled[first : first + _BLOCK_ROWS]
         squared = squares[first : first + len(block), None] + squares - 2.0 * (block @ scaled.T)
         squared[np.arange(len(block)), first + np.arange(len(block))] = np.inf
@@ -65,7 +66,7 @@ def layout(positions: Floats, neighbors: Ordinals, gaps: Floats) -> Floats:
     width = float(np.abs(positions).max(initial=0.0)) or 1.0
     points: Wide = positions.astype(np.float64) * (_WIDTH / width)
     points += random.normal(0.0, 1e-3, points.shape)  # vectors that are equal have to part
-    for number in range(ROUNDS):
+    for number in interruption.parts(range(ROUNDS)):
         rate = 1.0 - number / ROUNDS
         chosen = random.random(len(weights)) < weights
         pulled = _pulled(points, heads[chosen], ends[chosen])

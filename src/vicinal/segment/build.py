@@ -10,14 +10,14 @@ not for vectors.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal import metadata
+from vicinal import interruption, metadata
 from vicinal.ann.exact import ExactIndex
 from vicinal.model import Floats, IndexType, MetadataIndex, Metric, Ordinals
 from vicinal.segment import format as layout
@@ -86,7 +86,8 @@ def merge(
     """Write the live rows of several segments as segment `number`, in the order given.
 
     A metadata index that is younger than some of the rows has a column all the same: those rows
-    lack a value in it, as before.
+    lack a value in it, as before. This and `seal_memtable` may be interrupted; their caller removes
+    what they have written.
 
     Returns:
         The segment's record for the manifest, and for each view its rows in the segment, in order.
@@ -102,9 +103,10 @@ def merge(
             column, [(view.columns[column.key], rows) for view, rows in parts]
         )
         for index in indexes
-        for column in layout.columns_of(index)
+        for column in interruption.parts(layout.columns_of(index))
         if not column.has_elements or any(view.columns[column.key] for view in views)
     }
+    interruption.point()
     documents = [(view.segment.all_metadata(), rows) for view, rows in parts]
     record = _write(
         segments,
@@ -144,20 +146,17 @@ def backfill(
     *,
     string_bytes_max: int,
     has_elements: bool = False,
-    check: Callable[[], None] = lambda: None,
 ) -> SealedColumn:
     """Return a column of a metadata index that is younger than the segment, from its metadata.
 
-    With `has_elements` the column of arrays' strings. `check` is called before each part of the
-    rows, and may raise to end this.
+    With `has_elements` the column of arrays' strings.
     """
     if metadata_index.index_type is IndexType.TEXT:
-        return _backfilled_texts(view, metadata_index, check)
+        return _backfilled_texts(view, metadata_index)
     keys: dict[str | float | bool, int] = {}
     codes = np.full(len(view.live), -1, np.int32)
     value: str | float | bool | None
     for chunk in _chunks(np.arange(len(view.live))):
-        check()
         for row, encoded in zip(chunk.tolist(), view.metadata(chunk), strict=True):
             if has_elements and b"[" not in encoded:
                 continue
@@ -176,13 +175,10 @@ def backfill(
     return Column.of(metadata_index.index_type, list(keys), codes, uncovered)
 
 
-def _backfilled_texts(
-    view: SegmentView, metadata_index: MetadataIndex, check: Callable[[], None]
-) -> TextColumn:
+def _backfilled_texts(view: SegmentView, metadata_index: MetadataIndex) -> TextColumn:
     growing = GrowingTextColumn(metadata_index.language)
     rows = np.arange(len(view.live))
     for chunk in _chunks(rows):
-        check()
         growing.extend(
             metadata.texts(metadata.decode(encoded), metadata_index.property_name)
             for encoded in view.metadata(chunk)
@@ -245,11 +241,12 @@ def _write(
     rows = ComponentFile(folder / layout.VALUES, layout.VALUES, components[layout.VALUES])
     exact = ExactIndex(rows.unverified_array("values"), rows["norms"], metric)
     built = row_index.build(exact, parameters)
+    interruption.point()
     if built is not None:
         kind, arrays = built
         name = kind.component
         components[name] = files.write(folder / name, name, arrays)
-    for name, column in columns.items():
+    for name, column in interruption.parts(columns.items()):
         components[name] = files.write(folder / name, name, column.arrays())
     files.publish(folder, final)
     return layout.SegmentRecord(number, row_count, components)
@@ -261,7 +258,10 @@ def _write_values(
     with ComponentWriter(path, layout.VALUES) as writer:
         shape = (row_count, parts[0][0].dimensions)
         writer.add_chunks(
-            "values", np.float32, shape, (chunk for part in parts for chunk in _values(*part))
+            "values",
+            np.float32,
+            shape,
+            interruption.parts(chunk for part in parts for chunk in _values(*part)),
         )
         writer.add("norms", np.concatenate([view.norms(rows) for view, rows in parts]))
     return writer.seal
@@ -282,9 +282,10 @@ def _values(view: MemtableView | Segment, rows: Ordinals) -> Iterator[Floats]:
 def _write_metadata(path: Path, offsets: Offsets, chunks: Iterable[Bytes]) -> Seal:
     with ComponentWriter(path, layout.METADATA) as writer:
         writer.add("offsets", offsets)
-        writer.add_chunks("bytes", np.uint8, (int(offsets[-1]),), chunks)
+        writer.add_chunks("bytes", np.uint8, (int(offsets[-1]),), interruption.parts(chunks))
     return writer.seal
 
 
 def _chunks(rows: Ordinals) -> Iterator[Ordinals]:
-    return (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
+    starts = interruption.parts(range(0, len(rows), CHUNK_ROWS))
+    return (rows[start : start + CHUNK_ROWS] for start in starts)

@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal import metadata
+from vicinal import interruption, metadata
 from vicinal.ann.base import RowTest
 from vicinal.filters.evaluate import holds
 from vicinal.filters.nodes import Operator, Predicate, Scalar
@@ -375,7 +375,7 @@ def merged(
     codes: list[Codes] = []
     uncovered: list[Ordinals] = [np.empty(0, np.int64)]
     row_count = 0
-    for column, rows in parts:
+    for column, rows in interruption.parts(parts):
         if is_indexed:
             is_older = np.isin(rows, column.uncovered) if column is not None else rows >= 0
             uncovered.append(np.flatnonzero(is_older) + row_count)

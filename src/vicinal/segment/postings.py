@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vicinal import interruption
 from vicinal.keywords.analyzer import analyzer
 from vicinal.model import Mask, Ordinals
 from vicinal.native.library import Library
@@ -330,7 +331,7 @@ def merged_texts(parts: Sequence[tuple[TextColumn | None, Ordinals]]) -> TextCol
     lengths = np.zeros(row_count, np.uint32)
     uncovered: list[Ordinals] = [np.empty(0, np.int64)]
     first = 0
-    for column, rows in parts:
+    for column, rows in interruption.parts(parts):
         numbers = np.arange(first, first + len(rows))
         first += len(rows)
         if column is None:

@@ -131,12 +131,7 @@ class App:
         services.metrics.show_under_way(lambda: self._under_way)
         services.metrics.queues.add(
             QueueGauge("requests", lambda: self._under_way, services.config.requests_max),
-            services.workers.gauge,
-            services.embedding_workers.gauge,
-            services.database_workers.gauge,
-            services.snapshot_workers.gauge,
-            services.map_workers.gauge,
-            services.watch_workers.gauge,
+            *(workers.gauge for workers in services.all_workers),
         )
         bodies_read = self._body_budget.counted
         services.metrics.queues.add_bodies(lambda: bodies_read.used, bodies_read.bound)
@@ -169,18 +164,18 @@ class App:
         if self.on_started is not None:
             self.on_started()
         assert (await receive())["type"] == "lifespan.shutdown"
-        if self.services.generator is not None:
-            await self.services.generator.close()
-        if self.services.offload is not None:
-            self.services.offload.close()
-        self.services.workers.close()
-        self.services.embedding_workers.close()
-        self.services.databases.stop()  # or its threads would wait for the longest statement
-        self.services.database_workers.close()
-        self.services.snapshots.stop()
-        self.services.snapshot_workers.close()
-        self.services.map_workers.close()
-        self.services.watch_workers.close()
+        services = self.services
+        if services.generator is not None:
+            await services.generator.close()
+        if services.offload is not None:
+            services.offload.close()
+        # All at once, and not the last one when those before it have ended.
+        for workers in services.all_workers:
+            workers.give_up()
+        services.databases.stop()  # or its threads would wait for the longest statement
+        services.snapshots.stop()
+        for workers in services.all_workers:
+            workers.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,8 @@
 """Blocking work beside the event loop: a bounded pool of threads, and when to do without.
 
 Handing work to a thread costs about 0.3 ms of CPU, more than a cheap query itself. So work on an
-index whose last operations were quick runs in the event loop, other work in the pool.
+index whose last operations were quick runs in the event loop, other work in the pool. There it ends
+at its next point (`interruption`) once its request is given up or the server stops.
 """
 
 import asyncio
@@ -10,10 +11,11 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import thread_time
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from vicinal.daemon_threads import DaemonThreads
-from vicinal.errors import Overloaded
+from vicinal.errors import Overloaded, Unavailable
+from vicinal.interruption import Interrupted, interruptible
 from vicinal.model import IndexAddress
 
 T = TypeVar("T")
@@ -53,6 +55,7 @@ class Workers:
         self._pool = pool(threads, name)
         self._name = name
         self._pending = 0
+        self._is_given_up = False
         self._pending_max = pending_max
 
     @property
@@ -61,7 +64,8 @@ class Workers:
         return QueueGauge(self._name, lambda: self._pending, self._pending_max)
 
     def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Have blocking work run in a thread; cancelling removes it if it has not begun.
+        """Have blocking work run in a thread; cancelling removes it if it has not begun, and ends
+        it at its next point if it has.
 
         Raises:
             Overloaded: `pending_max` calls run and wait already.
@@ -73,19 +77,55 @@ class Workers:
                 queue=self._name,
             )
         self._pending += 1
-        future = asyncio.wrap_future(self._pool.submit(work))
+        call = _Call(work, self._check_open)
+        future = asyncio.wrap_future(self._pool.submit(call))
+        future.add_done_callback(call.note_end)
         future.add_done_callback(self._ended)
         return future
 
     def _ended(self, _: object) -> None:
         self._pending -= 1
 
+    def _check_open(self) -> None:
+        if self._is_given_up:
+            raise Interrupted
+
+    def give_up(self) -> None:
+        """End running work at its next point; do not wait for that."""
+        self._is_given_up = True
+
     def close(self) -> None:
-        """Finish running work, or leave it to daemon threads; cancel waiting work."""
+        """Give up running work, and finish what comes to no point, or leave it to daemon threads;
+        cancel waiting work."""
+        self.give_up()
         if isinstance(self._pool, DaemonThreads):
             self._pool.close()
         else:
             self._pool.shutdown(cancel_futures=True)
+
+
+@dataclass(slots=True)
+class _Call(Generic[T]):
+    """Work in a thread, as long as somebody wants its result; its points call `check_open`."""
+
+    work: Callable[[], T]
+    check_open: Callable[[], None]
+    is_given_up: bool = False
+
+    def __call__(self) -> T:
+        try:
+            with interruptible(self._check_wanted):
+                return self.work()
+        except Interrupted:
+            raise Unavailable("the work was given up", retry_after=1.0) from None
+
+    def note_end(self, future: asyncio.Future[T]) -> None:
+        self.is_given_up = future.cancelled()
+
+    def _check_wanted(self) -> None:
+        self.check_open()
+        if self.is_given_up:
+            raise Interrupted
 
 
 class CostEstimator:

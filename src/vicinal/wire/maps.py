@@ -33,6 +33,10 @@ CATEGORIES_MAX = 11  # ours: colours that people tell apart
 _CATEGORY_CHARS_MAX = 120
 
 _FLOAT = np.dtype("<f4")
+_GREATEST = float(np.finfo(np.float32).max)
+
+PointValue = str | float | None
+"""A value of metadata as a map has it, of bounded length (`point_value`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class PlacedVectors:
     total_count: int
     explained: tuple[float, float]
     positions: Floats
-    values: Sequence[object] | None = None
+    values: Sequence[PointValue] | None = None
     scores: Floats | None = None
     query: Floats | None = None
 
@@ -89,6 +93,19 @@ def parameters(body: Body, dimensions: int, limits: Limits) -> MapParameters:
     return MapParameters(checked_scope(request, limits), count, layout, name, vector)
 
 
+def point_value(written: bytes | None) -> PointValue:
+    """Return what a map has of a value of metadata, which is JSON, or None for none: a number, or
+    text of bounded length, as there are many points and a value may be as long as metadata."""
+    if written is None or written == b"null":
+        return None
+    if written[:1] == b'"':
+        return _cut(str(msgspec.json.decode(written)))
+    if written[:1] in b"[{tf":
+        return _cut(written[: 4 * _CATEGORY_CHARS_MAX + 4].decode(errors="ignore"))
+    number = msgspec.json.decode(written)
+    return number if metadata.is_float64(number) else _cut(written.decode())
+
+
 def placed(wanted: MapParameters, shown: PlacedVectors) -> bytes:
     """Write a map."""
     columns = [shown.positions.astype(_FLOAT)]
@@ -97,7 +114,7 @@ def placed(wanted: MapParameters, shown: PlacedVectors) -> bytes:
         categories, numbers = _column(shown.values)
         columns.append(numbers)
     if shown.scores is not None:
-        columns.append(shown.scores.astype(_FLOAT))
+        columns.append(np.clip(shown.scores, -_GREATEST, _GREATEST).astype(_FLOAT))
     head = msgspec.json.encode(
         schemas.MapHeadSchema(
             len(shown.ids),
@@ -114,39 +131,22 @@ def placed(wanted: MapParameters, shown: PlacedVectors) -> bytes:
     return b"".join((head, padding, b"\n", *(column.tobytes() for column in columns)))
 
 
-def _column(values: Sequence[object]) -> tuple[list[str] | None, Floats]:
+def _column(values: Sequence[PointValue]) -> tuple[list[str] | None, Floats]:
     """Return numbers for the values of a property: themselves, or places among the categories.
 
     Numbers stay themselves if all values are numbers, and there are more of them than colours.
     """
     there = [value for value in values if value is not None]
-    are_numbers = all(_is_number(value) for value in there)
+    are_numbers = not any(isinstance(value, str) for value in there)
     if are_numbers and len(set(there)) > CATEGORIES_MAX:
-        with np.errstate(over="ignore"):
-            wide = np.array([_number(value) for value in values], np.float64)
-            return None, np.nan_to_num(wide, nan=np.nan, posinf=3e38, neginf=-3e38).astype(_FLOAT)
-    # Nearly all are short texts, of which there may be a hundred thousand.
-    labels = [
-        value
-        if value is None or (type(value) is str and len(value) <= _CATEGORY_CHARS_MAX)
-        else _label(value)
-        for value in values
-    ]
+        wide = np.array([np.nan if value is None else float(value) for value in values])
+        return None, np.clip(wide, -_GREATEST, _GREATEST).astype(_FLOAT)
+    labels = [value if isinstance(value, str | None) else _cut(str(value)) for value in values]
     ranked = Counter(label for label in labels if label is not None).most_common(CATEGORIES_MAX)
     numbers = {label: number for number, (label, _) in enumerate(ranked)}
     codes = [np.nan if label is None else numbers.get(label, -1) for label in labels]
     return list(numbers), np.array(codes, _FLOAT)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else np.nan
-
-
-def _label(value: object) -> str:
-    """Return a value of metadata as a category: text as it is, else JSON, cut."""
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+def _cut(text: str) -> str:
     return text if len(text) <= _CATEGORY_CHARS_MAX else f"{text[: _CATEGORY_CHARS_MAX - 3]}..."

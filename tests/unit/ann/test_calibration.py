@@ -5,10 +5,12 @@ import pytest
 
 from tests.support.ann import candidates
 from tests.support.clusters import clustered
+from tests.support.holding import StopAt
 from vicinal.ann import binary, calibration, exact, quantizer
 from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.quantizer import EFFORTS, BinaryCodes
+from vicinal.interruption import Interrupted, interruptible
 from vicinal.model import Effort, Floats, Mask, Metric
 
 METRICS = list(Metric)
@@ -261,3 +263,13 @@ def test_rows_whose_norms_overflow_are_not_lost() -> None:
         if codes is not None:
             index = index_of(values, codes, metric)
             assert len(candidates(index, values[5], 10, None).rows) >= 10
+
+
+@pytest.mark.parametrize("stop", [1, 8, 9, 100])
+def test_it_is_given_up_at_any_of_its_points(stop: int) -> None:
+    at = StopAt(stop)
+
+    with pytest.raises(Interrupted), interruptible(at):
+        build(clustered(quantizer.ROWS_MIN, 32), Metric.COSINE)
+
+    assert at.count == stop

@@ -5,10 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.clusters import clustered
+from tests.support.holding import StopAt
 from vicinal.ann import graph, hamming, projection
 from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours
 from vicinal.ann.hamming import Bits
 from vicinal.ann.walk import Walk, WalkPlan
+from vicinal.interruption import Interrupted, interruptible
 from vicinal.model import Effort, Metric
 from vicinal.native.library import Library, library
 from vicinal.native.structures import Graph
@@ -164,6 +166,16 @@ def test_the_same_codes_make_the_same_graph(codes: Bits, code_graph: CodeGraph) 
     assert again is not None
     assert np.array_equal(again, code_graph.neighbours)
     assert code_graph.neighbours.max() < len(codes)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 20])
+def test_a_graph_is_given_up_at_any_of_its_points(codes: Bits, stop: int) -> None:
+    at = StopAt(stop)
+
+    with pytest.raises(Interrupted), interruptible(at):
+        build_neighbours(codes)
+
+    assert at.count == stop
 
 
 def test_a_walk_that_does_not_end_comes_to_every_row(codes: Bits, code_graph: CodeGraph) -> None:

@@ -1,6 +1,5 @@
 """A metadata index is backfilled while its vectors are written, sealed, merged and deleted."""
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.engines import DOCS, Record, batch
+from tests.support.holding import Held
 from tests.support.model_engine import ModelEngine
 from vicinal import metadata
 from vicinal.engine import backfill
@@ -40,23 +40,6 @@ TEXT = MetadataIndex("text", IndexType.TEXT, "english")
 COLOR = MetadataIndex("color", IndexType.STRING)
 ROWS = 40  # of a memtable
 WORDS = ["fox", "hound", "badger", "owl", "mouse"]
-
-
-class Held:
-    """Holds the first call of a function until it is let go."""
-
-    def __init__(self, patched: pytest.MonkeyPatch, owner: object, name: str) -> None:
-        real: Callable[..., Any] = getattr(owner, name)
-        self.is_begun = threading.Event()
-        self.may_go_on = threading.Event()
-
-        def held(*args: Any, **named: Any) -> Any:
-            if not self.is_begun.is_set():
-                self.is_begun.set()
-                assert self.may_go_on.wait(60)
-            return real(*args, **named)
-
-        patched.setattr(owner, name, held)
 
 
 def opened_at(folder: Path) -> EmbeddedEngine:
@@ -119,10 +102,10 @@ class Creation:
         self.accepted: Future[Accepted] = threads.submit(
             lambda: engine.append(DOCS, self._mutation).result(60)
         )
-        assert self._held.is_begun.wait(60)
+        self._held.wait()
 
     def go_on(self) -> None:
-        self._held.may_go_on.set()
+        self._held.go_on()
 
     def finish(self, model: ModelEngine) -> None:
         """Go on to the end, and do the same in the model."""

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from vicinal.errors import BadBody, Overloaded
+from vicinal.errors import BadBody, Overloaded, Unavailable
+from vicinal.interruption import point
 from vicinal.model import IndexAddress
 from vicinal.server.concurrency import (
     INLINE_S_MAX,
@@ -75,6 +76,52 @@ def test_work_given_up_before_it_began_never_begins(workers: Workers) -> None:
     asyncio.run(main())
 
     assert began == ["third"]
+
+
+class Working:
+    """Work that goes from point to point until it is given up."""
+
+    def __init__(self) -> None:
+        self.begun, self.ended = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        try:
+            while True:
+                point()
+        finally:
+            self.ended.set()
+
+
+def test_work_that_has_begun_is_given_up_with_its_request(workers: Workers) -> None:
+    working = Working()
+
+    async def main() -> None:
+        running = asyncio.ensure_future(workers.run(working))
+        await asyncio.to_thread(working.begun.wait)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await workers.run(lambda: "room") == "room"
+
+    asyncio.run(main())
+
+    assert working.ended.is_set()
+
+
+def test_work_that_has_begun_is_given_up_when_the_server_stops() -> None:
+    workers, working = Workers("test", threads=1, pending_max=2), Working()
+
+    async def main() -> None:
+        running = asyncio.ensure_future(workers.run(working))
+        await asyncio.to_thread(working.begun.wait)
+        workers.close()
+        with pytest.raises(Unavailable):
+            await running
+
+    asyncio.run(main())
+
+    assert working.ended.is_set()
 
 
 def test_an_index_is_cheap_only_once_its_operations_were_seen_to_be() -> None:

@@ -104,7 +104,9 @@ def test_values_and_scores_follow_the_points() -> None:
 
 def column(values: Sequence[object]) -> tuple[list[str] | None, list[float]]:
     positions = np.zeros((len(values), 2), np.float32)
-    shown = maps.PlacedVectors([""] * len(values), 0, (0, 0), positions, values)
+    written = [json.dumps(value, separators=(",", ":")).encode() for value in values]
+    of_points = [maps.point_value(value) for value in written]
+    shown = maps.PlacedVectors([""] * len(values), 0, (0, 0), positions, of_points)
     head, floats = read(maps.placed(parsed({}), shown))
     return head["categories"], floats[2 * len(values) :].tolist()
 

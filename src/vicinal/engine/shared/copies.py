@@ -38,6 +38,7 @@ from vicinal.engine.shared.catalog import SharedCatalogEntry
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.filling import FillRows
 from vicinal.errors import Corruption, Error, IndexNotFound, Unavailable
+from vicinal.interruption import interruptible
 from vicinal.model import BEFORE_ANY, Seqno
 from vicinal.storage import private
 from vicinal.storage.sqlite import translating
@@ -211,13 +212,15 @@ class Copies:
         self._evict()
 
     def close(self) -> None:
-        """Close all copies; their files stay."""
+        """Close all copies; their files stay. A copy that is being filled is given up."""
         with self._lock:
             self._is_closed = True
             slots = list(self._slots.values())
             self._slots.clear()
         reason = Unavailable("the engine is closed")
         closed = [slot.copy for slot in slots if slot.copy is not None]
+        for copy in closed:  # all at once, as the last one would go on while others are closed
+            copy.interrupt()
         for copy in closed:
             copy.close(reason)
         for slot in slots:
@@ -278,8 +281,10 @@ class Copies:
             IndexNotFound: the index is gone, perhaps only since this began.
             Error: it cannot be opened.
         """
-        self._check_wanted(slot)
-        copy = self._open_or_fill(slot)
+        check = partial(self._check_wanted, slot)
+        check()
+        with interruptible(check):
+            copy = self._open_or_fill(slot)
         # In this order: what is logged after the first waits for this copy, what was before the
         # second this copy waits for.
         self._announce(slot.entry.key, copy.position.seqno)

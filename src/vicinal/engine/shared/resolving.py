@@ -15,6 +15,7 @@ from vicinal.engine.copying import CopiedIndex
 from vicinal.engine.shared.drafts import SharedDraft
 from vicinal.engine.shared.uploads import BatchUpload
 from vicinal.errors import BodyTooLarge, Overloaded, Unavailable
+from vicinal.interruption import interruptible
 from vicinal.limits import Limits
 from vicinal.model import Accepted, Mutation, Seqno, UnresolvedMutation
 
@@ -74,7 +75,7 @@ def resolved(
         )
     dimensions = copy.index.config.dimensions
     # A closed writer removes its file; the values that are mapped stay.
-    with closing(BlobWriter(blobs, dimensions)) as writer:
+    with closing(BlobWriter(blobs, dimensions)) as writer, interruptible(copy.check_readable):
         result = resolution.resolve(
             copy.reader.current(),
             mutation,

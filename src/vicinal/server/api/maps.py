@@ -1,7 +1,8 @@
 """Maps of an index for the dashboard: vectors of a scope as points in two dimensions.
 
 A map takes seconds of a processor and holds a sample of the vectors. One is made at a time, in a
-thread of its own, a few wait, and others are answered 429; so queries keep their threads.
+thread of its own, a few wait, and others are answered 429; so queries keep their threads. One whose
+client has gone, or that a server would wait for as it stops, is given up.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vicinal import metadata
+from vicinal import interruption, metadata
 from vicinal.distance import distances, score
 from vicinal.engine.base import Engine
 from vicinal.errors import (
@@ -28,6 +29,7 @@ from vicinal.model import Floats, IndexAddress, Metric, VectorBatch
 from vicinal.server.api.paths import INDEX
 from vicinal.server.api.request import ApiRequest
 from vicinal.server.api.routing import RouteTable, json_body
+from vicinal.server.concurrency import unless_disconnected
 from vicinal.server.http.response import Response
 from vicinal.tokens import Permission
 from vicinal.wire import maps, schemas
@@ -37,6 +39,7 @@ ROUTES = RouteTable()
 
 FIT_BYTES = 32 << 20  # ours: of the values that axes are fitted to
 PART_BYTES = 8 << 20  # ours: of values that are projected at one time
+PART_ROWS = 2_048  # ours: at most, as their metadata is held, too
 _ANCHORS = 5  # nearest points that a query is placed among
 
 
@@ -64,12 +67,15 @@ async def map_vectors(request: ApiRequest) -> Response:
     """Place vectors of a scope in two dimensions, as raw float32 (an extension)."""
     services, address, config = request.services, request.address, request.named_index.config
 
+    wanted = await request.run_on_body(
+        lambda: maps.parameters(request.body, config.dimensions, services.limits)
+    )
+
     def answer() -> bytes:
-        wanted = maps.parameters(request.body, config.dimensions, services.limits)
         made = _Map(services.engine, address, config.dimensions, config.metric, wanted)
         return maps.placed(wanted, made.make())
 
-    body = await services.map_workers.run(answer)
+    body = await unless_disconnected(request.receive, services.map_workers.run(answer))
     return Response(body, content_type=maps.CONTENT_TYPE.encode())
 
 
@@ -78,7 +84,7 @@ class _Columns:
     """The parts of the vectors that are kept; `rows` only for a layout by neighbours."""
 
     ids: list[str] = field(default_factory=list)
-    values: list[object] = field(default_factory=list)
+    values: list[maps.PointValue] = field(default_factory=list)
     positions: list[Floats] = field(default_factory=list)
     scores: list[Floats] = field(default_factory=list)
     rows: list[Floats] = field(default_factory=list)
@@ -119,8 +125,10 @@ class _Map:
         )
 
     def _sample(self, count_max: int) -> Iterator[VectorBatch]:
-        part_max = max(1, PART_BYTES // (4 * self.dimensions))
-        return self.engine.sample_vectors(self.address, self.wanted.scope, count_max, part_max)
+        part_max = max(1, min(PART_ROWS, PART_BYTES // (4 * self.dimensions)))
+        return interruption.parts(
+            self.engine.sample_vectors(self.address, self.wanted.scope, count_max, part_max)
+        )
 
     def _comparable(self, vector: Floats) -> Floats:
         return axes.comparable(vector[None, :], self.metric)
@@ -138,7 +146,9 @@ class _Map:
             columns.scores.append(exact * np.float32(sign))
         if wanted.property_name is not None:
             path = wanted.property_name.split(".")
-            columns.values += [_value(blob, path) for blob in batch.metadata]
+            columns.values += [
+                maps.point_value(metadata.written_at(blob, path)) for blob in batch.metadata
+            ]
 
     def _by_neighbors(
         self, columns: _Columns, positions: Floats, query: Floats | None
@@ -166,11 +176,3 @@ def _bounded(positions: Floats, query: Floats | None) -> tuple[Floats, Floats | 
     """Return positions in a square from -1 to 1."""
     width = np.float32(np.abs(positions).max(initial=0.0) or 1.0)
     return positions / width, None if query is None else query / width
-
-
-def _value(blob: bytes, path: Sequence[str]) -> object:
-    """Return the value at a path of a vector's metadata, None for none."""
-    value: object = metadata.decode(blob)
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

@@ -97,6 +97,18 @@ class Services:
     tickets: Tickets = field(default_factory=Tickets)
 
     @property
+    def all_workers(self) -> tuple[Workers, ...]:
+        """The pools of threads."""
+        return (
+            self.workers,
+            self.embedding_workers,
+            self.database_workers,
+            self.snapshot_workers,
+            self.map_workers,
+            self.watch_workers,
+        )
+
+    @property
     def limits(self) -> Limits:
         """The bounds that requests are held to."""
         return self.config.limits

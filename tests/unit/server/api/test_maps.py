@@ -1,16 +1,20 @@
 """The map route: every vector of a scope has its place, its value and its score."""
 
+import asyncio
 import json
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support.asgi import INDEXES, call
+from tests.support.asgi import INDEXES, Conversation, call
 from tests.support.engines import DOCS, Record, insert
+from tests.support.holding import Held
 from tests.support.model_engine import ModelEngine
+from vicinal.maps import neighbors
 from vicinal.model import Floats, IndexAddress, IndexConfig, Metric
 from vicinal.server.app import App
+from vicinal.server.http.asgi import Event
 
 MAP = f"{INDEXES}/docs/vectors/map"
 
@@ -112,3 +116,50 @@ def test_a_filter_that_no_metadata_index_knows_is_refused(app: App, filled: Mode
     status, code, text = call(app, "POST", MAP, {"filter": {"k": "x"}}).error
 
     assert (status, code, text) == (400, 40094, "k")
+
+
+class Leaving(Conversation):
+    """A client that goes once its map is being made."""
+
+    def __init__(self, body: bytes, held: Held) -> None:
+        super().__init__((body,))
+        self._held = held
+
+    async def receive(self) -> Event:
+        if not self.is_sent:
+            return await super().receive()
+        await asyncio.to_thread(self._held.wait)
+        return {"type": "http.disconnect"}
+
+
+def test_a_map_whose_client_has_gone_is_given_up(
+    app: App, filled: ModelEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch, neighbors, "_pulled")
+    leaving = Leaving(b'{"layout": "neighbors"}', held)
+
+    answer = call(app, "POST", MAP, conversation=leaving)
+    held.go_on()
+
+    assert answer.status is None
+    ask(app, {})  # once the only thread is free
+    assert held.call_count == 1
+
+
+def test_few_vectors_are_held_with_their_metadata_at_one_time(
+    app: App, filled: ModelEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two dimensions a million rows have no more values than are read at one time."""
+    parts: list[int] = []
+    real = ModelEngine.sample_vectors
+
+    def sample(engine: ModelEngine, *arguments: Any) -> Any:
+        parts.append(arguments[-1])
+        return real(engine, *arguments)
+
+    monkeypatch.setattr(ModelEngine, "sample_vectors", sample)
+
+    ask(app, {"propertyName": "k"})
+
+    assert parts
+    assert max(parts) <= 2_048
