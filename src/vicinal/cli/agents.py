@@ -11,6 +11,7 @@ from vicinal.cli.client import Target, target_options
 from vicinal.cli.completion import index_names
 
 PATH = "/mcp"
+SHUTDOWN_S = 5  # ours: for calls under way; an agent that listens does so for ever
 
 
 @click.command("mcp")
@@ -76,5 +77,7 @@ def _serve(server: "object", port: int) -> None:
             ),
         )
         show.note(f"tools for agents are at http://127.0.0.1:{number}{PATH}")
-        config = uvicorn.Config(app, log_level="warning", lifespan="on")
+        config = uvicorn.Config(
+            app, log_level="warning", lifespan="on", timeout_graceful_shutdown=SHUTDOWN_S
+        )
         uvicorn.Server(config).run([listener])

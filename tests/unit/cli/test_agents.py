@@ -299,8 +299,8 @@ def test_an_agent_starts_it_and_talks_by_standard_input(vicinal: Commands) -> No
 
 
 @pytest.fixture
-def address(vicinal: Commands, client: Client) -> Iterator[str]:
-    """The address of a process that serves the tools by HTTP."""
+def serving(vicinal: Commands, client: Client) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A process that serves the tools by HTTP, and its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "vicinal", "mcp", "--write", "--http", "--port", "0"],
         env=environment(vicinal),
@@ -311,11 +311,16 @@ def address(vicinal: Commands, client: Client) -> Iterator[str]:
     try:
         line = process.stderr.readline()
         assert "tools for agents are at http://127.0.0.1:" in line, line
-        yield line.split()[-1]
+        yield line.split()[-1], process
     finally:
         process.terminate()
         process.wait(60)
         process.stderr.close()
+
+
+@pytest.fixture
+def address(serving: tuple[str, subprocess.Popen[str]]) -> str:
+    return serving[0]
 
 
 def test_an_agent_talks_by_http(address: str, engine: Recorder) -> None:
@@ -347,6 +352,25 @@ def test_a_web_page_cannot_use_it(address: str, headers: dict[str, str]) -> None
     answer = httpx.post(address, content=json.dumps(request), headers=accepts | headers)
 
     assert answer.status_code in (403, 421), answer.text
+
+
+def test_it_ends_while_an_agent_listens(serving: tuple[str, subprocess.Popen[str]]) -> None:
+    address, process = serving
+    hello = {
+        "protocolVersion": "2025-03-26",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    }
+    request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    accepts = {"accept": "application/json, text/event-stream"}
+    with httpx.Client(headers=accepts, timeout=60) as agent:
+        answer = agent.post(address, json=request)
+        session = {"mcp-session-id": answer.headers["mcp-session-id"]}
+        with agent.stream("GET", address, headers=session) as listening:
+            assert listening.status_code == 200
+            process.terminate()
+
+            process.wait(45)
 
 
 def test_a_port_in_use_is_named(vicinal: Commands) -> None:
