@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from vicinal.engine.embedded import EmbeddedEngine
-from vicinal.errors import Corruption, Error, InvalidInput, NotFound, Unavailable
+from vicinal.errors import Corruption, Error, InvalidInput, NotFound, Overloaded, Unavailable
 from vicinal.limits import Limits
 from vicinal.model import IndexAddress
 from vicinal.snapshots.manifest import ServerSnapshot
@@ -34,6 +34,7 @@ SHARED_REFUSAL = (
     "its WAL (docs/scale-out.md); a node's folder has only copies, which `vicinal verify` reads"
 )
 RETRY_S_MAX = 300.0  # ours: after a scheduled snapshot that failed
+SENT_MAX = 4  # ours: stored snapshots that are sent at one time, each by a process
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Snapshots:
         self._schedule = schedule or Schedule()
         self._limits = limits or Limits()
         self._lock = threading.Lock()
+        self._sending = threading.Semaphore(SENT_MAX)
         self._stopping = threading.Event()
         self._processes: set[ProcessWork] = set()
         self._thread: threading.Thread | None = None
@@ -145,10 +147,15 @@ class Snapshots:
         Raises:
             SnapshotNotFound: there is none of this id, or no longer.
             Corruption: it is damaged.
+            Overloaded: `SENT_MAX` are being sent.
         """
         store = self._store()
         snapshot = store.manifest(store.resolve(snapshot_id))
-        with self._process() as work, StreamSink(stream, snapshot.id, work, known) as sink:
+        with (
+            self._place(),
+            self._process() as work,
+            StreamSink(stream, snapshot.id, work, known) as sink,
+        ):
             try:
                 sink.add_stored(store, snapshot)
             except FileNotFoundError as error:
@@ -279,6 +286,19 @@ class Snapshots:
                 yield work
             finally:
                 self._processes.discard(work)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if not self._sending.acquire(blocking=False):
+            raise Overloaded(
+                f"{SENT_MAX} snapshots are being sent, the most there may be",
+                retry_after=5.0,
+                queue="snapshots",
+            )
+        try:
+            yield
+        finally:
+            self._sending.release()
 
     def _at_a_time(self) -> "_OneAtATime":
         return _OneAtATime(self._lock)

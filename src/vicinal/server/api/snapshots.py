@@ -148,7 +148,7 @@ async def stream_snapshot(request: ApiRequest) -> Response:
     Permission.WRITE,
     large_body,
     request=wire.StreamSnapshotRequest,
-    errors=(BadBody, NotFound),
+    errors=(BadBody, NotFound, Overloaded),
 )
 async def stream_stored_snapshot(request: ApiRequest) -> Response:
     """Send a snapshot as a tar compressed by zstd (an extension of Vicinal)."""
@@ -184,7 +184,7 @@ async def fetch_snapshot(request: ApiRequest) -> Response:
     Permission.WRITE,
     json_body,
     parameters=(Parameter(tickets.TICKET, str, "One that `give_ticket` gave."),),
-    errors=(NotFound,),
+    errors=(NotFound, Overloaded),
     takes_ticket=True,
 )
 async def fetch_stored_snapshot(request: ApiRequest) -> Response:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import httpx
 import pytest
@@ -21,8 +21,9 @@ from vicinal.model import IndexAddress
 from vicinal.server.app import App
 from vicinal.snapshots import taking
 from vicinal.snapshots.receiving import receive
-from vicinal.snapshots.service import Schedule, Snapshots
+from vicinal.snapshots.service import SENT_MAX, Schedule, Snapshots
 from vicinal.snapshots.store import Store
+from vicinal.snapshots.work import InlineWork
 from vicinal.tokens import Permission, Tokens
 
 SNAPSHOTS = "/client/v4/vicinal/snapshots"
@@ -409,3 +410,46 @@ def test_the_routes_say_that_they_are_ours(app: App) -> None:
     for item in paths.values():
         for operation in item.values():
             assert "extension of Vicinal" in operation["summary"]
+
+
+class Unread:
+    """A stream whose reader takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        self.is_begun, self.may_go_on = threading.Event(), threading.Event()
+
+    def write(self, data: bytes) -> int:
+        self.is_begun.set()
+        assert self.may_go_on.wait(120)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+def test_so_many_listed_snapshots_are_sent_at_one_time_and_no_more(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is read by a process of its own, for as long as its reader takes."""
+    taken = call(app, "POST", SNAPSHOTS, {}).result
+    monkeypatch.setattr("vicinal.snapshots.service.ProcessWork", InlineWork)
+    unread = [Unread() for _ in range(SENT_MAX)]
+
+    def send(stream: Unread) -> None:
+        app.services.snapshots.write_stored(cast(IO[bytes], stream), taken["id"], frozenset())
+
+    threads = [threading.Thread(target=send, args=(each,)) for each in unread]
+    for thread in threads:
+        thread.start()
+    assert all(each.is_begun.wait(120) for each in unread)
+
+    refused = call(app, "POST", f"{SNAPSHOTS}/{taken['id']}/stream", {})
+
+    for each in unread:
+        each.may_go_on.set()
+    for thread in threads:
+        thread.join()
+    assert refused.error[:2] == (429, 40041)
+    assert "4 snapshots are being sent" in refused.error[2]
+    assert 'cause="overloaded_snapshots"' in call(app, "GET", "/metrics").body.decode()
+    assert call(app, "POST", f"{SNAPSHOTS}/{taken['id']}/stream", {}).status == 200
