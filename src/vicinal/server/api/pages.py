@@ -77,7 +77,8 @@ class PageFile:
     def response(self, known: bytes) -> Response:
         """Return the answer to a browser that knows the files of these ETags."""
         headers = ((b"etag", self.etag), self.caching, *_HEADERS)
-        if self.etag in (tag.strip().removeprefix(b"W/") for tag in known.split(b",")):
+        tags = [tag.strip().removeprefix(b"W/") for tag in known.split(b",")]
+        if self.etag in tags or tags == [b"*"]:
             return Response(b"", 304, headers)
         return Response(self.body, 200, headers, content_type=self.content_type)
 
@@ -90,11 +91,12 @@ def is_entrance(method: str, raw_path: bytes, headers: Headers) -> bool:
 
 async def page(request: ApiRequest) -> Response:
     """Return a file of the dashboard, the first page when none is named."""
-    name = request.parameters.get("file_name", "")
-    if not name and not request.raw_path.endswith(b"/"):
+    name = request.parameters.get("file_name")
+    if name is None and not request.raw_path.endswith(b"/"):
         return ENTRANCE
     files = await request.services.workers.run(page_files)
-    if (file := files.get(name)) is None:
+    # Below `/ui//` the first page would not find its files.
+    if name == "" or (file := files.get(name or "")) is None:
         raise RouteNotFound(request.raw_path.decode("latin-1"))
     return file.response(request.headers.get(b"if-none-match", b""))
 

@@ -221,3 +221,15 @@ def test_modules_are_short_say_what_they_are_for_and_name_no_other_origin(path: 
             is_class = "class " in lines[begun]
             assert is_class or number - begun < 70, lines[begun]
             begun = None
+
+
+def test_any_page_that_is_there_is_known_to_who_knows_all(app: App) -> None:
+    assert call(app, "GET", "/ui/", headers={"if-none-match": "*"}).status == 304
+    assert call(app, "GET", "/ui/none.js", headers={"if-none-match": "*"}).status == 404
+
+
+@pytest.mark.parametrize("path", ["/ui//", "/ui//index.html", "//ui/", "/ui/%2f", "/ui/%2F/"])
+def test_the_first_page_is_at_one_address_as_it_would_not_find_its_files_below_others(
+    app: App, path: str
+) -> None:
+    assert call(app, "GET", path, headers=HTML).status == 404
