@@ -13,7 +13,7 @@ import pytest
 from tests.browser.dashboard import COUNT, INDEXES, Served, Watched, ask, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FloatRect, Locator, Page
+    from playwright.sync_api import Browser, FloatRect, Locator, Page, Request, Route
 
 DOCS = f"{INDEXES}/docs"
 
@@ -415,3 +415,31 @@ def test_light_and_dark_are_chosen_and_kept(watched: Watched) -> None:
     after = page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
     assert before != after
     page.get_by_role("button", name="Light or dark").click()
+
+
+def test_a_server_that_takes_long_is_waited_for_and_not_asked_again(
+    server: Served, browser: "Browser"
+) -> None:
+    """Its answers were given up for the next ones every three seconds, and so never seen."""
+    listed: list[str] = []
+    held: list[Route] = []
+
+    def note(request: "Request") -> None:
+        if request.url.endswith(INDEXES):
+            listed.append(request.url)
+
+    def hold(route: "Route") -> None:
+        held.append(route)
+
+    with closing(Watched(browser, server.origin)) as watched:
+        page = watched.page
+        page.clock.install()
+        page.on("request", note)
+        page.route("**/info?detail=true", hold)
+        with page.expect_request("**/info?detail=true"):
+            watched.open("indexes")
+        page.clock.run_for(60_000)
+        assert (len(listed), len(held)) == (1, len(ask(server.origin, INDEXES)))
+
+        page.unroute("**/info?detail=true")  # which lets go on what is held
+        expect(rows(page, "Indexes").get_by_text("240"))

@@ -30,12 +30,17 @@ const OF_INDEX = ["browse", "row", "search", "map"];
 const THEME = "vicinal-theme";
 const AGAIN_MS = 3000; // between two tries to reach a server
 
+let isEntering = false;
+
 async function enter() {
+  isEntering = true;
   try {
     session.open(await ask("client/v4/user/permission"));
   } catch (error) {
     if (session.locked) session.lock(error.message);
     else session.fail(error.message); // no token helps
+  } finally {
+    isEntering = false;
   }
 }
 
@@ -60,7 +65,7 @@ function App() {
 }
 
 /** The page that an address leads to. @param {string} named */
-const shownPage = (named) => (named in PAGES ? named : "indexes");
+const shownPage = (named) => (Object.hasOwn(PAGES, named) ? named : "indexes");
 
 /** @param {string} name */
 async function load(name) {
@@ -122,7 +127,7 @@ function signOut() {
 
 /** Says why there is nothing to see, and asks again. @param {{problem: string}} props */
 function Silent({ problem }) {
-  usePoll(enter, AGAIN_MS);
+  usePoll(() => isEntering || enter(), AGAIN_MS);
   return html`
     <main id="main" class="locked">
       <div>

@@ -2,7 +2,9 @@
  * The server's API. Every request of the dashboard goes through `ask`, to the server that the page
  * came from and nowhere else.
  *
- * Addresses are relative to the folder that `ui/` is in, so a proxy may put both below any path.
+ * Addresses are relative to the folder that `ui/` is in, so a proxy may put both below any path. Names in
+ * them may come out of a link that somebody made: one that would lead to another operation, as `..` does,
+ * is asked for nothing.
  */
 import { session } from "./session.js";
 
@@ -28,6 +30,19 @@ export class ApiError extends Error {
  */
 
 /**
+ * Return the address of a path below the server's folder.
+ * @param {string} path
+ * @throws {Error} it leads elsewhere
+ */
+function addressOf(path) {
+  const [names] = path.split(/[?#]/, 1);
+  const leadsUp = names.split(/[/\\]/).some((name) => /^(\.|%2e){1,2}$/i.test(name));
+  const address = new URL(path, ROOT);
+  if (leadsUp || !address.href.startsWith(ROOT.href)) throw new Error(`"${names}" is no address of this server`);
+  return address;
+}
+
+/**
  * Send a request and return the response, whatever its status.
  * @param {string} path below the server's folder, without a slash in front
  * @param {Options} [options]
@@ -39,7 +54,7 @@ export async function send(path, options = {}) {
   const headers = { ...options.headers };
   if (session.token) headers.authorization = `Bearer ${session.token}`;
   if (body !== undefined && !isRaw) headers["content-type"] ??= "application/json";
-  return fetch(new URL(path, ROOT), {
+  return fetch(addressOf(path), {
     method: options.method ?? (body === undefined ? "GET" : "POST"),
     headers,
     body: body === undefined ? undefined : isRaw ? /** @type {BodyInit} */ (body) : JSON.stringify(body),
@@ -109,6 +124,9 @@ export const indexesPath = (account) => `${accountPath(account)}/vectorize/v2/in
 /** The path of an index. @param {string} account @param {string} name */
 export const indexPath = (account, name) => `${indexesPath(account)}/${encodeURIComponent(name)}`;
 
+/** The name of a model in a path, which has slashes. @param {string} model */
+export const modelPath = (model) => model.split("/").map(encodeURIComponent).join("/").replaceAll("%40", "@");
+
 /** Headers that let a write be answered once queries see it. */
 export const WAIT = { prefer: "wait=10" };
 
@@ -121,7 +139,7 @@ export const WAIT = { prefer: "wait=10" };
  * @returns {Promise<number[]>}
  */
 export async function embed(account, model, text, signal) {
-  const path = `${accountPath(account)}/ai/run/${model}`;
+  const path = `${accountPath(account)}/ai/run/${modelPath(model)}`;
   return (await ask(path, { body: { text: [text] }, signal })).data[0];
 }
 
@@ -131,7 +149,7 @@ export async function embed(account, model, text, signal) {
  * @param {string} name
  */
 export function fetchFile(path, name) {
-  Object.assign(document.createElement("a"), { href: new URL(path, ROOT).href, download: name }).click();
+  Object.assign(document.createElement("a"), { href: addressOf(path).href, download: name }).click();
 }
 
 /**

@@ -1,9 +1,11 @@
 /**
  * What an action of the dashboard is in other hands: curl, the Python and the npm SDK, wrangler.
  *
- * An action is described once, where it is done; these functions write it out.
+ * An action is described once, where it is done; these functions write it out. Its names and ids are
+ * whatever somebody has stored, and are pasted into a shell or a program: so each is quoted as a whole,
+ * and what turns the direction of writing is escaped.
  */
-import { accountPath, indexesPath, indexPath, ROOT } from "./api.js";
+import { accountPath, indexesPath, indexPath, modelPath, ROOT } from "./api.js";
 
 /**
  * @typedef {object} Action
@@ -18,8 +20,20 @@ import { accountPath, indexesPath, indexPath, ROOT } from "./api.js";
 
 const API = "client/v4";
 
-/** @param {string} text */
+/** Signs that are not seen, or that turn what follows. */
+const UNSEEN = /[\p{Cf}\u007f-\u009f\u2028\u2029]/gu;
+
+/** @param {string} sign */
+const escaped = (sign) => (sign.length > 1 ? sign : `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+/** A value as JSON, which JavaScript and, but for constants, Python read. @param {unknown} value */
+const json = (value) => JSON.stringify(value).replaceAll(UNSEEN, escaped);
+
+/** A text as one word of a shell. @param {string} text */
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+/** The same, without quotes where none are needed. @param {unknown} value */
+const word = (value) => (/^[\w@%+=:,./-]+$/.test(String(value)) ? String(value) : quoted(String(value)));
 
 /** @param {unknown} value as Python writes it */
 function python(value) {
@@ -28,25 +42,25 @@ function python(value) {
   if (value === false) return "False";
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
   if (typeof value === "object") {
-    return `{${Object.entries(value).map(([name, inner]) => `${JSON.stringify(name)}: ${python(inner)}`).join(", ")}}`;
+    return `{${Object.entries(value).map(([name, inner]) => `${json(name)}: ${python(inner)}`).join(", ")}}`;
   }
-  return JSON.stringify(value);
+  return json(value);
 }
 
 /** @param {Action} action */
 function curl({ method, path, body, headers = {} }) {
   const lines = [`curl -X ${method} ${quoted(new URL(path, ROOT).href)}`, `-H "Authorization: Bearer $TOKEN"`];
   for (const [name, value] of Object.entries(headers)) lines.push(`-H ${quoted(`${name}: ${value}`)}`);
-  if (body !== undefined) lines.push(`-H 'Content-Type: application/json' --data ${quoted(JSON.stringify(body))}`);
+  if (body !== undefined) lines.push(`-H 'Content-Type: application/json' --data ${quoted(json(body))}`);
   return lines.join(" \\\n  ");
 }
 
 /** @param {Action} action */
 function pythonCall(action) {
   const base = new URL(API, ROOT).href;
-  const start = `from cloudflare import Cloudflare\n\nclient = Cloudflare(base_url=${JSON.stringify(base)}, api_token="TOKEN")\n`;
+  const start = `from cloudflare import Cloudflare\n\nclient = Cloudflare(base_url=${json(base)}, api_token="TOKEN")\n`;
   if (action.python) return start + action.python;
-  const path = JSON.stringify(action.path.replace(API, ""));
+  const path = json(action.path.replace(API, ""));
   const body = action.body === undefined ? "" : `, body=${python(action.body)}`;
   return `${start}client.${action.method.toLowerCase()}(${path}${body}, cast_to=object)`;
 }
@@ -54,10 +68,10 @@ function pythonCall(action) {
 /** @param {Action} action */
 function npmCall(action) {
   const base = new URL(API, ROOT).href;
-  const start = `import Cloudflare from "cloudflare";\n\nconst client = new Cloudflare({ baseURL: ${JSON.stringify(base)}, apiToken: "TOKEN" });\n`;
+  const start = `import Cloudflare from "cloudflare";\n\nconst client = new Cloudflare({ baseURL: ${json(base)}, apiToken: "TOKEN" });\n`;
   if (action.npm) return start + action.npm;
-  const path = JSON.stringify(action.path.replace(API, ""));
-  const body = action.body === undefined ? "" : `, { body: ${JSON.stringify(action.body)} }`;
+  const path = json(action.path.replace(API, ""));
+  const body = action.body === undefined ? "" : `, { body: ${json(action.body)} }`;
   return `${start}await client.${action.method.toLowerCase()}(${path}${body});`;
 }
 
@@ -70,7 +84,7 @@ function npmCall(action) {
 export function forms(action, account) {
   const base = new URL(API, ROOT).href;
   const wrangler = action.wrangler
-    ? `CLOUDFLARE_API_BASE_URL=${base} CLOUDFLARE_API_TOKEN=$TOKEN CLOUDFLARE_ACCOUNT_ID=${account} \\\n  npx wrangler vectorize ${action.wrangler}`
+    ? `CLOUDFLARE_API_BASE_URL=${word(base)} CLOUDFLARE_API_TOKEN=$TOKEN CLOUDFLARE_ACCOUNT_ID=${word(account)} \\\n  npx wrangler vectorize ${action.wrangler}`
     : "# wrangler has no command for this: it is an extension of Vicinal.";
   return [
     ["curl", curl(action)],
@@ -85,21 +99,21 @@ export const listIndexes = (account) => ({
   method: "GET",
   path: indexesPath(account),
   python: `for index in client.vectorize.indexes.list(account_id=${python(account)}):\n    print(index.name)`,
-  npm: `for await (const index of client.vectorize.indexes.list({ account_id: ${JSON.stringify(account)} })) console.log(index.name);`,
+  npm: `for await (const index of client.vectorize.indexes.list({ account_id: ${json(account)} })) console.log(index.name);`,
   wrangler: "list",
 });
 
 /** @param {string} account @param {{name: string, description?: string, config: any}} body @returns {Action} */
 export function createIndex(account, body) {
   const { dimensions, metric, preset } = body.config;
-  const size = preset ? `--preset=${preset}` : `--dimensions=${dimensions} --metric=${metric}`;
+  const size = preset ? `--preset=${word(preset)}` : `--dimensions=${word(dimensions)} --metric=${word(metric)}`;
   return {
     method: "POST",
     path: indexesPath(account),
     body,
     python: `client.vectorize.indexes.create(account_id=${python(account)}, name=${python(body.name)}, config=${python(body.config)})`,
-    npm: `await client.vectorize.indexes.create({ account_id: ${JSON.stringify(account)}, name: ${JSON.stringify(body.name)}, config: ${JSON.stringify(body.config)} });`,
-    wrangler: `create ${body.name} ${size}`,
+    npm: `await client.vectorize.indexes.create({ account_id: ${json(account)}, name: ${json(body.name)}, config: ${json(body.config)} });`,
+    wrangler: `create ${word(body.name)} ${size}`,
   };
 }
 
@@ -108,8 +122,8 @@ export const deleteIndex = (account, name) => ({
   method: "DELETE",
   path: indexPath(account, name),
   python: `client.vectorize.indexes.delete(${python(name)}, account_id=${python(account)})`,
-  npm: `await client.vectorize.indexes.delete(${JSON.stringify(name)}, { account_id: ${JSON.stringify(account)} });`,
-  wrangler: `delete ${name}`,
+  npm: `await client.vectorize.indexes.delete(${json(name)}, { account_id: ${json(account)} });`,
+  wrangler: `delete ${word(name)}`,
 });
 
 /** @param {string} account @param {string} name @param {string} property @param {string} type @param {boolean} backfill @returns {Action} */
@@ -118,19 +132,19 @@ export const createMetadataIndex = (account, name, property, type, backfill) => 
   path: `${indexPath(account, name)}/metadata_index/create`,
   body: { propertyName: property, indexType: type, ...(backfill ? { backfill } : {}) },
   python: `client.vectorize.indexes.metadata_index.create(${python(name)}, account_id=${python(account)}, property_name=${python(property)}, index_type=${python(type)}${backfill ? `, extra_body={"backfill": True}` : ""})`,
-  wrangler: `create-metadata-index ${name} --propertyName=${property} --type=${type}`,
+  wrangler: `create-metadata-index ${word(name)} --propertyName=${word(property)} --type=${word(type)}`,
 });
 
 /** @param {string} account @param {string} name @param {any} body @param {Record<string, string>} headers @returns {Action} */
 export function query(account, name, body, headers) {
-  const what = body.vectorId ? `--vector-id=${body.vectorId}` : `--vector ${(body.vector ?? []).join(" ")}`;
+  const what = body.vectorId ? `--vector-id=${word(body.vectorId)}` : `--vector ${[body.vector ?? []].flat().map(word).join(" ")}`;
   return {
     method: "POST",
     path: `${indexPath(account, name)}/query`,
     body,
     headers,
-    npm: `await client.vectorize.indexes.query(${JSON.stringify(name)}, { account_id: ${JSON.stringify(account)}, ${JSON.stringify(body).slice(1, -1)} });`,
-    wrangler: `query ${name} ${what} --top-k=${body.topK}${body.filter ? ` --filter=${quoted(JSON.stringify(body.filter))}` : ""}`,
+    npm: `await client.vectorize.indexes.query(${json(name)}, { account_id: ${json(account)}, ${json(body).slice(1, -1)} });`,
+    wrangler: `query ${word(name)} ${what} --top-k=${word(body.topK)}${body.filter ? ` --filter=${quoted(json(body.filter))}` : ""}`,
   };
 }
 
@@ -140,8 +154,8 @@ export const deleteVectors = (account, name, ids) => ({
   path: `${indexPath(account, name)}/delete_by_ids`,
   body: { ids },
   python: `client.vectorize.indexes.delete_by_ids(${python(name)}, account_id=${python(account)}, ids=${python(ids)})`,
-  npm: `await client.vectorize.indexes.deleteByIDs(${JSON.stringify(name)}, { account_id: ${JSON.stringify(account)}, ids: ${JSON.stringify(ids)} });`,
-  wrangler: `delete-vectors ${name} --ids ${ids.join(" ")}`,
+  npm: `await client.vectorize.indexes.deleteByIDs(${json(name)}, { account_id: ${json(account)}, ids: ${json(ids)} });`,
+  wrangler: `delete-vectors ${word(name)} --ids ${ids.map(word).join(" ")}`,
 });
 
 /** @param {string} account @param {string} name @param {string} operation of ours @param {unknown} body @returns {Action} */
@@ -154,6 +168,6 @@ export const scoped = (account, name, operation, body) => ({
 /** @param {string} account @param {string} model @param {string} text @returns {Action} */
 export const embedding = (account, model, text) => ({
   method: "POST",
-  path: `${accountPath(account)}/ai/run/${model}`,
+  path: `${accountPath(account)}/ai/run/${modelPath(model)}`,
   body: { text: [text] },
 });

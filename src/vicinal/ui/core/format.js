@@ -71,7 +71,10 @@ export function cell(value) {
 export function at(metadata, path) {
   /** @type {any} */
   let value = metadata;
-  for (const name of path.split(".")) value = value?.[name];
+  for (const name of path.split(".")) {
+    const isInside = value !== null && typeof value === "object" && !Array.isArray(value) && Object.hasOwn(value, name);
+    value = isInside ? value[name] : undefined;
+  }
   return value;
 }
 

@@ -43,7 +43,7 @@ export function useLoaded(load, keys) {
 
 /**
  * Call `work` now and then every `milliseconds` while the page is visible.
- * @param {() => void} work
+ * @param {() => unknown} work which does nothing while the call before is under way
  * @param {number} milliseconds
  */
 export function usePoll(work, milliseconds) {

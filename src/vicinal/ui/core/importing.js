@@ -6,6 +6,8 @@ import { ApiError, failure, indexPath, send, WAIT } from "./api.js";
 
 const BATCH_LINES = 1000;
 const BATCH_CHARS = 8_000_000;
+const REPORT_BYTES = 8_000_000; // of a file whose lines are all refused
+const LINE_CHARS_MAX = 1_000_000; // far more than any record may have
 const REFUSED_MAX = 1000; // lines that are kept to be shown; more are counted
 const PATIENCE = 8; // times that a busy server is asked again
 const SHOWN_CHARS = 120; // characters of a refused line that are kept
@@ -18,27 +20,37 @@ const SHOWN_CHARS = 120; // characters of a refused line that are kept
  * @property {{line: number, reason: string, text: string}[]} refused
  */
 
-/** @typedef {{number: number, text: string}} Line */
+/** @typedef {{number: number, text: string, isTooLong: boolean}} Line */
 
 /**
- * Yield the lines of a file with their numbers, from 1, and how many bytes have been read.
+ * Yield the lines of a file with their numbers, from 1, as they are read, and how many bytes have been.
+ * Of a line that is too long, as a file of another kind may be one, only the beginning is kept.
  * @param {Blob} file
- * @returns {AsyncGenerator<{line: Line, bytes: number}>}
+ * @returns {AsyncGenerator<{lines: Line[], bytes: number}>}
  */
 async function* linesOf(file) {
   const reader = file.stream().getReader();
   const decoder = new TextDecoder();
-  let [rest, number, bytes] = ["", 0, 0];
+  let [rest, head, number, bytes] = ["", "", 0, 0];
   for (;;) {
     const { done, value } = await reader.read();
     bytes += value?.length ?? 0;
     rest += done ? decoder.decode() : decoder.decode(value, { stream: true });
-    const lines = rest.split("\n");
-    rest = done ? "" : /** @type {string} */ (lines.pop());
-    for (const text of lines) {
+    const texts = rest.split("\n");
+    rest = done ? "" : /** @type {string} */ (texts.pop());
+    /** @type {Line[]} */
+    const lines = [];
+    for (const text of texts) {
       number += 1;
-      if (text.trim()) yield { line: { number, text }, bytes };
+      const isTooLong = head !== "" || text.length > LINE_CHARS_MAX;
+      if (isTooLong || text.trim()) lines.push({ number, text: head || text, isTooLong });
+      head = "";
     }
+    if (rest.length > LINE_CHARS_MAX) {
+      head ||= rest.slice(0, SHOWN_CHARS);
+      rest = "";
+    }
+    yield { lines, bytes };
     if (done) return;
   }
 }
@@ -63,6 +75,16 @@ export function problemOf(text, dimensions) {
   return "";
 }
 
+/** Wait, unless that is stopped. @param {number} seconds @param {AbortSignal} signal */
+const pause = (seconds, signal) =>
+  new Promise((done, stop) => {
+    const timer = setTimeout(done, seconds * 1000);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      stop(signal.reason);
+    });
+  });
+
 /**
  * Send lines in one request, again while the server is too busy.
  * @param {string} path
@@ -77,7 +99,7 @@ async function sendLines(path, lines, signal) {
     const isBusy = response.status === 429 || response.status === 503;
     if (!isBusy || attempt === PATIENCE) throw await failure(response);
     const seconds = Number(response.headers.get("retry-after") ?? "1");
-    await new Promise((done) => setTimeout(done, seconds * 1000));
+    await pause(seconds, signal);
   }
 }
 
@@ -125,15 +147,20 @@ export async function importFile({ file, account, index, dimensions, mode, signa
     progress.bytes = bytes;
     report({ ...progress, refused: [...progress.refused] });
   };
-  for await (const { line, bytes } of linesOf(file)) {
-    signal.throwIfAborted();
-    const problem = problemOf(line.text, dimensions);
-    if (problem) refuse(line, problem);
-    else {
-      batch.push(line);
-      size += line.text.length;
+  report({ ...progress });
+  for await (const { lines, bytes } of linesOf(file)) {
+    for (const line of lines) {
+      signal.throwIfAborted();
+      const problem = line.isTooLong ? `longer than ${LINE_CHARS_MAX} characters` : problemOf(line.text, dimensions);
+      if (problem) refuse(line, problem);
+      else {
+        batch.push(line);
+        size += line.text.length;
+      }
+      if (batch.length >= BATCH_LINES || size >= BATCH_CHARS) await flush(bytes);
     }
-    if (batch.length >= BATCH_LINES || size >= BATCH_CHARS) await flush(bytes);
+    signal.throwIfAborted();
+    if (bytes - progress.bytes >= REPORT_BYTES) await flush(bytes);
   }
   await flush(file.size);
 }

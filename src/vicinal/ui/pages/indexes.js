@@ -14,7 +14,7 @@ import { Table } from "../parts/table.js";
 
 const POLL_MS = 3000;
 const AT_ONCE = 6; // requests under way, as browsers have it
-const DESCRIBED_MAX = 500; // indexes whose contents are asked for
+const DESCRIBED_MAX = 200; // indexes whose contents are asked for: fewer than a server keeps open
 
 /**
  * @typedef {object} Row
@@ -69,9 +69,9 @@ const COLUMNS = [
 
 export function IndexesPage() {
   const { params } = useRoute();
-  const { data, error, reload } = useLoaded(load, [account()]);
+  const { data, error, isLoading, reload } = useLoaded(load, [account()]);
   const [dialog, setDialog] = useState("");
-  usePoll(reload, POLL_MS);
+  usePoll(() => isLoading || reload(), POLL_MS); // else a slow server's answers would never be waited for
   const columns = useMemo(() => [
     ...COLUMNS,
     {

@@ -65,7 +65,7 @@ function point(before, after) {
 
 export function Live() {
   const [readings, setReadings] = useState(/** @type {{newest: Reading | null, points: Point[]}} */ ({ newest: null, points: [] }));
-  const { error, run } = useAction();
+  const { isBusy, error, run } = useAction();
   const read = () => run(async () => {
     const newest = { time: Date.now() / 1000, metrics: parse(await askText("metrics")) };
     setReadings(({ newest: before, points }) => ({ newest, points: before ? [...points, point(before, newest)].slice(-POINTS_MAX) : points }));
@@ -73,7 +73,7 @@ export function Live() {
   useEffect(() => {
     read();
   }, []);
-  usePoll(read, POLL_MS);
+  usePoll(() => isBusy || read(), POLL_MS);
   const { newest, points } = readings;
   const times = points.map(({ time }) => time);
   const line = (name, key, color) => ({ name, color, values: points.map((each) => each[key]) });

@@ -146,7 +146,7 @@ function Hovered({ name, id, score }) {
   return html`
     <div data-hovered=${id}>
       <h2>${title(id, metadata)}</h2>
-      <p class="mono faint">${id}${score === undefined ? "" : ` · ${score.toFixed(4)}`}</p>
+      <p class="mono faint"><bdi>${id}</bdi>${score === undefined ? "" : ` · ${score.toFixed(4)}`}</p>
       <dl class="keys">${paths([metadata]).slice(0, 12).map((path) => html`<dt key=${path} class="faint">${path}</dt><dd class="clip">${cell(at(metadata, path))}</dd>`)}</dl>
     </div>
   `;

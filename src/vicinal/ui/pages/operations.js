@@ -27,7 +27,7 @@ const PARTS = {
 
 export function OperationsPage() {
   const { params } = useRoute();
-  const name = params.show in PARTS ? params.show : "live";
+  const name = Object.hasOwn(PARTS, params.show ?? "") ? params.show : "live";
   const { part: Part, isOfAll } = PARTS[name];
   return html`
     <section class="page">

@@ -2,7 +2,7 @@
  * The API, read from the server's own OpenAPI document; each operation can be tried where it stands.
  */
 import { html, useMemo, useState } from "../core/html.js";
-import { ROOT, send } from "../core/api.js";
+import { modelPath, ROOT, send } from "../core/api.js";
 import { milliseconds } from "../core/format.js";
 import { useAction, useLoaded } from "../core/hooks.js";
 import { account, setParams, useRoute } from "../core/route.js";
@@ -11,6 +11,7 @@ import { Code, Field, Problem } from "../parts/basics.js";
 import { TextParam } from "../parts/scope.js";
 
 const SHOWN_CHARS = 20_000; // of an answer
+const READ_CHARS = 1_000_000; // of an answer, which may be a stream of all that the server has
 const METHODS = ["get", "post", "put", "delete", "patch"];
 
 /**
@@ -31,7 +32,8 @@ function group(path) {
   if (path.includes("/vectorize/")) return path.includes("{index_name}/vectors") ? "Vectors of a scope" : path.includes("metadata_index") ? "Metadata indexes" : path.includes("{index_name}/") ? "Vectors" : "Indexes";
   if (path.includes("/ai/")) return "Models";
   if (path.includes("/d1/")) return "SQL databases";
-  return path.includes("/vicinal/") ? "Snapshots" : "Accounts and tools";
+  if (path.includes("/vicinal/snapshots")) return "Snapshots";
+  return path.includes("/vicinal/") ? "Tokens and slow queries" : "Accounts and tools";
 }
 
 /**
@@ -55,6 +57,36 @@ export function example(schema, document, depth = 0) {
     return Object.fromEntries(wanted.map((name) => [name, example(schema.properties[name], document, depth + 1)]));
   }
   return { string: "", integer: 1, number: 0.5, boolean: true, object: {} }[type] ?? null;
+}
+
+const READING = /(\{index_name\}\/(query|get_by_ids|vectors\/(list|export|count|facets|map))|\/ai\/.*|\/edge-preview)$/;
+
+/**
+ * Tell whether the caller may try an operation; what the server refuses is refused all the same.
+ * @param {string} method
+ * @param {string} path
+ * @param {boolean} mayWrite
+ */
+export function mayTry(method, path, mayWrite) {
+  if (mayWrite) return true;
+  return method === "GET" ? !path.includes("/vicinal/") : READING.test(path);
+}
+
+/**
+ * Return an answer, or its beginning.
+ * @param {Response} response
+ */
+async function beginning(response) {
+  const reader = response.body?.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  while (reader && text.length <= READ_CHARS) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    text += decoder.decode(value, { stream: true });
+  }
+  reader?.cancel();
+  return text;
 }
 
 export function ApiPage() {
@@ -117,13 +149,13 @@ function Try({ operation, document }) {
   const [answer, setAnswer] = useState(/** @type {{status: number, text: string, took: number} | null} */ (null));
   const { isBusy, error, run } = useAction();
   const target = addressOf(path, described.parameters, values);
-  const isAllowed = method === "GET" || session.mayWrite || /\/(query|get_by_ids|list|count|facets|map|run|embeddings)/.test(path);
+  const isAllowed = mayTry(method, path, session.mayWrite);
   const submit = (event) => {
     event.preventDefault();
     run(async () => {
       const start = performance.now();
       const response = await send(target, { method, body: body ? body : undefined });
-      const text = await response.text();
+      const text = await beginning(response);
       setAnswer({ status: response.status, text: pretty(text), took: performance.now() - start });
     });
   };
@@ -150,7 +182,7 @@ function addressOf(path, parameters, values) {
   const query = new URLSearchParams(parameters.filter(({ name, in: place }) => place === "query" && values[name]).map(({ name }) => [name, values[name]])).toString();
   const filled = path.slice(1).replaceAll(/\{(\w+)\}/g, (_, name) => {
     const value = values[name] ?? "";
-    return name === "model_name" ? value : encodeURIComponent(value);
+    return name === "model_name" ? modelPath(value) : encodeURIComponent(value);
   });
   return query ? `${filled}?${query}` : filled;
 }

@@ -21,16 +21,17 @@ const NEIGHBORS = 12;
  */
 export function mergePatch(before, after) {
   const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-  /** @type {Record<string, any>} */
-  const patch = {};
+  /** @type {[name: string, value: any][]} */
+  const patch = [];
   for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
-    if (!(name in after)) patch[name] = null;
-    else if (isObject(before[name]) && isObject(after[name])) {
-      const inner = mergePatch(before[name], after[name]);
-      if (Object.keys(inner).length) patch[name] = inner;
-    } else if (JSON.stringify(before[name]) !== JSON.stringify(after[name])) patch[name] = after[name];
+    const [old, next] = [before, after].map((document) => (Object.hasOwn(document, name) ? document[name] : undefined));
+    if (next === undefined) patch.push([name, null]);
+    else if (isObject(old) && isObject(next)) {
+      const inner = mergePatch(old, next);
+      if (Object.keys(inner).length) patch.push([name, inner]);
+    } else if (JSON.stringify(old) !== JSON.stringify(next)) patch.push([name, next]);
   }
-  return patch;
+  return Object.fromEntries(patch);
 }
 
 export function RowPage() {
@@ -44,7 +45,7 @@ export function RowPage() {
     <section class="page">
       <header class="bar-head">
         <h1 class="clip" title=${id}>${data ? title(id, data.metadata) : id}</h1>
-        <p class="faint mono"><a href=${link("browse", [name])}>${name}</a> / ${id} <${Copy} text=${id} /> ${data?.namespace && html`in <a href=${link("browse", [name], { namespace: data.namespace })}>${data.namespace}</a>`}</p>
+        <p class="faint mono"><a href=${link("browse", [name])}>${name}</a> / <bdi>${id}</bdi> <${Copy} text=${id} /> ${data?.namespace && html`in <a href=${link("browse", [name], { namespace: data.namespace })}>${data.namespace}</a>`}</p>
         <span class="actions">
           <a href=${link("search", [name], { by: "id", id })}>search by this</a>
           ${session.mayWrite && data && html`<button class="quiet" onClick=${() => setDeleting(true)}>delete</button>`}

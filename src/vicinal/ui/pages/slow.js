@@ -21,8 +21,8 @@ const key = ({ at, requestId }) => `${at} ${requestId}`;
 
 export function SlowQueries() {
   const { params } = useRoute();
-  const { data, error, reload } = useLoaded(async (signal) => (session.mayWrite ? ask(PATH, { signal }) : null), []);
-  usePoll(reload, POLL_MS);
+  const { data, error, isLoading, reload } = useLoaded(async (signal) => (session.mayWrite ? ask(PATH, { signal }) : null), []);
+  usePoll(() => isLoading || reload(), POLL_MS);
   if (!session.mayWrite) return html`<${Empty}>Slow queries need a token that may do everything.<//>`;
   if (!data) return html`<${Problem} error=${error} />`;
   /** @type {SlowQuery[]} */

@@ -25,8 +25,8 @@ export function StoragePart() {
 /** @param {{name: string, names: string[]}} props */
 function Storage({ name, names }) {
   const path = `${indexPath(account(), name)}/info?detail=true`;
-  const { data, error, reload } = useLoaded((signal) => ask(path, { signal }), [name]);
-  usePoll(reload, POLL_MS);
+  const { data, error, isLoading, reload } = useLoaded((signal) => ask(path, { signal }), [name]);
+  usePoll(() => isLoading || reload(), POLL_MS);
   /** @type {Segment[]} */
   const segments = data?.segments ?? [];
   const most = Math.max(...segments.map((segment) => segment.byteCount), 1);

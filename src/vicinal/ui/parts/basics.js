@@ -17,7 +17,7 @@ export const Empty = ({ children }) => html`<div class="empty">${children}</div>
 
 /**
  * A label with its control.
- * @param {{label: string, hint?: string, children?: any}} props
+ * @param {{label: any, hint?: string, children?: any}} props
  */
 export const Field = ({ label, hint, children }) => html`
   <label class="field"><span>${label}</span>${children}${hint && html`<small>${hint}</small>`}</label>
@@ -53,32 +53,37 @@ export function Dialog({ title, onClose, isWide, children }) {
   `;
 }
 
+/** What nobody can type: controls, signs that are not seen, spaces of other kinds. */
+const UNTYPED = /[\p{C}\p{Zl}\p{Zp}]|[^\S ]|^ | $/u;
+
 /**
- * Asks for the name of what is about to go, so that nothing goes by a slip.
+ * Asks for the name of what is about to go, so that nothing goes by a slip; for the verb where nobody
+ * can type the name.
  * @param {{title: string, name: string, text: any, verb: string, action: import("../core/commands.js").Action, isBusy: boolean, error: Error | null, onConfirm: () => void, onClose: () => void}} props
  */
 export function TypedConfirmation({ title, name, text, verb, action, isBusy, error, onConfirm, onClose }) {
   const [typed, setTyped] = useState("");
+  const wanted = UNTYPED.test(name) ? verb.toLowerCase() : name;
   const submit = (event) => {
     event.preventDefault();
-    if (typed === name) onConfirm();
+    if (typed === wanted) onConfirm();
   };
   return html`
     <${Dialog} title=${title} onClose=${onClose}>
       <form onSubmit=${submit}>
         <p>${text}</p>
-        <${Field} label=${`Type ${name} to go on`}>
+        <${Field} label=${html`Type <bdi>${wanted}</bdi> to go on`}>
           <input autofocus autocomplete="off" spellcheck=${false} value=${typed} onInput=${(event) => setTyped(event.currentTarget.value)} />
         <//>
         <${Problem} error=${error} />
-        <footer><button class="danger" disabled=${typed !== name || isBusy}>${verb}</button></footer>
+        <footer><button class="danger" disabled=${typed !== wanted || isBusy}>${verb}</button></footer>
       </form>
       <${Code} action=${action} />
     <//>
   `;
 }
 
-/** A button that puts a text into the clipboard. @param {{text: string}} props */
+/** A button that puts a text into the clipboard, where pages may (HTTPS, loopback). @param {{text: string}} props */
 export function Copy({ text }) {
   const [isCopied, setCopied] = useState(false);
   const copy = async () => {
@@ -86,6 +91,7 @@ export function Copy({ text }) {
     setCopied(true);
     setTimeout(() => setCopied(false), 1500);
   };
+  if (!navigator.clipboard) return null;
   return html`<button type="button" class="quiet copy" onClick=${copy}>${isCopied ? "copied" : "copy"}</button>`;
 }
 

@@ -34,16 +34,16 @@ function scalar(type, text) {
  * @returns {Record<string, any> | null}
  */
 export function build(conditions, properties) {
-  /** @type {Record<string, any>} */
-  const filter = {};
+  /** By property: any name, also one that objects have themselves. @type {Map<string, Record<string, any>>} */
+  const filter = new Map();
   for (const { property, operator, value } of conditions) {
     const type = properties.find(({ name }) => name === property)?.type ?? "string";
     const operand = LISTS.includes(operator)
       ? value.split(",").map((part) => scalar(type, part.trim()))
       : operator === "$exists" ? value !== "false" : scalar(type, value);
-    filter[property] = { ...filter[property], [operator]: operand };
+    filter.set(property, { ...filter.get(property), [operator]: operand });
   }
-  return conditions.length ? filter : null;
+  return conditions.length ? Object.fromEntries(filter) : null;
 }
 
 /**
@@ -58,7 +58,7 @@ export function conditionsOf(filter) {
     if (property.startsWith("$")) return null;
     const operators = operand !== null && typeof operand === "object" && !Array.isArray(operand) ? operand : { $eq: operand };
     for (const [operator, value] of Object.entries(operators)) {
-      if (!(operator in SIGNS)) return null;
+      if (!Object.hasOwn(SIGNS, operator)) return null;
       conditions.push({ property, operator, value: Array.isArray(value) ? value.join(", ") : String(value) });
     }
   }
