@@ -11,7 +11,7 @@ from vicinal.cli.client import Target, target_options
 from vicinal.cli.completion import index_names
 
 PATH = "/mcp"
-SHUTDOWN_S = 5  # ours: for calls under way; an agent that listens does so for ever
+SHUTDOWN_S = 5  # ours: for calls under way; streams that agents listen to end at once
 
 
 @click.command("mcp")
