@@ -14,7 +14,8 @@ import zstandard
 from tests.support.engines import create, upsert
 from tests.support.inline import open_inline
 from tests.support.snapshots import points
-from tests.unit.snapshots.test_streams import OPTIONS, received, streamed
+from tests.unit.snapshots.conftest import OPTIONS
+from tests.unit.snapshots.test_streams import received, streamed
 from vicinal.errors import Corruption, ResourceExhausted
 from vicinal.snapshots import receiving
 from vicinal.snapshots.receiving import known_names, relay
@@ -53,15 +54,6 @@ def left(folder: Path) -> list[str]:
         for path in folder.rglob("*")
         if path.is_file() and path.name not in (MARKER, "lock")
     )
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    with closing(open_inline(folder, OPTIONS)) as engine:
-        create(engine)
-        upsert(engine, *points(0, 50))
-    return folder
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.support.engines import create, upsert
 from tests.support.inline import open_inline
-from tests.support.snapshots import Contents, contents, points, restored
-from vicinal.engine.embedded import EngineOptions
+from tests.support.snapshots import Contents, contents, restored
+from tests.unit.snapshots.conftest import OPTIONS
 from vicinal.errors import Corruption
 from vicinal.snapshots.manifest import ServerSnapshot
 from vicinal.snapshots.receiving import receive, relay
@@ -21,8 +20,6 @@ from vicinal.snapshots.sinks import StreamSink
 from vicinal.snapshots.store import Store
 from vicinal.snapshots.taking import Server, new_id, take_snapshot
 from vicinal.snapshots.work import InlineWork
-
-OPTIONS = EngineOptions(memtable_rows_max=20)
 
 
 def streamed(
@@ -35,15 +32,6 @@ def streamed(
     ):
         snapshot = take_snapshot(Server(engine, data, "test"), sink, snapshot_id)
         return stream.getvalue(), snapshot, contents(engine)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    with closing(open_inline(folder, OPTIONS)) as engine:
-        create(engine)
-        upsert(engine, *points(0, 50))
-    return folder
 
 
 def received(stream: bytes, folder: Path) -> ServerSnapshot:
