@@ -34,6 +34,7 @@ _COLUMNS = (
 
 def run(*, is_quick: bool) -> Report:
     """Measure the disk and each number of connections."""
+    serving.require_wrk()
     vectors = data.real(768, 2_000, is_quick=is_quick)
     rows, loads, missing = [], {}, 0
     with scratch() as folder:

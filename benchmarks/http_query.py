@@ -106,6 +106,7 @@ class Runs:
 
 def run(*, is_quick: bool) -> Report:
     """Measure Vicinal at each effort, the floor, and Chroma."""
+    serving.require_wrk()
     vectors = data.real(768, 2_000 if is_quick else 100_000, is_quick=is_quick)
     task = Task(vectors, data.nearest(vectors), K)
     seconds = 1 if is_quick else 10

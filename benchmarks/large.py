@@ -48,6 +48,7 @@ class _Gathered:
 
 def run(*, is_quick: bool) -> Report:
     """Load, query, filter, open again, serve."""
+    serving.require_wrk()
     gathered = _Gathered()
     count = 100 if is_quick else 1_000
     description = ""

@@ -47,6 +47,7 @@ Marks = list[Mark]
 
 def run(*, is_quick: bool) -> Report:
     """Measure each part, one after the other."""
+    serving.require_wrk()
     count = 4_000 if is_quick else 100_000
     vectors = data.real(768, count, is_quick=is_quick)
     short = data.real(384, 4_000 if is_quick else 200_000, is_quick=is_quick)

@@ -42,6 +42,7 @@ Rows = list[tuple[Cell, ...]]
 
 def run(other: Path, *, is_quick: bool) -> Report:
     """Measure both checkouts."""
+    serving.require_wrk()
     pair = (replace(VICINAL, name="other", checkout=other), replace(VICINAL, name="this"))
     count, rounds = (2_000, 2) if is_quick else (50_000, 7)
     small = data.real(384, count, is_quick=is_quick)

@@ -1,5 +1,6 @@
 """Servers under load: the floor does the parsing it claims, refusals are not counted as work."""
 
+import importlib
 import json
 import shutil
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import http_ingest, serving
+from benchmarks import http_ingest, serving, texts
 from benchmarks.contender import Failed
 from benchmarks.serving import INDEX, NDJSON, Client, Server
 
@@ -156,3 +157,15 @@ def test_a_prefix_makes_every_body_another(tmp_path: Path) -> None:
     assert load.errors == 0
     # The request that was under way when the time ended may have been written, too.
     assert count - 1 - load.requests in (0, 1)
+
+
+@pytest.mark.parametrize("name", ["http_query", "nodes", "durable_writes", "large", "versions"])
+def test_a_benchmark_that_needs_a_missing_wrk_ends_before_anything_is_made(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = importlib.import_module(f"benchmarks.{name}").run
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(texts, "embedded", lambda *_: pytest.fail("texts were embedded"))
+
+    with pytest.raises(Failed, match="wrk is missing"):
+        run(*([tmp_path] if name == "versions" else []), is_quick=True)
