@@ -134,8 +134,9 @@ def test_a_segment_knows_kinds_of_index_by_their_seam_alone(module: str) -> None
     assert known <= {"ann.base", "ann.exact", "ann.kinds"}
 
 
-MAY_BE_ASYNC = ("server", "engine.shared")
-"""The server, and the engine whose database's driver is; that runs a loop of its own."""
+MAY_BE_ASYNC = ("server", "engine.shared", "embeddings.service")
+"""The server; the engine whose database's driver is, and the client of services, with loops of
+their own."""
 
 
 @pytest.mark.parametrize(

@@ -7,43 +7,35 @@ The service's answer is checked before it is believed: one vector a text, all of
 length, which is the published one where the model is known, all numbers finite. Vectors
 are scaled to length 1, as everywhere. Such services do not offer pooling, so a request
 that names one is refused. Of a long text only the start is sent, which is more than the model
-reads, and an answer is read up to a bound.
-
-A request is repeated, at most twice, if no connection could be made or the service is busy or down
-(429, 502, 503, 504); never after a time-out, which would double the wait.
+reads. `service` has the bounds on time, length and depth, and says what is repeated.
 """
 
 import base64
 import binascii
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from http import HTTPStatus
 
-import httpx
 import msgspec
 import numpy as np
 
-from vicinal import trust
 from vicinal.embeddings.base import Embedding, ModelInfo, Pooling, check_texts, unit_rows
 from vicinal.embeddings.cutting import SQUEEZED_CHARS_PER_TOKEN
 from vicinal.embeddings.models import KNOWN
-from vicinal.errors import BadEmbeddingInput, ModelNotFound, Overloaded, Unavailable
+from vicinal.embeddings.service import BlockingService, ServiceConfig
+from vicinal.errors import BadEmbeddingInput, ModelNotFound, Unavailable
 from vicinal.model import Floats
-from vicinal.openai_errors import reason
 
 BATCH_TEXTS_MAX = 32  # source: the default bound of text-embeddings-inference, the lowest we know
-ATTEMPTS_MAX = 3
-PAUSE_MAX_S = 5.0  # a service that asks for a longer pause is reported as overloaded instead
 
 CHARS_MAX = 8_192 * 16
 """Ours, of a text that is sent on: more than the models with the longest contexts read. For a known
 model the bound is lower."""
 
-ANSWER_BYTES_MAX = 16 * 1024 * 1024
-"""Ours: 32 vectors of 16,384 numbers with 30 digits each."""
+DIMENSIONS_MAX = 16_384
+"""Ours, of a model whose length of vectors is not known yet."""
 
-_BUSY = frozenset({429, 502, 503, 504})
+_NUMBER_BYTES_MAX = 32  # ours, in JSON; with 17 digits it has 24
+_ENVELOPE_BYTES_MAX = 64 * 1024  # ours: what an answer has beside numbers, and an error
 
 
 class _EmbeddingItem(msgspec.Struct):
@@ -60,13 +52,9 @@ class _Embeddings(msgspec.Struct):
     usage: _EmbeddingUsage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _ServiceResponse:
-    """An answer of the service, read to its end."""
-
-    status: int
-    content: bytes
-    retry_after: float | None
+def answer_bytes_max(count: int, dimensions: int) -> int:
+    """Return the number of bytes that an answer with this many vectors may have."""
+    return _ENVELOPE_BYTES_MAX + count * (1_024 + dimensions * _NUMBER_BYTES_MAX)
 
 
 class RemoteEmbedder:
@@ -77,7 +65,7 @@ class RemoteEmbedder:
         key: Sent as a bearer token; None sends none.
         models: Name on our wire → name at the service. Empty: the known models under the
             names of their repositories (``BAAI/bge-base-en-v1.5``).
-        timeout_s: Seconds of one request.
+        timeout_s: Seconds of one request, with its repetitions.
         pause_s: Seconds before the first repetition; doubled for the second.
     """
 
@@ -98,17 +86,9 @@ class RemoteEmbedder:
         }
         self._chars = {model.name: model.max_tokens * SQUEEZED_CHARS_PER_TOKEN for model in KNOWN}
         self._pause_s = pause_s
-        self._key = key
-        self._timeout_s = timeout_s
-        self._client = httpx.Client(
-            headers={
-                "Content-Type": "application/json",
-                "Accept-Encoding": "identity",  # a compressed answer is of any length
-                **({"Authorization": f"Bearer {key}"} if key else {}),
-            },
-            timeout=timeout_s,
-            verify=trust.verification(None),
-        )
+        config = ServiceConfig(self._url, key=key, whole_s=timeout_s, retry_after=1.0)
+        self._asked = BlockingService(config, "embedding-service")
+        self._service = self._asked.service
 
     def names(self) -> Sequence[str]:
         """See `base.Embedder.names`."""
@@ -148,80 +128,18 @@ class RemoteEmbedder:
         self.embed(model, ["a"])
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """End calls that are under way and close the connections."""
+        self._asked.close()
 
     def _ask(self, model: str, texts: Sequence[str]) -> _Embeddings:
         body = msgspec.json.encode(
             {"model": self._names[model], "input": texts, "encoding_format": "float"}
         )
-        response = self._post(body)
-        if response.status != httpx.codes.OK:
-            self._raise_for(response, model)
-        try:
-            return msgspec.json.decode(response.content, type=_Embeddings)
-        except msgspec.MsgspecError as error:
-            raise Unavailable(f"{self._url} answers with something else: {error}") from error
-
-    def _post(self, body: bytes) -> _ServiceResponse:
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            pause = self._pause_s * 2 ** (attempt - 1)
-            try:
-                response = self._exchange(body)
-            except httpx.ConnectError as error:
-                if attempt == ATTEMPTS_MAX:
-                    raise Unavailable(
-                        f"{self._url} cannot be reached: {error}", retry_after=1.0
-                    ) from error
-            except httpx.TimeoutException as error:
-                raise Unavailable(
-                    f"{self._url} did not answer in time: {type(error).__name__}", retry_after=1.0
-                ) from error
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise Unavailable(f"{self._url} cannot be asked: {error}") from error
-            else:
-                pause = max(pause, response.retry_after or 0.0)
-                last = attempt == ATTEMPTS_MAX or pause > PAUSE_MAX_S
-                if response.status not in _BUSY or last:
-                    return response
-            time.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
-
-    def _exchange(self, body: bytes) -> _ServiceResponse:
-        """Send one request; read its answer to the end, but not beyond the bounds."""
-        content = bytearray()
-        end = time.monotonic() + self._timeout_s
-        with self._client.stream("POST", self._url, content=body) as response:
-            if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise Unavailable(f"{self._url} compresses its answer, which it was not asked to")
-            for part in response.iter_raw():
-                content += part
-                if len(content) > ANSWER_BYTES_MAX:
-                    raise Unavailable(
-                        f"{self._url} answers with more than {ANSWER_BYTES_MAX} bytes"
-                    )
-                if time.monotonic() > end:
-                    raise httpx.ReadTimeout(f"more than {self._timeout_s:g} seconds")
-            return _ServiceResponse(response.status_code, bytes(content), _retry_after(response))
-
-    def _raise_for(self, answer: _ServiceResponse, model: str) -> NoReturn:
-        status, retry_after = answer.status, answer.retry_after
-        text = reason(answer.content) or httpx.codes.get_reason_phrase(status)
-        if self._key:  # the service may repeat it
-            text = text.replace(self._key, "(hidden)")
-        sentence = f"{self._url} answers {status} for {self._names[model]}: {text}"
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            raise Overloaded(sentence, retry_after=retry_after or 1.0)
-        if status == httpx.codes.NOT_FOUND:
-            raise ModelNotFound(sentence)
-        if status in (
-            httpx.codes.BAD_REQUEST,
-            httpx.codes.REQUEST_ENTITY_TOO_LARGE,
-            httpx.codes.UNPROCESSABLE_ENTITY,
-        ):
-            raise BadEmbeddingInput(sentence)
-        # Among these 401 and 403: the key is the operator's, not the caller's.
-        raise Unavailable(sentence, retry_after=retry_after or (1.0 if status in _BUSY else None))
+        bytes_max = answer_bytes_max(len(texts), self._dimensions.get(model, DIMENSIONS_MAX))
+        answer = self._asked.post(self._url, body, bytes_max, pause_s=self._pause_s)
+        if answer.status != HTTPStatus.OK:
+            self._service.refuse(answer, self._names[model])
+        return self._service.decoded(answer.content, _Embeddings)
 
     def _vectors(self, model: str, answer: _Embeddings, count: int) -> Floats:
         """Return the answer's vectors in the order of the texts, ``(count, dimensions)``."""
@@ -230,21 +148,21 @@ class RemoteEmbedder:
         ]
         if sorted(numbers) != list(range(count)):
             raise Unavailable(
-                f"{self._url} answers with {len(answer.data)} vectors for {count} texts, or "
-                "numbers them wrongly"
+                f"{self._service.shown} answers with {len(answer.data)} vectors for {count} texts, "
+                "or numbers them wrongly"
             )
         rows = [self._row(item.embedding) for item in answer.data]
         dimensions = self._dimensions.get(model, len(rows[0]))
         for row in rows:
             if len(row) != dimensions or not dimensions:
                 raise Unavailable(
-                    f"{self._url} answers with a vector of {len(row)} dimensions for "
+                    f"{self._service.shown} answers with a vector of {len(row)} dimensions for "
                     f"{self._names[model]}; {model} has {dimensions}"
                 )
         values = np.empty((count, dimensions), dtype=np.float32)
         values[numbers] = rows
         if not np.isfinite(values).all():
-            raise Unavailable(f"{self._url} answers with numbers beyond float32, or NaN")
+            raise Unavailable(f"{self._service.shown} answers with numbers beyond float32, or NaN")
         self._dimensions[model] = dimensions
         return values
 
@@ -255,10 +173,6 @@ class RemoteEmbedder:
         try:
             return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
         except (binascii.Error, ValueError) as error:
-            raise Unavailable(f"{self._url} answers with damaged base64: {error}") from error
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Return the header in seconds; its other form, a date, is not used by such services."""
-    text = response.headers.get("Retry-After", "")
-    return float(text[:9]) if text.isdecimal() else None  # of more digits it is infinite
+            raise Unavailable(
+                f"{self._service.shown} answers with damaged base64: {error}"
+            ) from error

@@ -46,7 +46,7 @@ class EventReader:
         name, _, value = line.partition(b":")
         if name == b"data":
             self._data.append(value.removeprefix(b" "))
-            self._size += len(value)
+            self._size += len(value) + 1  # an empty line is kept, too
 
     def _check(self, more: int) -> None:
         if self._size + more > EVENT_BYTES_MAX:

@@ -10,6 +10,8 @@
 Answers are checked. Unknown members are ignored.
 """
 
+from typing import Annotated
+
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
@@ -20,6 +22,7 @@ from vicinal.openai_errors import reason
 CHAT = "/chat/completions"
 TEXT = "/completions"
 
+TOOL_CALLS_MAX = 128  # of an answer: ours, as many as a request may have tools at OpenAI
 
 _WITH_USAGE = Raw(b'{"include_usage":true}')
 
@@ -45,7 +48,9 @@ class _CompletionToolCall(msgspec.Struct):
 
 class _CompletionMessage(msgspec.Struct):
     content: str | None = None
-    tool_calls: list[_CompletionToolCall] | None = None
+    tool_calls: (
+        Annotated[list[_CompletionToolCall], msgspec.Meta(max_length=TOOL_CALLS_MAX)] | None
+    ) = None
 
 
 class _Choice(msgspec.Struct):
@@ -137,8 +142,11 @@ def check(content: bytes) -> None:
 
 def _parse_completion(content: bytes) -> _Completion:
     try:
+        content.decode()  # msgspec does not validate text that it skips
         completion = msgspec.json.decode(content, type=_Completion)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise GenerationFailed("the service answers with JSON that is nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise GenerationFailed(f"the service answers with something else: {error}") from None
     if completion.error is not UNSET and bytes(completion.error) != b"null":
         raise GenerationFailed(f"the service breaks off: {reason(content)}")

@@ -1,6 +1,7 @@
 """A remote service is asked as OpenAI's clients ask, and its answers are checked."""
 
 import base64
+import json
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +13,11 @@ from tests.support.embedding_service import Answer, Asked, embedding_service
 from tests.support.ports import closed_port
 from vicinal.embeddings.base import Pooling
 from vicinal.embeddings.remote import (
-    ANSWER_BYTES_MAX,
     BATCH_TEXTS_MAX,
     CHARS_MAX,
+    DIMENSIONS_MAX,
     RemoteEmbedder,
+    answer_bytes_max,
 )
 from vicinal.errors import BadEmbeddingInput, Error, ModelNotFound, Overloaded, Unavailable
 
@@ -216,7 +218,7 @@ def test_a_service_that_never_answers_is_given_up_after_the_time_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         embedder = RemoteEmbedder(url, models={MODEL: "theirs"}, timeout_s=0.05)
-        with pytest.raises(Unavailable, match="did not answer in time") as caught:
+        with pytest.raises(Unavailable, match=r"takes more than 0\.05 seconds") as caught:
             embedder.embed(MODEL, ["one"])
 
     assert caught.value.retry_after == 1.0
@@ -245,11 +247,24 @@ def test_of_a_long_text_only_the_start_is_sent_on(
 
 
 def test_an_answer_without_end_is_not_read_to_it() -> None:
-    with (
-        embedding_service(always(Answer(b" " * (ANSWER_BYTES_MAX + 1)))) as service,
-        pytest.raises(Unavailable, match=f"more than {ANSWER_BYTES_MAX} bytes"),
-    ):
-        remote(service.url).embed(MODEL, ["one"])
+    bytes_max = answer_bytes_max(1, DIMENSIONS_MAX)
+    whole = json.dumps({"data": [{"embedding": [1.0]}]}).encode().ljust(bytes_max)
+    answers = [Answer(whole), Answer(whole + b" ")]
+    with embedding_service(lambda _: answers.pop(0)) as service:
+        assert len(remote(service.url).embed(MODEL, ["one"]).values) == 1
+        with pytest.raises(Unavailable, match=f"more than {bytes_max} bytes"):
+            remote(service.url).embed(MODEL, ["one"])
+
+
+def test_an_answer_of_a_known_model_has_no_room_for_more_than_its_vectors() -> None:
+    whole = json.dumps({"data": [{"embedding": [1.0] * 768}]}).encode()
+    longest = whole.ljust(answer_bytes_max(1, 768))
+    answers = [Answer(longest), Answer(longest + b" ")]
+    with embedding_service(lambda _: answers.pop(0)) as service:
+        embedder = RemoteEmbedder(service.url)
+        assert len(embedder.embed(KNOWN, ["one"]).values) == 1
+        with pytest.raises(Unavailable, match="more than"):
+            embedder.embed(KNOWN, ["one"])
 
 
 def test_a_compressed_answer_is_not_unpacked() -> None:

@@ -14,7 +14,11 @@ from tests.support.model_files import tiny_folder
 from tests.support.rerankers import pair_folder
 from vicinal.embeddings import cross_encoder, models
 from vicinal.embeddings.build import build_embedder, build_reranker
-from vicinal.embeddings.remote_reranking import ANSWER_BYTES_MAX, RemoteReranker
+from vicinal.embeddings.remote_reranking import (
+    BATCH_TEXTS_MAX,
+    RemoteReranker,
+    answer_bytes_max,
+)
 from vicinal.embeddings.reranking import LocalReranker
 from vicinal.errors import (
     BadEmbeddingInput,
@@ -151,7 +155,12 @@ def test_services_of_both_families_are_understood(service: Service, answer: Any)
         (200, b'[{"index":0,"score":1},{"index":0,"score":1}]', Unavailable),
         (200, b'[{"index":0,"score":1},{"index":7,"score":1}]', Unavailable),
         (200, b'[{"index":0,"score":1},{"index":1}]', Unavailable),
-        (200, b"x" * (ANSWER_BYTES_MAX + 1), Unavailable),
+        (200, b'[{"index":0,"score":1},{"index":1,"score":1e300}]', Unavailable),
+        (200, b'[{"index":0,"score":1},{"index":1,"score":NaN}]', Unavailable),
+        (200, b'[{"index":0,"score":1},{"index":-1,"score":1}]', Unavailable),
+        (200, b" " * (answer_bytes_max(["a", "b"]) + 1), Unavailable),
+        (400, b"", BadEmbeddingInput),
+        (404, b"", ModelNotFound),
         (500, b"", Unavailable),
         (429, b"", Overloaded),
     ],
@@ -167,9 +176,25 @@ def test_an_answer_is_checked_before_it_is_believed(
     reranker.close()
 
 
+def test_many_texts_are_sent_in_parts(service: Service) -> None:
+    def answer(asked: Any) -> tuple[int, bytes]:
+        scores = [{"index": n, "score": float(text)} for n, text in enumerate(asked["texts"])]
+        return 200, json.dumps(scores).encode()
+
+    service.answer = answer
+    reranker = RemoteReranker(url(service))
+    texts = [str(number) for number in range(2 * BATCH_TEXTS_MAX + 1)]
+
+    scores = reranker.rerank(NAME, "q", texts)
+    reranker.close()
+
+    assert [len(asked["texts"]) for _, asked in service.asked] == [32, 32, 1]
+    assert scores.tolist() == list(range(65))
+
+
 def test_a_service_that_is_not_there_is_unavailable() -> None:
-    reranker = RemoteReranker("http://127.0.0.1:1")
-    with pytest.raises(Unavailable, match="cannot be asked"):
+    reranker = RemoteReranker("http://127.0.0.1:1", pause_s=0.0)
+    with pytest.raises(Unavailable, match="cannot be reached"):
         reranker.rerank(NAME, "q", ["a"])
     with pytest.raises(ModelNotFound, match="no model that ranks is named 'other'"):
         reranker.rerank("other", "q", ["a"])

@@ -4,8 +4,10 @@ OpenAI's own operations are passed on as they are, but for the model's name. A s
 when the service's has, so that a request which the service refuses gets a status.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from io import StringIO
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -155,14 +157,17 @@ async def _streamed(
     parts: AsyncGenerator[bytes, None],
     failure: Callable[[ErrorResponse], bytes],
 ) -> Response:
-    """Answer with events once the service has begun to send its own."""
-
+    """Answer with events once the service has begun to send its own; all in the time of one
+    answer."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + generator.config.whole_s
     try:
-        await unless_disconnected(request.receive, anext(parts))
+        async with generator.in_time():
+            await unless_disconnected(request.receive, anext(parts))
     except BaseException:
         await parts.aclose()
         raise
-    stream = Stream(parts, generator.config.whole_s, lambda answer: events.event(failure(answer)))
+    stream = Stream(parts, end - loop.time(), lambda answer: events.event(failure(answer)))
     return Response(b"", headers=_HEADERS, content_type=_EVENTS, stream=stream)
 
 
@@ -224,21 +229,40 @@ class _Written:
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
-        self._calls: dict[int, list[ToolCallPart]] = {}
+        self._calls: dict[int, _GrowingCall] = {}
 
     def event(self, piece: Piece) -> bytes:
-        """Return a piece in the platform's form: one event, or nothing yet."""
+        """Return a piece in the platform's form: one event, or nothing yet.
+
+        Raises:
+            GenerationFailed: there are more calls than a model makes.
+        """
         self.usage = piece.usage or self.usage
         for part in piece.tool_calls:
-            self._calls.setdefault(part.index, []).append(part)
+            self._calls.setdefault(part.index, _GrowingCall()).add(part)
+        if len(self._calls) > openai.TOOL_CALLS_MAX:
+            raise GenerationFailed(f"the service makes more than {openai.TOOL_CALLS_MAX} calls")
         return events.event(generation.piece(piece.text)) if piece.text else b""
 
     def tool_calls(self) -> list[ToolCall]:
-        return [
-            ToolCall(
-                "".join(part.id for part in parts) or f"call_{index}",
-                "".join(part.name for part in parts),
-                "".join(part.arguments for part in parts),
-            )
-            for index, parts in sorted(self._calls.items())
-        ]
+        """Return the calls, which are whole."""
+        return [call.whole(index) for index, call in sorted(self._calls.items())]
+
+
+class _GrowingCall:
+    """A call that comes in pieces. They are joined at once: an empty one takes no memory."""
+
+    def __init__(self) -> None:
+        self._id, self._name, self._arguments = StringIO(), StringIO(), StringIO()
+
+    def add(self, part: ToolCallPart) -> None:
+        self._id.write(part.id)
+        self._name.write(part.name)
+        self._arguments.write(part.arguments)
+
+    def whole(self, index: int) -> ToolCall:
+        return ToolCall(
+            self._id.getvalue() or f"call_{index}",
+            self._name.getvalue(),
+            self._arguments.getvalue(),
+        )

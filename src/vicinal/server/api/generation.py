@@ -6,14 +6,19 @@ the key is in no message. A request whose caller has gone is cancelled by closin
 Nothing is sent twice: each request may cost money.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+)
 from dataclasses import dataclass, field
 
 import httpx
 
-from vicinal import openai_errors, trust
+from vicinal import openai_errors
+from vicinal.embeddings.service import Service, ServiceConfig, retry_after
 from vicinal.errors import (
     BadGenerationInput,
     GenerationFailed,
@@ -25,11 +30,9 @@ from vicinal.generation import openai
 from vicinal.generation.base import Names
 from vicinal.generation.events import EventReader
 
-CONNECT_S = 10.0  # ours
 ANSWER_BYTES_MAX = 4 * 1024 * 1024  # ours: a million tokens in one answer
 STREAM_BYTES_MAX = 64 * 1024 * 1024  # ours: an event of a token takes some hundred bytes
 _REASON_BYTES_MAX = 64 * 1024
-_HIDDEN = "(hidden)"
 
 _REFUSED = (400, 413, 422)
 _KEY_IS_WRONG = (401, 403)
@@ -72,10 +75,18 @@ class Generator:
         if url.scheme not in ("http", "https") or not url.host:
             raise InvalidInput("generation_url must begin with http:// or https:// and a host")
         self._url = str(url).rstrip("/")
-        self._shown = str(url.copy_with(userinfo=b"")).rstrip("/")
-        self._authorities = trust.verification(None)
+        self._service = Service(
+            ServiceConfig(
+                self._url,
+                config.key,
+                whole_s=config.whole_s,
+                idle_s=config.idle_s,
+                # Nothing is asked twice, and a kept connection may be closed when it is used.
+                keeps_connections=False,
+                failure=GenerationFailed,
+            )
+        )
         self._under_way = 0
-        self._client: httpx.AsyncClient | None = None
 
     @asynccontextmanager
     async def send(self, path: str, body: bytes, model: str) -> AsyncIterator[httpx.Response]:
@@ -96,37 +107,24 @@ class Generator:
             )
         self._under_way += 1
         try:
-            with self.failures():
-                request = self._opened().build_request("POST", self._url + path, content=body)
-                response = await self._opened().send(request, stream=True)
-            async with aclosing(response):
+            async with self._service.send(self._url + path, body) as response:
                 if response.status_code != httpx.codes.OK:
                     await self._refuse(response, model)
-                if response.headers.get("Content-Encoding", "identity") != "identity":
-                    raise GenerationFailed(f"{self._shown} compresses, which it was not asked to")
                 yield response
         finally:
             self._under_way -= 1
 
-    @asynccontextmanager
-    async def in_time(self) -> AsyncIterator[None]:
-        """Bound the time of the block to that of one answer.
+    def in_time(self) -> AbstractAsyncContextManager[None]:
+        """Bound the time of a block to that of one answer, or it ends by `GenerationFailed`."""
+        return self._service.in_time()
 
-        Raises:
-            GenerationFailed: the block takes longer.
-        """
-        try:
-            async with asyncio.timeout(self.config.whole_s):
-                yield
-        except TimeoutError:
-            raise GenerationFailed(
-                f"{self._shown} takes more than {self.config.whole_s:g} seconds"
-            ) from None
+    def failures(self) -> AbstractContextManager[None]:
+        """Turn errors of the way to the service and back into ours, without the key."""
+        return self._service.failures()
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        await self._service.close()
 
     async def content(self, response: httpx.Response, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
         """Return a whole answer.
@@ -134,11 +132,7 @@ class Generator:
         Raises:
             GenerationFailed: the answer is longer than `bytes_max`, or incomplete.
         """
-        content = bytearray()
-        async with aclosing(self._receive(response, bytes_max)) as parts:
-            async for part in parts:
-                content += part
-        return bytes(content)
+        return await self._service.content(response, bytes_max)
 
     async def events(self, response: httpx.Response) -> AsyncGenerator[list[bytes], None]:
         """Yield the data of an answer's events, those together that came together.
@@ -147,80 +141,26 @@ class Generator:
             GenerationFailed: an event or the answer is too long, or incomplete.
         """
         reader = EventReader()
-        async with aclosing(self._receive(response, STREAM_BYTES_MAX)) as parts:
+        async with aclosing(self._service.receive(response, STREAM_BYTES_MAX)) as parts:
             async for part in parts:
                 if events := reader.feed(part):
                     yield events
 
-    async def _receive(
-        self, response: httpx.Response, bytes_max: int
-    ) -> AsyncGenerator[bytes, None]:
-        length = 0
-        with self.failures():
-            async for part in response.aiter_raw():
-                length += len(part)
-                if length > bytes_max:
-                    raise GenerationFailed(
-                        f"{self._shown} answers with more than {bytes_max} bytes"
-                    )
-                yield part
-
-    def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
-            key, idle_s = self.config.key, self.config.idle_s
-            self._client = httpx.AsyncClient(
-                headers={
-                    "Content-Type": "application/json",
-                    "Accept-Encoding": "identity",  # a compressed answer is of any length
-                    **({"Authorization": f"Bearer {key}"} if key else {}),
-                },
-                timeout=httpx.Timeout(idle_s, connect=CONNECT_S),
-                # A connection that was kept may be closed by the time it is used, and nothing
-                # is asked twice.
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-                follow_redirects=False,
-                verify=self._authorities,
-            )
-        return self._client
-
-    @contextmanager
-    def failures(self) -> Iterator[None]:
-        """Turn errors of the way to the service and back into ours, without the key."""
-        try:
-            yield
-        except GenerationFailed as error:
-            raise GenerationFailed(self.hidden(str(error)), retry_after=error.retry_after) from None
-        except httpx.ConnectTimeout:
-            raise GenerationFailed(f"{self._shown} cannot be reached in time") from None
-        except httpx.ConnectError as error:
-            raise GenerationFailed(f"{self._shown} cannot be reached: {error}") from None
-        except httpx.TimeoutException:
-            raise GenerationFailed(
-                f"{self._shown} is silent for {self.config.idle_s:g} seconds"
-            ) from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise GenerationFailed(
-                self.hidden(f"{self._shown} breaks off: {error or type(error).__name__}")
-            ) from None
-
-    def hidden(self, text: str) -> str:
-        """Return a text of the service without the key, which it may repeat."""
-        return text.replace(self.config.key, _HIDDEN) if self.config.key else text
-
     async def _refuse(self, response: httpx.Response, model: str) -> None:
         """Raise the error that the status of an answer means."""
         status = response.status_code
-        problem = f"{self._shown} answers {status} for {model[:100]}"
+        problem = f"{self._service.shown} answers {status} for {model[:100]}"
         if status in _KEY_IS_WRONG:  # the operator's to know, and it may repeat the key
             raise GenerationFailed(f"{problem}: generation_key is missing or wrong")
         content = await self.content(response, _REASON_BYTES_MAX)
-        problem = f"{problem}: {self.hidden(openai_errors.reason(content))}"
+        if httpx.codes.is_redirect(status):
+            raise GenerationFailed(f"{problem}: a redirect, which is not followed")
+        problem = f"{problem}: {self._service.hidden(openai_errors.reason(content))}"
         if status in _REFUSED:
             raise BadGenerationInput(problem)
         if status == httpx.codes.NOT_FOUND:
             raise ModelNotFound(problem)
-        retry_after = response.headers.get("Retry-After", "")
-        seconds = float(retry_after[:9]) if retry_after.isdecimal() else None
+        seconds = retry_after(response)
         if status == httpx.codes.TOO_MANY_REQUESTS:
             raise Overloaded(problem, retry_after=seconds or 1.0)
         raise GenerationFailed(problem, retry_after=seconds)

@@ -26,10 +26,12 @@ from tests.support.generation_service import (
     streaming,
 )
 from tests.support.ports import free_port
+from tests.support.rude_service import Connection, rude_service
 from tests.support.server import in_process, in_thread
+from tests.support.waiting import wait_until
 from vicinal import trust
 from vicinal.errors import InvalidInput
-from vicinal.generation import events
+from vicinal.generation import events, openai
 from vicinal.generation.base import EVERY_OTHER, Names
 from vicinal.server.api import generation
 from vicinal.server.api.generation import GenerationConfig, Generator
@@ -474,6 +476,32 @@ WHOLE_FAILURES: dict[str, tuple[Script, str]] = {
     "no JSON": (lambda asked: asked.answers(b"<html>"), "something else"),
     "another JSON": (lambda asked: asked.answers([1]), "something else"),
     "no UTF-8": (lambda asked: asked.answers(b'{"choices":"\xff"}'), "something else"),
+    "no UTF-8 in a call": (
+        lambda asked: asked.answers(
+            b'{"choices":[{"message":{"tool_calls":[{"function":{"arguments":"\xff"}}]}}]}'
+        ),
+        "something else",
+    ),
+    "no UTF-8 in a call's object": (
+        lambda asked: asked.answers(
+            b'{"choices":[{"message":{"tool_calls":[{"function":{"arguments":{"a":"\xff"}}}]}}]}'
+        ),
+        "something else",
+    ),
+    "depth": (
+        lambda asked: asked.answers(b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        "something else",
+    ),
+    "depth in what is passed over": (
+        lambda asked: asked.answers(b'{"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        "nested too deeply",
+    ),
+    "more calls than can be": (
+        lambda asked: asked.answers(
+            {"choices": [{"message": {"tool_calls": [{}] * (openai.TOOL_CALLS_MAX + 1)}}]}
+        ),
+        f"length <= {openai.TOOL_CALLS_MAX}",
+    ),
     "an error with status 200": (error(200), "told with (hidden)"),
     "less than announced": (
         says_less_than_announced,
@@ -560,6 +588,12 @@ def then(*parts: Any) -> Script:
     return script
 
 
+def calls(first: int, count: int) -> Any:
+    """A piece with parts of calls."""
+    parts = [{"index": first + number} for number in range(count)]
+    return {"choices": [{"delta": {"tool_calls": parts}}]}
+
+
 MIDWAY: dict[str, tuple[Script, str]] = {
     "cut off": (then(), "breaks off"),
     "ended without an end": (then(Asked.ends), "before the text has ended"),
@@ -573,6 +607,14 @@ MIDWAY: dict[str, tuple[Script, str]] = {
     "an event of many lines": (
         then(*[b"data: " + b"x" * 65_000 + b"\n"] * 17),
         f"more than {events.EVENT_BYTES_MAX} bytes",
+    ),
+    "an event of empty lines": (
+        then(*[b"data:\n" * 10_000] * 120),
+        f"more than {events.EVENT_BYTES_MAX} bytes",
+    ),
+    "more calls than can be in a piece": (
+        then(f"data: {json.dumps(calls(0, openai.TOOL_CALLS_MAX + 1))}\n\n".encode()),
+        f"length <= {openai.TOOL_CALLS_MAX}",
     ),
     "silence": (then(Asked.is_left), "silent for 0.5 seconds"),
 }
@@ -601,6 +643,37 @@ def test_a_stream_that_fails_midway_says_so_and_is_left_without_its_end(
     assert first == piece("Hel") or first["response"] == "Hel"
     assert said in json.dumps(last["error"])
     assert KEY not in raw.decode()
+
+
+def test_a_stream_has_a_bounded_number_of_calls(tmp_path: Path) -> None:
+    script = then(*[f"data: {json.dumps(calls(n * 100, 100))}\n\n".encode() for n in range(2)])
+    with (
+        serving(tmp_path, script) as (client, _),
+        client.stream("POST", RUN, json=STREAM) as answered,
+    ):
+        raw = bytearray()
+        with pytest.raises(httpx.RemoteProtocolError):
+            read_into(raw, answered.iter_raw())
+
+    assert f"more than {openai.TOOL_CALLS_MAX} calls" in json.dumps(data_of(bytes(raw))[-1])
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("part", [b"X-More: a", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_a_head_without_end_ends_when_its_time_is_over(
+    tmp_path: Path, part: bytes, is_streamed: bool
+) -> None:
+    def script(connection: Connection) -> None:
+        if part.startswith(b"X"):
+            connection.send(b"HTTP/1.1 200 OK\r\n")
+        connection.drip(part)
+
+    with rude_service(script) as service:
+        app = application(tmp_path, generator=generator(service.url, whole_s=0.3))
+        answered = call(app, "POST", RUN, {**SAID, "stream": is_streamed})
+        wait_until(lambda: service.open_count == 0)
+
+    check_failure(answered, 502, 3043, f"{service.url} takes more than 0.3 seconds")
 
 
 def test_a_stream_is_of_bounded_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
