@@ -94,6 +94,10 @@ def build(
             embedding_workers=Workers(
                 "embed", config.embedding_threads, config.embedding_queue_max, DaemonThreads
             ),
+            reranking_workers=Workers(
+                "rerank", config.embedding_threads, config.embedding_queue_max, DaemonThreads
+            ),
+            backfill_workers=Workers("backfill", 2, 64, threads),
             databases=databases,
             database_workers=Workers("database", processes, config.requests_max),
             database_turns=Turns(TurnBounds(processes, max(1, processes // 2))),

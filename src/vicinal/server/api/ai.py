@@ -111,7 +111,7 @@ async def rerank(request: ApiRequest, model: str, query: str, texts: Sequence[st
     reranker = request.services.reranker
     if reranker is None:
         raise chat.not_found(request, model)
-    work = request.services.embedding_workers.run(lambda: reranker.rerank(model, query, texts))
+    work = request.services.reranking_workers.run(lambda: reranker.rerank(model, query, texts))
     return await unless_disconnected(request.receive, work)
 
 

@@ -63,9 +63,13 @@ async def delete_metadata_index(request: ApiRequest) -> Response:
 async def _write(
     request: ApiRequest, read: Callable[[], CreateMetadataIndex | DeleteMetadataIndex]
 ) -> Response:
-    engine, address = request.services.engine, request.address
+    services, address = request.services, request.address
+    mutation = await request.run_on_body(read)
+    is_backfill = isinstance(mutation, CreateMetadataIndex) and mutation.backfill
+    # One that reads every text takes minutes, in which queries need their threads.
+    workers = services.backfill_workers if is_backfill else services.workers
 
     def log() -> Future[Accepted]:
-        return engine.append(address, read())
+        return services.engine.append(address, mutation)
 
-    return await acknowledge(request, address, await request.services.workers.run(log))
+    return await acknowledge(request, address, await workers.run(log))

@@ -41,8 +41,9 @@ class ServerConfig:
         wait_s_max: Seconds that ``Prefer: wait`` is followed at most.
         threads: Threads for queries and for parsing large bodies.
         embedding_threads: Threads that may wait for the embedder, which takes calls in turns
-            and computes in threads of its own.
-        embedding_queue_max: Embedding requests that may be under way; one more is answered 429.
+            and computes in threads of its own; and as many that may wait for the reranker.
+        embedding_queue_max: Embedding requests that may be under way, and as many that rank; one
+            more is answered 429.
         has_request_ids: Whether requests are given ids.
         slow_query_s: Seconds from which a query is a slow one; 0 for none.
     """
@@ -78,6 +79,8 @@ class Services:
     tokens: TokenStore
     workers: Workers
     embedding_workers: Workers
+    reranking_workers: Workers
+    backfill_workers: Workers
     databases: Databases
     database_workers: Workers
     database_turns: Turns
@@ -102,6 +105,8 @@ class Services:
         return (
             self.workers,
             self.embedding_workers,
+            self.reranking_workers,
+            self.backfill_workers,
             self.database_workers,
             self.snapshot_workers,
             self.map_workers,
