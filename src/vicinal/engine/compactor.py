@@ -96,7 +96,7 @@ class Compactor:
         """Begin with what opening has left to do."""
         if self._compaction.unverified_bytes <= VERIFIED_AT_ONCE_BYTES_MAX:
             self._merges.submit([MergeRequest()])
-        self._seals.submit([SealRequest()])
+        self._seals.submit([SealRequest(is_forced=self._policy.state.has_new_columns)])
 
     def seal_if_due(self) -> None:
         """Have what is in memory sealed if that is due, and segments merged after it."""

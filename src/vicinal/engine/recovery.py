@@ -3,8 +3,9 @@
     1  open the log: SQLite's own recovery, then integrity, checksums, seqnos without gaps
     2  open every segment the manifest names, checking seals and checksums
     3  read the tombstones as of the manifest's seqno
-    4  replay the mutations after the manifest's seqno into a fresh memtable
-    5  remove orphans: files that the manifest does not name, and mutations that segments have,
+    4  make text columns anew whose terms another version of the analyzer has made
+    5  replay the mutations after the manifest's seqno into a fresh memtable
+    6  remove orphans: files that the manifest does not name, and mutations that segments have,
        both left by a crash during a seal or merge
 
 Any missing or damaged file stops this index with `Corruption`. Nothing is skipped, and orphans are

@@ -81,6 +81,8 @@ class State:
         self.unsealed_bytes = 0
         """Mutations that no segment has, and bytes of their records."""
         self.memtable = self._new_memtable()
+        self.has_new_columns = self._renew_terms()
+        """Whether there are columns that no file has since the index was opened."""
 
     @property
     def segments(self) -> tuple[SegmentView, ...]:
@@ -275,6 +277,19 @@ class State:
             else:
                 columns = backfill.columns_of_segment(view)
             self._segments[number] = replace(view, columns={**view.columns, **columns})
+
+    def _renew_terms(self) -> bool:
+        """Make text indexes anew whose terms another version of the analyzer has made."""
+        outdated = [
+            numbered.metadata_index
+            for numbered in self.metadata_indexes
+            for column in layout.columns_of(numbered)
+            if any(view.segment.has_other_terms(column) for view in self._segments.values())
+        ]
+        for index in outdated:
+            backfill = Backfill(index, string_bytes_max=self._string_bytes_max)
+            self._create_metadata_index(index, backfill)
+        return bool(outdated)
 
     def _is_complete(self, property_name: str) -> bool:
         """Tell whether a metadata index has indexed every row, dead ones too."""

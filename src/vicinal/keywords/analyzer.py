@@ -1,9 +1,12 @@
 """Texts as terms: the words that are stored and looked up by keyword search.
 
+* Texts that look alike have the same terms: they are normalized first (NFKC: composed or not, of
+  half or full width, ligatures), without what shows nothing (soft hyphens, joiners, marks of
+  direction, selectors of variants).
 * A word is a run of letters and digits of any script, with their combining marks. Numbers with dots
   in them are one word (``1.2.3``), and a v before them does not count; underscores, hyphens and
   all else end a word.
-* Words are compared without case, width and accents. With a language they are cut to their stems
+* Words are compared without case and accents. With a language they are cut to their stems
   (Snowball); without one they stay whole.
 * Scripts without spaces (Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese) become pairs of
   neighbouring characters, a single character stays one.
@@ -17,10 +20,13 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, islice
 
 import Stemmer
+
+VERSION = 2
+"""Of the rules: terms that another version has stored may not be those of today's texts."""
 
 TERMS_MAX = 10_000
 """Terms of one document that are indexed, the first ones: ours. No metadata of any profile of
@@ -35,12 +41,17 @@ _REMEMBERED_CHARS_MAX = 64  # of a word; longer ones are looked at each time
 _ASCII_WORD = re.compile(r"[vV]?\d+(?:\.\d+)+[A-Za-z0-9]*|[A-Za-z0-9]+")
 _VERSION = re.compile(r"[vV]\d+\.")
 
-_JOINERS = "\u00ad\u200c\u200d"  # soft hyphen and zero-width joiners, inside words
+# Characters that show nothing, but for the zero-width space (U+200B), which ends words.
+_IGNORED = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
 _UNSPACED = (
     "\u0e01-\u0eff"  # Thai, Lao
     "\u1000-\u109f\u1780-\u17ff"  # Burmese, Khmer
-    "\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff"  # Korean
-    "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # Japanese
+    "\u1100-\u11ff\ua960-\ua97f\uac00-\ud7ff"  # Korean
+    "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff"  # Japanese
     "\u3100-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _RUN = re.compile(f"[{_UNSPACED}]+|[^_{_UNSPACED}]+")
@@ -92,11 +103,43 @@ class Analyzer:
 
     def spans(self, text: str) -> Iterator[Span]:
         """Yield the terms of a text with their places in it."""
-        pattern = _ASCII_WORD if text.isascii() else _word()
-        for match in pattern.finditer(text):
-            start = match.start()
+        normal = normalized(text)
+        places = None if normal == text else _places(text)
+        pattern = _ASCII_WORD if normal.isascii() else _word()
+        for match in pattern.finditer(normal):
             for term, first, last in self._terms_of.spans(match[0]):
-                yield term, start + first, start + last
+                start, end = match.start() + first, match.start() + last
+                if places is None:
+                    yield term, start, end
+                else:
+                    yield term, places[start][0], places[end - 1][1]
+
+
+def normalized(text: str) -> str:
+    """Return a text in the form that all have that look like it."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", _IGNORED.sub("", text))
+
+
+def _places(text: str) -> list[tuple[int, int]]:
+    """Return for each character of the normalized text where the part of the text is that it is
+    made of."""
+    places: list[tuple[int, int]] = []
+    start = 0
+    for end in range(1, len(text) + 1):
+        if end < len(text) and _goes_with_the_last(text[end]):
+            continue
+        places += [(start, end)] * len(normalized(text[start:end]))
+        start = end
+    return places
+
+
+@lru_cache(1 << 12)
+def _goes_with_the_last(character: str) -> bool:
+    """Tell whether a character may be normalized together with the one before it, or to nothing."""
+    normal = normalized(character)
+    return not normal or unicodedata.combining(normal[0]) > 0 or normal[0] in _second_parts()
 
 
 class _Words(dict[str, tuple[str, ...]]):
@@ -122,8 +165,7 @@ class _Words(dict[str, tuple[str, ...]]):
             if _IS_UNSPACED.match(run[0]):
                 for first in range(start, max(end - 1, start + 1)):
                     last = min(first + 2, end)
-                    pair = unicodedata.normalize("NFKC", word[first:last]).casefold()
-                    yield pair, first, last
+                    yield word[first:last].casefold(), first, last
             else:
                 term = self._term(run[0])
                 if term:
@@ -133,11 +175,7 @@ class _Words(dict[str, tuple[str, ...]]):
         """Return a word without case and accents, cut to its stem."""
         if _VERSION.match(word):
             word = word[1:]
-        if word.isascii():
-            term = word.lower()
-        else:
-            term = unicodedata.normalize("NFKC", word).casefold()
-            term = "".join(c for c in unicodedata.normalize("NFC", term) if _is_part(c))
+        term = word.lower() if word.isascii() else unicodedata.normalize("NFC", word.casefold())
         if self._stemmer is not None:
             with self._lock:
                 term = self._stemmer.stemWord(term)
@@ -148,6 +186,7 @@ class _Words(dict[str, tuple[str, ...]]):
 
 
 def _words(text: str) -> list[str]:
+    text = normalized(text)
     words: list[str] = (_ASCII_WORD if text.isascii() else _word()).findall(text)
     return words
 
@@ -159,10 +198,17 @@ def _word() -> re.Pattern[str]:
     marks = "".join(
         chr(point) for point in range(0x300, 0x20000) if unicodedata.category(chr(point))[0] == "M"
     )
-    letters = rf"[\w{marks}{_JOINERS}]"
+    letters = rf"[\w{marks}]"
     return re.compile(rf"[vV]?\d+(?:\.\d+)+{letters}*|{letters}+")
 
 
-def _is_part(character: str) -> bool:
-    """Tell whether a character stays in a term."""
-    return character.isalnum() or character == "." or unicodedata.category(character)[0] == "M"
+@cache
+def _second_parts() -> frozenset[str]:
+    """Return the characters, marks aside, that may be composed with the one before them."""
+    # No script has any above these planes. Parts of Korean syllables have no entry.
+    decomposed = (unicodedata.decomposition(chr(point)).split() for point in range(0x20000))
+    seconds = (
+        chr(int(parts[1], 16)) for parts in decomposed if len(parts) == 2 and parts[0][0] != "<"
+    )
+    korean = map(chr, chain(range(0x1161, 0x1176), range(0x11A8, 0x11C3)))
+    return frozenset(chain((c for c in seconds if not unicodedata.combining(c)), korean))

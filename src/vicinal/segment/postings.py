@@ -19,11 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal import interruption
-from vicinal.keywords.analyzer import analyzer
+from vicinal.keywords.analyzer import VERSION, analyzer
 from vicinal.model import Mask, Ordinals
 from vicinal.native.library import Library
 from vicinal.native.structures import TermPostings, TermTable
 from vicinal.segment.binary_column import BinaryColumn
+
+MADE_BY = f"analyzer_{VERSION}"
+"""The name of an empty array, in columns whose terms today's analyzer has made."""
 
 Lengths = NDArray[np.uint32]
 _NO_ROWS: NDArray[np.uint32] = np.empty(0, np.uint32)
@@ -160,6 +163,7 @@ class TextColumn:
                 "counts": postings.counts,
                 "lengths": lengths,
                 "uncovered": uncovered.astype(np.uint32),
+                MADE_BY: np.empty(0, np.uint8),
             }
         )
 

@@ -28,6 +28,7 @@ from vicinal.segment.binary_column import BinaryColumn
 from vicinal.segment.columns import Column, SealedColumn, keys_of
 from vicinal.segment.ids import Hashes, IdTable
 from vicinal.segment.postings import (
+    MADE_BY,
     NO_POSTINGS,
     Lengths,
     Lookup,
@@ -124,9 +125,11 @@ class Segment:
             file.expect("uncovered", "<u4", None)
         return Column(index_type, file)
 
-    def text_column(self, name: str) -> TextColumn:
-        """Open a text column component."""
+    def text_column(self, name: str) -> TextColumn | None:
+        """Open a text column component; None if another version of the analyzer made its terms."""
         file = self._open(name)
+        if MADE_BY not in file:
+            return None
         file.expect("lengths", "<u4", self.record.row_count)
         (start_count,) = file.expect("starts", "<u8", None)  # one more than there are terms
         file.expect("term_offsets", "<u8", max(start_count, 1))
@@ -140,7 +143,8 @@ class Segment:
     def metadata_columns(
         self, indexes: Iterable[layout.NumberedIndex]
     ) -> dict[str, SealedColumn | None]:
-        """Open the columns of metadata indexes, by key; None where there is no component."""
+        """Open the columns of metadata indexes, by key; None where there is no component, or none
+        of today's terms."""
         return {
             column.key: self._indexed_column(column)
             if column.component in self.record.components
@@ -149,7 +153,15 @@ class Segment:
             for column in layout.columns_of(index)
         }
 
-    def _indexed_column(self, column: layout.IndexedColumn) -> SealedColumn:
+    def has_other_terms(self, column: layout.IndexedColumn) -> bool:
+        """Tell whether there is a text column whose terms another version of the analyzer made."""
+        return (
+            column.index.index_type is IndexType.TEXT
+            and column.component in self.record.components
+            and self.text_column(column.component) is None
+        )
+
+    def _indexed_column(self, column: layout.IndexedColumn) -> SealedColumn | None:
         if column.index.index_type is IndexType.TEXT:
             return self.text_column(column.component)
         return self.column(column.component, column.index.index_type)

@@ -1,5 +1,8 @@
 """Texts become the terms that are stored and looked up."""
 
+import random
+import unicodedata
+
 import pytest
 
 from vicinal.keywords.analyzer import (
@@ -25,7 +28,7 @@ PLAIN, ENGLISH = analyzer(None), analyzer("english")
         ("ERR_SSL: (0x80004005)", ["err", "ssl", "0x80004005"]),
         ("don't l'avion", ["don", "t", "l", "avion"]),
         ("Café CAFE\u0301 cafe", ["cafe", "cafe", "cafe"]),
-        ("Straße ÆRØ \ufb01ne \uff21\uff22 \u00bd", ["strasse", "aero", "fine", "ab", "12"]),
+        ("Straße ÆRØ \ufb01ne \uff21\uff22 \u00bd", ["strasse", "aero", "fine", "ab", "1", "2"]),
         ("ΑΘΉΝΑΣ Αθηνας", ["αθηνασ", "αθηνασ"]),
         ("ёлка елка", ["елка", "елка"]),
         ("हिन्दी में", ["हिन्दी", "में"]),
@@ -40,6 +43,61 @@ PLAIN, ENGLISH = analyzer(None), analyzer("english")
 )  # fmt: skip
 def test_words_are_compared_without_case_accents_and_signs(text: str, terms: list[str]) -> None:
     assert PLAIN.terms([text]) == terms
+
+
+ALIKE = {
+    "Korean, composed or not": ["한국어 텍스트", unicodedata.normalize("NFD", "한국어 텍스트")],
+    "Korean of half width": ["하나", "\uffbe\uffc2\uffa4\uffc2"],
+    "kana, composed or not": ["ガイド が", unicodedata.normalize("NFD", "ガイド が")],
+    "kana of half width": ["ガイ・パン", "\uff76\uff9e\uff72\uff65\uff8a\uff9f\uff9d"],
+    "letters and numbers of full width": [
+        "ABC v1.2.3 x",
+        "\uff21\uff22\uff23\u3000\uff56\uff11\uff0e\uff12\uff0e\uff13 \uff58",
+    ],
+    "variants of ideographs": ["葛城 東京", "葛\U000e0100城 東\ufe00京\ufe0f"],
+    "compatibility ideographs and radicals": ["金日", "\uf90a\u2f47"],
+    "joiners": ["zero東京 é", "ze\u200dr\u200co東\u2060京 e\u034f\u0301"],
+    "marks of direction and of order": ["word1", "\ufeffwo\u200erd\u20681\u2069"],
+    "signs that are letters": ["Å Ω K", "\u212b \u2126 \u212a"],
+    "ligatures and squares": ["file 株式会社 km", "\ufb01le \u337f \u339e"],
+    "digits of keys": ["2\u20e3 ok", "2\ufe0f\u20e3 ok"],
+    "Vietnamese, composed or not": ["Tiếng Việt", unicodedata.normalize("NFD", "Tiếng Việt")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALIKE)
+@pytest.mark.parametrize("language", [None, "english"])
+def test_texts_that_look_alike_have_the_same_words(name: str, language: str | None) -> None:
+    first, *others = ([*analyzer(language).terms([text])] for text in ALIKE[name])
+
+    assert first
+    assert others == [first]
+
+
+def test_a_space_without_width_ends_a_word() -> None:
+    assert PLAIN.terms(["two\u200bwords"]) == ["two", "words"]
+
+
+_ODD = (
+    "aA1._-\u00ad\u00e9\u0301\u0323\u0345\u034f\u1100\u1161\u11a8\uac00\u3131\u314f\uffa1\uffc2\uff76\uff9e"
+    "\u30ab\u3099\u6771\ufe00\U000e0100\u200d\u200b\u0e01\u0e33\u0915\u093c\u0bc6\u0bbe\ufb01\u00bd\ufdfa\u212b"
+    "\u0f73\u0f71\uff11\uff0e \u0130\u00df"
+)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_text_has_its_words_at_places_in_it(seed: int) -> None:
+    random_ = random.Random(seed)
+    for _ in range(200):
+        text = "".join(random_.choices(_ODD, k=random_.randrange(1, 12)))
+        spans = list(PLAIN.spans(text))
+        assert [term for term, _, _ in spans] == PLAIN.terms([text]), repr(text)
+        for term, start, end in spans:
+            assert 0 <= start < end <= len(text), repr(text)
+            assert term in PLAIN.terms([text[start:end]]), repr(text)
+        for form in ("NFC", "NFD", "NFKC", "NFKD"):
+            changed = unicodedata.normalize(form, text)
+            assert PLAIN.terms([changed]) == PLAIN.terms([text]), repr(text)
 
 
 def test_words_of_a_language_are_cut_to_the_stems_of_this_version() -> None:
