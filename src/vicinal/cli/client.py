@@ -15,7 +15,7 @@ from functools import update_wrapper
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import click
 import httpx
@@ -24,7 +24,7 @@ import numpy as np
 from click.core import ParameterSource
 
 from vicinal import trust
-from vicinal.cli import show
+from vicinal.cli import outgoing, show
 from vicinal.cli.shell_lines import DEFAULT_ACCOUNT, DEFAULT_URL
 from vicinal.cli.shell_lines import command as shell_command
 from vicinal.cli.wrangler_config import ConfigSelection, NamedAccount, named_account
@@ -178,19 +178,19 @@ class Client:
         pause: Callable[[float], None] | None = None,
     ) -> None:
         self._http = http
-        self._account = quote(account, safe="")
+        self._account = outgoing.quoted(account)
         self._patience_s = patience_s
         self._pause = pause or time.sleep
         self._has_said_so = False  # that a server is away
 
     def indexes(self, *path: str) -> str:
         """Return the path of the account's indexes, or a path below."""
-        parts = [quote(part, safe="") for part in path]
+        parts = [outgoing.quoted(part) for part in path]
         return "/".join([f"/accounts/{self._account}/vectorize/v2/indexes", *parts])
 
     def model(self, name: str) -> str:
         """Return the path that runs an embedding model."""
-        return f"/accounts/{self._account}/ai/run/{quote(name, safe='@/')}"
+        return f"/accounts/{self._account}/ai/run/{outgoing.quoted(name, safe='@/')}"
 
     def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> ApiResponse:
         return self._send("GET", path, params=parameters)
@@ -203,7 +203,7 @@ class Client:
     ) -> ApiResponse:
         """Send POST with a JSON body."""
         headers = {"content-type": "application/json", **headers}
-        return self._send("POST", path, content=msgspec.json.encode(body), headers=headers)
+        return self._send("POST", path, content=outgoing.encoded(body), headers=headers)
 
     @contextmanager
     def stream(self, path: str, body: object) -> Iterator[Iterator[bytes]]:
@@ -214,7 +214,7 @@ class Client:
         Raises:
             ApiError: the server refuses it.
         """
-        content = msgspec.json.encode(body)
+        content = outgoing.encoded(body)
         headers = {"content-type": "application/json"}
         request = self._http.build_request("POST", path, content=content, headers=headers)
         with closing(self._patiently(lambda: self._http.send(request, stream=True))) as response:

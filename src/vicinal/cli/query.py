@@ -1,5 +1,6 @@
 """``vicinal query``: search an index by text, by vector or by the id of a stored vector."""
 
+import math
 from typing import Any
 
 import click
@@ -31,6 +32,18 @@ MODEL_OF_DIMENSIONS = {
 _WIRE_MEMTABLE = "tail"  # in explanations
 
 
+class _Share(click.FloatRange):
+    """A number of a range, which NaN is not."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
 @click.command("query")
 @index_argument
 @click.option("--text", help="Search for what is like this text, embedded by a model.")
@@ -40,7 +53,7 @@ _WIRE_MEMTABLE = "tail"  # in explanations
 @click.option("--hybrid", is_flag=True, help="Search for the words of --text, too.")
 @click.option(
     "--mmr",
-    type=click.FloatRange(0, 1),
+    type=_Share(0, 1),
     metavar="LAMBDA",
     help="Matches unlike each other: 1 is by the query alone, 0 by the other matches alone.",
 )

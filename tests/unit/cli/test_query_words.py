@@ -74,3 +74,38 @@ def test_an_explanation_has_columns_for_words_where_words_were_searched_for(
 )
 def test_options_that_do_not_fit_are_refused(texts: Commands, options: tuple[str, ...]) -> None:
     assert texts.run("query", "texts", *options).exit_code == 2
+
+
+NOT_UTF8 = b"\xff".decode(errors="surrogateescape")  # as a shell's bytes come in
+DEEP = 970  # is read, and written within a request is too deep
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("texts", "--keywords", NOT_UTF8),
+        ("texts", "--text", NOT_UTF8, "--model", TINY),
+        ("texts", "--text", "dog", "--model", NOT_UTF8),
+        ("texts", "--keywords", "dog", "--group-by", NOT_UTF8),
+        ("texts", "--keywords", "dog", "--namespace", NOT_UTF8),
+        ("texts", "--id", NOT_UTF8),
+        (NOT_UTF8, "--keywords", "dog"),
+    ],
+)
+def test_what_is_no_utf8_is_named(texts: Commands, arguments: tuple[str, ...]) -> None:
+    assert "'\\udcff' is not UTF-8" in texts.fails("query", *arguments)
+
+
+@pytest.mark.parametrize("depth", [100, *range(DEEP, 1_000, 3), 100_000])
+def test_a_filter_of_any_depth_is_refused_in_a_sentence(texts: Commands, depth: int) -> None:
+    filter_ = '{"$not":' * depth + '{"u":"x"}' + "}" * depth
+
+    said = texts.fails("query", "texts", "--keywords", "dog", "--filter", filter_)
+
+    assert "nested" in said or "filter" in said
+    assert len(said) < 500
+
+
+@pytest.mark.parametrize("share", ["nan", "NaN", "-inf", "1e400", "-0.1", "1.0001"])
+def test_a_share_that_is_in_no_range_is_refused(texts: Commands, share: str) -> None:
+    assert "is not in the range" in texts.fails("query", "texts", "--id", "one", "--mmr", share)
