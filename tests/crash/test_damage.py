@@ -27,6 +27,7 @@ from vicinal.storage import files
 OTHER = IndexAddress("acme", "other")
 COLOR = MetadataIndex("color", IndexType.STRING)
 SIZE = MetadataIndex("size", IndexType.NUMBER)
+TEXT = MetadataIndex("text", IndexType.TEXT, "english")
 PROBES: list[tuple[str, Scalar]] = [("color", "red"), ("color", "blue"), ("size", 1.0)]
 SEED = 20261121
 
@@ -46,7 +47,7 @@ def points(first: int, last: int) -> list[Record]:
             f"vector-{n:03}",
             [n, n / 7],
             f"namespace-{n % 2}",
-            {"color": ["red", "blue"][n % 2], "size": n % 3, "text": "x" * n},
+            {"color": ["red", "blue"][n % 2], "size": n % 3, "text": f"{'x' * n} fox w{n % 5}"},
         )
         for n in range(first, last)
     ]
@@ -54,8 +55,8 @@ def points(first: int, last: int) -> list[Record]:
 
 @pytest.fixture(scope="module", params=["closed", "killed"])
 def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Specimen:
-    """Segments, merged and not, tombstones, columns, one of them backfilled, and a log, of which
-    some is in files."""
+    """Segments, merged and not, tombstones, columns, some of them backfilled, one of texts, and a
+    log, of which some is in files."""
     folder = tmp_path_factory.mktemp("specimen")
     engine = open_inline(folder, EngineOptions(memtable_rows_max=20))
     create(engine, OTHER)
@@ -65,6 +66,7 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     for first in range(0, 100, 20):
         upsert(engine, *points(first, first + 20))
     apply(engine, CreateMetadataIndex(SIZE, backfill=True))
+    apply(engine, CreateMetadataIndex(TEXT, backfill=True))
     apply(engine, Delete([f"vector-{n:03}" for n in range(0, 100, 9)]))
     engine.compact(DOCS)
     with pytest.MonkeyPatch.context() as patch:
@@ -125,7 +127,7 @@ def raised_by(call: Callable[[], object]) -> Error | None:
 def test_the_specimen_holds_every_kind_of_file(specimen: Specimen) -> None:
     names = {path.name for path in relative_files(specimen.folder)}
 
-    components = {"values", "ids", "metadata", "namespaces", "column-1", "column-2"}
+    components = {"values", "ids", "metadata", "namespaces", "column-1", "column-2", "text-3"}
     assert names >= {"lock", "catalog.db", "index.db", "acknowledged"} | components
     assert len(list(specimen.folder.glob("indexes/*/blobs/*"))) == 1
     assert len(list(specimen.folder.glob("indexes/*/segments/*"))) >= 2
@@ -215,7 +217,9 @@ def test_a_component_that_is_not_verified_on_opening_is_verified_before_it_is_us
     for number, file in enumerate(
         path
         for path in relative_files(specimen.folder)
-        if path.name in ("values", "metadata", "ids", "namespaces") or "column" in path.name
+        if path.name in ("values", "metadata", "ids", "namespaces")
+        or "column" in path.name
+        or "text" in path.name
     ):
         copy = memory_path / str(number)
         shutil.copytree(specimen.folder, copy)

@@ -23,10 +23,14 @@ import numpy as np
 
 from vicinal.engine.base import Engine
 from vicinal.filters.nodes import Operator, Predicate, Scalar
-from vicinal.model import IndexAddress, MetadataLevel, Query, Seqno
+from vicinal.model import IndexAddress, IndexType, MetadataLevel, Query, Seqno
+from vicinal.ranking import TextQuery
 from vicinal.storage import sqlite as storage
 
 CALLS = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "fsync")
+WORDS = ("fox", "w1 w2", "fox w3 nothing")
+"""Texts that every index with a text index is asked for."""
+
 CONNECTIONS = ("vicinal.engine.log", "vicinal.engine.catalog", "vicinal.storage.sqlite")
 
 
@@ -196,6 +200,7 @@ def read_all(
     middle = np.full(dimensions, 0.25, np.float32)
     metadata_indexes = tuple(engine.list_metadata_indexes(address))
     indexed = {metadata_index.property_name for metadata_index in metadata_indexes}
+    has_words = any(each.index_type is IndexType.TEXT for each in metadata_indexes)
     filters = [(), *(
         (Predicate(name, operator, (value,)),)
         for name, value in probes
@@ -220,6 +225,7 @@ def read_all(
         ),
         tuple(ids),
         tuple(_plain(engine, address, query) for query in queries),
+        tuple(_found_by_words(engine, address, text) for text in (WORDS if has_words else ())),
         engine.status(address).vector_count,
     )
 
@@ -239,6 +245,12 @@ def _plain(engine: Engine, address: IndexAddress, query: Query) -> tuple[object,
         (match.id, match.score, match.namespace, match.metadata)
         for match in engine.query(address, query).matches
     )
+
+
+def _found_by_words(engine: Engine, address: IndexAddress, text: str) -> dict[str, float]:
+    """Return what a text finds; engines add scores up in orders of their own."""
+    matches = engine.query(address, Query(1000, text=TextQuery(text))).matches
+    return {match.id: round(match.score, 9) for match in matches}
 
 
 def applied_seqno(engine: Engine, address: IndexAddress) -> Seqno:

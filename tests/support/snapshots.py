@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tests.support.engines import DOCS, Record
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
-from vicinal.model import IndexAddress
+from vicinal.model import IndexAddress, Query
+from vicinal.ranking import TextQuery
 from vicinal.snapshots.manifest import ServerSnapshot
 from vicinal.snapshots.restoring import restore_folder
 from vicinal.snapshots.sinks import StoreSink
@@ -21,7 +22,12 @@ Contents = Mapping[str, tuple[list[float], str, bytes]]
 
 def points(first: int, last: int, color: str = "red") -> list[Record]:
     return [
-        Record(f"v{n:04}", [n, 1.0], f"space-{n % 2}", {"color": color, "n": n})
+        Record(
+            f"v{n:04}",
+            [n, 1.0],
+            f"space-{n % 2}",
+            {"color": color, "n": n, "body": f"fox w{n % 5}"},
+        )
         for n in range(first, last)
     ]
 
@@ -59,6 +65,17 @@ def restored(store: Path, snapshot_id: str, data: Path) -> Iterator[EmbeddedEngi
     with closing(EmbeddedEngine.open(data, EngineOptions())) as engine:
         yield engine
     shutil.rmtree(data)
+
+
+def words(engine: EmbeddedEngine, address: IndexAddress = DOCS) -> Mapping[str, object]:
+    """Return what texts find, with scores."""
+    return {
+        text: [
+            (match.id, match.score)
+            for match in engine.query(address, Query(1_000, text=TextQuery(text))).matches
+        ]
+        for text in ("fox", "w1 w2", "fox w3")
+    }
 
 
 def contents(engine: EmbeddedEngine, address: IndexAddress = DOCS) -> Contents:

@@ -28,7 +28,12 @@ OTHER = IndexAddress("umbrella", "faq")
 
 def points(first: int, last: int) -> list[Record]:
     return [
-        Record(f"v{n}", [n, 1.0], f"space-{n % 2}", {"color": ["red", "blue"][n % 2]})
+        Record(
+            f"v{n}",
+            [n, 1.0],
+            f"space-{n % 2}",
+            {"color": ["red", "blue"][n % 2], "body": f"fox {n}"},
+        )
         for n in range(first, last)
     ]
 
@@ -41,6 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     create(engine)
     create(engine, OTHER)
     apply(engine, CreateMetadataIndex(MetadataIndex("color", IndexType.STRING)))
+    apply(engine, CreateMetadataIndex(MetadataIndex("body", IndexType.TEXT)))
     upsert(engine, *points(0, 40))
     apply(engine, Delete(["v1", "v2"]))
     engine.compact(DOCS)

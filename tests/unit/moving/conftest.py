@@ -38,6 +38,7 @@ from vicinal.model import (
     Upsert,
     VectorBatch,
 )
+from vicinal.ranking import TextQuery
 
 BOOKS = IndexAddress("acme", "books")
 SMALL = IndexAddress("other", "small")
@@ -59,7 +60,8 @@ def rows(first: int, count: int, *, seed: int = 11) -> Upsert:
     values[0] = _SPECIAL
     metadata = [
         b"" if row % 7 == 0 else
-        f'{{"kind":"k{row % 3}","n":{row},"deep":{{"on":true}},"\u00e9":["a",null,1.5]}}'.encode()
+        f'{{"kind":"k{row % 3}","n":{row},"title":"Books of w{row % 5}","deep":{{"on":true}},'
+        f'"\u00e9":["a",null,1.5]}}'.encode()
         for row in range(first, first + count)
     ]  # fmt: skip
     return Upsert(
@@ -73,7 +75,8 @@ def rows(first: int, count: int, *, seed: int = 11) -> Upsert:
 
 
 def create_property(name: str, index_type: IndexType, *, backfill: bool = False) -> Mutation:
-    return CreateMetadataIndex(MetadataIndex(name, index_type), backfill)
+    language = "english" if index_type is IndexType.TEXT else None
+    return CreateMetadataIndex(MetadataIndex(name, index_type, language), backfill)
 
 
 def apply(engine: HasContents, address: IndexAddress, mutation: Mutation) -> None:
@@ -91,6 +94,7 @@ def populate(engine: HasContents, *, count: int = 400) -> None:
         rows(0, quarter),
         create_property("kind", IndexType.STRING),
         rows(quarter, quarter),
+        create_property("title", IndexType.TEXT),
         create_property("n", IndexType.NUMBER, backfill=True),
         create_property("deep.on", IndexType.BOOLEAN),
         rows(2 * quarter, quarter),
@@ -143,6 +147,10 @@ def contents_of(engine: HasContents, *, with_coverage: bool = True) -> dict[str,
 
 def covered(engine: HasContents, address: IndexAddress, index: MetadataIndex) -> frozenset[str]:
     """The ids that a metadata index has."""
+    if index.index_type is IndexType.TEXT:
+        text = TextQuery("book", weights=((index.property_name, 1.0),))
+        matches = engine.query(address, Query(1_000, text=text)).matches
+        return frozenset(match.id for match in matches)
     operator, operand = _EVERYTHING[index.index_type]
     vector = np.ones(engine.get_index(address).config.dimensions, np.float32)
     filter_ = (Predicate(index.property_name, operator, (operand,)),)

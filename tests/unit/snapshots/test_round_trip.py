@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.engines import DOCS, apply, create, upsert, vector
 from tests.support.inline import open_inline
-from tests.support.snapshots import contents, points, restore, restored, take
+from tests.support.snapshots import contents, points, restore, restored, take, words
 from vicinal.d1 import Databases
 from vicinal.d1.messages import Statement
 from vicinal.engine import blob_files
@@ -37,6 +37,7 @@ from vicinal.tokens import REQUIRED_FILE, Permission, Tokens
 
 OTHER = IndexAddress("umbrella", "faq")
 COLOR = MetadataIndex("color", IndexType.STRING)
+BODY = MetadataIndex("body", IndexType.TEXT, "english")
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def data(tmp_path: Path) -> Path:
         engine.create_index(OTHER, config, "questions")
         apply(engine, CreateMetadataIndex(COLOR))
         upsert(engine, *points(0, 40))
+        apply(engine, CreateMetadataIndex(BODY, backfill=True))
         apply(engine, Delete(["v0001", "v0021"]))
         engine.compact(DOCS)
         with pytest.MonkeyPatch.context() as patch:
@@ -72,16 +74,18 @@ def engine_of(data: Path) -> "closing[EmbeddedEngine]":
 def test_everything_of_a_server_comes_back(data: Path, tmp_path: Path) -> None:
     with engine_of(data) as engine:
         snapshot = take(engine, data, tmp_path / "store")
-        docs, faq = contents(engine), contents(engine, OTHER)
+        docs, faq, found = contents(engine), contents(engine, OTHER), words(engine)
         was = {entry.address: entry.index for entry in engine.entries()}
         status = engine.status(DOCS)
 
     with restored(tmp_path / "store", snapshot.id, tmp_path / "new") as engine:
         assert contents(engine) == docs
+        assert words(engine) == found
+        assert all(found.values())
         assert contents(engine, OTHER) == faq
         assert engine.status(DOCS).applied_mutation == status.applied_mutation
         assert engine.status(DOCS).applied_seqno == status.applied_seqno
-        assert list(engine.list_metadata_indexes(DOCS)) == [COLOR]
+        assert list(engine.list_metadata_indexes(DOCS)) == [COLOR, BODY]
         filter_ = (Predicate("color", Operator.EQ, ("blue",)),)
         blue = engine.query(DOCS, Query(top_k=50, vector=vector(1.0, 0.0), filter=filter_))
         assert {match.id for match in blue.matches} == {f"v{n:04}" for n in range(30, 45)}
