@@ -186,8 +186,11 @@ class _Words(dict[str, tuple[str, ...]]):
 
 
 def _words(text: str) -> list[str]:
-    text = normalized(text)
-    words: list[str] = (_ASCII_WORD if text.isascii() else _word()).findall(text)
+    pattern = _ASCII_WORD
+    if not text.isascii():
+        text = normalized(text)
+        pattern = _ASCII_WORD if text.isascii() else _word()
+    words: list[str] = pattern.findall(text)
     return words
 
 
