@@ -9,7 +9,7 @@ from vicinal.binding import arguments
 from vicinal.binding.records import plain
 from vicinal.errors import BadBody
 from vicinal.ranking import Fusion
-from vicinal.wire import schemas
+from vicinal.wire import reasons, schemas
 
 
 class RankingOptions(TypedDict, total=False):
@@ -68,4 +68,4 @@ def requested(
     try:
         return msgspec.convert(members, schemas.QueryRequest)
     except msgspec.ValidationError as error:
-        raise BadBody(str(error)) from None
+        raise BadBody(reasons.reason(error, schemas.QueryRequest)) from None

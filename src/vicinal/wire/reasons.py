@@ -7,6 +7,8 @@ from msgspec import inspect
 FAILED = "Failed to parse the request body as JSON: "
 """The beginning of what is said of a body that is not of its shape."""
 
+_CHARS_MAX = 200  # ours
+
 _AT = re.compile(r" - at `\$\.?([^`]+)`$")
 
 
@@ -20,9 +22,14 @@ def reason(error: Exception, shape: type) -> str:
     text = str(error)
     path = _AT.search(text)
     if path is None:
-        return text
+        return _cut(text)
     choices = _choices(shape, path[1]) if text.startswith("Invalid enum value") else ""
-    return f"{path[1]}: {text[: path.start()]}{choices}"
+    return f"{path[1]}: {_cut(text[: path.start()])}{choices}"
+
+
+def _cut(text: str) -> str:
+    """Return the start of what may have a value of a client in it."""
+    return text if len(text) <= _CHARS_MAX else f"{text[: _CHARS_MAX - 3]}..."
 
 
 def _choices(shape: type, path: str) -> str:

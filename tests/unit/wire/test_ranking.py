@@ -156,3 +156,20 @@ def test_a_vector_that_is_an_array_in_memory_is_read_beside_a_text() -> None:
     query = requests.checked_query(request, np.array([1.0, 2.0]), 2, LIMITS)
     assert query.vector is not None
     assert query.text == TextQuery("a")
+
+
+@pytest.mark.parametrize(
+    ("members", "beginning"),
+    [
+        ({"text": "a", "hybrid": {"fusion": "x" * 100_000}}, "hybrid.fusion: Invalid enum value"),
+        ({"vector": [1, 0], "returnMetadata": "x" * 100_000}, "returnMetadata: Invalid enum value"),
+    ],
+)
+def test_a_value_of_any_length_is_shown_by_its_start(
+    members: dict[str, Any], beginning: str
+) -> None:
+    with pytest.raises(BadBody, match=beginning) as raised:
+        read(members)
+
+    assert len(str(raised.value)) < 400
+    assert "expected one of" in str(raised.value)
