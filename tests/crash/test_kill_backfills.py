@@ -22,18 +22,19 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.crash.test_kill import JITTER_S, chosen_seed
+from tests.crash.test_kill import chosen_seed
 from tests.support import server as servers
 from tests.support.embedding_service import Answer, Asked, Service, embedding_service
 from tests.support.killing import DIMENSIONS, WRITERS, Contents, Ledger, ids_of, step_of
 from tests.support.server import Running
+from tests.support.waiting import wait_until
 from vicinal import trust
 
 BASE, GROUPS = 12_000, 400
 """Vectors that are older than any index, and the words and numbers that they share."""
 
 MODEL = "@mine/embeds"
-HOLD_S_MAX = 0.4  # of a backfill, before the server is killed
+HOLD_S_MAX = 0.15  # of a backfill, before the server is killed; one of texts takes longer
 PROBED = 12
 KINDS: Mapping[str, dict[str, Any]] = {
     "text": {"propertyName": "step", "indexType": "text", "backfill": True},
@@ -247,17 +248,14 @@ def live(api: Api, told: Told, random_: random.Random) -> None:
             checks()
         answer = api.post(f"{DOCS}/metadata_index/create", wanted)
         assert answer.status_code in (httpx.codes.OK, httpx.codes.CONFLICT), answer.text
-        wait_until_visible(api, name)
+        wait_until(partial(is_indexed, api, name))
         checks()
         api.result(f"{DOCS}/metadata_index/delete", {"propertyName": name})
     told.created.clear()
 
 
-def wait_until_visible(api: Api, name: str) -> None:
-    end = time.monotonic() + 60
-    while name not in api.indexed():
-        assert time.monotonic() < end
-        time.sleep(JITTER_S)
+def is_indexed(api: Api, name: str) -> bool:
+    return name in api.indexed()
 
 
 def life(folder: Path, service: Service, told: Told, kind: str | None, hold_s: float) -> None:
@@ -284,11 +282,13 @@ def life(folder: Path, service: Service, told: Told, kind: str | None, hold_s: f
         works: list[Callable[[], None]] = [
             *(partial(write, apis[writer], told, writer) for writer in range(WRITERS)),
             partial(embed, apis[-1], told),
-            partial(backfill, apis[-2], told, kind),
         ]
+        embedded = told.embedded
         with in_threads(works):
-            time.sleep(hold_s)  # any moment will do
-            process.kill()
+            wait_until(lambda: told.embedded > embedded)
+            with in_threads([partial(backfill, apis[-2], told, kind)]):
+                time.sleep(hold_s)  # any moment will do
+                process.kill()
     finally:
         process.kill()
         process.wait()
@@ -303,7 +303,7 @@ def kill_backfills(folder: Path, kinds: list[str]) -> None:
     told = Told(Ledger(seed))
     with embedding_service(embeds) as service:
         for kind in [*kinds, None]:
-            life(folder, service, told, kind, 0.05 + random_.random() * HOLD_S_MAX)
+            life(folder, service, told, kind, random_.random() * HOLD_S_MAX)
     assert told.interrupted, "every backfill had ended before its server was killed"
     assert told.embedded, "no text was embedded and written"
 
