@@ -417,6 +417,31 @@ def test_light_and_dark_are_chosen_and_kept(watched: Watched) -> None:
     page.get_by_role("button", name="Light or dark").click()
 
 
+@pytest.mark.parametrize(
+    ("address", "there"),
+    [
+        ("indexes", "[aria-label=Indexes] tbody tr"),
+        ("browse/docs", "[aria-label=Vectors] tbody tr"),
+        ("row/docs/doc-001", ".matches li"),
+        ("search/docs?by=id&id=doc-001", "[aria-label=Matches] tbody tr"),
+        ("map/docs", "[data-drawn]"),
+        ("operations", ".chart"),
+        ("api?open=count_vectors", "details[open] form"),
+    ],
+)
+def test_a_narrow_page_is_no_wider_than_its_screen(
+    server: Served, browser: "Browser", address: str, there: str
+) -> None:
+    with closing(Watched(browser, server.origin)) as watched:
+        watched.page.set_viewport_size({"width": 400, "height": 800})
+        page = watched.open(address)
+        page.locator(there).first.wait_for()
+
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        nav = page.get_by_role("navigation", name="Pages")
+        assert nav.evaluate("node => node.scrollWidth <= node.clientWidth")
+
+
 def test_a_server_that_takes_long_is_waited_for_and_not_asked_again(
     server: Served, browser: "Browser"
 ) -> None:

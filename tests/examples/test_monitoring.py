@@ -131,6 +131,23 @@ def test_the_names_of_series_are_labels_that_they_have(samples: Mapping[str, set
         assert set(_SHOWN.findall(legend)) <= known, expression
 
 
+def test_the_build_is_shown_by_its_name_as_its_value_is_always_1() -> None:
+    (panel,) = [each for each in dashboard()["panels"] if each["title"] == "Version"]
+
+    assert panel["options"]["textMode"] == "name"
+
+
+def test_an_index_that_failed_is_red() -> None:
+    (panel,) = [
+        each
+        for each in dashboard()["panels"]
+        if (each["type"], each["title"]) == ("stat", "Indexes that failed")
+    ]
+
+    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [(step["value"], step["color"]) for step in steps] == [(None, "green"), (1, "red")]
+
+
 def test_every_rule_says_how_bad_it_is_and_what_is_wrong() -> None:
     assert len(rules()) > 10
     assert len({rule["alert"] for rule in rules()}) == len(rules())

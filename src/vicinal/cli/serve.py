@@ -90,6 +90,7 @@ def lines_to_copy(origin: str, application: "Application", settings: Settings) -
 Vicinal serves {shlex.quote(str(settings.data))} at {origin}
 {first}
 
+  browser   {origin}/ui/
   curl      curl -H "Authorization: {header}" {base_url}/accounts/{account}/vectorize/v2/indexes
   Python    client = cloudflare.Cloudflare(base_url="{base_url}", api_token={python})
             client.vectorize.indexes.list(account_id="{account}")

@@ -117,7 +117,7 @@ function Account() {
     setParams({ account: chosen === session.caller?.defaultAccount ? "" : chosen });
   };
   if (own) return html`<span class="faint" title="Account">${own}</span>`;
-  return html`<input class="account" aria-label="Account" title="Account" size="8" spellcheck=${false} value=${account()} onChange=${choose} />`;
+  return html`<label class="account"><span class="faint">account</span><input aria-label="Account" size="8" spellcheck=${false} value=${account()} onChange=${choose} /></label>`;
 }
 
 function signOut() {
@@ -169,6 +169,7 @@ const Help = ({ onClose }) => html`
       ${Object.entries(PAGES).filter(([, { key }]) => key).map(([page, { label, key }]) => html`<dt key=${page}><kbd>g</kbd> <kbd>${key}</kbd></dt><dd>${label}</dd>`)}
       <dt><kbd>/</kbd></dt><dd>the page's first field</dd>
       <dt><kbd>↑</kbd> <kbd>↓</kbd> <kbd>Enter</kbd></dt><dd>rows of a table</dd>
+      <dt><kbd>+</kbd> <kbd>-</kbd> <kbd>0</kbd> <kbd>Enter</kbd></dt><dd>the map, once it has the focus: zoom, show all, select what is in view; arrows pan</dd>
       <dt><kbd>Esc</kbd></dt><dd>closes a dialog</dd>
       <dt><kbd>?</kbd></dt><dd>these keys</dd>
     </dl>

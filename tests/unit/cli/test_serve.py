@@ -126,6 +126,13 @@ def test_the_requests_of_the_demo_are_not_logged_but_later_ones_are(demo: Served
     assert "GET /healthz 200" in demo.errors.read_text()
 
 
+def test_the_browser_line_shows_the_dashboard(demo: Served) -> None:
+    answer = httpx.get(demo.line("browser"), timeout=60)
+
+    assert answer.status_code == 200
+    assert "<title>Vicinal</title>" in answer.text
+
+
 def test_the_curl_line_runs(demo: Served) -> None:
     curl = shutil.which("curl")
     if curl is None:

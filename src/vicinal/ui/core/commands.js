@@ -12,10 +12,12 @@ import { accountPath, indexesPath, indexPath, modelPath, ROOT } from "./api.js";
  * @property {string} method
  * @property {string} path below the server's folder
  * @property {unknown} [body]
+ * @property {string} [file] whose content is the body
  * @property {Record<string, string>} [headers]
  * @property {string} [python] a call of the official SDK, where it has one
  * @property {string} [npm]
  * @property {string} [wrangler]
+ * @property {string} [wranglerLacks] what its command does not do of this
  */
 
 const API = "client/v4";
@@ -48,10 +50,14 @@ function python(value) {
 }
 
 /** @param {Action} action */
-function curl({ method, path, body, headers = {} }) {
+const hasHeaders = ({ headers }) => Object.keys(headers ?? {}).length > 0;
+
+/** @param {Action} action */
+function curl({ method, path, body, file, headers = {} }) {
   const lines = [`curl -X ${method} ${quoted(new URL(path, ROOT).href)}`, `-H "Authorization: Bearer $TOKEN"`];
   for (const [name, value] of Object.entries(headers)) lines.push(`-H ${quoted(`${name}: ${value}`)}`);
   if (body !== undefined) lines.push(`-H 'Content-Type: application/json' --data ${quoted(json(body))}`);
+  if (file !== undefined) lines.push(`-H 'Content-Type: application/x-ndjson' --data-binary @${word(file)}`);
   return lines.join(" \\\n  ");
 }
 
@@ -62,7 +68,8 @@ function pythonCall(action) {
   if (action.python) return start + action.python;
   const path = json(action.path.replace(API, ""));
   const body = action.body === undefined ? "" : `, body=${python(action.body)}`;
-  return `${start}client.${action.method.toLowerCase()}(${path}${body}, cast_to=object)`;
+  const headers = hasHeaders(action) ? `, options={"headers": ${python(action.headers)}}` : "";
+  return `${start}client.${action.method.toLowerCase()}(${path}${body}, cast_to=object${headers})`;
 }
 
 /** @param {Action} action */
@@ -71,8 +78,11 @@ function npmCall(action) {
   const start = `import Cloudflare from "cloudflare";\n\nconst client = new Cloudflare({ baseURL: ${json(base)}, apiToken: "TOKEN" });\n`;
   if (action.npm) return start + action.npm;
   const path = json(action.path.replace(API, ""));
-  const body = action.body === undefined ? "" : `, { body: ${json(action.body)} }`;
-  return `${start}await client.${action.method.toLowerCase()}(${path}${body});`;
+  const options = [
+    ...(action.body === undefined ? [] : [`body: ${json(action.body)}`]),
+    ...(hasHeaders(action) ? [`headers: ${json(action.headers)}`] : []),
+  ];
+  return `${start}await client.${action.method.toLowerCase()}(${path}${options.length ? `, { ${options.join(", ")} }` : ""});`;
 }
 
 /**
@@ -83,8 +93,9 @@ function npmCall(action) {
  */
 export function forms(action, account) {
   const base = new URL(API, ROOT).href;
+  const lacks = action.wranglerLacks ? `# wrangler ${action.wranglerLacks}.\n` : "";
   const wrangler = action.wrangler
-    ? `CLOUDFLARE_API_BASE_URL=${word(base)} CLOUDFLARE_API_TOKEN=$TOKEN CLOUDFLARE_ACCOUNT_ID=${word(account)} \\\n  npx wrangler vectorize ${action.wrangler}`
+    ? `${lacks}CLOUDFLARE_API_BASE_URL=${word(base)} CLOUDFLARE_API_TOKEN=$TOKEN CLOUDFLARE_ACCOUNT_ID=${word(account)} \\\n  npx wrangler vectorize ${action.wrangler}`
     : "# wrangler has no command for this: it is an extension of Vicinal.";
   return [
     ["curl", curl(action)],
@@ -106,14 +117,16 @@ export const listIndexes = (account) => ({
 /** @param {string} account @param {{name: string, description?: string, config: any}} body @returns {Action} */
 export function createIndex(account, body) {
   const { dimensions, metric, preset } = body.config;
+  const { name, description } = body;
   const size = preset ? `--preset=${word(preset)}` : `--dimensions=${word(dimensions)} --metric=${word(metric)}`;
+  const said = (key) => (description ? `, ${key}${json(description)}` : "");
   return {
     method: "POST",
     path: indexesPath(account),
     body,
-    python: `client.vectorize.indexes.create(account_id=${python(account)}, name=${python(body.name)}, config=${python(body.config)})`,
-    npm: `await client.vectorize.indexes.create({ account_id: ${json(account)}, name: ${json(body.name)}, config: ${json(body.config)} });`,
-    wrangler: `create ${word(body.name)} ${size}`,
+    python: `client.vectorize.indexes.create(account_id=${python(account)}, name=${python(name)}, config=${python(body.config)}${said("description=")})`,
+    npm: `await client.vectorize.indexes.create({ account_id: ${json(account)}, name: ${json(name)}, config: ${json(body.config)}${said("description: ")} });`,
+    wrangler: `create ${word(name)} ${size}${description ? ` --description=${word(description)}` : ""}`,
   };
 }
 
@@ -133,18 +146,26 @@ export const createMetadataIndex = (account, name, property, type, backfill) => 
   body: { propertyName: property, indexType: type, ...(backfill ? { backfill } : {}) },
   python: `client.vectorize.indexes.metadata_index.create(${python(name)}, account_id=${python(account)}, property_name=${python(property)}, index_type=${python(type)}${backfill ? `, extra_body={"backfill": True}` : ""})`,
   wrangler: `create-metadata-index ${word(name)} --propertyName=${word(property)} --type=${word(type)}`,
+  wranglerLacks: backfill ? "makes no backfill: vectors that are there stay uncovered" : undefined,
 });
 
 /** @param {string} account @param {string} name @param {any} body @param {Record<string, string>} headers @returns {Action} */
 export function query(account, name, body, headers) {
   const what = body.vectorId ? `--vector-id=${word(body.vectorId)}` : `--vector ${[body.vector ?? []].flat().map(word).join(" ")}`;
+  const options = [
+    `--top-k=${word(body.topK)}`,
+    ...(body.namespace ? [`--namespace=${word(body.namespace)}`] : []),
+    ...(body.filter ? [`--filter=${quoted(json(body.filter))}`] : []),
+    ...(body.returnMetadata ? [`--return-metadata=${word(body.returnMetadata)}`] : []),
+  ];
   return {
     method: "POST",
     path: `${indexPath(account, name)}/query`,
     body,
     headers,
-    npm: `await client.vectorize.indexes.query(${json(name)}, { account_id: ${json(account)}, ${json(body).slice(1, -1)} });`,
-    wrangler: `query ${word(name)} ${what} --top-k=${word(body.topK)}${body.filter ? ` --filter=${quoted(json(body.filter))}` : ""}`,
+    npm: `await client.vectorize.indexes.query(${json(name)}, { account_id: ${json(account)}, ${json(body).slice(1, -1)} }${Object.keys(headers).length ? `, { headers: ${json(headers)} }` : ""});`,
+    wrangler: body.text === undefined ? `query ${word(name)} ${what} ${options.join(" ")}` : undefined,
+    wranglerLacks: headers["vicinal-effort"] ? "names no effort: that of the index is taken" : undefined,
   };
 }
 
@@ -156,6 +177,16 @@ export const deleteVectors = (account, name, ids) => ({
   python: `client.vectorize.indexes.delete_by_ids(${python(name)}, account_id=${python(account)}, ids=${python(ids)})`,
   npm: `await client.vectorize.indexes.deleteByIDs(${json(name)}, { account_id: ${json(account)}, ids: ${json(ids)} });`,
   wrangler: `delete-vectors ${word(name)} --ids ${ids.map(word).join(" ")}`,
+});
+
+/** @param {string} account @param {string} name @param {"insert" | "upsert"} mode @param {string} file @returns {Action} */
+export const importing = (account, name, mode, file) => ({
+  method: "POST",
+  path: `${indexPath(account, name)}/${mode}`,
+  file,
+  python: `with open(${python(file)}, "rb") as file:\n    client.vectorize.indexes.${mode}(${python(name)}, account_id=${python(account)}, body=file)`,
+  npm: `await client.vectorize.indexes.${mode}(${json(name)}, { account_id: ${json(account)}, body: (await import("node:fs")).createReadStream(${json(file)}) });`,
+  wrangler: `${mode} ${word(name)} --file=${word(file)}`,
 });
 
 /** @param {string} account @param {string} name @param {string} operation of ours @param {unknown} body @returns {Action} */

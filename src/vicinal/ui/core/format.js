@@ -93,3 +93,17 @@ export function paths(documents) {
   for (const document of documents) visit(document, "");
   return [...counts].sort((a, b) => b[1] - a[1]).map(([path]) => path);
 }
+
+/**
+ * Return the object that a text is as JSON, null if it is none.
+ * @param {string} text
+ * @returns {Record<string, unknown> | null}
+ */
+export function parsedObject(text) {
+  try {
+    const document = JSON.parse(text);
+    return document && typeof document === "object" && !Array.isArray(document) ? document : null;
+  } catch {
+    return null;
+  }
+}

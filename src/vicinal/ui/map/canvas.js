@@ -1,7 +1,7 @@
 /**
  * The map itself: points below, the query and the lasso above; panned, zoomed and pointed at.
  *
- * Keys, while it has the focus: arrows pan, + and - zoom, 0 shows all.
+ * Keys, while it has the focus: arrows pan, + and - zoom, 0 shows all, Enter selects what is in view.
  */
 import { html, useEffect, useRef, useState } from "../core/html.js";
 import { Points } from "./gl.js";
@@ -176,7 +176,7 @@ export function MapCanvas(props) {
   if (problem) return html`<div class="map"><p class="problem">${problem}</p></div>`;
   return html`
     <canvas ref=${canvas} aria-hidden="true"></canvas>
-    <canvas ref=${overlay} tabindex="0" role="img" data-map aria-label=${`Map of ${props.map.ids.length} vectors. Arrows pan, plus and minus zoom, 0 shows all.`} onKeyDown=${(event) => scene.current && keyed(event, scene.current, newest.current)}></canvas>
+    <canvas ref=${overlay} tabindex="0" role="img" data-map aria-label=${`Map of ${props.map.ids.length} vectors. Arrows pan, plus and minus zoom, 0 shows all, Enter selects what is in view.`} onKeyDown=${(event) => scene.current && keyed(event, scene.current, newest.current)}></canvas>
   `;
 }
 
@@ -193,12 +193,17 @@ function showMap(scene, map, view) {
 }
 
 /** @param {KeyboardEvent} event @param {Scene} scene @param {Props} props */
-function keyed(event, scene, { map, onView }) {
+function keyed(event, scene, { map, onView, onSelect }) {
   const { view, size } = scene;
   const pan = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
   if (pan) scene.show({ ...view, x: view.x + (pan[0] * PAN) / view.zoom, y: view.y + (pan[1] * PAN) / view.zoom });
   else if (event.key === "+" || event.key === "-") scene.show(zoomed(view, size, event.key === "+" ? ZOOM : 1 / ZOOM, size.width / 2, size.height / 2));
   else if (event.key === "0") scene.show(fit(map.positions, size));
+  else if (event.key === "Enter") {
+    const corners = /** @type {[number, number][]} */ ([[0, 0], [size.width, 0], [size.width, size.height], [0, size.height]]);
+    onSelect(inside(map.positions, corners.map(([left, top]) => toMap(view, size, left, top))));
+    return;
+  }
   else return;
   event.preventDefault();
   onView(event.key === "0" ? null : scene.view);

@@ -4,7 +4,7 @@
 import { html, useState } from "../core/html.js";
 import { ask, indexPath, save, WAIT } from "../core/api.js";
 import { deleteVectors, scoped } from "../core/commands.js";
-import { count, title } from "../core/format.js";
+import { count, parsedObject, title } from "../core/format.js";
 import { useAction, useLoaded } from "../core/hooks.js";
 import { account, link } from "../core/route.js";
 import { session } from "../core/session.js";
@@ -61,6 +61,9 @@ export function Selection({ name, ids, onChanged, onClear }) {
   `;
 }
 
+/** What code of one request is for, where more are made. @param {string[]} ids */
+const codeLabel = (ids) => (ids.length > CHANGE_MAX ? `as code, for the first ${CHANGE_MAX} of ${count(ids.length)}` : "as code");
+
 /** @param {{name: string, ids: string[], onClose: () => void, onDone: () => void}} props */
 function DeleteSelected({ name, ids, onClose, onDone }) {
   const { isBusy, error, run } = useAction();
@@ -70,18 +73,18 @@ function DeleteSelected({ name, ids, onClose, onDone }) {
     });
     if (isDone) onDone();
   };
-  return html`<${TypedConfirmation} title="Delete vectors" name=${name} verb="Delete" action=${deleteVectors(account(), name, ids.slice(0, CHANGE_MAX))} isBusy=${isBusy} error=${error} onConfirm=${confirm} onClose=${onClose}
+  return html`<${TypedConfirmation} title="Delete vectors" name=${name} verb="Delete" action=${deleteVectors(account(), name, ids.slice(0, CHANGE_MAX))} label=${codeLabel(ids)} isBusy=${isBusy} error=${error} onConfirm=${confirm} onClose=${onClose}
     text=${html`${count(ids.length)} vectors of <b>${name}</b> will be gone.`} />`;
 }
 
 /** @param {{name: string, ids: string[], onClose: () => void, onDone: () => void}} props */
 function PatchSelected({ name, ids, onClose, onDone }) {
   const [draft, setDraft] = useState('{"reviewed": true}');
+  const metadata = parsedObject(draft);
   const { isBusy, error, run } = useAction();
   const submit = async (event) => {
     event.preventDefault();
     const isDone = await run(async () => {
-      const metadata = JSON.parse(draft);
       for (const some of chunks(ids, CHANGE_MAX)) await ask(`${indexPath(account(), name)}/vectors/patch`, { body: { ids: some, metadata }, headers: WAIT });
     });
     if (isDone) onDone();
@@ -90,11 +93,11 @@ function PatchSelected({ name, ids, onClose, onDone }) {
     <${Dialog} title="Patch metadata" onClose=${onClose}>
       <form onSubmit=${submit}>
         <p>Members of this object are set in the metadata of ${count(ids.length)} vectors; null removes one.</p>
-        <textarea autofocus class="mono" aria-label="Patch" rows="4" spellcheck=${false} value=${draft} onInput=${(event) => setDraft(event.currentTarget.value)}></textarea>
+        <textarea autofocus class="mono" aria-label="Patch" aria-invalid=${metadata === null} rows="4" spellcheck=${false} value=${draft} onInput=${(event) => setDraft(event.currentTarget.value)}></textarea>
         <${Problem} error=${error} />
-        <footer><button class="primary" disabled=${isBusy}>Patch</button></footer>
+        <footer><span class="faint">${metadata ? "" : "not a JSON object"}</span><button class="primary" disabled=${isBusy || !metadata}>Patch</button></footer>
       </form>
-      <${Code} action=${scoped(account(), name, "patch", { ids: ids.slice(0, CHANGE_MAX), metadata: {} })} />
+      <${Code} action=${scoped(account(), name, "patch", { ids: ids.slice(0, CHANGE_MAX), metadata: metadata ?? {} })} label=${codeLabel(ids)} />
     <//>
   `;
 }

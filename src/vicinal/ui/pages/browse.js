@@ -88,6 +88,7 @@ function Browse({ name, names, params }) {
         <${Facets} name=${name} params=${params} index=${index.data} />
       </div>
       <${Code} action=${scoped(account(), name, "list", { ...scopeOf(params), count: PAGE_ROWS, returnMetadata: true })} />
+      <${Code} action=${scoped(account(), name, "export", scopeOf(params))} label="export as code" />
       ${dialog === "metadata" && html`<${MetadataIndexDialog} indexName=${name} paths=${metadataPaths} onClose=${() => setDialog("")} onDone=${changed} />`}
       ${dialog === "delete" && html`<${DeleteScope} name=${name} params=${params} total=${listing.total} onClose=${() => setDialog("")} onDone=${changed} />`}
     </section>

@@ -3,13 +3,14 @@
  */
 import { html, useRef, useState } from "../core/html.js";
 import { save } from "../core/api.js";
+import { importing } from "../core/commands.js";
 import { bytes, count } from "../core/format.js";
 import { useAction } from "../core/hooks.js";
 import { importFile } from "../core/importing.js";
 import { useIndex, useNames } from "../core/indexes.js";
 import { account, setParams, useRoute } from "../core/route.js";
 import { session } from "../core/session.js";
-import { Choice, Empty, Problem } from "../parts/basics.js";
+import { Choice, Code, Empty, Problem } from "../parts/basics.js";
 import { Table } from "../parts/table.js";
 
 const COLUMNS = [
@@ -62,6 +63,7 @@ function Import({ name, names }) {
     <p class="faint">Texts, CSV, arrays and parquet: <code>vicinal import</code>.</p>
     <${Problem} error=${index.error ?? error} />
     ${progress && html`<${Report} progress=${progress} isBusy=${isBusy} onStop=${() => stop.current?.abort()} />`}
+    <${Code} action=${importing(account(), name, mode, progress?.file.name ?? "vectors.ndjson")} label="as code, for a file of one request" />
   `;
 }
 

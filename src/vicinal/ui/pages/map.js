@@ -106,9 +106,10 @@ function Shown({ name, map, params, took, isLoading, metric, onChanged }) {
   const isScore = params.color === SCORE && map.scores !== null;
   const values = isScore ? map.scores : map.values;
   const isCategories = !isScore && map.categories !== null;
+  const isReversed = isScore && metric === "euclidean"; // a distance: the least is the nearest
   const colors = useMemo(
-    () => colorsOf(map.ids.length, { values, isCategories, isReversed: isScore && metric === "euclidean", selected: selected.length ? new Set(selected) : null }),
-    [map, values, isCategories, selected],
+    () => colorsOf(map.ids.length, { values, isCategories, isReversed, selected: selected.length ? new Set(selected) : null }),
+    [map, values, isCategories, isReversed, selected],
   );
   const ids = useMemo(() => selected.map((number) => map.ids[number]), [map, selected]);
   const shownView = (view) => setParams({ view: view ? [view.x, view.y, view.zoom].map((value) => value.toPrecision(6)).join(",") : "" });
@@ -126,7 +127,7 @@ function Shown({ name, map, params, took, isLoading, metric, onChanged }) {
       <aside class="side" aria-label="About the map">
         ${selected.length
           ? html`<${Selection} name=${name} ids=${ids} onChanged=${onChanged} onClear=${() => setSelected([])} />`
-          : html`<${Hovered} name=${name} id=${map.ids[hovered]} score=${map.scores?.[hovered]} /><${Legend} map=${map} values=${values} isCategories=${isCategories} /><${About} map=${map} />`}
+          : html`<${Hovered} name=${name} id=${map.ids[hovered]} score=${map.scores?.[hovered]} /><${Legend} map=${map} values=${values} isCategories=${isCategories} isReversed=${isReversed} /><${About} map=${map} />`}
       </aside>
     </div>
   `;
@@ -152,12 +153,12 @@ function Hovered({ name, id, score }) {
   `;
 }
 
-/** @param {{map: PointMap, values: Float32Array | null, isCategories: boolean}} props */
-function Legend({ map, values, isCategories }) {
+/** @param {{map: PointMap, values: Float32Array | null, isCategories: boolean, isReversed: boolean}} props */
+function Legend({ map, values, isCategories, isReversed }) {
   if (!values) return null;
   if (!isCategories) {
-    const [low, high] = range(values);
-    return html`<h2>Colour</h2><div class="ramp" style=${{ background: ramp }}></div><p class="row faint"><span>${Number(low.toPrecision(4))}</span><span style=${{ marginLeft: "auto" }}>${Number(high.toPrecision(4))}</span></p>`;
+    const [first, last] = isReversed ? range(values).reverse() : range(values);
+    return html`<h2>Colour</h2><div class="ramp" style=${{ background: ramp }}></div><p class="row faint" data-range><span>${Number(first.toPrecision(4))}</span><span style=${{ marginLeft: "auto" }}>${Number(last.toPrecision(4))}</span></p>`;
   }
   const counts = new Map();
   for (const value of values) {

@@ -4,7 +4,7 @@
 import { html, useEffect, useState } from "../core/html.js";
 import { ask, indexPath, WAIT } from "../core/api.js";
 import { deleteVectors, query as queryAction, scoped } from "../core/commands.js";
-import { score, title } from "../core/format.js";
+import { parsedObject, score, title } from "../core/format.js";
 import { useAction, useLoaded } from "../core/hooks.js";
 import { account, go, link, useRoute } from "../core/route.js";
 import { session } from "../core/session.js";
@@ -73,7 +73,7 @@ function Metadata({ name, id, metadata, onSaved }) {
   const { isBusy, error, run } = useAction();
   useEffect(() => setDraft(written), [written]);
   if (!session.mayWrite) return html`<pre class="metadata" tabindex="0">${written}</pre>`;
-  const edited = parsed(draft);
+  const edited = parsedObject(draft);
   const patch = edited && mergePatch(metadata, edited);
   const isChanged = patch !== null && Object.keys(patch).length > 0;
   const action = scoped(account(), name, "patch", { ids: [id], metadata: patch ?? {} });
@@ -90,16 +90,6 @@ function Metadata({ name, id, metadata, onSaved }) {
     </p>
     <${Code} action=${action} />
   `;
-}
-
-/** @param {string} text @returns {Record<string, unknown> | null} */
-function parsed(text) {
-  try {
-    const document = JSON.parse(text);
-    return document && typeof document === "object" && !Array.isArray(document) ? document : null;
-  } catch {
-    return null;
-  }
 }
 
 /** @param {{name: string, id: string}} props */

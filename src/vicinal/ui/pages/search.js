@@ -4,7 +4,7 @@
  */
 import { html, useMemo, useState } from "../core/html.js";
 import { ask, askWithMessages, embed, indexPath } from "../core/api.js";
-import { query as queryAction } from "../core/commands.js";
+import { embedding, query as queryAction } from "../core/commands.js";
 import { count, milliseconds, score, title } from "../core/format.js";
 import { useAction, useLoaded } from "../core/hooks.js";
 import { models, useIndex, useNames } from "../core/indexes.js";
@@ -21,6 +21,7 @@ const FULL_MAX = 50; // matches with all of their metadata, in every profile of 
 /** Ways to search -> what they are called; the last two need a text index. */
 const WAYS = { text: "text", vector: "vector", id: "id", words: "words", both: "text and words" };
 const OF_WORDS = ["words", "both"];
+const OF_TEXTS = ["text", "both"]; // whose vector is searched for
 
 /** @typedef {{score: number, rank?: number}} PartScore */
 /** @typedef {{id: string, score: number, namespace?: string, metadata?: Record<string, unknown>, scores?: {vector?: PartScore, text?: PartScore}}} Match */
@@ -70,13 +71,14 @@ function Search({ name, names, params }) {
   const fitting = useLoaded(async (signal) => (index.data ? models(index.data.config, signal) : []), [index.data?.name]);
   const source = sourceOf(params);
   const model = source.model || fitting.data?.[0];
-  const isReady = !["text", "both"].includes(source.by) || !fitting.isLoading;
+  const isReady = !OF_TEXTS.includes(source.by) || !fitting.isLoading;
   const found = useLoaded(async (signal) => {
     const searched = isReady ? await target(source, model, signal) : null;
     if (!searched) return null;
     const body = bodyOf(params, searched);
     const answer = await askWithMessages(`${indexPath(account(), name)}/query`, { body, headers: headersOf(params.effort ?? ""), signal });
-    return { body, ...answer };
+    const embedded = model && OF_TEXTS.includes(source.by) ? { model, text: source.text } : null;
+    return { body, embedded, ...answer };
   }, [name, isReady, model, JSON.stringify([source, scopeOf(params), params.topK, params.effort])]);
   return html`
     <section class="page">
@@ -118,10 +120,10 @@ function Source({ source, hasTexts, models: names, model }) {
 }
 
 /**
- * @param {{name: string, found: {body: any, result: {matches: Match[], explain?: Step[]}}, metric: string, effort: string}} props
+ * @param {{name: string, found: {body: any, embedded: {model: string, text: string} | null, result: {matches: Match[], explain?: Step[]}}, metric: string, effort: string}} props
  */
 function Results({ name, found, metric, effort }) {
-  const { body, result: { matches, explain = [] } } = found;
+  const { body, embedded, result: { matches, explain = [] } } = found;
   const columns = useMemo(() => matchColumns(name, matches, body.text === undefined ? metric : "words"), [name, matches, metric]);
   return html`
     <div class="with-side">
@@ -130,6 +132,7 @@ function Results({ name, found, metric, effort }) {
           ? html`<${Table} label="Matches" columns=${columns} rows=${matches} rowKey=${({ id }) => id} onOpen=${({ id }) => { location.hash = link("row", [name, id]); }} />`
           : html`<${Empty}>Nothing matches.<//>`}
         <${Code} action=${queryAction(account(), name, body, headersOf(effort))} />
+        ${embedded && html`<${Code} action=${embedding(account(), embedded.model, embedded.text)} label="the vector of the text as code" />`}
       </div>
       <aside class="side" aria-label="How it was found">
         ${explain.length > 0 && html`<${Plan} steps=${explain} />`}

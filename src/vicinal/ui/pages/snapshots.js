@@ -33,8 +33,9 @@ export function SnapshotsPart() {
     const [path, name] = snapshot ? [`${PATH}/${snapshot.id}`, `vicinal-snapshot-${snapshot.id}`] : [PATH, "vicinal-snapshot"];
     fetchFile(`${path}/stream?ticket=${encodeURIComponent(ticket)}`, `${name}.tar.zst`);
   });
-  const done = () => {
+  const done = (said = "") => {
     setDialog(null);
+    setReport(said);
     reload();
   };
   return html`
@@ -70,7 +71,7 @@ const columns = (open, verify, download, isBusy) => [
   },
 ];
 
-/** @param {{snapshot: Snapshot, onClose: () => void, onDone: () => void}} props */
+/** @param {{snapshot: Snapshot, onClose: () => void, onDone: (said: string) => void}} props */
 function Restore({ snapshot, onClose, onDone }) {
   const [suffix, setSuffix] = useState("-restored");
   const [chosen, setChosen] = useState(() => new Set(snapshot.indexes.map((_, number) => number)));
@@ -78,7 +79,7 @@ function Restore({ snapshot, onClose, onDone }) {
   const body = { suffix, indexes: snapshot.indexes.filter((_, number) => chosen.has(number)).map(({ account, name }) => ({ account, name })) };
   const submit = async (event) => {
     event.preventDefault();
-    if (await run(() => ask(`${PATH}/${snapshot.id}/restore`, { body }))) onDone();
+    if (await run(() => ask(`${PATH}/${snapshot.id}/restore`, { body }))) onDone(`restored ${body.indexes.map(({ name }) => `${name}${suffix}`).join(", ")}`);
   };
   const toggle = (number) => setChosen((before) => {
     const next = new Set(before);

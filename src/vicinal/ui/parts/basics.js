@@ -59,9 +59,9 @@ const UNTYPED = /[\p{C}\p{Zl}\p{Zp}]|[^\S ]|^ | $/u;
 /**
  * Asks for the name of what is about to go, so that nothing goes by a slip; for the verb where nobody
  * can type the name.
- * @param {{title: string, name: string, text: any, verb: string, action: import("../core/commands.js").Action, isBusy: boolean, error: Error | null, onConfirm: () => void, onClose: () => void}} props
+ * @param {{title: string, name: string, text: any, verb: string, action: import("../core/commands.js").Action, label?: string, isBusy: boolean, error: Error | null, onConfirm: () => void, onClose: () => void}} props
  */
-export function TypedConfirmation({ title, name, text, verb, action, isBusy, error, onConfirm, onClose }) {
+export function TypedConfirmation({ title, name, text, verb, action, label, isBusy, error, onConfirm, onClose }) {
   const [typed, setTyped] = useState("");
   const wanted = UNTYPED.test(name) ? verb.toLowerCase() : name;
   const submit = (event) => {
@@ -78,7 +78,7 @@ export function TypedConfirmation({ title, name, text, verb, action, isBusy, err
         <${Problem} error=${error} />
         <footer><button class="danger" disabled=${typed !== wanted || isBusy}>${verb}</button></footer>
       </form>
-      <${Code} action=${action} />
+      <${Code} action=${action} label=${label} />
     <//>
   `;
 }

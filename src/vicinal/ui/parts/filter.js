@@ -47,6 +47,17 @@ export function build(conditions, properties) {
 }
 
 /**
+ * Tell whether the text of a condition says this operand, all of it.
+ * @param {string} operator
+ * @param {unknown} operand
+ */
+function isSaid(operator, operand) {
+  const isScalar = (value) => ["string", "number", "boolean"].includes(typeof value);
+  if (!LISTS.includes(operator)) return isScalar(operand);
+  return Array.isArray(operand) && operand.length > 0 && operand.every((value) => isScalar(value) && String(value) === String(value).trim() && !String(value).includes(","));
+}
+
+/**
  * Return the conditions that a filter is made of, null if it has more than these can say.
  * @param {any} filter
  * @returns {Condition[] | null}
@@ -58,7 +69,7 @@ export function conditionsOf(filter) {
     if (property.startsWith("$")) return null;
     const operators = operand !== null && typeof operand === "object" && !Array.isArray(operand) ? operand : { $eq: operand };
     for (const [operator, value] of Object.entries(operators)) {
-      if (!Object.hasOwn(SIGNS, operator)) return null;
+      if (!Object.hasOwn(SIGNS, operator) || !isSaid(operator, value)) return null;
       conditions.push({ property, operator, value: Array.isArray(value) ? value.join(", ") : String(value) });
     }
   }
@@ -80,9 +91,14 @@ export function parseFilter(text) {
  */
 export function FilterBuilder({ text = "", properties, onChange }) {
   const [draft, setDraft] = useState(text);
-  const [isRaw, setRaw] = useState(conditionsOf(parseFilter(text)) === null);
+  const [wantsRaw, setRaw] = useState(false);
   useEffect(() => setDraft(text), [text]);
-  const conditions = conditionsOf(parseFilter(draft)) ?? [];
+  const said = conditionsOf(parseFilter(draft));
+  const isRaw = wantsRaw || said === null;
+  useEffect(() => {
+    if (said === null) setRaw(true); // also while it is written on, until the builder is wanted
+  }, [said === null]);
+  const conditions = said ?? [];
   const change = (next, isDone = true) => {
     const built = build(next, properties);
     const written = built ? JSON.stringify(built) : "";
@@ -90,44 +106,66 @@ export function FilterBuilder({ text = "", properties, onChange }) {
     if (isDone) onChange(written);
   };
   if (isRaw) return html`<${RawFilter} draft=${draft} onDraft=${setDraft} onChange=${onChange} onBuild=${() => setRaw(false)} />`;
+  const add = () => {
+    const added = unused(conditions, properties);
+    change([...conditions, added], isWhole(added));
+  };
   const first = properties[0];
   return html`
     <div class="filter" role="group" aria-label="Filter">
       ${conditions.map((condition, number) => html`
-        <${ConditionRow} key=${number} condition=${condition} properties=${properties}
+        <${ConditionRow} key=${number} condition=${condition} properties=${properties} others=${conditions.filter((_, other) => other !== number)}
           onChange=${(next, isDone) => change(conditions.map((old, other) => (other === number ? next : old)), isDone)}
           onRemove=${() => change(conditions.filter((_, other) => other !== number))} />
       `)}
-      <button type="button" class="quiet" disabled=${!first} title=${first ? "" : "No property has a metadata index"}
-        onClick=${() => change([...conditions, unused(conditions, properties)], false)}>+ filter</button>
+      <button type="button" class="quiet" disabled=${!first} title=${first ? "" : "No property has a metadata index"} onClick=${add}>+ filter</button>
       <button type="button" class="quiet" onClick=${() => setRaw(true)}>JSON</button>
     </div>
   `;
 }
 
+/**
+ * Return the operators of a property that no other condition on it has: a filter has each once.
+ * @param {string} type
+ * @param {string} property
+ * @param {Condition[]} others
+ */
+const free = (type, property, others) =>
+  OPERATORS[type].filter((operator) => !others.some((other) => other.property === property && other.operator === operator));
+
+/** A first condition on a property. @param {Property} property @param {string} operator @returns {Condition} */
+const condition = ({ name, type }, operator) => ({ property: name, operator, value: isChoice(type, operator) ? "true" : type === "number" ? "0" : "" });
+
+/** Whether a value is chosen out of two. @param {string} type @param {string} operator */
+const isChoice = (type, operator) => type === "boolean" || operator === "$exists";
+
+/** Whether a new condition has the value that it is to have, as one that is chosen has. @param {Condition} added */
+const isWhole = ({ value }) => value === "true";
+
 /** @param {Condition[]} conditions @param {Property[]} properties @returns {Condition} */
 function unused(conditions, properties) {
-  const taken = new Set(conditions.map(({ property, operator }) => property + operator));
-  for (const { name, type } of properties) {
-    for (const operator of OPERATORS[type]) {
-      if (!taken.has(name + operator)) return { property: name, operator, value: type === "boolean" ? "true" : type === "number" ? "0" : "" };
-    }
+  for (const property of properties) {
+    const [operator] = free(property.type, property.name, conditions);
+    if (operator) return condition(property, operator);
   }
-  return { property: properties[0].name, operator: "$eq", value: "" };
+  return condition(properties[0], "$eq");
 }
 
-/** @param {{condition: Condition, properties: Property[], onChange: (condition: Condition, isDone: boolean) => void, onRemove: () => void}} props */
-function ConditionRow({ condition, properties, onChange, onRemove }) {
-  const { property, operator, value } = condition;
+/** @param {{condition: Condition, properties: Property[], others: Condition[], onChange: (condition: Condition, isDone: boolean) => void, onRemove: () => void}} props */
+function ConditionRow({ condition: { property, operator, value }, properties, others, onChange, onRemove }) {
   const known = properties.find(({ name }) => name === property);
   const type = known?.type ?? "string";
   const names = known ? properties.map(({ name }) => name) : [property, ...properties.map(({ name }) => name)];
-  const isChoice = type === "boolean" || operator === "$exists";
+  const move = (next) => {
+    const to = /** @type {Property} */ (properties.find(({ name }) => name === next));
+    const moved = condition(to, free(to.type, next, others)[0] ?? "$eq");
+    onChange(moved, isWhole(moved));
+  };
   return html`
     <span class="condition">
-      <${Choice} label="Property" value=${property} options=${names} onChange=${(next) => onChange({ property: next, operator: "$eq", value: "" }, false)} />
-      <${Choice} label="Operator" value=${operator} options=${OPERATORS[type].map((each) => [each, SIGNS[each]])} onChange=${(next) => onChange({ property, operator: next, value: next === "$exists" ? "true" : value }, true)} />
-      ${isChoice
+      <${Choice} label="Property" value=${property} options=${names} onChange=${move} />
+      <${Choice} label="Operator" value=${operator} options=${free(type, property, others).map((each) => [each, SIGNS[each]])} onChange=${(next) => onChange({ property, operator: next, value: next === "$exists" ? "true" : value }, true)} />
+      ${isChoice(type, operator)
         ? html`<${Choice} label="Value" value=${value} options=${["true", "false"]} onChange=${(next) => onChange({ property, operator, value: next }, true)} />`
         : html`<input aria-label="Value" size="12" type=${type === "number" && !LISTS.includes(operator) ? "number" : "text"} step="any" value=${value} placeholder=${LISTS.includes(operator) ? "a, b, c" : "value"}
             onChange=${(event) => onChange({ property, operator, value: event.currentTarget.value }, true)} />`}

@@ -88,6 +88,7 @@ function Backfill({ indexName, property, onDone }) {
       <${Bar} share=${all ? covered / all : 1} />
       ${session.mayWrite && html`<button disabled=${isBusy} onClick=${backfill}>Backfill</button>`}
       <${Problem} error=${error} />
+      ${session.mayWrite && html`<${Code} action=${action} />`}
     </div>
   `;
 }
