@@ -311,9 +311,27 @@ def _runs(reports: Reports) -> str:
         "The machine and the runs",
         f"Machine: {'; '.join(sorted(machines))}. The data files have every row of every "
         "table, with the data, the method and the versions of the run.",
-        f"Of {len(marks)} targets that the benchmarks set {met} are met.",
+        f"Of {len(marks)} targets that the benchmarks set {met} are met"
+        + ("." if met == len(marks) else "; these are not:"),
+        *([_missed(reports)] if met < len(marks) else []),
         piped(("data file", "run", "commit", "load at start"), lines),
     )
+
+
+def _missed(reports: Reports) -> str:
+    """Return a table of the targets that are not met, or could not be measured."""
+    return piped(
+        ("data file", "what", "measured", "target"),
+        [
+            (
+                name, mark.claim, mark.measured,
+                f"{'≤' if mark.is_most else '≥'} {shown(mark.bound)}",
+            )
+            for name, result in sorted(reports.items())
+            for mark in result.marks
+            if not mark.is_met
+        ],
+    )  # fmt: skip
 
 
 def _series(filters: Report) -> dict[str, list[Row]]:

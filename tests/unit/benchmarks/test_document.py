@@ -127,3 +127,29 @@ def test_what_a_peer_does_better_is_found_whichever_way_is_better() -> None:
         ("a size", "p50 ms", 2.0, "fast: 1", 0.98),
         ("a size", "queries/s", 10, "many: 20", 1.0),
     ]
+
+
+def test_every_target_that_is_missed_stands_on_the_page_with_what_was_measured() -> None:
+    missed = {
+        f"| {name} | {mark.claim} | {report.shown(mark.measured)} |"
+        for name, result in REPORTS.items()
+        for mark in result.marks
+        if not mark.is_met
+    }
+
+    assert all(line in PAGE for line in missed)
+    assert PAGE.count("| ≤ ") + PAGE.count("| ≥ ") == len(missed)
+
+
+def test_targets_that_are_all_met_are_only_counted() -> None:
+    met = {
+        name: msgspec.structs.replace(
+            result, marks=tuple(mark for mark in result.marks if mark.is_met)
+        )
+        for name, result in REPORTS.items()
+    }
+
+    page = document.with_results(PAGE, met)
+
+    count = sum(len(result.marks) for result in met.values())
+    assert f"Of {count} targets that the benchmarks set {count} are met." in page
