@@ -1,5 +1,6 @@
 """Many indexes share few file handles: those unused longest close, and open again unnoticed."""
 
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engines import APPLIED_WITHIN_S, Record, batch, create
+from tests.support.waiting import wait_until
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.model import IndexAddress, Query, Upsert
 
@@ -31,9 +33,15 @@ def test_many_indexes_need_no_more_files_than_the_bound(tmp_path: Path) -> None:
         accepted = engine.append(address, Upsert(batch(Record("a", [number, 1])))).result()
         assert engine.wait_applied(address, accepted.seqno, APPLIED_WITHIN_S)
 
-    # A log and its write-ahead log each, of 40 were there no bound. A few more may be open
-    # because they were still busy when room was made.
-    assert descriptors() - before <= 2 * (OPEN_MAX + 10)
+    # A log and its write-ahead log each, of 40 were there no bound. More may be open because they
+    # were still busy when room was made: the next index that is opened makes room again.
+    numbers = itertools.cycle(range(40))
+
+    def is_within_the_bound() -> bool:
+        engine.get(IndexAddress("acme", f"index-{next(numbers)}"), ["a"])
+        return descriptors() - before <= 2 * (OPEN_MAX + 10)
+
+    wait_until(is_within_the_bound)
     for number in range(40):
         (vector,) = engine.get(IndexAddress("acme", f"index-{number}"), ["a"])
         assert vector.values.tolist() == [number, 1]
