@@ -157,6 +157,55 @@ def test_a_condition_that_is_chosen_filters_at_once(watched: Watched) -> None:
     page.get_by_text("3 of 10 vectors", exact=True).wait_for()
 
 
+@pytest.mark.parametrize(
+    ("address", "label", "typed"),
+    [
+        ("browse/flags?filter=%7B%22number%22%3A4%7D", "Value", "5"),
+        ("browse/flags", "Namespace", "n"),
+        ("browse/flags", "Account", "other"),
+        ("row/flags/f0", "Metadata", '{"good": 1}'),
+    ],
+)
+def test_what_is_typed_stays_when_the_page_is_drawn_anew_meanwhile(
+    watched: Watched, address: str, label: str, typed: str
+) -> None:
+    page = watched.open(address)
+    field = page.get_by_label(label, exact=True)
+    before = field.input_value()
+    field.fill(typed)
+
+    page.evaluate(
+        """async () => {
+            dispatchEvent(new HashChangeEvent("hashchange"));
+            for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+        }"""
+    )
+
+    assert field.input_value() == typed
+    field.fill(before)  # else it counts once the next test leaves the page
+
+
+def test_a_condition_that_is_changed_at_once_is_not_taken_back(watched: Watched) -> None:
+    page = watched.open("browse/flags")
+    page.get_by_text("10 of 10 vectors", exact=True).wait_for()
+
+    # In one go, before any frame is painted: effects that wait for one come after it.
+    page.evaluate(
+        """async () => {
+            const turn = () => new Promise((done) => setTimeout(done));
+            const labelled = (label) => document.querySelector(`[aria-label="${label}"]`);
+            [...document.querySelectorAll("button")]
+                .find((each) => each.textContent === "+ filter").click();
+            while (!labelled("Property")) await turn();
+            labelled("Property").value = "number";
+            labelled("Property").dispatchEvent(new Event("change", { bubbles: true }));
+            for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+        }"""
+    )
+
+    assert page.get_by_label("Property", exact=True).input_value() == "number"
+
+
 def test_an_operator_that_another_condition_has_cannot_be_chosen_again(watched: Watched) -> None:
     wanted = quote('{"number":{"$gt":2,"$lt":5}}')
     page = watched.open(f"browse/flags?filter={wanted}")

@@ -8,7 +8,7 @@ import { ask } from "./core/api.js";
 import { usePoll, useSession } from "./core/hooks.js";
 import { account, current, go, link, setParams, useRoute } from "./core/route.js";
 import { session } from "./core/session.js";
-import { Dialog, Field, Problem } from "./parts/basics.js";
+import { Dialog, Field, Problem, TextInput } from "./parts/basics.js";
 
 /**
  * Name in the address -> what is shown, its label and its key; without a label: not in the menu. A
@@ -111,13 +111,13 @@ function Head({ route, onHelp }) {
 /** The account whose indexes are shown; a token for one account has that one. */
 function Account() {
   const own = session.caller?.account;
-  const choose = (event) => {
-    const chosen = event.currentTarget.value.trim();
+  const choose = (text) => {
+    const chosen = text.trim();
     location.hash = "#/indexes";
     setParams({ account: chosen === session.caller?.defaultAccount ? "" : chosen });
   };
   if (own) return html`<span class="faint" title="Account">${own}</span>`;
-  return html`<label class="account"><span class="faint">account</span><input aria-label="Account" size="8" spellcheck=${false} value=${account()} onChange=${choose} /></label>`;
+  return html`<label class="account"><span class="faint">account</span><${TextInput} aria-label="Account" size="8" value=${account()} onChange=${choose} /></label>`;
 }
 
 function signOut() {

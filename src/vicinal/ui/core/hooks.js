@@ -16,6 +16,17 @@ import { session } from "./session.js";
  */
 
 /**
+ * A text that is edited: what was typed, until the text that it began with is another one. It stays
+ * when the page is drawn anew meanwhile.
+ * @param {string} text
+ * @returns {[string, (draft: string) => void]}
+ */
+export function useDraft(text) {
+  const [edited, setEdited] = useState({ text, draft: text });
+  return [edited.text === text ? edited.draft : text, (draft) => setEdited({ text, draft })];
+}
+
+/**
  * Load data when `keys` change, and after `reload`.
  * @template T
  * @param {(signal: AbortSignal) => Promise<T>} load

@@ -1,11 +1,11 @@
 /**
  * One vector: its metadata, which can be edited, its values as a plot, and its neighbours.
  */
-import { html, useEffect, useState } from "../core/html.js";
+import { html, useState } from "../core/html.js";
 import { ask, indexPath, WAIT } from "../core/api.js";
 import { deleteVectors, query as queryAction, scoped } from "../core/commands.js";
 import { parsedObject, score, title } from "../core/format.js";
-import { useAction, useLoaded } from "../core/hooks.js";
+import { useAction, useDraft, useLoaded } from "../core/hooks.js";
 import { account, go, link, useRoute } from "../core/route.js";
 import { session } from "../core/session.js";
 import { Bar, Code, Copy, Empty, Problem, TypedConfirmation } from "../parts/basics.js";
@@ -69,9 +69,8 @@ export function RowPage() {
 /** @param {{name: string, id: string, metadata: Record<string, unknown>, onSaved: () => void}} props */
 function Metadata({ name, id, metadata, onSaved }) {
   const written = JSON.stringify(metadata, null, 2);
-  const [draft, setDraft] = useState(written);
+  const [draft, setDraft] = useDraft(written);
   const { isBusy, error, run } = useAction();
-  useEffect(() => setDraft(written), [written]);
   if (!session.mayWrite) return html`<pre class="metadata" tabindex="0">${written}</pre>`;
   const edited = parsedObject(draft);
   const patch = edited && mergePatch(metadata, edited);

@@ -3,6 +3,7 @@
  */
 import { html, useEffect, useRef, useState } from "../core/html.js";
 import { forms } from "../core/commands.js";
+import { useDraft } from "../core/hooks.js";
 import { account } from "../core/route.js";
 
 /** An error in the place where it matters. @param {{error: Error | null | undefined}} props */
@@ -35,6 +36,15 @@ export const Choice = ({ label, value, options, onChange, disabled }) => html`
     })}
   </select>
 `;
+
+/**
+ * A text that counts once its field is left or Enter is pressed.
+ * @param {{value: string, onChange: (value: string) => void, [attribute: string]: any}} props
+ */
+export function TextInput({ value, onChange, ...attributes }) {
+  const [draft, setDraft] = useDraft(value);
+  return html`<input spellcheck=${false} ...${attributes} value=${draft} onInput=${(event) => setDraft(event.currentTarget.value)} onChange=${(event) => onChange(event.currentTarget.value)} />`;
+}
 
 /**
  * A dialog above the page; Escape and the button close it.

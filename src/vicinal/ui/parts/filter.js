@@ -4,8 +4,9 @@
  * It writes and reads the filter's JSON, which can be written by hand as well; a filter that has more
  * than these rows can show ($or, nested ones) stays JSON.
  */
+import { useDraft } from "../core/hooks.js";
 import { html, useEffect, useState } from "../core/html.js";
-import { Choice } from "./basics.js";
+import { Choice, TextInput } from "./basics.js";
 
 /** @typedef {import("../core/indexes.js").Property} Property */
 /** @typedef {{property: string, operator: string, value: string}} Condition */
@@ -90,9 +91,8 @@ export function parseFilter(text) {
  * @param {{text: string | undefined, properties: Property[], onChange: (text: string) => void}} props `text` is the filter as JSON
  */
 export function FilterBuilder({ text = "", properties, onChange }) {
-  const [draft, setDraft] = useState(text);
+  const [draft, setDraft] = useDraft(text);
   const [wantsRaw, setRaw] = useState(false);
-  useEffect(() => setDraft(text), [text]);
   const said = conditionsOf(parseFilter(draft));
   const isRaw = wantsRaw || said === null;
   useEffect(() => {
@@ -167,8 +167,8 @@ function ConditionRow({ condition: { property, operator, value }, properties, ot
       <${Choice} label="Operator" value=${operator} options=${free(type, property, others).map((each) => [each, SIGNS[each]])} onChange=${(next) => onChange({ property, operator: next, value: next === "$exists" ? "true" : value }, true)} />
       ${isChoice(type, operator)
         ? html`<${Choice} label="Value" value=${value} options=${["true", "false"]} onChange=${(next) => onChange({ property, operator, value: next }, true)} />`
-        : html`<input aria-label="Value" size="12" type=${type === "number" && !LISTS.includes(operator) ? "number" : "text"} step="any" value=${value} placeholder=${LISTS.includes(operator) ? "a, b, c" : "value"}
-            onChange=${(event) => onChange({ property, operator, value: event.currentTarget.value }, true)} />`}
+        : html`<${TextInput} aria-label="Value" size="12" type=${type === "number" && !LISTS.includes(operator) ? "number" : "text"} step="any" value=${value} placeholder=${LISTS.includes(operator) ? "a, b, c" : "value"}
+            onChange=${(next) => onChange({ property, operator, value: next }, true)} />`}
       <button type="button" class="quiet" aria-label=${`Remove the condition on ${property}`} onClick=${onRemove}>✕</button>
     </span>
   `;

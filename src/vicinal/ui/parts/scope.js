@@ -2,14 +2,14 @@
  * The part of an index that a page is about, as its address has it: a namespace, a prefix of ids, a
  * filter; and the controls that choose it.
  */
-import { html, useEffect, useState } from "../core/html.js";
+import { html, useState } from "../core/html.js";
 import { ask, indexPath, WAIT } from "../core/api.js";
 import { createMetadataIndex } from "../core/commands.js";
 import { count } from "../core/format.js";
 import { useAction } from "../core/hooks.js";
 import { account, go, setParams, useRoute } from "../core/route.js";
 import { session } from "../core/session.js";
-import { Bar, Choice, Code, Dialog, Field, Problem } from "./basics.js";
+import { Bar, Choice, Code, Dialog, Field, Problem, TextInput } from "./basics.js";
 import { FilterBuilder, parseFilter } from "./filter.js";
 
 /** @typedef {import("../core/indexes.js").IndexState} IndexState */
@@ -37,10 +37,7 @@ export const EXTENDED = { "vicinal-filter": "extended" };
  * @param {{label: string, value: string | undefined, onChange: (value: string) => void, size?: number, placeholder?: string, isMain?: boolean}} props
  */
 export function TextParam({ label, value = "", onChange, size = 14, placeholder = label, isMain = false }) {
-  const [draft, setDraft] = useState(value);
-  useEffect(() => setDraft(value), [value]);
-  return html`<input aria-label=${label} size=${size} placeholder=${placeholder} value=${draft} spellcheck=${false} data-main=${isMain || undefined}
-    onInput=${(event) => setDraft(event.currentTarget.value)} onChange=${(event) => onChange(event.currentTarget.value)} />`;
+  return html`<${TextInput} aria-label=${label} size=${size} placeholder=${placeholder} value=${value} data-main=${isMain || undefined} onChange=${onChange} />`;
 }
 
 /**
