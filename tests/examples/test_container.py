@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -49,8 +50,15 @@ def variables() -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(\S+)", text))
 
 
-def compose() -> Any:
-    return yaml.safe_load((FOLDER / "compose.yaml").read_text())
+def compose(**environment: str) -> Any:
+    """Return the file as Compose reads it: with variables of who starts it, and their defaults."""
+
+    def value(match: re.Match[str]) -> str:
+        name, _, alternative = match[1].partition(":")
+        return environment.get(name, alternative[1:])
+
+    text = (FOLDER / "compose.yaml").read_text()
+    return yaml.safe_load(re.sub(r"\$\{([^}]+)\}", value, text))
 
 
 def test_every_instruction_is_one_that_there_is() -> None:
@@ -138,8 +146,10 @@ def test_health_is_told_by_a_server_and_not_by_none(tmp_path: Path) -> None:
         for python, *words in health_commands():
             assert python == "python"
             for port, is_healthy in ((server.port, True), (silent, False)):
-                command = [word.replace("8790", str(port)) for word in words]
-                done = subprocess.run([sys.executable, *command], capture_output=True)
+                environment = os.environ | variables() | {"VICINAL_PORT": str(port)}
+                done = subprocess.run(
+                    [sys.executable, *words], env=environment, capture_output=True
+                )
                 assert (done.returncode == 0) is is_healthy
 
 
@@ -154,6 +164,9 @@ def test_the_service_of_compose_is_the_image_with_settings_that_there_are() -> N
     assert (ROOT / service["build"]["dockerfile"]).exists()
     (port,) = service["ports"]
     assert port == f"127.0.0.1:{settings.port}:{settings.port}"
+    other = compose(VICINAL_PORT="9123")["services"]["vicinal"]
+    assert other["ports"] == ["127.0.0.1:9123:9123"]
+    assert other["environment"]["VICINAL_PORT"] == 9123
     mounted = dict(volume.split(":") for volume in service["volumes"])
     assert set(mounted) == set(compose()["volumes"])
     assert set(mounted.values()) == {str(settings.data), str(settings.models)}
