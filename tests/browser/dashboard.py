@@ -77,7 +77,9 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, *, token: str | None = None) -> Iterator[Served]:
+def serving(
+    folder: Path, *, token: str | None = None, keeps_snapshots: bool = True
+) -> Iterator[Served]:
     """Serve a filled folder; any query is slow enough to be listed as such."""
     data = folder / "data"
     data.mkdir()
@@ -88,7 +90,9 @@ def serving(folder: Path, *, token: str | None = None) -> Iterator[Served]:
             embedder=TinyEmbedder(),
             config=ServerConfig(slow_query_s=1e-9),
             tokens=() if token is None else (token,),
-            snapshots=Snapshots(engine, data, folder / "snapshots", "0"),
+            snapshots=Snapshots(
+                engine, data, folder / "snapshots" if keeps_snapshots else None, "0"
+            ),
         )
         with in_thread(app, token=token or "any") as running:
             fill(running.origin, running.token)

@@ -1,10 +1,14 @@
 """What actions of the dashboard do at once, and how they are written as code."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -206,6 +210,57 @@ def test_a_condition_that_is_changed_at_once_is_not_taken_back(watched: Watched)
     assert page.get_by_label("Property", exact=True).input_value() == "number"
 
 
+def test_a_condition_without_a_value_looks_unset_and_filters_nothing(watched: Watched) -> None:
+    page = watched.open("browse/flags")
+    page.reload()  # without what another test has begun there
+    page.get_by_text("10 of 10 vectors", exact=True).wait_for()
+    page.get_by_role("button", name="+ filter").click()
+    page.get_by_label("Property", exact=True).select_option("number")
+    value = page.get_by_label("Value", exact=True)
+    assert value.input_value() == ""
+    page.get_by_text("10 of 10 vectors", exact=True).wait_for()
+
+    page.get_by_role("button", name="+ filter").click()  # on `good`, while the first is unset
+    page.get_by_text("3 of 10 vectors", exact=True).wait_for()
+    assert value.first.input_value() == ""
+    value.first.fill("1")
+    value.first.press("Enter")
+    page.get_by_text("1 of 10 vectors", exact=True).wait_for()
+    value.first.fill("")
+    value.first.press("Enter")
+    page.get_by_text("3 of 10 vectors", exact=True).wait_for()
+
+
+def test_a_list_with_what_is_no_number_is_marked_and_filters_nothing(watched: Watched) -> None:
+    wanted = quote('{"number":{"$in":[1,2]}}')
+    page = watched.open(f"browse/flags?filter={wanted}")
+    page.get_by_text("2 of 10 vectors", exact=True).wait_for()
+    value = page.get_by_label("Value", exact=True)
+
+    value.fill("1, two")
+    value.press("Enter")
+    page.get_by_text("10 of 10 vectors", exact=True).wait_for()
+    assert value.get_attribute("aria-invalid") == "true"
+    value.fill("1, 2, 3,")
+    value.press("Enter")
+    page.get_by_text("3 of 10 vectors", exact=True).wait_for()
+    assert value.get_attribute("aria-invalid") == "false"
+
+
+def test_fields_follow_a_link_to_the_page_without_what_was_typed(watched: Watched) -> None:
+    page = watched.open("browse/flags")
+    page.get_by_text("10 of 10 vectors", exact=True).wait_for()
+    field = page.get_by_label("Namespace", exact=True)
+    field.fill("elsewhere")
+    field.press("Enter")
+    page.get_by_text("0 of 10 vectors", exact=True).wait_for()
+
+    page.evaluate("location.hash = '#/browse/flags'")
+
+    page.get_by_text("10 of 10 vectors", exact=True).wait_for()
+    assert field.input_value() == ""
+
+
 def test_an_operator_that_another_condition_has_cannot_be_chosen_again(watched: Watched) -> None:
     wanted = quote('{"number":{"$gt":2,"$lt":5}}')
     page = watched.open(f"browse/flags?filter={wanted}")
@@ -225,6 +280,8 @@ def test_an_operator_that_another_condition_has_cannot_be_chosen_again(watched: 
         {"topic": {"$in": ["a, b", "c"]}},
         {"topic": {"$in": [" a"]}},
         {"topic": {"$in": []}},
+        {"topic": ""},
+        {"topic": {"$in": ["a", ""]}},
         {"topic": {"$eq": ["a"]}},
         {"topic": {"$in": ["a", None]}},
     ],
@@ -277,6 +334,31 @@ def test_what_is_in_view_of_a_map_is_selected_and_patched_by_keys(
     assert [vector["metadata"]["seen"] for vector in listed] == [1] * 10
 
 
+def test_the_export_of_a_selection_shows_itself_as_code(watched: Watched) -> None:
+    page = watched.open("map/docs")
+    page.locator(f"[data-map][data-drawn='{COUNT}']").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text(f"export as code, for the first 20 of {COUNT}").click()
+
+    code = page.get_by_role("group", name="Selection").locator("details.code pre")
+    assert "/docs/get_by_ids" in code.inner_text()
+    page.get_by_role("group", name="Selection").get_by_role("button", name="wrangler").click()
+    assert re.search("get-vectors docs --ids( doc-[0-9]+){20}$", code.inner_text())
+
+
+def test_code_of_a_map_has_the_vector_that_is_drawn_in(watched: Watched) -> None:
+    page = watched.open("map/docs?text=abcde")
+    page.locator(f"[data-map][data-drawn='{COUNT}']").wait_for()
+    code = page.locator("details.code")
+    code.get_by_text("as code", exact=True).click()
+
+    assert re.search(r'"vector":\[[-0-9., e]+\]', code.first.locator("pre").inner_text())
+    code.get_by_text("the vector of the text as code").click()
+    assert '"text":["abcde"]' in code.last.locator("pre").inner_text()
+    watched.open("indexes")  # else the next test finds this map until its own is there
+    page.locator("[data-map]").wait_for(state="detached")
+
+
 def test_code_of_many_vectors_says_that_it_is_of_the_first(watched: Watched) -> None:
     page = watched.open("map/docs")
     page.locator(f"[data-map][data-drawn='{COUNT}']").focus()
@@ -288,10 +370,46 @@ def test_code_of_many_vectors_says_that_it_is_of_the_first(watched: Watched) -> 
     page.get_by_role("dialog").wait_for(state="detached")
 
 
+def test_code_of_snapshots_verifies_and_downloads_them(
+    watched: Watched, server: Served, tmp_path: Path
+) -> None:
+    page = watched.open("operations?show=snapshots")
+    page.get_by_role("button", name="Take snapshot").click()
+    page.get_by_text("verify the newest as code").click()
+    newest = ask(server.origin, "/client/v4/vicinal/snapshots")[-1]["id"]
+    codes = page.locator("details.code", has_text="verify the newest").locator("pre")
+    report = json.loads(ran(codes.inner_text(), tmp_path))["result"]
+    assert report["damages"] == []
+
+    for label, name in (
+        ("download one now", "vicinal-snapshot"),
+        ("download the newest", f"vicinal-snapshot-{newest}"),
+    ):
+        shown = page.locator("details.code", has_text=f"{label} as code")
+        shown.locator("summary").click()
+        ran(shown.locator("pre").inner_text(), tmp_path)
+        kept = tmp_path / f"{name}.tar.zst"
+        assert kept.read_bytes()[:4] == b"\x28\xb5\x2f\xfd"  # zstd
+        kept.unlink()
+        shown.get_by_role("button", name="Python").click()
+        written = shown.locator("pre").inner_text()
+        subprocess.run([sys.executable, "-c", written], cwd=tmp_path, check=True)
+        assert kept.read_bytes()[:4] == b"\x28\xb5\x2f\xfd"
+
+
+def ran(command: str, folder: Path) -> str:
+    """Run a command as the shell does that it was pasted into."""
+    environment = {**os.environ, "TOKEN": "any"}
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=folder, env=environment, check=True, capture_output=True
+    )
+    return done.stdout.decode()
+
+
 def test_a_restored_index_is_named(watched: Watched) -> None:
     page = watched.open("operations?show=snapshots")
     page.get_by_role("button", name="Take snapshot").click()
-    page.get_by_role("button", name="restore").click()
+    page.get_by_role("button", name="restore").first.click()
     page.get_by_role("checkbox").first.wait_for()
     for checkbox in page.get_by_role("checkbox").all():
         checkbox.uncheck()

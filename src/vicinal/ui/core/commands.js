@@ -13,6 +13,7 @@ import { accountPath, indexesPath, indexPath, modelPath, ROOT } from "./api.js";
  * @property {string} path below the server's folder
  * @property {unknown} [body]
  * @property {string} [file] whose content is the body
+ * @property {string} [output] the name of the file that the answer is kept in
  * @property {Record<string, string>} [headers]
  * @property {string} [python] a call of the official SDK, where it has one
  * @property {string} [npm]
@@ -53,11 +54,12 @@ function python(value) {
 const hasHeaders = ({ headers }) => Object.keys(headers ?? {}).length > 0;
 
 /** @param {Action} action */
-function curl({ method, path, body, file, headers = {} }) {
+function curl({ method, path, body, file, output, headers = {} }) {
   const lines = [`curl -X ${method} ${quoted(new URL(path, ROOT).href)}`, `-H "Authorization: Bearer $TOKEN"`];
   for (const [name, value] of Object.entries(headers)) lines.push(`-H ${quoted(`${name}: ${value}`)}`);
   if (body !== undefined) lines.push(`-H 'Content-Type: application/json' --data ${quoted(json(body))}`);
   if (file !== undefined) lines.push(`-H 'Content-Type: application/x-ndjson' --data-binary @${word(file)}`);
+  if (output !== undefined) lines.push(`--fail --output ${word(output)}`);
   return lines.join(" \\\n  ");
 }
 
@@ -69,7 +71,9 @@ function pythonCall(action) {
   const path = json(action.path.replace(API, ""));
   const body = action.body === undefined ? "" : `, body=${python(action.body)}`;
   const headers = hasHeaders(action) ? `, options={"headers": ${python(action.headers)}}` : "";
-  return `${start}client.${action.method.toLowerCase()}(${path}${body}, cast_to=object${headers})`;
+  const call = (type) => `client.${action.method.toLowerCase()}(${path}${body}, cast_to=${type}${headers})`;
+  if (action.output === undefined) return start + call("object");
+  return `import httpx\n${start}with open(${python(action.output)}, "wb") as file:\n    file.write(${call("httpx.Response")}.content)`;
 }
 
 /** @param {Action} action */
@@ -82,7 +86,9 @@ function npmCall(action) {
     ...(action.body === undefined ? [] : [`body: ${json(action.body)}`]),
     ...(hasHeaders(action) ? [`headers: ${json(action.headers)}`] : []),
   ];
-  return `${start}await client.${action.method.toLowerCase()}(${path}${options.length ? `, { ${options.join(", ")} }` : ""});`;
+  const call = `client.${action.method.toLowerCase()}(${path}${options.length ? `, { ${options.join(", ")} }` : ""})`;
+  if (action.output === undefined) return `${start}await ${call};`;
+  return `import { writeFile } from "node:fs/promises";\n${start}await writeFile(${json(action.output)}, (await ${call}.asResponse()).body);`;
 }
 
 /**
@@ -168,6 +174,16 @@ export function query(account, name, body, headers) {
     wranglerLacks: headers["vicinal-effort"] ? "names no effort: that of the index is taken" : undefined,
   };
 }
+
+/** @param {string} account @param {string} name @param {string[]} ids @returns {Action} */
+export const getVectors = (account, name, ids) => ({
+  method: "POST",
+  path: `${indexPath(account, name)}/get_by_ids`,
+  body: { ids },
+  python: `client.vectorize.indexes.get_by_ids(${python(name)}, account_id=${python(account)}, ids=${python(ids)})`,
+  npm: `await client.vectorize.indexes.getByIDs(${json(name)}, { account_id: ${json(account)}, ids: ${json(ids)} });`,
+  wrangler: `get-vectors ${word(name)} --ids ${ids.map(word).join(" ")}`,
+});
 
 /** @param {string} account @param {string} name @param {string[]} ids @returns {Action} */
 export const deleteVectors = (account, name, ids) => ({

@@ -8,6 +8,14 @@ const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 /** @param {number | null | undefined} value */
 export const count = (value) => (value === null || value === undefined ? "–" : whole.format(value));
 
+/**
+ * How many there are of something: `1 vector`, `2 vectors`.
+ * @param {number | null | undefined} value
+ * @param {string} one what one of them is called
+ * @param {string} [more] what several are called
+ */
+export const counted = (value, one, more = `${one}s`) => `${count(value)} ${value === 1 ? one : more}`;
+
 /** @param {number | null | undefined} value of bytes */
 export function bytes(value) {
   if (value === null || value === undefined) return "–";

@@ -16,14 +16,34 @@ import { session } from "./session.js";
  */
 
 /**
- * A text that is edited: what was typed, until the text that it began with is another one. It stays
- * when the page is drawn anew meanwhile.
+ * What is edited of a text, until that is another one. It stays when the page is drawn anew meanwhile,
+ * and when the text becomes what `edit` said that it would.
+ * @template T
+ * @param {string} text
+ * @param {(text: string) => T} read
+ * @returns {[edited: T, edit: (value: T, next?: string) => void]}
+ */
+export function useEdited(text, read) {
+  const kept = useRef({ text, next: text, value: /** @type {T | undefined} */ (undefined) });
+  const [, setTurn] = useState(0);
+  if (kept.current.value === undefined || ![kept.current.text, kept.current.next].includes(text)) {
+    kept.current = { text, next: text, value: read(text) };
+  } else if (text === kept.current.next) kept.current.text = text; // from now on the one before is another
+  const edit = (value, next = kept.current.next) => {
+    kept.current = { text: kept.current.text, next, value };
+    setTurn((number) => number + 1);
+  };
+  return [/** @type {T} */ (kept.current.value), edit];
+}
+
+/**
+ * A text that is edited: what was typed, until the text that it began with is another one.
  * @param {string} text
  * @returns {[string, (draft: string) => void]}
  */
 export function useDraft(text) {
-  const [edited, setEdited] = useState({ text, draft: text });
-  return [edited.text === text ? edited.draft : text, (draft) => setEdited({ text, draft })];
+  const [draft, edit] = useEdited(text, String);
+  return [draft, (typed) => edit(typed)];
 }
 
 /**

@@ -3,6 +3,7 @@
  *
  * Keys, while it has the focus: arrows pan, + and - zoom, 0 shows all, Enter selects what is in view.
  */
+import { counted } from "../core/format.js";
 import { html, useEffect, useRef, useState } from "../core/html.js";
 import { Points } from "./gl.js";
 import { fit, Grid, inside, toMap, toScreen, zoomed } from "./view.js";
@@ -176,7 +177,7 @@ export function MapCanvas(props) {
   if (problem) return html`<div class="map"><p class="problem">${problem}</p></div>`;
   return html`
     <canvas ref=${canvas} aria-hidden="true"></canvas>
-    <canvas ref=${overlay} tabindex="0" role="img" data-map aria-label=${`Map of ${props.map.ids.length} vectors. Arrows pan, plus and minus zoom, 0 shows all, Enter selects what is in view.`} onKeyDown=${(event) => scene.current && keyed(event, scene.current, newest.current)}></canvas>
+    <canvas ref=${overlay} tabindex="0" role="img" data-map aria-label=${`Map of ${counted(props.map.ids.length, "vector")}. Arrows pan, plus and minus zoom, 0 shows all, Enter selects what is in view.`} onKeyDown=${(event) => scene.current && keyed(event, scene.current, newest.current)}></canvas>
   `;
 }
 

@@ -3,8 +3,8 @@
  */
 import { html, useState } from "../core/html.js";
 import { ask, indexPath, save, WAIT } from "../core/api.js";
-import { deleteVectors, scoped } from "../core/commands.js";
-import { count, parsedObject, title } from "../core/format.js";
+import { deleteVectors, getVectors, scoped } from "../core/commands.js";
+import { count, counted, parsedObject, title } from "../core/format.js";
 import { useAction, useLoaded } from "../core/hooks.js";
 import { account, link } from "../core/route.js";
 import { session } from "../core/session.js";
@@ -54,6 +54,7 @@ export function Selection({ name, ids, onChanged, onClear }) {
       </p>
       <${Problem} error=${listed.error ?? exporting.error} />
       ${listed.data && html`<${Table} label="Selected vectors" columns=${columns} rows=${listed.data} rowKey=${({ id }) => id} />`}
+      <${Code} action=${getVectors(account(), name, ids.slice(0, GET_MAX))} label=${`export ${codeLabel(ids, GET_MAX)}`} />
       ${ids.length > LISTED_MAX && html`<p class="faint">the first ${LISTED_MAX} of them</p>`}
       ${dialog === "delete" && html`<${DeleteSelected} name=${name} ids=${ids} onClose=${() => setDialog("")} onDone=${done} />`}
       ${dialog === "patch" && html`<${PatchSelected} name=${name} ids=${ids} onClose=${() => setDialog("")} onDone=${done} />`}
@@ -61,8 +62,8 @@ export function Selection({ name, ids, onChanged, onClear }) {
   `;
 }
 
-/** What code of one request is for, where more are made. @param {string[]} ids */
-const codeLabel = (ids) => (ids.length > CHANGE_MAX ? `as code, for the first ${CHANGE_MAX} of ${count(ids.length)}` : "as code");
+/** What code of one request is for, where more are made. @param {string[]} ids @param {number} most ids of one request */
+const codeLabel = (ids, most) => (ids.length > most ? `as code, for the first ${most} of ${count(ids.length)}` : "as code");
 
 /** @param {{name: string, ids: string[], onClose: () => void, onDone: () => void}} props */
 function DeleteSelected({ name, ids, onClose, onDone }) {
@@ -73,8 +74,8 @@ function DeleteSelected({ name, ids, onClose, onDone }) {
     });
     if (isDone) onDone();
   };
-  return html`<${TypedConfirmation} title="Delete vectors" name=${name} verb="Delete" action=${deleteVectors(account(), name, ids.slice(0, CHANGE_MAX))} label=${codeLabel(ids)} isBusy=${isBusy} error=${error} onConfirm=${confirm} onClose=${onClose}
-    text=${html`${count(ids.length)} vectors of <b>${name}</b> will be gone.`} />`;
+  return html`<${TypedConfirmation} title="Delete vectors" name=${name} verb="Delete" action=${deleteVectors(account(), name, ids.slice(0, CHANGE_MAX))} label=${codeLabel(ids, CHANGE_MAX)} isBusy=${isBusy} error=${error} onConfirm=${confirm} onClose=${onClose}
+    text=${html`${counted(ids.length, "vector")} of <b>${name}</b> will be gone.`} />`;
 }
 
 /** @param {{name: string, ids: string[], onClose: () => void, onDone: () => void}} props */
@@ -92,12 +93,12 @@ function PatchSelected({ name, ids, onClose, onDone }) {
   return html`
     <${Dialog} title="Patch metadata" onClose=${onClose}>
       <form onSubmit=${submit}>
-        <p>Members of this object are set in the metadata of ${count(ids.length)} vectors; null removes one.</p>
+        <p>Members of this object are set in the metadata of ${counted(ids.length, "vector")}; null removes one.</p>
         <textarea autofocus class="mono" aria-label="Patch" aria-invalid=${metadata === null} rows="4" spellcheck=${false} value=${draft} onInput=${(event) => setDraft(event.currentTarget.value)}></textarea>
         <${Problem} error=${error} />
         <footer><span class="faint">${metadata ? "" : "not a JSON object"}</span><button class="primary" disabled=${isBusy || !metadata}>Patch</button></footer>
       </form>
-      <${Code} action=${scoped(account(), name, "patch", { ids: ids.slice(0, CHANGE_MAX), metadata: metadata ?? {} })} label=${codeLabel(ids)} />
+      <${Code} action=${scoped(account(), name, "patch", { ids: ids.slice(0, CHANGE_MAX), metadata: metadata ?? {} })} label=${codeLabel(ids, CHANGE_MAX)} />
     <//>
   `;
 }

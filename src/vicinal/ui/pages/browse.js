@@ -5,12 +5,12 @@
 import { html, useEffect, useMemo, useState } from "../core/html.js";
 import { ask, failure, indexPath, save, send, WAIT } from "../core/api.js";
 import { scoped } from "../core/commands.js";
-import { at, cell, count, paths } from "../core/format.js";
+import { at, cell, count, counted, paths } from "../core/format.js";
 import { useAction, useLoaded } from "../core/hooks.js";
 import { useIndex, useNames } from "../core/indexes.js";
 import { account, go, link, setParams, useRoute } from "../core/route.js";
 import { session } from "../core/session.js";
-import { Bar, Choice, Code, Empty, Problem, TypedConfirmation } from "../parts/basics.js";
+import { Bar, Code, Empty, LabelledChoice, Problem, TypedConfirmation } from "../parts/basics.js";
 import { IndexChoice, MetadataIndexDialog, ScopeControls, scopeOf } from "../parts/scope.js";
 import { Table } from "../parts/table.js";
 
@@ -67,7 +67,7 @@ function Browse({ name, names, params }) {
       <header class="bar-head">
         <h1>Browse</h1>
         <${IndexChoice} page="browse" names=${names} name=${name} />
-        <p class="faint">${listing.total !== undefined && `${count(listing.total)} of ${count(index.data?.vectorCount)} vectors`}</p>
+        <p class="faint">${listing.total !== undefined && `${count(listing.total)} of ${counted(index.data?.vectorCount, "vector")}`}</p>
         <span class="actions">
           <a href=${link("map", [name], { namespace: params.namespace, prefix: params.prefix, filter: params.filter })}>map of these</a>
           <${Export} name=${name} params=${params} count=${(listing.total ?? 0) * (index.data?.config.dimensions ?? 0)} />
@@ -133,7 +133,7 @@ function DeleteScope({ name, params, total, onClose, onDone }) {
   };
   return html`
     <${TypedConfirmation} title="Delete vectors" name=${name} verb="Delete" action=${action} isBusy=${isBusy} error=${error} onConfirm=${confirm} onClose=${onClose}
-      text=${html`${count(total)} vectors of <b>${name}</b> that match now will be deleted in one write.`} />
+      text=${html`${counted(total, "vector")} of <b>${name}</b> now ${total === 1 ? "matches and" : "match and"} will be deleted in one write.`} />
   `;
 }
 
@@ -150,14 +150,14 @@ function Facets({ name, params, index }) {
   const most = data?.values[0]?.count ?? 1;
   return html`
     <aside class="side" aria-label="Values">
-      <${Choice} label="Property to count" value=${property} options=${names} onChange=${(facet) => setParams({ facet })} />
+      <${LabelledChoice} label="Property to count" value=${property} options=${names} onChange=${(facet) => setParams({ facet })} />
       <${Problem} error=${error} />
       ${data && html`
         <ul class="facets">
           ${data.values.map(({ value, count: vectors }) => html`
             <li key=${String(value)}><button class="quiet" onClick=${() => narrow(value)}><span>${String(value)}</span><b>${count(vectors)}</b><${Bar} share=${vectors / most} /></button></li>`)}
         </ul>
-        <p class="faint">${count(data.distinctCount)} values in ${count(data.valueCount)} of ${count(data.vectorCount)} vectors</p>`}
+        <p class="faint">${counted(data.distinctCount, "value")} in ${count(data.valueCount)} of ${counted(data.vectorCount, "vector")}</p>`}
     </aside>
   `;
 }

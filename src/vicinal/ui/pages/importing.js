@@ -4,13 +4,13 @@
 import { html, useRef, useState } from "../core/html.js";
 import { save } from "../core/api.js";
 import { importing } from "../core/commands.js";
-import { bytes, count } from "../core/format.js";
+import { bytes, count, counted } from "../core/format.js";
 import { useAction } from "../core/hooks.js";
 import { importFile } from "../core/importing.js";
 import { useIndex, useNames } from "../core/indexes.js";
 import { account, setParams, useRoute } from "../core/route.js";
 import { session } from "../core/session.js";
-import { Choice, Code, Empty, Problem } from "../parts/basics.js";
+import { Code, Empty, LabelledChoice, Problem } from "../parts/basics.js";
 import { Table } from "../parts/table.js";
 
 const COLUMNS = [
@@ -51,9 +51,9 @@ function Import({ name, names }) {
   };
   return html`
     <div class="controls">
-      <${Choice} label="Index" value=${name} options=${names} disabled=${isBusy} onChange=${(next) => setParams({ index: next })} />
-      <${Choice} label="Mode" value=${mode} disabled=${isBusy} options=${[["upsert", "upsert: replace what is there"], ["insert", "insert: keep what is there"]]} onChange=${setMode} />
-      <span class="faint">${index.data && `${count(index.data.vectorCount)} vectors of ${index.data.config.dimensions} dimensions`}</span>
+      <${LabelledChoice} label="Index" value=${name} options=${names} disabled=${isBusy} onChange=${(next) => setParams({ index: next })} />
+      <${LabelledChoice} label="Mode" value=${mode} disabled=${isBusy} options=${[["upsert", "upsert: replace what is there"], ["insert", "insert: keep what is there"]]} onChange=${setMode} />
+      <span class="faint">${index.data && `${counted(index.data.vectorCount, "vector")} of ${counted(index.data.config.dimensions, "dimension")}`}</span>
     </div>
     <label class=${`drop ${isOver ? "over" : ""}`} style=${{ display: "block" }} onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)} onDrop=${dropped}>
       <p>Drop a file of NDJSON here, or choose one: a line for each vector, like</p>
@@ -73,7 +73,7 @@ function Report({ progress, isBusy, onStop }) {
   const list = () => save(new Blob(refused.map((each) => `${JSON.stringify(each)}\n`)), `${file.name}.refused.ndjson`);
   return html`
     <progress aria-label="Progress" max=${file.size || 1} value=${read}></progress>
-    <p role="status">${file.name}: ${bytes(read)} of ${bytes(file.size)}, <b>${count(sent)}</b> vectors stored, <b class=${refusedCount ? "bad" : ""}>${count(refusedCount)}</b> lines refused
+    <p role="status">${file.name}: ${bytes(read)} of ${bytes(file.size)}, <b>${counted(sent, "vector")}</b> stored, <b class=${refusedCount ? "bad" : ""}>${counted(refusedCount, "line")}</b> refused
       ${isBusy && html` <button onClick=${onStop}>Stop</button>`} ${refusedCount > 0 && html` <button class="quiet" onClick=${list}>save the list</button>`}</p>
     ${refused.length > 0 && html`<${Table} label="Refused lines" columns=${COLUMNS} rows=${refused} rowKey=${({ line }) => String(line)} />`}
   `;

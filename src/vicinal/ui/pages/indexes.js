@@ -4,7 +4,7 @@
 import { html, useMemo, useState } from "../core/html.js";
 import { ask, askText, indexesPath, indexPath } from "../core/api.js";
 import { createIndex, deleteIndex, listIndexes } from "../core/commands.js";
-import { bytes, count, when } from "../core/format.js";
+import { bytes, count, counted, when } from "../core/format.js";
 import { useAction, useLoaded, usePoll } from "../core/hooks.js";
 import { parse, sum } from "../core/metrics.js";
 import { account, go, link, setParams, useRoute } from "../core/route.js";
@@ -92,7 +92,7 @@ export function IndexesPage() {
     <section class="page">
       <header class="bar-head">
         <h1>Indexes</h1>
-        <p class="faint">${data && `${count(data.length)} with ${count(total)} vectors`}</p>
+        <p class="faint">${data && `${count(data.length)} with ${counted(total, "vector")}`}</p>
         ${session.mayWrite && html`<button class="primary" onClick=${() => setDialog("create")}>Create index</button>`}
       </header>
       <${Problem} error=${error} />
@@ -160,6 +160,6 @@ function DeleteDialog({ name, rows, onClose, onDone }) {
   };
   return html`
     <${TypedConfirmation} title="Delete index" name=${name} verb="Delete" action=${deleteIndex(account(), name)} isBusy=${isBusy} error=${error} onConfirm=${confirm} onClose=${onClose}
-      text=${html`The index <b>${name}</b> and its ${count(vectors)} vectors will be gone. Nothing brings them back but a snapshot.`} />
+      text=${html`The index <b>${name}</b> and its ${counted(vectors, "vector")} will be gone. Nothing brings them back but a snapshot.`} />
   `;
 }

@@ -84,10 +84,10 @@ export function Live() {
       <${Chart} title="Requests a second" times=${times} format=${(value) => value.toFixed(value < 10 ? 1 : 0)} lines=${[line("answered", "rate", "--accent"), line("failed", "failures", "--bad")]} />
       <${Chart} title="Time to answer" times=${times} format=${milliseconds} lines=${[line("p50", "p50", "--cool"), line("p99", "p99", "--accent")]} />
       <${Chart} title="Under way" times=${times} format=${count} lines=${[line("requests", "underWay", "--accent"), line("in queues", "waiting", "--cool")]} />
-      <${Chart} title="Bytes that wait" times=${times} format=${bytes} least=${1024} lines=${[line("writes", "writes", "--accent"), line("bodies", "bodies", "--cool")]} />
-      <${Chart} title="Memory" times=${times} format=${bytes} least=${1024} lines=${[line("resident", "memory", "--accent")]} />
+      <${Chart} title="Bytes that wait" times=${times} format=${bytes} isBytes least=${1024} lines=${[line("writes", "writes", "--accent"), line("bodies", "bodies", "--cool")]} />
+      <${Chart} title="Memory" times=${times} format=${bytes} isBytes least=${1024} lines=${[line("resident", "memory", "--accent")]} />
       <${Chart} title="Processors in use" times=${times} format=${(value) => value.toFixed(2)} least=${0.1} lines=${[line("cores", "cpu", "--accent")]} />
-      ${points.some(({ disk }) => disk !== null) && html`<${Chart} title="On disk" times=${times} format=${bytes} least=${1024} lines=${[line("indexes", "disk", "--accent")]} />`}
+      ${points.some(({ disk }) => disk !== null) && html`<${Chart} title="On disk" times=${times} format=${bytes} isBytes least=${1024} lines=${[line("indexes", "disk", "--accent")]} />`}
     </div>
     ${newest && html`<${Queues} metrics=${newest.metrics} /><${Refusals} metrics=${newest.metrics} /><${ByIndex} metrics=${newest.metrics} /><${ByOperation} metrics=${newest.metrics} />`}
   `;

@@ -3,8 +3,8 @@
  */
 import { html, useEffect, useMemo, useRef, useState } from "../core/html.js";
 import { ask, embed, indexPath } from "../core/api.js";
-import { scoped } from "../core/commands.js";
-import { at, cell, count, paths, title } from "../core/format.js";
+import { embedding, scoped } from "../core/commands.js";
+import { at, cell, count, counted, paths, title } from "../core/format.js";
 import { useLoaded } from "../core/hooks.js";
 import { models, useIndex, useNames } from "../core/indexes.js";
 import { account, go, link, setParams, useRoute } from "../core/route.js";
@@ -12,7 +12,7 @@ import { MapCanvas } from "../map/canvas.js";
 import { colorsOf, NONE, ofCategory, OTHER, ramp, range } from "../map/colors.js";
 import { loadMap } from "../map/read.js";
 import { Selection } from "../map/selection.js";
-import { Choice, Code, Empty, Problem } from "../parts/basics.js";
+import { Code, Empty, LabelledChoice, Problem } from "../parts/basics.js";
 import { IndexChoice, ScopeControls, scopeOf, TextParam } from "../parts/scope.js";
 
 /** @typedef {import("../map/read.js").PointMap} PointMap */
@@ -24,19 +24,30 @@ const HOVER_MS = 120; // before a point's metadata is asked for
 const SCORE = "score to the query";
 
 /**
- * Return the vector that the address asks for, null for none.
+ * Return the model that makes the vector of the text that is drawn in, null where no text is.
  * @param {Record<string, string>} params
- * @param {string} name
  * @param {import("../core/indexes.js").IndexState} index
  * @param {AbortSignal} signal
  */
-async function queryVector({ by = "text", text, id, vector, model }, name, index, signal) {
-  if (by === "vector") return vector ? JSON.parse(vector) : null;
-  if (by === "id") return id ? (await ask(`${indexPath(account(), name)}/get_by_ids`, { body: { ids: [id] }, signal }))[0]?.values ?? null : null;
-  if (!text) return null;
+async function modelOf({ by = "text", text, model }, index, signal) {
+  if (by === "vector" || by === "id" || !text) return null;
   const used = model || (await models(index.config, signal))[0];
   if (!used) throw new Error("no model of this server makes vectors of this index's dimensions");
-  return embed(account(), used, text, signal);
+  return used;
+}
+
+/**
+ * Return the vector that the address asks for, null for none.
+ * @param {Record<string, string>} params
+ * @param {string | null} model that makes the vector of a text
+ * @param {string} name
+ * @param {AbortSignal} signal
+ * @returns {Promise<number[] | null>}
+ */
+async function queryVector({ by, text, id, vector }, model, name, signal) {
+  if (by === "vector") return vector ? JSON.parse(vector) : null;
+  if (by === "id") return id ? (await ask(`${indexPath(account(), name)}/get_by_ids`, { body: { ids: [id] }, signal }))[0]?.values ?? null : null;
+  return model ? embed(account(), model, text, signal) : null;
 }
 
 export function MapPage() {
@@ -59,9 +70,10 @@ function MapOf({ name, names, params }) {
   const loaded = useLoaded(async (signal) => {
     if (!index.data) return null;
     const start = performance.now();
-    const vector = await queryVector(params, name, index.data, signal);
-    const map = await loadMap(account(), name, vector ? { ...body, vector } : body, signal);
-    return { map, took: performance.now() - start };
+    const model = await modelOf(params, index.data, signal);
+    const vector = await queryVector(params, model, name, signal);
+    const sent = vector ? { ...body, vector } : body;
+    return { map: await loadMap(account(), name, sent, signal), took: performance.now() - start, body: sent, embedded: model && { model, text: params.text } };
   }, [isReady, JSON.stringify(body), asked]);
   const properties = useProperties(name, index.data);
   return html`
@@ -70,15 +82,16 @@ function MapOf({ name, names, params }) {
         <h1>Map</h1>
         <${IndexChoice} page="map" names=${names} name=${name} />
         <${TextParam} label="Text to search for" placeholder="query, drawn in" size=${26} isMain value=${params.by === "id" ? `id: ${params.id ?? ""}` : params.text} onChange=${(text) => setParams({ by: "", id: "", text, color: text ? SCORE : "" })} />
-        <${Choice} label="Layout" value=${layout} options=${LAYOUTS} onChange=${(next) => setParams({ layout: next, view: "" })} />
-        <${Choice} label="Points" value=${points} options=${COUNTS[layout].map((value) => [value, `≤ ${count(Number(value))} points`])} onChange=${(next) => setParams({ points: next })} />
-        <${Choice} label="Colour" value=${params.color ?? ""} options=${[["", "one colour"], ...(loaded.data?.map.scores ? [[SCORE, SCORE]] : []), ...properties.map((each) => [each, `by ${each}`])]} onChange=${(color) => setParams({ color })} />
+        <${LabelledChoice} label="Layout" value=${layout} options=${LAYOUTS} onChange=${(next) => setParams({ layout: next, view: "" })} />
+        <${LabelledChoice} label="Points" value=${points} options=${COUNTS[layout].map((value) => [value, `≤ ${count(Number(value))}`])} onChange=${(next) => setParams({ points: next })} />
+        <${LabelledChoice} label="Colour" value=${params.color ?? ""} options=${[["", "one colour"], ...(loaded.data?.map.scores ? [[SCORE, SCORE]] : []), ...properties.map((each) => [each, `by ${each}`])]} onChange=${(color) => setParams({ color })} />
       </header>
       <${ScopeControls} index=${index.data} isQuiet onBackfilled=${index.reload} />
       <${Problem} error=${index.error ?? loaded.error} />
       ${loaded.data && html`<${Shown} name=${name} map=${loaded.data.map} params=${params} took=${loaded.data.took} isLoading=${loaded.isLoading} metric=${index.data?.config.metric} onChanged=${loaded.reload} />`}
       ${!loaded.data && loaded.isLoading && html`<${Empty}>The map is drawn up…<//>`}
-      <${Code} action=${scoped(account(), name, "map", body)} />
+      <${Code} action=${{ ...scoped(account(), name, "map", loaded.data?.body ?? body), output: "map.bin" }} />
+      ${loaded.data?.embedded && html`<${Code} action=${embedding(account(), loaded.data.embedded.model, loaded.data.embedded.text)} label="the vector of the text as code" />`}
     </section>
   `;
 }
@@ -122,7 +135,7 @@ function Shown({ name, map, params, took, isLoading, metric, onChanged }) {
           <button aria-pressed=${isLasso} class=${isLasso ? "primary" : ""} title="Draw around points (or hold Shift)" onClick=${() => setLasso(!isLasso)}>lasso</button>
           <button title="Show all (0)" onClick=${() => shownView(null)}>fit</button>
         </div>
-        <p class="state" role="status">${isLoading ? "…" : `${count(map.ids.length)}${map.totalCount > map.ids.length ? ` of ${count(map.totalCount)}` : ""} vectors, ${Math.round(took)} ms`}</p>
+        <p class="state" role="status">${isLoading ? "…" : `${map.totalCount > map.ids.length ? `${count(map.ids.length)} of ` : ""}${counted(map.totalCount, "vector")}, ${Math.round(took)} ms`}</p>
       </div>
       <aside class="side" aria-label="About the map">
         ${selected.length
@@ -181,7 +194,7 @@ function About({ map }) {
     ${map.layout === "axes"
       ? html`<p class="faint">The two directions in which these vectors differ most, with ${first} and ${second} of their variance. What differs in other directions lies on top of each other.</p>`
       : html`<p class="faint">Each vector is drawn to the 15 nearest and kept away from others. Groups mean something; axes, and how wide a gap is, do not.</p>`}
-    ${map.totalCount > map.ids.length && html`<p class="faint">A sample: ${count(map.ids.length)} of ${count(map.totalCount)} vectors, from everywhere in the index.</p>`}
+    ${map.totalCount > map.ids.length && html`<p class="faint">A sample: ${count(map.ids.length)} of ${counted(map.totalCount, "vector")}, from everywhere in the index.</p>`}
   `;
 }
 

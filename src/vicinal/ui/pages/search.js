@@ -5,16 +5,16 @@
 import { html, useMemo, useState } from "../core/html.js";
 import { ask, askWithMessages, embed, indexPath } from "../core/api.js";
 import { embedding, query as queryAction } from "../core/commands.js";
-import { count, milliseconds, score, title } from "../core/format.js";
+import { counted, milliseconds, score, title } from "../core/format.js";
 import { useAction, useLoaded } from "../core/hooks.js";
 import { models, useIndex, useNames } from "../core/indexes.js";
 import { account, link, setParams, useRoute } from "../core/route.js";
-import { Bar, Choice, Code, Empty, Notices, Problem } from "../parts/basics.js";
+import { Bar, Code, Empty, LabelledChoice, Notices, Problem } from "../parts/basics.js";
 import { Plan, work } from "../parts/plan.js";
 import { EXTENDED, IndexChoice, ScopeControls, scopeOf, TextParam } from "../parts/scope.js";
 import { Table } from "../parts/table.js";
 
-const EFFORTS = /** @type {[string, string][]} */ ([["", "effort of the index"], ["low", "low"], ["standard", "standard"], ["high", "high"], ["exact", "exact"]]);
+const EFFORTS = /** @type {[string, string][]} */ ([["", "of the index"], ["low", "low"], ["standard", "standard"], ["high", "high"], ["exact", "exact"]]);
 const TOP_KS = ["5", "10", "20", "50", "100"];
 const FULL_MAX = 50; // matches with all of their metadata, in every profile of limits
 
@@ -85,12 +85,12 @@ function Search({ name, names, params }) {
       <header class="bar-head">
         <h1>Search</h1>
         <${IndexChoice} page="search" names=${names} name=${name} />
-        <p class="faint">${index.data && `${count(index.data.vectorCount)} vectors, ${index.data.config.metric}`}</p>
+        <p class="faint">${index.data && `${counted(index.data.vectorCount, "vector")}, ${index.data.config.metric}`}</p>
       </header>
       <${Source} source=${source} hasTexts=${(index.data?.texts.length ?? 0) > 0} models=${fitting.data ?? []} model=${model} />
       <div class="controls">
-        <${Choice} label="Matches" value=${params.topK ?? "10"} options=${TOP_KS.map((value) => /** @type {[string, string]} */ ([value, `top ${value}`]))} onChange=${(topK) => setParams({ topK })} />
-        <${Choice} label="Effort" value=${params.effort ?? ""} options=${EFFORTS} onChange=${(effort) => setParams({ effort })} />
+        <${LabelledChoice} label="Matches" value=${params.topK ?? "10"} options=${TOP_KS} onChange=${(topK) => setParams({ topK })} />
+        <${LabelledChoice} label="Effort" value=${params.effort ?? ""} options=${EFFORTS} onChange=${(effort) => setParams({ effort })} />
         <a href=${link("map", [name], { ...source, namespace: params.namespace, filter: params.filter })}>on the map</a>
       </div>
       <${ScopeControls} index=${index.data} hasPrefix=${false} isQuiet onBackfilled=${() => { index.reload(); found.reload(); }} />
@@ -112,7 +112,7 @@ function Source({ source, hasTexts, models: names, model }) {
       </div>
       ${isText && html`<${TextParam} label="Text to search for" placeholder=${WAYS[source.by]} size=${48} isMain value=${source.text} onChange=${(text) => setParams({ text })} />`}
       ${isText && source.by !== "words" && html`
-        <${Choice} label="Model" value=${model ?? ""} options=${names.length ? names : [/** @type {[string, string]} */ (["", "no fitting model"])]} onChange=${(next) => setParams({ model: next })} />`}
+        <${LabelledChoice} label="Model" value=${model ?? ""} options=${names.length ? names : [/** @type {[string, string]} */ (["", "no fitting model"])]} onChange=${(next) => setParams({ model: next })} />`}
       ${source.by === "id" && html`<${TextParam} label="Id of a stored vector" placeholder="id" size=${32} isMain value=${source.id} onChange=${(id) => setParams({ id })} />`}
       ${source.by === "vector" && html`<${TextParam} label="Vector as JSON" placeholder="[0.1, 0.2, …]" size=${60} isMain value=${source.vector} onChange=${(vector) => setParams({ vector })} />`}
     </div>
@@ -191,7 +191,7 @@ function Recall({ name, body, matches, steps }) {
   return html`
     <h2>Recall</h2>
     ${answer
-      ? html`<p><b class="big">${recall(matches, answer.matches).toFixed(3)}</b> of the exact ${count(answer.matches.length)} were found, with ${took(steps)} of work; an exact search takes ${took(answer.explain ?? [])}.</p>`
+      ? html`<p>Found: <b class="big">${recall(matches, answer.matches).toFixed(3)}</b> of the exact ${counted(answer.matches.length, "match", "matches")}, with ${took(steps)} of work; an exact search takes ${took(answer.explain ?? [])}.</p>`
       : html`<p class="faint">How much of the exact answer does this effort find, for this query?</p>`}
     <button disabled=${isBusy} onClick=${compare}>Compare with exact</button>
     <${Problem} error=${error} />

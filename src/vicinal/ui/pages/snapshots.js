@@ -2,8 +2,8 @@
  * Snapshots of the whole server: taken, listed, verified, downloaded, restored, deleted.
  */
 import { html, useState } from "../core/html.js";
-import { ask, fetchFile } from "../core/api.js";
-import { bytes, count, when } from "../core/format.js";
+import { ApiError, ask, fetchFile } from "../core/api.js";
+import { bytes, count, counted, when } from "../core/format.js";
 import { useAction, useLoaded } from "../core/hooks.js";
 import { session } from "../core/session.js";
 import { Code, Dialog, Empty, Field, Problem, TypedConfirmation } from "../parts/basics.js";
@@ -13,11 +13,16 @@ const PATH = "client/v4/vicinal/snapshots";
 
 /** @typedef {{id: string, started_at: string, byte_count: number, is_scheduled: boolean, indexes: {account: string, name: string}[], missing: {name: string, reason: string}[]}} Snapshot */
 
+/** With a token, which needs no ticket. @param {string} path of a snapshot, or of all @param {string} name @returns {import("../core/commands.js").Action} */
+const downloading = (path, name) => ({ method: "POST", path: `${path}/stream`, body: {}, output: `${name}.tar.zst` });
+
 export function SnapshotsPart() {
   const { data, error, reload } = useLoaded(async (signal) => (session.mayWrite ? ask(PATH, { signal }) : null), []);
   const [dialog, setDialog] = useState(/** @type {{verb: string, snapshot: Snapshot} | null} */ (null));
   const [report, setReport] = useState("");
   const action = useAction();
+  // The list alone is never refused for what it asks: the server has no folder that could be listed.
+  const refusal = error instanceof ApiError && error.status === 400 ? error.message : "";
   if (!session.mayWrite) return html`<${Empty}>Snapshots have everything that the server keeps, so they need a token that may write.<//>`;
   const take = () => action.run(async () => {
     await ask(PATH, { body: {} });
@@ -25,7 +30,7 @@ export function SnapshotsPart() {
   });
   const verify = (snapshot) => action.run(async () => {
     const { file_count: files, byte_count: size, damages } = await ask(`${PATH}/${snapshot.id}/verify`, { method: "POST" });
-    setReport(`${snapshot.id}: ${count(files)} files, ${bytes(size)} read, ${damages.length ? damages.map((each) => `${each.file}: ${each.problem}`).join("; ") : "no damage"}`);
+    setReport(`${snapshot.id}: ${counted(files, "file")}, ${bytes(size)} read, ${damages.length ? damages.map((each) => `${each.file}: ${each.problem}`).join("; ") : "no damage"}`);
   });
   /** @param {Snapshot | null} snapshot null makes a new one */
   const download = (snapshot) => action.run(async () => {
@@ -33,6 +38,8 @@ export function SnapshotsPart() {
     const [path, name] = snapshot ? [`${PATH}/${snapshot.id}`, `vicinal-snapshot-${snapshot.id}`] : [PATH, "vicinal-snapshot"];
     fetchFile(`${path}/stream?ticket=${encodeURIComponent(ticket)}`, `${name}.tar.zst`);
   });
+  /** @type {Snapshot | undefined} */
+  const newest = data?.at(-1); // the list has the oldest first
   const done = (said = "") => {
     setDialog(null);
     setReport(said);
@@ -40,14 +47,19 @@ export function SnapshotsPart() {
   };
   return html`
     <p class="row">
-      <button class="primary" disabled=${action.isBusy} onClick=${take}>Take snapshot</button>
+      <button class="primary" disabled=${action.isBusy || refusal !== ""} title=${refusal} onClick=${take}>Take snapshot</button>
       <button disabled=${action.isBusy} title="A snapshot of this moment, as a tar compressed by zstd" onClick=${() => download(null)}>Download one now</button>
       <span class="faint">${action.isBusy ? "working…" : report}</span>
     </p>
-    <${Problem} error=${error ?? action.error} />
+    ${refusal && html`<p class="notice">${refusal}</p>`}
+    <${Problem} error=${refusal ? action.error : (error ?? action.error)} />
     ${data?.length === 0 && html`<${Empty}>No snapshot yet.<//>`}
     ${data?.length > 0 && html`<${Table} label="Snapshots" columns=${columns(setDialog, verify, download, action.isBusy)} rows=${data} rowKey=${({ id }) => id} sort="-begun" />`}
-    <${Code} action=${{ method: "POST", path: PATH, body: {} }} />
+    ${!refusal && html`<${Code} action=${{ method: "POST", path: PATH, body: {} }} />`}
+    <${Code} action=${downloading(PATH, "vicinal-snapshot")} label="download one now as code" />
+    ${newest && html`
+      <${Code} action=${{ method: "POST", path: `${PATH}/${newest.id}/verify` }} label="verify the newest as code" />
+      <${Code} action=${downloading(`${PATH}/${newest.id}`, `vicinal-snapshot-${newest.id}`)} label="download the newest as code" />`}
     ${dialog?.verb === "restore" && html`<${Restore} snapshot=${dialog.snapshot} onClose=${() => setDialog(null)} onDone=${done} />`}
     ${dialog?.verb === "delete" && html`<${Delete} snapshot=${dialog.snapshot} onClose=${() => setDialog(null)} onDone=${done} />`}
   `;

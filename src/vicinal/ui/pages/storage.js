@@ -3,11 +3,11 @@
  */
 import { html } from "../core/html.js";
 import { ask, indexPath } from "../core/api.js";
-import { bytes, count } from "../core/format.js";
+import { bytes, count, counted } from "../core/format.js";
 import { useLoaded, usePoll } from "../core/hooks.js";
 import { useNames } from "../core/indexes.js";
 import { account, setParams, useRoute } from "../core/route.js";
-import { Bar, Choice, Code, Empty, Problem } from "../parts/basics.js";
+import { Bar, Code, Empty, LabelledChoice, Problem } from "../parts/basics.js";
 import { Table } from "../parts/table.js";
 
 const POLL_MS = 3000;
@@ -39,8 +39,8 @@ function Storage({ name, names }) {
   ];
   return html`
     <div class="controls">
-      <${Choice} label="Index" value=${name} options=${names} onChange=${(index) => setParams({ index })} />
-      <span class="faint">${data && `${count(data.vectorCount)} vectors in ${bytes(data.byteCount)}${deleted ? `, ${count(deleted)} deleted rows until a merge leaves them out` : ""}`}</span>
+      <${LabelledChoice} label="Index" value=${name} options=${names} onChange=${(index) => setParams({ index })} />
+      <span class="faint">${data && `${counted(data.vectorCount, "vector")} in ${bytes(data.byteCount)}${deleted ? `, ${counted(deleted, "deleted row")} until a merge leaves ${deleted === 1 ? "it" : "them"} out` : ""}`}</span>
     </div>
     <${Problem} error=${error} />
     ${data && html`<${Table} label="Parts" columns=${columns} rows=${segments} rowKey=${(segment) => `${segment.name} ${segment.vectorCount} ${segment.byteCount}`} />`}

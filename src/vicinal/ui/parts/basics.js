@@ -25,7 +25,7 @@ export const Field = ({ label, hint, children }) => html`
 `;
 
 /**
- * One of a few choices.
+ * One of a few choices, where something beside it says what is chosen.
  * @param {{label: string, value: string, options: (string | [value: string, text: string])[], onChange: (value: string) => void, disabled?: boolean}} props
  */
 export const Choice = ({ label, value, options, onChange, disabled }) => html`
@@ -36,6 +36,9 @@ export const Choice = ({ label, value, options, onChange, disabled }) => html`
     })}
   </select>
 `;
+
+/** One of a few choices, with its label before it. @param {Parameters<typeof Choice>[0]} props */
+export const LabelledChoice = (props) => html`<label class="choice"><span>${props.label}</span><${Choice} ...${props} /></label>`;
 
 /**
  * A text that counts once its field is left or Enter is pressed.

@@ -4,12 +4,17 @@
  * It writes and reads the filter's JSON, which can be written by hand as well; a filter that has more
  * than these rows can show ($or, nested ones) stays JSON.
  */
-import { useDraft } from "../core/hooks.js";
+import { useDraft, useEdited } from "../core/hooks.js";
 import { html, useEffect, useState } from "../core/html.js";
 import { Choice, TextInput } from "./basics.js";
 
 /** @typedef {import("../core/indexes.js").Property} Property */
-/** @typedef {{property: string, operator: string, value: string}} Condition */
+/**
+ * @typedef {object} Condition
+ * @property {string} property
+ * @property {string} operator
+ * @property {string} value empty: not set yet, so that it filters nothing
+ */
 
 const OF_ALL = ["$eq", "$ne", "$in", "$nin", "$exists"];
 /** The operators of a type of property. @type {Record<string, string[]>} */
@@ -29,7 +34,23 @@ function scalar(type, text) {
 }
 
 /**
- * Return the filter of conditions, null for none.
+ * Return what the value of a condition stands for, undefined where that is nothing that can be asked for.
+ * @param {Condition} condition
+ * @param {string} type of its property
+ */
+function operandOf({ operator, value }, type) {
+  if (operator === "$exists") return value ? value !== "false" : undefined;
+  const texts = (LISTS.includes(operator) ? value.split(",").map((part) => part.trim()) : [value]).filter(Boolean);
+  const scalars = texts.map((text) => scalar(type, text));
+  if (!scalars.length || scalars.some((each) => typeof each === "number" && !Number.isFinite(each))) return undefined;
+  return LISTS.includes(operator) ? scalars : scalars[0];
+}
+
+/** @param {Property[]} properties @param {string} property */
+const typeOf = (properties, property) => properties.find(({ name }) => name === property)?.type ?? "string";
+
+/**
+ * Return the filter of the conditions that are set, null for none.
  * @param {Condition[]} conditions
  * @param {Property[]} properties
  * @returns {Record<string, any> | null}
@@ -37,14 +58,12 @@ function scalar(type, text) {
 export function build(conditions, properties) {
   /** By property: any name, also one that objects have themselves. @type {Map<string, Record<string, any>>} */
   const filter = new Map();
-  for (const { property, operator, value } of conditions) {
-    const type = properties.find(({ name }) => name === property)?.type ?? "string";
-    const operand = LISTS.includes(operator)
-      ? value.split(",").map((part) => scalar(type, part.trim()))
-      : operator === "$exists" ? value !== "false" : scalar(type, value);
-    filter.set(property, { ...filter.get(property), [operator]: operand });
+  for (const condition of conditions) {
+    const { property, operator } = condition;
+    const operand = operandOf(condition, typeOf(properties, property));
+    if (operand !== undefined) filter.set(property, { ...filter.get(property), [operator]: operand });
   }
-  return conditions.length ? Object.fromEntries(filter) : null;
+  return filter.size ? Object.fromEntries(filter) : null;
 }
 
 /**
@@ -53,7 +72,7 @@ export function build(conditions, properties) {
  * @param {unknown} operand
  */
 function isSaid(operator, operand) {
-  const isScalar = (value) => ["string", "number", "boolean"].includes(typeof value);
+  const isScalar = (value) => value !== "" && ["string", "number", "boolean"].includes(typeof value);
   if (!LISTS.includes(operator)) return isScalar(operand);
   return Array.isArray(operand) && operand.length > 0 && operand.every((value) => isScalar(value) && String(value) === String(value).trim() && !String(value).includes(","));
 }
@@ -93,32 +112,29 @@ export function parseFilter(text) {
 export function FilterBuilder({ text = "", properties, onChange }) {
   const [draft, setDraft] = useDraft(text);
   const [wantsRaw, setRaw] = useState(false);
-  const said = conditionsOf(parseFilter(draft));
+  const [said, setSaid] = useEdited(draft, (written) => conditionsOf(parseFilter(written)));
   const isRaw = wantsRaw || said === null;
   useEffect(() => {
     if (said === null) setRaw(true); // also while it is written on, until the builder is wanted
   }, [said === null]);
   const conditions = said ?? [];
-  const change = (next, isDone = true) => {
+  const change = (next) => {
     const built = build(next, properties);
     const written = built ? JSON.stringify(built) : "";
+    setSaid(next, written);
     setDraft(written);
-    if (isDone) onChange(written);
+    if (written !== text) onChange(written);
   };
   if (isRaw) return html`<${RawFilter} draft=${draft} onDraft=${setDraft} onChange=${onChange} onBuild=${() => setRaw(false)} />`;
-  const add = () => {
-    const added = unused(conditions, properties);
-    change([...conditions, added], isWhole(added));
-  };
   const first = properties[0];
   return html`
     <div class="filter" role="group" aria-label="Filter">
       ${conditions.map((condition, number) => html`
         <${ConditionRow} key=${number} condition=${condition} properties=${properties} others=${conditions.filter((_, other) => other !== number)}
-          onChange=${(next, isDone) => change(conditions.map((old, other) => (other === number ? next : old)), isDone)}
+          onChange=${(next) => change(conditions.map((old, other) => (other === number ? next : old)))}
           onRemove=${() => change(conditions.filter((_, other) => other !== number))} />
       `)}
-      <button type="button" class="quiet" disabled=${!first} title=${first ? "" : "No property has a metadata index"} onClick=${add}>+ filter</button>
+      <button type="button" class="quiet" disabled=${!first} title=${first ? "" : "No property has a metadata index"} onClick=${() => change([...conditions, unused(conditions, properties)])}>+ filter</button>
       <button type="button" class="quiet" onClick=${() => setRaw(true)}>JSON</button>
     </div>
   `;
@@ -133,14 +149,11 @@ export function FilterBuilder({ text = "", properties, onChange }) {
 const free = (type, property, others) =>
   OPERATORS[type].filter((operator) => !others.some((other) => other.property === property && other.operator === operator));
 
-/** A first condition on a property. @param {Property} property @param {string} operator @returns {Condition} */
-const condition = ({ name, type }, operator) => ({ property: name, operator, value: isChoice(type, operator) ? "true" : type === "number" ? "0" : "" });
+/** A first condition on a property. @param {{name: string, type: string}} property @param {string} operator @returns {Condition} */
+const condition = ({ name, type }, operator) => ({ property: name, operator, value: isChoice(type, operator) ? "true" : "" });
 
 /** Whether a value is chosen out of two. @param {string} type @param {string} operator */
 const isChoice = (type, operator) => type === "boolean" || operator === "$exists";
-
-/** Whether a new condition has the value that it is to have, as one that is chosen has. @param {Condition} added */
-const isWhole = ({ value }) => value === "true";
 
 /** @param {Condition[]} conditions @param {Property[]} properties @returns {Condition} */
 function unused(conditions, properties) {
@@ -151,24 +164,28 @@ function unused(conditions, properties) {
   return condition(properties[0], "$eq");
 }
 
-/** @param {{condition: Condition, properties: Property[], others: Condition[], onChange: (condition: Condition, isDone: boolean) => void, onRemove: () => void}} props */
+/** @param {{condition: Condition, properties: Property[], others: Condition[], onChange: (condition: Condition) => void, onRemove: () => void}} props */
 function ConditionRow({ condition: { property, operator, value }, properties, others, onChange, onRemove }) {
   const known = properties.find(({ name }) => name === property);
-  const type = known?.type ?? "string";
+  const type = typeOf(properties, property);
   const names = known ? properties.map(({ name }) => name) : [property, ...properties.map(({ name }) => name)];
   const move = (next) => {
     const to = /** @type {Property} */ (properties.find(({ name }) => name === next));
-    const moved = condition(to, free(to.type, next, others)[0] ?? "$eq");
-    onChange(moved, isWhole(moved));
+    onChange(condition(to, free(to.type, next, others)[0] ?? "$eq"));
   };
+  const operate = (next) => {
+    const isSame = isChoice(type, next) === isChoice(type, operator);
+    onChange(isSame ? { property, operator: next, value } : condition({ name: property, type }, next));
+  };
+  const isWrong = value !== "" && operandOf({ property, operator, value }, type) === undefined;
   return html`
     <span class="condition">
       <${Choice} label="Property" value=${property} options=${names} onChange=${move} />
-      <${Choice} label="Operator" value=${operator} options=${free(type, property, others).map((each) => [each, SIGNS[each]])} onChange=${(next) => onChange({ property, operator: next, value: next === "$exists" ? "true" : value }, true)} />
+      <${Choice} label="Operator" value=${operator} options=${free(type, property, others).map((each) => [each, SIGNS[each]])} onChange=${operate} />
       ${isChoice(type, operator)
-        ? html`<${Choice} label="Value" value=${value} options=${["true", "false"]} onChange=${(next) => onChange({ property, operator, value: next }, true)} />`
-        : html`<${TextInput} aria-label="Value" size="12" type=${type === "number" && !LISTS.includes(operator) ? "number" : "text"} step="any" value=${value} placeholder=${LISTS.includes(operator) ? "a, b, c" : "value"}
-            onChange=${(next) => onChange({ property, operator, value: next }, true)} />`}
+        ? html`<${Choice} label="Value" value=${value} options=${["true", "false"]} onChange=${(next) => onChange({ property, operator, value: next })} />`
+        : html`<${TextInput} aria-label="Value" size="12" type=${type === "number" && !LISTS.includes(operator) ? "number" : "text"} step="any" value=${value} placeholder=${LISTS.includes(operator) ? "a, b, c" : "value"} aria-invalid=${isWrong}
+            onChange=${(next) => onChange({ property, operator, value: next })} />`}
       <button type="button" class="quiet" aria-label=${`Remove the condition on ${property}`} onClick=${onRemove}>✕</button>
     </span>
   `;

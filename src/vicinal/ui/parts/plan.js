@@ -2,9 +2,11 @@
  * The explanation of a search: what was planned for each part of an index, and what each step took.
  */
 import { html } from "../core/html.js";
-import { count, milliseconds } from "../core/format.js";
+import { count, counted, milliseconds } from "../core/format.js";
 
 /** @typedef {{part: string, vectorCount: number, selectedCount: number, method: string, scoredCount: number, measuredCount: number, selectMs: number, proposeMs: number, measureMs: number, words?: {scoredCount: number, postingCount: number, searchMs: number}}} Step */
+
+const WIRE_MEMTABLE = "tail"; // what explanations call it
 
 /** @param {Step} step */
 const total = (step) => step.selectMs + step.proposeMs + step.measureMs + (step.words?.searchMs ?? 0);
@@ -20,13 +22,13 @@ export function Plan({ steps, partCount = steps.length }) {
   const most = Math.max(...steps.map(total), 1e-6);
   return html`
     <h2>Plan</h2>
-    <p class="faint">${count(partCount)} ${partCount === 1 ? "part" : "parts"}, ${milliseconds(work(steps))} of work${steps.length < partCount ? " in the slowest of them" : ""}</p>
+    <p class="faint">${counted(partCount, "part")}, ${milliseconds(work(steps))} of work${steps.length < partCount ? " in the slowest of them" : ""}</p>
     <ol class="plan">
       ${steps.map((step) => html`
         <li key=${step.part}>
-          <p><b class="mono">${step.part}</b> ${step.method}</p>
-          <p class="faint">${count(step.vectorCount)} vectors → ${count(step.selectedCount)} selected${step.method !== "words" && html` → ${count(step.scoredCount)} scored → ${count(step.measuredCount)} measured exactly`}</p>
-          ${step.words && html`<p class="faint">words: ${count(step.words.postingCount)} postings read → ${count(step.words.scoredCount)} scored in ${milliseconds(step.words.searchMs)}</p>`}
+          <p><b class="mono">${step.part === WIRE_MEMTABLE ? "memtable" : step.part}</b> ${step.method}</p>
+          <p class="faint">${counted(step.vectorCount, "vector")} → ${count(step.selectedCount)} selected${step.method !== "words" && html` → ${count(step.scoredCount)} scored → ${count(step.measuredCount)} measured exactly`}</p>
+          ${step.words && html`<p class="faint">words: ${counted(step.words.postingCount, "posting")} read → ${count(step.words.scoredCount)} scored in ${milliseconds(step.words.searchMs)}</p>`}
           <p class="steps" title=${`filter ${milliseconds(step.selectMs)}, candidates ${milliseconds(step.proposeMs)}, distances ${milliseconds(step.measureMs)}`}>
             <i class="select" style=${{ width: `${(step.selectMs / most) * 100}%` }}></i><i class="propose" style=${{ width: `${(step.proposeMs / most) * 100}%` }}></i><i class="measure" style=${{ width: `${(step.measureMs / most) * 100}%` }}></i>
           </p>

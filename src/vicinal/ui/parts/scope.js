@@ -5,11 +5,11 @@
 import { html, useState } from "../core/html.js";
 import { ask, indexPath, WAIT } from "../core/api.js";
 import { createMetadataIndex } from "../core/commands.js";
-import { count } from "../core/format.js";
+import { count, counted } from "../core/format.js";
 import { useAction } from "../core/hooks.js";
 import { account, go, setParams, useRoute } from "../core/route.js";
 import { session } from "../core/session.js";
-import { Bar, Choice, Code, Dialog, Field, Problem, TextInput } from "./basics.js";
+import { Bar, Choice, Code, Dialog, Field, LabelledChoice, Problem, TextInput } from "./basics.js";
 import { FilterBuilder, parseFilter } from "./filter.js";
 
 /** @typedef {import("../core/indexes.js").IndexState} IndexState */
@@ -45,7 +45,7 @@ export function TextParam({ label, value = "", onChange, size = 14, placeholder 
  * @param {{page: string, names: string[] | undefined, name: string}} props
  */
 export const IndexChoice = ({ page, names, name }) =>
-  html`<${Choice} label="Index" value=${name} options=${names?.includes(name) ? names : [name, ...(names ?? [])]} onChange=${(next) => go(page, [next])} />`;
+  html`<${LabelledChoice} label="Index" value=${name} options=${names?.includes(name) ? names : [name, ...(names ?? [])]} onChange=${(next) => go(page, [next])} />`;
 
 /**
  * @param {{index: IndexState | undefined, hasPrefix?: boolean, isQuiet?: boolean, onBackfilled?: () => void}} props `isQuiet`: tell what is not covered only of properties in the filter
@@ -81,7 +81,7 @@ function Backfill({ indexName, property, onDone }) {
   };
   return html`
     <div class="notice coverage">
-      <span>The metadata index of <b>${name}</b> covers ${count(covered)} of ${count(all)} vectors: filters by it do not find the others.</span>
+      <span>The metadata index of <b>${name}</b> covers ${count(covered)} of ${counted(all, "vector")}: filters by it do not find the others.</span>
       <${Bar} share=${all ? covered / all : 1} />
       ${session.mayWrite && html`<button disabled=${isBusy} onClick=${backfill}>Backfill</button>`}
       <${Problem} error=${error} />

@@ -1,6 +1,7 @@
 /**
  * The values of a vector as a small plot: a bar for each of them, or for some in a row.
  */
+import { counted } from "../core/format.js";
 import { html, useEffect, useRef } from "../core/html.js";
 
 const WIDTH = 480;
@@ -35,7 +36,7 @@ export function Values({ values }) {
   }, [values]);
   const norm = Math.hypot(...values);
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const facts = `${values.length} values, length ${norm.toPrecision(5)}, mean ${mean.toPrecision(3)}, from ${Math.min(...values).toPrecision(4)} to ${Math.max(...values).toPrecision(4)}`;
+  const facts = `${counted(values.length, "value")}, length ${norm.toPrecision(5)}, mean ${mean.toPrecision(3)}, from ${Math.min(...values).toPrecision(4)} to ${Math.max(...values).toPrecision(4)}`;
   return html`
     <figure class="values">
       <canvas ref=${canvas} role="img" aria-label=${facts}></canvas>
