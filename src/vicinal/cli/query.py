@@ -18,7 +18,7 @@ from vicinal.cli.client import (
 from vicinal.cli.completion import index_argument
 from vicinal.cli.scopes import json_option_value
 from vicinal.cli.vector_table import form_options, print_vectors, table_form
-from vicinal.index_storage import MEMTABLE
+from vicinal.index_storage import MEMTABLE, WIRE_MEMTABLE
 from vicinal.model import Effort
 from vicinal.wire.schemas import EmbeddingSchema
 
@@ -28,8 +28,6 @@ MODEL_OF_DIMENSIONS = {
     1024: "@cf/baai/bge-large-en-v1.5",
 }
 """The model that is asked when neither the index nor the caller names one."""
-
-_WIRE_MEMTABLE = "tail"  # in explanations
 
 
 class _Share(click.FloatRange):
@@ -173,7 +171,7 @@ def _print_explanation(parts: list[StepResponse]) -> None:
 
 def _step(part: StepResponse) -> tuple[str, ...]:
     return (
-        MEMTABLE if part.part == _WIRE_MEMTABLE else part.part,
+        MEMTABLE if part.part == WIRE_MEMTABLE else part.part,
         f"{part.vector_count:,}",
         f"{part.selected_count:,}",
         part.method,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -136,6 +137,7 @@ def test_the_line_in_the_log_says_the_same(build: Build, caplog: pytest.LogCaptu
     line = record.getMessage()
     assert line.startswith("slow query of acme/docs: ")
     assert f"request {asked.headers['cf-ray']}, top 5 by vector, filter year $ne, effort" in line
+    assert re.search("; milliseconds to [a-z, ]+: memtable [0-9.]", line)
     assert line.endswith("(exact over the selected rows, 1 of 1 scored)")
     event = json.loads(JsonFormatter().format(record))
     assert event["query"] == shown(app)[0]
