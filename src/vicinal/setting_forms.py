@@ -59,7 +59,7 @@ def parsed(form: str, raw: object) -> object:
         case "boolean", str():
             return _BOOLEANS.get(raw.strip().lower(), raw)
         case "folder", str():
-            return Path(raw.strip()).expanduser() if raw.strip() else raw
+            return _folder(raw.strip()) if raw.strip() else raw
         case "list" | "origins" | "hosts" | "mapping", str():
             return parsed(form, raw.split(","))
         case "list" | "origins" | "hosts", list() | tuple():
@@ -71,3 +71,10 @@ def parsed(form: str, raw: object) -> object:
         case "text", str():
             return raw.strip()
     return raw
+
+
+def _folder(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, and there is no such home folder") from None

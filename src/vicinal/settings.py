@@ -414,15 +414,17 @@ def _did_you_mean(name: str) -> str:
 
 def _value_of(row: Setting, given: _Given) -> object:
     """Return the value that a raw value stands for, of the row's type and within its bounds."""
-    parsed = setting_forms.parsed(row.form, given.raw)
     error_class = BadFlag if given.is_flag else InvalidInput
     try:
+        parsed = setting_forms.parsed(row.form, given.raw)
         value = msgspec.convert(parsed, row.type)
         if row.form in MEMBER_READERS:
             value = tuple(map(MEMBER_READERS[row.form], value))
     except msgspec.ValidationError:
         raise error_class(f"{given.source}: {_fault(row, given.raw, parsed)}") from None
-    except ValueError as error:  # of `sites`: the end of a sentence that begins with the value
+    except (
+        ValueError
+    ) as error:  # of `sites` and `setting_forms`: the end of a sentence that begins with the value
         raise error_class(f"{given.source}: {given.raw!r} {error}") from None
     if isinstance(value, Path):
         return given.folder / value

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import vicinal
+from tests.support.homes import without_home
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import InvalidInput
 from vicinal.limits import PROFILES
@@ -91,6 +92,13 @@ def test_a_file_that_is_nested_too_deeply_is_refused() -> None:
 
     with pytest.raises(InvalidInput, match="is not TOML"):
         load({}, {}, config)
+
+
+def test_a_user_without_a_home_can_name_no_folder_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_home(monkeypatch)
+
+    with pytest.raises(InvalidInput, match="VICINAL_DATA: '~/d' begins with ~"):
+        load({}, {"VICINAL_DATA": "~/d"}, None)
 
 
 def test_a_mapping_may_be_written_as_text_in_a_file_and_folders_are_relative_all_the_same() -> None:

@@ -169,7 +169,12 @@ def _journal(path: Path, *, is_dry: bool, restarts: bool) -> Iterator[Journal]:
 def _journal_path(source: SourceStore, destination: DestinationStore) -> Path:
     text = f"{source.identity} to {destination.identity}"
     name = hashlib.sha256(text.encode()).hexdigest()[:24]
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        raise click.ClickException(
+            "this user has no home folder to keep a journal in: set XDG_STATE_HOME"
+        ) from error
     return Path(state) / "vicinal" / "copies" / f"{name}.db"
 
 

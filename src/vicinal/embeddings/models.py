@@ -234,4 +234,9 @@ def _cached(repository: Path) -> Path | None:
 
 def _cache_folder(environment: Mapping[str, str]) -> Path:
     named = environment.get("XDG_CACHE_HOME")
-    return Path(named) if named else Path.home() / ".cache"
+    if named:
+        return Path(named)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # a user that is a number alone, as of containers, whose HOME is not set
+        return Path("/.cache")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.homes import without_home
 from tests.support.model_files import tiny_folder
 from vicinal.embeddings import models
 from vicinal.embeddings.models import ModelFolder, SearchPaths, Source
@@ -92,6 +93,13 @@ def test_our_folder_is_in_the_users_cache_unless_named(
     environment: dict[str, str], expected: str
 ) -> None:
     assert models.models_folder(environment) == Path(expected.replace("HOME", str(Path.home())))
+
+
+def test_a_user_without_a_home_has_a_cache_at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_home(monkeypatch)
+
+    assert models.models_folder({}) == Path("/.cache/vicinal/models")
+    assert models.hub_folder({}) == Path("/.cache/huggingface/hub")
 
 
 @pytest.mark.parametrize(
