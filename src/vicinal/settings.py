@@ -422,9 +422,7 @@ def _value_of(row: Setting, given: _Given) -> object:
             value = tuple(map(MEMBER_READERS[row.form], value))
     except msgspec.ValidationError:
         raise error_class(f"{given.source}: {_fault(row, given.raw, parsed)}") from None
-    except (
-        ValueError
-    ) as error:  # of `sites` and `setting_forms`: the end of a sentence that begins with the value
+    except ValueError as error:  # the end of a sentence that begins with the value
         raise error_class(f"{given.source}: {given.raw!r} {error}") from None
     if isinstance(value, Path):
         return given.folder / value
