@@ -355,7 +355,7 @@ def test_a_file_of_another_kind_is_refused_without_being_kept(
 
     page.get_by_label(re.compile("Drop a file")).set_input_files(file)
 
-    page.get_by_role("status").filter(has_text="1 vectors stored, 2 lines refused").wait_for()
+    page.get_by_role("status").filter(has_text="1 vector stored, 2 lines refused").wait_for()
     texts = page.get_by_role("region", name="Refused lines").locator("tbody tr").all_inner_texts()
     assert [text.split()[0] for text in texts] == ["1", "3"]
     assert all("longer than 1000000 characters" in text for text in texts)
