@@ -17,7 +17,7 @@ import pytest
 from tests.browser.dashboard import COUNT, INDEXES, Served, Watched, ask, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 FLAGS = f"{INDEXES}/flags"
 EFFORT = {"vicinal-effort": "exact"}
@@ -404,6 +404,27 @@ def ran(command: str, folder: Path) -> str:
         ["sh", "-c", command], cwd=folder, env=environment, check=True, capture_output=True
     )
     return done.stdout.decode()
+
+
+def test_a_snapshot_is_left_alone_while_another_is_made(watched: Watched) -> None:
+    page = watched.open("operations?show=snapshots")
+    page.get_by_role("button", name="Take snapshot").click()
+    restore = page.get_by_role("button", name="restore").first
+    restore.wait_for()
+    held: list[Route] = []
+    page.route(
+        "**/vicinal/snapshots",
+        lambda route: held.append(route) if route.request.method == "POST" else route.continue_(),
+    )
+
+    page.get_by_role("button", name="Take snapshot").click()
+    page.get_by_text("working…", exact=True).wait_for()
+
+    for name in ("verify", "download", "restore", "delete"):
+        assert page.get_by_role("button", name=name, exact=True).first.is_disabled()
+    held[0].continue_()
+    page.get_by_role("button", name="restore", disabled=False).first.wait_for()
+    page.unroute_all()
 
 
 def test_a_restored_index_is_named(watched: Watched) -> None:

@@ -78,8 +78,8 @@ const columns = (open, verify, download, isBusy) => [
     show: (snapshot) => html`<span class="actions">
       <button class="quiet" disabled=${isBusy} onClick=${() => verify(snapshot)}>verify</button>
       <button class="quiet" disabled=${isBusy} onClick=${() => download(snapshot)}>download</button>
-      <button class="quiet" onClick=${() => open({ verb: "restore", snapshot })}>restore</button>
-      <button class="quiet" onClick=${() => open({ verb: "delete", snapshot })}>delete</button></span>`,
+      <button class="quiet" disabled=${isBusy} onClick=${() => open({ verb: "restore", snapshot })}>restore</button>
+      <button class="quiet" disabled=${isBusy} onClick=${() => open({ verb: "delete", snapshot })}>delete</button></span>`,
   },
 ];
 
