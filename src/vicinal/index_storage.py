@@ -8,9 +8,6 @@ from dataclasses import dataclass
 MEMTABLE = "memtable"
 """The name of a memtable among the parts of an index."""
 
-WIRE_MEMTABLE = "tail"
-"""Its name in explanations of a search on the wire, which keep this word."""
-
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:

@@ -18,7 +18,6 @@ from vicinal.cli.client import (
 from vicinal.cli.completion import index_argument
 from vicinal.cli.scopes import json_option_value
 from vicinal.cli.vector_table import form_options, print_vectors, table_form
-from vicinal.index_storage import MEMTABLE, WIRE_MEMTABLE
 from vicinal.model import Effort
 from vicinal.wire.schemas import EmbeddingSchema
 
@@ -171,7 +170,7 @@ def _print_explanation(parts: list[StepResponse]) -> None:
 
 def _step(part: StepResponse) -> tuple[str, ...]:
     return (
-        MEMTABLE if part.part == WIRE_MEMTABLE else part.part,
+        part.part,
         f"{part.vector_count:,}",
         f"{part.selected_count:,}",
         part.method,

@@ -21,7 +21,7 @@ import numpy as np
 from vicinal.embeddings.base import Embedding, ModelInfo, Pooling, check_texts, unit_rows
 from vicinal.embeddings.cutting import SQUEEZED_CHARS_PER_TOKEN
 from vicinal.embeddings.models import KNOWN
-from vicinal.embeddings.service import BlockingService, ServiceConfig
+from vicinal.embeddings.service import BlockingService, ServiceConfig, ServiceRequest
 from vicinal.errors import BadEmbeddingInput, ModelNotFound, Unavailable
 from vicinal.model import Floats
 
@@ -136,7 +136,7 @@ class RemoteEmbedder:
             {"model": self._names[model], "input": texts, "encoding_format": "float"}
         )
         bytes_max = answer_bytes_max(len(texts), self._dimensions.get(model, DIMENSIONS_MAX))
-        answer = self._asked.post(self._url, body, bytes_max, pause_s=self._pause_s)
+        answer = self._asked.post(ServiceRequest(self._url, body, bytes_max, self._pause_s))
         if answer.status != HTTPStatus.OK:
             self._service.refuse(answer, self._names[model])
         return self._service.decoded(answer.content, _Embeddings)

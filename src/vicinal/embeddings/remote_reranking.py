@@ -18,7 +18,7 @@ import numpy as np
 from vicinal.embeddings import models
 from vicinal.embeddings.base import check_texts
 from vicinal.embeddings.cutting import SQUEEZED_CHARS_PER_TOKEN
-from vicinal.embeddings.service import BlockingService, ServiceConfig
+from vicinal.embeddings.service import BlockingService, ServiceConfig, ServiceRequest
 from vicinal.errors import ModelNotFound, Unavailable
 from vicinal.model import Floats
 
@@ -103,12 +103,9 @@ class RemoteReranker:
         body = msgspec.json.encode(
             {"model": name, "query": query, "documents": sent, "texts": sent}
         )
+        left_s = end - time.monotonic()
         answer = self._asked.post(
-            self._url,
-            body,
-            answer_bytes_max(sent),
-            pause_s=self._pause_s,
-            left_s=end - time.monotonic(),
+            ServiceRequest(self._url, body, answer_bytes_max(sent), self._pause_s, left_s)
         )
         if answer.status != HTTPStatus.OK:
             self._service.refuse(answer, name)

@@ -70,6 +70,25 @@ class ServiceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceRequest:
+    """A request, and bounds on its answer.
+
+    Attributes:
+        url: Where it goes.
+        body: JSON.
+        bytes_max: Of the answer.
+        pause_s: Seconds before the first repetition; doubled for the second.
+        left_s: Seconds that are left of the time, where several requests share it; None: all.
+    """
+
+    url: str
+    body: bytes
+    bytes_max: int
+    pause_s: float = 0.25
+    left_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceAnswer:
     """An answer of a service, read to its end."""
 
@@ -124,36 +143,21 @@ class Service:
                 content += part
         return bytes(content)
 
-    async def post(
-        self,
-        url: str,
-        body: bytes,
-        bytes_max: int,
-        *,
-        pause_s: float = 0.25,
-        left_s: float | None = None,
-    ) -> ServiceAnswer:
+    async def post(self, request: ServiceRequest) -> ServiceAnswer:
         """Send a request and return its answer, within the time of an exchange.
 
         The request is repeated, at most twice, if no connection could be made or the service is
         busy or down (429, 502, 503, 504); never after a time-out.
 
-        Args:
-            url: Where it goes.
-            body: JSON.
-            bytes_max: Of the answer.
-            pause_s: Seconds before the first repetition; doubled for the second.
-            left_s: Seconds that are left of the time, where several requests share it.
-
         Raises:
             Unavailable: the service cannot be reached, is not done in time, or answers with more.
         """
         with self.failures():
-            async with self.in_time(left_s):
+            async with self.in_time(request.left_s):
                 for attempt in range(1, ATTEMPTS_MAX + 1):
-                    pause = pause_s * 2 ** (attempt - 1)
+                    pause = request.pause_s * 2 ** (attempt - 1)
                     try:
-                        answer = await self._exchange(url, body, bytes_max)
+                        answer = await self._exchange(request)
                     except httpx.ConnectError:
                         if attempt == ATTEMPTS_MAX:
                             raise
@@ -265,9 +269,9 @@ class Service:
                 )
             yield response
 
-    async def _exchange(self, url: str, body: bytes, bytes_max: int) -> ServiceAnswer:
-        async with self._begun(url, body) as response:
-            content = await self.content(response, bytes_max)
+    async def _exchange(self, request: ServiceRequest) -> ServiceAnswer:
+        async with self._begun(request.url, request.body) as response:
+            content = await self.content(response, request.bytes_max)
             return ServiceAnswer(response.status_code, content, retry_after(response))
 
     def _opened(self) -> httpx.AsyncClient:
@@ -305,23 +309,14 @@ class BlockingService:
         self._talking: _Talking | None = None
         self._is_closed = False
 
-    def post(
-        self,
-        url: str,
-        body: bytes,
-        bytes_max: int,
-        *,
-        pause_s: float = 0.25,
-        left_s: float | None = None,
-    ) -> ServiceAnswer:
+    def post(self, request: ServiceRequest) -> ServiceAnswer:
         """See `Service.post`. May be interrupted: the exchange then ends at once."""
         with self._lock:
             if self._is_closed:
                 raise self._closed()
             if self._talking is None:
                 self._talking = _Talking(self.service, self._name)
-            exchange = self.service.post(url, body, bytes_max, pause_s=pause_s, left_s=left_s)
-            answer = self._talking.begin(exchange)
+            answer = self._talking.begin(self.service.post(request))
         try:
             while True:
                 with suppress(TimeoutError):

@@ -22,7 +22,7 @@ from vicinal.ann.base import Selection
 from vicinal.ann.exact import ExactIndex, norms
 from vicinal.ann.kinds import GrowingIndex
 from vicinal.filters.nodes import AnyOf, Clause, Filter, Not, Operator, Predicate
-from vicinal.index_storage import WIRE_MEMTABLE
+from vicinal.index_storage import MEMTABLE
 from vicinal.model import (
     Floats,
     IndexType,
@@ -323,7 +323,7 @@ class MemtableView:
     @property
     def name(self) -> str:
         """See `segment.base.View`."""
-        return WIRE_MEMTABLE
+        return MEMTABLE
 
     def values(self, rows: Ordinals) -> Floats:
         """See `segment.base.View`."""

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from vicinal.index_storage import MEMTABLE, WIRE_MEMTABLE
 from vicinal.wire import schemas
 
 _encode = msgspec.json.Encoder().encode
@@ -50,7 +49,7 @@ class SlowQueriesSchema(Struct, rename="camel", frozen=True):
 def line(query: SlowQuerySchema) -> str:
     """Return a slow query as a line of text."""
     parts = [
-        f"{_name(part)} {part.select_ms:g} + {part.propose_ms:g} + {part.measure_ms:g} "
+        f"{part.part} {part.select_ms:g} + {part.propose_ms:g} + {part.measure_ms:g} "
         f"({part.method}, {part.scored_count} of {part.selected_count} scored)"
         f"{_words(part.words) if part.words else ''}"
         for part in query.explain
@@ -65,10 +64,6 @@ def line(query: SlowQuerySchema) -> str:
         "milliseconds to select, to find candidates and to rescore: "
         f"{'; '.join(parts) or 'unknown'}"
     )
-
-
-def _name(part: schemas.SearchStepSchema) -> str:
-    return MEMTABLE if part.part == WIRE_MEMTABLE else part.part
 
 
 def _words(step: schemas.WordsStepSchema) -> str:

@@ -60,7 +60,9 @@ said["async"] = [
 ]
 
 deleted = store.delete_metadata_index(index_name="library", property_name="shelf")
+end = time.monotonic() + 30
 while store.get_index_info("library")["processedUpToMutation"] != deleted["mutationId"]:
+    assert time.monotonic() < end, "the metadata index was never deleted"
     time.sleep(0.02)
 said["metadata_indexes"] = store.list_metadata_indexes(index_name="library")
 store.delete_index(index_name="library")

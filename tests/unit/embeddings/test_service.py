@@ -17,7 +17,7 @@ from vicinal import interruption
 from vicinal.daemon_threads import DaemonThreads
 from vicinal.embeddings.remote import RemoteEmbedder
 from vicinal.embeddings.remote_reranking import RemoteReranker
-from vicinal.embeddings.service import BlockingService, ServiceAnswer, ServiceConfig
+from vicinal.embeddings.service import BlockingService, ServiceAnswer, ServiceConfig, ServiceRequest
 from vicinal.errors import Overloaded, Unavailable
 from vicinal.interruption import Interrupted
 
@@ -273,7 +273,7 @@ def test_work_that_is_given_up_waits_for_no_service() -> None:
 
         def wait() -> object:
             with interruption.interruptible(check):
-                return blocking.post(service.url, b"{}", 100)
+                return blocking.post(ServiceRequest(service.url, b"{}", 100))
 
         threads = DaemonThreads(1, "waits")
         outcome = threads.submit(wait)
@@ -290,7 +290,10 @@ def test_closing_ends_what_is_under_way_and_the_thread_that_talks() -> None:
     with rude_service(Connection.hang) as service:
         blocking = asked(service)
         threads = DaemonThreads(2, "waits")
-        outcomes = [threads.submit(lambda: blocking.post(service.url, b"{}", 100)) for _ in "ab"]
+        outcomes = [
+            threads.submit(lambda: blocking.post(ServiceRequest(service.url, b"{}", 100)))
+            for _ in "ab"
+        ]
         wait_until(lambda: service.open_count == 2)
         assert "asked-service" in [thread.name for thread in threading.enumerate()]
 
@@ -301,7 +304,7 @@ def test_closing_ends_what_is_under_way_and_the_thread_that_talks() -> None:
                 outcome.result(ENDS_WITHIN_S)
         wait_until(lambda: "asked-service" not in [each.name for each in threading.enumerate()])
         with pytest.raises(Unavailable, match="is asked no more"):
-            blocking.post(service.url, b"{}", 100)
+            blocking.post(ServiceRequest(service.url, b"{}", 100))
         threads.close()
 
 
@@ -313,7 +316,7 @@ def test_many_threads_are_served_by_one() -> None:
         blocking = asked(service)
 
         def post(number: int) -> ServiceAnswer:
-            return blocking.post(service.url, json.dumps(number).encode(), 100)
+            return blocking.post(ServiceRequest(service.url, json.dumps(number).encode(), 100))
 
         with DaemonThreads(8, "asks") as threads:
             answers = [threads.submit(partial(post, number)) for number in range(50)]

@@ -6,8 +6,6 @@ import { count, counted, milliseconds } from "../core/format.js";
 
 /** @typedef {{part: string, vectorCount: number, selectedCount: number, method: string, scoredCount: number, measuredCount: number, selectMs: number, proposeMs: number, measureMs: number, words?: {scoredCount: number, postingCount: number, searchMs: number}}} Step */
 
-const WIRE_MEMTABLE = "tail"; // what explanations call it
-
 /** @param {Step} step */
 const total = (step) => step.selectMs + step.proposeMs + step.measureMs + (step.words?.searchMs ?? 0);
 
@@ -26,7 +24,7 @@ export function Plan({ steps, partCount = steps.length }) {
     <ol class="plan">
       ${steps.map((step) => html`
         <li key=${step.part}>
-          <p><b class="mono">${step.part === WIRE_MEMTABLE ? "memtable" : step.part}</b> ${step.method}</p>
+          <p><b class="mono">${step.part}</b> ${step.method}</p>
           <p class="faint">${counted(step.vectorCount, "vector")} → ${count(step.selectedCount)} selected${step.method !== "words" && html` → ${count(step.scoredCount)} scored → ${count(step.measuredCount)} measured exactly`}</p>
           ${step.words && html`<p class="faint">words: ${counted(step.words.postingCount, "posting")} read → ${count(step.words.scoredCount)} scored in ${milliseconds(step.words.searchMs)}</p>`}
           <p class="steps" title=${`filter ${milliseconds(step.selectMs)}, candidates ${milliseconds(step.proposeMs)}, distances ${milliseconds(step.measureMs)}`}>

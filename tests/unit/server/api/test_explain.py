@@ -37,7 +37,7 @@ def test_an_answer_says_how_it_was_found_when_asked(app: App) -> None:
     answer = call(app, "POST", f"{INDEXES}/docs/query", QUERY, headers={"vicinal-explain": "true"})
 
     (step,) = answer.json["result"]["explain"]
-    assert step["part"] == "tail"
+    assert step["part"] == "memtable"
     assert (step["vectorCount"], step["selectedCount"], step["measuredCount"]) == (2, 2, 2)
     assert step["scoredCount"] == 2
     assert step["method"] == "exact scan"

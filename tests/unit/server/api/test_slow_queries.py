@@ -91,7 +91,7 @@ def test_a_slow_query_is_told_by_its_form_and_its_steps(build: Build) -> None:
     assert slow["milliseconds"] > 0
     assert slow["partCount"] == len(slow["explain"]) == 1
     (step,) = slow["explain"]
-    assert (step["part"], step["vectorCount"], step["selectedCount"]) == ("tail", 2, 0)
+    assert (step["part"], step["vectorCount"], step["selectedCount"]) == ("memtable", 2, 0)
     assert {"selectMs", "proposeMs", "measureMs", "method"} <= set(step)
     assert set(asked.result) == {"count", "matches"}
 
