@@ -2,7 +2,7 @@
 
 import pytest
 
-from vicinal.openai_errors import reason
+from vicinal.openai_errors import CHARS_MAX, reason
 
 
 @pytest.mark.parametrize(
@@ -10,6 +10,8 @@ from vicinal.openai_errors import reason
     [
         (b'{"error": {"message": "too long", "code": 3}}', "too long"),
         (b'{"error": "too long"}', "too long"),
+        (b'{"error": "' + b"x" * 10_000 + b'"}', "x" * CHARS_MAX),
+        (b'{"error": {"message": "' + b"x" * 10_000 + b'"}}', "x" * CHARS_MAX),
         (b'{"error": {"code": 3}}', ""),
         (b'{"error": null}', '{"error": null}'),
         (b'{"message": "too long"}', '{"message": "too long"}'),

@@ -192,6 +192,20 @@ def test_many_texts_are_sent_in_parts(service: Service) -> None:
     assert scores.tolist() == list(range(65))
 
 
+def test_all_parts_of_a_call_share_its_time(service: Service) -> None:
+    def answer(asked: Any) -> tuple[int, bytes]:
+        threading.Event().wait(0.3)  # how slow the service is
+        scores = [{"index": n, "score": 1.0} for n in range(len(asked["texts"]))]
+        return 200, json.dumps(scores).encode()
+
+    service.answer = answer
+    reranker = RemoteReranker(url(service), timeout_s=1.0)
+
+    with pytest.raises(Unavailable, match="takes more than 1 seconds"):
+        reranker.rerank(NAME, "q", ["a"] * 4 * BATCH_TEXTS_MAX)
+    reranker.close()
+
+
 def test_a_service_that_is_not_there_is_unavailable() -> None:
     reranker = RemoteReranker("http://127.0.0.1:1", pause_s=0.0)
     with pytest.raises(Unavailable, match="cannot be reached"):

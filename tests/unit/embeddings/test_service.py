@@ -269,7 +269,7 @@ def test_work_that_is_given_up_waits_for_no_service() -> None:
             raise Interrupted
 
     with rude_service(Connection.hang) as service:
-        blocking = asked(service)
+        blocking = asked(service, timeout_s=600.0)  # the end of the time is not what ends it
 
         def wait() -> object:
             with interruption.interruptible(check):

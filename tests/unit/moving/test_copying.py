@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests.support.engines import spoil_embedded
 from tests.support.postgres import fresh_schema, server
@@ -22,6 +23,7 @@ from tests.unit.moving.conftest import (
     folder_engine,
     rows,
 )
+from vicinal.cli import main
 from vicinal.d1 import Databases
 from vicinal.d1.messages import Statement
 from vicinal.engine.shared import filling
@@ -56,6 +58,23 @@ def test_a_folder_goes_to_a_database_and_back_row_for_row(
     assert of_folder(first) == expected
     assert f"3 indexes with {len(expected['acme/books']['vectors']) + 1:,} vectors" in printed
     assert not list(copy.state.rglob("*.db")), "a journal of a copy that is done is left"
+
+
+def test_a_user_without_a_home_folder_is_told_where_the_journal_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    filled_folder(tmp_path / "first")
+    monkeypatch.setattr(Path, "home", no_home)
+    arguments = ["copy", str(tmp_path / "first"), str(tmp_path / "second")]
+
+    refused = CliRunner().invoke(main, arguments, env={"XDG_STATE_HOME": ""})
+
+    assert refused.exit_code == 1
+    assert "set XDG_STATE_HOME" in refused.stderr
+    assert isinstance(refused.exception, SystemExit)
 
 
 def test_a_metadata_index_lacks_in_the_copy_what_it_lacks(tmp_path: Path, copy: Commands) -> None:
