@@ -19,7 +19,8 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 2,
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 UNBOUND := -o timeout=0 -o faulthandler_timeout=0
 
-# What is imported is compiled once, and not by every process of every test.
+# What is imported is compiled once, and not by every process of every test; pip would compile all,
+# of which most is never imported.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test unit long test-clients check lint format types wheel bench crash fuzz clean
@@ -28,7 +29,7 @@ $(STAMP): pyproject.toml hatch_build.py $(C_FILES)
 	@test -n "$(PYTHON)" || { echo "Vicinal needs Python 3.11 or newer on the PATH"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable . --group dev
 	@touch $@
 
 run: $(STAMP) ## set up, then serve with a real embedding model and show a real query's answer

@@ -161,10 +161,11 @@ def python_of(contender: Contender) -> Path:
         return python
     print(f"installing {', '.join(contender.requirements)} into {folder}", file=sys.stderr)
     try:
-        venv.create(folder, with_pip=True)
+        venv.create(folder)
         subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             *contender.requirements], check=True, capture_output=True, text=True,
+            [sys.executable, "-m", "pip", "--python", python, "install", "--quiet",
+             "--disable-pip-version-check", *contender.requirements],
+            check=True, capture_output=True, text=True,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
         output = (error.stderr or "").strip()[-_LAST_WORDS:]

@@ -24,9 +24,7 @@ def python_with(package: str, version: str) -> Path:
     """Return the interpreter of a virtual environment that has this version of a package."""
 
     def install(folder: Path) -> None:
-        _run(sys.executable, "-m", "venv", str(folder))
-        pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet")
-        _run(*pip, "--disable-pip-version-check", f"{package}=={version}")
+        _install(folder, f"{package}=={version}")
 
     return _once(FOLDER / "python" / f"{package}-{version}", install) / "bin" / "python"
 
@@ -37,11 +35,16 @@ def python_project(requirements: Path) -> Path:
     digest = hashlib.sha256(wanted).hexdigest()[:12]
 
     def install(folder: Path) -> None:
-        _run(sys.executable, "-m", "venv", str(folder))
-        pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet")
-        _run(*pip, "--disable-pip-version-check", "--requirement", str(requirements))
+        _install(folder, "--requirement", str(requirements))
 
     return _once(FOLDER / "python" / f"{requirements.stem}-{digest}", install) / "bin" / "python"
+
+
+def _install(folder: Path, *wanted: str) -> None:
+    """Make an environment with these packages, by this one's pip; they are compiled as imported."""
+    _run(sys.executable, "-m", "venv", "--without-pip", str(folder))
+    pip = (sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install")
+    _run(*pip, "--quiet", "--disable-pip-version-check", "--no-compile", *wanted)
 
 
 def node_package(package: str, version: str) -> Path:
