@@ -169,13 +169,16 @@ def with_neighbours(
     return Calibration(codes, _parts(values, row_norms, metric))
 
 
-def calibrate(values: Floats, row_norms: Floats, metric: Metric) -> Calibration | None:
+def calibrate(
+    values: Floats, row_norms: Floats, metric: Metric, lengths: Sequence[int] = BITS
+) -> Calibration | None:
     """Return the cheapest codes that are good enough for these rows, or None.
 
     Args:
         values: ``(n, d)`` float32; may be memory-mapped, and is read a few times over.
         row_norms: ``(n,)`` float32, as `exact.norms` returns them.
         metric: How distances are measured.
+        lengths: Of codes that are tried, in bits, shortest first.
     """
     row_count, dimensions = values.shape
     scale = float(row_norms.max()) if metric is Metric.DOT_PRODUCT else 1.0
@@ -186,7 +189,7 @@ def calibrate(values: Floats, row_norms: Floats, metric: Metric) -> Calibration 
     mean = projection.mean_of(values, metric, scale)
     best: Calibration | None = None
     best_cost = float(row_count * dimensions)  # of exact search
-    for bits in BITS:
+    for bits in lengths:
         cost = row_count * _COST_OF_512_BITS * bits / 512
         cost += _COST_OF_PROJECTING * bits * dimensions
         if cost + quantizer.rescored_min(DEPTHS[0]) * dimensions >= best_cost:

@@ -53,8 +53,8 @@ _PIVOTS_PER_PART = 4
 _ALIKE_SHARE = 0.9  # of a part that goes to one pivot: rows are alike, and are cut as they come
 _CHUNK_ROWS = 1 << 16  # pruned in one call
 
-_ENTRY_STEP_MIN = 32  # a row of 32 may be where a walk begins
-_ENTRIES_MAX = 1 << 15  # comparing their codes takes 30 µs
+_ENTRY_STEP_MIN = 16  # a row of 16 may be where a walk begins
+_ENTRIES_MAX = 1 << 16  # comparing their codes takes 60 µs
 
 _FILTERED_SHARE_MAX = 0.4  # of the longest walk, for one under a filter: 0.8 of a scan's CPU
 _EXPANSION_CODES = 160
@@ -99,8 +99,12 @@ class CodeGraph:
         return max(ceil(share * breadth), rescored_min(k))
 
     def entries(self, codes: Bits) -> Bits:
-        """Return the codes of the rows at which a walk may begin: every `entry_step`-th."""
-        return sample(codes, self.entry_step)
+        """Return the beginnings of the codes of the rows at which a walk may begin, ``(m, 64)``.
+
+        Every `entry_step`-th. As many whole codes took longer to compare, and what counts is how
+        many rows there are to begin at (docs/history/ann-kinds.md).
+        """
+        return sample(codes[:, :LINE_BYTES], self.entry_step)
 
     @property
     def entry_step(self) -> int:

@@ -1,5 +1,9 @@
 """The kind of index of large segments: binary codes with a graph.
 
+A walk compares few codes, so these are longer than where all are compared, and margins are wider:
+both make for fewer misses among rows that are far from the query, and rescoring them was most of
+what the slowest queries cost (docs/history/ann-kinds.md).
+
 Whether a graph serves, and how far a search walks, is measured: rows of the segment, *probes*, are
 searched for with ever larger breadths, until a search finds the share of neighbours that its effort
 promises. A walk never comes to the probe itself. Rows lie nearer to others than queries do, so each
@@ -8,6 +12,7 @@ effort that no breadth serves compares all codes, and where low effort is not se
 graph.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,11 +41,17 @@ from vicinal.model import Effort, Floats, Metric, Ordinals
 ROWS_MIN = 200_000
 """Below this many rows comparing all codes costs a search less than its other parts; ours."""
 
+_LENGTHS = (1_024, 2_048)  # of codes, in bits, that are tried
+_MARGINS_MIN = {Effort.LOW: 1.05, Effort.STANDARD: 1.5, Effort.HIGH: 1.5}
+"""The least margins for the first depth, in standard deviations of the difference of two Hamming
+distances, ``sqrt(bits / 2)``: probes are rows, and need less than queries that lie between rows or
+far away (docs/history/ann-kinds.md)."""
+
 _BREADTHS = (50, 70, 100, 140, 200, 280, 400, 560, 800, 1_100, 1_600, 2_300, 3_200)
 _ROUNDED = 1e-6
 _NO_BREADTHS: PerEffort = ((0, 0), (0, 0), (0, 0))
 _SCAN_WALKS = 1  # comparing all codes takes as long as this many of the longest walks
-BREADTHS_MIN = {Effort.LOW: 280, Effort.STANDARD: 560, Effort.HIGH: 800}
+BREADTHS_MIN = {Effort.LOW: 140, Effort.STANDARD: 560, Effort.HIGH: 800}
 """Shorter walks save next to nothing, and 160 probes say little about one miss in a thousand."""
 _EXPANDED_SHARE_MAX = 0.5  # of the longest walk, on average: 0.7 to 0.8 of the CPU of a scan
 
@@ -115,10 +126,24 @@ class GraphKind:
 
 def _calibration(exact: ExactIndex, parameters: object | None) -> Calibration | None:
     values, norms, metric = exact.values, exact.norms, exact.metric
-    if not isinstance(parameters, QuantizerParameters):
-        return calibration.calibrate(values, norms, metric)
-    codes = quantizer.encode(values, metric, parameters)
-    return calibration.with_neighbours(codes, values, norms, metric)
+    if isinstance(parameters, QuantizerParameters) and parameters.bits in _LENGTHS:
+        codes = quantizer.encode(values, metric, _widened(parameters))
+        return calibration.with_neighbours(codes, values, norms, metric)
+    calibrated = calibration.calibrate(values, norms, metric, _LENGTHS)
+    if calibrated is None:
+        return None
+    codes = calibrated.codes
+    return replace(calibrated, codes=replace(codes, parameters=_widened(codes.parameters)))
+
+
+def _widened(parameters: QuantizerParameters) -> QuantizerParameters:
+    """Return the parameters with margins that are at least `_MARGINS_MIN`."""
+    deviation = math.sqrt(parameters.bits / 2)
+    low, standard, high = (
+        (max(near, round(_MARGINS_MIN[effort] * deviation)), far)
+        for effort, (near, far) in zip(EFFORTS, parameters.margins, strict=True)
+    )
+    return replace(parameters, margins=(low, standard, high))
 
 
 @dataclass(frozen=True, slots=True)

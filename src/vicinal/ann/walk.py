@@ -1,11 +1,11 @@
 """A walk through a graph of codes (`graph`), as ``native/walk.h`` does it: the reference.
 
-A walk begins at the entries, rows spread evenly, whose codes are nearest, and always goes on from
-the nearest row that it has compared and not left yet, to all neighbours of that row. First it finds
-a number of near rows, the *breadth*: until no row that is left is nearer than the last of these.
-Then all rows within a limit, as the radius of a search says. Rows that a filter does not allow are
-walked through and not counted. A walk that has cost as much as comparing every code ends, and every
-code is compared.
+A walk begins at *entries*: of rows spread evenly, in groups, those of each group whose codes are
+nearest by their first line. It always goes on from the nearest row that it has compared and not
+left yet, to all neighbours of that row. First it finds a number of near rows, the *breadth*: until
+no row that is left is nearer than the last of these. Then all rows within a limit, as the radius of
+a search says. Rows that a filter does not allow are walked through and not counted. A walk that has
+cost as much as comparing every code ends, and every code is compared.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ from vicinal.ann import hamming
 from vicinal.ann.graph import CodeGraph
 from vicinal.ann.hamming import Bits, Codes, Near
 from vicinal.model import Mask, Ordinals
+from vicinal.native.structures import LINE_BYTES
 
-_ENTRIES = 64  # rows where a walk begins, and those as near as the last
+_ENTRIES = 64  # rows where a walk begins, each the nearest of a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,11 @@ class Walk:
         self._bound, self._within = farthest, 0
         self._expanded_count = 0
         self.is_open = True
-        hammings = hamming.distances(graph.entries(codes), code)
-        last = min(_ENTRIES, len(hammings)) - 1
-        near = np.flatnonzero(hammings <= np.partition(hammings, last)[last])
-        self._compare(near * graph.entry_step)
+        hammings = hamming.distances(graph.entries(codes), code[:LINE_BYTES])
+        groups = np.full(-(-len(hammings) // _ENTRIES) * _ENTRIES, farthest + 1, np.int32)
+        groups[: len(hammings)] = hammings
+        nearest = groups.reshape(-1, _ENTRIES).argmin(axis=0) * _ENTRIES + np.arange(_ENTRIES)
+        self._compare(nearest[: len(hammings)] * graph.entry_step)
 
     @property
     def compared_count(self) -> int:

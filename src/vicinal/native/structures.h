@@ -36,7 +36,7 @@ typedef struct {
     const uint8_t *verified; /* whether each block of the values' file may be read, or NULL: all */
     int64_t block_bytes, values_start; /* where the values begin in the file */
     const uint32_t *neighbours; /* (row_count, neighbour_count): the graph, if there is one */
-    const uint8_t *entries;     /* (entry_count, code_bytes): every `entry_step`-th code */
+    const uint8_t *entries;     /* (entry_count, LINE_BYTES): of every `entry_step`-th code */
     int64_t neighbour_count;    /* at most NEIGHBOURS_MAX */
     int64_t entry_count, entry_step;
     int64_t row_count, sample_count, sample_step;

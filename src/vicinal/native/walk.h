@@ -1,8 +1,8 @@
 /* A walk through the graph of a large segment's codes (`ann.graph`), for `binary.c`.
 
-   A walk begins at the entries, rows spread evenly, whose codes are nearest, and always goes on
-   from the nearest row that it has compared and not left yet, to all neighbours of that row.
-   `ann.walk` is the reference: same steps, same names, same rows in the same order.
+   A walk begins at the entries, rows spread evenly, whose codes are nearest by their first line,
+   and always goes on from the nearest row that it has compared and not left yet, to all neighbours
+   of that row. `ann.walk` is the reference: same steps, same names, same rows in the same order.
 
    Rules: rows that a filter does not allow are walked through and not counted. A walk that would
    cost as much as comparing every code closes itself, and the caller does that.
@@ -19,7 +19,8 @@
 
 enum {
     SAMPLE_ROWS = 2048,            /* at most: as in `ann.hamming` */
-    ENTRIES = 64,                  /* rows where a walk begins, and those as near as the last */
+    ENTRIES = 64,                  /* rows where a walk begins, each the nearest of a group */
+    ENTRY_BITS = 20,               /* enough for the entries of a group */
     BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes, and one more */
     WORD_BITS = 64,
 };
@@ -38,8 +39,7 @@ typedef struct {
     int64_t bound;        /* the least distance within which there are `breadth` eligible rows */
     int64_t within;       /* how many there are */
     int is_open;
-    int32_t *entry_hammings; /* scratch, as the next one */
-    uint32_t *entries;
+    int32_t *entry_hammings; /* scratch */
 } Walk;
 
 static int is_filtered(const CodeSearch *search) { return search->allowed || search->tested; }
@@ -141,29 +141,46 @@ static int walk_within(Walk *walk, const CodedRows *coded, CodeSearch *search, i
     return 1;
 }
 
+INLINE void keep_nearer(const int32_t *hammings, int32_t number, int64_t count, int32_t *keys) {
+    for (int64_t group = 0; group < count; group++) {
+        const int32_t key = hammings[group] << ENTRY_BITS | number;
+        keys[group] = key < keys[group] ? key : keys[group];
+    }
+}
+
+/* Find the nearest entry of each group, which are ENTRIES apart; of two that are as near the first.
+   A key is a distance and, below it, the number of the entry in its group; INT32_MAX for none. */
+static void nearest_entries(const int32_t *hammings, int64_t count, int32_t *keys) {
+    const int64_t whole = count - count % ENTRIES;
+    for (int64_t group = 0; group < ENTRIES; group++) keys[group] = INT32_MAX;
+    for (int64_t start = 0; start < whole; start += ENTRIES)
+        keep_nearer(hammings + start, (int32_t)(start / ENTRIES), ENTRIES, keys);
+    keep_nearer(hammings + whole, (int32_t)(whole / ENTRIES), count - whole, keys);
+}
+
 /* Begin a walk; return 1 or NO_MEMORY. */
 static int begin_walk(Walk *walk, const CodedRows *coded, CodeSearch *search) {
-    const int64_t bytes = coded->projection.code_bytes;
-    int64_t counts[BINS] = {0}, farthest = 0, count = 0;
+    int32_t keys[ENTRIES];
+    uint32_t entries[ENTRIES];
+    int64_t count = 0;
     walk->seen = calloc(coded->row_count / WORD_BITS + 1, sizeof *walk->seen);
     walk->entry_hammings = malloc(coded->entry_count * sizeof *walk->entry_hammings);
-    walk->entries = malloc(coded->entry_count * sizeof *walk->entries);
-    if (!walk->seen || !walk->entry_hammings || !walk->entries) return NO_MEMORY;
+    if (!walk->seen || !walk->entry_hammings) return NO_MEMORY;
     memset(walk->heads, -1, sizeof walk->heads);
     walk->nearest = BINS;
-    walk->bound = 8 * bytes;
+    walk->bound = 8 * coded->projection.code_bytes;
     walk->is_open = 1;
     for (int64_t at = 0; at < search->hidden_count; at++) see(walk, (uint32_t)search->hidden[at]);
-    BEST_POPCNT(hammings)(coded->entries, coded->entry_count, search->query_code,
-                          bytes / LINE_BYTES, walk->entry_hammings);
-    for (int64_t at = 0; at < coded->entry_count; at++) counts[walk->entry_hammings[at]]++;
-    for (int64_t near = 0; (near += counts[farthest]) < ENTRIES && farthest < 8 * bytes;)
-        farthest++;
-    for (int64_t at = 0; at < coded->entry_count; at++) {
-        const uint32_t row = (uint32_t)(at * coded->entry_step);
-        if (walk->entry_hammings[at] <= farthest && see(walk, row)) walk->entries[count++] = row;
+    BEST_POPCNT(hammings)(coded->entries, coded->entry_count, search->query_code, 1,
+                          walk->entry_hammings);
+    nearest_entries(walk->entry_hammings, coded->entry_count, keys);
+    for (int64_t group = 0; group < ENTRIES; group++) {
+        if (keys[group] == INT32_MAX) continue;
+        const int64_t number = keys[group] & ((1 << ENTRY_BITS) - 1);
+        const uint32_t row = (uint32_t)((number * ENTRIES + group) * coded->entry_step);
+        if (see(walk, row)) entries[count++] = row;
     }
-    return compare_rows(walk, coded, search, walk->entries, count) ? 1 : NO_MEMORY;
+    return compare_rows(walk, coded, search, entries, count) ? 1 : NO_MEMORY;
 }
 
 static void end_walk(Walk *walk) {
@@ -171,7 +188,6 @@ static void end_walk(Walk *walk) {
     free(walk->rows);
     free(walk->hammings);
     free(walk->next);
-    free(walk->entries);
     free(walk->entry_hammings);
 }
 

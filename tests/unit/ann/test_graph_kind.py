@@ -67,6 +67,37 @@ def test_held_out_queries_find_what_low_effort_promises_and_compare_few_codes(
     assert compared / len(queries) < ROWS / 8
 
 
+def test_its_codes_are_longer_and_its_margins_wider_than_where_all_codes_are_compared(
+    data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    exact, _ = data
+    scanned = calibration.build(exact.values, exact.norms, exact.metric)
+
+    assert scanned is not None
+    assert scanned.parameters.bits == 512
+    parameters = BinaryCodes.of(arrays).parameters
+    assert parameters.bits == 1_024
+    deviation = (parameters.bits / 2) ** 0.5
+    (low, _), (standard, _), (high, _) = parameters.margins
+    assert low >= int(deviation)
+    assert min(standard, high) >= int(1.5 * deviation)
+
+
+def test_parameters_of_longer_codes_are_kept_and_those_of_shorter_ones_are_not(
+    data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    exact, _ = data
+    longer = BinaryCodes.of(arrays).parameters
+    shorter = calibration.build(exact.values, exact.norms, exact.metric)
+    assert shorter is not None
+    low, standard, (near, far) = longer.margins
+    kept = replace(longer, margins=(low, standard, (near + 9, far)))
+    built = [small_graph_kind(ROWS).build(exact, each) for each in (kept, shorter.parameters)]
+
+    found = [None if each is None else BinaryCodes.of(each).parameters for each in built]
+    assert found == [kept, longer]
+
+
 @pytest.mark.parametrize("share", [0.7, 0.3, 0.1])
 def test_a_walk_under_a_filter_finds_what_comparing_all_codes_finds(
     data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]], share: float

@@ -9,7 +9,7 @@ from vicinal.ann import quantizer
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import CODES, LISTED_CODES, WALKED_CODES, BinaryIndex
 from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours
-from vicinal.ann.walk import WalkPlan
+from vicinal.ann.walk import Walk, WalkPlan
 from vicinal.distance import distances
 from vicinal.model import Effort, Floats, Mask, Metric
 from vicinal.native.library import library
@@ -179,6 +179,27 @@ def test_neighbours_that_there_are_not_are_left_out(
     found = candidates(index, values[5], 10).rows
     assert len(found) >= 10
     assert found.max() < ROWS
+
+
+@pytest.mark.parametrize("rows", [100, 1_000, 1_040, 5_000])
+def test_a_walk_begins_at_the_nearest_of_every_64th_entry_by_the_first_line(rows: int) -> None:
+    """Of rows without neighbours it comes to no others."""
+    random = np.random.default_rng(rows)
+    codes = random.integers(0, 256, (rows, 128), np.uint8)
+    code = random.integers(0, 256, 128, np.uint8)
+    alone = np.repeat(np.arange(rows, dtype=np.uint32)[:, None], DEGREE, axis=1)
+    graph = CodeGraph(alone, ((10, 10),) * 3, expanded_max=rows)
+    walk = Walk(codes, graph, code, None, WalkPlan(rows, rows))
+    near = walk.within(1_024)
+
+    entries = np.arange(0, rows, graph.entry_step)
+    distances = np.bitwise_count(codes[entries, :64] ^ code[:64]).sum(axis=1)
+    expected = {
+        int(entries[group::64][distances[group::64].argmin()])
+        for group in range(min(64, len(entries)))
+    }
+    assert near is not None
+    assert set(near.rows.tolist()) == expected
 
 
 @pytest.mark.parametrize("is_compiled", [True, False])
