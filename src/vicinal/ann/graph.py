@@ -19,7 +19,7 @@ is built from the codes alone:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isqrt
 from typing import Any, Self
 
 import numpy as np
@@ -54,7 +54,7 @@ _ALIKE_SHARE = 0.9  # of a part that goes to one pivot: rows are alike, and are 
 _CHUNK_ROWS = 1 << 16  # pruned in one call
 
 _ENTRY_STEP_MIN = 16  # a row of 16 may be where a walk begins
-_ENTRIES_MAX = 1 << 16  # comparing their codes takes 60 µs
+_ENTRIES_PER_ROOT = 64  # of the number of rows; comparing those of a million takes 60 µs
 
 _FILTERED_SHARE_MAX = 0.4  # of the longest walk, for one under a filter: 0.8 of a scan's CPU
 _EXPANSION_CODES = 160
@@ -109,7 +109,7 @@ class CodeGraph:
     @property
     def entry_step(self) -> int:
         """Return s such that a walk may begin at every s-th row."""
-        return max(_ENTRY_STEP_MIN, -(-len(self.neighbours) // _ENTRIES_MAX))
+        return max(_ENTRY_STEP_MIN, isqrt(len(self.neighbours)) // _ENTRIES_PER_ROOT + 1)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to store; `of` takes them back."""

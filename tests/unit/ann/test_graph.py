@@ -257,6 +257,15 @@ def test_a_filter_that_few_rows_pass_ends_walks_before_they_begin(
     assert 200 < some.breadth_for(30, Effort.HIGH, 1.0) < 400
 
 
+@pytest.mark.parametrize(
+    ("rows", "step"), [(1_000, 16), (1_000_000, 16), (4_000_000, 32), (16_000_000, 63)]
+)
+def test_walks_begin_at_one_row_of_16_and_from_a_million_on_at_fewer(rows: int, step: int) -> None:
+    neighbours = np.broadcast_to(np.uint32(0), (rows, DEGREE))
+
+    assert CodeGraph(neighbours, ((10, 10),) * 3, expanded_max=1).entry_step == step
+
+
 def test_where_no_breadth_serves_many_rows_none_serves_few_under_a_filter() -> None:
     neighbours = np.zeros((10, DEGREE), np.uint32)
     some = CodeGraph(neighbours, ((100, 0), (0, 0), (200, 400)), expanded_max=1_000)
