@@ -100,6 +100,12 @@ def serving(
         app.services.tokens.close()
 
 
+_EXPECTED = (
+    "the server responded",  # with a refusal, which the page shows
+    "GPU stall due to ReadPixels",  # the browser's own: it has no graphics card, and we read none
+)
+
+
 class Watched:
     """A page that keeps what a person would not see: errors, and requests to other origins."""
 
@@ -126,8 +132,9 @@ class Watched:
         assert self.problems == []
 
     def _said(self, message: Any) -> None:
-        # A refusal that the page shows is logged by the browser as well.
-        if message.type in ("error", "warning") and "the server responded" not in message.text:
+        if message.type in ("error", "warning") and not any(
+            expected in message.text for expected in _EXPECTED
+        ):
             self.problems.append(f"{message.type}: {message.text}")
 
     def _asked(self, request: Any) -> None:
