@@ -12,6 +12,7 @@ from hatch_build import compile_
 from vicinal.native import library, structures
 
 HEADER = Path(structures.__file__).with_suffix(".h")
+SHORTEST = HEADER.with_name("columns.c")
 
 needs_compiler = pytest.mark.skipif(
     not (os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))),
@@ -59,7 +60,9 @@ def test_a_library_that_lays_out_a_structure_otherwise_is_not_built(
 ) -> None:
     unoptimised = [{"-O3": "-O0"}.get(flag, flag) for flag in hatch_build.FLAGS]
     monkeypatch.setattr(hatch_build, "FLAGS", unoptimised)  # whose layout is the same
-    sources = [Path(shutil.copy(source, tmp_path)) for source in library.SOURCES]
+    # One of the sources in C is enough: what refuses is compiled beside them.
+    others = {source for source in library.SOURCES if source.suffix == ".c"} - {SHORTEST}
+    sources = [Path(shutil.copy(source, tmp_path)) for source in {*library.SOURCES} - others]
     (header,) = (source for source in sources if source.name == HEADER.name)
     text = header.read_text()
     assert text.count(declared) == 1
