@@ -11,7 +11,6 @@ the map somewhere else.
 
 import json
 import os
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from benchmarks.measure import Floats
 from benchmarks.report import Report, Table
 from benchmarks.serving import INDEX, Client, Server
 from benchmarks.side import scratch
+from tests.support.chromium import chromium
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.model import (
     CreateMetadataIndex,
@@ -200,9 +200,11 @@ def _warm(server: Server) -> None:
 
 @contextmanager
 def _chromium() -> Iterator["Browser"]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    program = chromium()
     if program is None:
-        raise Failed("chromium is missing; install it with: apt-get install chromium")
+        raise Failed(
+            "chromium is missing; install it with: apt-get install chromium-headless-shell"
+        )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

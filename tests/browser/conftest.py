@@ -4,11 +4,12 @@ Not for the session: Playwright leaves its event loop running in this thread unt
 other tests run loops of their own.
 """
 
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.chromium import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -34,12 +35,12 @@ def browser() -> Iterator["Browser"]:
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="needs PyPI's playwright, which is not installed"
     )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
+    program = chromium()
+    if program is None:
         pytest.skip("needs chromium, which is not on the PATH")
     with playwright.sync_playwright() as running:
         launched: Browser = running.chromium.launch(
-            executable_path=chromium, headless=True, args=ARGUMENTS
+            executable_path=program, headless=True, args=ARGUMENTS
         )
         yield launched
         launched.close()

@@ -6,7 +6,6 @@ demo's facts.
 
 import base64
 import json
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.browser.conftest import ARGUMENTS
 from tests.browser.dashboard import INDEXES, Watched, ask
+from tests.support.chromium import chromium
 from tests.support.server import in_thread
 from vicinal.app import create
 from vicinal.settings import Settings
@@ -131,7 +131,7 @@ def main() -> None:
         with closing(create(settings)) as application, in_thread(application.asgi) as running:
             fill(running.origin)
             browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), headless=True, args=ARGUMENTS
+                executable_path=chromium(), headless=True, args=ARGUMENTS
             )
             total = 0
             with queried(running.origin):

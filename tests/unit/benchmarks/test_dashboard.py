@@ -1,16 +1,15 @@
 """The benchmark of the dashboard opens every page and moves the map, at a small size."""
 
-import shutil
-
 import pytest
 
 from benchmarks import dashboard
+from tests.support.chromium import chromium
 
 
 @pytest.mark.slow
 def test_a_small_run_sees_every_page_and_draws_frames() -> None:
     pytest.importorskip("playwright.sync_api", reason="needs PyPI's playwright")
-    if shutil.which("chromium") is None and shutil.which("chromium-browser") is None:
+    if chromium() is None:
         pytest.skip("needs chromium, which is not on the PATH")
 
     ran = dashboard.run(is_quick=True)
