@@ -175,25 +175,22 @@ export function query(account, name, body, headers) {
   };
 }
 
-/** @param {string} account @param {string} name @param {string[]} ids @returns {Action} */
-export const getVectors = (account, name, ids) => ({
+/**
+ * A call that names vectors by their ids; each client has its own name for it.
+ * @param {string} operation @param {string} method of npm's SDK @param {string} command of wrangler
+ * @returns {(account: string, name: string, ids: string[]) => Action}
+ */
+const ofIds = (operation, method, command) => (account, name, ids) => ({
   method: "POST",
-  path: `${indexPath(account, name)}/get_by_ids`,
+  path: `${indexPath(account, name)}/${operation}`,
   body: { ids },
-  python: `client.vectorize.indexes.get_by_ids(${python(name)}, account_id=${python(account)}, ids=${python(ids)})`,
-  npm: `await client.vectorize.indexes.getByIDs(${json(name)}, { account_id: ${json(account)}, ids: ${json(ids)} });`,
-  wrangler: `get-vectors ${word(name)} --ids ${ids.map(word).join(" ")}`,
+  python: `client.vectorize.indexes.${operation}(${python(name)}, account_id=${python(account)}, ids=${python(ids)})`,
+  npm: `await client.vectorize.indexes.${method}(${json(name)}, { account_id: ${json(account)}, ids: ${json(ids)} });`,
+  wrangler: `${command} ${word(name)} --ids ${ids.map(word).join(" ")}`,
 });
 
-/** @param {string} account @param {string} name @param {string[]} ids @returns {Action} */
-export const deleteVectors = (account, name, ids) => ({
-  method: "POST",
-  path: `${indexPath(account, name)}/delete_by_ids`,
-  body: { ids },
-  python: `client.vectorize.indexes.delete_by_ids(${python(name)}, account_id=${python(account)}, ids=${python(ids)})`,
-  npm: `await client.vectorize.indexes.deleteByIDs(${json(name)}, { account_id: ${json(account)}, ids: ${json(ids)} });`,
-  wrangler: `delete-vectors ${word(name)} --ids ${ids.map(word).join(" ")}`,
-});
+export const getVectors = ofIds("get_by_ids", "getByIDs", "get-vectors");
+export const deleteVectors = ofIds("delete_by_ids", "deleteByIDs", "delete-vectors");
 
 /** @param {string} account @param {string} name @param {"insert" | "upsert"} mode @param {string} file @returns {Action} */
 export const importing = (account, name, mode, file) => ({
