@@ -228,6 +228,15 @@ static void search_once(Source *source, const CodedRows *coded) {
         search.rescored_max = ROWS_MAX;
         search.candidates_max = FOUND_MAX;
     }
+    const Memory hidden = memory(source, rows, sizeof(int64_t), sizeof(int64_t));
+    if (way != 2 && chosen(source, 0, 1)) {
+        search.breadth = chosen(source, 1, ROWS_MAX);
+        search.expanded_max = chosen(source, 0, ROWS_MAX);
+        search.hidden_count = chosen(source, 0, 1) ? 0 : chosen(source, 0, rows);
+        search.hidden = hidden.start;
+        for (int64_t at = 0; at < search.hidden_count; at++)
+            ((int64_t *)hidden.start)[at] = (int64_t)(any(source) % (uint64_t)rows);
+    }
     const Memory found = memory(source, search.candidates_max, sizeof(int64_t), sizeof(int64_t));
     search.candidates = found.start;
     check(coded, &search, vicinal_search(coded, &search));
@@ -236,6 +245,7 @@ static void search_once(Source *source, const CodedRows *coded) {
     free(list.all);
     free(exact.all);
     free(tested.all);
+    free(hidden.all);
     free(found.all);
 }
 
@@ -350,6 +360,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         memcpy((uint8_t *)sample.start + at * code_bytes,
                coded.codes + at * coded.sample_step * code_bytes, (size_t)code_bytes);
     coded.sample = sample.start;
+    coded.neighbour_count = chosen(&source, 1, NEIGHBOURS_MAX);
+    const int64_t link_count = rows * coded.neighbour_count;
+    const Memory neighbours = memory(&source, link_count, sizeof(uint32_t), sizeof(uint32_t));
+    for (int64_t at = 0; at < link_count; at++) /* some are no rows */
+        ((uint32_t *)neighbours.start)[at] =
+            any(&source) % 20 ? (uint32_t)(any(&source) % (uint64_t)rows) : (uint32_t)any(&source);
+    coded.neighbours = neighbours.start;
+    coded.entry_step = chosen(&source, 1, 64);
+    coded.entry_count = (rows + coded.entry_step - 1) / coded.entry_step;
+    const Memory entries = memory(&source, coded.entry_count * LINE_BYTES, 1, 1);
+    for (int64_t at = 0; at < coded.entry_count; at++)
+        memcpy((uint8_t *)entries.start + at * LINE_BYTES,
+               coded.codes + at * coded.entry_step * code_bytes, LINE_BYTES);
+    coded.entries = entries.start;
     coded.relative_error = (float)(dimensions + 8) * 0x1p-23f; /* as `exact` has them */
     coded.absolute_error = (float)dimensions * FLT_MIN;
 
@@ -362,5 +386,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     free(norms.all);
     free(codes.all);
     free(sample.all);
+    free(neighbours.all);
+    free(entries.all);
     return 0;
 }

@@ -35,6 +35,13 @@ typedef struct {
     int64_t limit;
 } NearRows;
 
+/* Where a search gets its codes from, if not from all rows in order: rows that a walk comes to, or
+   listed rows, with their distances (listed_count,). One or the other, or neither. */
+typedef struct {
+    Walk *walk;
+    const int32_t *listed_hammings;
+} CodeSource;
+
 /* The k nearest of the rescored rows: a heap of estimates, the farthest at its root. */
 typedef struct {
     float *estimates;
@@ -44,32 +51,35 @@ typedef struct {
 
 /* ---- comparing codes ----------------------------------------------------------------------- */
 
-/* Copy the codes of a block's listed rows side by side. */
-static void gather(const CodedRows *coded, const int64_t *listed, int64_t count, uint8_t *codes) {
-    const int64_t bytes = coded->projection.code_bytes;
-    for (int64_t at = 0; at < count; at++) {
-        if (at + CODES_AHEAD < count)
-            __builtin_prefetch(coded->codes + listed[at + CODES_AHEAD] * bytes);
-        memcpy(codes + at * bytes, coded->codes + listed[at] * bytes, bytes);
+/* Write the Hamming distances of listed rows. */
+static void compare_listed(const CodedRows *coded, CodeSearch *search, const int64_t *listed,
+                           int64_t count, int32_t *hammings) {
+    const int64_t bytes = coded->projection.code_bytes, block = BLOCK_BYTES / bytes;
+    uint8_t gathered[BLOCK_BYTES];
+    for (int64_t start = 0; start < count; start += block) {
+        const int64_t end = start + block < count ? start + block : count;
+        for (int64_t at = start; at < end; at++) {
+            const int64_t ahead = at + CODES_AHEAD < count ? at + CODES_AHEAD : at;
+            for (int64_t line = 0; line < bytes; line += LINE_BYTES)
+                __builtin_prefetch(coded->codes + listed[ahead] * bytes + line);
+            memcpy(gathered + (at - start) * bytes, coded->codes + listed[at] * bytes, bytes);
+        }
+        BEST_POPCNT(hammings)(gathered, end - start, search->query_code, bytes / LINE_BYTES,
+                              hammings + start);
     }
+    search->compared_count += count;
 }
 
 /* Append those of a block's rows that are near and eligible; `near` has the capacity for all. */
 static void append_near(const CodedRows *coded, const CodeSearch *search, int64_t start,
                         int64_t count, int64_t limit, NearRows *near) {
     const int64_t bytes = coded->projection.code_bytes;
-    uint8_t gathered[BLOCK_BYTES];
     NearCode near_codes[BLOCK_BYTES / LINE_BYTES + 1];
-    const uint8_t *codes = coded->codes + start * bytes;
-    if (search->listed) {
-        gather(coded, search->listed + start, count, gathered);
-        codes = gathered;
-    }
-    const int64_t near_count = BEST_POPCNT(find_near_codes)(codes, count, search->query_code,
-                                                            bytes / LINE_BYTES, limit, near_codes);
+    const int64_t near_count =
+        BEST_POPCNT(find_near_codes)(coded->codes + start * bytes, count, search->query_code,
+                                     bytes / LINE_BYTES, limit, near_codes);
     for (int64_t at = 0; at < near_count; at++) {
-        const int64_t position = start + near_codes[at].position;
-        const int64_t row = search->listed ? search->listed[position] : position;
+        const int64_t row = start + near_codes[at].position;
         if (!is_eligible(search, row)) continue;
         near->rows[near->count] = (uint32_t)row;
         near->hammings[near->count++] = near_codes[at].hamming;
@@ -148,10 +158,6 @@ static float error(const CodedRows *coded, const CodeSearch *search, uint32_t ro
 
 /* ---- the rows whose codes are near --------------------------------------------------------- */
 
-static int64_t compared_count(const CodedRows *coded, const CodeSearch *search) {
-    return search->listed ? search->listed_count : coded->row_count;
-}
-
 /* Give `near` a capacity of at least this many rows; return 0 if there is no memory. */
 static int reserve(NearRows *near, int64_t capacity) {
     if (capacity <= near->capacity) return 1;
@@ -207,22 +213,40 @@ static int find_walked(const CodeSearch *search, const Walk *walk, int64_t limit
     return sort(near) ? 1 : NO_MEMORY;
 }
 
-/* Find all eligible rows within the Hamming distance `limit`, or those that `walk` comes to if
-   there is one; return 1, NO_MEMORY, or UNSETTLED when they are more than `rows_max`. */
-static int find_within(const CodedRows *coded, CodeSearch *search, Walk *walk, int64_t limit,
+/* Find the listed rows within the Hamming distance `limit`; return as `find_within` does. */
+static int find_listed(const int64_t *listed, const int32_t *hammings, int64_t count, int64_t limit,
                        int64_t rows_max, NearRows *near) {
+    near->count = 0;
+    near->limit = limit;
+    for (int64_t at = 0; at < count; at++) {
+        if (hammings[at] > limit) continue;
+        if (near->count > rows_max) return UNSETTLED;
+        if (!reserve(near, near->count + 1)) return NO_MEMORY;
+        near->rows[near->count] = (uint32_t)listed[at];
+        near->hammings[near->count++] = (uint16_t)hammings[at];
+    }
+    return sort(near) ? 1 : NO_MEMORY;
+}
+
+/* Find all eligible rows within the Hamming distance `limit` that the source has; return 1,
+   NO_MEMORY, or UNSETTLED when they are more than `rows_max`. */
+static int find_within(const CodedRows *coded, CodeSearch *search, const CodeSource *source,
+                       int64_t limit, int64_t rows_max, NearRows *near) {
+    Walk *walk = source->walk;
     if (walk && walk->is_open) {
         const int status = walk_within(walk, coded, search, limit);
         if (status > 0) return find_walked(search, walk, limit, rows_max, near);
         if (status == NO_MEMORY) return status;
     }
-    const int64_t compared = compared_count(coded, search);
+    if (source->listed_hammings)
+        return find_listed(search->listed, source->listed_hammings, search->listed_count, limit,
+                           rows_max, near);
     const int64_t block = BLOCK_BYTES / coded->projection.code_bytes;
-    search->compared_count += compared;
+    search->compared_count += coded->row_count;
     near->count = 0;
     near->limit = limit;
-    for (int64_t start = 0; start < compared; start += block) {
-        const int64_t count = compared - start < block ? compared - start : block;
+    for (int64_t start = 0; start < coded->row_count; start += block) {
+        const int64_t left = coded->row_count - start, count = left < block ? left : block;
         if (near->count > rows_max) return UNSETTLED;
         if (!reserve(near, near->count + count)) return NO_MEMORY;
         append_near(coded, search, start, count, limit, near);
@@ -230,28 +254,29 @@ static int find_within(const CodedRows *coded, CodeSearch *search, Walk *walk, i
     return sort(near) ? 1 : NO_MEMORY;
 }
 
-/* Compare a sample of the eligible rows: all distances, ascending. */
-static int compare_sample(const CodedRows *coded, const CodeSearch *search, NearRows *near) {
-    int64_t listed[SAMPLE_ROWS + 1], count = 0;
-    CodedRows sampled = *coded;
-    CodeSearch of_sample = *search;
-    of_sample.allowed = NULL;
-    of_sample.tested = NULL;
-    if (search->listed) {
+/* Look at a sample of the eligible rows: all distances, ascending. */
+static int compare_sample(const CodedRows *coded, CodeSearch *search, const CodeSource *source,
+                          NearRows *near) {
+    int64_t rows[SAMPLE_ROWS + 1], count = 0;
+    int32_t hammings[SAMPLE_ROWS + 1];
+    if (source->listed_hammings) {
         const int64_t step = (search->listed_count + SAMPLE_ROWS - 1) / SAMPLE_ROWS;
-        for (int64_t at = 0; at < search->listed_count; at += step)
-            listed[count++] = search->listed[at];
+        for (int64_t at = 0; at < search->listed_count; at += step) {
+            rows[count] = at;
+            hammings[count++] = source->listed_hammings[at];
+        }
     } else {
-        sampled.codes = coded->sample;
-        sampled.row_count = coded->sample_count;
-        for (int64_t at = 0; is_filtered(search) && at < coded->sample_count; at++)
-            if (is_eligible(search, at * coded->sample_step)) listed[count++] = at;
+        int32_t all[SAMPLE_ROWS];
+        BEST_POPCNT(hammings)(coded->sample, coded->sample_count, search->query_code,
+                              coded->projection.code_bytes / LINE_BYTES, all);
+        search->compared_count += coded->sample_count;
+        for (int64_t at = 0; at < coded->sample_count; at++) {
+            if (!is_eligible(search, at * coded->sample_step)) continue;
+            rows[count] = at;
+            hammings[count++] = all[at];
+        }
     }
-    if (search->listed || is_filtered(search)) {
-        of_sample.listed = listed;
-        of_sample.listed_count = count;
-    }
-    return find_within(&sampled, &of_sample, NULL, BINS, SAMPLE_ROWS, near);
+    return find_listed(rows, hammings, count, BINS, SAMPLE_ROWS, near);
 }
 
 /* Find the nearest `breadth` rows that the walk comes to; return 0 if these are too few, or the
@@ -266,17 +291,19 @@ static int find_nearest_walked(const CodedRows *coded, CodeSearch *search, Walk 
 }
 
 /* Find about `rescored_expected` rows, and at least `rescored_min`, or all that are eligible. */
-static int find_nearest(const CodedRows *coded, CodeSearch *search, Walk *walk, int64_t rows_max,
-                        NearRows *near) {
+static int find_nearest(const CodedRows *coded, CodeSearch *search, const CodeSource *source,
+                        int64_t rows_max, NearRows *near) {
+    Walk *walk = source->walk;
     const int64_t farthest = 8 * coded->projection.code_bytes, eligible = search->eligible_count;
     const int64_t rows_min = search->rescored_min < eligible ? search->rescored_min : eligible;
     if (walk) {
         const int status = find_nearest_walked(coded, search, walk, rows_min, rows_max, near);
         if (status) return status;
     }
-    if (compared_count(coded, search) <= SAMPLE_ROWS && !is_filtered(search))
-        return find_within(coded, search, NULL, farthest, rows_max, near);
-    int status = compare_sample(coded, search, near);
+    const int64_t row_count = search->listed ? search->listed_count : coded->row_count;
+    if (row_count <= SAMPLE_ROWS && !is_filtered(search))
+        return find_within(coded, search, source, farthest, rows_max, near);
+    int status = compare_sample(coded, search, source, near);
     if (status < 0) return status;
     const int64_t sample_count = near->count;
     uint16_t sample[SAMPLE_ROWS + 1];
@@ -286,7 +313,7 @@ static int find_nearest(const CodedRows *coded, CodeSearch *search, Walk *walk, 
         const double quantile = ceil(expected + sqrt(expected));
         const int64_t limit =
             quantile < (double)sample_count ? sample[(int64_t)quantile] : farthest;
-        status = find_within(coded, search, NULL, limit, rows_max, near);
+        status = find_within(coded, search, source, limit, rows_max, near);
         if (status < 0 || near->count >= rows_min || limit == farthest) return status;
     }
 }
@@ -354,18 +381,18 @@ static int64_t write_candidates(const CodedRows *coded, CodeSearch *search, cons
 }
 
 /* Rescore rows from the nearest codes on, until no row near the edge is among the k nearest. */
-static int64_t rescore(const CodedRows *coded, CodeSearch *search, Walk *walk, NearRows *near,
-                       NearestRows *nearest, float **estimates) {
+static int64_t rescore(const CodedRows *coded, CodeSearch *search, const CodeSource *source,
+                       NearRows *near, NearestRows *nearest, float **estimates) {
     const int64_t first = search->rescored_min < near->count ? search->rescored_min : near->count;
     int64_t rescored = 0, limit = -1, margin = search->margin, capacity = 0;
     int64_t next_limit = near->hammings[first - 1];
     while (next_limit > limit) {
         if (next_limit > near->limit) {
             const int walked =
-                find_within(coded, search, walk, next_limit, search->rescored_max, near);
+                find_within(coded, search, source, next_limit, search->rescored_max, near);
             if (walked < 0) return walked;
             /* A walk that goes on may come to rows that are nearer than some rescored ones. */
-            if (walk) rescored = nearest->count = 0;
+            if (source->walk) rescored = nearest->count = 0;
         }
         int64_t count = rescored;
         while (count < near->count && near->hammings[count] <= next_limit) count++;
@@ -396,24 +423,31 @@ int64_t vicinal_search(const CodedRows *coded, CodeSearch *search) {
         .estimates = malloc(search->k * sizeof(float)),
         .positions = malloc(search->k * sizeof(uint32_t)),
     };
-    Walk graph_walk = {0}, *walk = search->breadth ? &graph_walk : NULL;
+    Walk walk = {0};
+    int32_t *listed_hammings =
+        search->listed ? malloc(search->listed_count * sizeof *listed_hammings) : NULL;
+    const CodeSource source = {search->breadth ? &walk : NULL, listed_hammings};
     float *estimates = NULL;
     int64_t status = NO_MEMORY;
     search->compared_count = search->expanded_count = search->unverified_count = 0;
-    if (nearest.estimates && nearest.positions && encode_query(&coded->projection, search) &&
-        (!walk || begin_walk(walk, coded, search) > 0)) {
+    if (nearest.estimates && nearest.positions && (listed_hammings || !search->listed) &&
+        encode_query(&coded->projection, search) &&
+        (!source.walk || begin_walk(&walk, coded, search) > 0)) {
+        if (listed_hammings)
+            compare_listed(coded, search, search->listed, search->listed_count, listed_hammings);
         /* A whole sample fits even where few rows may be rescored. */
         const int64_t rows_max =
             4 * (search->rescored_max > SAMPLE_ROWS ? search->rescored_max : SAMPLE_ROWS);
-        status = find_nearest(coded, search, walk, rows_max, &near);
+        status = find_nearest(coded, search, &source, rows_max, &near);
         if (status > 0)
-            status = near.count ? rescore(coded, search, walk, &near, &nearest, &estimates) : 0;
+            status = near.count ? rescore(coded, search, &source, &near, &nearest, &estimates) : 0;
     }
     free(near.rows);
     free(near.hammings);
     free(nearest.estimates);
     free(nearest.positions);
     free(estimates);
-    end_walk(&graph_walk);
+    free(listed_hammings);
+    end_walk(&walk);
     return status;
 }

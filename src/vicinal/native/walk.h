@@ -79,6 +79,7 @@ static int reserve_walk(Walk *walk, int64_t more) {
 /* Compare rows that were not seen before; return 0 if there is no memory. */
 static int compare_rows(Walk *walk, const CodedRows *coded, CodeSearch *search,
                         const uint32_t *rows, int64_t count) {
+    if (!count) return 1;
     if (!reserve_walk(walk, count)) return 0;
     const int64_t lines = coded->projection.code_bytes / LINE_BYTES;
     uint16_t *hammings = walk->hammings + walk->count;
