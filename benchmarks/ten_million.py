@@ -157,6 +157,7 @@ def _settle(server: Server, loading: Loading, count: int) -> None:
         quiet = quiet + 1 if is_quiet else 0
         loading.peak_bytes = max(loading.peak_bytes, server.memory().private)
     loading.settled_s += time.perf_counter() - start - quiet * serving.QUIET_S
+    print(f"indexed after {loading.settled_s:.0f} s more", file=sys.stderr)
     with Client(server.port) as client:
         there = client.result("GET", f"{INDEX}/info")["vectorCount"]
     if there != count:
@@ -200,10 +201,12 @@ def _asked(
                 raise Failed(f"a query was answered {status}: {answer}")
             scores.append([match["score"] for match in answer["result"]["matches"]])
         used = server.cpu_seconds() - used
-    return (
+    row = (
         label, effort, truth.recall(scores), 1e3 * used / len(bodies),
         1e3 * percentile(np.array(seconds), 50), 1e3 * percentile(np.array(seconds), 99),
     )  # fmt: skip
+    print(*row, file=sys.stderr)
+    return row
 
 
 def _marks(facts: dict[str, float], rows: list[tuple[Cell, ...]]) -> list[Mark]:
