@@ -96,7 +96,10 @@ class Segment:
                 except Corruption as error:
                     # An index is made from the values, so nothing is lost: search exactly until
                     # the segment is written again.
-                    logger.warning("%s; searching without", error)
+                    logger.warning("%s; searching without", str(error))
+                    # Nor is its file verified later, which would stop the index: a handler that
+                    # keeps records, or what else keeps the error, keeps it open.
+                    self._files.pop(kind.component, None)
                     self.lacks_index = True
 
     @property
