@@ -226,14 +226,19 @@ def test_a_request_that_is_not_answered_does_not_hold_up_an_interruption(
     imports: Imports, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(import_job, "_INTERRUPT_S", 0.0)
-    released, is_over = threading.Event(), threading.Event()
+    begun, released, is_over = threading.Event(), threading.Event(), threading.Event()
 
     def held() -> None:
+        begun.set()
         released.wait(WITHIN_S)
         is_over.set()
 
+    def interrupt_then() -> None:
+        assert begun.wait(WITHIN_S)
+        interrupt()
+
     server.before["v2"] = held
-    imports.before[4] = interrupt
+    imports.before[4] = interrupt_then
 
     complaint = imports.fail()
 
