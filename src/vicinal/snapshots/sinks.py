@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Protocol, Self, cast
 
 import msgspec
 
@@ -118,6 +118,18 @@ class StoreSink:
         self._is_published = True
 
 
+class _Output:
+    """Passes on what an archive writes until it is over: one that is given up writes its end too,
+    at the latest when it is dropped."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.is_over = False
+
+    def write(self, data: bytes) -> int:
+        return len(data) if self.is_over else self._stream.write(data)
+
+
 class StreamSink:
     """A sink that writes a snapshot to a stream, without the shared files that its reader has.
 
@@ -148,8 +160,9 @@ class StreamSink:
 
         compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
         self.compressed = compressor.stream_writer(stream, closefd=False)
-        self._tar = tarfile.open(  # noqa: SIM115 - closed by `publish`
-            fileobj=self.compressed, mode="w|", format=tarfile.PAX_FORMAT
+        self._output = _Output(self.compressed)
+        self._tar = tarfile.open(  # noqa: SIM115 - closed by `__exit__`
+            fileobj=cast(IO[bytes], self._output), mode="w|", format=tarfile.PAX_FORMAT
         )
         self._add_bytes(MARKER, msgspec.json.encode({"format": FORMAT}) + b"\n")
 
@@ -157,6 +170,8 @@ class StreamSink:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._output.is_over = True
+        self._tar.close()
         self._temporary.cleanup()
 
     def add_component(self, name: str, source: Path, kind: str, seal: Seal) -> None:

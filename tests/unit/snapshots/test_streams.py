@@ -1,5 +1,6 @@
 """A stream is a whole snapshot or none, whoever has cut or changed it."""
 
+import gc
 import io
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import zstandard
 from tests.support.inline import open_inline
 from tests.support.snapshots import Contents, contents, restored
 from tests.unit.snapshots.conftest import OPTIONS
-from vicinal.errors import Corruption
+from vicinal.errors import Corruption, Unavailable
 from vicinal.snapshots.manifest import ServerSnapshot
 from vicinal.snapshots.receiving import receive, relay
 from vicinal.snapshots.sinks import StreamSink
@@ -178,3 +179,13 @@ def test_tar_makes_a_store_of_a_stream(data: Path, tmp_path: Path) -> None:
 
     with restored(tmp_path / "store", snapshot.id, tmp_path / "new") as engine:
         assert contents(engine) == expected
+
+
+def test_a_stream_that_is_given_up_gets_nothing_more() -> None:
+    """Else the archive writes its end when it is dropped, and raises where nobody catches it."""
+    stream = io.BytesIO()
+    with pytest.raises(Unavailable), StreamSink(stream, "given-up", InlineWork()) as sink:
+        raise Unavailable("the client has gone")
+    sink.compressed.close()  # type: ignore[no-untyped-call] # what is written now raises
+    del sink
+    gc.collect()
