@@ -142,8 +142,16 @@ def test_deleted_rows_are_walked_through_and_not_found(
 
 
 def test_a_damaged_graph_is_done_without_and_made_again(
-    folder: Path, data: tuple[Floats, Floats]
+    folder: Path, data: tuple[Floats, Floats], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where something keeps its file open: it is not verified again, which would end all."""
+    kept: list[files.ComponentFile] = []
+
+    def opened(path: Path, kind: str, seal: files.Seal) -> files.ComponentFile:
+        kept.append(files.ComponentFile(path, kind, seal))
+        return kept[-1]
+
+    monkeypatch.setattr(segment, "ComponentFile", opened)
     (path,) = folder.glob("indexes/*/segments/*/graph")
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
