@@ -17,7 +17,7 @@ import json
 import math
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -40,7 +40,7 @@ from vicinal.errors import (
     WrongDimensions,
 )
 from vicinal.filters.evaluate import matches
-from vicinal.filters.nodes import Value, predicates
+from vicinal.filters.nodes import Filter, Value, predicates
 from vicinal.index_storage import MEMTABLE, IndexStorage, StoredPart
 from vicinal.keywords.analyzer import analyzer
 from vicinal.limits import Limits
@@ -226,7 +226,7 @@ class ModelEngine:
                 applied_seqno=Seqno(shelf.applied_seqno),
                 applied_mutation=shelf.applied_mutation,
                 applied_at=shelf.applied_at,
-                partial=partial(shelf.state),
+                partial=partial(shelf.state, shelf.state.metadata_indexes),
             )
 
     def storage(self, address: IndexAddress) -> IndexStorage:
@@ -476,15 +476,11 @@ def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
         target = source.vector.values if source else None
     if target is None:
         return QueryResult((), tuple(unindexed))
-    passing = [
-        id_
-        for id_, stored in state.vectors.items()
-        if query.namespace in ("", stored.vector.namespace)
-        and matches(query.filter, indexed_values(stored, state))
-    ]
+    passing = passing_ids(state, query.namespace, query.filter)
     rows = np.array([state.vectors[id_].vector.values for id_ in passing], np.float32)
     far = distance.distances(rows.reshape(-1, config.dimensions), target, config.metric).tolist()
     ranked = sorted(zip(far, passing, strict=True))
+    asked = {predicate.property_name for predicate in predicates(query.filter)}
     return QueryResult(
         tuple(
             ScoredVector(
@@ -497,24 +493,18 @@ def answer(state: State, config: IndexConfig, query: Query) -> QueryResult:
             for near, id_ in ranked[: query.top_k]
         ),
         tuple(unindexed),
-        partial=()
-        if unindexed
-        else tuple(
-            each
-            for each in partial(state)
-            if each.metadata_index.property_name
-            in {predicate.property_name for predicate in predicates(query.filter)}
-        ),
+        partial=() if unindexed else partial(state, asked),
     )
 
 
-def partial(state: State) -> tuple[IndexCoverage, ...]:
-    """Return the metadata indexes that do not cover all vectors."""
+def partial(state: State, names: Collection[str]) -> tuple[IndexCoverage, ...]:
+    """Return the metadata indexes of these names that do not cover all vectors."""
     coverages = [
         IndexCoverage(
             index, sum(name in each.indexed for each in state.vectors.values()), len(state.vectors)
         )
         for name, index in state.metadata_indexes.items()
+        if name in names
     ]
     return tuple(each for each in coverages if each.covered_count < each.vector_count)
 
@@ -525,11 +515,9 @@ def selected(state: State, scope: Scope) -> list[StoredVector]:
         if predicate.property_name not in filterable(state):
             raise BadFilter(predicate.property_name)
     return [
-        stored.vector
-        for id_, stored in sorted(state.vectors.items())
-        if scope.namespace in ("", stored.vector.namespace)
-        and id_.startswith(scope.id_prefix)
-        and matches(scope.filter, indexed_values(stored, state))
+        state.vectors[id_].vector
+        for id_ in sorted(passing_ids(state, scope.namespace, scope.filter))
+        if id_.startswith(scope.id_prefix)
     ]
 
 
@@ -542,9 +530,20 @@ def shown(vector: StoredVector, scan: Scan) -> ListedVector:
     )
 
 
-def indexed_values(stored: Stored, state: State) -> dict[str, Value | None]:
-    """Return what each of today's metadata indexes that filters read holds for a vector."""
-    return {name: stored.indexed.get(name) for name in filterable(state)}
+def passing_ids(state: State, namespace: str, filter_: Filter) -> list[str]:
+    """Return the ids of the vectors of a namespace, or of all for "", that pass a filter."""
+    names = filterable(state)
+    return [
+        id_
+        for id_, stored in state.vectors.items()
+        if namespace in ("", stored.vector.namespace)
+        and (not filter_ or matches(filter_, indexed_values(stored, names)))
+    ]
+
+
+def indexed_values(stored: Stored, names: Sequence[str]) -> dict[str, Value | None]:
+    """Return what the metadata indexes of these names hold for a vector."""
+    return {name: stored.indexed.get(name) for name in names}
 
 
 def filterable(state: State) -> list[str]:
@@ -583,12 +582,11 @@ def answer_words(state: State, query: Query, unindexed: tuple[str, ...]) -> Quer
         (-score, id_)
         for id_, score in totals.items()
         if query.namespace in ("", state.vectors[id_].vector.namespace)
-        and matches(query.filter, indexed_values(state.vectors[id_], state))
+        and matches(query.filter, indexed_values(state.vectors[id_], filterable(state)))
     ]
     ranked = [(id_, -far, state.vectors[id_]) for far, id_ in sorted(passing)[: query.top_k]]
     wanted = {predicate.property_name for predicate in predicates(query.filter)}
-    partial_names = [c for c in partial(state) if c.metadata_index.property_name in wanted]
-    partial_names += [c for c in partial(state) if c.metadata_index.property_name in weights]
+    partial_names = [*partial(state, wanted), *partial(state, weights)]
     return QueryResult(
         tuple(
             ScoredVector(
@@ -703,7 +701,7 @@ def _shown_metadata(stored: Stored, state: State, level: MetadataLevel) -> bytes
         case MetadataLevel.INDEXED:
             held = [
                 (name, value)
-                for name, value in indexed_values(stored, state).items()
+                for name, value in indexed_values(stored, filterable(state)).items()
                 if value is not None and not isinstance(value, tuple)
             ]
             return metadata.from_indexed_values(held) if held else b""

@@ -5,7 +5,7 @@ A tokenizer takes about 60 bytes of memory for each byte that it is given.
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -20,32 +20,32 @@ MEGABYTE = 1_000_000
 TOKENS = 64
 GIVEN_MAX = (cutting.CHARS_PER_TOKEN + cutting.SQUEEZED_CHARS_PER_TOKEN) * TOKENS
 
-LONG = {
-    "one word": "a" * 20 * MEGABYTE,
-    "one word of capitals with accents": "É" * MEGABYTE,
-    "words a little too long": ("b" * 101 + " ") * 10_000,
-    "words much too long": ("c" * 9_000 + " ") * 1_000,
-    "words joined by tabs": "cat\t" * MEGABYTE,
-    "words joined by lines": "cat\n" * MEGABYTE,
-    "words joined by hard spaces": "cat\u00a0" * MEGABYTE,
-    "words joined by wide spaces": "cat\u3000" * MEGABYTE,
-    "letters joined by zero width spaces": "a\u200b" * MEGABYTE,
-    "letters joined by zero width joiners": "a\u200d" * MEGABYTE,
-    "letters joined by soft hyphens": "a\u00ad" * MEGABYTE,
-    "one letter and its accents": "a" + "\u0301" * MEGABYTE,
-    "letters with accents": "a\u0301" * MEGABYTE,
-    "ideographs": "漢" * MEGABYTE,
-    "ideographs beyond 16 bits": "𠀀" * MEGABYTE,
-    "Thai": "ภาษาไทย" * 200_000,
-    "kana": "かな" * MEGABYTE,
-    "emoji": "😀" * MEGABYTE,
-    "joined emoji": "👩\u200d👩\u200d👧 " * 200_000,
-    "underscores": "_" * MEGABYTE,
-    "control characters": "\x01" * MEGABYTE,
-    "spaces": " " * 20 * MEGABYTE,
-    "hard spaces": "\u00a0" * MEGABYTE,
-    "private characters": "\ue000" * MEGABYTE,
-    "base64": "iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4" * 20_000,
+LONG: dict[str, Callable[[], str]] = {
+    "one word": lambda: "a" * 20 * MEGABYTE,
+    "one word of capitals with accents": lambda: "É" * MEGABYTE,
+    "words a little too long": lambda: ("b" * 101 + " ") * 10_000,
+    "words much too long": lambda: ("c" * 9_000 + " ") * 1_000,
+    "words joined by tabs": lambda: "cat\t" * MEGABYTE,
+    "words joined by lines": lambda: "cat\n" * MEGABYTE,
+    "words joined by hard spaces": lambda: "cat\u00a0" * MEGABYTE,
+    "words joined by wide spaces": lambda: "cat\u3000" * MEGABYTE,
+    "letters joined by zero width spaces": lambda: "a\u200b" * MEGABYTE,
+    "letters joined by zero width joiners": lambda: "a\u200d" * MEGABYTE,
+    "letters joined by soft hyphens": lambda: "a\u00ad" * MEGABYTE,
+    "one letter and its accents": lambda: "a" + "\u0301" * MEGABYTE,
+    "letters with accents": lambda: "a\u0301" * MEGABYTE,
+    "ideographs": lambda: "漢" * MEGABYTE,
+    "ideographs beyond 16 bits": lambda: "𠀀" * MEGABYTE,
+    "Thai": lambda: "ภาษาไทย" * 200_000,
+    "kana": lambda: "かな" * MEGABYTE,
+    "emoji": lambda: "😀" * MEGABYTE,
+    "joined emoji": lambda: "👩\u200d👩\u200d👧 " * 200_000,
+    "underscores": lambda: "_" * MEGABYTE,
+    "control characters": lambda: "\x01" * MEGABYTE,
+    "spaces": lambda: " " * 20 * MEGABYTE,
+    "hard spaces": lambda: "\u00a0" * MEGABYTE,
+    "private characters": lambda: "\ue000" * MEGABYTE,
+    "base64": lambda: "iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4" * 20_000,
 }
 
 
@@ -80,7 +80,7 @@ def tiny() -> Encoder:
 def test_the_tokenizer_is_given_little_of_a_long_text(tiny: Encoder, name: str) -> None:
     counting = Counting(tiny.tokenizer)
 
-    (tokens,) = replace(tiny, tokenizer=cast(Tokenizer, counting)).tokenize([LONG[name]])
+    (tokens,) = replace(tiny, tokenizer=cast(Tokenizer, counting)).tokenize([LONG[name]()])
 
     assert 2 <= len(tokens) <= TOKENS
     assert counting.in_all <= GIVEN_MAX
