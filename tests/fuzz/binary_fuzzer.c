@@ -369,10 +369,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     coded.neighbours = neighbours.start;
     coded.entry_step = chosen(&source, 1, 64);
     coded.entry_count = (rows + coded.entry_step - 1) / coded.entry_step;
-    const Memory entries = memory(&source, coded.entry_count * LINE_BYTES, 1, 1);
+    const Memory entries = memory(&source, coded.entry_count * ENTRY_WORDS, 8, 8);
     for (int64_t at = 0; at < coded.entry_count; at++)
-        memcpy((uint8_t *)entries.start + at * LINE_BYTES,
-               coded.codes + at * coded.entry_step * code_bytes, LINE_BYTES);
+        for (int64_t word = 0; word < ENTRY_WORDS; word++)
+            memcpy((uint64_t *)entries.start + word * coded.entry_count + at,
+                   coded.codes + at * coded.entry_step * code_bytes + 8 * word, 8);
     coded.entries = entries.start;
     coded.relative_error = (float)(dimensions + 8) * 0x1p-23f; /* as `exact` has them */
     coded.absolute_error = (float)dimensions * FLT_MIN;

@@ -95,7 +95,7 @@ class CompiledSearch:
             self._rows.neighbours = graph.neighbours.ctypes.data
             self._rows.neighbour_count = graph.neighbours.shape[1]
             self._rows.entries = entries.ctypes.data
-            self._rows.entry_count = len(entries)
+            self._rows.entry_count = entries.shape[1]
             self._rows.entry_step = graph.entry_step
 
     @staticmethod

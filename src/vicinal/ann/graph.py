@@ -32,7 +32,7 @@ from vicinal.ann.hamming import Bits, sample
 from vicinal.ann.quantizer import DEPTHS, EFFORTS, PerEffort, at_depth, rescored_min
 from vicinal.model import Effort
 from vicinal.native.library import Library, library
-from vicinal.native.structures import LINE_BYTES, Graph
+from vicinal.native.structures import ENTRY_WORDS, LINE_BYTES, Graph
 
 Neighbours = NDArray[np.uint32]
 
@@ -98,13 +98,14 @@ class CodeGraph:
             return 0
         return max(ceil(share * breadth), rescored_min(k))
 
-    def entries(self, codes: Bits) -> Bits:
-        """Return the beginnings of the codes of the rows at which a walk may begin, ``(m, 64)``.
+    def entries(self, codes: Bits) -> NDArray[np.uint64]:
+        """Return the first words of the codes of the rows at which a walk may begin.
 
-        Every `entry_step`-th. As many whole codes took longer to compare, and what counts is how
-        many rows there are to begin at (docs/history/ann-kinds.md).
+        Of every `entry_step`-th row, ``(ENTRY_WORDS, m)``. Longer ones took longer to compare, and
+        what counts is how many rows there are to begin at (docs/history/ann-kinds.md).
         """
-        return sample(codes[:, :LINE_BYTES], self.entry_step)
+        words = codes[:: self.entry_step].view(np.uint64)
+        return np.ascontiguousarray(words[:, :ENTRY_WORDS].T)
 
     @property
     def entry_step(self) -> int:

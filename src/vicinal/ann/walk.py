@@ -1,7 +1,7 @@
 """A walk through a graph of codes (`graph`), as ``native/walk.h`` does it: the reference.
 
 A walk begins at *entries*: of rows spread evenly, in groups, those of each group whose codes are
-nearest by their first line. It always goes on from the nearest row that it has compared and not
+nearest by their first words. It always goes on from the nearest row that it has compared and not
 left yet, to all neighbours of that row. First it finds a number of near rows, the *breadth*: until
 no row that is left is nearer than the last of these. Then all rows within a limit, as the radius of
 a search says. Rows that a filter does not allow are walked through and not counted. A walk that has
@@ -17,9 +17,9 @@ from vicinal.ann import hamming
 from vicinal.ann.graph import CodeGraph
 from vicinal.ann.hamming import Bits, Codes, Near
 from vicinal.model import Mask, Ordinals
-from vicinal.native.structures import LINE_BYTES
+from vicinal.native.structures import ENTRY_WORDS
 
-_ENTRIES = 64  # rows where a walk begins, each the nearest of a group
+_ENTRIES = 512  # rows where a walk begins, each the nearest of a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ class Walk:
         self._bound, self._within = farthest, 0
         self._expanded_count = 0
         self.is_open = True
-        hammings = hamming.distances(graph.entries(codes), code[:LINE_BYTES])
+        words = code.view(np.uint64)[:ENTRY_WORDS, np.newaxis]
+        hammings = np.bitwise_count(graph.entries(codes) ^ words).sum(axis=0, dtype=np.int32)
         groups = np.full(-(-len(hammings) // _ENTRIES) * _ENTRIES, farthest + 1, np.int32)
         groups[: len(hammings)] = hammings
         nearest = groups.reshape(-1, _ENTRIES).argmin(axis=0) * _ENTRIES + np.arange(_ENTRIES)

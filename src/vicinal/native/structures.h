@@ -14,6 +14,7 @@ enum {
     LINE_BYTES = 64, /* a code has one or more lines of bytes */
     CODE_BYTES_MAX = 256,
     NEIGHBOURS_MAX = 64,
+    ENTRY_WORDS = 2,    /* the first of a code's, by which rows where a walk begins are chosen */
     EXPONENT_MIN = -65, /* powers of ten beyond these two are left to Python */
     EXPONENT_MAX = 40,
 };
@@ -36,7 +37,7 @@ typedef struct {
     const uint8_t *verified; /* whether each block of the values' file may be read, or NULL: all */
     int64_t block_bytes, values_start; /* where the values begin in the file */
     const uint32_t *neighbours; /* (row_count, neighbour_count): the graph, if there is one */
-    const uint8_t *entries;     /* (entry_count, LINE_BYTES): of every `entry_step`-th code */
+    const uint64_t *entries;    /* (ENTRY_WORDS, entry_count): of every `entry_step`-th code */
     int64_t neighbour_count;    /* at most NEIGHBOURS_MAX */
     int64_t entry_count, entry_step;
     int64_t row_count, sample_count, sample_step;

@@ -19,6 +19,9 @@ CODE_BYTES_MAX = 256
 NEIGHBOURS_MAX = 64
 """A row of a graph has at most as many neighbours."""
 
+ENTRY_WORDS = 2
+"""The words of 8 bytes, of a row's code, by which rows where a walk begins are chosen."""
+
 EXPONENT_MIN, EXPONENT_MAX = -65, 40
 """Of ten: numbers that need other powers are not read by the library."""
 

@@ -1,6 +1,6 @@
 /* A walk through the graph of a large segment's codes (`ann.graph`), for `binary.c`.
 
-   A walk begins at the entries, rows spread evenly, whose codes are nearest by their first line,
+   A walk begins at the entries, rows spread evenly, whose codes are nearest by their first words,
    and always goes on from the nearest row that it has compared and not left yet, to all neighbours
    of that row. `ann.walk` is the reference: same steps, same names, same rows in the same order.
 
@@ -19,8 +19,8 @@
 
 enum {
     SAMPLE_ROWS = 2048,            /* at most: as in `ann.hamming` */
-    ENTRIES = 64,                  /* rows where a walk begins, each the nearest of a group */
-    ENTRY_BITS = 20,               /* enough for the entries of a group */
+    ENTRIES = 512,                 /* rows where a walk begins, each the nearest of a group */
+    START_BITS = 32,               /* enough for the number of an entry */
     BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes, and one more */
     WORD_BITS = 64,
 };
@@ -39,7 +39,6 @@ typedef struct {
     int64_t bound;        /* the least distance within which there are `breadth` eligible rows */
     int64_t within;       /* how many there are */
     int is_open;
-    int32_t *entry_hammings; /* scratch */
 } Walk;
 
 static int is_filtered(const CodeSearch *search) { return search->allowed || search->tested; }
@@ -76,6 +75,14 @@ static int reserve_walk(Walk *walk, int64_t more) {
     return 1;
 }
 
+/* Have memory bring what `compare_rows` reads of a row. */
+static void fetch(const CodedRows *coded, const CodeSearch *search, uint32_t row) {
+    const int64_t bytes = coded->projection.code_bytes;
+    for (int64_t line = 0; line < bytes; line += LINE_BYTES)
+        __builtin_prefetch(coded->codes + row * bytes + line);
+    if (search->tested) __builtin_prefetch(search->tested + row);
+}
+
 /* Compare rows that were not seen before; return 0 if there is no memory. */
 static int compare_rows(Walk *walk, const CodedRows *coded, CodeSearch *search,
                         const uint32_t *rows, int64_t count) {
@@ -103,7 +110,7 @@ static int compare_rows(Walk *walk, const CodedRows *coded, CodeSearch *search,
 
 /* Go on from the nearest row, which there must be; return 0 if there is no memory. */
 static int go_on(Walk *walk, const CodedRows *coded, CodeSearch *search) {
-    const int64_t bytes = coded->projection.code_bytes, degree = coded->neighbour_count;
+    const int64_t degree = coded->neighbour_count;
     const int32_t from = walk->heads[walk->nearest];
     walk->heads[walk->nearest] = walk->next[from];
     search->expanded_count++;
@@ -113,9 +120,7 @@ static int go_on(Walk *walk, const CodedRows *coded, CodeSearch *search) {
     for (int64_t at = 0; at < degree; at++) {
         const uint32_t row = neighbours[at];
         if (row >= coded->row_count || !see(walk, row)) continue;
-        for (int64_t line = 0; line < bytes; line += LINE_BYTES)
-            __builtin_prefetch(coded->codes + row * bytes + line);
-        if (search->tested) __builtin_prefetch(search->tested + row);
+        fetch(coded, search, row);
         unseen[count++] = row;
     }
     const int32_t head = walk->heads[walk->nearest]; /* likely the next one */
@@ -142,44 +147,60 @@ static int walk_within(Walk *walk, const CodedRows *coded, CodeSearch *search, i
     return 1;
 }
 
-INLINE void keep_nearer(const int32_t *hammings, int32_t number, int64_t count, int32_t *keys) {
+/* Make entries the nearest of their groups that are nearer than those before them: `count` groups'
+   entries from `start` on. A key is a distance and, below it, where the group's entry begins. */
+INLINE void keep_nearer(const CodedRows *coded, const uint64_t *code, int64_t start, int64_t count,
+                        int64_t *keys) {
+    const uint64_t *entries = coded->entries + start;
     for (int64_t group = 0; group < count; group++) {
-        const int32_t key = hammings[group] << ENTRY_BITS | number;
+        int64_t hamming = 0;
+        for (int64_t word = 0; word < ENTRY_WORDS; word++)
+            hamming +=
+                __builtin_popcountll(entries[word * coded->entry_count + group] ^ code[word]);
+        const int64_t key = hamming << START_BITS | start;
         keys[group] = key < keys[group] ? key : keys[group];
     }
 }
 
-/* Find the nearest entry of each group, which are ENTRIES apart; of two that are as near the first.
-   A key is a distance and, below it, the number of the entry in its group; INT32_MAX for none. */
-static void nearest_entries(const int32_t *hammings, int64_t count, int32_t *keys) {
-    const int64_t whole = count - count % ENTRIES;
-    for (int64_t group = 0; group < ENTRIES; group++) keys[group] = INT32_MAX;
-    for (int64_t start = 0; start < whole; start += ENTRIES)
-        keep_nearer(hammings + start, (int32_t)(start / ENTRIES), ENTRIES, keys);
-    keep_nearer(hammings + whole, (int32_t)(whole / ENTRIES), count - whole, keys);
-}
+/* Find the nearest entry of each group, whose entries are ENTRIES apart; of two that are as near
+   the first. Write their keys; INT64_MAX for none. */
+#define NEAREST_ENTRIES(NAME, ATTRIBUTE)                                                           \
+    ATTRIBUTE static void NAME(const CodedRows *coded, const uint64_t *code, int64_t *keys) {      \
+        const int64_t whole = coded->entry_count - coded->entry_count % ENTRIES;                   \
+        for (int64_t group = 0; group < ENTRIES; group++) keys[group] = INT64_MAX;                 \
+        for (int64_t start = 0; start < whole; start += ENTRIES)                                   \
+            keep_nearer(coded, code, start, ENTRIES, keys);                                        \
+        keep_nearer(coded, code, whole, coded->entry_count - whole, keys);                         \
+    }
+
+NEAREST_ENTRIES(nearest_entries_plain, )
+#if defined(__x86_64__)
+NEAREST_ENTRIES(nearest_entries_popcnt, TARGET("popcnt"))
+NEAREST_ENTRIES(nearest_entries_vpopcnt, VPOPCNT)
+#endif
 
 /* Begin a walk; return 1 or NO_MEMORY. */
 static int begin_walk(Walk *walk, const CodedRows *coded, CodeSearch *search) {
-    int32_t keys[ENTRIES];
+    int64_t keys[ENTRIES];
+    uint64_t code[ENTRY_WORDS];
     uint32_t entries[ENTRIES];
     int64_t count = 0;
     walk->seen = calloc(coded->row_count / WORD_BITS + 1, sizeof *walk->seen);
-    walk->entry_hammings = malloc(coded->entry_count * sizeof *walk->entry_hammings);
-    if (!walk->seen || !walk->entry_hammings) return NO_MEMORY;
+    if (!walk->seen) return NO_MEMORY;
     memset(walk->heads, -1, sizeof walk->heads);
     walk->nearest = BINS;
     walk->bound = 8 * coded->projection.code_bytes;
     walk->is_open = 1;
     for (int64_t at = 0; at < search->hidden_count; at++) see(walk, (uint32_t)search->hidden[at]);
-    BEST_POPCNT(hammings)(coded->entries, coded->entry_count, search->query_code, 1,
-                          walk->entry_hammings);
-    nearest_entries(walk->entry_hammings, coded->entry_count, keys);
+    memcpy(code, search->query_code, sizeof code);
+    BEST_POPCNT(nearest_entries)(coded, code, keys);
     for (int64_t group = 0; group < ENTRIES; group++) {
-        if (keys[group] == INT32_MAX) continue;
-        const int64_t number = keys[group] & ((1 << ENTRY_BITS) - 1);
-        const uint32_t row = (uint32_t)((number * ENTRIES + group) * coded->entry_step);
-        if (see(walk, row)) entries[count++] = row;
+        if (keys[group] == INT64_MAX) continue;
+        const int64_t start = keys[group] & ((INT64_C(1) << START_BITS) - 1);
+        const uint32_t row = (uint32_t)((start + group) * coded->entry_step);
+        if (!see(walk, row)) continue;
+        fetch(coded, search, row);
+        entries[count++] = row;
     }
     return compare_rows(walk, coded, search, entries, count) ? 1 : NO_MEMORY;
 }
@@ -189,7 +210,6 @@ static void end_walk(Walk *walk) {
     free(walk->rows);
     free(walk->hammings);
     free(walk->next);
-    free(walk->entry_hammings);
 }
 
 #endif

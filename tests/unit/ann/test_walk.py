@@ -181,8 +181,8 @@ def test_neighbours_that_there_are_not_are_left_out(
     assert found.max() < ROWS
 
 
-@pytest.mark.parametrize("rows", [100, 1_000, 1_040, 5_000])
-def test_a_walk_begins_at_the_nearest_of_every_64th_entry_by_the_first_line(rows: int) -> None:
+@pytest.mark.parametrize("rows", [100, 8_192, 8_208, 30_000])
+def test_a_walk_begins_at_the_nearest_of_every_512th_entry_by_the_first_words(rows: int) -> None:
     """Of rows without neighbours it comes to no others."""
     random = np.random.default_rng(rows)
     codes = random.integers(0, 256, (rows, 128), np.uint8)
@@ -193,13 +193,29 @@ def test_a_walk_begins_at_the_nearest_of_every_64th_entry_by_the_first_line(rows
     near = walk.within(1_024)
 
     entries = np.arange(0, rows, graph.entry_step)
-    distances = np.bitwise_count(codes[entries, :64] ^ code[:64]).sum(axis=1)
+    distances = np.bitwise_count(codes[entries, :16] ^ code[:16]).sum(axis=1)
     expected = {
-        int(entries[group::64][distances[group::64].argmin()])
-        for group in range(min(64, len(entries)))
+        int(entries[group::512][distances[group::512].argmin()])
+        for group in range(min(512, len(entries)))
     }
     assert near is not None
     assert set(near.rows.tolist()) == expected
+
+
+@pytest.mark.parametrize("rows", [ROWS, 5 * ROWS])
+def test_a_walk_to_all_rows_goes_on_from_each_once(rows: int) -> None:
+    values = clustered(rows + 1, 64, seed=rows)
+    plain = binary_index(np.ascontiguousarray(values[:rows]), Metric.COSINE)
+    around = np.arange(rows)[:, None] + np.arange(1, DEGREE + 1)
+    graph = CodeGraph((around % rows).astype(np.uint32), BREADTHS, 10**6)
+    index = BinaryIndex(plain.codes, plain.exact, graph)
+
+    found, expanded_count = index.walked(values[rows], 10, Effort.HIGH, WalkPlan(rows, 10**6))
+
+    assert expanded_count == rows
+    exact = np.argsort(distances(values[:rows], values[rows], Metric.COSINE), kind="stable")
+    assert set(exact[:10].tolist()) <= set(found.tolist())
+    assert len(set(found.tolist())) == len(found)
 
 
 @pytest.mark.parametrize("is_compiled", [True, False])
@@ -212,8 +228,9 @@ def test_all_codes_are_compared_where_a_walk_comes_to_too_few_rows(
         plain.codes, plain.exact, CodeGraph(alone, BREADTHS, 10**6), is_compiled=is_compiled
     )
 
+    k = 400  # more than there are rows where a walk begins
     for query in values[ROWS : ROWS + 10]:
-        found, wanted = candidates(index, query, 100), candidates(plain, query, 100)
+        found, wanted = candidates(index, query, k), candidates(plain, query, k)
         assert set(found.rows.tolist()) == set(wanted.rows.tolist())
 
 
