@@ -42,7 +42,7 @@ ROWS_MIN = 200_000
 """Below this many rows comparing all codes costs a search less than its other parts; ours."""
 
 _LENGTHS = (1_024, 2_048)  # of codes, in bits, that are tried
-_MARGINS_MIN = {Effort.LOW: 1.05, Effort.STANDARD: 1.5, Effort.HIGH: 1.5}
+_MARGINS_MIN = {Effort.LOW: 1.05, Effort.STANDARD: 1.5, Effort.HIGH: 2.1}
 """The least margins for the first depth, in standard deviations of the difference of two Hamming
 distances, ``sqrt(bits / 2)``: probes are rows, and need less than queries that lie between rows or
 far away (docs/history/ann-kinds.md)."""
@@ -51,7 +51,7 @@ _BREADTHS = (50, 70, 100, 140, 200, 280, 400, 560, 800, 1_100, 1_600, 2_300, 3_2
 _ROUNDED = 1e-6
 _NO_BREADTHS: PerEffort = ((0, 0), (0, 0), (0, 0))
 _SCAN_WALKS = 1  # comparing all codes takes as long as this many of the longest walks
-BREADTHS_MIN = {Effort.LOW: 140, Effort.STANDARD: 560, Effort.HIGH: 800}
+BREADTHS_MIN = {Effort.LOW: 140, Effort.STANDARD: 560, Effort.HIGH: 1_600}
 """Shorter walks save next to nothing, and 160 probes say little about one miss in a thousand."""
 _EXPANDED_SHARE_MAX = 0.5  # of the longest walk, on average: 0.7 to 0.8 of the CPU of a scan
 
