@@ -40,10 +40,11 @@ from vicinal.open_files import connections_max, raise_limit
 from vicinal.server.api.services import ServerConfig
 from vicinal.server.app import App, build
 from vicinal.server.http import logs, websocket
-from vicinal.settings import TOKENS_FILE, Settings
+from vicinal.settings import Settings
 from vicinal.snapshots.service import Schedule, Snapshots
 from vicinal.storage import folder_lock, private
-from vicinal.tokens import Tokens, TokenStore
+from vicinal.stores import open_tokens, shared_module
+from vicinal.tokens import TokenStore
 
 if TYPE_CHECKING:
     from vicinal.engine.shared.report import DatabaseReport
@@ -268,23 +269,6 @@ def _snapshots(settings: Settings, engine: Engine, version: str) -> Snapshots:
     )
 
 
-def open_tokens(settings: Settings, *, renews: bool = False) -> TokenStore:
-    """Open the tokens of the data folder, or of the database that servers share.
-
-    `renews` is that of `tokens.Tokens`.
-
-    Raises:
-        InvalidInput, Unavailable, Corruption: as `create`.
-    """
-    if settings.database is None:
-        return Tokens(settings.data / TOKENS_FILE, settings.token, renews=renews)
-    shared = _shared("tokens")
-    store: TokenStore = shared.SharedTokens(
-        settings.database, settings.database_schema, settings.token
-    )
-    return store
-
-
 def database_report(settings: Settings) -> "DatabaseReport":
     """Look at the database that servers share.
 
@@ -292,7 +276,9 @@ def database_report(settings: Settings) -> "DatabaseReport":
         InvalidInput: the driver is not installed.
         Unavailable: the database cannot be used.
     """
-    report: DatabaseReport = _shared("report").examine(settings.database, settings.database_schema)
+    report: DatabaseReport = shared_module("report").examine(
+        settings.database, settings.database_schema
+    )
     return report
 
 
@@ -309,7 +295,7 @@ def _open_engine(settings: Settings) -> Engine:
     if (settings.data / catalog.FILE_NAME).exists():
         unserved = "%s holds indexes that are not served while the setting 'database' is set"
         _log.warning(unserved, settings.data)
-    shared = _shared("engine")
+    shared = shared_module("engine")
     engine: Engine = shared.SharedEngine.open(
         settings.data,
         shared.SharedOptions(
@@ -322,22 +308,6 @@ def _open_engine(settings: Settings) -> Engine:
         ),
     )
     return engine
-
-
-def _shared(name: str) -> Any:
-    """Return a module of the shared engine, whose driver is not always installed.
-
-    Raises:
-        InvalidInput: it is not.
-    """
-    try:
-        return importlib.import_module(f"vicinal.engine.shared.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != "asyncpg":
-            raise
-        raise InvalidInput(
-            "the setting 'database' needs asyncpg; install it with: pip install 'vicinal[postgres]'"
-        ) from error
 
 
 def _server_config(settings: Settings) -> ServerConfig:

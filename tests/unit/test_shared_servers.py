@@ -13,7 +13,7 @@ from tests.support.asgi import INDEXES, Received, call
 from tests.support.postgres import fresh_schema, server
 from tests.support.waiting import wait_until
 from vicinal import app
-from vicinal.app import Application, create, open_tokens
+from vicinal.app import Application, create
 from vicinal.cli import doctor
 from vicinal.engine.shared import database as database_module
 from vicinal.engine.shared import follower
@@ -23,6 +23,7 @@ from vicinal.engine.shared.report import DatabaseReport, NodeReport
 from vicinal.errors import Error, InvalidInput, Unavailable
 from vicinal.server.api import ops
 from vicinal.settings import Settings
+from vicinal.stores import open_tokens
 from vicinal.tokens import Permission
 
 Create = Callable[..., Application]

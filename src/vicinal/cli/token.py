@@ -13,6 +13,7 @@ import click
 from vicinal.cli import show
 from vicinal.cli.config import config_option, read_settings
 from vicinal.storage import private
+from vicinal.stores import open_tokens
 from vicinal.tokens import Permission, TokenStore
 
 _DATA = click.option("--data", type=click.Path(path_type=Path), help="The server's data folder.")
@@ -118,7 +119,5 @@ def _tokens(
         private.make_data_folder(settings.data)
     except OSError as error:
         raise click.ClickException(f"{settings.data}: {error.strerror}") from error
-    from vicinal.app import open_tokens  # takes a second to import
-
     with closing(open_tokens(replace(settings, token=()), renews=renews)) as tokens:
         yield tokens

@@ -10,6 +10,13 @@ from click.testing import CliRunner
 
 from vicinal.cli import COMMANDS, main
 
+LIST_TOKENS = """
+import tempfile
+from vicinal.cli import main
+with tempfile.TemporaryDirectory() as folder:
+    main(["token", "list", "--data", folder], standalone_mode=False)
+"""
+
 MEASURED = ("numpy", "httpx", "rich", "vicinal.engine", "vicinal.server", "vicinal.moving")
 
 
@@ -21,6 +28,7 @@ MEASURED = ("numpy", "httpx", "rich", "vicinal.engine", "vicinal.server", "vicin
         ("from vicinal.cli import main; main(['--version'], standalone_mode=False)", []),
         ("import vicinal.cli.index", ["numpy", "httpx", "rich"]),
         ("import vicinal; vicinal.Columns", ["numpy", "vicinal.engine"]),
+        (LIST_TOKENS, ["numpy"]),
         (
             "import vicinal.app, vicinal.cli.serve",
             ["numpy", "vicinal.engine", "vicinal.server"],
