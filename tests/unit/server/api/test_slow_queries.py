@@ -26,7 +26,8 @@ SLOW = "/client/v4/vicinal/slow-queries"
 QUERY = f"{INDEXES}/docs/query"
 ANY = 1e-9
 """A threshold in seconds that every query is over."""
-SECRETS = ("s3cret", "0.123456", "4711")
+SECRETS = ("s3cret", "0.1234567", "47114711")
+"""So long that no time of a clock and no number of a request has their digits by chance."""
 
 Build = Callable[[float], App]
 
@@ -45,7 +46,7 @@ def build(tmp_path: Path) -> Iterator[Build]:
             wanted = {"propertyName": "year", "indexType": "number"}
             call(app, "POST", f"{INDEXES}/docs/metadata_index/create", wanted)
             vectors = [
-                {"id": "s3cret-id", "values": [1, 0], "metadata": {"year": 4711}},
+                {"id": "s3cret-id", "values": [1, 0], "metadata": {"year": 4711471147}},
                 {"id": "b", "values": [0, 1], "namespace": "s3cret-space"},
             ]
             call(
@@ -69,9 +70,9 @@ def shown(app: App) -> list[dict[str, Any]]:
 def test_a_slow_query_is_told_by_its_form_and_its_steps(build: Build) -> None:
     app = build(ANY)
     body = {
-        "vector": [0.123456, 1],
+        "vector": [0.1234567890123, 1],
         "topK": 3,
-        "filter": {"year": {"$gte": 4711, "$lt": 4712}},
+        "filter": {"year": {"$gte": 4711471147, "$lt": 4711471148}},
         "returnMetadata": "all",
         "namespace": "s3cret-space",
     }
@@ -130,7 +131,7 @@ def test_a_query_by_the_vector_of_an_id_says_so_and_names_no_id(
 def test_the_line_in_the_log_says_the_same(build: Build, caplog: pytest.LogCaptureFixture) -> None:
     app = build(ANY)
 
-    asked = call(app, "POST", QUERY, {"vector": [0.5, 1], "filter": {"year": {"$ne": 4711}}})
+    asked = call(app, "POST", QUERY, {"vector": [0.5, 1], "filter": {"year": {"$ne": 4711471147}}})
 
     (record,) = (each for each in caplog.records if each.name == "vicinal.slow_query")
     assert record.levelno == logging.WARNING
@@ -146,16 +147,19 @@ def test_the_line_in_the_log_says_the_same(build: Build, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     "body",
     [
-        {"vector": [0.123456, 4711]},
+        {"vector": [0.1234567890123, 4711471147]},
         {"vectorId": "s3cret-id"},
         {"vectorId": "s3cret-nobody"},
         {"vector": [1, 1], "namespace": "s3cret"},
-        {"vector": [1, 1], "filter": {"year": 4711}},
-        {"vector": [1, 1], "filter": {"year": {"$in": [4711, 0.123456]}}},
+        {"vector": [1, 1], "filter": {"year": 4711471147}},
+        {"vector": [1, 1], "filter": {"year": {"$in": [4711471147, 0.1234567890123]}}},
         {"vector": [1, 1], "filter": {"year": {"$eq": "s3cret"}}},
         {"vector": [1, 1], "filter": {"unknown": "s3cret"}},
         {"vector": [1, 1], "text": "s3cret words"},
-        {"vector": [1, 1], "filter": {"$or": [{"year": 4711}, {"$not": {"year": 4711}}]}},
+        {
+            "vector": [1, 1],
+            "filter": {"$or": [{"year": 4711471147}, {"$not": {"year": 4711471147}}]},
+        },
         {"vector": [1, 1], "filter": {"year": {"$contains": "s3cret"}}},
         {"vector": [1, 1], "filter": {"year": {"$startsWith": "s3cret"}}},
     ],
