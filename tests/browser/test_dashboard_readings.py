@@ -100,6 +100,22 @@ def test_charts_show_whole_texts_and_several_marks_of_each_axis(
     assert all(re.fullmatch(r"(0|1|2|4|8|\d+[02468]) [KMG]?i?B", mark) for mark in marks), marks
 
 
+@pytest.mark.parametrize("mebibytes", [115, 116, 231, 300, 400, 462, 464])
+def test_a_chart_of_bytes_has_several_marks_whatever_the_largest_is(
+    watched: Watched, mebibytes: int
+) -> None:
+    name = "process_resident_memory_bytes"
+    real = watched.page.request.get(f"{watched.origin}/metrics").text()
+    told = re.sub(rf"(?m)^{name} .*$", f"{name} {mebibytes << 20}", real)
+    watched.page.add_init_script(RECORD_MARKS)
+    watched.page.route("**/metrics", lambda route: route.fulfill(body=told))
+    page = watched.open("operations")
+    page.wait_for_function("() => [...window.marks.Memory ?? []].some((text) => /MiB/.test(text))")
+
+    marks = page.evaluate("() => [...window.marks.Memory].filter((text) => /B$/.test(text))")
+    assert 3 <= len(marks) <= 6, marks
+
+
 PAGES = [
     ("indexes", "[aria-label=Indexes] tbody tr"),
     ("browse/one", ".facets li"),

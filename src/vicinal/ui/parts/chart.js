@@ -5,7 +5,7 @@ import { html, useEffect, useRef } from "../core/html.js";
 import uPlot from "../vendor/uplot.js";
 
 const HEIGHT = 130;
-const MARK_SPACE = 26; // pixels between two marks of an axis, at least
+const MARK_SPACE = 20; // pixels between two marks, at least: a quarter of an axis, so that steps of 2 make three marks
 /** Between marks in bytes: 1, 2, 4, … of each unit, which read well; decimal ones are 95.4 MiB apart. */
 const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
