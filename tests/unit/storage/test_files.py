@@ -308,6 +308,30 @@ def test_verifying_a_row_notices_damage_to_its_first_and_last_byte(
             verify(ComponentFile(path, KIND, seal), row)
 
 
+def test_damage_in_the_second_block_of_a_short_row_is_noticed_where_the_first_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "VERIFIED_AT_OPEN_BYTES_MAX", BLOCK_BYTES)
+    row_bytes = BLOCK_BYTES // 4 + 1  # shorter than a block, across the borders of some
+    rows = np.random.default_rng(2).integers(0, 255, (40, row_bytes), np.uint8)
+    path = tmp_path / "short"
+    seal = files.write(path, KIND, {"a": rows})
+    start = start_of_rows(path, seal)
+    ends = start + row_bytes * np.arange(1, 41)
+    across = int(np.flatnonzero(ends // BLOCK_BYTES > (ends - row_bytes) // BLOCK_BYTES)[1])
+    opened = ComponentFile(path, KIND, seal)
+    opened.verify_rows("a", np.array([across - 1]))
+    verified, _, _ = opened.blocks("a")
+    first = (start + across * row_bytes) // BLOCK_BYTES
+    assert verified[first]
+    assert not verified[first + 1]
+
+    flip(path, start + (across + 1) * row_bytes - 1)
+
+    with pytest.raises(Corruption, match=str(path)):
+        opened.verify_rows("a", np.array([across]))
+
+
 def test_verifying_a_row_leaves_far_damage_for_whoever_reads_it(large: tuple[Path, Seal]) -> None:
     path, seal = large
     flip(path, start_of_rows(path, seal) + 30 * ROW_BYTES)
