@@ -141,9 +141,7 @@ class BinaryIndex:
     def _finish(
         self, query: Floats, plan: Plan, selection: Selection, task: SearchTask
     ) -> Candidates:
-        # Each time it comes to more rows that no search has read since the segment was opened.
-        while (rows := task.unverified) is not None:
-            self.exact.verify(rows)
+        if task.is_unverified:
             task.run()
         result = task.candidates()
         if result is None:

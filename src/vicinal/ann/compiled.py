@@ -85,6 +85,7 @@ class CompiledSearch:
             relative_error=relative_error,
             absolute_error=absolute_error,
         )
+        self._exact = exact
         if exact.blocks is not None and not exact.is_verified:
             self._rows.verified = exact.blocks.verified.ctypes.data
             self._rows.block_bytes = exact.blocks.size
@@ -159,7 +160,8 @@ class CompiledSearch:
                 0 if hidden is None else len(hidden),
             )
         keepalive = (self, query, allowed, listed, plan, test)
-        return SearchTask(self._library, self._rows, search, candidates, keepalive)
+        verify = self._exact.verify if self._rows.verified and not self._exact.is_verified else None
+        return SearchTask(self._library, self._rows, search, candidates, keepalive, verify)
 
 
 def _pointer(array: NDArray[Any] | None) -> int | None:

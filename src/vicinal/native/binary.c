@@ -4,7 +4,7 @@
    `ann.projection` and `ann.binary` are the reference: same steps, same names, same candidates
    (tests/unit/ann/test_compiled.py, tests/unit/native/test_library.py). Unusual searches are left
    UNSETTLED, for Python to do: numbers that overflow, or more rows than `rescored_max`. A search
-   that comes to rows which are not verified names them and is run again.
+   that comes to rows which are not verified has its caller do that, or ends.
 
    Rules: C11 as gcc and clang have it; reads and writes only the memory it is given; keeps nothing,
    so any number of threads may call it. The hot loops are in `kernels.h`.
@@ -123,13 +123,21 @@ static int64_t find_unverified(const CodedRows *coded, CodeSearch *search, const
     return unverified;
 }
 
+/* Have rows verified that may not be read yet; return whether all may be read. */
+static int verify(const CodedRows *coded, CodeSearch *search, const uint32_t *rows, int64_t count) {
+    if (!coded->verified) return 1;
+    while (find_unverified(coded, search, rows, count))
+        if (!search->verify || !search->verify()) return 0;
+    return 1;
+}
+
 /* Write distances that order rows as the metric does; return 1, UNVERIFIED when rows may not be
    read yet, or UNSETTLED: a distance is not finite, or a norm is not that they and their errors
    follow from. Norms that are divided by must not have been rounded by more than others are. */
 static int estimate(const CodedRows *coded, CodeSearch *search, const uint32_t *rows, int64_t count,
                     float *estimates) {
     const int64_t metric = coded->projection.metric;
-    if (coded->verified && find_unverified(coded, search, rows, count)) return UNVERIFIED;
+    if (!verify(coded, search, rows, count)) return UNVERIFIED;
     BEST(row_products)(coded->values, coded->projection.dimensions, search->query, rows, count,
                        metric == EUCLIDEAN, estimates);
     int is_sound = 1;

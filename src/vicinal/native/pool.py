@@ -21,6 +21,7 @@ from vicinal.native.structures import NO_MEMORY, UNVERIFIED, CodedRows, CodeSear
 WAITING_MAX = 4
 """Searches that may wait for each thread; one more is faster where it was asked for."""
 
+_VERIFY = ctypes.CFUNCTYPE(ctypes.c_int64)
 _COLLECTED_MAX = 64  # tasks, in one call
 _SIGNALS_MAX = 64  # read at once, of a byte each; more are rarely unread than one
 
@@ -34,13 +35,18 @@ class SearchTask:
         search: The query; it points to `candidates`.
         candidates: Ordinals, written by the search.
         keepalive: The other objects that `rows` and `search` point to; they live as long as this.
+        verify: Called in `run` with rows before their values are read, or None where all may be
+            read. A pool calls nothing: it leaves a search that comes to such rows.
 
     Attributes:
         structure: The C structure that ``pool.c`` reads and writes. Its `cpu_seconds` are those
             that the search took in a pool; 0 if it ran elsewhere.
     """
 
-    __slots__ = ("__weakref__", "_candidates", "_keepalive", "_library", "_search", "structure")
+    __slots__ = (
+        "__weakref__", "_candidates", "_keepalive", "_library", "_raised", "_search", "_verify",
+        "structure",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -49,11 +55,14 @@ class SearchTask:
         search: CodeSearch,
         candidates: Ordinals,
         keepalive: object,
+        verify: Callable[[Ordinals], None] | None = None,
     ) -> None:
         self._library = built
         self._search = search
         self._candidates = candidates
         self._keepalive = (rows, keepalive)
+        self._verify = verify
+        self._raised: BaseException | None = None
         self.structure = PoolTask(rows=ctypes.addressof(rows), search=ctypes.addressof(search))
 
     @property
@@ -72,15 +81,29 @@ class SearchTask:
         return cast(int, self._search.expanded_count)
 
     def run(self) -> None:
-        """Search in this thread."""
+        """Search in this thread; `candidates` raises what `verify` raised, which ends it."""
+        verify = self._verify
+        if verify is None:
+            self._library.run_task(self.structure)
+            return
+
+        def is_verified() -> int:
+            try:
+                verify(self._candidates[: self._search.unverified_count])
+            except BaseException as error:  # which could not pass through C
+                self._raised = error
+                return 0
+            return 1
+
+        callback = _VERIFY(is_verified)
+        self._search.verify = ctypes.cast(callback, ctypes.c_void_p)
         self._library.run_task(self.structure)
+        self._search.verify = None
 
     @property
-    def unverified(self) -> Ordinals | None:
-        """The rows that have to be verified before it is run again; None if it has found rows."""
-        if self.structure.status != UNVERIFIED:
-            return None
-        return self._candidates[: self._search.unverified_count]
+    def is_unverified(self) -> bool:
+        """Whether a thread of a pool came to rows that are not verified, and left it."""
+        return cast(bool, self.structure.status == UNVERIFIED) and self._raised is None
 
     def candidates(self) -> tuple[Ordinals, int] | None:
         """Return the candidates of a search that has run, and how many rows were rescored.
@@ -89,7 +112,10 @@ class SearchTask:
 
         Raises:
             MemoryError: Nothing was searched.
+            BaseException: `verify` raised it.
         """
+        if self._raised is not None:
+            raise self._raised
         status = self.structure.status
         if status == NO_MEMORY:
             raise MemoryError("no memory for a search by codes")

@@ -44,6 +44,9 @@ typedef struct {
     float relative_error, absolute_error; /* of a float32 product (`ann.exact`) */
 } CodedRows;
 
+/* Has the rows in `candidates` verified; returns 0 if that fails. */
+typedef int64_t (*Verify)(void);
+
 /* One query of some coded rows. */
 typedef struct {
     const float *query;       /* (dimensions,) */
@@ -61,10 +64,11 @@ typedef struct {
     const int64_t *hidden; /* (hidden_count,): rows that a walk never comes to */
     int64_t hidden_count;
     int64_t rescored_expected, rescored_min, rescored_max;
-    int64_t *candidates; /* (candidates_max,), written; rows to verify of an UNVERIFIED search */
+    int64_t *candidates; /* (candidates_max,), written; rows to verify while they are verified */
     int64_t candidates_max;
+    Verify verify;                      /* NULL: the search ends at such rows, UNVERIFIED */
     int64_t rescored_count;             /* written */
-    int64_t unverified_count;           /* of an UNVERIFIED search: written */
+    int64_t unverified_count;           /* rows to verify: written */
     int64_t compared_count;             /* codes, without the sample: written */
     int64_t expanded_count;             /* rows that a walk has gone on from: written */
     float query_norm;                   /* written */

@@ -21,6 +21,7 @@ from vicinal.distance import distances
 from vicinal.errors import Corruption
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
 from vicinal.native import library
+from vicinal.native.pool import SearchTask
 
 pytestmark = pytest.mark.skipif(
     library.library() is None, reason="THE COMPILED SEARCH WAS NOT BUILT: there is no C compiler"
@@ -259,7 +260,45 @@ def test_a_row_is_read_when_its_blocks_are_verified_and_verified_once(metric: Me
     assert unread.read_count == before
 
 
-def test_damage_that_verifying_finds_ends_the_search() -> None:
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_a_search_that_comes_to_unverified_rows_goes_on_from_there(is_pooled: bool) -> None:
+    values = clustered(5_000, 100)
+    whole = binary_index(values, Metric.COSINE)
+    unread = Unread(values)
+    verified: list[int] = []
+
+    def verify(rows: Ordinals | None) -> bool:
+        verified.extend([] if rows is None or not len(rows) else [len(rows)])
+        return unread.verify(rows)
+
+    exact = ExactIndex(unread.values, whole.exact.norms, Metric.COSINE, verify, unread.blocks)
+    index = BinaryIndex(whole.codes, exact)
+    prepared = index.prepare(values[7], 3, Selection(5_000), Effort.STANDARD)
+    (task,) = prepared.tasks
+    if is_pooled:
+        run_without_python(task)
+        assert task.is_unverified
+        assert not verified
+    else:
+        task.run()
+        assert not task.is_unverified
+        assert len(verified) > 1, "all rows were verified at a time"
+
+    found = prepared.finish()
+
+    assert len(verified) > 1
+    assert found.rows.tolist() == candidates(whole, values[7], 3).rows.tolist()
+
+
+def run_without_python(task: SearchTask) -> None:
+    """Run a task as a pool does."""
+    built = library.library()
+    assert built is not None
+    built.run_task(task.structure)
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_damage_that_verifying_finds_ends_the_search(is_pooled: bool) -> None:
     values = clustered(3_000, 64)
     whole = binary_index(values, Metric.COSINE)
     unread = Unread(values)
@@ -273,10 +312,12 @@ def test_damage_that_verifying_finds_ends_the_search() -> None:
     index = BinaryIndex(whole.codes, exact)
     prepared = index.prepare(values[7], 3, Selection(3_000), Effort.STANDARD)
     (task,) = prepared.tasks
-    task.run()
+    if is_pooled:
+        run_without_python(task)
+        assert task.candidates() is None
+    else:
+        task.run()
 
-    assert task.unverified is not None
-    assert task.candidates() is None
     with pytest.raises(Corruption):
         prepared.finish()
 
@@ -328,6 +369,7 @@ these.test_numbers_that_overflow_are_left_to_python(metric)
 these.test_more_rows_than_may_be_opened_are_left_to_python()
 these.test_any_number_of_threads_search_at_once()
 these.test_a_row_is_read_when_its_blocks_are_verified_and_verified_once(metric)
+these.test_damage_that_verifying_finds_ends_the_search(False)
 graph.library = lambda: watched
 test_walk.check_same(metric, 64, queries=1)
 test_graph.test_rows_that_are_all_alike_have_a_graph(pytest.MonkeyPatch())
