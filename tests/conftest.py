@@ -14,9 +14,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
 
 import tests.support.one_thread  # noqa: F401 - before what imports numpy
+from tests.support.frames import with_room
 from tests.support.memory import memory
 from tests.support.models import pull_minilm
 from tests.support.postgres import close_server, resume_server
@@ -35,6 +37,9 @@ settings.register_profile("thorough", settings.get_profile("exploring"), max_exa
 settings.load_profile("ordinary")
 
 EXIT_WITHIN_S = 120.0  # of the interpreter, after the last test
+GARBAGE_AFTER = 20_000
+"""How many objects more than went are made between two searches for garbage. Python's 700 suit a
+program of few objects; at that a tenth of the time of a test goes into it."""
 
 LONGEST = (
     "wire/test_golden.py",
@@ -133,7 +138,17 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GARBAGE_AFTER, *gc.get_threshold()[1:])
         gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """Run a test as pytest does, with room for its frames."""
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    with_room(lambda: runtestprotocol(item, nextitem=nextitem))
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.hookimpl(trylast=True)
