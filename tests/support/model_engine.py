@@ -533,11 +533,19 @@ def shown(vector: StoredVector, scan: Scan) -> ListedVector:
 def passing_ids(state: State, namespace: str, filter_: Filter) -> list[str]:
     """Return the ids of the vectors of a namespace, or of all for "", that pass a filter."""
     names = filterable(state)
+    passes: dict[object, bool] = {}  # by values, which many vectors may share
+
+    def is_passing(stored: Stored) -> bool:
+        held = tuple(map(stored.indexed.get, names))
+        key = held, tuple(map(type, held))  # as True equals 1.0
+        if key not in passes:
+            passes[key] = matches(filter_, indexed_values(stored, names))
+        return passes[key]
+
     return [
         id_
         for id_, stored in state.vectors.items()
-        if namespace in ("", stored.vector.namespace)
-        and (not filter_ or matches(filter_, indexed_values(stored, names)))
+        if namespace in ("", stored.vector.namespace) and (not filter_ or is_passing(stored))
     ]
 
 
