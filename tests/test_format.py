@@ -105,7 +105,7 @@ def write_graph(segment: Path) -> None:
     size, checksum = len(raw), struct.unpack("<II8s", raw[-16:])[1]
     codes = ComponentFile(segment / "codes", "codes", Seal(size, checksum))
     neighbours = np.zeros((ROWS, DEGREE), np.uint32)
-    graph = CodeGraph(neighbours, ((1, 1), (1, 1), (1, 1)), ROWS)
+    graph = CodeGraph(neighbours, np.zeros(1, np.uint32), ((1, 1), (1, 1), (1, 1)), ROWS)
     arrays = {**codes, **graph.arrays()}
     assert set(arrays) == set(GraphKind().layout(ROWS))
     files.write(segment / "graph", "graph", arrays)

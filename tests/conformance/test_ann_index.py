@@ -308,6 +308,15 @@ def test_an_index_that_was_stored_finds_the_nearest_rows(
     assert recall(index, many, queries) >= RECALL_MIN
 
 
+def test_a_file_of_an_earlier_version_lacks_arrays_and_finds_the_nearest_rows(
+    kind: AnnKind, many: ExactIndex, arrays: Arrays, queries: Floats
+) -> None:
+    assert set(kind.added) < set(arrays)
+    earlier = {name: array for name, array in arrays.items() if name not in kind.added}
+
+    assert recall(kind.open(earlier, many), many, queries) >= RECALL_MIN
+
+
 def test_arrays_that_contradict_each_other_are_refused(
     kind: AnnKind, many: ExactIndex, arrays: Arrays
 ) -> None:

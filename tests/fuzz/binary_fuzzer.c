@@ -367,14 +367,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         ((uint32_t *)neighbours.start)[at] =
             any(&source) % 20 ? (uint32_t)(any(&source) % (uint64_t)rows) : (uint32_t)any(&source);
     coded.neighbours = neighbours.start;
-    coded.entry_step = chosen(&source, 1, 64);
-    coded.entry_count = (rows + coded.entry_step - 1) / coded.entry_step;
-    const Memory entries = memory(&source, coded.entry_count * ENTRY_WORDS, 8, 8);
-    for (int64_t at = 0; at < coded.entry_count; at++)
+    coded.entry_count = chosen(&source, 1, rows);
+    const Memory entries = memory(&source, coded.entry_count, sizeof(uint32_t), sizeof(uint32_t));
+    const Memory words = memory(&source, coded.entry_count * ENTRY_WORDS, 8, 8);
+    for (int64_t at = 0; at < coded.entry_count; at++) {
+        const uint32_t row = (uint32_t)(any(&source) % (uint64_t)rows);
+        ((uint32_t *)entries.start)[at] = row;
         for (int64_t word = 0; word < ENTRY_WORDS; word++)
-            memcpy((uint64_t *)entries.start + word * coded.entry_count + at,
-                   coded.codes + at * coded.entry_step * code_bytes + 8 * word, 8);
+            memcpy((uint64_t *)words.start + word * coded.entry_count + at,
+                   coded.codes + row * code_bytes + 8 * word, 8);
+    }
     coded.entries = entries.start;
+    coded.entry_words = words.start;
     coded.relative_error = (float)(dimensions + 8) * 0x1p-23f; /* as `exact` has them */
     coded.absolute_error = (float)dimensions * FLT_MIN;
 
@@ -389,5 +393,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     free(sample.all);
     free(neighbours.all);
     free(entries.all);
+    free(words.all);
     return 0;
 }

@@ -11,7 +11,7 @@ from vicinal.ann import exact, quantizer
 from vicinal.ann.base import AnnIndex, Candidates, Selection
 from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.graph import CodeGraph, build_neighbours
+from vicinal.ann.graph import CodeGraph, build_neighbours, entries_of
 from vicinal.ann.graph_kind import GraphKind
 from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
@@ -77,7 +77,8 @@ def graph_index(values: Floats, metric: Metric, *, is_compiled: bool = True) -> 
     plain = binary_index(values, metric)
     neighbours = build_neighbours(plain.codes.codes)
     assert neighbours is not None
-    graph = CodeGraph(neighbours, ((200, 400), (300, 600), (400, 800)), expanded_max=10**6)
+    breadths = ((200, 400), (300, 600), (400, 800))
+    graph = CodeGraph(neighbours, entries_of(neighbours), breadths, expanded_max=10**6)
     return BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
 
 

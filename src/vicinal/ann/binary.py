@@ -281,6 +281,7 @@ class BinaryKind:
     """Implements `ann.kinds.AnnKind`."""
 
     component = "codes"
+    added = ()
 
     def build(
         self, exact: ExactIndex, parameters: object | None

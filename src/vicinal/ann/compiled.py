@@ -91,13 +91,13 @@ class CompiledSearch:
             self._rows.block_bytes = exact.blocks.size
             self._rows.values_start = exact.blocks.start
         if graph is not None:
-            entries = graph.entries(codes)
-            self._keepalive = (*self._keepalive, entries)
+            words = graph.entry_words(codes)
+            self._keepalive = (*self._keepalive, words)
             self._rows.neighbours = graph.neighbours.ctypes.data
             self._rows.neighbour_count = graph.neighbours.shape[1]
-            self._rows.entries = entries.ctypes.data
-            self._rows.entry_count = entries.shape[1]
-            self._rows.entry_step = graph.entry_step
+            self._rows.entries = graph.entries.ctypes.data
+            self._rows.entry_words = words.ctypes.data
+            self._rows.entry_count = len(graph.entries)
 
     @staticmethod
     def of(

@@ -13,6 +13,8 @@ is built from the codes alone:
 4. The same is done among every fourth row, every sixteenth and so on, and these get neighbours
    that are farther away: where rows lie in close groups, all that are nearest are of one group.
 5. Each row becomes a neighbour of its neighbours, while there is space.
+6. A walk begins at *entries*, rows that all others are near to: where a few dozen rows lie so close
+   that all their neighbours are among them, a walk gets in only if it begins there.
 
 ``native/graph.c`` does what touches every code; where there is no library, no graph is built.
 """
@@ -53,8 +55,9 @@ _PIVOTS_PER_PART = 4
 _ALIKE_SHARE = 0.9  # of a part that goes to one pivot: rows are alike, and are cut as they come
 _CHUNK_ROWS = 1 << 16  # pruned in one call
 
-_ENTRY_STEP_MIN = 16  # a row of 16 may be where a walk begins
-_ENTRIES_PER_ROOT = 64  # of the number of rows; comparing those of a million takes 60 µs
+_ENTRIES_PER_ROOT = 90  # of the number of rows, at most; comparing those of a million takes 60 µs
+_EARLIER_STEP = 32  # between entries of graphs without any, of earlier versions
+_FURTHER = (0, 2, 4, 8, 16, DEGREE)  # neighbours whose neighbours an entry stands for, too
 
 _FILTERED_SHARE_MAX = 0.4  # of the longest walk, for one under a filter: 0.8 of a scan's CPU
 _EXPANSION_CODES = 160
@@ -67,12 +70,14 @@ class CodeGraph:
 
     Attributes:
         neighbours: ``(n, DEGREE)`` uint32, filled up with the row itself.
+        entries: ``(m,)`` uint32, rows at which a walk may begin (`entries_of`).
         breadths: Near rows that a walk finds first, for each effort and depth of `quantizer`; 0
             where all codes are compared.
         expanded_max: Rows that a walk goes on from; for more, all codes are compared.
     """
 
     neighbours: Neighbours
+    entries: NDArray[np.uint32]
     breadths: PerEffort
     expanded_max: int
 
@@ -98,23 +103,22 @@ class CodeGraph:
             return 0
         return max(ceil(share * breadth), rescored_min(k))
 
-    def entries(self, codes: Bits) -> NDArray[np.uint64]:
-        """Return the first words of the codes of the rows at which a walk may begin.
+    def entry_words(self, codes: Bits) -> NDArray[np.uint64]:
+        """Return the first words of the entries' codes, ``(ENTRY_WORDS, m)``.
 
-        Of every `entry_step`-th row, ``(ENTRY_WORDS, m)``. Longer ones took longer to compare, and
-        what counts is how many rows there are to begin at (docs/history/ann-kinds.md).
+        Longer ones took longer to compare, and what counts is which rows there are to begin at
+        (docs/history/ann-kinds.md).
         """
-        words = codes[:: self.entry_step].view(np.uint64)
-        return np.ascontiguousarray(words[:, :ENTRY_WORDS].T)
-
-    @property
-    def entry_step(self) -> int:
-        """Return s such that a walk may begin at every s-th row."""
-        return max(_ENTRY_STEP_MIN, isqrt(len(self.neighbours)) // _ENTRIES_PER_ROOT + 1)
+        words = codes.view(np.uint64)[self.entries, :ENTRY_WORDS]
+        return np.ascontiguousarray(words.T)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to store; `of` takes them back."""
-        return {"neighbours": self.neighbours, "breadths": np.array(self.breadths, np.int64)}
+        return {
+            "neighbours": self.neighbours,
+            "entries": self.entries,
+            "breadths": np.array(self.breadths, np.int64),
+        }
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]], row_count: int) -> Self:
@@ -124,12 +128,18 @@ class CodeGraph:
             ValueError: the arrays contradict each other.
         """
         neighbours, breadths = arrays["neighbours"], arrays["breadths"]
+        if "entries" in arrays:
+            entries = arrays["entries"]
+        else:
+            entries = np.arange(0, row_count, _EARLIER_STEP, dtype=np.uint32)
         if neighbours.shape != (row_count, DEGREE):
             raise ValueError(f"the graph does not have {DEGREE} neighbours for each row")
+        if not len(entries) or entries.max() >= row_count:
+            raise ValueError(f"the graph does not begin at any of its {row_count} rows")
         if breadths.shape != (3, 2) or breadths.min() < 0:
             raise ValueError("the graph has no breadth for each effort")
         low, standard, high = ((near, far) for near, far in breadths.tolist())
-        return cls(neighbours, (low, standard, high), expanded_max(row_count))
+        return cls(neighbours, entries, (low, standard, high), expanded_max(row_count))
 
 
 def expanded_max(row_count: int) -> int:
@@ -149,6 +159,26 @@ def build_neighbours(codes: Bits) -> Neighbours | None:
     interruption.point()
     built.link_back(graph.structure, graph.counts.copy())
     return graph.neighbours
+
+
+def entries_of(neighbours: Neighbours) -> NDArray[np.uint32]:
+    """Return the rows at which a walk through the graph may begin, ``(m,)``; at least one.
+
+    Every other row is a neighbour of one of them or, where these would be too many, of one of its
+    nearest neighbours. As many rows chosen evenly leave out groups of rows that nothing else leads
+    to (docs/history/ann-kinds.md).
+    """
+    built = library()
+    assert built is not None, "a graph is built by the library alone"
+    row_count = len(neighbours)
+    neighbours = np.ascontiguousarray(neighbours, np.uint32)
+    graph = Graph(neighbours=neighbours.ctypes.data, row_count=row_count, neighbour_count=DEGREE)
+    count_max = _ENTRIES_PER_ROOT * (isqrt(row_count) + 1)
+    for further in interruption.parts(_FURTHER):
+        entries = built.cover(graph, further)
+        if len(entries) <= count_max:
+            break
+    return entries[:: -(-len(entries) // count_max)].copy()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from vicinal.ann.base import Selection
 from vicinal.ann.binary import BinaryIndex, BinaryKind, GrowingBinaryIndex
 from vicinal.ann.calibration import RECALLS, Calibration, Neighbours
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, expanded_max
+from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, entries_of, expanded_max
 from vicinal.ann.quantizer import (
     DEPTHS,
     EFFORTS,
@@ -73,6 +73,7 @@ class GraphKind:
     """
 
     component = "graph"
+    added = ("entries",)
 
     def __init__(
         self,
@@ -95,7 +96,8 @@ class GraphKind:
         neighbours = None if calibrated is None else build_neighbours(calibrated.codes.codes)
         if calibrated is None or neighbours is None:
             return None
-        graph = CodeGraph(neighbours, _NO_BREADTHS, expanded_max(exact.row_count))
+        longest = expanded_max(exact.row_count)
+        graph = CodeGraph(neighbours, entries_of(neighbours), _NO_BREADTHS, longest)
         index = BinaryIndex(calibrated.codes, exact, graph)
         near = calibrated.parts[0].neighbours  # among all rows
         per_effort = breadths(index, near, self._breadths_min, self._gaps)
@@ -109,6 +111,7 @@ class GraphKind:
         return {
             **self._codes.layout(row_count),
             "neighbours": ("<u4", (row_count, DEGREE)),
+            "entries": ("<u4", (None,)),
             "breadths": ("<i8", (3, 2)),
         }
 

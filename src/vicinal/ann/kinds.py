@@ -5,7 +5,7 @@ and every kind passes ``tests/conformance/test_ann_index.py``. The rows themselv
 `exact.ExactIndex`, which a kind uses for distances.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -45,6 +45,11 @@ class AnnKind(Protocol):
 
     def build(self, exact: ExactIndex, parameters: object | None) -> Arrays | None:
         """Return the arrays to store; None where exact search of these rows is as good."""
+        ...
+
+    @property
+    def added(self) -> Collection[str]:
+        """The names of arrays that files of earlier versions lack."""
         ...
 
     def layout(self, row_count: int) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:

@@ -1,11 +1,12 @@
 """A walk through a graph of codes (`graph`), as ``native/walk.h`` does it: the reference.
 
-A walk begins at *entries*: of rows spread evenly, in groups, those of each group whose codes are
-nearest by their first words. It always goes on from the nearest row that it has compared and not
-left yet, to all neighbours of that row. First it finds a number of near rows, the *breadth*: until
-no row that is left is nearer than the last of these. Then all rows within a limit, as the radius of
-a search says. Rows that a filter does not allow are walked through and not counted. A walk that has
-cost as much as comparing every code ends, and every code is compared.
+A walk begins at *entries*: of the rows that all others are near to (`graph.entries_of`), in groups,
+those of each group whose codes are nearest by their first words. It always goes on from the nearest
+row that it has compared and not left yet, to all neighbours of that row. First it finds a number of
+near rows, the *breadth*: until no row that is left is nearer than the last of these. Then all rows
+within a limit, as the radius of a search says. Rows that a filter does not allow are walked through
+and not counted. A walk that has cost as much as comparing every code ends, and every code is
+compared.
 """
 
 from dataclasses import dataclass
@@ -73,11 +74,11 @@ class Walk:
         self._expanded_count = 0
         self.is_open = True
         words = code.view(np.uint64)[:ENTRY_WORDS, np.newaxis]
-        hammings = np.bitwise_count(graph.entries(codes) ^ words).sum(axis=0, dtype=np.int32)
+        hammings = np.bitwise_count(graph.entry_words(codes) ^ words).sum(axis=0, dtype=np.int32)
         groups = np.full(-(-len(hammings) // _ENTRIES) * _ENTRIES, farthest + 1, np.int32)
         groups[: len(hammings)] = hammings
         nearest = groups.reshape(-1, _ENTRIES).argmin(axis=0) * _ENTRIES + np.arange(_ENTRIES)
-        self._compare(nearest[: len(hammings)] * graph.entry_step)
+        self._compare(graph.entries[nearest[: len(hammings)]].astype(np.int64))
 
     @property
     def compared_count(self) -> int:

@@ -121,3 +121,24 @@ void vicinal_link_back(Graph *graph, const uint8_t *kept) {
         for (int64_t at = graph->counts[row]; at < degree; at++)
             graph->neighbours[row * degree + at] = (uint32_t)row;
 }
+
+/* Choose rows such that each row is one of them, or is a neighbour of one or of one of its first
+   `further` neighbours; return how many. `covered` (row_count,) is zero; `entries` has space for
+   all rows. */
+int64_t vicinal_cover(const Graph *graph, int64_t further, uint8_t *covered, uint32_t *entries) {
+    const int64_t degree = graph->neighbour_count;
+    int64_t count = 0;
+    for (int64_t row = 0; row < graph->row_count; row++) {
+        if (covered[row]) continue;
+        entries[count++] = (uint32_t)row;
+        covered[row] = 1;
+        const uint32_t *neighbours = graph->neighbours + row * degree;
+        for (int64_t at = 0; at < degree; at++) {
+            covered[neighbours[at]] = 1;
+            if (at >= further) continue;
+            const uint32_t *beyond = graph->neighbours + neighbours[at] * degree;
+            for (int64_t to = 0; to < degree; to++) covered[beyond[to]] = 1;
+        }
+    }
+    return count;
+}

@@ -80,6 +80,7 @@ class Library:
         self._link_part = _function(built, "link_part", _INTEGER, _POINTER, *rows)
         self._prune = _function(built, "prune", None, _POINTER, _INTEGER, _INTEGER, ctypes.c_double)
         self._link_back = _function(built, "link_back", None, _POINTER, _POINTER)
+        self._cover = _function(built, "cover", _INTEGER, _POINTER, _INTEGER, _POINTER, _POINTER)
         self._in_intervals = _function(built, "in_intervals", None, *rows, *rows, _POINTER)
         self._norms = _function(built, "norms", None, *rows, *scores)
         self._products = _function(built, "products", None, *rows, *rows, *scores)
@@ -163,6 +164,16 @@ class Library:
     def link_back(self, graph: Graph, kept: NDArray[np.uint8]) -> None:
         """Make rows neighbours of their neighbours, of which each row has kept some, ``(n,)``."""
         self._link_back(ctypes.addressof(graph), kept.ctypes.data)
+
+    def cover(self, graph: Graph, further: int) -> NDArray[np.uint32]:
+        """Return rows such that every other is a neighbour of one of them, or of one of its first
+        `further` neighbours."""
+        covered = np.zeros(graph.row_count, np.uint8)
+        entries = np.empty(graph.row_count, np.uint32)
+        count = self._cover(
+            ctypes.addressof(graph), further, covered.ctypes.data, entries.ctypes.data
+        )
+        return entries[:count].copy()
 
     def find_terms(
         self,

@@ -36,10 +36,11 @@ typedef struct {
     const float *norms;      /* (row_count,) */
     const uint8_t *verified; /* whether each block of the values' file may be read, or NULL: all */
     int64_t block_bytes, values_start; /* where the values begin in the file */
-    const uint32_t *neighbours; /* (row_count, neighbour_count): the graph, if there is one */
-    const uint64_t *entries;    /* (ENTRY_WORDS, entry_count): of every `entry_step`-th code */
-    int64_t neighbour_count;    /* at most NEIGHBOURS_MAX */
-    int64_t entry_count, entry_step;
+    const uint32_t *neighbours;  /* (row_count, neighbour_count): the graph, if there is one */
+    const uint32_t *entries;     /* (entry_count,): rows at which a walk may begin */
+    const uint64_t *entry_words; /* (ENTRY_WORDS, entry_count): the first of their codes */
+    int64_t neighbour_count;     /* at most NEIGHBOURS_MAX */
+    int64_t entry_count;
     int64_t row_count, sample_count, sample_step;
     float relative_error, absolute_error; /* of a float32 product (`ann.exact`) */
 } CodedRows;

@@ -48,8 +48,8 @@ class CodedRows(ctypes.Structure):
         (Projection, "projection"),
         (c_void_p, "codes sample values norms verified"),
         (c_int64, "block_bytes values_start"),
-        (c_void_p, "neighbours entries"),
-        (c_int64, "neighbour_count entry_count entry_step"),
+        (c_void_p, "neighbours entries entry_words"),
+        (c_int64, "neighbour_count entry_count"),
         (c_int64, "row_count sample_count sample_step"),
         (c_float, "relative_error absolute_error"),
     )

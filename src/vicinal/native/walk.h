@@ -1,6 +1,6 @@
 /* A walk through the graph of a large segment's codes (`ann.graph`), for `binary.c`.
 
-   A walk begins at the entries, rows spread evenly, whose codes are nearest by their first words,
+   A walk begins at the entries, rows near all others, whose codes are nearest by their first words,
    and always goes on from the nearest row that it has compared and not left yet, to all neighbours
    of that row. `ann.walk` is the reference: same steps, same names, same rows in the same order.
 
@@ -151,12 +151,11 @@ static int walk_within(Walk *walk, const CodedRows *coded, CodeSearch *search, i
    entries from `start` on. A key is a distance and, below it, where the group's entry begins. */
 INLINE void keep_nearer(const CodedRows *coded, const uint64_t *code, int64_t start, int64_t count,
                         int64_t *keys) {
-    const uint64_t *entries = coded->entries + start;
+    const uint64_t *words = coded->entry_words + start;
     for (int64_t group = 0; group < count; group++) {
         int64_t hamming = 0;
         for (int64_t word = 0; word < ENTRY_WORDS; word++)
-            hamming +=
-                __builtin_popcountll(entries[word * coded->entry_count + group] ^ code[word]);
+            hamming += __builtin_popcountll(words[word * coded->entry_count + group] ^ code[word]);
         const int64_t key = hamming << START_BITS | start;
         keys[group] = key < keys[group] ? key : keys[group];
     }
@@ -197,7 +196,7 @@ static int begin_walk(Walk *walk, const CodedRows *coded, CodeSearch *search) {
     for (int64_t group = 0; group < ENTRIES; group++) {
         if (keys[group] == INT64_MAX) continue;
         const int64_t start = keys[group] & ((INT64_C(1) << START_BITS) - 1);
-        const uint32_t row = (uint32_t)((start + group) * coded->entry_step);
+        const uint32_t row = coded->entries[start + group];
         if (!see(walk, row)) continue;
         fetch(coded, search, row);
         entries[count++] = row;

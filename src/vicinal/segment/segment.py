@@ -208,7 +208,8 @@ class Segment:
     def _open_index(self, kind: AnnKind, exact: ExactIndex) -> AnnIndex:
         file = self._open(kind.component)
         for name, (dtype, shape) in kind.layout(self.record.row_count).items():
-            file.expect(name, dtype, *shape)
+            if name in file or name not in kind.added:
+                file.expect(name, dtype, *shape)
         try:
             return kind.open(file, exact)
         except ValueError as error:

@@ -1,5 +1,7 @@
 """The graph of codes: its steps do what a few lines of Python do, and a walk gets anywhere."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 from tests.support.clusters import clustered
 from tests.support.holding import StopAt
 from vicinal.ann import graph, hamming, projection
-from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours
+from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, entries_of
 from vicinal.ann.hamming import Bits
 from vicinal.ann.walk import Walk, WalkPlan
 from vicinal.interruption import Interrupted, interruptible
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.skipif(
     library() is None, reason="NO GRAPH IS BUILT: there is no C compiler"
 )
 FARTHEST = 512
+NO_ENTRIES = np.empty(0, np.uint32)
 
 
 def built() -> Library:
@@ -157,7 +160,8 @@ def codes() -> Bits:
 def code_graph(codes: Bits) -> CodeGraph:
     neighbours = build_neighbours(codes)
     assert neighbours is not None
-    return CodeGraph(neighbours, ((1, 1), (1, 1), (1, 1)), expanded_max=10**6)
+    entries = entries_of(neighbours)
+    return CodeGraph(neighbours, entries, ((1, 1), (1, 1), (1, 1)), expanded_max=10**6)
 
 
 def test_the_same_codes_make_the_same_graph(codes: Bits, code_graph: CodeGraph) -> None:
@@ -249,7 +253,7 @@ def test_a_filter_that_few_rows_pass_ends_walks_before_they_begin(
 ) -> None:
     """Ten of half the rows are among twenty of all, and a walk finds those at a breadth of 113."""
     neighbours = np.zeros((10, DEGREE), np.uint32)
-    some = CodeGraph(neighbours, ((100, 150), (0, 0), (200, 400)), expanded_max=1_000)
+    some = CodeGraph(neighbours, NO_ENTRIES, ((100, 150), (0, 0), (200, 400)), expanded_max=1_000)
 
     assert some.breadth_for(10, Effort.LOW, share) == breadth
     assert some.breadth_for(10, Effort.STANDARD, share) == 0
@@ -257,18 +261,63 @@ def test_a_filter_that_few_rows_pass_ends_walks_before_they_begin(
     assert 200 < some.breadth_for(30, Effort.HIGH, 1.0) < 400
 
 
-@pytest.mark.parametrize(
-    ("rows", "step"), [(1_000, 16), (1_000_000, 16), (4_000_000, 32), (16_000_000, 63)]
-)
-def test_walks_begin_at_one_row_of_16_and_from_a_million_on_at_fewer(rows: int, step: int) -> None:
-    neighbours = np.broadcast_to(np.uint32(0), (rows, DEGREE))
+@pytest.mark.parametrize("further", [0, 3, DEGREE])
+def test_every_row_is_an_entry_or_a_neighbour_of_one_or_of_its_nearest(
+    code_graph: CodeGraph, further: int
+) -> None:
+    neighbours = code_graph.neighbours.astype(np.int64)
+    structure = Graph(
+        neighbours=code_graph.neighbours.ctypes.data,
+        row_count=len(neighbours),
+        neighbour_count=DEGREE,
+    )
+    covered = np.zeros(len(neighbours), np.bool_)
+    expected = []
+    for row, near in enumerate(neighbours):
+        if not covered[row]:
+            expected.append(row)
+            covered[[row, *near, *neighbours[near[:further]].reshape(-1)]] = True
 
-    assert CodeGraph(neighbours, ((10, 10),) * 3, expanded_max=1).entry_step == step
+    assert built().cover(structure, further).tolist() == expected
+
+
+@pytest.mark.parametrize("per_root", [90, 3])
+def test_entries_are_at_most_as_many_as_a_multiple_of_the_root_of_the_rows(
+    code_graph: CodeGraph, monkeypatch: pytest.MonkeyPatch, per_root: int
+) -> None:
+    monkeypatch.setattr(graph, "_ENTRIES_PER_ROOT", per_root)
+
+    entries = entries_of(code_graph.neighbours)
+
+    assert 0 < len(entries) <= per_root * 78
+    assert len(set(entries.tolist())) == len(entries)
+    assert entries.max() < 6_000
+
+
+def test_a_walk_gets_into_a_group_whose_neighbours_are_all_among_themselves() -> None:
+    """Of as many entries that are spread evenly, 13 of the 300 groups have none."""
+    group_count, group_rows = 300, 20
+    random = np.random.default_rng(5)
+    centers = random.integers(0, 256, (group_count, 1, 64), np.uint8)
+    flips = np.packbits(random.random((group_count, group_rows, 512)) < 0.1, axis=2)
+    order = random.permutation(group_count * group_rows)
+    codes = np.ascontiguousarray((centers ^ flips).reshape(-1, 64)[order])
+    place = np.argsort(order).reshape(group_count, group_rows)
+    within = np.arange(DEGREE) % group_rows
+    neighbours = np.empty((len(codes), DEGREE), np.uint32)
+    for group in place:
+        neighbours[group] = group[within]
+    closed = CodeGraph(neighbours, entries_of(neighbours), ((1, 1),) * 3, expanded_max=10**6)
+
+    for row in place[:, 0]:
+        near = Walk(codes, closed, codes[row], None, WalkPlan(5, 10**6)).nearest()
+        assert near is not None
+        assert row in near.rows
 
 
 def test_where_no_breadth_serves_many_rows_none_serves_few_under_a_filter() -> None:
     neighbours = np.zeros((10, DEGREE), np.uint32)
-    some = CodeGraph(neighbours, ((100, 0), (0, 0), (200, 400)), expanded_max=1_000)
+    some = CodeGraph(neighbours, NO_ENTRIES, ((100, 0), (0, 0), (200, 400)), expanded_max=1_000)
 
     assert some.breadth_for(10, Effort.LOW, 1.0) == 100
     assert some.breadth_for(11, Effort.LOW, 1.0) == 0
@@ -276,17 +325,33 @@ def test_where_no_breadth_serves_many_rows_none_serves_few_under_a_filter() -> N
     assert some.breadth_for(5, Effort.LOW, 0.5) == 50
 
 
+def test_a_graph_of_an_earlier_version_begins_at_rows_that_are_spread_evenly() -> None:
+    arrays: dict[str, NDArray[Any]] = {
+        "neighbours": np.zeros((100, DEGREE), np.uint32),
+        "breadths": np.ones((3, 2), np.int64),
+    }
+
+    assert CodeGraph.of(arrays, 100).entries.tolist() == [0, 32, 64, 96]
+
+
 @pytest.mark.parametrize(
-    ("neighbours", "breadths"),
+    ("name", "array"),
     [
-        (np.zeros((9, DEGREE), np.uint32), np.ones((3, 2), np.int64)),
-        (np.zeros((10, DEGREE - 1), np.uint32), np.ones((3, 2), np.int64)),
-        (np.zeros((10, DEGREE), np.uint32), np.ones((2, 2), np.int64)),
-        (np.zeros((10, DEGREE), np.uint32), np.full((3, 2), -1, np.int64)),
+        ("neighbours", np.zeros((9, DEGREE), np.uint32)),
+        ("neighbours", np.zeros((10, DEGREE - 1), np.uint32)),
+        ("entries", np.zeros(0, np.uint32)),
+        ("entries", np.array([3, 10], np.uint32)),
+        ("breadths", np.ones((2, 2), np.int64)),
+        ("breadths", np.full((3, 2), -1, np.int64)),
     ],
 )
-def test_arrays_that_are_no_graph_of_these_rows_are_refused(
-    neighbours: graph.Neighbours, breadths: NDArray[np.int64]
-) -> None:
+def test_arrays_that_are_no_graph_of_these_rows_are_refused(name: str, array: NDArray[Any]) -> None:
+    arrays: dict[str, NDArray[Any]] = {
+        "neighbours": np.zeros((10, DEGREE), np.uint32),
+        "entries": np.array([3, 9], np.uint32),
+        "breadths": np.ones((3, 2), np.int64),
+    }
+    CodeGraph.of(arrays, 10)
+
     with pytest.raises(ValueError, match="graph"):
-        CodeGraph.of({"neighbours": neighbours, "breadths": breadths}, 10)
+        CodeGraph.of({**arrays, name: array}, 10)

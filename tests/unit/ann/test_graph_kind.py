@@ -103,7 +103,8 @@ def test_a_walk_under_a_filter_finds_what_comparing_all_codes_finds(
     data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]], share: float
 ) -> None:
     exact, queries = data
-    graph = CodeGraph(arrays["neighbours"], ((100, 200),) * 3, expanded_max=1_000)
+    breadths = ((100, 200),) * 3
+    graph = CodeGraph(arrays["neighbours"], arrays["entries"], breadths, expanded_max=1_000)
     codes = BinaryCodes.of(arrays)
     index, plain = BinaryIndex(codes, exact, graph), BinaryIndex(codes, exact)
     allowed = np.random.default_rng(SEED).random(ROWS) < share
@@ -138,7 +139,8 @@ def test_an_effort_that_no_short_walk_serves_compares_all_codes(
 
 
 def test_breadths_keep_the_promise_to_queries_that_are_farther_from_rows_than_rows_are() -> None:
-    """Rows as they are would be probes that are too easy, of a graph of six neighbours a row."""
+    """Rows as they are would be probes that are too easy, of a graph of six neighbours a row
+    and a few rows to begin at."""
     values, queries = grown(16_000, 2_000, 2 * QUERIES, seed=1)
     exact = exact_index(values, Metric.COSINE)
     calibrated = calibration.calibrate(values, exact.norms, exact.metric)
@@ -146,11 +148,12 @@ def test_breadths_keep_the_promise_to_queries_that_are_farther_from_rows_than_ro
     neighbours = build_neighbours(calibrated.codes.codes)
     assert neighbours is not None
     neighbours[:, 6:] = np.arange(len(values), dtype=np.uint32)[:, None]
+    entries = np.arange(0, len(values), 16, dtype=np.uint32)
     plain = BinaryIndex(calibrated.codes, exact)
 
     def kept(gaps: Gaps) -> float:
         """Return the share of what comparing all codes finds that low effort does."""
-        graph = CodeGraph(neighbours, ((0, 0), (0, 0), (0, 0)), expanded_max=10**6)
+        graph = CodeGraph(neighbours, entries, ((0, 0), (0, 0), (0, 0)), expanded_max=10**6)
         index = BinaryIndex(calibrated.codes, exact, graph)
         near = calibrated.parts[0].neighbours
         found = graph_kind.breadths(index, near, dict.fromkeys(Effort, 0), gaps)

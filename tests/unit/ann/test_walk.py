@@ -1,5 +1,7 @@
 """A walk, compiled and in Python: the same rows, and all codes where a walk does not pay."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from tests.support.clusters import clustered
 from vicinal.ann import quantizer
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import CODES, LISTED_CODES, WALKED_CODES, BinaryIndex
-from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours
+from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, entries_of
 from vicinal.ann.walk import Walk, WalkPlan
 from vicinal.distance import distances
 from vicinal.model import Effort, Floats, Mask, Metric
@@ -29,7 +31,7 @@ def both(
     plain = binary_index(values, metric)
     neighbours = build_neighbours(plain.codes.codes)
     assert neighbours is not None
-    graph = CodeGraph(neighbours, BREADTHS, expanded_max)
+    graph = CodeGraph(neighbours, entries_of(neighbours), BREADTHS, expanded_max)
     codes, exact = plain.codes, plain.exact
     return (
         BinaryIndex(codes, exact, graph),
@@ -117,7 +119,7 @@ def test_all_codes_are_compared_where_a_walk_becomes_too_long(
     values: Floats, indexes: tuple[BinaryIndex, ...], is_compiled: bool
 ) -> None:
     plain = indexes[2]
-    graph = CodeGraph(graph_of(indexes[0]).neighbours, BREADTHS, expanded_max=200)
+    graph = replace(graph_of(indexes[0]), expanded_max=200)
     index = BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
     unlike = -values[ROWS:].mean(axis=0)  # far from all rows: they are about equally near
     for query in (*values[ROWS : ROWS + 10], unlike):
@@ -133,7 +135,7 @@ def test_a_walk_past_many_rows_that_are_not_allowed_ends_where_comparing_all_is_
     values: Floats, indexes: tuple[BinaryIndex, ...]
 ) -> None:
     plain = indexes[2]
-    graph = CodeGraph(graph_of(indexes[0]).neighbours, BREADTHS, expanded_max=300)
+    graph = replace(graph_of(indexes[0]), expanded_max=300)
     query = values[ROWS]
     far = distances(values[:ROWS], query, Metric.COSINE)
     allowed = far > np.median(far)
@@ -169,12 +171,12 @@ def test_neighbours_that_there_are_not_are_left_out(
 ) -> None:
     """A file of another segment might name them; nothing beyond the rows is read."""
     plain = indexes[2]
-    neighbours = graph_of(indexes[0]).neighbours.copy()
+    whole = graph_of(indexes[0])
+    neighbours = whole.neighbours.copy()
     neighbours[:, ::2] = np.iinfo(np.uint32).max
     neighbours[:, 1::4] = ROWS
-    index = BinaryIndex(
-        plain.codes, plain.exact, CodeGraph(neighbours, BREADTHS, 10**6), is_compiled=is_compiled
-    )
+    graph = replace(whole, neighbours=neighbours)
+    index = BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
 
     found = candidates(index, values[5], 10).rows
     assert len(found) >= 10
@@ -188,11 +190,11 @@ def test_a_walk_begins_at_the_nearest_of_every_512th_entry_by_the_first_words(ro
     codes = random.integers(0, 256, (rows, 128), np.uint8)
     code = random.integers(0, 256, 128, np.uint8)
     alone = np.repeat(np.arange(rows, dtype=np.uint32)[:, None], DEGREE, axis=1)
-    graph = CodeGraph(alone, ((10, 10),) * 3, expanded_max=rows)
+    entries = random.permutation(rows)[: rows // 7 + 1].astype(np.uint32)
+    graph = CodeGraph(alone, entries, ((10, 10),) * 3, expanded_max=rows)
     walk = Walk(codes, graph, code, None, WalkPlan(rows, rows))
     near = walk.within(1_024)
 
-    entries = np.arange(0, rows, graph.entry_step)
     distances = np.bitwise_count(codes[entries, :16] ^ code[:16]).sum(axis=1)
     expected = {
         int(entries[group::512][distances[group::512].argmin()])
@@ -207,7 +209,8 @@ def test_a_walk_to_all_rows_goes_on_from_each_once(rows: int) -> None:
     values = clustered(rows + 1, 64, seed=rows)
     plain = binary_index(np.ascontiguousarray(values[:rows]), Metric.COSINE)
     around = np.arange(rows)[:, None] + np.arange(1, DEGREE + 1)
-    graph = CodeGraph((around % rows).astype(np.uint32), BREADTHS, 10**6)
+    neighbours = (around % rows).astype(np.uint32)
+    graph = CodeGraph(neighbours, entries_of(neighbours), BREADTHS, 10**6)
     index = BinaryIndex(plain.codes, plain.exact, graph)
 
     found, expanded_count = index.walked(values[rows], 10, Effort.HIGH, WalkPlan(rows, 10**6))
@@ -224,9 +227,8 @@ def test_all_codes_are_compared_where_a_walk_comes_to_too_few_rows(
 ) -> None:
     plain = binary_index(values[:ROWS], Metric.COSINE)
     alone = np.repeat(np.arange(ROWS, dtype=np.uint32)[:, None], DEGREE, axis=1)
-    index = BinaryIndex(
-        plain.codes, plain.exact, CodeGraph(alone, BREADTHS, 10**6), is_compiled=is_compiled
-    )
+    graph = CodeGraph(alone, np.arange(0, ROWS, 16, dtype=np.uint32), BREADTHS, 10**6)
+    index = BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
 
     k = 400  # more than there are rows where a walk begins
     for query in values[ROWS : ROWS + 10]:
