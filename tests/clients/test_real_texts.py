@@ -114,9 +114,7 @@ def library(
     order = random.permutation(len(texts)).tolist()
     texts = [texts[at] for at in order]
     folder: Path = tmp_path_factory.mktemp("library")
-    # Several threads would spin for each other, while other tests want their cores.
-    environment = {"VICINAL_EMBEDDING_THREADS": "1"}
-    with in_process(folder, environment=environment) as running:
+    with in_process(folder) as running:
         client = httpx.Client(
             base_url=f"{running.base_url}/accounts/{running.account}",
             headers={"authorization": f"Bearer {running.token}", "prefer": "wait=60"},

@@ -23,6 +23,9 @@ from vicinal.server.app import App
 from vicinal.server.http.connection import BoundedProtocol
 from vicinal.server.http.websocket import WebSocketRefusal
 
+ONE_THREAD = {"VICINAL_EMBEDDING_THREADS": "1"}
+"""For a server with a model: several threads spin for each other, while other tests want cores."""
+
 READY_WITHIN_S = 180.0
 STOPPED_WITHIN_S = 120.0
 _POLL_S = 0.02
@@ -137,7 +140,7 @@ def start(
                 *arguments,
             ],
             cwd=folder,
-            env=_clean_environment() | dict(environment or {}),
+            env=_clean_environment() | ONE_THREAD | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

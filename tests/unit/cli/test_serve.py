@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.ports import free_port
-from tests.support.server import STOPPED_WITHIN_S, in_process
+from tests.support.server import ONE_THREAD, STOPPED_WITHIN_S, in_process
 from tests.support.waiting import wait_until
 from tests.unit.test_settings import KUBERNETES
 from vicinal.cli import main
@@ -69,7 +69,7 @@ def served(
         process = subprocess.Popen(
             [sys.executable, "-m", "vicinal", "serve", "--port", "0", *arguments],
             cwd=folder,
-            env=outer | environment,
+            env=outer | ONE_THREAD | environment,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

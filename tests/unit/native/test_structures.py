@@ -20,7 +20,16 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
+@pytest.fixture
+def unoptimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile in a fraction of the time, to the same layout."""
+    assert "-O3" in hatch_build.FLAGS
+    flags = [{"-O3": "-O0"}.get(flag, flag) for flag in hatch_build.FLAGS]
+    monkeypatch.setattr(hatch_build, "FLAGS", flags)
+
+
 @needs_compiler
+@pytest.mark.usefixtures("unoptimised")
 def test_python_and_c_agree_on_every_structure_and_constant(tmp_path: Path) -> None:
     assert compile_(HEADER.parent, tmp_path / "built.so") is None
 
@@ -54,12 +63,11 @@ SWAPS = [
 
 
 @needs_compiler
+@pytest.mark.usefixtures("unoptimised")
 @pytest.mark.parametrize(("declared", "changed"), SWAPS)
 def test_a_library_that_lays_out_a_structure_otherwise_is_not_built(
-    declared: str, changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    declared: str, changed: str, tmp_path: Path
 ) -> None:
-    unoptimised = [{"-O3": "-O0"}.get(flag, flag) for flag in hatch_build.FLAGS]
-    monkeypatch.setattr(hatch_build, "FLAGS", unoptimised)  # whose layout is the same
     # One of the sources in C is enough: what refuses is compiled beside them.
     others = {source for source in library.SOURCES if source.suffix == ".c"} - {SHORTEST}
     sources = [Path(shutil.copy(source, tmp_path)) for source in {*library.SOURCES} - others]
