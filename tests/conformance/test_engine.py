@@ -33,6 +33,8 @@ from tests.support.engines import (
 )
 from vicinal import metadata
 from vicinal.engine.base import Engine
+from vicinal.engine.blob_files import CHUNK_BYTES
+from vicinal.engine.options import EngineOptions
 from vicinal.engine.shared.engine import SharedEngine
 from vicinal.errors import (
     AlreadyExists,
@@ -304,69 +306,88 @@ def test_values_come_back_as_they_were_given(engine: Engine) -> None:
     assert a.values.tobytes() == np.array([58.8, -1e-30], np.float32).tobytes()
 
 
+WIDE = IndexAddress("acme", "wide")
+WIDTH = 12
+LONG_COUNT = 25_000
 LONG = VectorBatch(
-    ids=[f"v{number}" for number in range(150_000)],
-    values=np.arange(300_000, dtype=np.float32).reshape(-1, 2),
-    namespaces=[""] * 150_000,
-    metadata=[b""] * 150_000,
+    ids=[f"v{number}" for number in range(LONG_COUNT)],
+    values=np.arange(LONG_COUNT * WIDTH, dtype=np.float32).reshape(-1, WIDTH),
+    namespaces=[""] * LONG_COUNT,
+    metadata=[b""] * LONG_COUNT,
 )
+"""More bytes than stay in memory while they are received, and more rows than a memtable has."""
 
 
-@pytest.mark.parametrize("count", [0, 1, 150_000])
+def test_what_is_received_over_time_is_long_enough_for_files_and_segments() -> None:
+    assert LONG.values.nbytes > CHUNK_BYTES
+    assert EngineOptions().memtable_rows_max < LONG_COUNT
+
+
+@pytest.fixture
+def wide(engine: Engine) -> Engine:
+    """An engine that holds the empty index `WIDE`, of `WIDTH` dimensions."""
+    create(engine, WIDE, dimensions=WIDTH)
+    return engine
+
+
+@pytest.mark.parametrize("count", [0, 1, LONG_COUNT])
 def test_what_was_received_over_time_is_as_good_as_what_came_at_once(
-    engine: Engine, count: int
+    wide: Engine, count: int
 ) -> None:
     vectors = VectorBatch(
         LONG.ids[:count], LONG.values[:count], LONG.namespaces[:count], LONG.metadata[:count]
     )
-    insert(engine, Record("v0", [7, 7]), Record("other", [8, 8]))
+    insert(wide, Record("v0", [7] * WIDTH), Record("other", [8] * WIDTH), address=WIDE)
 
-    accepted = received(engine, Upsert, vectors).result(APPLIED_WITHIN_S)
+    accepted = received(wide, Upsert, vectors, WIDE).result(APPLIED_WITHIN_S)
 
-    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
-    assert engine.status(DOCS).vector_count == max(count, 1) + 1
-    found = engine.get(DOCS, ["v0", "v149999"])
+    assert wide.wait_applied(WIDE, accepted.seqno, APPLIED_WITHIN_S)
+    assert wide.status(WIDE).vector_count == max(count, 1) + 1
+    first, last = LONG.values[[0, -1]].tolist()
+    found = wide.get(WIDE, ["v0", f"v{LONG_COUNT - 1}"])
     assert [each.values.tolist() for each in found] == {
-        0: [[7, 7]], 1: [[0, 1]], 150_000: [[0, 1], [299_998, 299_999]]
+        0: [[7] * WIDTH], 1: [first], LONG_COUNT: [first, last]
     }[count]  # fmt: skip
 
 
-def test_ids_that_are_there_already_are_not_inserted_over_time(engine: Engine) -> None:
-    insert(engine, Record("v1", [7, 7]))
+def test_ids_that_are_there_already_are_not_inserted_over_time(wide: Engine) -> None:
+    insert(wide, Record("v1", [7] * WIDTH), address=WIDE)
 
-    accepted = received(engine, Insert, LONG).result(APPLIED_WITHIN_S)
+    accepted = received(wide, Insert, LONG, WIDE).result(APPLIED_WITHIN_S)
 
-    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
-    found = engine.get(DOCS, ["v0", "v1", "v2"])
-    assert [each.values.tolist() for each in found] == [[0, 1], [7, 7], [4, 5]]
-    assert engine.status(DOCS).vector_count == 150_000
+    assert wide.wait_applied(WIDE, accepted.seqno, APPLIED_WITHIN_S)
+    found = wide.get(WIDE, ["v0", "v1", "v2"])
+    before, _, after = LONG.values[:3].tolist()
+    assert [each.values.tolist() for each in found] == [before, [7] * WIDTH, after]
+    assert wide.status(WIDE).vector_count == LONG_COUNT
 
 
-def test_a_mutation_may_have_some_of_the_values_that_were_received(engine: Engine) -> None:
-    with closing(engine.open_batch(DOCS)) as writer:
+def test_a_mutation_may_have_some_of_the_values_that_were_received(wide: Engine) -> None:
+    with closing(wide.open_batch(WIDE)) as writer:
         kept = VectorBatch(["v9"], written(writer, LONG).values[9:10], [""], [b""])
-        accepted = engine.append(DOCS, Upsert(kept)).result(APPLIED_WITHIN_S)
+        accepted = wide.append(WIDE, Upsert(kept)).result(APPLIED_WITHIN_S)
 
-    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
-    (found,) = engine.get(DOCS, ["v9"])
-    assert found.values.tolist() == [18, 19]
+    assert wide.wait_applied(WIDE, accepted.seqno, APPLIED_WITHIN_S)
+    (found,) = wide.get(WIDE, ["v9"])
+    assert found.values.tolist() == LONG.values[9].tolist()
 
 
 def test_what_was_received_for_an_index_dropped_meanwhile_goes_to_its_successor(
-    engine: Engine,
+    wide: Engine,
 ) -> None:
-    with closing(engine.open_batch(DOCS)) as writer:
-        put(writer, LONG.values[:140_000])
-        engine.delete_index(DOCS)
+    begun = LONG.values[: CHUNK_BYTES // LONG.values[0].nbytes + 1]
+    with closing(wide.open_batch(WIDE)) as writer:
+        put(writer, begun)
+        wide.delete_index(WIDE)
         with pytest.raises(IndexNotFound):
-            engine.open_batch(DOCS)
-        create(engine)
-        put(writer, LONG.values[140_000:])
+            wide.open_batch(WIDE)
+        create(wide, WIDE, dimensions=WIDTH)
+        put(writer, LONG.values[len(begun) :])
         vectors = writer.batch(LONG.ids, LONG.namespaces, LONG.metadata)
-        accepted = engine.append(DOCS, Upsert(vectors)).result(APPLIED_WITHIN_S)
+        accepted = wide.append(WIDE, Upsert(vectors)).result(APPLIED_WITHIN_S)
 
-    assert engine.wait_applied(DOCS, accepted.seqno, APPLIED_WITHIN_S)
-    assert engine.status(DOCS).vector_count == 150_000
+    assert wide.wait_applied(WIDE, accepted.seqno, APPLIED_WITHIN_S)
+    assert wide.status(WIDE).vector_count == LONG_COUNT
 
 
 # 2. What `append` has acknowledged survives.
@@ -378,14 +399,14 @@ def test_what_was_received_over_time_survives(
     if not implementation.durable:
         pytest.skip("keeps nothing")
     engine = open_engine()
-    create(engine)
-    last = received(engine, Upsert, LONG).result(APPLIED_WITHIN_S)
+    create(engine, WIDE, dimensions=WIDTH)
+    last = received(engine, Upsert, LONG, WIDE).result(APPLIED_WITHIN_S)
     engine.close()
 
     again = open_engine()
 
-    assert again.wait_applied(DOCS, last.seqno, APPLIED_WITHIN_S)
-    found = again.get(DOCS, LONG.ids)
+    assert again.wait_applied(WIDE, last.seqno, APPLIED_WITHIN_S)
+    found = again.get(WIDE, LONG.ids)
     assert np.array_equal([each.values for each in found], LONG.values)
 
 
