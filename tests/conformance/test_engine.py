@@ -307,20 +307,20 @@ def test_values_come_back_as_they_were_given(engine: Engine) -> None:
 
 
 WIDE = IndexAddress("acme", "wide")
-WIDTH = 12
-LONG_COUNT = 25_000
+WIDTH = 8
+LONG_COUNT = 45_000
 LONG = VectorBatch(
     ids=[f"v{number}" for number in range(LONG_COUNT)],
     values=np.arange(LONG_COUNT * WIDTH, dtype=np.float32).reshape(-1, WIDTH),
     namespaces=[""] * LONG_COUNT,
     metadata=[b""] * LONG_COUNT,
 )
-"""More bytes than stay in memory while they are received, and more rows than a memtable has."""
+"""More bytes than stay in memory while they are received, and more rows than two memtables have."""
 
 
 def test_what_is_received_over_time_is_long_enough_for_files_and_segments() -> None:
     assert LONG.values.nbytes > CHUNK_BYTES
-    assert EngineOptions().memtable_rows_max < LONG_COUNT
+    assert 2 * EngineOptions().memtable_rows_max < LONG_COUNT
 
 
 @pytest.fixture
