@@ -11,6 +11,7 @@ from tests.support.engines import DOCS, Record, create, upsert
 from tests.support.inline import open_inline
 from vicinal.engine import memory
 from vicinal.engine.embedded import EngineOptions
+from vicinal.native.library import library
 
 STATUS = Path("/proc/self/smaps_rollup")
 
@@ -159,6 +160,9 @@ def test_a_log_keeps_nothing_in_memory_of_what_is_written_to_it(tmp_path: Path) 
 
 
 @needs_proc
+@pytest.mark.skipif(
+    library() is None, reason="THE COMPILED READER WAS NOT BUILT: there is no C compiler"
+)
 def test_values_of_a_long_body_take_no_memory_while_they_come_nor_in_the_memtable(
     tmp_path: Path,
 ) -> None:
