@@ -78,7 +78,10 @@ class Walk:
         groups = np.full(-(-len(hammings) // _ENTRIES) * _ENTRIES, farthest + 1, np.int32)
         groups[: len(hammings)] = hammings
         nearest = groups.reshape(-1, _ENTRIES).argmin(axis=0) * _ENTRIES + np.arange(_ENTRIES)
-        self._compare(graph.entries[nearest[: len(hammings)]].astype(np.int64))
+        entries = graph.entries[nearest[: len(hammings)]].tolist()
+        begun = [row for entry in entries if (row := self._begin_at(entry)) is not None]
+        self._seen[begun] = False
+        self._compare(np.array(begun, np.int64))
 
     @property
     def compared_count(self) -> int:
@@ -92,6 +95,16 @@ class Walk:
     def within(self, limit: int) -> Near | None:
         """Return the rows within `limit`, or None: the walk is too long."""
         return self._walked(limit)
+
+    def _begin_at(self, entry: int) -> int | None:
+        """See an entry and return it. Of one that is hidden the first neighbour that is not:
+        without the entry that, or one like it, would be an entry."""
+        neighbours: list[int] = self._neighbours[entry].tolist()
+        for row in (entry, *neighbours):
+            if row < len(self._codes) and not self._seen[row]:
+                self._seen[row] = True
+                return row
+        return None
 
     def _walked(self, limit: int | None) -> Near | None:
         while self.is_open and self._next_hamming() <= (self._bound if limit is None else limit):

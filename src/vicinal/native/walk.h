@@ -178,6 +178,16 @@ NEAREST_ENTRIES(nearest_entries_popcnt, TARGET("popcnt"))
 NEAREST_ENTRIES(nearest_entries_vpopcnt, VPOPCNT)
 #endif
 
+/* See an entry and return it. Of one that is hidden the first neighbour that is not: without the
+   entry that, or one like it, would be an entry. Return `row_count` if there is none. */
+static uint32_t begin_at(Walk *walk, const CodedRows *coded, uint32_t entry) {
+    const uint32_t *neighbours = coded->neighbours + entry * coded->neighbour_count;
+    if (see(walk, entry)) return entry;
+    for (int64_t at = 0; at < coded->neighbour_count; at++)
+        if (neighbours[at] < coded->row_count && see(walk, neighbours[at])) return neighbours[at];
+    return (uint32_t)coded->row_count;
+}
+
 /* Begin a walk; return 1 or NO_MEMORY. */
 static int begin_walk(Walk *walk, const CodedRows *coded, CodeSearch *search) {
     int64_t keys[ENTRIES];
@@ -196,8 +206,8 @@ static int begin_walk(Walk *walk, const CodedRows *coded, CodeSearch *search) {
     for (int64_t group = 0; group < ENTRIES; group++) {
         if (keys[group] == INT64_MAX) continue;
         const int64_t start = keys[group] & ((INT64_C(1) << START_BITS) - 1);
-        const uint32_t row = coded->entries[start + group];
-        if (!see(walk, row)) continue;
+        const uint32_t row = begin_at(walk, coded, coded->entries[start + group]);
+        if (row >= coded->row_count) continue;
         fetch(coded, search, row);
         entries[count++] = row;
     }

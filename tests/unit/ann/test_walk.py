@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.ann import binary_index, candidates, candidates_among, exact_index
 from tests.support.clusters import clustered
-from vicinal.ann import quantizer
+from vicinal.ann import projection, quantizer
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import CODES, LISTED_CODES, WALKED_CODES, BinaryIndex
 from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, entries_of
@@ -243,3 +243,27 @@ def test_a_method_says_how_rows_were_found(
     assert candidates(indexes[2], values[3], 10).method == CODES
     few = exact_index(values[:100], Metric.COSINE)
     assert candidates(few, values[3], 10).method == "exact scan"
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_of_an_entry_that_is_hidden_a_neighbour_stands_for_it(
+    values: Floats, is_compiled: bool
+) -> None:
+    """A group of rows that nothing leads to is found also without its entry."""
+    plain = binary_index(values[:ROWS], Metric.COSINE)
+    code = projection.code_of_query(values[ROWS], Metric.COSINE, plain.codes.offset)
+    neighbours = (np.arange(ROWS)[:, None] // DEGREE * DEGREE + np.arange(DEGREE)) % ROWS
+    graph = CodeGraph(neighbours.astype(np.uint32), np.array([0, 320], np.uint32), BREADTHS, 10**6)
+    hidden = np.array([0, 1, 2])
+    reached = np.array([*range(3, DEGREE), *range(320, 320 + DEGREE)])
+    if is_compiled:
+        index = BinaryIndex(plain.codes, plain.exact, graph)
+        found, _ = index.walked(values[ROWS], 10, Effort.HIGH, WalkPlan(50, 10**6, hidden))
+        away = distances(values[reached], values[ROWS], Metric.COSINE)
+        assert set(reached[np.argsort(away)[:10]].tolist()) <= set(found.tolist())
+        assert set(found.tolist()) <= set(reached.tolist())
+    else:
+        walk = Walk(plain.codes.codes, graph, code, None, WalkPlan(50, 10**6, hidden))
+        near = walk.within(512)
+        assert near is not None
+        assert set(near.rows.tolist()) == set(reached.tolist())
