@@ -23,8 +23,10 @@ from vicinal.ann.base import AnnIndex, RowTest, Selection
 from vicinal.ann.binary import BinaryKind
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.kinds import KINDS, AnnKind, Arrays
+from vicinal.errors import Corruption
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
 from vicinal.native.library import library
+from vicinal.segment.segment import open_index
 from vicinal.storage import files
 from vicinal.storage.files import ComponentFile
 
@@ -294,9 +296,7 @@ def stored(kind: AnnKind, exact: ExactIndex, arrays: Arrays | None, path: Path) 
     """Return an index whose arrays were written to a file of a segment and opened from there."""
     assert arrays is not None
     file = ComponentFile(path, kind.component, files.write(path, kind.component, arrays))
-    for name, (dtype, shape) in kind.layout(exact.row_count).items():
-        file.expect(name, dtype, *shape)
-    return kind.open(file, exact)
+    return open_index(kind, file, exact)
 
 
 def test_an_index_that_was_stored_finds_the_nearest_rows(
@@ -309,12 +309,23 @@ def test_an_index_that_was_stored_finds_the_nearest_rows(
 
 
 def test_a_file_of_an_earlier_version_lacks_arrays_and_finds_the_nearest_rows(
-    kind: AnnKind, many: ExactIndex, arrays: Arrays, queries: Floats
+    kind: AnnKind, many: ExactIndex, arrays: Arrays, queries: Floats, tmp_path: Path
 ) -> None:
     assert set(kind.added) < set(arrays)
     earlier = {name: array for name, array in arrays.items() if name not in kind.added}
 
-    assert recall(kind.open(earlier, many), many, queries) >= RECALL_MIN
+    index = stored(kind, many, earlier, tmp_path / "earlier")
+
+    assert recall(index, many, queries) >= RECALL_MIN
+
+
+def test_a_file_that_lacks_any_other_array_is_damaged(
+    kind: AnnKind, many: ExactIndex, arrays: Arrays, tmp_path: Path
+) -> None:
+    for name in set(arrays) - set(kind.added):
+        rest = {each: array for each, array in arrays.items() if each != name}
+        with pytest.raises(Corruption, match=name):
+            stored(kind, many, rest, tmp_path / name)
 
 
 def test_arrays_that_contradict_each_other_are_refused(

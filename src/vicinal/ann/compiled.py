@@ -23,6 +23,7 @@ from vicinal.native.pool import SearchTask
 from vicinal.native.structures import CODE_BYTES_MAX, LINE_BYTES, CodedRows, CodeSearch
 
 _ROWS_MAX = 1 << 32
+_NO_ROWS = np.empty(0, np.int64)
 _CANDIDATES_MAX = 4_096  # more, as when very many rows tie, are left to Python
 
 
@@ -160,7 +161,9 @@ class CompiledSearch:
                 0 if hidden is None else len(hidden),
             )
         keepalive = (self, query, allowed, listed, plan, test)
-        verify = self._exact.verify if self._rows.verified and not self._exact.is_verified else None
+        if not self._exact.is_verified:
+            self._exact.verify(_NO_ROWS)  # tells whether others have verified all by now
+        verify = None if self._exact.is_verified or not self._rows.verified else self._exact.verify
         return SearchTask(self._library, self._rows, search, candidates, keepalive, verify)
 
 

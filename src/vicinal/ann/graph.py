@@ -165,8 +165,9 @@ def entries_of(neighbours: Neighbours) -> NDArray[np.uint32]:
     """Return the rows at which a walk through the graph may begin, ``(m,)``; at least one.
 
     Every other row is a neighbour of one of them or, where these would be too many, of one of its
-    nearest neighbours. As many rows chosen evenly leave out groups of rows that nothing else leads
-    to (docs/history/ann-kinds.md).
+    nearest neighbours; where these are too many as well (beyond some 10,000,000 rows), every
+    second or third remains. As many rows chosen evenly leave out groups of rows that nothing else
+    leads to (docs/history/ann-kinds.md).
     """
     built = library()
     assert built is not None, "a graph is built by the library alone"

@@ -9,6 +9,7 @@ and not counted. A walk that has cost as much as comparing every code ends, and 
 compared.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,10 +79,10 @@ class Walk:
         groups = np.full(-(-len(hammings) // _ENTRIES) * _ENTRIES, farthest + 1, np.int32)
         groups[: len(hammings)] = hammings
         nearest = groups.reshape(-1, _ENTRIES).argmin(axis=0) * _ENTRIES + np.arange(_ENTRIES)
-        entries = graph.entries[nearest[: len(hammings)]].tolist()
-        begun = [row for entry in entries if (row := self._begin_at(entry)) is not None]
-        self._seen[begun] = False
-        self._compare(np.array(begun, np.int64))
+        begun: dict[int, None] = {}  # as an ordered set
+        for entry in graph.entries[nearest[: len(hammings)]].tolist():
+            begun.update(self._begun_at(entry, begun))
+        self._compare(np.array(list(begun), np.int64))
 
     @property
     def compared_count(self) -> int:
@@ -96,15 +97,17 @@ class Walk:
         """Return the rows within `limit`, or None: the walk is too long."""
         return self._walked(limit)
 
-    def _begin_at(self, entry: int) -> int | None:
-        """See an entry and return it. Of one that is hidden the first neighbour that is not:
-        without the entry that, or one like it, would be an entry."""
+    def _begun_at(self, entry: int, begun: Mapping[int, None]) -> dict[int, None]:
+        """Return the row at which the walk begins for an entry; none if all are hidden.
+
+        It is the entry, or of one that is hidden the first neighbour that is not: without the entry
+        that, or one like it, would be an entry.
+        """
         neighbours: list[int] = self._neighbours[entry].tolist()
         for row in (entry, *neighbours):
-            if row < len(self._codes) and not self._seen[row]:
-                self._seen[row] = True
-                return row
-        return None
+            if row < len(self._codes) and row not in begun and not self._seen[row]:
+                return {row: None}
+        return {}
 
     def _walked(self, limit: int | None) -> Near | None:
         while self.is_open and self._next_hamming() <= (self._bound if limit is None else limit):

@@ -92,7 +92,9 @@ class Segment:
         for kind in KINDS:
             if kind.component in record.components:
                 try:
-                    self.index = RowIndex(exact, self._open_index(kind, exact))
+                    self.index = RowIndex(
+                        exact, open_index(kind, self._open(kind.component), exact)
+                    )
                 except Corruption as error:
                     # An index is made from the values, so nothing is lost: search exactly until
                     # the segment is written again.
@@ -205,22 +207,27 @@ class Segment:
         file = self._metadata_file
         return BinaryColumn(file["offsets"], file.unverified_array("bytes"))
 
-    def _open_index(self, kind: AnnKind, exact: ExactIndex) -> AnnIndex:
-        file = self._open(kind.component)
-        for name, (dtype, shape) in kind.layout(self.record.row_count).items():
-            if name in file or name not in kind.added:
-                file.expect(name, dtype, *shape)
-        try:
-            return kind.open(file, exact)
-        except ValueError as error:
-            raise Corruption(f"{file.path}: {error}") from error
-
     def _open(self, name: str) -> ComponentFile:
         file = self._files.get(name)
         if file is None:
             file = ComponentFile(self._folder / name, name, self.record.components[name])
             self._files[name] = file
         return file
+
+
+def open_index(kind: AnnKind, file: ComponentFile, exact: ExactIndex) -> AnnIndex:
+    """Return the index that a file has.
+
+    Raises:
+        Corruption: the file is damaged, or is not of this kind.
+    """
+    for name, (dtype, shape) in kind.layout(exact.row_count).items():
+        if name in file or name not in kind.added:
+            file.expect(name, dtype, *shape)
+    try:
+        return kind.open(file, exact)
+    except ValueError as error:
+        raise Corruption(f"{file.path}: {error}") from error
 
 
 def _verify(file: ComponentFile, row_count: int, rows: Ordinals | None) -> bool:

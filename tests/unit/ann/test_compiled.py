@@ -2,6 +2,7 @@
 touches no memory but what it is given."""
 
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -241,13 +242,20 @@ class Unread:
         return False
 
 
+def index_of_unread(
+    whole: BinaryIndex, verify: Callable[[Ordinals | None], bool], unread: Unread
+) -> BinaryIndex:
+    """Return an index whose values are read when they are verified."""
+    exact = ExactIndex(unread.values, whole.exact.norms, whole.exact.metric, verify, unread.blocks)
+    return BinaryIndex(whole.codes, exact)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_row_is_read_when_its_blocks_are_verified_and_verified_once(metric: Metric) -> None:
     values = clustered(5_000, 100)
     whole = binary_index(values[:4_990], metric)
     unread = Unread(np.ascontiguousarray(values[:4_990]))
-    exact = ExactIndex(unread.values, whole.exact.norms, metric, unread.verify, unread.blocks)
-    index = BinaryIndex(whole.codes, exact)
+    index = index_of_unread(whole, unread.verify, unread)
 
     for query in values[4_990:]:
         for k in (1, 10):
@@ -271,8 +279,7 @@ def test_a_search_that_comes_to_unverified_rows_goes_on_from_there(is_pooled: bo
         verified.extend([] if rows is None or not len(rows) else [len(rows)])
         return unread.verify(rows)
 
-    exact = ExactIndex(unread.values, whole.exact.norms, Metric.COSINE, verify, unread.blocks)
-    index = BinaryIndex(whole.codes, exact)
+    index = index_of_unread(whole, verify, unread)
     prepared = index.prepare(values[7], 3, Selection(5_000), Effort.STANDARD)
     (task,) = prepared.tasks
     if is_pooled:
@@ -287,6 +294,21 @@ def test_a_search_that_comes_to_unverified_rows_goes_on_from_there(is_pooled: bo
     found = prepared.finish()
 
     assert len(verified) > 1
+    assert found.rows.tolist() == candidates(whole, values[7], 3).rows.tolist()
+
+
+def test_values_that_were_all_verified_meanwhile_are_not_asked_about_again() -> None:
+    values = clustered(3_000, 64)
+    whole = binary_index(values, Metric.COSINE)
+    unread = Unread(values)
+    index = index_of_unread(whole, lambda rows: bool(unread.blocks.verified.all()), unread)
+    index.prepare(values[7], 3, Selection(3_000), Effort.STANDARD)
+    assert not index.exact.is_verified
+
+    unread.verify(np.arange(3_000))  # as a compaction does
+    found = candidates(index, values[7], 3)
+
+    assert index.exact.is_verified
     assert found.rows.tolist() == candidates(whole, values[7], 3).rows.tolist()
 
 
@@ -308,8 +330,7 @@ def test_damage_that_verifying_finds_ends_the_search(is_pooled: bool) -> None:
             raise Corruption("damaged")
         return unread.verify(rows)
 
-    exact = ExactIndex(unread.values, whole.exact.norms, Metric.COSINE, verify, unread.blocks)
-    index = BinaryIndex(whole.codes, exact)
+    index = index_of_unread(whole, verify, unread)
     prepared = index.prepare(values[7], 3, Selection(3_000), Effort.STANDARD)
     (task,) = prepared.tasks
     if is_pooled:

@@ -219,16 +219,28 @@ def test_a_walk_that_costs_more_than_all_codes_closes_itself(
     assert begun_with < walk.compared_count <= begun_with + 3 * DEGREE
 
 
-def test_rows_in_close_groups_have_neighbours_in_other_groups() -> None:
-    """Else no walk would leave the group that it begins in."""
-    group_count, group_rows = 40, 100
+def grouped_codes(
+    group_count: int, group_rows: int, flipped: float
+) -> tuple[Bits, NDArray[np.int64]]:
+    """Return codes of rows in groups, in any order, and the group of each.
+
+    Args:
+        flipped: The share of bits in which a row differs from the center of its group.
+    """
     random = np.random.default_rng(3)
     centers = random.integers(0, 256, (group_count, 1, 64), np.uint8)
-    flips = np.packbits(random.random((group_count, group_rows, 512)) < 0.02, axis=2)
+    flips = np.packbits(random.random((group_count, group_rows, 512)) < flipped, axis=2)
     order = random.permutation(group_count * group_rows)
     groups = np.repeat(np.arange(group_count), group_rows)[order]
+    return np.ascontiguousarray((centers ^ flips).reshape(-1, 64)[order]), groups
 
-    neighbours = build_neighbours(np.ascontiguousarray((centers ^ flips).reshape(-1, 64)[order]))
+
+def test_rows_in_close_groups_have_neighbours_in_other_groups() -> None:
+    """Else no walk would leave the group that it begins in."""
+    group_count = 40
+    codes, groups = grouped_codes(group_count, 100, 0.02)
+
+    neighbours = build_neighbours(codes)
 
     assert neighbours is not None
     leaves = (groups[neighbours] != groups[:, None]).any(axis=1)
@@ -295,21 +307,19 @@ def test_entries_are_at_most_as_many_as_a_multiple_of_the_root_of_the_rows(
 
 
 def test_a_walk_gets_into_a_group_whose_neighbours_are_all_among_themselves() -> None:
-    """Of as many entries that are spread evenly, 13 of the 300 groups have none."""
     group_count, group_rows = 300, 20
-    random = np.random.default_rng(5)
-    centers = random.integers(0, 256, (group_count, 1, 64), np.uint8)
-    flips = np.packbits(random.random((group_count, group_rows, 512)) < 0.1, axis=2)
-    order = random.permutation(group_count * group_rows)
-    codes = np.ascontiguousarray((centers ^ flips).reshape(-1, 64)[order])
-    place = np.argsort(order).reshape(group_count, group_rows)
+    codes, groups = grouped_codes(group_count, group_rows, 0.1)
     within = np.arange(DEGREE) % group_rows
     neighbours = np.empty((len(codes), DEGREE), np.uint32)
-    for group in place:
-        neighbours[group] = group[within]
-    closed = CodeGraph(neighbours, entries_of(neighbours), ((1, 1),) * 3, expanded_max=10**6)
+    for group in range(group_count):
+        neighbours[groups == group] = np.flatnonzero(groups == group)[within]
+    entries = entries_of(neighbours)
+    evenly = np.arange(0, len(codes), len(codes) // len(entries))
+    assert len(set(groups[evenly].tolist())) < group_count <= len(evenly)
 
-    for row in place[:, 0]:
+    closed = CodeGraph(neighbours, entries, ((1, 1),) * 3, expanded_max=10**6)
+    for group in range(group_count):
+        row = np.flatnonzero(groups == group)[0]
         near = Walk(codes, closed, codes[row], None, WalkPlan(5, 10**6)).nearest()
         assert near is not None
         assert row in near.rows
