@@ -338,6 +338,8 @@ def test_damage_that_verifying_finds_ends_the_search(is_pooled: bool) -> None:
         assert task.candidates() is None
     else:
         task.run()
+        with pytest.raises(Corruption):
+            task.candidates()
 
     with pytest.raises(Corruption):
         prepared.finish()
