@@ -100,8 +100,8 @@ class Walk:
     def _begun_at(self, entry: int, begun: Mapping[int, None]) -> dict[int, None]:
         """Return the row at which the walk begins for an entry; none if all are hidden.
 
-        It is the entry, or of one that is hidden the first neighbour that is not: without the entry
-        that, or one like it, would be an entry.
+        This is the entry, or of one that is hidden the first neighbour that is not: without the
+        entry that, or one like it, would be an entry.
         """
         neighbours: list[int] = self._neighbours[entry].tolist()
         for row in (entry, *neighbours):

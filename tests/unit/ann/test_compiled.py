@@ -297,6 +297,30 @@ def test_a_search_that_comes_to_unverified_rows_goes_on_from_there(is_pooled: bo
     assert found.rows.tolist() == candidates(whole, values[7], 3).rows.tolist()
 
 
+def test_more_rows_than_one_call_verifies_are_verified_before_any_is_read() -> None:
+    values = clustered(8_000, 40)
+    whole = binary_index(values, Metric.COSINE)
+    unread = Unread(values)
+    verified: list[int] = []
+
+    def verify(rows: Ordinals | None) -> bool:
+        verified.append(0 if rows is None else len(rows))
+        return unread.verify(rows)
+
+    index = index_of_unread(whole, verify, unread)
+    plan = Plan(k=10, margin=30, rescored_expected=6_000, rescored_min=6_000, rescored_max=8_000)
+    assert index.compiled is not None
+    assert whole.compiled is not None
+
+    found = proposed(index.compiled, values[7], plan, 8_000)
+    wanted = proposed(whole.compiled, values[7], plan, 8_000)
+
+    assert max(verified) == 4_096 < sum(verified)
+    assert found is not None
+    assert wanted is not None
+    assert found.tolist() == wanted.tolist()
+
+
 def test_values_that_were_all_verified_meanwhile_are_not_asked_about_again() -> None:
     values = clustered(3_000, 64)
     whole = binary_index(values, Metric.COSINE)
