@@ -5,10 +5,12 @@ other tests run loops of their own.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser.dashboard import Served, Watched
 from tests.support.chromium import chromium
 
 if TYPE_CHECKING:
@@ -44,3 +46,18 @@ def browser() -> Iterator["Browser"]:
         )
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="module")
+def tab(server: Served, browser: "Browser") -> Iterator[Watched]:
+    with closing(Watched(browser, server.origin)) as watched:
+        yield watched
+
+
+@pytest.fixture
+def watched(tab: Watched) -> Watched:
+    """Return a tab of the module's server in which nothing of the test before is shown."""
+    # An address of the same document changes only what differs, when its answer is there: a test
+    # would find the map and the opened code of the one before it.
+    tab.page.goto("about:blank")
+    return tab

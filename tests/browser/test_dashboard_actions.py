@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -39,12 +38,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, browser: "Browser") -> Iter
         ]
         ask(origin, f"{FLAGS}/upsert", "\n".join(map(json.dumps, lines)).encode())
         yield running
-
-
-@pytest.fixture(scope="module")
-def watched(server: Served, browser: "Browser") -> Iterator[Watched]:
-    with closing(Watched(browser, server.origin)) as watched:
-        yield watched
 
 
 def imported(page: "Page", module: str, expression: str) -> Any:
@@ -355,8 +348,6 @@ def test_code_of_a_map_has_the_vector_that_is_drawn_in(watched: Watched) -> None
     assert re.search(r'"vector":\[[-0-9., e]+\]', code.first.locator("pre").inner_text())
     code.get_by_text("the vector of the text as code").click()
     assert '"text":["abcde"]' in code.last.locator("pre").inner_text()
-    watched.open("indexes")  # else the next test finds this map until its own is there
-    page.locator("[data-map]").wait_for(state="detached")
 
 
 def test_code_of_many_vectors_says_that_it_is_of_the_first(watched: Watched) -> None:

@@ -61,12 +61,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, browser: "Browser") -> Iter
         yield running
 
 
-@pytest.fixture(scope="module")
-def watched(server: Served, browser: "Browser") -> Iterator[Watched]:
-    with closing(Watched(browser, server.origin)) as watched:
-        yield watched
-
-
 def row(text: str) -> str:
     return f"row/odd/{quote(text, safe='')}"
 
