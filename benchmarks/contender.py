@@ -102,8 +102,18 @@ PEERS = (
         "hnswlib", "hnswlib", ("hnswlib==0.8.0", _NUMPY),
         _GRAPH, tuple({"ef": ef} for ef in _EF), is_database=False,
     ),
+    Contender(
+        "faiss hnsw", "faiss", ("faiss-cpu==1.15.1", _NUMPY),
+        {**_GRAPH, "index": "hnsw"}, tuple({"ef": ef} for ef in _EF), is_database=False,
+    ),
+    Contender(
+        "faiss ivf", "faiss", ("faiss-cpu==1.15.1", _NUMPY),
+        {"index": "ivf"},
+        tuple({"nprobe": lists, "k_factor": 40} for lists in (4, 8, 16, 32, 64, 128, 256, 512)),
+        is_database=False,
+    ),
 )  # fmt: skip
-"""Products that a user would pick instead, and hnswlib as the bare index beneath many.
+"""Products that a user would pick instead, and hnswlib and faiss as the bare indexes beneath many.
 
 qdrant-edge has int8 vectors and rescoring, without which it is slower at every recall."""
 

@@ -1,5 +1,5 @@
 """In process and at equal recall, how does the CPU time of a query grow from 100,000 vectors to a
-million, beside the products that have a graph?
+million, beside the products that have a graph and the bare indexes of faiss?
 
 384 dimensions, cosine, top 10, no filter: text embeddings and rows grown between near ones, with
 queries held out. Each contender runs in a process of its own, over the same rows, at the cheapest
@@ -23,7 +23,7 @@ GROWTH_MAX = 2.5
 PEER_SHARE_MAX = 0.5
 """Of the best peer's CPU, at the largest of `SIZES`."""
 
-_NAMES = ("qdrant-edge", "zvec", "lancedb")
+_NAMES = ("qdrant-edge", "zvec", "lancedb", "faiss hnsw", "faiss ivf")
 _COLUMNS = (
     "contender", "setting", "recall@10", "CPU ms", "to best peer", "to the least size", "p50 ms",
     "p99 ms", "load CPU s", "private bytes/vector",
