@@ -389,6 +389,26 @@ def test_a_schedule_that_fails_is_counted_and_goes_on(
     snapshots.stop()
 
 
+def test_a_schedule_that_cannot_delete_makes_no_more_until_it_can(
+    engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    schedule = Schedule(interval_s=0.01, kept_count=1)
+    snapshots = Snapshots(engine, tmp_path / "data", tmp_path / "store", "0", schedule)
+    first = snapshots.create(is_scheduled=True).id
+    store = Store(tmp_path / "store")
+    in_the_way = store.unfinished(first)  # a file, where the folder is moved to
+    in_the_way.write_text("")
+    snapshots.start()
+    wait_until(lambda: snapshots.failure_count >= 3)
+
+    assert len(store.ids()) == 2
+    assert first in store.ids()
+
+    in_the_way.unlink()
+    wait_until(lambda: first not in store.ids())
+    snapshots.stop()
+
+
 def test_metrics_have_the_age_of_the_newest(app: App) -> None:
     before = call(app, "GET", "/metrics").body.decode().splitlines()
     assert not [line for line in before if line.startswith("vicinal_snapshot_age_seconds")]
