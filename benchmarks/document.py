@@ -26,6 +26,7 @@ _INSERT = "50,000 x 768 in process, until indexed"
 _UPLOAD = "50,000 x 768 as NDJSON, 439 MB"
 _HTTP = "100,000 x 768, top 10"
 _MILLION = "1,000,000 x 768"
+_GROWING = {size: f"{size:,} x 384 at recall 0.99" for size in (100_000, 300_000, 1_000_000)}
 _SINGLE = "single-vector upserts of 768 dimensions"
 _OURS = "vicinal"
 _NO_INDEX = "sqlite-vec"  # reads every row
@@ -69,8 +70,8 @@ def markdown(reports: Reports) -> str:
     """Return all that the page says of results."""
     sections = [
         _short(reports), _queries(reports["query"]), _filters(),
-        _over_http(reports["http_query"]), _ingest(reports["http_ingest"]), _alone(reports),
-        worse.markdown(reports), _runs(reports),
+        _growth(reports["growth"]), _over_http(reports["http_query"]),
+        _ingest(reports["http_ingest"]), _alone(reports), worse.markdown(reports), _runs(reports),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
@@ -209,6 +210,26 @@ def _filters() -> str:
         "Under filters",
         _plot("filters", "CPU of a query under filters"),
         "100,000 x 768, recall 0.99 wanted, each at its cheapest setting under that filter.",
+    )
+
+
+def _growth(growth: Report) -> str:
+    columns = ["384 dimensions, recall 0.99 wanted"]
+    for size in _GROWING:
+        columns += [f"{size:,} rows: recall", "CPU ms"]
+    columns += ["to the fewest rows", "load and index, CPU s"]
+    lines = []
+    for rows in zip(*(rows_of(growth, title) for title in _GROWING.values()), strict=True):
+        line = [rows[0]["contender"]]
+        for row in rows:
+            line += [row["recall@10"], row["CPU ms"]]
+        line += [rows[-1]["to the least size"], rows[-1]["load CPU s"]]
+        lines.append(line)
+    return section(
+        "From 100,000 rows to a million",
+        piped(columns, lines),
+        "Settings are the cheapest that reach the recall with these rows, or the dearest tried. "
+        "The indexes of faiss are bare: without ids, metadata, filters or durability.",
     )
 
 
