@@ -1,0 +1,134 @@
+"""In process, how does the CPU time of a query grow from a million vectors to ten million?
+
+384 dimensions, cosine, top 10, no filter: text embeddings and rows grown between near ones, made
+while they are inserted, with queries held out. One index: queries are measured once the first
+million are indexed, and once the others are. Recall is by the scores of the answers against exact
+search. Takes most of an hour and 40 GB of disk.
+"""
+
+import sys
+import time
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+from benchmarks import data, report
+from benchmarks.measure import Floats, Timing
+from benchmarks.measure import run as measured
+from benchmarks.peers.vicinal import Vicinal
+from benchmarks.peers.worker import Opening
+from benchmarks.report import Cell, Mark, Report, Table
+from benchmarks.side import nearly, scratch
+from benchmarks.ten_million import Chunks, K, Truth
+from benchmarks.texts import SEED
+
+SIZES = (1_000_000, 10_000_000)
+RECALL = 0.99
+GROWTH_MAX = 2.5
+"""Times the CPU of a query at the least of `SIZES`, at the largest."""
+
+_EFFORTS = ("low", "standard")
+_ROUNDS = 3  # the first one also reads what the others find in memory
+_BATCH = 1_000
+_COLUMNS = ("rows", "effort", "recall@10", "CPU ms", "to the fewest rows", "p50 ms", "p99 ms")
+
+_Found = tuple[float, Timing]
+
+
+def run(*, is_quick: bool) -> Report:
+    """Insert, index and query at each size."""
+    sizes = (10_000, 20_000) if is_quick else SIZES
+    queries, chunks = data.growing(data.QUICK_TEXTS if is_quick else None)
+    queries = queries[: 100 if is_quick else 1_000]
+    truth = Truth(queries)
+    facts: dict[str, float] = {}
+    found: dict[int, dict[str, _Found]] = {}
+    with (
+        scratch() as folder,
+        closing(Vicinal(Opening(str(folder), queries.shape[1], "cosine", {}, ()))) as database,
+    ):
+        count = 0
+        for size in sizes:
+            facts[f"{count:,} to {size:,} rows inserted, s"] = _insert(
+                database, truth, chunks, count, size
+            )
+            start = time.perf_counter()
+            database.build()
+            facts[f"{size:,} rows indexed after that, s"] = time.perf_counter() - start
+            found[size] = {effort: _asked(database, truth, effort) for effort in _EFFORTS}
+            count = size
+    return Report(
+        "tenfold", report.question(__doc__), is_quick,
+        report.setup(
+            data="text embeddings and rows grown between near ones", seed=str(SEED),
+            method=f"{len(queries):,} held-out queries, {_ROUNDS} rounds, the median one by CPU "
+            "time; CPU of the whole process",
+        ),
+        (
+            Table("what it takes", ("what", "value"), tuple(facts.items())),
+            Table("queries", _COLUMNS, tuple(_rows(found))),
+        ),
+        tuple(_marks(found)),
+    )  # fmt: skip
+
+
+def _insert(database: Vicinal, truth: Truth, chunks: Chunks, start: int, stop: int) -> float:
+    """Insert rows; return the seconds, without those of making and comparing them."""
+    seconds = 0.0
+    for values in chunks(start, stop):
+        begun = time.perf_counter()
+        for at in range(0, len(values), _BATCH):
+            database.insert(start + at, values[at : at + _BATCH], None)
+        seconds += time.perf_counter() - begun
+        start += len(values)
+        truth.add(values)
+        if start % SIZES[0] == 0:
+            print(f"{start:,} rows after {seconds:.0f} s", file=sys.stderr)
+    return seconds
+
+
+def _asked(database: Vicinal, truth: Truth, effort: str) -> _Found:
+    """Ask all queries, one after another; return the recall, and the median round by CPU."""
+    database.tune({"effort": effort})
+    searches = [partial(_scores, database, query) for query in truth.queries]
+    rounds: list[_Found] = []
+    for _ in range(_ROUNDS):
+        timing, scores = measured(searches)
+        rounds.append((truth.recall(scores), timing))
+    median = sorted(rounds, key=lambda each: each[1].cpu_ms)[_ROUNDS // 2]
+    print(effort, *median, file=sys.stderr)
+    return median
+
+
+def _scores(database: Vicinal, query: Floats) -> list[float]:
+    found: Any = database.search(query, K, None, fetch=False)
+    return [score for _, score in found]
+
+
+def _rows(found: dict[int, dict[str, _Found]]) -> list[tuple[Cell, ...]]:
+    least = found[min(found)]
+    return [
+        (
+            size, effort, recall, timing.cpu_ms, timing.cpu_ms / least[effort][1].cpu_ms,
+            timing.p50_ms, timing.p99_ms,
+        )
+        for size, efforts in found.items()
+        for effort, (recall, timing) in efforts.items()
+    ]  # fmt: skip
+
+
+def _marks(found: dict[int, dict[str, _Found]]) -> list[Mark]:
+    """Return what must be reached, at the least effort that finds `RECALL` at each size."""
+    chosen = {
+        size: next((each for each in efforts.values() if each[0] >= nearly(RECALL)), None)
+        for size, efforts in found.items()
+    }
+    least, largest = chosen[min(found)], chosen[max(found)]
+    growth = largest[1].cpu_ms / least[1].cpu_ms if least and largest else None
+    what = f"CPU per query at {max(found):,}, to that at {min(found):,}, recall {RECALL}"
+    return [
+        report.at_most(what, growth, GROWTH_MAX),
+        report.at_least(
+            f"recall@10, {max(found):,} rows", largest[0] if largest else None, nearly(RECALL)
+        ),
+    ]
