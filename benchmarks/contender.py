@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import venv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ _NUMPY = "numpy>=2,<3"
 _EF = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _GRAPH = {"m": 16, "ef_construction": 100}
 _LAST_WORDS = 2_000
+_SAMPLED_S = 0.25  # between two looks at a process's memory
 
 
 class Failed(Exception):
@@ -184,6 +186,13 @@ def python_of(contender: Contender) -> Path:
     return python
 
 
+@dataclass(slots=True)
+class Peak:
+    """The most private memory that a process was seen to hold, in bytes."""
+
+    private: int = 0
+
+
 class Process:
     """A contender that runs. Use it in a ``with`` block: leaving it ends the process.
 
@@ -290,6 +299,23 @@ class Process:
     def memory(self) -> Memory:
         """Return the memory the process holds now."""
         return memory(self.pid)
+
+    @contextmanager
+    def watched(self) -> Iterator["Peak"]:
+        """Watch the memory of the process until the end of the block."""
+        peak, is_over = Peak(), threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(_SAMPLED_S):
+                peak.private = max(peak.private, self.memory().private)
+
+        watcher = threading.Thread(target=watch, name="memory")
+        watcher.start()
+        try:
+            yield peak
+        finally:
+            is_over.set()
+            watcher.join()
 
     def close(self) -> None:
         """Close the database and end the process in peace."""

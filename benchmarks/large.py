@@ -26,6 +26,7 @@ FILTERED_RECALL = 0.97
 GROWTH_ROWS = 100_000
 GROWTH_MAX = 2.5
 LOAD_CPU_S_MAX = 150.0  # of 384 dimensions
+BUILDING_MB_MAX = 600.0  # of 384 dimensions, all that the process holds
 PRIVATE_BYTES_MAX = 100.0
 PEER_SHARE_MAX = 0.5
 FILTERED_SHARE_MAX = 1.0
@@ -95,6 +96,9 @@ def _measure(folder: Path, task: Task, count: int, gathered: _Gathered, is_quick
     if dimensions == DIMENSIONS[0]:
         cpu_s = facts["load and index, CPU s"]
         marks.append(report.at_most(f"{label}: load and index, CPU s", cpu_s, LOAD_CPU_S_MAX))
+        peak = facts["most private memory meanwhile, MB"]
+        what = f"{label}: most private memory while loading and indexing, MB"
+        marks.append(report.at_most(what, peak, BUILDING_MB_MAX))
         marks.append(_growth_mark(folder, ours[0], count, label, is_quick=is_quick))
     if is_quick:
         gathered.notes.append("The peer is left out of a quick run.")
@@ -126,14 +130,16 @@ def _loaded(folder: Path, task: Task) -> dict[str, float]:
     with Process(VICINAL, folder / "log.txt") as process:
         process.open(_database(folder), vectors, _FIELDS)
         empty = process.memory().private
-        insert = process.insert(vectors, 0, size, data.metadata(vectors))
-        build = process.build()
+        with process.watched() as peak:
+            insert = process.insert(vectors, 0, size, data.metadata(vectors))
+            build = process.build()
         private = process.memory().private - empty
         process.close()
     return {
         "insert, s": insert.seconds,
         "index, s": build.seconds,
         "load and index, CPU s": insert.cpu_seconds + build.cpu_seconds,
+        "most private memory meanwhile, MB": peak.private / 1e6,
         "private bytes/vector": private / size,
     }
 

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import contender
 from benchmarks.contender import VICINAL, Contender, Failed, Process, Task
 from benchmarks.data import Vectors, Where, exact
+from tests.support.waiting import wait_until
 
 COUNT = 60
 
@@ -82,6 +83,21 @@ def test_a_closed_database_is_opened_again_with_its_rows(tmp_path: Path, vectors
         found = process.query(task(vectors), {"effort": "low"}, count=6)
 
     assert found.recall == 1.0
+
+
+def test_the_most_memory_of_a_process_is_kept_while_it_is_watched(
+    tmp_path: Path, vectors: Vectors
+) -> None:
+    with Process(VICINAL, tmp_path / "log.txt") as process:
+        process.open(tmp_path / "database", vectors)
+        held = process.memory().private
+        with process.watched() as peak:
+            wait_until(lambda: peak.private >= held // 2)
+            process.insert(vectors, 0, COUNT)
+        seen = peak.private
+        process.build()
+
+    assert held // 2 <= peak.private == seen < 1 << 30
 
 
 def test_a_process_that_ends_says_its_last_words(tmp_path: Path, vectors: Vectors) -> None:
