@@ -306,8 +306,13 @@ class Process:
         peak, is_over = Peak(), threading.Event()
 
         def watch() -> None:
-            while not is_over.wait(_SAMPLED_S):
-                peak.private = max(peak.private, self.memory().private)
+            while True:
+                try:
+                    peak.private = max(peak.private, self.memory().private)
+                except OSError:  # ended, as its next answer will tell
+                    return
+                if is_over.wait(_SAMPLED_S):
+                    return
 
         watcher = threading.Thread(target=watch, name="memory")
         watcher.start()
