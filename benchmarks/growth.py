@@ -62,7 +62,7 @@ def run(*, is_quick: bool) -> Report:
             "cheapest that reach the recall",
         ),
         tuple(tables),
-        tuple(mark for recall in recalls for mark in _marks(runs[recall], recall)),
+        tuple(mark for recall in recalls for mark in marks_of(runs[recall], recall)),
         tuple(notes),
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def _table(side: Side, runs: _BySize, size: int, recall: float) -> Table:
     return Table(f"{size:,} x 384 at recall {recall}", _COLUMNS, tuple(rows))
 
 
-def _marks(runs: _BySize, recall: float) -> list[Mark]:
+def marks_of(runs: _BySize, recall: float) -> list[Mark]:
     """Return what must be reached; beside the peers only where one of them finds as much."""
     least, largest = min(runs), max(runs)
     ours = _cpu_ms(runs[largest])

@@ -6,6 +6,7 @@ million are indexed, and once the others are. Recall is by the scores of the ans
 search. Takes most of an hour and 40 GB of disk.
 """
 
+import math
 import sys
 import time
 from contextlib import closing
@@ -28,15 +29,16 @@ GROWTH_MAX = 2.5
 """Times the CPU of a query at the least of `SIZES`, at the largest."""
 
 _EFFORTS = ("low", "standard")
-_ROUNDS_MAX = 20
-_LAST_ROUNDS = 3  # of which the median counts
-_SETTLED_SHARE = 0.95
+ROUNDS = 3
+WARM_UPS_MAX = 20
+_WARM_SHARE = 0.95
 """A round is warm if it takes this share of the CPU of the one before or more: the first ones read
 and verify what the others find in memory, 18 GB of files at ten million rows."""
+
 _BATCH = 1_000
 _COLUMNS = ("rows", "effort", "recall@10", "CPU ms", "to the fewest rows", "p50 ms", "p99 ms")
 
-_Found = tuple[float, Timing]
+Found = tuple[float, Timing]
 
 
 def run(*, is_quick: bool) -> Report:
@@ -46,7 +48,7 @@ def run(*, is_quick: bool) -> Report:
     queries = queries[: 100 if is_quick else 1_000]
     truth = Truth(queries)
     facts: dict[str, float] = {}
-    found: dict[int, dict[str, _Found]] = {}
+    found: dict[int, dict[str, Found]] = {}
     with (
         scratch() as folder,
         closing(Vicinal(Opening(str(folder), queries.shape[1], "cosine", {}, ()))) as database,
@@ -59,20 +61,20 @@ def run(*, is_quick: bool) -> Report:
             start = time.perf_counter()
             database.build()
             facts[f"{size:,} rows indexed after that, s"] = time.perf_counter() - start
-            found[size] = {effort: _asked(database, truth, effort) for effort in _EFFORTS}
+            found[size] = {effort: asked(database, truth, effort) for effort in _EFFORTS}
             count = size
     return Report(
         "tenfold", report.question(__doc__), is_quick,
         report.setup(
             data="text embeddings and rows grown between near ones", seed=str(SEED),
             method=f"{len(queries):,} held-out queries in rounds until they are warm, the median "
-            f"of the last {_LAST_ROUNDS} by CPU time; CPU of the whole process",
+            f"of {ROUNDS} more by CPU time; CPU of the whole process",
         ),
         (
             Table("what it takes", ("what", "value"), tuple(facts.items())),
             Table("queries", _COLUMNS, tuple(_rows(found))),
         ),
-        tuple(_marks(found)),
+        tuple(marks_of(found)),
     )  # fmt: skip
 
 
@@ -91,20 +93,21 @@ def _insert(database: Vicinal, truth: Truth, chunks: Chunks, start: int, stop: i
     return seconds
 
 
-def _asked(database: Vicinal, truth: Truth, effort: str) -> _Found:
-    """Ask all queries, one after another and in rounds until they are warm; return the recall,
-    and the median of the last rounds by CPU."""
+def asked(database: Vicinal, truth: Truth, effort: str) -> Found:
+    """Ask all queries, one after another, in rounds until they are warm and then `ROUNDS` times;
+    return the recall and the times of the median of these by CPU."""
     database.tune({"effort": effort})
     searches = [partial(_scores, database, query) for query in truth.queries]
-    rounds: list[_Found] = []
-    for number in range(_ROUNDS_MAX):
-        timing, scores = measured(searches)
-        rounds.append((truth.recall(scores), timing))
-        print(effort, *rounds[-1], file=sys.stderr)
-        before = rounds[number - 1][1].cpu_ms
-        if number >= _LAST_ROUNDS and timing.cpu_ms >= _SETTLED_SHARE * before:
+    before = math.inf
+    for _ in range(WARM_UPS_MAX):
+        cpu_ms = measured(searches)[0].cpu_ms
+        print(f"{effort} effort, warming up: {cpu_ms:.3f} ms", file=sys.stderr)
+        if cpu_ms >= _WARM_SHARE * before:
             break
-    return sorted(rounds[-_LAST_ROUNDS:], key=lambda each: each[1].cpu_ms)[_LAST_ROUNDS // 2]
+        before = cpu_ms
+    rounds = [measured(searches) for _ in range(ROUNDS)]
+    timing, scores = sorted(rounds, key=lambda each: each[0].cpu_ms)[ROUNDS // 2]
+    return truth.recall(scores), timing
 
 
 def _scores(database: Vicinal, query: Floats) -> list[float]:
@@ -112,7 +115,7 @@ def _scores(database: Vicinal, query: Floats) -> list[float]:
     return [score for _, score in found]
 
 
-def _rows(found: dict[int, dict[str, _Found]]) -> list[tuple[Cell, ...]]:
+def _rows(found: dict[int, dict[str, Found]]) -> list[tuple[Cell, ...]]:
     least = found[min(found)]
     return [
         (
@@ -124,7 +127,7 @@ def _rows(found: dict[int, dict[str, _Found]]) -> list[tuple[Cell, ...]]:
     ]  # fmt: skip
 
 
-def _marks(found: dict[int, dict[str, _Found]]) -> list[Mark]:
+def marks_of(found: dict[int, dict[str, Found]]) -> list[Mark]:
     """Return what must be reached, at the least effort that finds `RECALL` at each size."""
     chosen = {
         size: next((each for each in efforts.values() if each[0] >= nearly(RECALL)), None)
