@@ -81,7 +81,9 @@ class Walk:
         nearest = groups.reshape(-1, _ENTRIES).argmin(axis=0) * _ENTRIES + np.arange(_ENTRIES)
         begun: dict[int, None] = {}  # as an ordered set
         for entry in graph.entries[nearest[: len(hammings)]].tolist():
-            begun.update(self._begun_at(entry, begun))
+            row = self._begun_at(entry, begun)
+            if row is not None:
+                begun[row] = None
         self._compare(np.array(list(begun), np.int64))
 
     @property
@@ -97,8 +99,8 @@ class Walk:
         """Return the rows within `limit`, or None: the walk is too long."""
         return self._walked(limit)
 
-    def _begun_at(self, entry: int, begun: Mapping[int, None]) -> dict[int, None]:
-        """Return the row at which the walk begins for an entry; none if all are hidden.
+    def _begun_at(self, entry: int, begun: Mapping[int, None]) -> int | None:
+        """Return the row at which the walk begins for an entry, or None if all are hidden.
 
         This is the entry, or of one that is hidden the first neighbour that is not: without the
         entry that, or one like it, would be an entry.
@@ -106,8 +108,8 @@ class Walk:
         neighbours: list[int] = self._neighbours[entry].tolist()
         for row in (entry, *neighbours):
             if row < len(self._codes) and row not in begun and not self._seen[row]:
-                return {row: None}
-        return {}
+                return row
+        return None
 
     def _walked(self, limit: int | None) -> Near | None:
         while self.is_open and self._next_hamming() <= (self._bound if limit is None else limit):
