@@ -1,5 +1,6 @@
 """The graph of codes: its steps do what a few lines of Python do, and a walk gets anywhere."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,20 @@ def test_the_same_codes_make_the_same_graph(codes: Bits, code_graph: CodeGraph) 
     assert again is not None
     assert np.array_equal(again, code_graph.neighbours)
     assert code_graph.neighbours.max() < len(codes)
+
+
+def test_the_memory_of_building_is_that_of_neighbours_and_their_distances() -> None:
+    codes = codes_of(20_000)
+    tracemalloc.start()
+    try:
+        neighbours = build_neighbours(codes)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert neighbours is not None
+    distances = neighbours.nbytes // 2
+    assert peak < 1.15 * (neighbours.nbytes + distances)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 20])
