@@ -2,11 +2,14 @@
 
 A walk begins at *entries*: of the rows that all others are near to (`graph.entries_of`), in groups,
 those of each group whose codes are nearest by their first words. It always goes on from the nearest
-row that it has compared and not left yet, to all neighbours of that row. First it finds a number of
-near rows, the *breadth*: until no row that is left is nearer than the last of these. Then all rows
-within a limit, as the radius of a search says. Rows that a filter does not allow are walked through
-and not counted. A walk that has cost as much as comparing every code ends, and every code is
-compared.
+rows that it has compared and not left yet, to all neighbours of these rows. First it finds a number
+of near rows, the *breadth*: until no row that is left is nearer than the last of these. Then all
+rows within a limit, as the radius of a search says. Rows that a filter does not allow are walked
+through and not counted. A walk that has cost as much as comparing every code ends, and every code
+is compared.
+
+A walk goes on from a few rows at one time, the *beam*, for what memory does meanwhile: from one
+after another it takes a third more CPU (docs/history/ann-kinds.md).
 """
 
 from collections.abc import Mapping
@@ -22,6 +25,7 @@ from vicinal.model import Mask, Ordinals
 from vicinal.native.structures import ENTRY_WORDS
 
 _ENTRIES = 512  # rows where a walk begins, each the nearest of a group
+_BEAM_WIDTH = 4  # rows that it goes on from at one time
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,10 @@ class Walk:
         return None
 
     def _walked(self, limit: int | None) -> Near | None:
-        while self.is_open and self._next_hamming() <= (self._bound if limit is None else limit):
-            if self._nearest == len(self._bins):
-                break
+        while self.is_open and self._is_within(self._bound if limit is None else limit):
             self.is_open = self._expanded_count < self._plan.expanded_max
             if self.is_open:
-                self._go_on()
+                self._go_on(self._bound if limit is None else limit)
         if not self.is_open:
             return None
         limit = self._bound if limit is None else limit
@@ -127,15 +129,19 @@ class Walk:
             is_near &= self._allowed[rows]
         return Near(rows[is_near], hammings[is_near], limit)
 
-    def _next_hamming(self) -> int:
+    def _is_within(self, limit: int) -> bool:
+        """Find the nearest row that the walk has not gone on from; tell whether it is near."""
         while self._nearest < len(self._bins) and not self._bins[self._nearest]:
             self._nearest += 1
-        return self._nearest
+        return self._nearest <= limit and self._nearest < len(self._bins)
 
-    def _go_on(self) -> None:
-        row = self._bins[self._nearest].pop()
-        self._expanded_count += 1
-        self._compare(self._neighbours[row].astype(np.int64))
+    def _go_on(self, limit: int) -> None:
+        rows: list[int] = []
+        longest = min(_BEAM_WIDTH, self._plan.expanded_max - self._expanded_count)
+        while len(rows) < longest and self._is_within(limit):
+            rows.append(self._bins[self._nearest].pop())
+        self._expanded_count += len(rows)
+        self._compare(self._neighbours[rows].reshape(-1).astype(np.int64))
 
     def _compare(self, rows: NDArray[np.int64]) -> None:
         rows = rows[rows < len(self._codes)]

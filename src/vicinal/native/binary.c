@@ -23,7 +23,6 @@
 enum {
     BLOCK_BYTES = 1 << 15, /* of codes, compared before their rows are looked at */
     CODES_AHEAD = 64,      /* listed rows whose codes are fetched and then compared */
-    SECOND_CACHE = 2,      /* as the compiler numbers where to bring memory */
     GROWTH = 8,            /* how many times more rows are aimed at when a limit left too few */
     OUTLIERS = 11,         /* of 11 nearest rows one does not count: as in `ann.quantizer` */
 };
@@ -52,15 +51,13 @@ typedef struct {
 
 /* ---- comparing codes ----------------------------------------------------------------------- */
 
-/* Have memory bring the codes of listed rows, to the second cache: more are on their way at one
-   time than to the first, and 10,000 of a million rows take half as long
-   (docs/history/ann-kinds.md). */
+/* Have memory bring the codes of listed rows. */
 static void fetch_listed(const CodedRows *coded, const int64_t *listed, int64_t start,
                          int64_t end) {
     const int64_t bytes = coded->projection.code_bytes;
     for (int64_t at = start; at < end; at++)
         for (int64_t line = 0; line < bytes; line += LINE_BYTES)
-            __builtin_prefetch(coded->codes + listed[at] * bytes + line, 0, SECOND_CACHE);
+            fetch_line(coded->codes + listed[at] * bytes + line);
 }
 
 /* Write the Hamming distances of listed rows. */

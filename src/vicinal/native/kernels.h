@@ -20,6 +20,11 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Have memory bring a cache line that is read soon. To the second cache, as more lines are on their
+   way to it at one time than to the first: 20,000 of a large file take half as long
+   (docs/history/ann-kinds.md). */
+INLINE void fetch_line(const void *address) { __builtin_prefetch(address, 0, 2); }
+
 enum {
     LANES = 16, /* numbers that are added up side by side */
 };

@@ -1,8 +1,8 @@
 /* A walk through the graph of a large segment's codes (`ann.graph`), for `binary.c`.
 
    A walk begins at the entries, rows near all others, whose codes are nearest by their first words,
-   and always goes on from the nearest row that it has compared and not left yet, to all neighbours
-   of that row. `ann.walk` is the reference: same steps, same names, same rows in the same order.
+   and always goes on from the nearest rows that it has compared and not left yet, to all neighbours
+   of these rows. `ann.walk` is the reference: same steps, same names, same rows in the same order.
 
    Rules: rows that a filter does not allow are walked through and not counted. A walk that would
    cost as much as comparing every code closes itself, and the caller does that.
@@ -21,6 +21,7 @@ enum {
     SAMPLE_ROWS = 2048,            /* at most: as in `ann.hamming` */
     ENTRIES = 512,                 /* rows where a walk begins, each the nearest of a group */
     START_BITS = 32,               /* enough for the number of an entry */
+    BEAM_WIDTH = 4,                /* rows that a walk goes on from at one time: as in `ann.walk` */
     BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes, and one more */
     WORD_BITS = 64,
 };
@@ -79,8 +80,15 @@ static int reserve_walk(Walk *walk, int64_t more) {
 static void fetch(const CodedRows *coded, const CodeSearch *search, uint32_t row) {
     const int64_t bytes = coded->projection.code_bytes;
     for (int64_t line = 0; line < bytes; line += LINE_BYTES)
-        __builtin_prefetch(coded->codes + row * bytes + line);
-    if (search->tested) __builtin_prefetch(search->tested + row);
+        fetch_line(coded->codes + row * bytes + line);
+    if (search->tested) fetch_line(search->tested + row);
+}
+
+/* Have memory bring what `go_on` reads of a row. */
+static void fetch_neighbours(const CodedRows *coded, uint32_t row) {
+    const uint32_t *neighbours = coded->neighbours + row * coded->neighbour_count;
+    for (int64_t at = 0; at < coded->neighbour_count; at += LINE_BYTES / sizeof *neighbours)
+        fetch_line(neighbours + at);
 }
 
 /* Compare rows that were not seen before; return 0 if there is no memory. */
@@ -98,6 +106,7 @@ static int compare_rows(Walk *walk, const CodedRows *coded, CodeSearch *search,
         walk->next[walk->count] = walk->heads[hamming];
         walk->heads[hamming] = (int32_t)walk->count++;
         if (hamming < walk->nearest) walk->nearest = hamming;
+        if (hamming <= walk->bound) fetch_neighbours(coded, rows[at]);
         if (!is_eligible(search, rows[at])) continue;
         walk->counts[hamming]++;
         if (hamming > walk->bound) continue;
@@ -108,41 +117,44 @@ static int compare_rows(Walk *walk, const CodedRows *coded, CodeSearch *search,
     return 1;
 }
 
-/* Go on from the nearest row, which there must be; return 0 if there is no memory. */
-static int go_on(Walk *walk, const CodedRows *coded, CodeSearch *search) {
-    const int64_t degree = coded->neighbour_count;
-    const int32_t from = walk->heads[walk->nearest];
-    walk->heads[walk->nearest] = walk->next[from];
-    search->expanded_count++;
-    const uint32_t *neighbours = coded->neighbours + walk->rows[from] * degree;
-    uint32_t unseen[NEIGHBOURS_MAX];
-    int64_t count = 0;
-    for (int64_t at = 0; at < degree; at++) {
-        const uint32_t row = neighbours[at];
-        if (row >= coded->row_count || !see(walk, row)) continue;
-        fetch(coded, search, row);
-        unseen[count++] = row;
-    }
-    const int32_t head = walk->heads[walk->nearest]; /* likely the next one */
-    if (head >= 0) __builtin_prefetch(coded->neighbours + walk->rows[head] * degree);
-    return compare_rows(walk, coded, search, unseen, count);
-}
-
 /* Find the nearest row that the walk has not gone on from; return its distance, or BINS. */
 static int64_t nearest_hamming(Walk *walk) {
     while (walk->nearest < BINS && walk->heads[walk->nearest] < 0) walk->nearest++;
     return walk->nearest;
 }
 
+/* Go on from the nearest rows within `limit`, at most BEAM_WIDTH: the codes of their neighbours are
+   on their way at one time. Return 0 if there is no memory. */
+static int go_on(Walk *walk, const CodedRows *coded, CodeSearch *search, int64_t limit) {
+    const int64_t degree = coded->neighbour_count;
+    uint32_t unseen[BEAM_WIDTH * NEIGHBOURS_MAX];
+    int64_t count = 0;
+    for (int64_t width = 0; width < BEAM_WIDTH; width++) {
+        if (search->expanded_count == search->expanded_max || nearest_hamming(walk) > limit) break;
+        const int32_t from = walk->heads[walk->nearest];
+        const uint32_t *neighbours = coded->neighbours + walk->rows[from] * degree;
+        walk->heads[walk->nearest] = walk->next[from];
+        search->expanded_count++;
+        for (int64_t at = 0; at < degree; at++) {
+            const uint32_t row = neighbours[at];
+            if (row >= coded->row_count || !see(walk, row)) continue;
+            fetch(coded, search, row);
+            unseen[count++] = row;
+        }
+    }
+    return compare_rows(walk, coded, search, unseen, count);
+}
+
 /* Go on while there is a row within `limit`, or within the bound if that is negative; return 1,
    NO_MEMORY, or UNSETTLED when the walk has become too long and closed. */
 static int walk_within(Walk *walk, const CodedRows *coded, CodeSearch *search, int64_t limit) {
-    while (nearest_hamming(walk) <= (limit < 0 ? walk->bound : limit) && walk->nearest < BINS) {
+    if (limit >= BINS) limit = BINS - 1;
+    while (nearest_hamming(walk) <= (limit < 0 ? walk->bound : limit)) {
         if (search->expanded_count >= search->expanded_max) {
             walk->is_open = 0;
             return UNSETTLED;
         }
-        if (!go_on(walk, coded, search)) return NO_MEMORY;
+        if (!go_on(walk, coded, search, limit < 0 ? walk->bound : limit)) return NO_MEMORY;
     }
     return 1;
 }
