@@ -53,7 +53,7 @@ _NO_BREADTHS: PerEffort = ((0, 0), (0, 0), (0, 0))
 _SCAN_WALKS = 1  # comparing all codes takes as long as this many of the longest walks
 BREADTHS_MIN = {Effort.LOW: 140, Effort.STANDARD: 560, Effort.HIGH: 1_600}
 """Shorter walks save next to nothing, and 160 probes say little about one miss in a thousand."""
-_EXPANDED_SHARE_MAX = 0.5  # of the longest walk, on average: 0.7 to 0.8 of the CPU of a scan
+_EXPANDED_SHARE_MAX = 0.5  # of the longest walk, on average: less than half of the CPU of a scan
 
 Gaps = Sequence[tuple[int, int]]
 GAPS: Gaps = ((0, 2), (10, 1))
