@@ -136,12 +136,12 @@ class Walk:
         return self._nearest <= limit and self._nearest < len(self._bins)
 
     def _go_on(self, limit: int) -> None:
-        rows: list[int] = []
-        longest = min(_BEAM_WIDTH, self._plan.expanded_max - self._expanded_count)
-        while len(rows) < longest and self._is_within(limit):
-            rows.append(self._bins[self._nearest].pop())
-        self._expanded_count += len(rows)
-        self._compare(self._neighbours[rows].reshape(-1).astype(np.int64))
+        beam: list[int] = []
+        width = min(_BEAM_WIDTH, self._plan.expanded_max - self._expanded_count)
+        while len(beam) < width and self._is_within(limit):
+            beam.append(self._bins[self._nearest].pop())
+        self._expanded_count += len(beam)
+        self._compare(self._neighbours[beam].reshape(-1).astype(np.int64))
 
     def _compare(self, rows: NDArray[np.int64]) -> None:
         rows = rows[rows < len(self._codes)]
