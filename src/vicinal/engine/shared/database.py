@@ -192,7 +192,9 @@ class PostgresDatabase:
                 raise
             finally:
                 self._used.discard(connection)
-                if not connection.is_closed() and not self._is_closed:
+                if self._is_closed:
+                    connection.terminate()  # `_end` may have come too early to know of it
+                elif not connection.is_closed():
                     self._idle.append(connection)
 
     async def read(self, work: Callable[[Session], Awaitable[T]]) -> T:

@@ -118,7 +118,7 @@ class LogReader:
     async def _fetch_parts(
         self, session: Session, index_id: UUID, row: Any
     ) -> SpooledRecord | None:
-        record = await asyncio.to_thread(SpooledRecord, self._folder)
+        record = SpooledRecord(self._folder)
         try:
             number = 0
             while record.size < row["size"]:

@@ -7,9 +7,11 @@ mapped into memory, so that it takes as much of a node's memory as there is to s
 """
 
 import mmap
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -95,16 +97,16 @@ class Row:
 class SpooledRecord:
     """A record in a file of its own, made part by part: values begin at `VALUES_OFFSET`.
 
+    One thread adds parts, and another may remove the record meanwhile: a part that comes after that
+    is dropped, and so is the file that it opens.
+
     Args:
-        folder: Where the file is to be.
+        folder: Where the file is to be; the first part makes it.
 
     Attributes:
         path: Of the file.
         size: Bytes of the record.
         checksum: Its CRC-32.
-
-    Raises:
-        ResourceExhausted, Unavailable: the file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -113,14 +115,16 @@ class SpooledRecord:
         self.checksum = 0
         self._head = bytearray()  # with the length before it
         self._head_bytes = records.LENGTH_BYTES
-        with translating(self.path):
-            # Closed by `mapped` or `remove`.
-            self._file = open(self.path, "x+b", buffering=0, opener=private.opener)  # noqa: SIM115
-            self._file.truncate(VALUES_OFFSET)
-            self._file.seek(VALUES_OFFSET)
+        self._file: FileIO | None = None
+        self._is_removed = False
+        self._lock = threading.Lock()  # between the two above
 
     def add(self, part: bytes) -> None:
-        """Append bytes of the record."""
+        """Append bytes of the record.
+
+        Raises:
+            ResourceExhausted, Unavailable: the file cannot be written.
+        """
         self.checksum = crc32(part, self.checksum)
         self.size += len(part)
         rest = memoryview(part)
@@ -131,8 +135,24 @@ class SpooledRecord:
             if len(self._head) == records.LENGTH_BYTES:
                 self._head_bytes += records.header_bytes(self._head)
         with translating(self.path):
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            file = self._opened()
+            while rest and not self._is_removed:
+                rest = rest[file.write(rest) :]
+
+    def _opened(self) -> FileIO:
+        """Return the file, made by the first call; closed by `mapped` or `remove`."""
+        if self._file is not None:
+            return self._file
+        file = open(self.path, "x+b", buffering=0, opener=private.opener)  # noqa: SIM115 - see above
+        with self._lock:
+            self._file = file
+            is_removed = self._is_removed
+        if is_removed:
+            self.remove()
+        else:
+            file.truncate(VALUES_OFFSET)
+            file.seek(VALUES_OFFSET)
+        return file
 
     def mapped(self) -> LogRecord:
         """Return the record; its values are mapped into memory.
@@ -146,13 +166,19 @@ class SpooledRecord:
         header = bytes(self._head[records.LENGTH_BYTES :])
         if not value_bytes:
             return LogRecord(header)
+        assert self._file is not None, "parts came"
         with self._file as file, translating(self.path):
             memory = mmap.mmap(file.fileno(), VALUES_OFFSET + value_bytes, access=mmap.ACCESS_READ)
         return LogRecord(header, np.frombuffer(memory, VALUES_DTYPE, offset=VALUES_OFFSET))
 
     def remove(self) -> None:
         """Close and remove the file."""
-        self._file.close()
+        with self._lock:
+            self._is_removed = True
+            file = self._file
+        if file is None:
+            return
+        file.close()
         with suppress(OSError):  # the next start does
             self.path.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.ledgers import WITHIN_S, another
 from tests.support.postgres import server
+from tests.support.waiting import wait_until
 from vicinal.engine.shared import database as module
 from vicinal.engine.shared.database import PostgresDatabase, Use, hosts
 from vicinal.engine.shared.failures import Lost
@@ -160,3 +161,41 @@ def test_closing_ends_although_a_call_does_not_and_tells_who_waits_for_it(
 
         with pytest.raises(Unavailable, match="the engine is closed"):
             waiting.result(WITHIN_S)
+
+
+def test_a_connection_whose_use_ends_while_the_database_is_being_closed_is_closed(
+    database: PostgresDatabase,
+) -> None:
+    """After closing has begun and before it is the turn of those connections that are in use."""
+    has_begun, may_end = threading.Event(), threading.Event()
+    watching = PostgresDatabase(server().dsn, database.schema)
+
+    async def use() -> object:
+        async with database.session(Use.READ) as session:
+            pid = (await session.fetchrow("SELECT pg_backend_pid()"))[0]
+            has_begun.set()
+            assert may_end.wait(WITHIN_S)  # holds the loop, and all that is to be done in it
+            kept.append(session)  # else it may be closed as garbage
+            return pid
+
+    kept: list[Session] = []
+    using = database.submit(use())
+    assert has_begun.wait(WITHIN_S)
+    with ThreadPoolExecutor(1) as threads:
+        closing = threads.submit(database.close)
+        wait_until(lambda: is_closed(database))
+        may_end.set()
+        closing.result(WITHIN_S)
+
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {using.result()}"
+    wait_until(lambda: fetch(watching, count) == 0)
+    watching.close()
+
+
+def is_closed(database: PostgresDatabase) -> bool:
+    """Tell whether it refuses calls."""
+    try:
+        database.submit(asyncio.sleep(0))
+    except Unavailable:
+        return True
+    return False

@@ -1,17 +1,21 @@
 """Reading the log, of which a node keeps the newest records for a while."""
 
+import threading
 from collections.abc import Iterator
 from uuid import UUID
 
 import numpy as np
 import pytest
 
+from tests.support.holding import HELD_S_MAX
 from tests.support.ledgers import Writer
-from vicinal.engine.shared import log_reader
+from tests.support.waiting import wait_until
+from vicinal.engine.shared import log_reader, log_records
 from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.log_reader import LogReader
 from vicinal.errors import Corruption
 from vicinal.model import Delete, Seqno, Upsert, VectorBatch
+from vicinal.storage import private
 
 WIDTH = 100
 
@@ -32,13 +36,13 @@ def upsert(id_: str, count: int = 200) -> Upsert:
 
 def fetched(writer: Writer, reader: LogReader, index_id: UUID) -> list[object]:
     """The mutations of a log."""
+    return writer.database.run_coroutine(mutations(writer, reader, index_id))
 
-    async def fetch() -> list[object]:
-        async with writer.database.session(Use.READ) as session:
-            rows = await reader.fetch(session, index_id, Seqno(1), 1 << 30, 1_000)
-            return [row.decode().mutation for row in rows]
 
-    return writer.database.run_coroutine(fetch())
+async def mutations(writer: Writer, reader: LogReader, index_id: UUID) -> list[object]:
+    async with writer.database.session(Use.READ) as session:
+        rows = await reader.fetch(session, index_id, Seqno(1), 1 << 30, 1_000)
+        return [row.decode().mutation for row in rows]
 
 
 def spoil(writer: Writer, seqno: int) -> None:
@@ -120,3 +124,35 @@ def test_short_records_are_not_kept(writer: Writer) -> None:
 
     with pytest.raises(Corruption):
         fetched(writer, writer.log_reader, index_id)
+
+
+def test_a_fetch_that_is_given_up_leaves_no_file_though_one_is_being_opened(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a node is closed while it reads: the thread that opens the file is not stopped."""
+    monkeypatch.setattr(log_records, "PART_BYTES", 10_000)
+    index_id = writer.create(dimensions=WIDTH)
+    writer.log(index_id, upsert("a"))
+    begun, given_up, opened = threading.Event(), threading.Event(), threading.Event()
+    real = private.opener
+
+    def opener(path: str, flags: int) -> int:
+        begun.set()
+        assert given_up.wait(HELD_S_MAX)
+        descriptor = real(path, flags)
+        opened.set()
+        return descriptor
+
+    async def fetch() -> None:
+        try:
+            await mutations(writer, LogReader(writer.folder), index_id)
+        finally:
+            given_up.set()
+
+    monkeypatch.setattr(private, "opener", opener)
+    fetching = writer.database.submit(fetch())
+    assert begun.wait(HELD_S_MAX)
+    fetching.cancel()
+
+    assert opened.wait(HELD_S_MAX)
+    wait_until(lambda: not list(writer.folder.iterdir()))

@@ -205,6 +205,7 @@ def test_what_a_node_that_was_killed_has_shipped_is_removed_by_another(
     node = open_node()
     create(node, dimensions=DIMENSIONS)
     index_id = f"'{node.get_index(DOCS).id}'"
+    wait_until(lambda: sql(tmp_path, "SELECT count(*) FROM node") == "1")
     sql(
         tmp_path,
         f"INSERT INTO part SELECT {index_id}, -7, n, 'x' FROM generate_series(0, 99) AS n;"
