@@ -53,6 +53,7 @@ class Walk:
         allowed: ``(n,)``; None allows all.
 
     Attributes:
+        expanded_count: Rows that it has gone on from.
         is_open: Whether it may go on.
     """
 
@@ -76,7 +77,7 @@ class Walk:
         self._nearest: int = farthest + 1
         self._counts = [0] * (farthest + 1)
         self._bound, self._within = farthest, 0
-        self._expanded_count = 0
+        self.expanded_count = 0
         self.is_open = True
         words = code.view(np.uint64)[:ENTRY_WORDS, np.newaxis]
         hammings = np.bitwise_count(graph.entry_words(codes) ^ words).sum(axis=0, dtype=np.int32)
@@ -117,7 +118,7 @@ class Walk:
 
     def _walked(self, limit: int | None) -> Near | None:
         while self.is_open and self._is_within(self._bound if limit is None else limit):
-            self.is_open = self._expanded_count < self._plan.expanded_max
+            self.is_open = self.expanded_count < self._plan.expanded_max
             if self.is_open:
                 self._go_on(self._bound if limit is None else limit)
         if not self.is_open:
@@ -137,10 +138,10 @@ class Walk:
 
     def _go_on(self, limit: int) -> None:
         beam: list[int] = []
-        width = min(_BEAM_WIDTH, self._plan.expanded_max - self._expanded_count)
+        width = min(_BEAM_WIDTH, self._plan.expanded_max - self.expanded_count)
         while len(beam) < width and self._is_within(limit):
             beam.append(self._bins[self._nearest].pop())
-        self._expanded_count += len(beam)
+        self.expanded_count += len(beam)
         self._compare(self._neighbours[beam].reshape(-1).astype(np.int64))
 
     def _compare(self, rows: NDArray[np.int64]) -> None:

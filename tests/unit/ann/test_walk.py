@@ -7,10 +7,12 @@ import pytest
 
 from tests.support.ann import binary_index, candidates, candidates_among, exact_index
 from tests.support.clusters import clustered
-from vicinal.ann import projection, quantizer
+from vicinal.ann import binary, projection, quantizer
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import CODES, LISTED_CODES, WALKED_CODES, BinaryIndex
 from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, entries_of
+from vicinal.ann.hamming import Bits
+from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.ann.walk import Walk, WalkPlan
 from vicinal.distance import distances
 from vicinal.model import Effort, Floats, Mask, Metric
@@ -73,6 +75,22 @@ def test_the_compiled_walk_finds_what_python_finds(metric: Metric, dimensions: i
     check_same(metric, dimensions, queries=3)
 
 
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> list[Walk]:
+    """Return the walks in Python, the last one last."""
+    begun: list[Walk] = []
+
+    class Kept(Walk):
+        def __init__(
+            self, codes: Bits, graph: CodeGraph, code: Bits, allowed: Mask | None, plan: WalkPlan
+        ) -> None:
+            super().__init__(codes, graph, code, allowed, plan)
+            begun.append(self)
+
+    monkeypatch.setattr(binary, "Walk", Kept)
+    return begun
+
+
 @pytest.fixture(scope="module")
 def values() -> Floats:
     return clustered(ROWS + 60, 64)
@@ -81,6 +99,54 @@ def values() -> Floats:
 @pytest.fixture(scope="module")
 def indexes(values: Floats) -> tuple[BinaryIndex, BinaryIndex, BinaryIndex]:
     return both(np.ascontiguousarray(values[:ROWS]), Metric.COSINE)
+
+
+@pytest.mark.parametrize("expanded_max", [10**6, 203, 1])
+@pytest.mark.parametrize("effort", [Effort.LOW, Effort.HIGH])
+def test_the_compiled_walk_goes_on_from_as_many_rows_as_python_and_compares_as_many(
+    values: Floats,
+    indexes: tuple[BinaryIndex, ...],
+    walks: list[Walk],
+    expanded_max: int,
+    effort: Effort,
+) -> None:
+    graph = replace(graph_of(indexes[0]), expanded_max=expanded_max)
+    one, other = (
+        BinaryIndex(indexes[2].codes, indexes[2].exact, graph, is_compiled=is_compiled)
+        for is_compiled in (True, False)
+    )
+    half = Selection.of_mask(np.random.default_rng(5).random(ROWS) < 0.5)
+    selections = [Selection(ROWS), half] if expanded_max == 10**6 else [Selection(ROWS)]
+    for query in values[ROWS : ROWS + 20]:
+        for selection in selections:  # where walks are short, filters have none
+            (task,) = one.prepare(query, 10, selection, effort).tasks
+            task.run()
+            other.prepare(query, 10, selection, effort).run()
+
+            walk = walks[-1]
+            assert task.expanded_count == walk.expanded_count <= expanded_max
+            if walk.is_open:  # else all codes were compared in addition
+                assert task.compared_count == walk.compared_count
+    assert len(walks) == 20 * len(selections)
+
+
+def test_a_margin_beyond_the_longest_distance_ends_where_there_is_no_row_left() -> None:
+    values = clustered(301, 64)
+    codes = quantizer.encode(
+        values[:300],
+        Metric.COSINE,
+        QuantizerParameters(2_048, 1.0, ((3_000, 3_000),) * 3, (10, 10)),
+    )
+    neighbours = build_neighbours(codes.codes)
+    assert neighbours is not None
+    graph = CodeGraph(neighbours, entries_of(neighbours), ((60, 60),) * 3, 10**6)
+    index = BinaryIndex(codes, exact_index(values[:300], Metric.COSINE), graph)
+
+    found, expanded_count = index.walked(values[300], 10, Effort.LOW, WalkPlan(60, 10**6))
+
+    assert expanded_count == 300
+    nearest = np.argsort(distances(values[:300], values[300], Metric.COSINE))[:10]
+    assert set(nearest.tolist()) <= set(found.tolist())
 
 
 def test_a_walk_finds_the_nearest_and_compares_few_codes(
