@@ -14,7 +14,7 @@ from tests.support.clusters import clustered
 from tests.support.watched import run_watched
 from vicinal.ann import quantizer
 from vicinal.ann.base import Selection
-from vicinal.ann.binary import BinaryIndex
+from vicinal.ann.binary import LISTED_CODES, BinaryIndex
 from vicinal.ann.compiled import CompiledSearch, Plan
 from vicinal.ann.exact import Blocks, ExactIndex
 from vicinal.ann.quantizer import QuantizerParameters
@@ -183,6 +183,22 @@ def test_lists_and_masks_need_not_lie_side_by_side() -> None:
     masked = candidates(index, values[9], 10, allowed[:, 0])
 
     assert set(listed.rows.tolist()) == set(masked.rows.tolist()) <= set(rows.tolist())
+
+
+@pytest.mark.parametrize("count", [1_983, 1_984, 1_985, 1_986, 2_047])
+def test_of_a_list_of_any_length_the_last_row_is_compared(count: int) -> None:
+    """Codes are compared 64 at a time; the last ones may be fewer."""
+    values = clustered(5_000, 48)
+    compiled = binary_index(values, Metric.COSINE)
+    python = binary_index(values, Metric.COSINE, is_compiled=False)
+    rows = np.sort(np.random.default_rng(count).choice(5_000, count, replace=False))
+
+    for query in (values[rows[-1]], values[rows[0]], -values[rows[-1]]):
+        one, other = (candidates_among(each, query, 10, rows) for each in (compiled, python))
+        assert one.method == LISTED_CODES
+        assert one.scored_count == other.scored_count
+        assert set(one.rows[:10].tolist()) <= set(other.rows.tolist())
+    assert rows[-1] in candidates_among(compiled, values[rows[-1]], 1, rows).rows
 
 
 def test_any_number_of_threads_search_at_once() -> None:
