@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from zlib_ng.zlib_ng import crc32
 
+from tests.support.ann import one_list
 from tests.support.engines import DOCS, apply, put
 from tests.support.waiting import wait_until
 from vicinal import settings
@@ -105,7 +106,7 @@ def write_graph(segment: Path) -> None:
     size, checksum = len(raw), struct.unpack("<II8s", raw[-16:])[1]
     codes = ComponentFile(segment / "codes", "codes", Seal(size, checksum))
     neighbours = np.zeros((ROWS, DEGREE), np.uint32)
-    graph = CodeGraph(neighbours, np.zeros(1, np.uint32), ((1, 1), (1, 1), (1, 1)), ROWS)
+    graph = CodeGraph(neighbours, one_list([0]), ((1, 1), (1, 1), (1, 1)), ROWS)
     arrays = {**codes, **graph.arrays()}
     assert set(arrays) == set(GraphKind().layout(ROWS))
     files.write(segment / "graph", "graph", arrays)
@@ -232,7 +233,7 @@ def test_the_table_of_arrays_is_that_of_the_files(data: Path) -> None:
 
 def test_the_docstring_of_segments_names_the_arrays_of_each_file(data: Path) -> None:
     assert segment_format.__doc__ is not None
-    lines = re.findall(r"^    (\w+) +(`.*)$", segment_format.__doc__, re.MULTILINE)
+    lines = re.findall(r"^    (\w+) +(`.*(?:\n {17}`.*)*)$", segment_format.__doc__, re.MULTILINE)
     written = arrays_in(data)
 
     named = {file: set(re.findall(r"`(\w+)`", text)) for file, text in lines}

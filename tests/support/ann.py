@@ -1,8 +1,9 @@
 """Every implementation of the AnnIndex seam, and the plain data its suite searches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from vicinal.ann import exact, quantizer
 from vicinal.ann.base import AnnIndex, Candidates, Selection
 from vicinal.ann.binary import BinaryIndex
+from vicinal.ann.entries import Entries, entries_of
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.graph import CodeGraph, build_neighbours, entries_of
+from vicinal.ann.graph import CodeGraph, build_neighbours
 from vicinal.ann.graph_kind import GraphKind
 from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
@@ -55,6 +57,11 @@ def small_graph_kind(rows_min: int) -> GraphKind:
     return GraphKind(rows_min, breadths_min, ((0, 2), (5, 1)))
 
 
+def one_list(rows: Sequence[int] | NDArray[Any]) -> Entries:
+    """Return these rows as entries in one list, as graphs of earlier versions have them."""
+    return Entries(np.array(rows, np.uint32), np.zeros(1, np.uint32))
+
+
 def candidates(
     index: AnnIndex,
     query: Floats,
@@ -78,7 +85,8 @@ def graph_index(values: Floats, metric: Metric, *, is_compiled: bool = True) -> 
     neighbours = build_neighbours(plain.codes.codes)
     assert neighbours is not None
     breadths = ((200, 400), (300, 600), (400, 800))
-    graph = CodeGraph(neighbours, entries_of(neighbours), breadths, expanded_max=10**6)
+    entries = entries_of(plain.codes.codes, neighbours)
+    graph = CodeGraph(neighbours, entries, breadths, expanded_max=10**6)
     return BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
 
 

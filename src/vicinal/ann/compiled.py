@@ -92,13 +92,17 @@ class CompiledSearch:
             self._rows.block_bytes = exact.blocks.size
             self._rows.values_start = exact.blocks.start
         if graph is not None:
-            words = graph.entry_words(codes)
-            self._keepalive = (*self._keepalive, words)
+            entries = graph.entries
+            words, pivot_codes = entries.words(codes), entries.pivot_codes(codes)
+            self._keepalive = (*self._keepalive, words, pivot_codes)
             self._rows.neighbours = graph.neighbours.ctypes.data
             self._rows.neighbour_count = graph.neighbours.shape[1]
-            self._rows.entries = graph.entries.ctypes.data
+            self._rows.entries = entries.rows.ctypes.data
             self._rows.entry_words = words.ctypes.data
-            self._rows.entry_count = len(graph.entries)
+            self._rows.entry_starts = entries.starts.ctypes.data
+            self._rows.pivot_codes = pivot_codes.ctypes.data
+            self._rows.entry_count = len(entries.rows)
+            self._rows.list_count = len(entries.starts)
 
     @staticmethod
     def of(

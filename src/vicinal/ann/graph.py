@@ -13,15 +13,15 @@ is built from the codes alone:
 4. The same is done among every fourth row, every sixteenth and so on, and these get neighbours
    that are farther away: where rows lie in close groups, all that are nearest are of one group.
 5. Each row becomes a neighbour of its neighbours, while there is space.
-6. A walk begins at *entries*, rows that all others are near to: where a few dozen rows lie so close
-   that all their neighbours are among them, a walk gets in only if it begins there.
+
+A walk through it begins at `entries`.
 
 ``native/graph.c`` does what touches every code; where there is no library, no graph is built.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil, isqrt
+from math import ceil
 from typing import Any, Self
 
 import numpy as np
@@ -30,11 +30,12 @@ from numpy.typing import NDArray
 
 from vicinal import interruption
 from vicinal.ann import projection
+from vicinal.ann.entries import Entries
 from vicinal.ann.hamming import Bits, sample
 from vicinal.ann.quantizer import DEPTHS, EFFORTS, PerEffort, at_depth, rescored_min
 from vicinal.model import Effort
 from vicinal.native.library import Library, library
-from vicinal.native.structures import ENTRY_WORDS, LINE_BYTES, Graph
+from vicinal.native.structures import LINE_BYTES, Graph
 
 Neighbours = NDArray[np.uint32]
 
@@ -55,9 +56,6 @@ _PIVOTS_PER_PART = 4
 _ALIKE_SHARE = 0.9  # of a part that goes to one pivot: rows are alike, and are cut as they come
 _CHUNK_ROWS = 1 << 16  # pruned in one call
 
-_ENTRIES_PER_ROOT = 90  # of the number of rows, at most; comparing those of a million takes 60 µs
-_EARLIER_STEP = 32  # between entries of graphs without any, of earlier versions
-_FURTHER = (0, 2, 4, 8, 16, DEGREE)  # neighbours whose neighbours an entry stands for, too
 
 _FILTERED_SHARE_MAX = 0.4  # of the longest walk, for one under a filter
 _EXPANSION_CODES = 80
@@ -71,14 +69,14 @@ class CodeGraph:
 
     Attributes:
         neighbours: ``(n, DEGREE)`` uint32, filled up with the row itself.
-        entries: ``(m,)`` uint32, rows at which a walk may begin (`entries_of`).
+        entries: Rows at which a walk may begin (`entries_of`).
         breadths: Near rows that a walk finds first, for each effort and depth of `quantizer`; 0
             where all codes are compared.
         expanded_max: Rows that a walk goes on from; for more, all codes are compared.
     """
 
     neighbours: Neighbours
-    entries: NDArray[np.uint32]
+    entries: Entries
     breadths: PerEffort
     expanded_max: int
 
@@ -104,20 +102,11 @@ class CodeGraph:
             return 0
         return max(ceil(share * breadth), rescored_min(k))
 
-    def entry_words(self, codes: Bits) -> NDArray[np.uint64]:
-        """Return the first words of the entries' codes, ``(ENTRY_WORDS, m)``.
-
-        Longer ones took longer to compare, and what counts is which rows there are to begin at
-        (docs/history/ann-kinds.md).
-        """
-        words = codes.view(np.uint64)[self.entries, :ENTRY_WORDS]
-        return np.ascontiguousarray(words.T)
-
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to store; `of` takes them back."""
         return {
             "neighbours": self.neighbours,
-            "entries": self.entries,
+            **self.entries.arrays(),
             "breadths": np.array(self.breadths, np.int64),
         }
 
@@ -129,17 +118,12 @@ class CodeGraph:
             ValueError: the arrays contradict each other.
         """
         neighbours, breadths = arrays["neighbours"], arrays["breadths"]
-        if "entries" in arrays:
-            entries = arrays["entries"]
-        else:
-            entries = np.arange(0, row_count, _EARLIER_STEP, dtype=np.uint32)
         if neighbours.shape != (row_count, DEGREE):
             raise ValueError(f"the graph does not have {DEGREE} neighbours for each row")
-        if not len(entries) or entries.max() >= row_count:
-            raise ValueError(f"the graph does not begin at any of its {row_count} rows")
         if breadths.shape != (3, 2) or breadths.min() < 0:
             raise ValueError("the graph has no breadth for each effort")
         low, standard, high = ((near, far) for near, far in breadths.tolist())
+        entries = Entries.of(arrays, row_count)
         return cls(neighbours, entries, (low, standard, high), expanded_max(row_count))
 
 
@@ -160,27 +144,6 @@ def build_neighbours(codes: Bits) -> Neighbours | None:
     interruption.point()
     graph.link_back(built)
     return graph.neighbours
-
-
-def entries_of(neighbours: Neighbours) -> NDArray[np.uint32]:
-    """Return the rows at which a walk through the graph may begin, ``(m,)``; at least one.
-
-    Every other row is a neighbour of one of them or, where these would be too many, of one of its
-    nearest neighbours; where these are too many as well (beyond some 10,000,000 rows), every
-    second or third remains. As many rows chosen evenly leave out groups of rows that nothing else
-    leads to (docs/history/ann-kinds.md).
-    """
-    built = library()
-    assert built is not None, "a graph is built by the library alone"
-    row_count = len(neighbours)
-    neighbours = np.ascontiguousarray(neighbours, np.uint32)
-    graph = Graph(neighbours=neighbours.ctypes.data, row_count=row_count, neighbour_count=DEGREE)
-    count_max = _ENTRIES_PER_ROOT * (isqrt(row_count) + 1)
-    for further in interruption.parts(_FURTHER):
-        entries = built.cover(graph, further)
-        if len(entries) <= count_max:
-            break
-    return entries[:: -(-len(entries) // count_max)].copy()
 
 
 @dataclass(frozen=True, slots=True)

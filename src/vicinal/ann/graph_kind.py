@@ -25,8 +25,9 @@ from vicinal.ann import calibration, quantizer
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import BinaryIndex, BinaryKind, GrowingBinaryIndex
 from vicinal.ann.calibration import RECALLS, Calibration, Neighbours
+from vicinal.ann.entries import entries_of
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, entries_of, expanded_max
+from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, expanded_max
 from vicinal.ann.quantizer import (
     DEPTHS,
     EFFORTS,
@@ -56,11 +57,11 @@ BREADTHS_MIN = {Effort.LOW: 140, Effort.STANDARD: 560, Effort.HIGH: 1_600}
 _EXPANDED_SHARE_MAX = 0.5  # of the longest walk, on average: less than half of the CPU of a scan
 
 Gaps = Sequence[tuple[int, int]]
-GAPS: Gaps = ((0, 2), (10, 1))
+GAPS: Gaps = ((0, 2), (5, 2))
 """How many of a probe's nearest rows are hidden from it, and the breadths beyond the one that was
-enough. Of 300,000 grown rows held-out queries find 0.99 of their neighbours with a breadth of 140
-and 0.998 with 800; probes need 100 and 280 without a gap, 400 and 1,100 with one of ten rows, and
-with 30 they find neither (docs/history/ann-kinds.md)."""
+enough. Of 300,000 grown rows held-out queries find 0.992 of their neighbours with a breadth of 140
+and 0.999 with 560; probes need 70 and 140 with a gap of five rows, 200 and 1,100 with one of ten. A
+larger gap takes from the graph what leads to the rows around it (docs/history/ann-kinds.md)."""
 
 
 class GraphKind:
@@ -73,7 +74,7 @@ class GraphKind:
     """
 
     component = "graph"
-    added = ("entries",)
+    added = ("entries", "entry_starts")
 
     def __init__(
         self,
@@ -97,7 +98,8 @@ class GraphKind:
         if calibrated is None or neighbours is None:
             return None
         longest = expanded_max(exact.row_count)
-        graph = CodeGraph(neighbours, entries_of(neighbours), _NO_BREADTHS, longest)
+        entries = entries_of(calibrated.codes.codes, neighbours)
+        graph = CodeGraph(neighbours, entries, _NO_BREADTHS, longest)
         index = BinaryIndex(calibrated.codes, exact, graph)
         near = calibrated.parts[0].neighbours  # among all rows
         per_effort = breadths(index, near, self._breadths_min, self._gaps)
@@ -112,6 +114,7 @@ class GraphKind:
             **self._codes.layout(row_count),
             "neighbours": ("<u4", (row_count, DEGREE)),
             "entries": ("<u4", (None,)),
+            "entry_starts": ("<u4", (None,)),
             "breadths": ("<i8", (3, 2)),
         }
 

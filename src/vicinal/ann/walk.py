@@ -1,12 +1,13 @@
 """A walk through a graph of codes (`graph`), as ``native/walk.h`` does it: the reference.
 
-A walk begins at *entries*: of the rows that all others are near to (`graph.entries_of`), in groups,
-those of each group whose codes are nearest by their first words. It always goes on from the nearest
-rows that it has compared and not left yet, to all neighbours of these rows. First it finds a number
-of near rows, the *breadth*: until no row that is left is nearer than the last of these. Then all
-rows within a limit, as the radius of a search says. Rows that a filter does not allow are walked
-through and not counted. A walk that has cost as much as comparing every code ends, and every code
-is compared.
+A walk begins at *entries*, rows that all others are near to (`entries`). It compares a share of
+them that grows with its breadth, in the lists whose pivots are nearest, by the first words of their
+codes, and begins at the nearest of each group of them. It always goes on from the nearest rows that
+it has compared and not left yet, to all neighbours of these rows. First it finds a number of near
+rows, the *breadth*: until no row that is left is nearer than the last of these. Then all rows
+within a limit, as the radius of a search says. Rows that a filter does not allow are walked through
+and not counted. A walk that has cost as much as comparing every code ends, and every code is
+compared.
 
 A walk goes on from a few rows at one time, the *beam*, for what memory does meanwhile: from one
 after another it takes a third more CPU (docs/history/ann-kinds.md).
@@ -19,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.ann import hamming
+from vicinal.ann.entries import Entries
 from vicinal.ann.graph import CodeGraph
 from vicinal.ann.hamming import Bits, Codes, Near
 from vicinal.model import Mask, Ordinals
 from vicinal.native.structures import ENTRY_WORDS
 
-_ENTRIES = 512  # rows where a walk begins, each the nearest of a group
+_ENTRIES = 128  # rows where a walk begins, each the nearest of a group
+_ENTRIES_BREADTH = 1_024  # from which on all entries are compared
 _BEAM_WIDTH = 4  # rows that it goes on from at one time
 
 
@@ -79,13 +82,8 @@ class Walk:
         self._bound, self._within = farthest, 0
         self.expanded_count = 0
         self.is_open = True
-        words = code.view(np.uint64)[:ENTRY_WORDS, np.newaxis]
-        hammings = np.bitwise_count(graph.entry_words(codes) ^ words).sum(axis=0, dtype=np.int32)
-        groups = np.full(-(-len(hammings) // _ENTRIES) * _ENTRIES, farthest + 1, np.int32)
-        groups[: len(hammings)] = hammings
-        nearest = groups.reshape(-1, _ENTRIES).argmin(axis=0) * _ENTRIES + np.arange(_ENTRIES)
         begun: dict[int, None] = {}  # as an ordered set
-        for entry in graph.entries[nearest[: len(hammings)]].tolist():
+        for entry in _nearest_entries(codes, graph.entries, code, plan.breadth).tolist():
             row = self._begun_at(entry, begun)
             if row is not None:
                 begun[row] = None
@@ -169,6 +167,24 @@ class Walk:
         while self._within - self._counts[self._bound] >= self._plan.breadth:
             self._within -= self._counts[self._bound]
             self._bound -= 1
+
+
+def _nearest_entries(codes: Bits, entries: Entries, code: Bits, breadth: int) -> NDArray[np.uint32]:
+    """Return the entries at which a walk begins, at most `_ENTRIES`."""
+    lengths, farthest = entries.lengths(), 8 * codes.shape[1]
+    of_pivots = hamming.distances(entries.pivot_codes(codes), code)
+    by_distance = np.cumsum(np.bincount(of_pivots, weights=lengths, minlength=farthest + 1))
+    wanted = -(-len(entries.rows) * breadth // _ENTRIES_BREADTH)
+    limit = np.searchsorted(by_distance, wanted)
+    is_compared = np.repeat(of_pivots <= limit, lengths)
+    words = code.view(np.uint64)[:ENTRY_WORDS]
+    hammings = np.bitwise_count(entries.words(codes) ^ words).sum(axis=1, dtype=np.int32)
+    nearest: list[int] = []
+    for group in range(min(_ENTRIES, len(hammings))):
+        compared = np.flatnonzero(is_compared[group::_ENTRIES]) * _ENTRIES + group
+        if len(compared):
+            nearest.append(compared[hammings[compared].argmin()])
+    return entries.rows[nearest]
 
 
 @dataclass(frozen=True, slots=True)

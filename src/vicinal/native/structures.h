@@ -14,7 +14,8 @@ enum {
     LINE_BYTES = 64, /* a code has one or more lines of bytes */
     CODE_BYTES_MAX = 256,
     NEIGHBOURS_MAX = 64,
-    ENTRY_WORDS = 2,    /* the first of a code's, by which rows where a walk begins are chosen */
+    LISTS_MAX = 512,    /* of entries */
+    ENTRY_WORDS = 4,    /* the first of a code's, by which rows where a walk begins are chosen */
     EXPONENT_MIN = -65, /* powers of ten beyond these two are left to Python */
     EXPONENT_MAX = 40,
 };
@@ -36,11 +37,14 @@ typedef struct {
     const float *norms;      /* (row_count,) */
     const uint8_t *verified; /* whether each block of the values' file may be read, or NULL: all */
     int64_t block_bytes, values_start; /* where the values begin in the file */
-    const uint32_t *neighbours;  /* (row_count, neighbour_count): the graph, if there is one */
-    const uint32_t *entries;     /* (entry_count,): rows at which a walk may begin */
-    const uint64_t *entry_words; /* (ENTRY_WORDS, entry_count): the first of their codes */
-    int64_t neighbour_count;     /* at most NEIGHBOURS_MAX */
+    const uint32_t *neighbours;   /* (row_count, neighbour_count): the graph, if there is one */
+    const uint32_t *entries;      /* (entry_count,): rows at which a walk may begin */
+    const uint64_t *entry_words;  /* (entry_count, ENTRY_WORDS): the first of their codes */
+    const uint32_t *entry_starts; /* (list_count,): where the lists of entries begin; 0 first */
+    const uint8_t *pivot_codes;   /* (list_count, code_bytes): of the first entry of each list */
+    int64_t neighbour_count;      /* at most NEIGHBOURS_MAX */
     int64_t entry_count;
+    int64_t list_count; /* at most LISTS_MAX */
     int64_t row_count, sample_count, sample_step;
     float relative_error, absolute_error; /* of a float32 product (`ann.exact`) */
 } CodedRows;

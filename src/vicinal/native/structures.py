@@ -19,8 +19,11 @@ CODE_BYTES_MAX = 256
 NEIGHBOURS_MAX = 64
 """A row of a graph has at most as many neighbours."""
 
-ENTRY_WORDS = 2
+ENTRY_WORDS = 4
 """The words of 8 bytes, of a row's code, by which rows where a walk begins are chosen."""
+
+LISTS_MAX = 512
+"""A graph has at most as many lists of entries."""
 
 EXPONENT_MIN, EXPONENT_MAX = -65, 40
 """Of ten: numbers that need other powers are not read by the library."""
@@ -48,8 +51,8 @@ class CodedRows(ctypes.Structure):
         (Projection, "projection"),
         (c_void_p, "codes sample values norms verified"),
         (c_int64, "block_bytes values_start"),
-        (c_void_p, "neighbours entries entry_words"),
-        (c_int64, "neighbour_count entry_count"),
+        (c_void_p, "neighbours entries entry_words entry_starts pivot_codes"),
+        (c_int64, "neighbour_count entry_count list_count"),
         (c_int64, "row_count sample_count sample_step"),
         (c_float, "relative_error absolute_error"),
     )

@@ -19,8 +19,9 @@
 
 enum {
     SAMPLE_ROWS = 2048,            /* at most: as in `ann.hamming` */
-    ENTRIES = 512,                 /* rows where a walk begins, each the nearest of a group */
-    START_BITS = 32,               /* enough for the number of an entry */
+    ENTRIES = 128,                 /* rows where a walk begins, each the nearest of a group */
+    ENTRY_BITS = 32,               /* enough for the number of an entry */
+    ENTRIES_BREADTH = 1024,        /* from which on all entries are compared: as in `ann.walk` */
     BEAM_WIDTH = 4,                /* rows that a walk goes on from at one time: as in `ann.walk` */
     BINS = 8 * CODE_BYTES_MAX + 2, /* one for each distance of the longest codes, and one more */
     WORD_BITS = 64,
@@ -159,29 +160,47 @@ static int walk_within(Walk *walk, const CodedRows *coded, CodeSearch *search, i
     return 1;
 }
 
-/* Make entries the nearest of their groups that are nearer than those before them: `count` groups'
-   entries from `start` on. A key is a distance and, below it, where the group's entry begins. */
-INLINE void keep_nearer(const CodedRows *coded, const uint64_t *code, int64_t start, int64_t count,
+/* Where a list of entries begins, or ends for the one before it. */
+static int64_t entry_start(const CodedRows *coded, int64_t list) {
+    return list < coded->list_count ? coded->entry_starts[list] : coded->entry_count;
+}
+
+/* Return the least distance within which the lists' pivots have the share of the entries that is
+   compared. */
+static int64_t lists_limit(const CodedRows *coded, int64_t breadth, const int32_t *hammings) {
+    const int64_t wanted =
+        (coded->entry_count * breadth + ENTRIES_BREADTH - 1) / ENTRIES_BREADTH; /* at least 1 */
+    int64_t counts[BINS] = {0}, sum = 0, limit = 0;
+    for (int64_t list = 0; list < coded->list_count; list++)
+        counts[hammings[list]] += entry_start(coded, list + 1) - entry_start(coded, list);
+    while (limit < BINS - 1 && (sum += counts[limit]) < wanted) limit++;
+    return limit;
+}
+
+/* Make entries from `start` to `end` the nearest of their groups where they are nearer than those
+   before them; groups take turns. A key is a distance and, below it, the entry. */
+INLINE void keep_nearer(const CodedRows *coded, const uint64_t *code, int64_t start, int64_t end,
                         int64_t *keys) {
-    const uint64_t *words = coded->entry_words + start;
-    for (int64_t group = 0; group < count; group++) {
+    const uint64_t *words = coded->entry_words + start * ENTRY_WORDS;
+    for (int64_t entry = start; entry < end; entry++, words += ENTRY_WORDS) {
         int64_t hamming = 0;
         for (int64_t word = 0; word < ENTRY_WORDS; word++)
-            hamming += __builtin_popcountll(words[word * coded->entry_count + group] ^ code[word]);
-        const int64_t key = hamming << START_BITS | start;
+            hamming += __builtin_popcountll(words[word] ^ code[word]);
+        const int64_t key = hamming << ENTRY_BITS | entry, group = entry % ENTRIES;
         keys[group] = key < keys[group] ? key : keys[group];
     }
 }
 
-/* Find the nearest entry of each group, whose entries are ENTRIES apart; of two that are as near
-   the first. Write their keys; INT64_MAX for none. */
+/* Of the lists whose pivots are within `limit` find the nearest entry of each group; of two that
+   are as near the first. Write their keys; INT64_MAX for none. */
 #define NEAREST_ENTRIES(NAME, ATTRIBUTE)                                                           \
-    ATTRIBUTE static void NAME(const CodedRows *coded, const uint64_t *code, int64_t *keys) {      \
-        const int64_t whole = coded->entry_count - coded->entry_count % ENTRIES;                   \
+    ATTRIBUTE static void NAME(const CodedRows *coded, const uint64_t *code, int64_t limit,        \
+                               const int32_t *hammings, int64_t *keys) {                           \
         for (int64_t group = 0; group < ENTRIES; group++) keys[group] = INT64_MAX;                 \
-        for (int64_t start = 0; start < whole; start += ENTRIES)                                   \
-            keep_nearer(coded, code, start, ENTRIES, keys);                                        \
-        keep_nearer(coded, code, whole, coded->entry_count - whole, keys);                         \
+        for (int64_t list = 0; list < coded->list_count; list++)                                   \
+            if (hammings[list] <= limit)                                                           \
+                keep_nearer(coded, code, entry_start(coded, list), entry_start(coded, list + 1),   \
+                            keys);                                                                 \
     }
 
 NEAREST_ENTRIES(nearest_entries_plain, )
@@ -205,6 +224,7 @@ static int begin_walk(Walk *walk, const CodedRows *coded, CodeSearch *search) {
     int64_t keys[ENTRIES];
     uint64_t code[ENTRY_WORDS];
     uint32_t entries[ENTRIES];
+    int32_t hammings[LISTS_MAX];
     int64_t count = 0;
     walk->seen = calloc(coded->row_count / WORD_BITS + 1, sizeof *walk->seen);
     if (!walk->seen) return NO_MEMORY;
@@ -214,11 +234,14 @@ static int begin_walk(Walk *walk, const CodedRows *coded, CodeSearch *search) {
     walk->is_open = 1;
     for (int64_t at = 0; at < search->hidden_count; at++) see(walk, (uint32_t)search->hidden[at]);
     memcpy(code, search->query_code, sizeof code);
-    BEST_POPCNT(nearest_entries)(coded, code, keys);
+    BEST_POPCNT(hammings)(coded->pivot_codes, coded->list_count, search->query_code,
+                          coded->projection.code_bytes / LINE_BYTES, hammings);
+    const int64_t limit = lists_limit(coded, search->breadth, hammings);
+    BEST_POPCNT(nearest_entries)(coded, code, limit, hammings, keys);
     for (int64_t group = 0; group < ENTRIES; group++) {
         if (keys[group] == INT64_MAX) continue;
-        const int64_t start = keys[group] & ((INT64_C(1) << START_BITS) - 1);
-        const uint32_t row = begin_at(walk, coded, coded->entries[start + group]);
+        const int64_t entry = keys[group] & ((INT64_C(1) << ENTRY_BITS) - 1);
+        const uint32_t row = begin_at(walk, coded, coded->entries[entry]);
         if (row >= coded->row_count) continue;
         fetch(coded, search, row);
         entries[count++] = row;

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.support.ann import one_list
 from tests.support.clusters import clustered
 from tests.support.holding import StopAt
 from vicinal.ann import graph, hamming, projection
-from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, entries_of
+from vicinal.ann.entries import entries_of
+from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours
 from vicinal.ann.hamming import Bits
 from vicinal.ann.walk import Walk, WalkPlan
 from vicinal.interruption import Interrupted, interruptible
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     library() is None, reason="NO GRAPH IS BUILT: there is no C compiler"
 )
 FARTHEST = 512
-NO_ENTRIES = np.empty(0, np.uint32)
+NO_ENTRIES = one_list([])
 
 
 def built() -> Library:
@@ -161,7 +163,7 @@ def codes() -> Bits:
 def code_graph(codes: Bits) -> CodeGraph:
     neighbours = build_neighbours(codes)
     assert neighbours is not None
-    entries = entries_of(neighbours)
+    entries = entries_of(codes, neighbours)
     return CodeGraph(neighbours, entries, ((1, 1), (1, 1), (1, 1)), expanded_max=10**6)
 
 
@@ -288,39 +290,6 @@ def test_a_filter_that_few_rows_pass_ends_walks_before_they_begin(
     assert 200 < some.breadth_for(30, Effort.HIGH, 1.0) < 400
 
 
-@pytest.mark.parametrize("further", [0, 3, DEGREE])
-def test_every_row_is_an_entry_or_a_neighbour_of_one_or_of_its_nearest(
-    code_graph: CodeGraph, further: int
-) -> None:
-    neighbours = code_graph.neighbours.astype(np.int64)
-    structure = Graph(
-        neighbours=code_graph.neighbours.ctypes.data,
-        row_count=len(neighbours),
-        neighbour_count=DEGREE,
-    )
-    covered = np.zeros(len(neighbours), np.bool_)
-    expected = []
-    for row, near in enumerate(neighbours):
-        if not covered[row]:
-            expected.append(row)
-            covered[[row, *near, *neighbours[near[:further]].reshape(-1)]] = True
-
-    assert built().cover(structure, further).tolist() == expected
-
-
-@pytest.mark.parametrize("per_root", [90, 3])
-def test_entries_are_at_most_as_many_as_a_multiple_of_the_root_of_the_rows(
-    code_graph: CodeGraph, monkeypatch: pytest.MonkeyPatch, per_root: int
-) -> None:
-    monkeypatch.setattr(graph, "_ENTRIES_PER_ROOT", per_root)
-
-    entries = entries_of(code_graph.neighbours)
-
-    assert 0 < len(entries) <= per_root * 78
-    assert len(set(entries.tolist())) == len(entries)
-    assert entries.max() < 6_000
-
-
 def test_a_walk_gets_into_a_group_whose_neighbours_are_all_among_themselves() -> None:
     group_count, group_rows = 300, 20
     codes, groups = grouped_codes(group_count, group_rows, 0.1)
@@ -328,8 +297,8 @@ def test_a_walk_gets_into_a_group_whose_neighbours_are_all_among_themselves() ->
     neighbours = np.empty((len(codes), DEGREE), np.uint32)
     for group in range(group_count):
         neighbours[groups == group] = np.flatnonzero(groups == group)[within]
-    entries = entries_of(neighbours)
-    evenly = np.arange(0, len(codes), len(codes) // len(entries))
+    entries = entries_of(codes, neighbours)
+    evenly = np.arange(0, len(codes), len(codes) // len(entries.rows))
     assert len(set(groups[evenly].tolist())) < group_count <= len(evenly)
 
     closed = CodeGraph(neighbours, entries, ((1, 1),) * 3, expanded_max=10**6)
@@ -348,15 +317,6 @@ def test_where_no_breadth_serves_many_rows_none_serves_few_under_a_filter() -> N
     assert some.breadth_for(11, Effort.LOW, 1.0) == 0
     assert some.breadth_for(10, Effort.LOW, 0.9) == 0
     assert some.breadth_for(5, Effort.LOW, 0.5) == 50
-
-
-def test_a_graph_of_an_earlier_version_begins_at_rows_that_are_spread_evenly() -> None:
-    arrays: dict[str, NDArray[Any]] = {
-        "neighbours": np.zeros((100, DEGREE), np.uint32),
-        "breadths": np.ones((3, 2), np.int64),
-    }
-
-    assert CodeGraph.of(arrays, 100).entries.tolist() == [0, 32, 64, 96]
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support.ann import candidates, exact_index, small_graph_kind
+from tests.support.ann import candidates, exact_index, one_list, small_graph_kind
 from tests.support.clusters import grouped, grown
 from vicinal.ann import calibration, graph_kind
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import CODES, WALKED_CODES, BinaryIndex
+from vicinal.ann.entries import Entries
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import CodeGraph, build_neighbours
 from vicinal.ann.graph_kind import GAPS, Gaps, GraphKind
@@ -104,7 +105,8 @@ def test_a_walk_under_a_filter_finds_what_comparing_all_codes_finds(
 ) -> None:
     exact, queries = data
     breadths = ((100, 200),) * 3
-    graph = CodeGraph(arrays["neighbours"], arrays["entries"], breadths, expanded_max=1_000)
+    entries = Entries.of(arrays, ROWS)
+    graph = CodeGraph(arrays["neighbours"], entries, breadths, expanded_max=1_000)
     codes = BinaryCodes.of(arrays)
     index, plain = BinaryIndex(codes, exact, graph), BinaryIndex(codes, exact)
     allowed = np.random.default_rng(SEED).random(ROWS) < share
@@ -148,7 +150,7 @@ def test_breadths_keep_the_promise_to_queries_that_are_farther_from_rows_than_ro
     neighbours = build_neighbours(calibrated.codes.codes)
     assert neighbours is not None
     neighbours[:, 6:] = np.arange(len(values), dtype=np.uint32)[:, None]
-    entries = np.arange(0, len(values), 16, dtype=np.uint32)
+    entries = one_list(np.arange(0, len(values), 16))
     plain = BinaryIndex(calibrated.codes, exact)
 
     def kept(gaps: Gaps) -> float:

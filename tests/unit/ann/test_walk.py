@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from tests.support.ann import binary_index, candidates, candidates_among, exact_index
+from tests.support.ann import binary_index, candidates, candidates_among, exact_index, one_list
 from tests.support.clusters import clustered
-from vicinal.ann import binary, projection, quantizer
+from vicinal.ann import binary, hamming, projection, quantizer
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import CODES, LISTED_CODES, WALKED_CODES, BinaryIndex
-from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, entries_of
+from vicinal.ann.entries import entries_of
+from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours
 from vicinal.ann.hamming import Bits
 from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.ann.walk import Walk, WalkPlan
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.skipif(
     library() is None, reason="NO GRAPH IS BUILT: there is no C compiler"
 )
 ROWS = 6_000
+FARTHEST = 512
 METRICS = list(Metric)
 BREADTHS = ((60, 300), (100, 400), (200, 600))
 
@@ -33,13 +36,19 @@ def both(
     plain = binary_index(values, metric)
     neighbours = build_neighbours(plain.codes.codes)
     assert neighbours is not None
-    graph = CodeGraph(neighbours, entries_of(neighbours), BREADTHS, expanded_max)
+    entries = entries_of(plain.codes.codes, neighbours)
+    graph = CodeGraph(neighbours, entries, BREADTHS, expanded_max)
     codes, exact = plain.codes, plain.exact
     return (
         BinaryIndex(codes, exact, graph),
         BinaryIndex(codes, exact, graph, is_compiled=False),
         plain,
     )
+
+
+def alone(rows: int) -> NDArray[np.uint32]:
+    """Return neighbours of rows that have none."""
+    return np.repeat(np.arange(rows, dtype=np.uint32)[:, None], DEGREE, axis=1)
 
 
 def graph_of(index: BinaryIndex) -> CodeGraph:
@@ -141,7 +150,7 @@ def test_a_margin_beyond_the_longest_distance_ends_where_there_is_no_row_left() 
     )
     neighbours = build_neighbours(codes.codes)
     assert neighbours is not None
-    graph = CodeGraph(neighbours, entries_of(neighbours), ((60, 60),) * 3, 10**6)
+    graph = CodeGraph(neighbours, entries_of(codes.codes, neighbours), ((60, 60),) * 3, 10**6)
     index = BinaryIndex(codes, exact_index(values[:300], Metric.COSINE), graph)
 
     found, expanded_count = index.walked(values[300], 10, Effort.LOW, WalkPlan(60, 10**6))
@@ -252,24 +261,54 @@ def test_neighbours_that_there_are_not_are_left_out(
 
 
 @pytest.mark.parametrize("rows", [100, 8_192, 8_208, 30_000])
-def test_a_walk_begins_at_the_nearest_of_every_512th_entry_by_the_first_words(rows: int) -> None:
+def test_a_walk_begins_at_the_nearest_of_every_128th_entry_by_the_first_words(rows: int) -> None:
     """Of rows without neighbours it comes to no others."""
     random = np.random.default_rng(rows)
     codes = random.integers(0, 256, (rows, 128), np.uint8)
     code = random.integers(0, 256, 128, np.uint8)
-    alone = np.repeat(np.arange(rows, dtype=np.uint32)[:, None], DEGREE, axis=1)
     entries = random.permutation(rows)[: rows // 7 + 1].astype(np.uint32)
-    graph = CodeGraph(alone, entries, ((10, 10),) * 3, expanded_max=rows)
+    graph = CodeGraph(alone(rows), one_list(entries), ((10, 10),) * 3, expanded_max=rows)
     walk = Walk(codes, graph, code, None, WalkPlan(rows, rows))
     near = walk.within(1_024)
 
-    distances = np.bitwise_count(codes[entries, :16] ^ code[:16]).sum(axis=1)
+    distances = np.bitwise_count(codes[entries, :32] ^ code[:32]).sum(axis=1)
     expected = {
-        int(entries[group::512][distances[group::512].argmin()])
-        for group in range(min(512, len(entries)))
+        int(entries[group::128][distances[group::128].argmin()])
+        for group in range(min(128, len(entries)))
     }
     assert near is not None
     assert set(near.rows.tolist()) == expected
+
+
+@pytest.mark.parametrize("breadth", [1, 20, 140, 500, 1_023, 1_024, 9_999])
+def test_a_walk_compares_entries_of_the_nearest_lists_more_of_them_the_broader_it_is(
+    breadth: int,
+) -> None:
+    values = clustered(ROWS + 1, 64)
+    plain = binary_index(values[:ROWS], Metric.COSINE)
+    codes = plain.codes.codes
+    code = projection.code_of_query(values[ROWS], Metric.COSINE, plain.codes.offset)
+    entries = entries_of(codes, alone(ROWS))
+    graph = CodeGraph(alone(ROWS), entries, BREADTHS, 10**6)
+    near = Walk(codes, graph, code, None, WalkPlan(breadth, 10**6)).within(FARTHEST)
+    assert near is not None
+    of_list = np.repeat(np.arange(len(entries.starts)), entries.lengths())
+    compared = np.zeros(ROWS, np.bool_)
+    for one in np.argsort(hamming.distances(entries.pivot_codes(codes), code), kind="stable"):
+        if compared.sum() < min(ROWS * breadth / 1_024, ROWS):
+            compared |= of_list == one
+
+    assert len(entries.starts) > 50
+    assert compared.all() == (breadth >= 1_023)
+    words = np.bitwise_count(codes[entries.rows, :32] ^ code[:32]).sum(axis=1)
+    begun = [
+        entries.rows[min(group, key=lambda at: (words[at], at))]
+        for number in range(128)
+        if (group := np.flatnonzero(compared & (np.arange(ROWS) % 128 == number)).tolist())
+    ]
+    assert set(begun) <= set(near.rows.tolist())
+    if breadth > 20:
+        assert set(near.rows.tolist()) == set(begun)
 
 
 @pytest.mark.parametrize("rows", [ROWS, 5 * ROWS])
@@ -278,7 +317,7 @@ def test_a_walk_to_all_rows_goes_on_from_each_once(rows: int) -> None:
     plain = binary_index(np.ascontiguousarray(values[:rows]), Metric.COSINE)
     around = np.arange(rows)[:, None] + np.arange(1, DEGREE + 1)
     neighbours = (around % rows).astype(np.uint32)
-    graph = CodeGraph(neighbours, entries_of(neighbours), BREADTHS, 10**6)
+    graph = CodeGraph(neighbours, entries_of(plain.codes.codes, neighbours), BREADTHS, 10**6)
     index = BinaryIndex(plain.codes, plain.exact, graph)
 
     found, expanded_count = index.walked(values[rows], 10, Effort.HIGH, WalkPlan(rows, 10**6))
@@ -294,8 +333,7 @@ def test_all_codes_are_compared_where_a_walk_comes_to_too_few_rows(
     values: Floats, is_compiled: bool
 ) -> None:
     plain = binary_index(values[:ROWS], Metric.COSINE)
-    alone = np.repeat(np.arange(ROWS, dtype=np.uint32)[:, None], DEGREE, axis=1)
-    graph = CodeGraph(alone, np.arange(0, ROWS, 16, dtype=np.uint32), BREADTHS, 10**6)
+    graph = CodeGraph(alone(ROWS), one_list(np.arange(0, ROWS, 16)), BREADTHS, 10**6)
     index = BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
 
     k = 400  # more than there are rows where a walk begins
@@ -321,7 +359,7 @@ def test_of_an_entry_that_is_hidden_a_neighbour_stands_for_it(
     plain = binary_index(values[:ROWS], Metric.COSINE)
     code = projection.code_of_query(values[ROWS], Metric.COSINE, plain.codes.offset)
     neighbours = (np.arange(ROWS)[:, None] // DEGREE * DEGREE + np.arange(DEGREE)) % ROWS
-    graph = CodeGraph(neighbours.astype(np.uint32), np.array([0, 320], np.uint32), BREADTHS, 10**6)
+    graph = CodeGraph(neighbours.astype(np.uint32), one_list([0, 320]), BREADTHS, 10**6)
     hidden = np.array([0, 1, 2])
     reached = np.array([*range(3, DEGREE), *range(320, 320 + DEGREE)])
     if is_compiled:
