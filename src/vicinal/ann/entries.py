@@ -24,7 +24,9 @@ from vicinal.native.structures import ENTRY_WORDS, LISTS_MAX, Graph
 _ENTRIES_PER_ROOT = 90  # of the number of rows, at most
 _EARLIER_STEP = 32  # between entries of graphs without any, of earlier versions
 _FURTHER = (0, 2, 4, 8, 16)  # neighbours whose neighbours an entry stands for, too; then all
-_LIST_LENGTHS_PER_LIST = 2  # the mean length of a list is this many times the number of lists
+_LISTS_PER_ROOT = (
+    3  # of the number of entries: about as many pivots are compared as entries of a list
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def entries_of(codes: Bits, neighbours: NDArray[np.uint32]) -> Entries:
 def _listed(built: Library, codes: Bits, rows: NDArray[np.uint32]) -> Entries:
     """Put rows in lists around some of them."""
     rows, codes = rows.copy(), np.ascontiguousarray(codes)
-    list_count = min(isqrt(len(rows) // _LIST_LENGTHS_PER_LIST) + 1, LISTS_MAX)
+    list_count = min(_LISTS_PER_ROOT * isqrt(len(rows)), LISTS_MAX)
     pivots = rows[:: -(-len(rows) // list_count)]
     graph = Graph(row_codes=codes.ctypes.data, row_count=len(codes), code_bytes=codes.shape[1])
     interruption.point()

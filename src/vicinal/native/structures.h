@@ -14,7 +14,7 @@ enum {
     LINE_BYTES = 64, /* a code has one or more lines of bytes */
     CODE_BYTES_MAX = 256,
     NEIGHBOURS_MAX = 64,
-    LISTS_MAX = 512,    /* of entries */
+    LISTS_MAX = 2048,   /* of entries */
     ENTRY_WORDS = 4,    /* the first of a code's, by which rows where a walk begins are chosen */
     EXPONENT_MIN = -65, /* powers of ten beyond these two are left to Python */
     EXPONENT_MAX = 40,

@@ -22,7 +22,7 @@ NEIGHBOURS_MAX = 64
 ENTRY_WORDS = 4
 """The words of 8 bytes, of a row's code, by which rows where a walk begins are chosen."""
 
-LISTS_MAX = 512
+LISTS_MAX = 2_048
 """A graph has at most as many lists of entries."""
 
 EXPONENT_MIN, EXPONENT_MAX = -65, 40
