@@ -24,9 +24,7 @@ from vicinal.native.structures import ENTRY_WORDS, LISTS_MAX, Graph
 _ENTRIES_PER_ROOT = 90  # of the number of rows, at most
 _EARLIER_STEP = 32  # between entries of graphs without any, of earlier versions
 _FURTHER = (0, 2, 4, 8, 16)  # neighbours whose neighbours an entry stands for, too; then all
-_LISTS_PER_ROOT = (
-    3  # of the number of entries: about as many pivots are compared as entries of a list
-)
+_LISTS_PER_ROOT = 3  # of the number of entries: short lists say more of where entries are
 
 
 @dataclass(frozen=True, slots=True)
