@@ -311,6 +311,30 @@ def test_a_walk_compares_entries_of_the_nearest_lists_more_of_them_the_broader_i
         assert set(near.rows.tolist()) == set(begun)
 
 
+def test_the_compiled_walk_compares_the_share_of_the_entries_that_python_does(
+    values: Floats, walks: list[Walk]
+) -> None:
+    """Rows have no neighbours and are as many as groups: a walk compares just its entries."""
+    rows = 128
+    plain = binary_index(values[:rows], Metric.COSINE)
+    entries = entries_of(plain.codes.codes, alone(rows))
+    counts = []
+    for breadth in range(512, 1_025):
+        graph = CodeGraph(alone(rows), entries, ((breadth, breadth),) * 3, 10**6)
+        one, other = (
+            BinaryIndex(plain.codes, plain.exact, graph, is_compiled=is_compiled)
+            for is_compiled in (True, False)
+        )
+        (task,) = one.prepare(values[ROWS], 10, Selection(rows), Effort.LOW).tasks
+        task.run()
+        other.prepare(values[ROWS], 10, Selection(rows), Effort.LOW).run()
+        assert task.compared_count == walks[-1].compared_count >= rows * breadth / 1_024
+        counts.append(task.compared_count)
+
+    assert counts[-1] == rows
+    assert len(set(counts)) > 8
+
+
 @pytest.mark.parametrize("rows", [ROWS, 5 * ROWS])
 def test_a_walk_to_all_rows_goes_on_from_each_once(rows: int) -> None:
     values = clustered(rows + 1, 64, seed=rows)
