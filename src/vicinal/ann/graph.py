@@ -56,7 +56,6 @@ _PIVOTS_PER_PART = 4
 _ALIKE_SHARE = 0.9  # of a part that goes to one pivot: rows are alike, and are cut as they come
 _CHUNK_ROWS = 1 << 16  # pruned in one call
 
-
 _FILTERED_SHARE_MAX = 0.4  # of the longest walk, for one under a filter
 _EXPANSION_CODES = 80
 """A walk goes on from a row in less time than comparing this many codes in order takes: 0.38 µs, as

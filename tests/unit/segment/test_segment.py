@@ -11,10 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.ann import binary_index, candidates
 from tests.support.clusters import clustered
 from tests.support.engines import Record, batch
 from vicinal.ann import quantizer
 from vicinal.ann.base import Selection
+from vicinal.ann.binary import BinaryIndex
+from vicinal.ann.entries import Entries
+from vicinal.ann.graph import DEGREE, CodeGraph
+from vicinal.ann.graph_kind import GraphKind
 from vicinal.errors import Corruption
 from vicinal.filters.evaluate import matches
 from vicinal.filters.nodes import (
@@ -36,7 +41,7 @@ from vicinal.segment.columns import Column, SealedColumn, indexed_values
 from vicinal.segment.format import NumberedIndex, SegmentRecord, elements_key
 from vicinal.segment.ids import hashes
 from vicinal.segment.memtable import Memtable, MemtableView
-from vicinal.segment.segment import Segment, SegmentView
+from vicinal.segment.segment import Segment, SegmentView, open_index
 from vicinal.segment.selection import predicate_term, select
 from vicinal.storage import files
 
@@ -442,3 +447,41 @@ def test_what_a_view_returns_does_not_write_through(
     view.values(np.array([0, 1]))[:] = 77
 
     assert contents(view) == before
+
+
+def graph_without(folder: Path, names: set[str]) -> tuple[BinaryIndex, files.ComponentFile]:
+    """Return codes of 300 rows without a graph, and a file of them and a graph of two lists."""
+    plain = binary_index(clustered(300, 16), Metric.COSINE)
+    rows = np.arange(300, dtype=np.uint32)
+    entries = Entries(rows, np.array([0, 100], np.uint32))
+    neighbours = np.repeat(rows[:, None], DEGREE, axis=1)
+    graph = CodeGraph(neighbours, entries, ((300, 300),) * 3, 300)
+    arrays = {**plain.codes.arrays(), **graph.arrays()}
+    kept = {name: array for name, array in arrays.items() if name not in names}
+    seal = files.write(folder / "graph", "graph", kept)
+    return plain, files.ComponentFile(folder / "graph", "graph", seal)
+
+
+@pytest.mark.parametrize(
+    ("missing", "entry_count", "list_count"),
+    [(set(), 300, 2), ({"entry_starts"}, 300, 1), ({"entries", "entry_starts"}, 10, 1)],
+)
+def test_a_graph_of_an_earlier_version_is_opened(
+    tmp_path: Path, missing: set[str], entry_count: int, list_count: int
+) -> None:
+    plain, file = graph_without(tmp_path, missing)
+
+    index = open_index(GraphKind(), file, plain.exact)
+
+    assert isinstance(index, BinaryIndex)
+    assert index.graph is not None
+    assert len(index.graph.entries.rows) == entry_count
+    assert len(index.graph.entries.starts) == list_count
+    assert len(candidates(index, plain.exact.values[7], 10).rows) >= 10
+
+
+def test_a_graph_that_lacks_what_all_versions_wrote_is_damaged(tmp_path: Path) -> None:
+    plain, file = graph_without(tmp_path, {"breadths"})
+
+    with pytest.raises(Corruption, match="no array 'breadths'"):
+        open_index(GraphKind(), file, plain.exact)
