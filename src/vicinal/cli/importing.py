@@ -185,12 +185,20 @@ def command(
         waits=wait,
         keeps_stale=keep_stale or insert,
     )
+    _check_index(index)
     if rejects is not None:
         _check_own_file(rejects, files)
     rejected = RejectedRows(rejects, skip_bad)
     _import(target, files, index, options, rejected, restart=restart, as_json=as_json)
     if rejected.count and not allow_rejects:
         click.get_current_context().exit(1)
+
+
+def _check_index(index: str) -> None:
+    """Refuse the path of a file that is there where the name of an index must be."""
+    # A name has neither; without them a name is also that of a file that happens to be here.
+    if ("." in index or "/" in index) and Path(index).exists():
+        raise click.UsageError(f"{index} is a file, not an index: every FILE comes before INDEX")
 
 
 def _check_own_file(rejects: Path, files: tuple[Path, ...]) -> None:

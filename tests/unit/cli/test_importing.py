@@ -56,6 +56,26 @@ def test_every_line_is_stored_in_batches_in_the_order_of_the_file(
     assert not Path(CHECKPOINT).exists()
 
 
+@pytest.mark.parametrize("arguments", [["docs", "docs.ndjson"], ["docs.ndjson", "./docs.ndjson"]])
+def test_a_file_in_place_of_the_index_is_said_to_be_one(
+    docs: Commands, engine: Recorder, arguments: list[str]
+) -> None:
+    write_records(Path("docs.ndjson"), records(1))
+
+    message = docs.fails("import", *arguments)
+
+    assert f"{arguments[-1]} is a file, not an index: every FILE comes before INDEX" in message
+    assert ids(engine) == []
+
+
+def test_an_index_may_be_named_as_a_file_is(docs: Commands, engine: Recorder) -> None:
+    file = write_records(Path("docs"), records(1))
+
+    docs.ok("import", file, "docs")
+
+    assert ids(engine) == [["v0"]]
+
+
 def test_of_a_repeated_id_the_last_one_wins_even_across_batches(docs: Commands) -> None:
     file = write_records(
         Path("docs.ndjson"), [{"id": "a", "values": [number, 1]} for number in range(5)]
