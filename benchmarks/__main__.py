@@ -50,11 +50,12 @@ def main() -> None:
         return
     reports, failures = [], []
     for name in arguments.names or NAMES:
-        start = time.monotonic()
+        start, circumstances = time.monotonic(), report.Start.now()
         try:
             ran: Report = importlib.import_module(f"benchmarks.{name}").run(
                 is_quick=arguments.quick
             )
+            ran = report.started(ran, circumstances)
         except Exception as error:  # the others may take hours, and are worth having
             if not isinstance(error, Failed):
                 traceback.print_exc()

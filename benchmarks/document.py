@@ -318,24 +318,24 @@ def _single_writes(durable: Report) -> str:
 
 
 def _runs(reports: Reports) -> str:
-    machines = {
-        f"{result.setup['machine']}, {result.setup['system']}" for result in reports.values()
-    }
+    machines = sorted({result.setup["machine"] for result in reports.values()})
     marks = [mark for result in reports.values() for mark in result.marks]
     met = sum(mark.is_met for mark in marks)
     lines = []
     for name, result in sorted(reports.items()):
         link = f"[{name}](../benchmarks/results/{name}.json)"
         commit = f"`{result.setup['commit']}`"
-        lines.append((link, result.setup["date"], commit, result.setup["load at start"]))
+        machine = str(1 + machines.index(result.setup["machine"]))
+        lines.append((link, result.setup["date"], commit, result.setup["load at start"], machine))
     return section(
-        "The machine and the runs",
-        f"Machine: {'; '.join(sorted(machines))}. The data files have every row of every "
+        "The machines and the runs",
+        f"Machines: {'; '.join(f'{at}: {each}' for at, each in enumerate(machines, 1))}. Times of "
+        "one cannot be compared with those of another. The data files have every row of every "
         "table, with the data, the method and the versions of the run.",
         f"Of {len(marks)} targets that the benchmarks set {met} are met"
         + ("." if met == len(marks) else "; these are not:"),
         *([_missed(reports)] if met < len(marks) else []),
-        piped(("data file", "run", "commit", "load at start"), lines),
+        piped(("data file", "run", "commit", "load at start", "machine"), lines),
     )
 
 

@@ -4,11 +4,14 @@ A `Report` is data only. It carries what is needed to judge it: the question, th
 and versions, the data and seed, and each mark that was set beside what was measured.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -135,12 +138,10 @@ def question(docstring: str | None) -> str:
 
 def setup(**more: str) -> dict[str, str]:
     """Return the circumstances that every report states, and `more`."""
-    load = os.getloadavg()[0]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": f"{_cpu_model()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB",
+        "machine": f"{cpu_model()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
-        "load at start": f"{load:.2f}",
         "versions": ", ".join(
             [f"Python {platform.python_version()}"]
             + [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
@@ -153,13 +154,57 @@ def setup(**more: str) -> dict[str, str]:
 _PACKAGES = ("vicinal", "numpy", "faiss-cpu", "uvicorn")
 
 
-def _cpu_model() -> str:
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is known before a benchmark runs.
+
+    Attributes:
+        load: Mean number of processes that ran or waited to, in the minute before.
+        hashing_ms: See `hashing_ms`.
+    """
+
+    load: float
+    hashing_ms: float
+
+    @staticmethod
+    def now() -> "Start":
+        """Return what holds now."""
+        return Start(os.getloadavg()[0], hashing_ms())
+
+
+def started(ran: Report, start: Start) -> Report:
+    """Return a report that has just been made with what was known when its benchmark began."""
+    speed = f"{start.hashing_ms:.1f} ms at the start, {hashing_ms():.1f} at the end"
+    setup = {**ran.setup, "load at start": f"{start.load:.2f}", "hashing 16 MiB": speed}
+    return msgspec.structs.replace(ran, setup=setup)
+
+
+def hashing_ms() -> float:
+    """Return the ms that SHA-256 of 16 MiB takes, the least of 5: the speed of the processor, which
+    on a shared machine may be half of what it was an hour before."""
+    text = bytes(1 << 24)
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        hashlib.sha256(text).digest()
+        times.append(time.perf_counter() - begun)
+    return 1_000 * min(times)
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name, with its family and model where these are told: a virtual
+    machine's name may be that of processors of which one takes half the time of another."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
+    facts = {
+        key.strip(): value.strip() for key, _, value in (each.partition(":") for each in lines)
+    }
+    name = facts.get("model name") or platform.machine()
+    if "cpu family" in facts and "model" in facts:
+        name += f" (family {facts['cpu family']}, model {facts['model']})"
+    return name
 
 
 def _memory_gib() -> float:

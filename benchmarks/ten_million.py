@@ -70,6 +70,12 @@ class Truth:
         found = data.exact(values, self.queries, K, "cosine")
         self.nearest = np.sort(np.concatenate([self.nearest, found], axis=1), axis=1)[:, :K]
 
+    def so_far(self) -> "Truth":
+        """Return what is true of the rows that have come, whichever come after them."""
+        copied = Truth(self.queries)
+        copied.nearest = self.nearest
+        return copied
+
     def recall(self, scores: list[list[float]]) -> float:
         """Return the share of answers' rows that are as near as the k-th nearest."""
         found = [

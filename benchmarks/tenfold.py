@@ -1,16 +1,20 @@
 """In process, how does the CPU time of a query grow from a million vectors to ten million?
 
 384 dimensions, cosine, top 10, no filter: text embeddings and rows grown between near ones, made
-while they are inserted, with queries held out. One index: queries are measured once the first
-million are indexed, and once the others are. Recall is by the scores of the answers against exact
-search. Takes most of an hour and 40 GB of disk.
+while they are inserted, with queries held out. One index, whose folder is copied once the first
+million are indexed; queries of both are measured in turn at the end, as a machine's speed may have
+changed by half in the hours between. Recall is by the scores of the answers against exact search.
+Takes most of an hour and 42 GB of disk.
 """
 
 import math
+import shutil
 import sys
 import time
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from benchmarks import data, report
@@ -29,7 +33,7 @@ GROWTH_MAX = 2.5
 """Times the CPU of a query at the least of `SIZES`, at the largest."""
 
 _EFFORTS = ("low", "standard")
-ROUNDS = 3
+ROUNDS = 5
 WARM_UPS_MAX = 20
 _WARM_SHARE = 0.95
 """A round is warm if it takes this share of the CPU of the one before or more: the first ones read
@@ -39,6 +43,7 @@ _BATCH = 1_000
 _COLUMNS = ("rows", "effort", "recall@10", "CPU ms", "to the fewest rows", "p50 ms", "p99 ms")
 
 Found = tuple[float, Timing]
+Search = Callable[[], list[float]]
 
 
 def run(*, is_quick: bool) -> Report:
@@ -48,27 +53,33 @@ def run(*, is_quick: bool) -> Report:
     queries = queries[: 100 if is_quick else 1_000]
     truth = Truth(queries)
     facts: dict[str, float] = {}
-    found: dict[int, dict[str, Found]] = {}
-    with (
-        scratch() as folder,
-        closing(Vicinal(Opening(str(folder), queries.shape[1], "cosine", {}, ()))) as database,
-    ):
-        count = 0
-        for size in sizes:
-            facts[f"{count:,} to {size:,} rows inserted, s"] = _insert(
-                database, truth, chunks, count, size
-            )
-            start = time.perf_counter()
-            database.build()
-            facts[f"{size:,} rows indexed after that, s"] = time.perf_counter() - start
-            found[size] = {effort: asked(database, truth, effort) for effort in _EFFORTS}
-            count = size
+    with scratch() as folder:
+        folders: dict[int, Path] = {}
+        truths: dict[int, Truth] = {}
+        for size, before in zip(sizes, (0, *sizes), strict=False):
+            with closing(_opened(folder / "growing", queries.shape[1])) as database:
+                facts[f"{before:,} to {size:,} rows inserted, s"] = _insert(
+                    database, truth, chunks, before, size
+                )
+                start = time.perf_counter()
+                database.build()
+                facts[f"{size:,} rows indexed after that, s"] = time.perf_counter() - start
+            folders[size] = folder / "growing"
+            if size < sizes[-1]:
+                folders[size] = shutil.copytree(folder / "growing", folder / str(size))
+            truths[size] = truth.so_far()
+        with ExitStack() as running:
+            opened = {}
+            for size, each in folders.items():
+                database = running.enter_context(closing(_opened(each, queries.shape[1])))
+                opened[size] = database, truths[size]
+            found = asked(opened)
     return Report(
         "tenfold", report.question(__doc__), is_quick,
         report.setup(
             data="text embeddings and rows grown between near ones", seed=str(SEED),
             method=f"{len(queries):,} held-out queries in rounds until they are warm, the median "
-            f"of {ROUNDS} more by CPU time; CPU of the whole process",
+            f"of {ROUNDS} more by CPU time, of both sizes in turn; CPU of the whole process",
         ),
         (
             Table("what it takes", ("what", "value"), tuple(facts.items())),
@@ -93,21 +104,37 @@ def _insert(database: Vicinal, truth: Truth, chunks: Chunks, start: int, stop: i
     return seconds
 
 
-def asked(database: Vicinal, truth: Truth, effort: str) -> Found:
-    """Ask all queries, one after another, in rounds until they are warm and then `ROUNDS` times;
-    return the recall and the times of the median of these by CPU."""
-    database.tune({"effort": effort})
-    searches = [partial(_scores, database, query) for query in truth.queries]
+def _opened(folder: Path, dimensions: int) -> Vicinal:
+    return Vicinal(Opening(str(folder), dimensions, "cosine", {}, ()))
+
+
+def asked(opened: Mapping[int, tuple[Vicinal, Truth]]) -> dict[int, dict[str, Found]]:
+    """Ask every database all queries, one after another: in rounds until they are warm, and then
+    `ROUNDS` times, the databases in turn. Return by size and effort the recall and the times of the
+    median of these rounds by CPU."""
+    found: dict[int, dict[str, Found]] = {size: {} for size in opened}
+    for effort in _EFFORTS:
+        searches = {}
+        for size, (database, truth) in opened.items():
+            database.tune({"effort": effort})
+            searches[size] = [partial(_scores, database, query) for query in truth.queries]
+            _warm(searches[size], f"{size:,} rows, {effort} effort")
+        rounds = [{size: measured(each) for size, each in searches.items()} for _ in range(ROUNDS)]
+        for size, (_, truth) in opened.items():
+            ordered = sorted((each[size] for each in rounds), key=lambda each: each[0].cpu_ms)
+            timing, scores = ordered[ROUNDS // 2]
+            found[size][effort] = truth.recall(scores), timing
+    return found
+
+
+def _warm(searches: Sequence[Search], what: str) -> None:
     before = math.inf
     for _ in range(WARM_UPS_MAX):
         cpu_ms = measured(searches)[0].cpu_ms
-        print(f"{effort} effort, warming up: {cpu_ms:.3f} ms", file=sys.stderr)
+        print(f"{what}, warming up: {cpu_ms:.3f} ms", file=sys.stderr)
         if cpu_ms >= _WARM_SHARE * before:
-            break
+            return
         before = cpu_ms
-    rounds = [measured(searches) for _ in range(ROUNDS)]
-    timing, scores = sorted(rounds, key=lambda each: each[0].cpu_ms)[ROUNDS // 2]
-    return truth.recall(scores), timing
 
 
 def _scores(database: Vicinal, query: Floats) -> list[float]:

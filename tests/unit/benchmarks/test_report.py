@@ -99,3 +99,29 @@ def test_circumstances_name_machine_versions_and_what_is_added() -> None:
     assert found["seed"] == "7"
     assert "numpy" in found["versions"]
     assert "cores" in found["machine"]
+
+
+def test_a_processor_is_told_from_others_of_its_name(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\n\n")
+
+    assert report.cpu_model(cpuinfo) == "AMD EPYC (family 25, model 1)"
+
+
+def test_a_processor_that_has_a_name_alone_is_told_by_it(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("model name\t: ARM\n")
+
+    assert report.cpu_model(cpuinfo) == "ARM"
+    assert report.cpu_model(tmp_path / "none")
+
+
+def test_a_report_tells_the_load_and_the_speed_that_its_benchmark_began_with() -> None:
+    ran = Report("one", "How fast?", False, {"seed": "7"}, (TABLE,))
+
+    told = report.started(ran, report.Start(load=1.5, hashing_ms=12.34))
+
+    assert told.setup["seed"] == "7"
+    assert told.setup["load at start"] == "1.50"
+    assert told.setup["hashing 16 MiB"].startswith("12.3 ms at the start, ")
+    assert report.Start.now().hashing_ms > 0

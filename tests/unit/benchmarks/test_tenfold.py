@@ -1,5 +1,7 @@
 """What `tenfold` reports is of warm rounds, at the least effort that finds enough."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -13,29 +15,66 @@ def timing(cpu_ms: float) -> Timing:
     return Timing(1, cpu_ms, cpu_ms, cpu_ms, 1.0)
 
 
+class Untimed(Vicinal):
+    def __init__(self) -> None:
+        """Open nothing."""
+
+
+@pytest.fixture
+def truth() -> Truth:
+    truth = Truth(np.zeros((1, 4), np.float32))
+    truth.nearest = np.zeros((1, K))
+    return truth
+
+
+def measure(monkeypatch: pytest.MonkeyPatch, rounds: list[float]) -> Iterator[float]:
+    """Let rounds take these times, whatever is asked."""
+    left = iter(rounds)
+    monkeypatch.setattr(tenfold, "measured", lambda _: (timing(next(left)), [[1.0] * K]))
+    return left
+
+
 @pytest.mark.parametrize(
-    ("rounds", "reported"),
+    ("warming_up", "rounds"),
     [
-        ([9.0, 5.0, 2.0, 1.0, 0.97, 1.1, 0.9, 1.0], 1.0),  # three after the fifth, which is warm
-        ([*np.geomspace(100.0, 1.0, tenfold.WARM_UPS_MAX).tolist(), 3.0, 2.0, 4.0], 3.0),
+        ([9.0, 5.0, 2.0, 1.0, 0.97], [1.1, 0.9, 1.0, 7.0, 0.8]),
+        (np.geomspace(100.0, 1.0, tenfold.WARM_UPS_MAX).tolist(), [3.0, 2.0, 4.0, 5.0, 1.0]),
     ],
 )
 def test_the_median_of_the_rounds_that_come_after_the_first_warm_one_is_reported(
-    rounds: list[float], reported: float, monkeypatch: pytest.MonkeyPatch
+    warming_up: list[float], rounds: list[float], truth: Truth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    truth = Truth(np.zeros((1, 4), np.float32))
-    truth.nearest = np.zeros((1, K))
-    left = iter(rounds)
-    monkeypatch.setattr(tenfold, "measured", lambda _: (timing(next(left)), [[1.0] * K]))
+    left = measure(monkeypatch, 2 * [*warming_up, *rounds])  # of each effort
 
-    class Untimed(Vicinal):
-        def __init__(self) -> None:
-            """Open nothing."""
+    found = tenfold.asked({1_000: (Untimed(), truth)})
 
-    recall, found = tenfold.asked(Untimed(), truth, "low")
-
-    assert (recall, found.cpu_ms) == (1.0, reported)
+    for recall, each in found[1_000].values():
+        assert (recall, each.cpu_ms) == (1.0, sorted(rounds)[2])
     assert list(left) == []
+
+
+def test_both_sizes_are_measured_in_turn(truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_turn = [1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0, 5.0, 50.0]
+    left = measure(monkeypatch, 2 * [1.0, 1.0, 10.0, 10.0, *in_turn])
+
+    found = tenfold.asked({size: (Untimed(), truth) for size in (1_000, 10_000)})
+
+    for effort in ("low", "standard"):
+        assert found[1_000][effort][1].cpu_ms == 3.0
+        assert found[10_000][effort][1].cpu_ms == 30.0
+    assert list(left) == []
+
+
+def test_what_is_true_of_rows_so_far_stays_when_others_come() -> None:
+    vectors = np.eye(K + 1, dtype=np.float32)
+    truth = Truth(vectors[:1])
+    truth.add(vectors[1:])
+    before = truth.so_far()
+
+    truth.add(vectors[:1])
+
+    assert before.nearest.tolist() == [[1.0] * K]
+    assert truth.nearest[0, 0] == 0.0
 
 
 def test_the_mark_is_of_the_least_effort_that_finds_enough_at_each_size() -> None:
