@@ -2,9 +2,9 @@
 
 384 dimensions, cosine, top 10, no filter: text embeddings and rows grown between near ones, made
 while they are inserted, with queries held out. One index, whose folder is copied once the first
-million are indexed; queries of both are measured in turn at the end, as a machine's speed may have
-changed by half in the hours between. Recall is by the scores of the answers against exact search.
-Takes most of an hour and 42 GB of disk.
+million are indexed. Queries of both are measured in turn at the end, as a machine may take nearly
+twice as long in one hour as in another. Recall is by the scores of the answers against exact
+search. Takes most of an hour and 42 GB of disk.
 """
 
 import math

@@ -5,6 +5,7 @@ files, `import_sending` sends vectors.
 """
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -195,10 +196,13 @@ def command(
 
 
 def _check_index(index: str) -> None:
-    """Refuse the path of a file that is there where the name of an index must be."""
-    # A name has neither; without them a name is also that of a file that happens to be here.
-    if ("." in index or "/" in index) and Path(index).exists():
-        raise click.UsageError(f"{index} is a file, not an index: every FILE comes before INDEX")
+    """Refuse the path of a file or folder that is there in place of an index's name."""
+    # A name has neither "." nor "/"; one without them may be that of a file, too.
+    # Not `Path.exists`, which raises OSError for a name that is too long for a file.
+    if ("." in index or "/" in index) and os.path.exists(index):  # noqa: PTH110
+        raise click.UsageError(
+            f"{index} is a file or folder, not an index: every FILE comes before INDEX"
+        )
 
 
 def _check_own_file(rejects: Path, files: tuple[Path, ...]) -> None:

@@ -119,9 +119,9 @@ def test_a_processor_that_has_a_name_alone_is_told_by_it(tmp_path: Path) -> None
 def test_a_report_tells_the_load_and_the_speed_that_its_benchmark_began_with() -> None:
     ran = Report("one", "How fast?", False, {"seed": "7"}, (TABLE,))
 
-    told = report.started(ran, report.Start(load=1.5, hashing_ms=12.34))
+    told = report.started(ran, report.Start(load=1.5, adding_ms=12.34))
 
     assert told.setup["seed"] == "7"
     assert told.setup["load at start"] == "1.50"
-    assert told.setup["hashing 16 MiB"].startswith("12.3 ms at the start, ")
-    assert report.Start.now().hashing_ms > 0
+    assert told.setup["300,000 additions"].startswith("12.3 ms at the start, ")
+    assert report.Start.now().adding_ms > 0

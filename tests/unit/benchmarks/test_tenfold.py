@@ -54,7 +54,7 @@ def test_the_median_of_the_rounds_that_come_after_the_first_warm_one_is_reported
 
 
 def test_both_sizes_are_measured_in_turn(truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_turn = [1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0, 5.0, 50.0]
+    in_turn = [3.0, 30.0, 1.0, 10.0, 5.0, 50.0, 4.0, 40.0, 2.0, 20.0]
     left = measure(monkeypatch, 2 * [1.0, 1.0, 10.0, 10.0, *in_turn])
 
     found = tenfold.asked({size: (Untimed(), truth) for size in (1_000, 10_000)})

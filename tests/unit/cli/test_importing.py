@@ -56,7 +56,9 @@ def test_every_line_is_stored_in_batches_in_the_order_of_the_file(
     assert not Path(CHECKPOINT).exists()
 
 
-@pytest.mark.parametrize("arguments", [["docs", "docs.ndjson"], ["docs.ndjson", "./docs.ndjson"]])
+@pytest.mark.parametrize(
+    "arguments", [["docs", "docs.ndjson"], ["docs.ndjson", "./docs.ndjson"], ["docs", "."]]
+)
 def test_a_file_in_place_of_the_index_is_said_to_be_one(
     docs: Commands, engine: Recorder, arguments: list[str]
 ) -> None:
@@ -64,8 +66,17 @@ def test_a_file_in_place_of_the_index_is_said_to_be_one(
 
     message = docs.fails("import", *arguments)
 
-    assert f"{arguments[-1]} is a file, not an index: every FILE comes before INDEX" in message
+    assert (
+        f"{arguments[-1]} is a file or folder, not an index: every FILE comes before INDEX"
+        in message
+    )
     assert ids(engine) == []
+
+
+def test_an_index_whose_name_no_file_can_have_is_not_there(docs: Commands) -> None:
+    file = write_records(Path("docs.ndjson"), records(1))
+
+    assert "vectorize.index.not_found" in docs.fails("import", file, "a." * 200)
 
 
 def test_an_index_may_be_named_as_a_file_is(docs: Commands, engine: Recorder) -> None:
