@@ -9,8 +9,9 @@ of its settings that reaches the recall; what building took is beside it.
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from benchmarks import data, report
+from benchmarks import data, over_sizes, report
 from benchmarks.contender import PEERS, VICINAL, Measured, Task
+from benchmarks.over_sizes import Built
 from benchmarks.report import Cell, Mark, Report, Table
 from benchmarks.side import Side, best_peer, nearly, scratch
 from benchmarks.texts import SEED
@@ -33,36 +34,44 @@ _BySize = dict[int, dict[str, Measured]]
 
 
 def run(*, is_quick: bool) -> Report:
-    """Measure at each size and recall."""
+    """Measure at each size and recall, and ours at all sizes in turn."""
     sizes = (1_000, 2_000) if is_quick else SIZES
     recalls = RECALLS[:1] if is_quick else RECALLS
+    contenders = (VICINAL, *(peer for peer in PEERS if peer.name in _NAMES and not is_quick))
     tables: list[Table] = []
     notes: list[str] = []
     runs: dict[float, _BySize] = {recall: {} for recall in recalls}
-    description = ""
-    for size in sizes:
-        vectors = data.grown(size, is_quick=is_quick)
-        description = vectors.description
-        task = Task(vectors, data.nearest(vectors))
-        with scratch() as folder, ExitStack() as running:
-            side = Side(folder, running)
-            for contender in (VICINAL, *(peer for peer in PEERS if peer.name in _NAMES)):
-                if contender is VICINAL or not is_quick:
+    built: list[Built] = []
+    with scratch() as folder:
+        for size in sizes:
+            vectors = data.grown(size, is_quick=is_quick)
+            task = Task(vectors, data.nearest(vectors))
+            with ExitStack() as running:
+                side = Side(folder / str(size), running)
+                for contender in contenders:
                     side.load(contender, vectors, kept=contender is not VICINAL)
-            for recall in recalls:
-                runs[recall][size] = _at_recall(side, task, recall, is_quick=is_quick)
-                tables.append(_table(side, runs[recall], size, recall))
-        notes += [f"{size:,} rows: {note}" for note in side.notes]
+                for recall in recalls:
+                    runs[recall][size] = _at_recall(side, task, recall, is_quick=is_quick)
+                    tables.append(_table(side, runs[recall], size, recall))
+            notes += [f"{size:,} rows: {note}" for note in side.notes]
+            ours = next(each for each in side.loaded if each.name == VICINAL.name)
+            built.append(Built(ours.database, task))
+        in_turn = {
+            recall: over_sizes.measured(
+                built, recall, folder / "log.txt", count=50 if is_quick else data.QUERIES
+            )
+            for recall in recalls
+        }
     return Report(
         "growth", report.question(__doc__), is_quick,
         report.setup(
-            data=description, seed=str(SEED),
+            data=built[0].task.vectors.description, seed=str(SEED),
             method=f"{data.QUERIES:,} held-out queries, 20 to warm up, rounds in turn over all "
             "contenders, the median one by CPU time; CPU of the whole process; settings are the "
-            "cheapest that reach the recall",
+            "cheapest that reach the recall; the last table has all sizes in turn",
         ),
-        tuple(tables),
-        tuple(mark for recall in recalls for mark in marks_of(runs[recall], recall)),
+        (*tables, _in_turn(in_turn)),
+        tuple(m for recall in recalls for m in marks_of(runs[recall], in_turn[recall], recall)),
         tuple(notes),
     )  # fmt: skip
 
@@ -97,18 +106,36 @@ def _table(side: Side, runs: _BySize, size: int, recall: float) -> Table:
     return Table(f"{size:,} x 384 at recall {recall}", _COLUMNS, tuple(rows))
 
 
-def marks_of(runs: _BySize, recall: float) -> list[Mark]:
-    """Return what must be reached; beside the peers only where one of them finds as much."""
-    least, largest = min(runs), max(runs)
-    ours = _cpu_ms(runs[largest])
-    before = _cpu_ms(runs[least])
+def _in_turn(runs: Mapping[float, Mapping[int, Measured]]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for recall, by_size in runs.items():
+        least = by_size[min(by_size)].timing.cpu_ms
+        rows += [
+            (
+                recall, f"{size:,}", report.options_text(run_.setting), run_.recall,
+                run_.timing.cpu_ms, run_.timing.cpu_ms / least,
+            )
+            for size, run_ in by_size.items()
+        ]  # fmt: skip
+    columns = ("wanted", "rows", "setting", "recall@10", "CPU ms", "to the least size")
+    return Table(f"{VICINAL.name}: sizes in turn", columns, tuple(rows))
+
+
+def marks_of(runs: _BySize, in_turn: Mapping[int, Measured], recall: float) -> list[Mark]:
+    """Return what must be reached; beside the peers only where one of them finds as much.
+
+    Args:
+        runs: Of all contenders at each size, one size after another.
+        in_turn: Ours at each size.
+        recall: That was wanted.
+    """
+    least, largest = min(in_turn), max(in_turn)
     best = best_peer(runs[largest], recall)
-    growth = ours / before if ours and before else None
     found = runs[largest].get(VICINAL.name)
     marks = [
         report.at_most(
             f"CPU per query at {largest:,}, to that at {least:,}, recall {recall}",
-            growth, GROWTH_MAX,
+            over_sizes.growth(in_turn, recall), GROWTH_MAX,
         ),
         report.at_least(
             f"recall@10, {largest:,} rows, recall {recall}",
@@ -118,11 +145,6 @@ def marks_of(runs: _BySize, recall: float) -> list[Mark]:
     if best:
         name, run_ = best
         what = f"CPU per query, to the best peer's ({name}), {largest:,} rows, recall {recall}"
-        share = ours / run_.timing.cpu_ms if ours else None
+        share = found.timing.cpu_ms / run_.timing.cpu_ms if found else None
         marks.append(report.at_most(what, share, PEER_SHARE_MAX))
     return marks
-
-
-def _cpu_ms(measured: Mapping[str, Measured]) -> float | None:
-    ours = measured.get(VICINAL.name)
-    return ours.timing.cpu_ms if ours else None

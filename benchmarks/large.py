@@ -6,24 +6,25 @@ queries held out. A shorter run than `growth`: one size, one peer, all settings 
 The first queries come right after opening, so that each reads and verifies rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks import data, report, serving
-from benchmarks.contender import PEERS, VICINAL, Measured, Process, Task
+from benchmarks import data, over_sizes, report, serving
+from benchmarks.contender import PEERS, VICINAL, Measured, Process, Task, Work
 from benchmarks.data import SELECTIVE
 from benchmarks.http_query import COLUMNS, Runs, add_vicinal
+from benchmarks.over_sizes import Built
 from benchmarks.report import Cell, Mark, Report, Table
-from benchmarks.side import Side, best_peer, nearly, scratch
+from benchmarks.side import Loaded, Side, best_peer, nearly, scratch
 from benchmarks.texts import SEED
 
 ROWS = 1_000_000
 DIMENSIONS = (384, 768)
 RECALLS = (0.97, 0.99, 0.999)
 FILTERED_RECALL = 0.97
-GROWTH_ROWS = 100_000
+GROWTH_ROWS, GROWTH_RECALL = 100_000, 0.99
 GROWTH_MAX = 2.5
 LOAD_CPU_S_MAX = 150.0  # of 384 dimensions
 BUILDING_MB_MAX = 600.0  # of 384 dimensions, all that the process holds
@@ -32,10 +33,48 @@ PEER_SHARE_MAX = 0.5
 FILTERED_SHARE_MAX = 1.0
 FIRST_P99_MS_MAX = 60.0
 RATE_MIN, P50_MS_MAX = 1_500.0, 2.0  # of 768 dimensions
+ROUNDS = 3
+_BUDGET_S = 15.0
 
 _FIELDS = (*SELECTIVE, "cluster")
 _PEER = next(peer for peer in PEERS if peer.name == "qdrant-edge")
 _QUERY_COLUMNS = ("contender", "query", "setting", "recall@10", "CPU ms", "p50 ms", "p99 ms")
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What loading and indexing all rows took.
+
+    Attributes:
+        size: Rows.
+        insert: Until all were acknowledged.
+        build: Until all were indexed after that.
+        peak_bytes: Of private memory meanwhile, the most.
+        private_bytes: Of memory after that, less what the empty database held.
+    """
+
+    size: int
+    insert: Work
+    build: Work
+    peak_bytes: int
+    private_bytes: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self.insert.cpu_seconds + self.build.cpu_seconds
+
+    @property
+    def private_bytes_a_vector(self) -> float:
+        return self.private_bytes / self.size
+
+    def rows(self) -> tuple[tuple[Cell, ...], ...]:
+        return (
+            ("insert, s", self.insert.seconds),
+            ("index, s", self.build.seconds),
+            ("load and index, CPU s", self.cpu_seconds),
+            ("most private memory meanwhile, MB", self.peak_bytes / 1e6),
+            ("private bytes/vector", self.private_bytes_a_vector),
+        )
 
 
 @dataclass(slots=True)
@@ -63,8 +102,9 @@ def run(*, is_quick: bool) -> Report:
         report.setup(
             data=description, seed=str(SEED),
             method=f"{count:,} held-out queries, 20 to warm up, also before those after opening; "
-            "CPU of the whole process; the peer at the cheapest setting that reaches the recall; "
-            "over HTTP as http_query",
+            "CPU of the whole process; beside the peer the median by CPU time of "
+            f"{ROUNDS} rounds in turn, both at the cheapest setting that reaches the recall, and "
+            f"likewise of {over_sizes.ROUNDS} beside fewer rows; over HTTP as http_query",
         ),
         tuple(gathered.tables), tuple(gathered.marks), tuple(gathered.notes),
     )  # fmt: skip
@@ -72,38 +112,37 @@ def run(*, is_quick: bool) -> Report:
 
 def _measure(folder: Path, task: Task, count: int, gathered: _Gathered, is_quick: bool) -> None:
     """Measure one number of dimensions."""
-    size, dimensions = task.vectors.values.shape
-    label = f"{size:,} x {dimensions}"
+    dimensions = task.vectors.values.shape[1]
+    label = _size(task)
     filtered = [
         replace(task, nearest=data.nearest(task.vectors, where), where=where)
         for where in data.conditions(task.vectors)
     ]
-    facts = _loaded(folder, task)
+    taken = _loaded(folder, task)
     first = _first(folder, task, count)
-    ours = [_queries(folder, each, count) for each in (task, *filtered)]
     rows = [_row(first, "first after opening")]
-    for each, runs in zip((task, *filtered), ours, strict=True):
-        rows += [_row(run_, _label(each)) for run_ in runs]
+    for each in (task, *filtered):
+        rows += [_row(run_, _label(each)) for run_ in _queries(folder, each, count)]
     marks = [
         report.at_most(
             f"{label}: p99 of the first queries after opening, ms", first.timing.p99_ms,
             FIRST_P99_MS_MAX,
         ),
         report.at_most(
-            f"{label}: private bytes a vector", facts["private bytes/vector"], PRIVATE_BYTES_MAX
+            f"{label}: private bytes a vector", taken.private_bytes_a_vector, PRIVATE_BYTES_MAX
         ),
     ]  # fmt: skip
     if dimensions == DIMENSIONS[0]:
-        cpu_s = facts["load and index, CPU s"]
-        marks.append(report.at_most(f"{label}: load and index, CPU s", cpu_s, LOAD_CPU_S_MAX))
-        peak = facts["most private memory meanwhile, MB"]
         what = f"{label}: most private memory while loading and indexing, MB"
-        marks.append(report.at_most(what, peak, BUILDING_MB_MAX))
-        marks.append(_growth_mark(folder, ours[0], count, label, is_quick=is_quick))
+        marks += [
+            report.at_most(f"{label}: load and index, CPU s", taken.cpu_seconds, LOAD_CPU_S_MAX),
+            report.at_most(what, taken.peak_bytes / 1e6, BUILDING_MB_MAX),
+            _growth_mark(folder, task, count, gathered, is_quick=is_quick),
+        ]
     if is_quick:
         gathered.notes.append("The peer is left out of a quick run.")
     else:
-        _beside_peer(folder, (task, *filtered), count, ours, rows, marks, gathered.notes)
+        _beside_peer(folder, (task, *filtered), count, taken, rows, marks, gathered.notes)
     served = Runs(task, folder, 1 if is_quick else 10, count)
     with serving.vicinal(_database(folder)) as server:
         add_vicinal(served, server)
@@ -113,7 +152,7 @@ def _measure(folder: Path, task: Task, count: int, gathered: _Gathered, is_quick
         marks.append(report.at_least(what, rate, RATE_MIN))
     gathered.marks += marks
     gathered.tables += [
-        Table(f"{label}: what it takes", ("what", "value"), tuple(facts.items())),
+        Table(f"{label}: what it takes", ("what", "value"), taken.rows()),
         Table(f"{label}: in process", _QUERY_COLUMNS, tuple(rows)),
         Table(f"{label}: over HTTP", COLUMNS, tuple(served.rows)),
     ]
@@ -123,8 +162,8 @@ def _database(folder: Path) -> Path:
     return folder / "data"
 
 
-def _loaded(folder: Path, task: Task) -> dict[str, float]:
-    """Load and index all rows; return what it took."""
+def _loaded(folder: Path, task: Task) -> _Taken:
+    """Load and index all rows."""
     vectors = task.vectors
     size = len(vectors.values)
     with Process(VICINAL, folder / "log.txt") as process:
@@ -135,13 +174,7 @@ def _loaded(folder: Path, task: Task) -> dict[str, float]:
             build = process.build()
         private = process.memory().private - empty
         process.close()
-    return {
-        "insert, s": insert.seconds,
-        "index, s": build.seconds,
-        "load and index, CPU s": insert.cpu_seconds + build.cpu_seconds,
-        "most private memory meanwhile, MB": peak.private / 1e6,
-        "private bytes/vector": private / size,
-    }
+    return _Taken(size, insert, build, peak.private, private)
 
 
 def _first(folder: Path, task: Task, count: int) -> Measured:
@@ -160,31 +193,36 @@ def _queries(folder: Path, task: Task, count: int) -> list[Measured]:
 
 
 def _growth_mark(
-    folder: Path, runs: Sequence[Measured], count: int, label: str, *, is_quick: bool
+    folder: Path, task: Task, count: int, gathered: _Gathered, *, is_quick: bool
 ) -> Mark:
-    """Compare with the same number of queries of a tenth of the rows."""
+    """Build an index of a tenth of the rows, and measure both in turn."""
     vectors = data.grown(1_000 if is_quick else GROWTH_ROWS, is_quick=is_quick)
-    task = Task(vectors, data.nearest(vectors))
-    less = folder / "less"
-    less.mkdir()
-    with Process(VICINAL, folder / "log.txt") as process:
-        process.open(less / "data", vectors, ())
-        process.insert(vectors, 0, len(vectors.values), None)
+    less = Built(folder / "less", Task(vectors, data.nearest(vectors)))
+    log = folder / "log.txt"
+    with Process(VICINAL, log) as process:
+        process.open(less.folder, vectors)
+        process.insert(vectors, 0, len(vectors.values))
         process.build()
-        process.query(task, {"effort": "high"}, count=count)
-        before = [process.query(task, setting, count=count) for setting in VICINAL.settings]
-    ours, least = (_cheapest(each, 0.99) for each in (runs, before))
-    growth = ours / least if ours and least else None
+        process.close()
+    both = (less, Built(_database(folder), task))
+    runs = over_sizes.measured(both, GROWTH_RECALL, log, count=count)
+    gathered.tables.append(
+        Table(
+            f"{task.vectors.values.shape[1]} dimensions: sizes in turn",
+            ("rows", *_QUERY_COLUMNS[2:]),
+            tuple((f"{size:,}", *_row(run_, "")[2:]) for size, run_ in runs.items()),
+        )
+    )
     return report.at_most(
-        f"{label}: CPU per query, to that of {len(vectors.values):,} rows, recall 0.99",
-        growth, GROWTH_MAX,
+        f"{_size(task)}: CPU per query, to that of {len(vectors.values):,} rows, "
+        f"recall {GROWTH_RECALL}",
+        over_sizes.growth(runs, GROWTH_RECALL), GROWTH_MAX,
     )  # fmt: skip
 
 
-def _cheapest(runs: Sequence[Measured], recall: float) -> float | None:
-    """Return the CPU ms of the cheapest run that reaches a recall."""
-    able = [run_.timing.cpu_ms for run_ in runs if run_.recall >= nearly(recall)]
-    return min(able, default=None)
+def _size(task: Task) -> str:
+    size, dimensions = task.vectors.values.shape
+    return f"{size:,} x {dimensions}"
 
 
 def _label(task: Task) -> str:
@@ -200,28 +238,46 @@ def _row(measured: Measured, label: str, name: str = VICINAL.name) -> tuple[Cell
 
 
 def _beside_peer(
-    folder: Path, tasks: Sequence[Task], count: int, ours: Sequence[Sequence[Measured]],
+    folder: Path, tasks: Sequence[Task], count: int, taken: _Taken,
     rows: list[tuple[Cell, ...]], marks: list[Mark], notes: list[str],
 ) -> None:  # fmt: skip
-    """Measure the peer without a filter and with each, and compare."""
+    """Measure ours and the peer in turn, without a filter and with each, and compare."""
     vectors = tasks[0].vectors
-    size, dimensions = vectors.values.shape
     with ExitStack() as running:
         side = Side(folder, running)
         side.load(_PEER, vectors, _FIELDS, data.metadata(vectors), kept=True)
-        for task, runs in zip(tasks, ours, strict=True):
+        process = running.enter_context(Process(VICINAL, folder / "log.txt"))
+        database = _database(folder)
+        process.open(database, vectors, _FIELDS)
+        process.query(tasks[0], VICINAL.settings[-1], count=count)
+        ours = Loaded(process, database, taken.insert, taken.build, taken.private_bytes)
+        side.loaded.append(ours)
+        for task in tasks:
             recalls = RECALLS if task.where is None else (FILTERED_RECALL,)
             share_max = PEER_SHARE_MAX if task.where is None else FILTERED_SHARE_MAX
             for recall in recalls:
                 settings = side.tune(task, recall)
-                measured = side.measure(task, settings, rounds=1, count=count, budget_s=15.0)
+                measured = side.measure(
+                    task, settings, rounds=ROUNDS, count=count, budget_s=_BUDGET_S
+                )
                 for name, run_ in measured.items():
                     rows.append(_row(run_, f"{_label(task)}, for {recall}", name))
-                best, least = best_peer(measured, recall), _cheapest(runs, recall)
-                share = least / best[1].timing.cpu_ms if least and best else None
-                what = f"{size:,} x {dimensions}, {_label(task)}: CPU to {_PEER.name}'s"
-                if best is None and least:
+                what = f"{_size(task)}, {_label(task)}: CPU to {_PEER.name}'s"
+                mark = beside_peer(measured, recall, f"{what}, recall {recall}", share_max)
+                if mark is None:
                     notes.append(f"{what}: it does not reach {recall}.")
-                    continue
-                marks.append(report.at_most(f"{what}, recall {recall}", share, share_max))
+                else:
+                    marks.append(mark)
         notes += side.notes
+
+
+def beside_peer(
+    measured: Mapping[str, Measured], recall: float, what: str, share_max: float
+) -> Mark | None:
+    """Return what our share of the peer's CPU must be, None where only ours finds as much."""
+    ours, best = measured.get(VICINAL.name), best_peer(measured, recall)
+    if ours is None or ours.recall < nearly(recall):
+        return report.at_most(what, None, share_max)
+    if best is None:
+        return None
+    return report.at_most(what, ours.timing.cpu_ms / best[1].timing.cpu_ms, share_max)

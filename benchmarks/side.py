@@ -31,10 +31,11 @@ class Loaded:
     """A contender that holds all rows and is ready to search, and what it took.
 
     `private_bytes` is the memory it took for the rows: what it holds now and belongs to no
-    file, less what it held when it was empty.
+    file, less what it held when it was empty. `database` is its folder.
     """
 
     process: Process
+    database: Path
     insert: Work
     build: Work
     private_bytes: int
@@ -109,7 +110,8 @@ class Side:
         warm_memory()
         insert = process.insert(vectors, 0, count, metadata)
         build = process.build()
-        return Loaded(process, insert, build, process.memory().private - empty)
+        private = process.memory().private - empty
+        return Loaded(process, folder / "database", insert, build, private)
 
     def _open_kept(
         self,
@@ -132,9 +134,10 @@ class Side:
             record.write_text(json.dumps(numbers), encoding="utf-8")
         stored = json.loads(record.read_text(encoding="utf-8"))
         process = self._running.enter_context(Process(contender, folder / "log.txt"))
-        process.open(folder / "database", vectors, fields)
+        database = folder / "database"
+        process.open(database, vectors, fields)
         insert, build = Work(**stored["insert"]), Work(**stored["build"])
-        self.loaded.append(Loaded(process, insert, build, stored["private_bytes"]))
+        self.loaded.append(Loaded(process, database, insert, build, stored["private_bytes"]))
 
     def tune(self, task: Task, target: float) -> dict[str, Setting]:
         """Return by name the cheapest setting that reaches a recall.

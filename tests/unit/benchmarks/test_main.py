@@ -12,7 +12,7 @@ from benchmarks.__main__ import NAMES, UNRECORDED
 SHARED = {
     "versions",  # compares two checkouts: has a command line of its own
     "__init__", "__main__", "cluster", "contender", "data", "document", "floor", "markdown",
-    "measure", "pgvector", "plots", "report", "serving", "side", "texts", "worse",
+    "measure", "over_sizes", "pgvector", "plots", "report", "serving", "side", "texts", "worse",
 }  # fmt: skip
 
 
