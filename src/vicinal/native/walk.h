@@ -206,6 +206,7 @@ INLINE void keep_nearer(const CodedRows *coded, const uint64_t *code, int64_t st
 NEAREST_ENTRIES(nearest_entries_plain, )
 #if defined(__x86_64__)
 NEAREST_ENTRIES(nearest_entries_popcnt, TARGET("popcnt"))
+NEAREST_ENTRIES(nearest_entries_shuffle, SHUFFLE)
 NEAREST_ENTRIES(nearest_entries_vpopcnt, VPOPCNT)
 #endif
 
