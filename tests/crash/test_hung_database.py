@@ -3,11 +3,12 @@
 What was under way when it hung is done or not done when it goes on, and says so truly.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.engines import DOCS, Record, batch, create, found, insert, op
 from tests.support.postgres import PATIENCE_S, server
 from tests.support.waiting import ticking, wait_until
 from vicinal.engine.shared import database, filling, session
+from vicinal.engine.shared.database import PostgresDatabase, Use
 from vicinal.engine.shared.engine import SharedEngine
 from vicinal.engine.shared.filling import RowsSnapshot
 from vicinal.errors import IndexExists, Unavailable
@@ -218,6 +220,41 @@ def test_closing_does_not_wait_for_a_database_that_hangs(
 ) -> None:
     with hang():
         assert seconds(engine.close) < SLACK_S
+
+
+@pytest.mark.parametrize("is_asking", [False, True], ids=["between statements", "in a statement"])
+def test_a_transaction_that_is_cancelled_does_not_wait_for_a_database_that_hangs(
+    is_asking: bool, hang: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """As those are that follow the log, before connections are cut off."""
+    goes_on = asyncio.Event()
+
+    async def work(begun: asyncio.Event) -> None:
+        async with lent.transaction(Use.CHECKPOINT) as session:
+            begun.set()
+            await goes_on.wait()
+            await session.fetch("SELECT 1")
+
+    async def begin() -> asyncio.Task[None]:
+        begun = asyncio.Event()
+        task = asyncio.create_task(work(begun))
+        await begun.wait()
+        return task
+
+    async def cancel(task: asyncio.Task[None]) -> None:
+        if is_asking:
+            goes_on.set()
+            await asyncio.sleep(0)  # the task asks
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    with closing(PostgresDatabase(server().dsn)) as lent:
+        task = lent.run_coroutine(begin())
+        with hang():
+            assert seconds(lambda: lent.run_coroutine(cancel(task))) < SLACK_S
+        with pytest.raises(asyncio.CancelledError):
+            task.result()
 
 
 def test_closing_does_not_wait_for_a_copy_that_is_being_filled(

@@ -186,9 +186,13 @@ class PostgresDatabase:
             except Lost:
                 self._cut(connection)
                 raise
-            except BaseException:
+            except Exception:
                 if connection.is_closed() or connection.is_in_transaction():
                     connection.terminate()
+                raise
+            except BaseException:
+                # Cancelled, perhaps in a statement: whether the server answers is not waited for.
+                connection.terminate()
                 raise
             finally:
                 self._used.discard(connection)
@@ -230,8 +234,8 @@ class PostgresDatabase:
                 yield session
                 await session.commit()
             except Lost:
-                raise  # `session` cuts the connection off
-            except BaseException:
+                raise  # `session` cuts the connection off, also where this is cancelled
+            except Exception:
                 with suppress(Error):
                     await session.execute("ROLLBACK")
                 raise
