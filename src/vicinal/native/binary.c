@@ -18,6 +18,7 @@
 #include "encoding.h"
 #include "kernels.h"
 #include "structures.h"
+#include "vectors.h"
 #include "walk.h"
 
 enum {

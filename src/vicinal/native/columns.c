@@ -14,9 +14,10 @@ enum {
 
 /* Write for each code whether it lies in an interval [start, stop) of `bounds`,
    (interval_count, 2). */
-#define IN_INTERVALS(NAME, ATTRIBUTE)                                                              \
-    ATTRIBUTE static void NAME(const int32_t *codes, int64_t count, const int32_t *bounds,         \
-                               int64_t interval_count, uint8_t *mask) {                            \
+#define IN_INTERVALS(KIND, ATTRIBUTE)                                                              \
+    ATTRIBUTE static void in_intervals_##KIND(const int32_t *codes, int64_t count,                 \
+                                              const int32_t *bounds, int64_t interval_count,       \
+                                              uint8_t *mask) {                                     \
         for (int64_t first = 0; first < count; first += MASKED_ROWS) {                             \
             const int64_t end = count - first < MASKED_ROWS ? count : first + MASKED_ROWS;         \
             memset(mask + first, 0, end - first);                                                  \
@@ -28,7 +29,7 @@ enum {
         }                                                                                          \
     }
 
-VARIANTS(IN_INTERVALS, in_intervals)
+KINDS(IN_INTERVALS)
 
 void vicinal_in_intervals(const int32_t *codes, int64_t count, const int32_t *bounds,
                           int64_t interval_count, uint8_t *mask) {

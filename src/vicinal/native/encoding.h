@@ -13,6 +13,7 @@
 
 #include "kernels.h"
 #include "structures.h"
+#include "vectors.h"
 
 static double norm_of(const float *vector, int64_t dimensions) {
     double squares[8] = {0}; /* side by side, so that no sum waits for another */

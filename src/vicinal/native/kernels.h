@@ -1,4 +1,5 @@
-/* The loops in which `binary.c` spends its time, once for each kind of processor.
+/* The loops over codes in which `binary.c` and `graph.c` spend their time, once for each kind of
+   processor; those over numbers are in `vectors.h`.
 
    A macro makes one function for each target, and a function calls the one for the processor that
    it runs on. Nothing here knows of metrics or searches.
@@ -25,22 +26,16 @@
    (docs/history/ann-kinds.md). */
 INLINE void fetch_line(const void *address) { __builtin_prefetch(address, 0, 2); }
 
-enum {
-    LANES = 16, /* numbers that are added up side by side */
-};
-
 /* ---- kinds of processors ------------------------------------------------------------------ */
 
-/* VARIANTS makes a function for each kind by a macro of its name and target; BEST is the one for
-   the processor that this runs on, and BEST_POPCNT of functions that count bits. */
+/* KINDS makes a function for each kind by a macro of its name and target; BEST is the one for the
+   processor that this runs on, and BEST_POPCNT of functions that count bits. */
 #if defined(__x86_64__)
 #define HAS(FEATURE)     __builtin_cpu_supports(FEATURE)
 #define TARGET(FEATURES) __attribute__((target(FEATURES)))
 #define VPOPCNT          TARGET("avx512f,avx512vpopcntdq")
 #define SHUFFLE          TARGET("avx2,popcnt")
-#define VARIANTS(MACRO, NAME)                                                                      \
-    MACRO(NAME##_plain, )                                                                          \
-    MACRO(NAME##_avx2, TARGET("avx2,fma")) MACRO(NAME##_avx512, TARGET("avx512f"))
+#define KINDS(MACRO) MACRO(plain, ) MACRO(avx2, TARGET("avx2,fma")) MACRO(avx512, TARGET("avx512f"))
 #define BEST(NAME)                                                                                 \
     (HAS("avx512f") ? NAME##_avx512 : HAS("avx2") && HAS("fma") ? NAME##_avx2 : NAME##_plain)
 #define BEST_POPCNT(NAME)                                                                          \
@@ -49,115 +44,10 @@ enum {
      : HAS("popcnt")                ? NAME##_popcnt                                                \
                                     : NAME##_plain)
 #else
-#define VARIANTS(MACRO, NAME) MACRO(NAME##_plain, )
-#define BEST(NAME)            NAME##_plain
-#define BEST_POPCNT(NAME)     NAME##_plain
+#define KINDS(MACRO)      MACRO(plain, )
+#define BEST(NAME)        NAME##_plain
+#define BEST_POPCNT(NAME) NAME##_plain
 #endif
-
-/* ---- Hadamard transform ------------------------------------------------------------------ */
-
-typedef float Lanes __attribute__((vector_size(64), aligned(4)));
-
-/* The numbers of a vector in another order; clang and old gcc have one builtin each. */
-#if defined(__clang__)
-#define REORDERED(X, ...) __builtin_shufflevector(X, X, __VA_ARGS__)
-#else
-typedef int32_t Order __attribute__((vector_size(64)));
-#define REORDERED(X, ...) __builtin_shuffle(X, (Order){__VA_ARGS__})
-#endif
-
-/* Four stages within 16 numbers: a number is added to its partner or taken from it. By a pointer,
-   as vectors are passed in other ways where processors have no registers for them. */
-INLINE void transform_16(Lanes *numbers) {
-    Lanes x = *numbers;
-    x = REORDERED(x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14) +
-        x * (Lanes){1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
-    x = REORDERED(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13) +
-        x * (Lanes){1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
-    x = REORDERED(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11) +
-        x * (Lanes){1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
-    *numbers = REORDERED(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7) +
-               x * (Lanes){1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
-}
-
-/* One stage, of partners that are `half` apart. */
-INLINE void stage(float *numbers, int64_t length, int64_t half) {
-    for (int64_t start = 0; start < length; start += 2 * half)
-        for (int64_t at = start; at < start + half; at++) {
-            const float one = numbers[at], other = numbers[at + half];
-            numbers[at] = one + other;
-            numbers[at + half] = one - other;
-        }
-}
-
-/* The stages of `half`, at least 16, and of twice as many, reading each number once. */
-INLINE void two_stages(float *numbers, int64_t length, int64_t half) {
-    for (int64_t start = 0; start < length; start += 4 * half)
-        for (int64_t at = start; at < start + half; at += LANES) {
-            Lanes *const first = (Lanes *)(numbers + at);
-            Lanes *const second = (Lanes *)(numbers + at + half);
-            Lanes *const third = (Lanes *)(numbers + at + 2 * half);
-            Lanes *const fourth = (Lanes *)(numbers + at + 3 * half);
-            const Lanes a = *first, b = *second, c = *third, d = *fourth;
-            const Lanes ab = a + b, a_b = a - b, cd = c + d, c_d = c - d;
-            *first = ab + cd;
-            *second = a_b + c_d;
-            *third = ab - cd;
-            *fourth = a_b - c_d;
-        }
-}
-
-/* Multiply `length` numbers, a power of two, by signs and a scale, and transform them. */
-#define HADAMARD(NAME, ATTRIBUTE)                                                                  \
-    ATTRIBUTE static void NAME(float *numbers, const float *flips, float scale, int64_t length) {  \
-        int64_t half = length < LANES ? 1 : LANES;                                                 \
-        for (int64_t at = 0; at < length % LANES; at++) numbers[at] *= flips[at] * scale;          \
-        for (int64_t at = 0; at + LANES <= length; at += LANES) {                                  \
-            *(Lanes *)(numbers + at) *= *(const Lanes *)(flips + at) * scale;                      \
-            transform_16((Lanes *)(numbers + at));                                                 \
-        }                                                                                          \
-        for (; half >= LANES && 4 * half <= length; half *= 4) two_stages(numbers, length, half);  \
-        for (; half < length; half *= 2) stage(numbers, length, half);                             \
-    }
-
-VARIANTS(HADAMARD, hadamard)
-
-/* ---- thresholds -------------------------------------------------------------------------- */
-
-/* Set those of `count` bits, the first one highest, whose numbers are above their thresholds. */
-static void set_above_plain(const float *numbers, const float *thresholds, int64_t count,
-                            uint8_t *bits) {
-    for (int64_t byte = 0; byte < count / 8; byte++) {
-        unsigned set = 0;
-        for (int64_t at = 8 * byte; at < 8 * byte + 8; at++)
-            set = set << 1 | (numbers[at] > thresholds[at]);
-        bits[byte] = (uint8_t)set;
-    }
-}
-
-#if defined(__x86_64__)
-TARGET("avx2")
-static void set_above_avx2(const float *numbers, const float *thresholds, int64_t count,
-                           uint8_t *bits) {
-    const __m256i backwards = _mm256_set_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    for (int64_t at = 0; at < count; at += 8) {
-        const __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(numbers + at),
-                                           _mm256_loadu_ps(thresholds + at), _CMP_GT_OQ);
-        bits[at / 8] = (uint8_t)_mm256_movemask_ps(_mm256_permutevar8x32_ps(above, backwards));
-    }
-}
-#endif
-
-/* The same, for the processor it runs on; `count` is a multiple of 8. */
-static void set_above(const float *numbers, const float *thresholds, int64_t count, uint8_t *bits) {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) {
-        set_above_avx2(numbers, thresholds, count, bits);
-        return;
-    }
-#endif
-    set_above_plain(numbers, thresholds, count, bits);
-}
 
 /* ---- comparing codes --------------------------------------------------------------------- */
 
@@ -314,106 +204,5 @@ LISTED_HAMMINGS(listed_hammings_popcnt, TARGET("popcnt"), hamming_of)
 LISTED_HAMMINGS(listed_hammings_shuffle, SHUFFLE, hamming_by_shuffle)
 LISTED_HAMMINGS(listed_hammings_vpopcnt, VPOPCNT, hamming_of)
 #endif
-
-/* ---- products ---------------------------------------------------------------------------- */
-
-/* The sum of 16 numbers, in four steps rather than fifteen. */
-INLINE float total(Lanes *numbers) {
-    Lanes x = *numbers;
-    x += REORDERED(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    x += REORDERED(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-    x += REORDERED(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-    x += REORDERED(x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-    return x[0];
-}
-
-enum {
-    AHEAD = 4,     /* rows whose start is fetched before their turn */
-    FETCHED = 128, /* numbers of it: the processor foresees the others */
-};
-
-INLINE float product(const float *row, const float *query, int64_t dimensions, int is_euclidean) {
-    Lanes sums[4] = {{0}};
-    int64_t at = 0;
-    for (; at + 4 * LANES <= dimensions; at += 4 * LANES)
-        for (int part = 0; part < 4; part++) {
-            const Lanes a = *(const Lanes *)(row + at + part * LANES);
-            const Lanes b = *(const Lanes *)(query + at + part * LANES);
-            sums[part] += is_euclidean ? (a - b) * (a - b) : a * b;
-        }
-    Lanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    float sum = total(&all);
-    for (; at < dimensions; at++) {
-        const float difference = row[at] - query[at];
-        sum += is_euclidean ? difference * difference : row[at] * query[at];
-    }
-    return sum;
-}
-
-#define ROW_PRODUCTS(NAME, ATTRIBUTE)                                                              \
-    ATTRIBUTE static void NAME(const float *values, int64_t dimensions, const float *query,        \
-                               const uint32_t *rows, int64_t count, int is_euclidean,              \
-                               float *products) {                                                  \
-        for (int64_t at = 0; at < count; at++) {                                                   \
-            const float *row = values + (rows ? rows[at] : at) * dimensions;                       \
-            if (rows && at + AHEAD < count) { /* rows in order are foreseen by the processor */    \
-                const float *later = values + rows[at + AHEAD] * dimensions;                       \
-                for (int64_t line = 0; line < FETCHED && line < dimensions; line += LANES)         \
-                    __builtin_prefetch(later + line);                                              \
-            }                                                                                      \
-            products[at] = is_euclidean ? product(row, query, dimensions, 1)                       \
-                                        : product(row, query, dimensions, 0);                      \
-        }                                                                                          \
-    }
-
-VARIANTS(ROW_PRODUCTS, row_products)
-
-enum {
-    TILE_ROWS = 2,
-    TILE_OTHERS = 4,
-    CACHED_ROWS = 32, /* that stay near while all others pass by */
-};
-
-/* Write the dot products of TILE_ROWS rows and TILE_OTHERS others: what is loaded is used several
-   times. `stride` is from one row of products to the next. */
-INLINE void product_tile(const float *rows, const float *others, int64_t dimensions, int64_t stride,
-                         float *products) {
-    Lanes sums[TILE_ROWS][TILE_OTHERS] = {{{0}}};
-    int64_t at = 0;
-    for (; at + LANES <= dimensions; at += LANES)
-        for (int row = 0; row < TILE_ROWS; row++) {
-            const Lanes a = *(const Lanes *)(rows + row * dimensions + at);
-            for (int other = 0; other < TILE_OTHERS; other++)
-                sums[row][other] += a * *(const Lanes *)(others + other * dimensions + at);
-        }
-    for (int row = 0; row < TILE_ROWS; row++)
-        for (int other = 0; other < TILE_OTHERS; other++) {
-            float sum = total(&sums[row][other]);
-            for (int64_t rest = at; rest < dimensions; rest++)
-                sum += rows[row * dimensions + rest] * others[other * dimensions + rest];
-            products[row * stride + other] = sum;
-        }
-}
-
-/* Write the dot products (count, other_count) of rows and others. */
-#define MATRIX_PRODUCT(NAME, ATTRIBUTE)                                                            \
-    ATTRIBUTE static void NAME(const float *rows, int64_t count, const float *others,              \
-                               int64_t other_count, int64_t dimensions, float *products) {         \
-        const int64_t tiled_rows = count - count % TILE_ROWS;                                      \
-        const int64_t tiled_others = other_count - other_count % TILE_OTHERS;                      \
-        for (int64_t start = 0; start < tiled_rows; start += CACHED_ROWS)                          \
-            for (int64_t other = 0; other < tiled_others; other += TILE_OTHERS)                    \
-                for (int64_t row = start; row < tiled_rows && row < start + CACHED_ROWS;           \
-                     row += TILE_ROWS)                                                             \
-                    product_tile(rows + row * dimensions, others + other * dimensions, dimensions, \
-                                 other_count, products + row * other_count + other);               \
-        for (int64_t row = 0; row < count; row++)                                                  \
-            for (int64_t other = row < tiled_rows ? tiled_others : 0; other < other_count;         \
-                 other++)                                                                          \
-                products[row * other_count + other] =                                              \
-                    product(rows + row * dimensions, others + other * dimensions, dimensions, 0);  \
-    }
-
-VARIANTS(MATRIX_PRODUCT, matrix_product)
 
 #endif

@@ -1,19 +1,11 @@
 """The loops for every kind of processor, as far as this one has them, give the same distances."""
 
 import ctypes
-import os
-import shutil
-import subprocess
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from hatch_build import FLAGS
-from vicinal.native import structures
-
-SOURCES = Path(structures.__file__).parent
-COMPILER = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
 KINDS = ("plain", "popcnt", "shuffle", "vpopcnt")
 COUNT = 100
 SEED = 11
@@ -41,15 +33,9 @@ int64_t run(int64_t kind, const uint8_t *codes, int64_t count, const uint8_t *co
 
 
 @pytest.fixture(scope="module")
-def called(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The loops in a library of their own, each by the number of its kind."""
-    if COMPILER is None:
-        pytest.skip("THERE IS NO C COMPILER")
-    folder = tmp_path_factory.mktemp("kernels")
-    (folder / "called.c").write_text(CALLED)
-    command = [COMPILER, *FLAGS, f"-I{SOURCES}", f"{folder}/called.c", "-o", f"{folder}/called.so"]
-    subprocess.run(command, check=True)
-    library = ctypes.CDLL(str(folder / "called.so"))
+def called(compiled: Callable[[str], ctypes.CDLL]) -> ctypes.CDLL:
+    """The loops, each by the number of its kind."""
+    library = compiled(CALLED)
     library.run.restype = ctypes.c_int64
     return library
 
