@@ -227,6 +227,8 @@ class Compactor:
         is_idle = any(request.is_idle for request in requests)
         try:
             while not self._merges.is_closed:
+                # Writing may have stopped since: what is merged at last is merged at once then.
+                is_idle |= any(request.is_idle for request in self._merges.more())
                 # Again after a merge: its files have not been read back yet.
                 self._compaction.verify(lambda: self._merges.is_closed)
                 if not self._policy.options.merges:

@@ -24,6 +24,7 @@ class SerialExecutor(Generic[Message]):
         self._handle = handle
         self._idle = threading.Condition()
         self._waiting: list[Message] = []
+        self._batch: list[Message] = []  # that is being handled
         self._submitted_count = 0
         self._handled_count = 0
         self._is_running = False
@@ -47,6 +48,13 @@ class SerialExecutor(Generic[Message]):
         with self._idle:
             return not self._is_running
 
+    def more(self) -> Sequence[Message]:
+        """Return the messages that wait, which are of the batch from now on; for `handle` alone."""
+        with self._idle:
+            more, self._waiting = self._waiting, []
+            self._batch.extend(more)
+            return more
+
     def join(self) -> None:
         """Wait until every message submitted before has been handled."""
         with self._idle:
@@ -54,13 +62,12 @@ class SerialExecutor(Generic[Message]):
             self._idle.wait_for(lambda: self._handled_count >= submitted_count)
 
     def _run(self) -> None:
-        messages: list[Message] = []
         while True:
             with self._idle:
-                self._handled_count += len(messages)
+                self._handled_count += len(self._batch)
                 self._idle.notify_all()
-                messages, self._waiting = self._waiting, []
-                if not messages:
+                self._batch, self._waiting = self._waiting, []
+                if not self._batch:
                     self._is_running = False
                     return
-            self._handle(messages)
+            self._handle(tuple(self._batch))

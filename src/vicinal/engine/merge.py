@@ -9,6 +9,10 @@ of more than `ROWS_MAX` rows stay apart.
 An idle index is compacted further: a query spends some time on every segment, so a segment is
 merged with all smaller ones when together they are a quarter of it. A row is then rewritten for
 at most four new ones.
+
+Merges that would follow one another are made as one: where more segments wait than a merge takes,
+as while many rows are loaded, the one that would be made at last is made at once, and what would
+have been between is neither written nor indexed.
 """
 
 from collections.abc import Sequence
@@ -37,6 +41,26 @@ def candidates(segments: Sequence[SegmentSize], *, is_idle: bool = False) -> tup
         segments: All segments, oldest first.
         is_idle: Nothing has been written for a while.
     """
+    first = _step(segments, is_idle=is_idle)
+    if not first:
+        return ()
+    # Merge sizes alone until nothing more is to merge; parts are of segments, old or new ones.
+    parts: dict[int, tuple[int, ...]] = {segment.number: (segment.number,) for segment in segments}
+    left, chosen, number = list(segments), first, max(parts)
+    while chosen:
+        number += 1
+        live_count = sum(segment.live_count for segment in left if segment.number in chosen)
+        parts[number] = sum((parts.pop(old) for old in chosen), ())
+        left = [segment for segment in left if segment.number not in chosen]
+        if live_count:
+            left.append(SegmentSize(number, live_count, live_count))
+        chosen = _step(left, is_idle=is_idle)
+    (merged,) = (numbers for numbers in parts.values() if first[0] in numbers)
+    return tuple(segment.number for segment in segments if segment.number in merged)
+
+
+def _step(segments: Sequence[SegmentSize], *, is_idle: bool) -> tuple[int, ...]:
+    """Return the numbers of the segments to merge, if what they make is not merged at once."""
     tiers: dict[int, list[SegmentSize]] = {}
     for segment in segments:
         tiers.setdefault(_tier(segment.live_count), []).append(segment)

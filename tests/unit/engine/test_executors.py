@@ -85,6 +85,32 @@ def test_what_gathers_while_a_lane_is_busy_is_handed_over_together(
     assert batches == [[1], [2, 3, 4]]
 
 
+def test_a_batch_takes_what_has_come_since_and_is_joined_with_it(pool: ThreadPoolExecutor) -> None:
+    batches: list[list[int]] = []
+    entered, go_on, taken, end = (threading.Event() for _ in range(4))
+
+    def handle(items: Sequence[int]) -> None:
+        entered.set()
+        assert go_on.wait(60)
+        batches.append([*items, *lane.more(), *lane.more()])
+        taken.set()
+        assert end.wait(60)
+
+    lane: SerialExecutor[int] = SerialExecutor(pool, handle)
+    lane.submit([1])
+    assert entered.wait(60)
+    lane.submit([2, 3])
+    go_on.set()
+    assert taken.wait(60)
+    joining = pool.submit(lane.join)
+    assert not joining.done()
+    end.set()
+    joining.result(60)
+
+    assert batches == [[1, 2, 3]]
+    assert lane.is_idle
+
+
 def test_joining_an_idle_lane_returns_at_once_and_a_busy_one_when_it_is_done(
     pool: ThreadPoolExecutor,
 ) -> None:

@@ -87,7 +87,7 @@ def test_of_an_idle_index_each_segment_outweighs_all_smaller_ones(
         assert smaller < largest / 4 or largest + smaller > ROWS_MAX
 
 
-def test_four_of_a_size_become_one_and_a_row_is_rewritten_once_a_tier() -> None:
+def test_four_of_a_size_become_one_and_a_row_is_rewritten_once_a_tier_at_most() -> None:
     segments: list[SegmentSize] = []
     rewritten = 0
     count = 4**4
@@ -106,7 +106,27 @@ def test_four_of_a_size_become_one_and_a_row_is_rewritten_once_a_tier() -> None:
         assert len(segments) <= 3 * 5
 
     assert [each.live_count for each in segments] == [1000 * count]
-    assert rewritten == 4 * 1000 * count
+    one_at_a_time = 4 * 1000 * count
+    assert rewritten <= one_at_a_time
+
+
+def test_merges_that_would_follow_one_another_are_made_as_one() -> None:
+    segments = [SegmentSize(number, 1000, 1000) for number in range(4**3 + 20)]
+
+    assert candidates(segments[: 4**2]) == tuple(range(4**2))
+    assert candidates(segments) == tuple(range(4**3))
+    rest = [*segments[4**3 : 4**3 + 7], SegmentSize(100, 64_000, 64_000)]
+    assert candidates(rest) == tuple(range(4**3, 4**3 + 4))
+    assert candidates(segments, is_idle=True) == tuple(range(4**3 + 20))
+
+
+@given(sizes(), st.booleans())
+def test_what_a_merge_has_made_is_not_merged_again_at_once(
+    segments: list[SegmentSize], is_idle: bool
+) -> None:
+    chosen = candidates(segments, is_idle=is_idle)
+
+    assert 1000 not in candidates(merged(segments, chosen, 1000), is_idle=is_idle)
 
 
 @pytest.mark.parametrize(("dead", "expected"), [(200, ()), (201, (7,)), (1000, (7,))])
