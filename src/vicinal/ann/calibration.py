@@ -13,7 +13,7 @@ the segment is searched exactly.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -24,6 +24,13 @@ from numpy.typing import NDArray
 from vicinal import interruption
 from vicinal.ann import hamming, projection, quantizer
 from vicinal.ann.exact import ExactIndex
+from vicinal.ann.probes import (
+    PROBES,
+    SPREAD_NEIGHBOURS,
+    Neighbours,
+    neighbours_of,
+    probes_of,
+)
 from vicinal.ann.quantizer import DEPTHS, EFFORTS, BinaryCodes, QuantizerParameters
 from vicinal.model import Effort, Floats, Metric, Ordinals
 
@@ -45,17 +52,9 @@ RECALLS = {
 RECALL_MIN = 0.99
 """Codes are not kept if a search finds a smaller share even with the largest margin."""
 
-# ---- the probes and their neighbours ----
+# ---- neighbours that tie ----
 
-_PROBES = 160  # rows; more would only make the added margins smaller, and each reads all rows
-_DRAWN_PER_PROBE = 2  # rows, of which one may be a copy of another
-_NEIGHBOURS = DEPTHS[0]  # of a probe that are looked at for copies, evenly spread
-_TIED = 32  # neighbours beyond the deepest, as they may tie with it
-_COPY_TO_MEAN = 1e-3  # of the squared distance to the mean: a copy's codes differ in 1 % of bits
-_COPY_ROUNDED = 1e-5  # of the squared norm: as near as float32 tells
 _TIE = np.float32(1e-5)  # of a distance: as much as an estimate is wrong
-_TINY = np.finfo(np.float32).tiny
-_CHUNK_ROWS = 512  # whose distances to all probes stay in a core's cache
 
 # ---- a smaller part, as rows are under a filter ----
 
@@ -78,44 +77,6 @@ _UNREACHABLE = 1 << 20  # bits: a margin that no search has
 _EXPECTED_PERCENT = 80  # of searches rescore no more rows than the parameters say
 _COST_OF_512_BITS = 5.1  # comparing them
 _COST_OF_PROJECTING = 0.2  # one dimension of the query on one direction
-
-
-@dataclass(frozen=True, slots=True)
-class _Probes:
-    """Rows that serve as queries, no two of them copies.
-
-    Attributes:
-        values: ``(p, d)``.
-        centre: ``(d,)``: subtracted from all rows before they are compared. Under the Euclidean
-            metric the mean of some rows, as squared norms of rows far from the origin would hide
-            how far they are apart; else zeros.
-        copy_distances: ``(p,)``: squared distances up to which rows are copies, in squared norms of
-            the probe without the centre; under cosine, of rows of norm one.
-    """
-
-    values: Floats
-    centre: Floats
-    copy_distances: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbours:
-    """The exact neighbours of the probes among some rows.
-
-    Attributes:
-        probes: ``(p, d)``.
-        rows: ``(p, deepest + _TIED)``: the nearest rows that are not copies of the probe.
-        distances: Their distances, ascending (`_distances`).
-        copies: For each probe, the rows that are copies of it.
-        sample_counts: For each of `DEPTHS`, the number of `_NEIGHBOURS` of all probes, evenly
-            spread, that are no copies of each other.
-    """
-
-    probes: Floats
-    rows: NDArray[np.int64]
-    distances: Floats
-    copies: Sequence[Ordinals]
-    sample_counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +180,10 @@ def calibrate(
 def _parts(values: Floats, row_norms: Floats, metric: Metric) -> Sequence[Part]:
     """Return all rows, and a part of them if there are enough."""
     random = RandomState(projection.SEED)  # unlike newer generators', its stream is frozen
-    count = min(_DRAWN_PER_PROBE * _PROBES, len(values))
-    drawn = random.choice(len(values), count, replace=False)
-    probes = _probes(values[drawn], row_norms[drawn], metric)
+    probes = probes_of(values, row_norms, metric, random)
 
     def part(rows: slice | Ordinals, values: Floats, norms: Floats) -> Part:
-        neighbours = _neighbours(values, norms, metric, probes)
+        neighbours = neighbours_of(values, norms, metric, probes)
         return Part(rows, ExactIndex(values, norms, metric), neighbours)
 
     everything = part(slice(None), values, row_norms)
@@ -233,105 +192,6 @@ def _parts(values: Floats, row_norms: Floats, metric: Metric) -> Sequence[Part]:
         return (everything,)
     rows = np.sort(random.choice(len(values), count, replace=False))
     return (everything, part(rows, values[rows], row_norms[rows]))
-
-
-def _probes(drawn: Floats, row_norms: Floats, metric: Metric) -> _Probes:
-    """Return the first rows that are no copies of earlier ones."""
-    with np.errstate(all="ignore"):
-        centre = drawn.mean(axis=0) if metric is Metric.EUCLIDEAN else np.zeros_like(drawn[0])
-        lifted = drawn - centre
-        if metric is Metric.COSINE:
-            lifted /= np.fmax(row_norms, _TINY)[:, None]
-        spread = np.square(lifted - lifted.mean(axis=0)).sum(axis=1)
-        spread /= np.square(lifted).sum(axis=1)
-        copy_distances = np.fmax(_COPY_ROUNDED, _COPY_TO_MEAN * np.fmin(spread, 1.0))
-    all_drawn = _Probes(drawn, centre, copy_distances.astype(np.float32))
-    is_copy = _distances(drawn, row_norms, all_drawn, metric)[1]
-    first = np.flatnonzero(~np.tril(is_copy, -1).any(axis=1))[:_PROBES]
-    return _Probes(drawn[first], centre, all_drawn.copy_distances[first])
-
-
-def _neighbours(values: Floats, row_norms: Floats, metric: Metric, probes: _Probes) -> Neighbours:
-    """Search for all probes, a chunk of rows at a time."""
-    deepest, count = max(DEPTHS) + _TIED, len(probes.values)
-    rows = np.zeros((count, deepest), np.int64)
-    nearest = np.full((count, deepest), np.inf, np.float32)
-    copies: list[list[int]] = [[] for _ in range(count)]
-    for start in interruption.parts(range(0, len(values), _CHUNK_ROWS)):
-        end = min(start + _CHUNK_ROWS, len(values))
-        distances, is_copy = _distances(values[start:end], row_norms[start:end], probes, metric)
-        for probe, row in np.argwhere(is_copy).tolist():
-            copies[probe].append(start + row)
-        both = np.concatenate([nearest, distances], axis=1)
-        chunk = np.broadcast_to(np.arange(start, end), (count, end - start))
-        both_rows = np.concatenate([rows, chunk], axis=1)
-        kept = np.argpartition(both, deepest - 1, axis=1)[:, :deepest]
-        nearest = np.take_along_axis(both, kept, axis=1)
-        rows = np.take_along_axis(both_rows, kept, axis=1)
-    order = np.argsort(nearest, axis=1)
-    rows = np.take_along_axis(rows, order, axis=1)
-    nearest = np.take_along_axis(nearest, order, axis=1)
-    spread = [slice(0, depth, depth // _NEIGHBOURS) for depth in DEPTHS]
-    return Neighbours(
-        probes.values,
-        rows,
-        nearest,
-        [np.array(rows_of_probe, np.int64) for rows_of_probe in copies],
-        tuple(
-            _sample_count(values, row_norms, metric, probes, rows[:, some], nearest[:, some])
-            for some in spread
-        ),
-    )
-
-
-def _distances(
-    rows: Floats, row_norms: Floats, probes: _Probes, metric: Metric
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return ``(probes, rows)`` distances that order rows as the metric does, and which are copies.
-
-    Copies of a probe are infinitely far: any code finds them. So are rows whose numbers overflow.
-    """
-    with np.errstate(all="ignore"):
-        if metric is Metric.EUCLIDEAN:
-            rows = rows - probes.centre
-            row_norms = np.linalg.norm(rows, axis=1)
-        centred = probes.values - probes.centre
-        dots = np.ascontiguousarray(projection.products(rows, centred).T)
-        norms = np.linalg.norm(centred, axis=1)[:, None]
-        copy_distances = probes.copy_distances[:, None]
-        if metric is Metric.COSINE:
-            distances = -np.divide(dots, row_norms, out=np.zeros_like(dots), where=row_norms > 0)
-            is_copy = distances <= (copy_distances / 2 - 1) * norms
-        else:
-            distances = np.square(row_norms) - 2 * dots
-            is_copy = distances <= (copy_distances - 1) * np.square(norms)
-            if metric is Metric.DOT_PRODUCT:
-                distances = -dots
-    distances[is_copy | np.isnan(distances)] = np.inf
-    return distances, is_copy
-
-
-def _sample_count(
-    values: Floats,
-    row_norms: Floats,
-    metric: Metric,
-    probes: _Probes,
-    rows: NDArray[np.int64],
-    distances: Floats,
-) -> int:
-    """Return the number of ``(p, m)`` neighbours that are no copies of the one before, at least 1.
-
-    Copies are as far from a probe as each other, and so next to each other.
-    """
-    neighbours, is_row = values[rows], np.isfinite(distances)
-    with np.errstate(all="ignore"):
-        neighbours -= probes.centre
-        if metric is Metric.COSINE:
-            neighbours /= np.fmax(row_norms[rows], _TINY)[:, :, None]
-        apart = np.square(neighbours[:, 1:] - neighbours[:, :-1]).sum(axis=2)
-        norms = np.square(neighbours[:, :-1]).sum(axis=2)
-        is_copy = apart <= probes.copy_distances[:, None] * norms
-    return max(int(is_row.sum() - (is_copy & is_row[:, 1:]).sum()), 1)
 
 
 def _needs(codes: hamming.Bits, offset: Floats, part: Part) -> _Needs:
@@ -352,10 +212,7 @@ def _needs(codes: hamming.Bits, offset: Floats, part: Part) -> _Needs:
         hammings[neighbours.copies[number]] = bits
         counts = np.cumsum(np.bincount(hammings, minlength=2 * bits + 1))
         for depth, depth_margins, depth_rescored in zip(DEPTHS, margins, rescored, strict=True):
-            limit = int(np.searchsorted(counts, quantizer.rescored_min(depth)))
-            first = np.flatnonzero(hammings <= limit)[: quantizer.RESCORED_MAX]
-            estimates = exact.estimates(exact.norms[first], exact.products(probe, first))
-            radius = quantizer.radius(hammings[first[np.argsort(estimates)[:depth]]])
+            limit, radius = _rescored_within(exact, probe, hammings, counts, depth)
             tied = _count_with_ties(depth, neighbours.distances[number])
             # Of rows that tie with the last, those count that are found first.
             nearest = np.sort(hammings[neighbours.rows[number, :tied]])[:depth]
@@ -365,6 +222,66 @@ def _needs(codes: hamming.Bits, offset: Floats, part: Part) -> _Needs:
             limits = np.maximum(np.minimum(radius + np.arange(bits), 2 * bits), limit)
             depth_rescored[number] = np.minimum(counts[limits], quantizer.RESCORED_MAX)
     return _Needs(tuple(margins), tuple(rescored), neighbours.sample_counts)
+
+
+def _rescored_within(
+    exact: ExactIndex,
+    probe: Floats,
+    hammings: hamming.Hammings,
+    counts: NDArray[np.int64],
+    depth: int,
+) -> tuple[int, int]:
+    """Return how far the rows are that a search rescores first, and how far the nearest of them.
+
+    Args:
+        exact: The rows.
+        probe: ``(d,)``.
+        hammings: ``(n,)``: their distances in bits.
+        counts: For each number of bits, the rows within it.
+        depth: The k of the search.
+    """
+    limit = int(np.searchsorted(counts, quantizer.rescored_min(depth)))
+    first = np.flatnonzero(hammings <= limit)[: quantizer.RESCORED_MAX]
+    estimates = exact.estimates(exact.norms[first], exact.products(probe, first))
+    return limit, quantizer.radius(hammings[first[np.argsort(estimates)[:depth]]])
+
+
+def rows_in_gap(
+    codes: BinaryCodes, exact: ExactIndex, neighbours: Neighbours, gap: int
+) -> Mapping[tuple[Effort, int], Sequence[Ordinals]]:
+    """Return the rows that searches of all codes find for probes whose nearest rows are hidden.
+
+    Args:
+        codes: Of all rows.
+        exact: All rows.
+        neighbours: Of the probes among them.
+        gap: How many of a probe's nearest rows are hidden from it.
+
+    Returns:
+        For each effort and each of `DEPTHS` the rows that are found of each probe's nearest; as
+        many may be searched for as are not hidden.
+    """
+    bits, parameters = codes.parameters.bits, codes.parameters
+    proposed: dict[tuple[Effort, int], list[Ordinals]] = {
+        (effort, depth): [] for effort in EFFORTS for depth in DEPTHS
+    }
+    probe_codes = projection.codes_of_queries(neighbours.probes, exact.metric, codes.offset)
+    of_probes = enumerate(zip(neighbours.probes, probe_codes, strict=True))
+    for number, (probe, code) in interruption.parts(of_probes):
+        hammings = hamming.distances(codes.codes, code)
+        hammings[neighbours.copies[number]] = bits
+        hammings[neighbours.rows[number, :gap]] = bits
+        counts = np.cumsum(np.bincount(hammings, minlength=bits + 1))
+        rescored = int(np.searchsorted(counts, quantizer.RESCORED_MAX, "right")) - 1
+        is_row = np.isfinite(neighbours.distances[number])
+        for depth in DEPTHS:
+            limit, radius = _rescored_within(exact, probe, hammings, counts, depth)
+            rows = neighbours.rows[number, gap : gap + depth][is_row[gap : gap + depth]]
+            for effort in EFFORTS:
+                farthest = min(radius + parameters.margin_for(depth, effort), rescored)
+                farthest = max(farthest, limit)
+                proposed[effort, depth].append(rows[hammings[rows] <= farthest])
+    return proposed
 
 
 def _count_with_ties(depth: int, distances: Floats) -> int:
@@ -423,6 +340,6 @@ def _uncertainty(share: float, sample_count: int, bits: int) -> int:
     """
     normal = NormalDist()
     error = math.sqrt(share * (1 - share)) / normal.pdf(normal.inv_cdf(share))
-    lacking = 1 / math.sqrt(sample_count) - 1 / math.sqrt(_NEIGHBOURS * _PROBES)
+    lacking = 1 / math.sqrt(sample_count) - 1 / math.sqrt(SPREAD_NEIGHBOURS * PROBES)
     deviations = normal.inv_cdf(_CONFIDENCE) * error * max(lacking, 0.0)
     return round(deviations * math.sqrt(bits / 2))

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from vicinal import interruption
 from vicinal.ann import calibration, quantizer
-from vicinal.ann.base import Selection
 from vicinal.ann.binary import BinaryIndex, BinaryKind, GrowingBinaryIndex
-from vicinal.ann.calibration import RECALLS, Calibration, Neighbours
+from vicinal.ann.calibration import RECALLS, Calibration, rows_in_gap
 from vicinal.ann.entries import entries_of
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, expanded_max
+from vicinal.ann.probes import Neighbours
 from vicinal.ann.quantizer import (
     DEPTHS,
     EFFORTS,
@@ -153,6 +153,33 @@ def _widened(parameters: QuantizerParameters) -> QuantizerParameters:
 
 
 @dataclass(frozen=True, slots=True)
+class _Hunt:
+    """A search for a probe: rows that a walk never comes to, and those that it should find."""
+
+    probe: Floats
+    hidden: Ordinals
+    expected: Ordinals
+
+
+def _nearest(near: Neighbours, depth: int) -> Sequence[Ordinals]:
+    """Return the nearest rows of each probe."""
+    return [
+        rows[np.isfinite(distances)]
+        for rows, distances in zip(near.rows[:, :depth], near.distances[:, :depth], strict=True)
+    ]
+
+
+def _hunts(near: Neighbours, expected: Sequence[Ordinals], gap: int) -> Sequence[_Hunt]:
+    """Return a search for each probe, from which it, its copies and a gap are hidden."""
+    return [
+        _Hunt(probe, np.concatenate([copies, rows[:gap]]), wanted)
+        for probe, copies, rows, wanted in zip(
+            near.probes, near.copies, near.rows, expected, strict=True
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class _Trial:
     """Searches for all probes with one breadth.
 
@@ -178,11 +205,14 @@ def breadths(
     """
     assert index.graph is not None
     longest = index.graph.expanded_max
+    of_gap = {gap: rows_in_gap(index.codes, index.exact, near, gap) for gap, _ in gaps if gap}
 
     def breadth(effort: Effort, depth: int) -> int:
         kept = breadths_min[effort]
         for gap, beyond in gaps:
-            enough = _breadth(index, near, effort, depth, gap, beyond)
+            # Margins promise nothing of probes in a gap: rows that all codes find are expected.
+            expected = of_gap[gap][effort, depth] if gap else _nearest(near, depth)
+            enough = _breadth(index, _hunts(near, expected, gap), effort, depth, beyond)
             kept = max(kept, enough)
             if not enough or kept > _EXPANDED_SHARE_MAX * longest:
                 return 0
@@ -198,19 +228,17 @@ def breadths(
 
 
 def _breadth(
-    index: BinaryIndex, near: Neighbours, effort: Effort, depth: int, gap: int, beyond: int
+    index: BinaryIndex, hunts: Sequence[_Hunt], effort: Effort, depth: int, beyond: int
 ) -> int:
     """Return the least breadth with which probes find what the effort promises; 0 if none does.
 
     Args:
         index: Has a graph, and no breadths.
-        gap: How many of a probe's nearest rows are hidden from it.
         beyond: Return the breadth that is this many larger.
     """
     assert index.graph is not None
     longest = index.graph.expanded_max
     share = RECALLS[effort][DEPTHS.index(depth)]
-    hunts = _hunts(index, near, effort, depth, gap)
     for number, breadth in enumerate(_BREADTHS[:-beyond]):
         if breadth < rescored_min(depth):
             continue
@@ -220,38 +248,6 @@ def _breadth(
         if trial.is_enough:
             return _BREADTHS[number + beyond]
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Hunt:
-    """A search for a probe: rows that a walk never comes to, and those that it should find."""
-
-    probe: Floats
-    hidden: Ordinals
-    expected: Ordinals
-
-
-def _hunts(
-    index: BinaryIndex, near: Neighbours, effort: Effort, depth: int, gap: int
-) -> Sequence[_Hunt]:
-    """Return a search for each probe, from which it, its copies and a gap are hidden.
-
-    Margins promise nothing of probes in a gap: what comparing all codes finds is expected.
-    """
-    hunts: list[_Hunt] = []
-    allowed = np.ones(index.row_count, np.bool_)
-    for number, probe in interruption.parts(enumerate(near.probes)):
-        expected = near.rows[number, gap : gap + depth]
-        expected = expected[np.isfinite(near.distances[number, gap : gap + depth])]
-        hidden = np.concatenate([near.copies[number], near.rows[number, :gap]])
-        if gap and len(expected):
-            allowed[hidden] = False
-            selection = Selection.of_mask(allowed)
-            candidates = index.prepare(probe, depth, selection, effort).run().rows
-            expected = expected[np.isin(expected, candidates)]
-            allowed[hidden] = True
-        hunts.append(_Hunt(probe, hidden, expected))
-    return hunts
 
 
 def _trial(

@@ -37,40 +37,50 @@ int64_t vicinal_nearest_pivots(const Graph *graph, const uint32_t *rows, int64_t
     return 0;
 }
 
-/* Make one row a neighbour of another if it is nearer than the farthest of its neighbours. */
-static void link_row(Graph *graph, uint32_t row, uint32_t other, int64_t hamming) {
+/* The distance below which a row takes a neighbour: that of its farthest, once it has all it may.
+ */
+static int32_t bound_of(const Graph *graph, uint32_t row) {
+    const int64_t degree = graph->neighbour_count;
+    return graph->counts[row] < degree ? INT32_MAX : graph->hammings[(row + 1) * degree - 1];
+}
+
+/* Make one row a neighbour of another, nearer than the bound of that; return its bound then. */
+static int32_t link_row(Graph *graph, uint32_t row, uint32_t other, int32_t hamming) {
     const int64_t degree = graph->neighbour_count;
     uint32_t *neighbours = graph->neighbours + row * degree;
     uint16_t *hammings = graph->hammings + row * degree;
-    int64_t count = graph->counts[row];
-    if (count == degree && hamming >= hammings[count - 1]) return;
-    for (int64_t at = 0; at < count; at++)
-        if (neighbours[at] == other) return;
-    int64_t to = count < degree ? count++ : count - 1;
-    graph->counts[row] = (uint8_t)count;
-    for (; to && hammings[to - 1] > hamming; to--) {
-        hammings[to] = hammings[to - 1];
-        neighbours[to] = neighbours[to - 1];
-    }
+    int64_t count = graph->counts[row], to = count;
+    while (to && hammings[to - 1] > hamming) to--;
+    for (int64_t at = to; at && hammings[at - 1] == hamming; at--) /* a row has one distance */
+        if (neighbours[at - 1] == other) return bound_of(graph, row);
+    if (count < degree) graph->counts[row] = (uint8_t)++count;
+    memmove(hammings + to + 1, hammings + to, (count - 1 - to) * sizeof *hammings);
+    memmove(neighbours + to + 1, neighbours + to, (count - 1 - to) * sizeof *neighbours);
     hammings[to] = (uint16_t)hamming;
     neighbours[to] = other;
+    return bound_of(graph, row);
 }
 
 /* Compare all rows of a part with each other, and make the nearest neighbours. Return 0 or
-   NO_MEMORY. */
+   NO_MEMORY. Codes and bounds are copied to lie side by side: most pairs are too far apart, and
+   nothing else of them is read. */
 int64_t vicinal_link_part(Graph *graph, const uint32_t *rows, int64_t count) {
     const int64_t bytes = graph->code_bytes;
     uint8_t *codes = malloc(count * bytes);
-    int32_t *hammings = malloc(count * sizeof *hammings);
+    int32_t *hammings = malloc(2 * count * sizeof *hammings), *bounds = hammings + count;
     const int has_memory = codes && hammings;
-    for (int64_t at = 0; has_memory && at < count; at++)
+    for (int64_t at = 0; has_memory && at < count; at++) {
         memcpy(codes + at * bytes, graph->row_codes + rows[at] * bytes, bytes);
+        bounds[at] = bound_of(graph, rows[at]);
+    }
     for (int64_t at = 0; has_memory && at < count; at++) {
         BEST_POPCNT(hammings)(codes + at * bytes, count - at, codes + at * bytes,
                               bytes / LINE_BYTES, hammings);
         for (int64_t other = at + 1; other < count; other++) {
-            link_row(graph, rows[at], rows[other], hammings[other - at]);
-            link_row(graph, rows[other], rows[at], hammings[other - at]);
+            const int32_t hamming = hammings[other - at];
+            if (hamming < bounds[at]) bounds[at] = link_row(graph, rows[at], rows[other], hamming);
+            if (hamming < bounds[other])
+                bounds[other] = link_row(graph, rows[other], rows[at], hamming);
         }
     }
     free(codes);

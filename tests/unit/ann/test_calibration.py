@@ -273,3 +273,33 @@ def test_it_is_given_up_at_any_of_its_points(stop: int) -> None:
         build(clustered(quantizer.ROWS_MIN, 32), Metric.COSINE)
 
     assert at.count == stop
+
+
+@pytest.mark.parametrize("gap", [1, 5])
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_found_of_probes_in_a_gap_is_what_searches_find(metric: Metric, gap: int) -> None:
+    """But for one in a hundred or fewer, which searches find as they go on for other rows."""
+    values = clustered(12_000, 96)
+    values[:40] = values[40:80]  # copies, which are hidden with their probes
+    norms = exact.norms(values)
+    calibrated = calibration.calibrate(values, norms, metric)
+    assert calibrated is not None
+    near = calibrated.parts[0].neighbours
+    rows = ExactIndex(values, norms, metric)
+    index = BinaryIndex(calibrated.codes, rows)
+
+    found = calibration.rows_in_gap(calibrated.codes, rows, near, gap)
+
+    assert set(found) == {(effort, depth) for effort in EFFORTS for depth in quantizer.DEPTHS}
+    for (effort, depth), of_probes in found.items():
+        more = wanted = 0
+        for number, probe in enumerate(near.probes):
+            allowed = np.ones(len(values), np.bool_)
+            allowed[near.copies[number]] = allowed[near.rows[number, :gap]] = False
+            nearest = near.rows[number, gap : gap + depth]
+            searched = candidates(index, probe, depth, allowed, effort).rows
+            assert np.isin(of_probes[number], nearest).all()
+            assert np.isin(of_probes[number], searched).all()
+            more += int(np.isin(nearest, searched).sum()) - len(of_probes[number])
+            wanted += depth
+        assert more <= 0.015 * wanted
