@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.asgi import INDEXES, Received, call
+from tests.support.ports import free_port
 from tests.support.postgres import fresh_schema, server
 from tests.support.waiting import wait_until
 from vicinal import app
@@ -237,7 +238,7 @@ def test_a_server_without_the_driver_says_what_to_install(
 
 
 def seen_by_doctor(**settings: object) -> dict[str, tuple[str, str]]:
-    values = {"database": server().dsn, **settings}
+    values = {"database": server().dsn, "port": free_port(), **settings}
     found = doctor.examine(Settings(**values))  # type: ignore[arg-type]
     return {each.subject: (each.verdict.value, each.seen) for each in found}
 
