@@ -195,6 +195,10 @@ def plain(value: object, where: str, error: type[InvalidInput]) -> Any:
     Raises:
         InvalidInput: an `error`: a value within it has no form in JSON.
     """
+    if value is None:
+        return None
+    if type(value) is str:  # as most are, and nothing of theirs is called
+        return encodable(value, where, error)
     with asking(where, error):
         return _Copier(error).copy(value, where, _DEPTH_MAX)
 
@@ -216,6 +220,12 @@ class _Copier:
         self._count += 1
         if self._count > _VALUES_MAX:
             raise self._error(f"{where}: more than {_VALUES_MAX:,} values")
+        if type(value) is str:  # most values are of Python's own types, and need no more questions
+            return encodable(value, where, self._error)
+        if type(value) is float:
+            return value
+        if type(value) is int:
+            return self._integer(value, where)
         value = _python(value)
         match value:
             case None | bool():
