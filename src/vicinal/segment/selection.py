@@ -196,7 +196,7 @@ def select(terms: Sequence[Term], live: Mask, live_count: int) -> Selection:
         rows = first.rows()
         for other in others:
             rows = rows[other.mask(rows)]
-        return Selection.of_rows(rows[live[rows]])
+        return Selection.of_rows(rows if live_count == row_count else rows[live[rows]])
     if not others and isinstance(first, CodesTerm) and first.is_short:
         return _tested(first, live, live_count)
     mask = live.copy()
