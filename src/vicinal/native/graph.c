@@ -88,6 +88,10 @@ int64_t vicinal_link_part(Graph *graph, const uint32_t *rows, int64_t count) {
     return has_memory ? 0 : NO_MEMORY;
 }
 
+enum {
+    AT_ONCE = 4, /* kept rows that are compared before looking whether one of them is near */
+};
+
 /* Of the neighbours of rows `start` to `end` keep at most `kept_max`, the nearest first: none that
    is much nearer to one that was kept than to the row. `ratio` says what is much. */
 void vicinal_prune(Graph *graph, int64_t start, int64_t end, double ratio) {
@@ -98,10 +102,13 @@ void vicinal_prune(Graph *graph, int64_t start, int64_t end, double ratio) {
         int64_t kept = 0;
         for (int64_t at = 0; at < graph->counts[row] && kept < graph->kept_max; at++) {
             int64_t near = 0;
-            BEST_POPCNT(listed_hammings)(graph->row_codes, neighbours, kept,
-                                         graph->row_codes + neighbours[at] * bytes,
-                                         bytes / LINE_BYTES, between);
-            while (near < kept && ratio * between[near] >= hammings[at]) near++;
+            for (int64_t compared = 0; compared < kept && near == compared; compared += AT_ONCE) {
+                const int64_t some = kept - compared < AT_ONCE ? kept - compared : AT_ONCE;
+                BEST_POPCNT(listed_hammings)(graph->row_codes, neighbours + compared, some,
+                                             graph->row_codes + neighbours[at] * bytes,
+                                             bytes / LINE_BYTES, between + compared);
+                while (near < compared + some && ratio * between[near] >= hammings[at]) near++;
+            }
             if (near < kept) continue;
             neighbours[kept] = neighbours[at];
             hammings[kept++] = hammings[at];
