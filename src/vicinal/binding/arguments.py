@@ -7,9 +7,10 @@ argument. So only values that a JSON body could have are passed on and stored.
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sized
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -32,7 +33,7 @@ def text(value: object, name: str, error: type[InvalidInput] = InvalidInput) -> 
     """Return a string that UTF-8 can write."""
     if not isinstance(value, str):
         raise error(f"{name}: expected a string, got {kind(value)}")
-    with asking(name, error):
+    with Asking(name, error):
         return encodable(str.__str__(value), name, error)
 
 
@@ -69,7 +70,7 @@ def optional_integer(value: object, name: str) -> int | None:
 def number(value: object, name: str) -> int | float:
     """Return a number; booleans are refused, NaN is not."""
     if isinstance(value, float | np.floating):
-        with asking(name, InvalidInput):
+        with Asking(name, InvalidInput):
             return float(value)
     if not _is_integer(value):
         raise InvalidInput(f"{name}: expected a number, got {kind(value)}")
@@ -121,7 +122,7 @@ def ids(value: object, ids_max: int, limits: Limits) -> list[str]:
         raise BadBody(f"ids: expected a sequence of strings, got the string {shown}")
     if isinstance(value, bytes | bytearray | Mapping | AbstractSet):
         raise BadBody(f"ids: expected a sequence of strings, got {kind(value)}")
-    with asking("ids", BadBody):
+    with Asking("ids", BadBody):
         # A sequence may be endless: no more items are read than its length, or than are too many.
         count_max = max(len(value) if isinstance(value, Sized) else 0, ids_max + 1)
         items = islice(iterated(value, "ids", BadBody), count_max)
@@ -152,7 +153,7 @@ def folder(value: object) -> Path:
     """Return the path of a folder, with any character that the system allows in a path."""
     if not isinstance(value, str | os.PathLike):
         raise InvalidInput(f"path: expected a string or a path, got {kind(value)}")
-    with asking("path", InvalidInput):
+    with Asking("path", InvalidInput):
         path = os.fspath(value)
     if not isinstance(path, str):
         raise InvalidInput(f"path: expected a string or a path, got a path of {kind(path)}")
@@ -171,19 +172,28 @@ def iterated(value: object, name: str, error: type[InvalidInput]) -> Iterable[ob
         raise error(f"{name}: expected a sequence, got {kind(value)}") from None
 
 
-@contextmanager
-def asking(name: str, error: type[InvalidInput]) -> Iterator[None]:
-    """Refuse an argument whose own methods raise when it is read.
+@dataclass(slots=True)
+class Asking:
+    """A block that reads an argument, whose own methods may raise anything.
+
+    A class, as several are entered for each vector: a generator takes three times as long.
 
     Raises:
         InvalidInput: an `error`, whose cause is the exception.
     """
-    try:
-        yield
-    except InvalidInput:
-        raise
-    except Exception as raised:  # an object's methods may raise any exception
-        raise error(f"{name}: cannot be read, it raises {type(raised).__name__[:80]}") from raised
+
+    name: str
+    error: type[InvalidInput]
+
+    def __enter__(self) -> None:
+        """Begin to read."""
+
+    def __exit__(self, kind: object, raised: BaseException | None, traceback: object) -> None:
+        """Refuse the argument if reading raised."""
+        # An object's methods may raise any exception.
+        if isinstance(raised, Exception) and not isinstance(raised, InvalidInput):
+            shown = type(raised).__name__[:80]
+            raise self.error(f"{self.name}: cannot be read, it raises {shown}") from raised
 
 
 def kind(value: object) -> str:
@@ -199,7 +209,7 @@ def _is_integer(value: object) -> TypeGuard[int | np.integer]:
 
 
 def _bounded(value: int | np.integer, name: str) -> int:
-    with asking(name, InvalidInput):
+    with Asking(name, InvalidInput):
         exact = int.__index__(value) if isinstance(value, int) else int(value)
     if abs(exact) > _INTEGER_MAX:
         raise InvalidInput(f"{name}: an integer of {exact.bit_length()} bits is too large")

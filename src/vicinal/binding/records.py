@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.ma import MaskedArray  # at the start: loaded later it would hold memory for good
 from numpy.typing import ArrayLike, NDArray
 
-from vicinal.binding.arguments import asking, encodable, iterated, kind
+from vicinal.binding.arguments import Asking, encodable, iterated, kind
 from vicinal.errors import BadRecord, InvalidInput
 from vicinal.model import Floats
 
@@ -18,6 +18,8 @@ _MEMBERS = ("id", "values", "namespace", "metadata")
 _DEPTH_MAX = 200  # the wire's rule is stricter; this ends objects that contain themselves
 _VALUES_MAX = 100_000  # likewise: a few lists that contain each other unfold without end
 _WHERE_CHARS = 80
+_SIMPLE_MAX = 1 << 63  # of integers: they are written with few digits
+_SIMPLE = frozenset({float, bool, type(None)})
 _JSON_KINDS = "fiubU"  # kinds of NumPy types with a form in JSON; the wire refuses some of them
 
 
@@ -88,7 +90,7 @@ def records(vectors: object) -> Iterator[dict[str, Any]]:
 
 
 def _record(record: object, where: str) -> dict[str, Any]:
-    with asking(where, BadRecord):
+    with Asking(where, BadRecord):
         if isinstance(record, Vector):
             members: Mapping[str, Any] = {name: getattr(record, name) for name in _MEMBERS}
         elif isinstance(record, Mapping):
@@ -132,14 +134,14 @@ def _length(value: object, name: str) -> int:
         value, Sized
     ):
         raise BadRecord(f"columns: {name}: expected a sequence, got {kind(value)}")
-    with asking(f"columns: {name}", BadRecord):
+    with Asking(f"columns: {name}", BadRecord):
         return len(value)
 
 
 def _column(value: object, name: str, count: int) -> list[object]:
     if value is None:
         return [None] * count
-    with asking(f"columns: {name}", BadRecord):
+    with Asking(f"columns: {name}", BadRecord):
         items = list(islice(iterated(value, f"columns: {name}", BadRecord), count + 1))
     if len(items) != count:
         raise BadRecord(f"columns: {name}: says that it has {count} items, and has not")
@@ -159,7 +161,7 @@ def numbers(value: object, where: str, error: type[InvalidInput]) -> object:
     if value is None or isinstance(value, bool | int | float | str | Mapping):
         return value if not isinstance(value, Mapping) else {}
     if isinstance(value, list | tuple):
-        with asking(where, error):
+        with Asking(where, error):
             return [_python(item) for item in value]
     values = array(value, where, error)
     return values if values.ndim == 1 and values.dtype.kind in "fiu" else values.tolist()
@@ -171,7 +173,7 @@ def array(value: object, where: str, error: type[InvalidInput]) -> NDArray[Any]:
     Raises:
         InvalidInput: an `error`: the value is no array, or its items have no form in JSON.
     """
-    with asking(where, error):
+    with Asking(where, error):
         parts = list(value) if isinstance(value, list | tuple) else []
     for part in (value, *parts):
         if isinstance(part, bytes | bytearray | str | Mapping | AbstractSet):
@@ -199,8 +201,22 @@ def plain(value: object, where: str, error: type[InvalidInput]) -> Any:
         return None
     if type(value) is str:  # as most are, and nothing of theirs is called
         return encodable(value, where, error)
-    with asking(where, error):
-        return _Copier(error).copy(value, where, _DEPTH_MAX)
+    with Asking(where, error):
+        return dict(value) if _is_simple(value) else _Copier(error).copy(value, where, _DEPTH_MAX)
+
+
+def _is_simple(value: object) -> TypeGuard[dict[str, Any]]:
+    """Tell whether a value is an object like most metadata: of scalars that need no questions."""
+    return type(value) is dict and all(
+        type(key) is str
+        and key.isascii()
+        and (
+            (type(member) is int and -_SIMPLE_MAX < member < _SIMPLE_MAX)
+            or (type(member) is str and member.isascii())
+            or type(member) in _SIMPLE
+        )
+        for key, member in value.items()
+    )
 
 
 def _python(value: object) -> object:
@@ -220,12 +236,6 @@ class _Copier:
         self._count += 1
         if self._count > _VALUES_MAX:
             raise self._error(f"{where}: more than {_VALUES_MAX:,} values")
-        if type(value) is str:  # most values are of Python's own types, and need no more questions
-            return encodable(value, where, self._error)
-        if type(value) is float:
-            return value
-        if type(value) is int:
-            return self._integer(value, where)
         value = _python(value)
         match value:
             case None | bool():
