@@ -10,9 +10,9 @@ An idle index is compacted further: a query spends some time on every segment, s
 merged with all smaller ones when together they are a quarter of it. A row is then rewritten for
 at most four new ones.
 
-Merges that would follow one another are made as one: where more segments wait than a merge takes,
-as while many rows are loaded, the one that would be made at last is made at once, and what would
-have been between is neither written nor indexed.
+Merges that would follow one another are made as one, up to `AT_ONCE_ROWS_MAX`: where more segments
+wait than a merge takes, as while many rows are loaded, the one that would be made at last is made
+at once, and what would have been between is neither written nor indexed.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,9 @@ FAN_IN = 4
 DEAD_SHARE_MAX = 0.2
 IDLE_SHARE = 0.25
 ROWS_MAX = 16_000_000  # a merge holds 300 bytes a row in memory; ours
+AT_ONCE_ROWS_MAX = 1_500_000
+"""Small segments do not wait for a larger merge than this, which takes two minutes of CPU: all of
+their codes are compared by each query. Ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,10 @@ def candidates(segments: Sequence[SegmentSize], *, is_idle: bool = False) -> tup
     parts: dict[int, tuple[int, ...]] = {segment.number: (segment.number,) for segment in segments}
     left, chosen, number = list(segments), first, max(parts)
     while chosen:
-        number += 1
         live_count = sum(segment.live_count for segment in left if segment.number in chosen)
+        if chosen != first and live_count > AT_ONCE_ROWS_MAX:
+            break
+        number += 1
         parts[number] = sum((parts.pop(old) for old in chosen), ())
         left = [segment for segment in left if segment.number not in chosen]
         if live_count:

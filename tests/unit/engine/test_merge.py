@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vicinal.engine import merge
-from vicinal.engine.merge import FAN_IN, ROWS_MAX, SegmentSize, candidates
+from vicinal.engine.merge import AT_ONCE_ROWS_MAX, FAN_IN, ROWS_MAX, SegmentSize, candidates
 
 COUNTS = st.one_of(
     st.integers(0, 5), st.integers(0, 100_000), st.integers(ROWS_MAX // 8, 2 * ROWS_MAX)
@@ -126,7 +126,20 @@ def test_what_a_merge_has_made_is_not_merged_again_at_once(
 ) -> None:
     chosen = candidates(segments, is_idle=is_idle)
 
-    assert 1000 not in candidates(merged(segments, chosen, 1000), is_idle=is_idle)
+    left = merged(segments, chosen, 1000)
+    again = candidates(left, is_idle=is_idle)
+    live = sum(each.live_count for each in left if each.number in again)
+    assert 1000 not in again or live > AT_ONCE_ROWS_MAX
+
+
+def test_small_segments_do_not_wait_for_a_large_merge() -> None:
+    large = [SegmentSize(number, 3_000_000, 3_000_000) for number in range(3)]
+    small = [SegmentSize(number, 20_000, 20_000) for number in range(3, 3 + 4**3)]
+
+    assert candidates([*large, *small]) == tuple(range(3, 3 + 4**3))
+    assert candidates([*large, *small], is_idle=True) == tuple(range(3, 3 + 4**3))
+    one = SegmentSize(100, 4**3 * 20_000, 4**3 * 20_000)
+    assert candidates([*large, one]) == (0, 1, 2, 100)
 
 
 @pytest.mark.parametrize(("dead", "expected"), [(200, ()), (201, (7,)), (1000, (7,))])
