@@ -132,6 +132,13 @@ def test_what_a_merge_has_made_is_not_merged_again_at_once(
     assert 1000 not in again or live > AT_ONCE_ROWS_MAX
 
 
+def test_segments_whose_rows_are_all_dead_make_none_that_is_merged_on() -> None:
+    dead = [SegmentSize(number, 10, 0) for number in range(4)]
+    alive = [SegmentSize(number, 1, 1) for number in range(4, 7)]
+
+    assert candidates([*dead, *alive]) == (0, 1, 2, 3)
+
+
 def test_small_segments_do_not_wait_for_a_large_merge() -> None:
     large = [SegmentSize(number, 3_000_000, 3_000_000) for number in range(3)]
     small = [SegmentSize(number, 20_000, 20_000) for number in range(3, 3 + 4**3)]
