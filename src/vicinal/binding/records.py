@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.ma import MaskedArray  # at the start: loaded later it would hold memory for good
@@ -202,12 +202,16 @@ def plain(value: object, where: str, error: type[InvalidInput]) -> Any:
     if type(value) is str:  # as most are, and nothing of theirs is called
         return encodable(value, where, error)
     with Asking(where, error):
-        return dict(value) if _is_simple(value) else _Copier(error).copy(value, where, _DEPTH_MAX)
+        if type(value) is dict:
+            value = dict(value)  # before it is looked at, as other threads may change it
+            if _is_simple(value):
+                return value
+        return _Copier(error).copy(value, where, _DEPTH_MAX)
 
 
-def _is_simple(value: object) -> TypeGuard[dict[str, Any]]:
-    """Tell whether a value is an object like most metadata: of scalars that need no questions."""
-    return type(value) is dict and all(
+def _is_simple(value: dict[Any, Any]) -> bool:
+    """Tell whether an object is like most metadata: of scalars that need no questions."""
+    return all(
         type(key) is str
         and key.isascii()
         and (

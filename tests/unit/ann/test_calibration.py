@@ -1,5 +1,7 @@
 """Binary codes are calibrated: they are kept only where they find what exact search finds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -275,20 +277,26 @@ def test_it_is_given_up_at_any_of_its_points(stop: int) -> None:
     assert at.count == stop
 
 
-@pytest.mark.parametrize("gap", [1, 5])
+@pytest.mark.parametrize(("gap", "margins"), [(1, None), (5, None), (5, ((0, 0),) * 3)])
 @pytest.mark.parametrize("metric", METRICS)
-def test_what_is_found_of_probes_in_a_gap_is_what_searches_find(metric: Metric, gap: int) -> None:
+def test_what_is_found_of_probes_in_a_gap_is_what_searches_find(
+    metric: Metric, gap: int, margins: tuple[tuple[int, int], ...] | None
+) -> None:
     """But for one in a hundred or fewer, which searches find as they go on for other rows."""
     values = clustered(12_000, 96)
     values[:40] = values[40:80]  # copies, which are hidden with their probes
     norms = exact.norms(values)
     calibrated = calibration.calibrate(values, norms, metric)
     assert calibrated is not None
-    near = calibrated.parts[0].neighbours
+    near, codes = calibrated.parts[0].neighbours, calibrated.codes
+    if margins is not None:  # then it is the rows that are rescored in any case
+        low, standard, high = margins
+        parameters = replace(codes.parameters, margins=(low, standard, high))
+        codes = replace(codes, parameters=parameters)
     rows = ExactIndex(values, norms, metric)
-    index = BinaryIndex(calibrated.codes, rows)
+    index = BinaryIndex(codes, rows)
 
-    found = calibration.rows_in_gap(calibrated.codes, rows, near, gap)
+    found = calibration.rows_in_gap(codes, rows, near, gap)
 
     assert set(found) == {(effort, depth) for effort in EFFORTS for depth in quantizer.DEPTHS}
     for (effort, depth), of_probes in found.items():

@@ -4,7 +4,6 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,14 @@ COMPILER = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clan
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ctypes.CDLL]:
-    """Compiles C that includes headers, as the library is compiled."""
+def called(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The C of a test module's ``CALLED``, which includes headers, compiled as the library is."""
     if COMPILER is None:
         pytest.skip("THERE IS NO C COMPILER")
-    folder = tmp_path_factory.mktemp("compiled")
-
-    def compile_(text: str) -> ctypes.CDLL:
-        source, built = folder / "called.c", folder / "called.so"
-        source.write_text(text)
-        subprocess.run([COMPILER, *FLAGS, f"-I{SOURCES}", source, "-o", built], check=True)
-        return ctypes.CDLL(str(built))
-
-    return compile_
+    folder = tmp_path_factory.mktemp("called")
+    source, built = folder / "called.c", folder / "called.so"
+    source.write_text(request.module.CALLED)
+    subprocess.run([COMPILER, *FLAGS, f"-I{SOURCES}", source, "-o", built], check=True)
+    library = ctypes.CDLL(str(built))
+    library.run.restype = ctypes.c_int64
+    return library

@@ -1,7 +1,6 @@
 """The loops for every kind of processor, as far as this one has them, give the same distances."""
 
 import ctypes
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -30,14 +29,6 @@ int64_t run(int64_t kind, const uint8_t *codes, int64_t count, const uint8_t *co
     return -1;
 }
 """
-
-
-@pytest.fixture(scope="module")
-def called(compiled: Callable[[str], ctypes.CDLL]) -> ctypes.CDLL:
-    """The loops, each by the number of its kind."""
-    library = compiled(CALLED)
-    library.run.restype = ctypes.c_int64
-    return library
 
 
 @pytest.mark.parametrize("lines", [1, 2, 3, 4])

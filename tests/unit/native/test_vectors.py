@@ -1,7 +1,6 @@
 """The loops over numbers compute the same for every kind of processor, as far as this is one."""
 
 import ctypes
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -32,14 +31,6 @@ int64_t run(int64_t kind, const float *rows, int64_t count, const float *others,
     return -1;
 }
 """
-
-
-@pytest.fixture(scope="module")
-def called(compiled: Callable[[str], ctypes.CDLL]) -> ctypes.CDLL:
-    """The loops, each by the number of its kind."""
-    library = compiled(CALLED)
-    library.run.restype = ctypes.c_int64
-    return library
 
 
 def hadamard(length: int) -> NDArray[np.float64]:
