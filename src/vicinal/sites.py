@@ -7,6 +7,7 @@ the name in a URL. Both are read strictly: a spelling that no browser writes is 
 import ipaddress
 import re
 from contextlib import suppress
+from functools import lru_cache
 
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_-][a-z0-9._-]*)"
@@ -16,6 +17,7 @@ _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{0,5}))?")
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _PORT_MAX = 65_535
 _PORTS = {"http": "80", "https": "443"}
+_REMEMBERED = 16  # a server is called by few names; a header may have 64 KiB
 
 
 def origin(text: str) -> str:
@@ -52,6 +54,7 @@ def host(text: str) -> str:
     return name
 
 
+@lru_cache(_REMEMBERED)
 def name_in(host: bytes) -> str | None:
     """Return the name or address in a ``Host`` header, None when the header has neither.
 
@@ -70,6 +73,7 @@ def name_in(host: bytes) -> str | None:
     return name if all(name.split(".")) else None
 
 
+@lru_cache(_REMEMBERED)
 def is_loopback(name: str) -> bool:
     """Tell whether a name, as `name_in` returns it, is this machine's on any network.
 

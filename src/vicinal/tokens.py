@@ -8,7 +8,8 @@ guesser cannot steer. The secret is returned once, by `create`, and kept nowhere
 `tokens.db` is one SQLite table in write-ahead mode with ``synchronous=FULL``. It is shared:
 ``vicinal token`` writes it while a server reads. The server keeps the table in memory and
 reads it again when SQLite's ``data_version`` says that another process has changed it, or when
-there is another file in its place.
+there is another file in its place. It asks SQLite once in `UNCHANGED_S` at most; who changes the
+table returns that much later, when no process knows the old one any more.
 
 Once there has been a token, one is needed from then on, even when all have been revoked or the
 database is lost: an empty file `tokens-required` is made next to it before the first token. Only
@@ -25,6 +26,7 @@ import secrets
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +45,9 @@ PREFIX = "vcnl_"
 
 NAME_CHARS_MAX = 100
 LOCK_TIMEOUT_S = 5.0
+
+UNCHANGED_S = 0.005
+"""Ours: seconds for which what has been read holds (docs/decisions.md)."""
 
 REQUIRED_FILE = "tokens-required"
 """Empty file next to the database, made before the first token."""
@@ -174,6 +179,7 @@ class Tokens:
 
     def __init__(self, path: Path, fixed: Iterable[str] = (), *, renews: bool = False) -> None:
         self._path = path
+        self._path_text = str(path)
         self._required_file = path.with_name(REQUIRED_FILE)
         self._lock = threading.Lock()
         self._fixed: dict[bytes, Token] = {}
@@ -181,6 +187,7 @@ class Tokens:
             self.accept(secret)
         self._known: dict[bytes, Token] = {}
         self._version = -1
+        self._asked_s = -UNCHANGED_S  # by the monotonic clock: when SQLite was asked last
         self._file: tuple[int, int] | None = None  # device and number
         self._has_had_tokens = False  # never false again once it is true
         with self._translating():
@@ -221,6 +228,7 @@ class Tokens:
                 (token.id, stored.digest, token.name, permission, token.account, created_at),
             )
             self._load()
+        _wait_for_others()
 
     def stored(self) -> Sequence[StoredToken]:
         """Return the stored tokens with their digests, oldest first."""
@@ -247,6 +255,7 @@ class Tokens:
             self._load()
         if deleted.rowcount == 0:
             raise NotFound(f"no token has the id {token_id!r}")
+        _wait_for_others()
 
     def disable(self) -> None:
         """Revoke all stored tokens; a process that opens them from now on needs no token.
@@ -260,6 +269,7 @@ class Tokens:
             self._load()
             self._required_file.unlink(missing_ok=True)
             sync_directory(self._required_file.parent)
+        _wait_for_others()
 
     def has_tokens(self) -> bool:
         """Tell whether there is at least one token, stored or of the settings."""
@@ -283,7 +293,7 @@ class Tokens:
             return self._fixed[digest], True
         with self._lock:
             try:
-                self._refresh()
+                self._refresh(UNCHANGED_S)
             except (sqlite3.DatabaseError, OSError, ValueError) as error:
                 raise self._translated(error) from error
             return self._known.get(digest), self._has_had_tokens or bool(self._fixed)
@@ -319,19 +329,22 @@ class Tokens:
             connection.close()
             raise
 
-    def _refresh(self) -> None:
+    def _refresh(self, unchanged_s: float = 0.0) -> None:
+        """Read the table again if it has changed; SQLite is asked after `unchanged_s` seconds."""
         if not self._is_same():
             # No token is known until the new file has been read. Closing comes first: it removes
             # SQLite's other files of this name.
             self._known, self._version, self._file = {}, -1, None
             self._connection.close()
             self._connection = self._open(renews=False)
-        # At every request, under 20 us: a token that another process revokes is worthless at once,
-        # as `revoke` promises. Nothing cheaper tells that the file has been written.
+        now_s = time.monotonic()
+        if self._version >= 0 and now_s - self._asked_s < unchanged_s:
+            return  # `revoke` in another process returns when this is over
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version != self._version:
             self._load()
             self._version = version
+        self._asked_s = now_s
 
     def _load(self) -> None:
         self._known = {}
@@ -350,7 +363,7 @@ class Tokens:
     def _is_same(self) -> bool:
         """Tell whether the database is the file that was opened, and something is in it."""
         try:
-            status = self._path.stat()
+            status = os.stat(self._path_text)  # noqa: PTH116 at every request, in half the time
         except FileNotFoundError:
             return False
         return status.st_size > 0 and (status.st_dev, status.st_ino) == self._file
@@ -375,6 +388,11 @@ class Tokens:
         if isinstance(error, sqlite3.OperationalError | OSError):
             return Unavailable(f"cannot use {self._path}: {error}", retry_after=1.0)
         return Corruption(f"{self._path} is damaged: {error}")
+
+
+def _wait_for_others() -> None:
+    """Wait until no process takes the table for what it was."""
+    time.sleep(UNCHANGED_S)
 
 
 def digest_of(secret: str) -> bytes:

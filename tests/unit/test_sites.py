@@ -108,3 +108,12 @@ def test_a_host_is_a_name_or_an_address(text: str, written: str) -> None:
 def test_what_is_no_host_is_refused_by_its_text(text: str) -> None:
     with pytest.raises(ValueError, match="is neither a host name nor an address"):
         host(text)
+
+
+def test_few_names_are_remembered() -> None:
+    for number in range(1_000):
+        assert name_in(b"a%d.example" % number) == f"a{number}.example"
+        assert not is_loopback(f"a{number}.example")
+
+    for remembered in (name_in, is_loopback):
+        assert remembered.cache_info().currsize < 100

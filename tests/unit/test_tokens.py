@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vicinal import tokens as module
 from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
 from vicinal.tokens import NAME_CHARS_MAX, PREFIX, REQUIRED_FILE, Permission, Tokens
 
@@ -136,6 +137,42 @@ def test_what_another_process_creates_and_revokes_is_seen_at_once(
     elsewhere.revoke(token.id)
     elsewhere.close()
     assert tokens.authenticate(ran.stdout.strip())[0] is None
+
+
+def test_no_process_knows_a_token_any_more_when_another_has_revoked_it(
+    tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNCHANGED_S", 0.3)  # longer than anything else here takes
+    with closing(Tokens(tmp_path / "tokens.db")) as elsewhere:
+        token, secret = elsewhere.create("ci", Permission.READ)
+        assert tokens.authenticate(secret)[0] == token
+
+        elsewhere.revoke(token.id)
+
+        assert tokens.authenticate(secret) == (None, True)
+
+        other, secret = elsewhere.create("ci", Permission.READ)
+        assert tokens.authenticate(secret)[0] == other
+
+        elsewhere.disable()
+
+        assert tokens.authenticate(secret) == (None, True)
+
+
+def test_the_database_is_not_asked_at_every_request(
+    tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, secret = tokens.create("ci", Permission.READ)
+    monkeypatch.setattr(module, "UNCHANGED_S", 60.0)
+    assert tokens.authenticate(secret)[0] == token
+    with closing(sqlite3.connect(tmp_path / "tokens.db")) as connection, connection:
+        connection.execute("DELETE FROM token")
+
+    assert tokens.authenticate(secret)[0] == token
+    assert tokens.list() == [], "who asks for the tokens gets those of now"
+
+    monkeypatch.setattr(module, "UNCHANGED_S", 0.0)
+    assert tokens.authenticate(secret)[0] is None
 
 
 def test_a_token_of_the_settings_allows_everything_and_is_not_stored(tmp_path: Path) -> None:
