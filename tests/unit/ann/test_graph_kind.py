@@ -127,6 +127,28 @@ def test_a_walk_under_a_filter_finds_what_comparing_all_codes_finds(
     assert both >= 0.99 * wanted
 
 
+def test_where_walks_do_not_serve_a_hundred_rows_a_dead_row_does_not_end_them(
+    data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    exact, queries = data
+    index = GraphKind().open(arrays, exact)
+    assert index.graph is not None
+    assert index.graph.far_depths[0] < 100
+    found = wanted = 0
+    for share in (1.0 / ROWS, 0.1, 0.45):
+        live = np.ones(ROWS, np.bool_)
+        live[np.random.default_rng(SEED).permutation(ROWS)[: round(share * ROWS)]] = False
+        for query in queries:
+            walked = candidates(index, query, 10, live, Effort.LOW)
+            assert walked.method == WALKED_CODES
+            nearest = candidates(exact, query, 10, live).rows[:10]
+            found += int(np.isin(nearest, walked.rows).sum())
+            wanted += 10
+
+    assert found >= 0.985 * wanted
+    assert candidates(index, queries[0], 30, effort=Effort.LOW).method == CODES
+
+
 def test_an_effort_that_no_short_walk_serves_compares_all_codes(
     data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]]
 ) -> None:
@@ -158,10 +180,10 @@ def test_breadths_keep_the_promise_to_queries_that_are_farther_from_rows_than_ro
         graph = CodeGraph(neighbours, entries, ((0, 0), (0, 0), (0, 0)), expanded_max=10**6)
         index = BinaryIndex(calibrated.codes, exact, graph)
         near = calibrated.parts[0].neighbours
-        found = graph_kind.breadths(index, near, dict.fromkeys(Effort, 0), gaps)
-        if found is None:
+        served = graph_kind.with_breadths(index, near, dict.fromkeys(Effort, 0), gaps)
+        if served is None:
             return 1.0  # all codes are compared
-        index = BinaryIndex(calibrated.codes, exact, replace(graph, breadths=found))
+        index = BinaryIndex(calibrated.codes, exact, served)
         return recall(index, queries, Effort.LOW) / recall(plain, queries, Effort.LOW)
 
     assert kept(((0, 2),)) < 0.99
