@@ -76,7 +76,7 @@ def main(folder: Path, moment: str) -> None:
     if moment == "linked":
         patch.setattr(graph_kind, "build_neighbours", _dying_after(graph.build_neighbours))
     elif moment == "measured":
-        patch.setattr(graph_kind, "with_breadths", _dying_after(graph_kind.with_breadths))
+        patch.setattr(graph_kind, "breadths", _dying_after(graph_kind.breadths))
     else:
         patch.setattr(files, "write", _dying_after(files.write, only="graph"))
     engine.compact(DOCS)

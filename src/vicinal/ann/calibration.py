@@ -47,8 +47,7 @@ RECALLS = {
     Effort.STANDARD: (0.998, 0.997),
     Effort.HIGH: (1.0, 0.999),
 }
-"""The share of the probes' neighbours that each effort finds, at each of `DEPTHS`; see
-`recall_for`."""
+"""The share of the probes' neighbours that each effort finds, at each of `DEPTHS`."""
 
 RECALL_MIN = 0.99
 """Codes are not kept if a search finds a smaller share even with the largest margin."""
@@ -247,14 +246,8 @@ def _rescored_within(
     return limit, quantizer.radius(hammings[first[np.argsort(estimates)[:depth]]])
 
 
-def recall_for(effort: Effort, depth: int) -> float:
-    """Return the share of the `depth` nearest rows that an effort finds."""
-    near, far = RECALLS[effort]
-    return near + quantizer.between_depths(depth) * (far - near)
-
-
 def rows_in_gap(
-    codes: BinaryCodes, exact: ExactIndex, neighbours: Neighbours, gap: int, depths: Sequence[int]
+    codes: BinaryCodes, exact: ExactIndex, neighbours: Neighbours, gap: int
 ) -> Mapping[tuple[Effort, int], Sequence[Ordinals]]:
     """Return the rows that searches of all codes find for probes whose nearest rows are hidden.
 
@@ -263,15 +256,14 @@ def rows_in_gap(
         exact: All rows.
         neighbours: Of the probes among them.
         gap: How many of a probe's nearest rows are hidden from it.
-        depths: For how many of the nearest that are not hidden.
 
     Returns:
-        For each effort and depth the rows that are found of each probe's nearest; as
+        For each effort and each of `DEPTHS` the rows that are found of each probe's nearest; as
         many may be searched for as are not hidden.
     """
     bits, parameters = codes.parameters.bits, codes.parameters
     proposed: dict[tuple[Effort, int], list[Ordinals]] = {
-        (effort, depth): [] for effort in EFFORTS for depth in depths
+        (effort, depth): [] for effort in EFFORTS for depth in DEPTHS
     }
     probe_codes = projection.codes_of_queries(neighbours.probes, exact.metric, codes.offset)
     of_probes = enumerate(zip(neighbours.probes, probe_codes, strict=True))
@@ -282,7 +274,7 @@ def rows_in_gap(
         counts = np.cumsum(np.bincount(hammings, minlength=bits + 1))
         rescored = int(np.searchsorted(counts, quantizer.RESCORED_MAX, "right")) - 1
         is_row = np.isfinite(neighbours.distances[number])
-        for depth in depths:
+        for depth in DEPTHS:
             limit, radius = _rescored_within(exact, probe, hammings, counts, depth)
             rows = neighbours.rows[number, gap : gap + depth][is_row[gap : gap + depth]]
             for effort in EFFORTS:

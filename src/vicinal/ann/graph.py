@@ -21,7 +21,7 @@ A walk through it begins at `entries`.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 from typing import Any, Self
 
 import numpy as np
@@ -56,9 +56,10 @@ _PIVOTS_PER_PART = 4
 _ALIKE_SHARE = 0.9  # of a part that goes to one pivot: rows are alike, and are cut as they come
 _CHUNK_ROWS = 1 << 16  # pruned in one call
 
-FAR_DEPTHS = (DEPTHS[1], 2 * DEPTHS[0])
-"""The k for which the second breadth of an effort is measured: the first for which walks serve. Of
-groups of copies the hundred nearest are of several, and walks from one to the next are long."""
+_NEAR_DEPTH_MAX = 2 * DEPTHS[0]
+"""The k up to which breadths grow in proportion where none serves the second of `DEPTHS`. Of groups
+of copies the hundred nearest are of several groups, and no short walk finds them; but the ten
+nearest of a share of the rows are more than ten of all (docs/history/ann-kinds.md)."""
 
 _FILTERED_SHARE_MAX = 0.4  # of the longest walk, for one under a filter
 _EXPANSION_CODES = 80
@@ -73,18 +74,15 @@ class CodeGraph:
     Attributes:
         neighbours: ``(n, DEGREE)`` uint32, filled up with the row itself.
         entries: Rows at which a walk may begin (`entries_of`).
-        breadths: Near rows that a walk finds first, for each effort at the first of `DEPTHS` and at
-            its depth of `far_depths`; 0 where all codes are compared.
+        breadths: Near rows that a walk finds first, for each effort and depth of `quantizer`; 0
+            where all codes are compared.
         expanded_max: Rows that a walk goes on from; for more, all codes are compared.
-        far_depths: One of `FAR_DEPTHS` for each effort. To go deeper than the first of them takes
-            breadths in proportion, than the second all codes.
     """
 
     neighbours: Neighbours
     entries: Entries
     breadths: PerEffort
     expanded_max: int
-    far_depths: tuple[int, int, int] = (FAR_DEPTHS[0],) * 3
 
     def breadth_for(self, k: int, effort: Effort, share: float) -> int:
         """Return the near rows that a search for the k nearest finds first; 0 for no walk.
@@ -93,19 +91,17 @@ class CodeGraph:
             share: The share of the rows that a filter selects, above 0. The fewer, the longer is a
                 walk; 1 without a filter.
         """
-        number = EFFORTS.index(effort)
-        near, far = self.breadths[number]
-        far_depth = self.far_depths[number]
+        near, far = self.breadths[EFFORTS.index(effort)]
         # The k nearest of a share are among the k / share nearest of all, which a walk finds as
         # it finds those; of the rows that it finds first the share counts.
         depth = k / share
-        deepest: float = far_depth if far else DEPTHS[0]
-        if not near or depth > (inf if deepest == FAR_DEPTHS[0] else deepest):
+        if not near or (not far and depth > _NEAR_DEPTH_MAX):
             return 0
-        breadth: float = at_depth(near, far or near, depth, far_depth)
-        if share == 1:
-            return round(breadth)
-        breadth *= max(1.0, depth / far_depth)
+        in_proportion = near * max(1.0, depth / DEPTHS[0])
+        breadth: float = at_depth(near, far, depth) if far else in_proportion
+        if share == 1 and (far or depth <= DEPTHS[0]):
+            return round(breadth)  # as it was measured
+        breadth *= max(1.0, depth / DEPTHS[1])
         if breadth > _FILTERED_SHARE_MAX * self.expanded_max:
             return 0
         return max(ceil(share * breadth), rescored_min(k))
@@ -116,33 +112,23 @@ class CodeGraph:
             "neighbours": self.neighbours,
             **self.entries.arrays(),
             "breadths": np.array(self.breadths, np.int64),
-            "far_depths": np.array(self.far_depths, np.int64),
         }
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]], row_count: int) -> Self:
-        """Return the graph of stored arrays; those of earlier versions have no `far_depths`.
+        """Return the graph of stored arrays.
 
         Raises:
             ValueError: the arrays contradict each other.
         """
         neighbours, breadths = arrays["neighbours"], arrays["breadths"]
-        far_depths = arrays.get("far_depths", np.full(3, FAR_DEPTHS[0]))
         if neighbours.shape != (row_count, DEGREE):
             raise ValueError(f"the graph does not have {DEGREE} neighbours for each row")
         if breadths.shape != (3, 2) or breadths.min() < 0:
             raise ValueError("the graph has no breadth for each effort")
-        if far_depths.shape != (3,) or not np.isin(far_depths, FAR_DEPTHS).all():
-            raise ValueError(f"the graph's second breadths are not at one of {FAR_DEPTHS}")
-        of_low, of_standard, of_high = ((near, far) for near, far in breadths.tolist())
-        low, standard, high = far_depths.tolist()
-        return cls(
-            neighbours,
-            Entries.of(arrays, row_count),
-            (of_low, of_standard, of_high),
-            expanded_max(row_count),
-            (low, standard, high),
-        )
+        low, standard, high = ((near, far) for near, far in breadths.tolist())
+        entries = Entries.of(arrays, row_count)
+        return cls(neighbours, entries, (low, standard, high), expanded_max(row_count))
 
 
 def expanded_max(row_count: int) -> int:

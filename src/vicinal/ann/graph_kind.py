@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from vicinal import interruption
 from vicinal.ann import calibration, quantizer
 from vicinal.ann.binary import BinaryIndex, BinaryKind, GrowingBinaryIndex
-from vicinal.ann.calibration import Calibration, recall_for, rows_in_gap
+from vicinal.ann.calibration import RECALLS, Calibration, rows_in_gap
 from vicinal.ann.entries import entries_of
 from vicinal.ann.exact import ExactIndex
-from vicinal.ann.graph import DEGREE, FAR_DEPTHS, CodeGraph, build_neighbours, expanded_max
+from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, expanded_max
 from vicinal.ann.probes import Neighbours
 from vicinal.ann.quantizer import (
     DEPTHS,
@@ -74,7 +74,7 @@ class GraphKind:
     """
 
     component = "graph"
-    added = ("entries", "entry_starts", "far_depths")
+    added = ("entries", "entry_starts")
 
     def __init__(
         self,
@@ -102,10 +102,11 @@ class GraphKind:
         graph = CodeGraph(neighbours, entries, _NO_BREADTHS, longest)
         index = BinaryIndex(calibrated.codes, exact, graph)
         near = calibrated.parts[0].neighbours  # among all rows
-        served = with_breadths(index, near, self._breadths_min, self._gaps)
-        if served is None:
+        per_effort = breadths(index, near, self._breadths_min, self._gaps)
+        if per_effort is None:
             return None
-        return {**calibrated.codes.arrays(), **served.arrays()}
+        graph = replace(graph, breadths=per_effort)
+        return {**calibrated.codes.arrays(), **graph.arrays()}
 
     def layout(self, row_count: int) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
         """See `ann.kinds.AnnKind`."""
@@ -115,7 +116,6 @@ class GraphKind:
             "entries": ("<u4", (None,)),
             "entry_starts": ("<u4", (None,)),
             "breadths": ("<i8", (3, 2)),
-            "far_depths": ("<i8", (3,)),
         }
 
     def open(self, arrays: Mapping[str, NDArray[Any]], exact: ExactIndex) -> BinaryIndex:
@@ -192,10 +192,10 @@ class _Trial:
     expanded_mean: float
 
 
-def with_breadths(
+def breadths(
     index: BinaryIndex, near: Neighbours, breadths_min: Mapping[Effort, int], gaps: Gaps
-) -> CodeGraph | None:
-    """Return the graph of an index with breadths for each effort, or None where it does not serve.
+) -> PerEffort | None:
+    """Return the breadths for each effort and depth, or None where a graph does not serve.
 
     Args:
         index: Has a graph, and no breadths.
@@ -205,10 +205,7 @@ def with_breadths(
     """
     assert index.graph is not None
     longest = index.graph.expanded_max
-    depths = (DEPTHS[0], *FAR_DEPTHS)
-    of_gap = {
-        gap: rows_in_gap(index.codes, index.exact, near, gap, depths) for gap, _ in gaps if gap
-    }
+    of_gap = {gap: rows_in_gap(index.codes, index.exact, near, gap) for gap, _ in gaps if gap}
 
     def breadth(effort: Effort, depth: int) -> int:
         kept = breadths_min[effort]
@@ -221,20 +218,13 @@ def with_breadths(
                 return 0
         return kept
 
-    def second(effort: Effort) -> tuple[int, int]:
-        of_depths = ((breadth(effort, depth), depth) for depth in FAR_DEPTHS)
-        return next(((far, depth) for far, depth in of_depths if far), (0, FAR_DEPTHS[0]))
-
-    near_low = breadth(Effort.LOW, DEPTHS[0])
-    if not near_low:
+    low = (breadth(Effort.LOW, DEPTHS[0]), breadth(Effort.LOW, DEPTHS[1]))
+    if not low[0]:
         return None
-    near_standard, near_high = (breadth(effort, DEPTHS[0]) for effort in EFFORTS[1:])
-    (low, of_low), (standard, of_standard), (high, of_high) = map(second, EFFORTS)
-    return replace(
-        index.graph,
-        breadths=((near_low, low), (near_standard, standard), (near_high, high)),
-        far_depths=(of_low, of_standard, of_high),
+    standard, high = (
+        (breadth(effort, DEPTHS[0]), breadth(effort, DEPTHS[1])) for effort in EFFORTS[1:]
     )
+    return low, standard, high
 
 
 def _breadth(
@@ -248,7 +238,7 @@ def _breadth(
     """
     assert index.graph is not None
     longest = index.graph.expanded_max
-    share = recall_for(effort, depth)
+    share = RECALLS[effort][DEPTHS.index(depth)]
     for number, breadth in enumerate(_BREADTHS[:-beyond]):
         if breadth < rescored_min(depth):
             continue

@@ -57,25 +57,23 @@ class QuantizerParameters:
     def margin_for(self, k: int, effort: Effort) -> int:
         """Return the margin for the k nearest, in bits: linear in the logarithm of k."""
         near, far = self.margins[EFFORTS.index(effort)]
-        return near + round(between_depths(k) * (far - near))
+        return near + round(_depth(k) * (far - near))
 
     def rescored_for(self, k: int) -> int:
         """Return the number of rows that a search for the k nearest is likely to rescore."""
         return max(rescored_min(k), at_depth(*self.rescored, k))
 
 
-def at_depth(near: int, far: int, k: float, deepest: int = DEPTHS[1]) -> int:
-    """Return the count for the k nearest, of those at the first of `DEPTHS` and at the deepest:
-    linear in logarithms."""
-    count: float = near * (far / near) ** between_depths(k, deepest)
+def at_depth(near: int, far: int, k: float) -> int:
+    """Return the count for the k nearest, of those at the two `DEPTHS`: linear in logarithms."""
+    count: float = near * (far / near) ** _depth(k)
     return round(count)
 
 
 @lru_cache(_DEPTHS_KEPT)
-def between_depths(k: float, deepest: int = DEPTHS[1]) -> float:
-    """Return where k lies between the first of `DEPTHS` and the deepest, from 0 to 1 on a
-    logarithmic scale."""
-    return min(max(log(k / DEPTHS[0]) / log(deepest / DEPTHS[0]), 0.0), 1.0)
+def _depth(k: float) -> float:
+    """Return where k lies between the `DEPTHS`, from 0 to 1 on a logarithmic scale."""
+    return min(max(log(k / DEPTHS[0]) / log(DEPTHS[1] / DEPTHS[0]), 0.0), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

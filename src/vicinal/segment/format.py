@@ -6,7 +6,7 @@
     namespaces   a column of strings
     codes        `codes` `offset` `scale` `slack` `scored` (ann.quantizer), if they help
     graph        `codes` `offset` `scale` `slack` `scored` `neighbours` `entries` `entry_starts`
-                 `breadths` `far_depths` (ann.graph), in place of codes, where there are many rows
+                 `breadths` (ann.graph), in place of codes, where there are many rows
     column-G     a column; G is the number of the metadata index it belongs to
     elements-G   a column of arrays' strings, of a string index, if a row has one
     text-G       a text column, of a text index

@@ -464,12 +464,7 @@ def graph_without(folder: Path, names: set[str]) -> tuple[BinaryIndex, files.Com
 
 @pytest.mark.parametrize(
     ("missing", "entry_count", "list_count"),
-    [
-        (set(), 300, 2),
-        ({"far_depths"}, 300, 2),
-        ({"far_depths", "entry_starts"}, 300, 1),
-        ({"far_depths", "entries", "entry_starts"}, 10, 1),
-    ],
+    [(set(), 300, 2), ({"entry_starts"}, 300, 1), ({"entries", "entry_starts"}, 10, 1)],
 )
 def test_a_graph_of_an_earlier_version_is_opened(
     tmp_path: Path, missing: set[str], entry_count: int, list_count: int
@@ -482,7 +477,6 @@ def test_a_graph_of_an_earlier_version_is_opened(
     assert index.graph is not None
     assert len(index.graph.entries.rows) == entry_count
     assert len(index.graph.entries.starts) == list_count
-    assert index.graph.far_depths == (100, 100, 100)
     assert len(candidates(index, plain.exact.values[7], 10).rows) >= 10
 
 
