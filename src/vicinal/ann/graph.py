@@ -56,7 +56,7 @@ _PIVOTS_PER_PART = 4
 _ALIKE_SHARE = 0.9  # of a part that goes to one pivot: rows are alike, and are cut as they come
 _CHUNK_ROWS = 1 << 16  # pruned in one call
 
-_NEAR_DEPTH_MAX = 2 * DEPTHS[0]
+_NEAR_DEPTH_MAX = 2.5 * DEPTHS[0]
 """The k up to which breadths grow in proportion where none serves the second of `DEPTHS`. Of groups
 of copies the hundred nearest are of several groups, and no short walk finds them; but the ten
 nearest of a share of the rows are more than ten of all (docs/history/ann-kinds.md)."""

@@ -310,7 +310,7 @@ def test_a_walk_gets_into_a_group_whose_neighbours_are_all_among_themselves() ->
         assert row in near.rows
 
 
-def test_where_no_breadth_serves_many_rows_those_of_few_grow_to_twice_as_many_rows() -> None:
+def test_where_no_breadth_serves_many_rows_those_of_few_grow_to_some_more_rows() -> None:
     neighbours = np.zeros((10, DEGREE), np.uint32)
     some = CodeGraph(neighbours, NO_ENTRIES, ((100, 0), (0, 0), (200, 400)), expanded_max=1_000)
 
@@ -319,10 +319,12 @@ def test_where_no_breadth_serves_many_rows_those_of_few_grow_to_twice_as_many_ro
     assert some.breadth_for(20, Effort.LOW, 1.0) == 200
     assert some.breadth_for(10, Effort.LOW, 0.5) == 100, "of the ten nearest of half the rows"
     assert some.breadth_for(5, Effort.LOW, 0.5) == 50
-    assert some.breadth_for(21, Effort.LOW, 1.0) == 0
+    assert some.breadth_for(25, Effort.LOW, 1.0) == 250
+    assert some.breadth_for(26, Effort.LOW, 1.0) == 0
     shorter = replace(some, expanded_max=400)
     assert [shorter.breadth_for(k, Effort.LOW, 1.0) for k in (10, 16, 17)] == [100, 160, 0]
-    assert some.breadth_for(10, Effort.LOW, 0.49) == 0
+    assert some.breadth_for(10, Effort.LOW, 0.4) == 100
+    assert some.breadth_for(10, Effort.LOW, 0.39) == 0
     assert some.breadth_for(10, Effort.STANDARD, 0.9) == 0
 
 
