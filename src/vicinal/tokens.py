@@ -28,7 +28,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -51,6 +51,8 @@ UNCHANGED_S = 0.005
 
 REQUIRED_FILE = "tokens-required"
 """Empty file next to the database, made before the first token."""
+
+_SUFFIXES = ("-wal", "-shm")
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS token(
     id TEXT PRIMARY KEY,
@@ -189,6 +191,7 @@ class Tokens:
         self._version = -1
         self._asked_s = -UNCHANGED_S  # by the monotonic clock: when SQLite was asked last
         self._file: tuple[int, int] | None = None  # device and number
+        self._beside: dict[Path, int] = {}  # SQLite's other files, with their numbers
         self._has_had_tokens = False  # never false again once it is true
         with self._translating():
             self._connection = self._open(renews=renews)
@@ -324,6 +327,8 @@ class Tokens:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(_SCHEMA)
+            others = (Path(f"{self._path}{suffix}") for suffix in _SUFFIXES)
+            self._beside = {other: other.stat().st_ino for other in others if other.exists()}
             return connection
         except BaseException:
             connection.close()
@@ -332,10 +337,10 @@ class Tokens:
     def _refresh(self, unchanged_s: float = 0.0) -> None:
         """Read the table again if it has changed; SQLite is asked after `unchanged_s` seconds."""
         if not self._is_same():
-            # No token is known until the new file has been read. Closing comes first: it removes
-            # SQLite's other files of this name.
+            # No token is known until the new file has been read.
             self._known, self._version, self._file = {}, -1, None
             self._connection.close()
+            self._remove_others()
             self._connection = self._open(renews=False)
         now_s = time.monotonic()
         if self._version >= 0 and now_s - self._asked_s < unchanged_s:
@@ -345,6 +350,15 @@ class Tokens:
             self._load()
             self._version = version
         self._asked_s = now_s
+
+    def _remove_others(self) -> None:
+        """Remove SQLite's other files of a database that is gone: it leaves them there when it is
+        closed, and would write what is in them over another database of this name."""
+        for path, number in self._beside.items():
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino == number:
+                    path.unlink()
+        self._beside = {}
 
     def _load(self) -> None:
         self._known = {}

@@ -1,6 +1,7 @@
 """Tokens are known by their secret alone, are never stored, and can be taken back."""
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -173,6 +174,35 @@ def test_the_database_is_not_asked_at_every_request(
 
     monkeypatch.setattr(module, "UNCHANGED_S", 0.0)
     assert tokens.authenticate(secret)[0] is None
+
+
+def test_another_file_in_the_place_of_the_database_is_read_at_once(
+    tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "restored").mkdir()
+    with closing(Tokens(tmp_path / "restored" / "tokens.db")) as restored:
+        token, secret = restored.create("ci", Permission.READ)
+    monkeypatch.setattr(module, "UNCHANGED_S", 60.0)
+    assert tokens.authenticate(secret) == (None, False)
+
+    (tmp_path / "restored" / "tokens.db").replace(tmp_path / "tokens.db")
+
+    assert tokens.authenticate(secret) == (token, True)
+    with closing(Tokens(tmp_path / "tokens.db")) as later:
+        assert later.list() == [token], "the log of the database that is gone was written over it"
+
+
+def test_a_database_that_comes_with_its_log_keeps_what_is_in_it(
+    tokens: Tokens, tmp_path: Path
+) -> None:
+    (tmp_path / "copied").mkdir()
+    with closing(Tokens(tmp_path / "copied" / "tokens.db")) as copied:
+        token, secret = copied.create("ci", Permission.READ)
+        for name in ("tokens.db-wal", "tokens.db"):
+            shutil.copy(tmp_path / "copied" / name, tmp_path / "copy")
+            (tmp_path / "copy").replace(tmp_path / name)
+
+    assert tokens.authenticate(secret) == (token, True)
 
 
 def test_a_token_of_the_settings_allows_everything_and_is_not_stored(tmp_path: Path) -> None:
