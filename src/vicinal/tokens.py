@@ -9,7 +9,9 @@ guesser cannot steer. The secret is returned once, by `create`, and kept nowhere
 ``vicinal token`` writes it while a server reads. The server keeps the table in memory and
 reads it again when SQLite's ``data_version`` says that another process has changed it, or when
 there is another file in its place. It asks SQLite once in `UNCHANGED_S` at most; who changes the
-table returns that much later, when no process knows the old one any more.
+table returns that much later, when no process knows the old one any more. Each change goes from
+SQLite's log into the file at once: the file alone is a whole copy, and no log is left that SQLite
+would apply to another file of this name.
 
 Once there has been a token, one is needed from then on, even when all have been revoked or the
 database is lost: an empty file `tokens-required` is made next to it before the first token. Only
@@ -51,8 +53,6 @@ UNCHANGED_S = 0.005
 
 REQUIRED_FILE = "tokens-required"
 """Empty file next to the database, made before the first token."""
-
-_SUFFIXES = ("-wal", "-shm")
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS token(
     id TEXT PRIMARY KEY,
@@ -181,7 +181,6 @@ class Tokens:
 
     def __init__(self, path: Path, fixed: Iterable[str] = (), *, renews: bool = False) -> None:
         self._path = path
-        self._path_text = str(path)
         self._required_file = path.with_name(REQUIRED_FILE)
         self._lock = threading.Lock()
         self._fixed: dict[bytes, Token] = {}
@@ -191,7 +190,6 @@ class Tokens:
         self._version = -1
         self._asked_s = -UNCHANGED_S  # by the monotonic clock: when SQLite was asked last
         self._file: tuple[int, int] | None = None  # device and number
-        self._beside: dict[Path, int] = {}  # SQLite's other files, with their numbers
         self._has_had_tokens = False  # never false again once it is true
         with self._translating():
             self._connection = self._open(renews=renews)
@@ -230,7 +228,7 @@ class Tokens:
                 "INSERT OR IGNORE INTO token VALUES (?, ?, ?, ?, ?, ?)",
                 (token.id, stored.digest, token.name, permission, token.account, created_at),
             )
-            self._load()
+            self._written()
         _wait_for_others()
 
     def stored(self) -> Sequence[StoredToken]:
@@ -255,7 +253,7 @@ class Tokens:
         with self._lock, self._translating():
             self._refresh()
             deleted = self._connection.execute("DELETE FROM token WHERE id = ?", (token_id,))
-            self._load()
+            self._written()
         if deleted.rowcount == 0:
             raise NotFound(f"no token has the id {token_id!r}")
         _wait_for_others()
@@ -269,7 +267,7 @@ class Tokens:
         with self._lock, self._translating():
             self._refresh()
             self._connection.execute("DELETE FROM token")
-            self._load()
+            self._written()
             self._required_file.unlink(missing_ok=True)
             sync_directory(self._required_file.parent)
         _wait_for_others()
@@ -327,8 +325,7 @@ class Tokens:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(_SCHEMA)
-            others = (Path(f"{self._path}{suffix}") for suffix in _SUFFIXES)
-            self._beside = {other: other.stat().st_ino for other in others if other.exists()}
+            _empty_log(connection)
             return connection
         except BaseException:
             connection.close()
@@ -340,7 +337,6 @@ class Tokens:
             # No token is known until the new file has been read.
             self._known, self._version, self._file = {}, -1, None
             self._connection.close()
-            self._remove_others()
             self._connection = self._open(renews=False)
         now_s = time.monotonic()
         if self._version >= 0 and now_s - self._asked_s < unchanged_s:
@@ -351,14 +347,10 @@ class Tokens:
             self._version = version
         self._asked_s = now_s
 
-    def _remove_others(self) -> None:
-        """Remove SQLite's other files of a database that is gone: it leaves them there when it is
-        closed, and would write what is in them over another database of this name."""
-        for path, number in self._beside.items():
-            with suppress(FileNotFoundError):
-                if path.stat().st_ino == number:
-                    path.unlink()
-        self._beside = {}
+    def _written(self) -> None:
+        """Know what this process has written."""
+        _empty_log(self._connection)
+        self._load()
 
     def _load(self) -> None:
         self._known = {}
@@ -377,7 +369,7 @@ class Tokens:
     def _is_same(self) -> bool:
         """Tell whether the database is the file that was opened, and something is in it."""
         try:
-            status = os.stat(self._path_text)  # noqa: PTH116 at every request, in half the time
+            status = self._path.stat()
         except FileNotFoundError:
             return False
         return status.st_size > 0 and (status.st_dev, status.st_ino) == self._file
@@ -402,6 +394,13 @@ class Tokens:
         if isinstance(error, sqlite3.OperationalError | OSError):
             return Unavailable(f"cannot use {self._path}: {error}", retry_after=1.0)
         return Corruption(f"{self._path} is damaged: {error}")
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Write what is in SQLite's log into the database, unless another process reads for long: a log
+    outlasts a database that is replaced or deleted."""
+    with suppress(sqlite3.OperationalError):  # it is written to the log, and so not lost
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def _wait_for_others() -> None:

@@ -192,17 +192,49 @@ def test_another_file_in_the_place_of_the_database_is_read_at_once(
         assert later.list() == [token], "the log of the database that is gone was written over it"
 
 
+def test_a_database_that_was_away_for_a_while_has_all_its_tokens(
+    tokens: Tokens, tmp_path: Path
+) -> None:
+    token, secret = tokens.create("ci", Permission.READ)
+    assert tokens.authenticate(secret)[0] == token
+
+    (tmp_path / "tokens.db").rename(tmp_path / "away")
+    with pytest.raises(Corruption, match="is missing"):
+        tokens.authenticate(secret)
+    (tmp_path / "away").rename(tmp_path / "tokens.db")
+
+    assert tokens.authenticate(secret) == (token, True)
+
+
+def test_a_copy_of_the_file_alone_has_all_tokens(tokens: Tokens, tmp_path: Path) -> None:
+    token, secret = tokens.create("ci", Permission.READ)
+    gone, _ = tokens.create("gone", Permission.READ)
+    tokens.revoke(gone.id)
+    (tmp_path / "copied").mkdir()
+
+    shutil.copy(tmp_path / "tokens.db", tmp_path / "copied")
+
+    with closing(Tokens(tmp_path / "copied" / "tokens.db")) as copied:
+        assert copied.authenticate(secret) == (token, True)
+        assert copied.list() == [token]
+
+
 def test_a_database_that_comes_with_its_log_keeps_what_is_in_it(
     tokens: Tokens, tmp_path: Path
 ) -> None:
     (tmp_path / "copied").mkdir()
     with closing(Tokens(tmp_path / "copied" / "tokens.db")) as copied:
-        token, secret = copied.create("ci", Permission.READ)
+        _, secret = copied.create("ci", Permission.READ)
+        with closing(sqlite3.connect(tmp_path / "copied" / "tokens.db")) as log, log:
+            log.execute("UPDATE token SET name = 'renamed'")
         for name in ("tokens.db-wal", "tokens.db"):
             shutil.copy(tmp_path / "copied" / name, tmp_path / "copy")
             (tmp_path / "copy").replace(tmp_path / name)
 
-    assert tokens.authenticate(secret) == (token, True)
+    token, is_needed = tokens.authenticate(secret)
+    assert token is not None
+    assert token.name == "renamed"
+    assert is_needed
 
 
 def test_a_token_of_the_settings_allows_everything_and_is_not_stored(tmp_path: Path) -> None:
