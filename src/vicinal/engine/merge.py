@@ -12,7 +12,8 @@ at most four new ones.
 
 Merges that would follow one another are made as one, up to `AT_ONCE_ROWS_MAX`: where more segments
 wait than a merge takes, as while many rows are loaded, the one that would be made at last is made
-at once, and what would have been between is neither written nor indexed.
+at once, and what would have been between is neither written nor indexed. Those of an idle index
+are made as one of any size once merges of small segments have been made: what waits is indexed.
 """
 
 from collections.abc import Sequence
@@ -47,12 +48,14 @@ def candidates(segments: Sequence[SegmentSize], *, is_idle: bool = False) -> tup
     first = _step(segments, is_idle=is_idle)
     if not first:
         return ()
+    is_of_small = _live_count(segments, first) <= AT_ONCE_ROWS_MAX
+    at_once_rows_max = ROWS_MAX if is_idle and not is_of_small else AT_ONCE_ROWS_MAX
     # Merge sizes alone until nothing more is to merge; parts are of segments, old or new ones.
     parts: dict[int, tuple[int, ...]] = {segment.number: (segment.number,) for segment in segments}
     left, chosen, number = list(segments), first, max(parts)
     while chosen:
-        live_count = sum(segment.live_count for segment in left if segment.number in chosen)
-        if chosen != first and live_count > AT_ONCE_ROWS_MAX:
+        live_count = _live_count(left, chosen)
+        if chosen != first and live_count > at_once_rows_max:
             break
         number += 1
         parts[number] = sum((parts.pop(old) for old in chosen), ())
@@ -62,6 +65,10 @@ def candidates(segments: Sequence[SegmentSize], *, is_idle: bool = False) -> tup
         chosen = _step(left, is_idle=is_idle)
     (merged,) = (numbers for numbers in parts.values() if first[0] in numbers)
     return tuple(segment.number for segment in segments if segment.number in merged)
+
+
+def _live_count(segments: Sequence[SegmentSize], chosen: Sequence[int]) -> int:
+    return sum(segment.live_count for segment in segments if segment.number in chosen)
 
 
 def _step(segments: Sequence[SegmentSize], *, is_idle: bool) -> tuple[int, ...]:

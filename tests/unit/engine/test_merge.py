@@ -149,6 +149,26 @@ def test_small_segments_do_not_wait_for_a_large_merge() -> None:
     assert candidates([*large, one]) == (0, 1, 2, 100)
 
 
+def test_large_segments_of_an_idle_index_are_merged_at_once_after_small_ones() -> None:
+    small = [SegmentSize(number, 80_000, 80_000) for number in range(5 * 16 + 3)]
+    large = [SegmentSize(number, 1_280_000, 1_280_000) for number in range(100, 105)]
+
+    assert settle(small, is_idle=True)[1] == [
+        *(tuple(range(first, first + 16)) for first in range(0, 5 * 16, 16)),
+        (80, 81, 82, *range(1001, 1006)),
+    ]
+    assert candidates(large) == (100, 101, 102, 103)
+    assert candidates(large, is_idle=True) == (100, 101, 102, 103, 104)
+
+
+def test_rows_are_rewritten_once_without_those_that_are_dead_as_an_idle_index_is_merged() -> None:
+    half_dead = SegmentSize(0, 10_000_000, 5_000_000)
+    large = [SegmentSize(number, 1_280_000, 1_280_000) for number in range(1, 4)]
+
+    assert candidates([half_dead, *large]) == (0,)
+    assert candidates([half_dead, *large], is_idle=True) == (0, 1, 2, 3)
+
+
 @pytest.mark.parametrize(("dead", "expected"), [(200, ()), (201, (7,)), (1000, (7,))])
 def test_a_segment_of_which_over_a_fifth_is_dead_is_rewritten_alone(
     dead: int, expected: tuple[int, ...]
