@@ -48,7 +48,10 @@ _MARGINS_MIN = {Effort.LOW: 1.05, Effort.STANDARD: 1.5, Effort.HIGH: 2.1}
 distances, ``sqrt(bits / 2)``: probes are rows, and need less than queries that lie between rows or
 far away (docs/history/ann-kinds.md)."""
 
-_BREADTHS = (50, 70, 100, 140, 200, 280, 400, 560, 800, 1_100, 1_600, 2_300, 3_200)
+_BREADTHS = (
+    *(50, 70, 100, 140, 200, 280, 400, 560, 800, 1_100, 1_600, 2_300, 3_200, 4_600, 6_400),
+    *(9_100, 12_800, 18_000, 25_600),  # of ten million rows in a fifth of a scan
+)  # fmt: skip
 _ROUNDED = 1e-6
 _NO_BREADTHS: PerEffort = ((0, 0), (0, 0), (0, 0))
 _SCAN_WALKS = 1  # comparing all codes takes as long as this many of the longest walks

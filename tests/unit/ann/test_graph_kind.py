@@ -16,11 +16,12 @@ from vicinal.ann.binary import CODES, WALKED_CODES, BinaryIndex
 from vicinal.ann.entries import Entries
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import CodeGraph, build_neighbours
-from vicinal.ann.graph_kind import GAPS, Gaps, GraphKind
+from vicinal.ann.graph_kind import BREADTHS_MIN, GAPS, Gaps, GraphKind
 from vicinal.ann.kinds import KINDS
-from vicinal.ann.quantizer import BinaryCodes
+from vicinal.ann.quantizer import BinaryCodes, PerEffort
+from vicinal.ann.walk import WalkPlan
 from vicinal.distance import distances
-from vicinal.model import Effort, Floats, Metric
+from vicinal.model import Effort, Floats, Metric, Ordinals
 from vicinal.native.library import library
 
 pytestmark = pytest.mark.skipif(
@@ -190,6 +191,31 @@ def test_breadths_keep_the_promise_to_queries_that_are_farther_from_rows_than_ro
 
     assert kept(((0, 2),)) < 0.99
     assert kept(GAPS) >= 0.99
+
+
+def test_a_walk_may_be_long_where_comparing_all_codes_takes_twice_as_long(
+    data: tuple[ExactIndex, Floats],
+    arrays: Mapping[str, NDArray[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exact, codes = data[0], BinaryCodes.of(arrays)
+    calibrated = calibration.with_neighbours(codes, exact.values, exact.norms, exact.metric)
+    near = calibrated.parts[0].neighbours
+    graph = CodeGraph.of(arrays, ROWS)
+
+    def walked(
+        _: BinaryIndex, query: Floats, k: int, effort: Effort, walk: WalkPlan
+    ) -> tuple[Ordinals, int]:
+        """Find all from a breadth of 5,000 on, as segments of ten million rows may need."""
+        return np.arange(ROWS if walk.breadth >= 5_000 else 0), walk.breadth
+
+    def breadths(longest: int) -> PerEffort | None:
+        index = BinaryIndex(codes, exact, replace(graph, expanded_max=longest))
+        return graph_kind.breadths(index, near, BREADTHS_MIN, GAPS)
+
+    monkeypatch.setattr(BinaryIndex, "walked", walked)
+    assert breadths(2 * 12_800) == ((12_800, 12_800),) * 3
+    assert breadths(2 * 12_800 - 1) is None
 
 
 @pytest.mark.slow
