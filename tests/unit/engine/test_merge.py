@@ -159,6 +159,19 @@ def test_large_segments_of_an_idle_index_are_merged_at_once_after_small_ones() -
     ]
     assert candidates(large) == (100, 101, 102, 103)
     assert candidates(large, is_idle=True) == (100, 101, 102, 103, 104)
+    many = [SegmentSize(number, 900_000, 900_000) for number in range(16)]
+    assert candidates(many) == (0, 1, 2, 3)
+    assert candidates(many, is_idle=True) == tuple(range(16))
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(0, (0, 1, 2, 3)), (1, (0, 1, 2, 3, 4))])
+def test_segments_of_an_idle_index_that_make_a_small_one_are_merged_first(
+    rows: int, expected: tuple[int, ...]
+) -> None:
+    rows += AT_ONCE_ROWS_MAX // FAN_IN
+    segments = [SegmentSize(number, rows, rows) for number in range(FAN_IN)]
+
+    assert candidates([*segments, SegmentSize(4, 3_000_000, 3_000_000)], is_idle=True) == expected
 
 
 def test_rows_are_rewritten_once_without_those_that_are_dead_as_an_idle_index_is_merged() -> None:
