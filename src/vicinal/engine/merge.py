@@ -14,6 +14,8 @@ Merges that would follow one another are made as one, up to `AT_ONCE_ROWS_MAX`: 
 wait than a merge takes, as while many rows are loaded, the one that would be made at last is made
 at once, and what would have been between is neither written nor indexed. Those of an idle index
 are made as one of any size once merges of small segments have been made: what waits is indexed.
+A large segment is still rewritten alone before it is merged: on a disk that has no space for all,
+the dead rows of one may be what gives it.
 """
 
 from collections.abc import Sequence
@@ -49,13 +51,14 @@ def candidates(segments: Sequence[SegmentSize], *, is_idle: bool = False) -> tup
     if not first:
         return ()
     is_of_small = _live_count(segments, first) <= AT_ONCE_ROWS_MAX
-    at_once_rows_max = ROWS_MAX if is_idle and not is_of_small else AT_ONCE_ROWS_MAX
+    is_of_any_size = is_idle and not is_of_small and len(first) > 1
     # Merge sizes alone until nothing more is to merge; parts are of segments, old or new ones.
     parts: dict[int, tuple[int, ...]] = {segment.number: (segment.number,) for segment in segments}
     left, chosen, number = list(segments), first, max(parts)
     while chosen:
         live_count = _live_count(left, chosen)
-        if chosen != first and live_count > at_once_rows_max:
+        may_be_large = is_of_any_size and len(chosen) > 1
+        if chosen != first and live_count > (ROWS_MAX if may_be_large else AT_ONCE_ROWS_MAX):
             break
         number += 1
         parts[number] = sum((parts.pop(old) for old in chosen), ())

@@ -174,12 +174,12 @@ def test_segments_of_an_idle_index_that_make_a_small_one_are_merged_first(
     assert candidates([*segments, SegmentSize(4, 3_000_000, 3_000_000)], is_idle=True) == expected
 
 
-def test_rows_are_rewritten_once_without_those_that_are_dead_as_an_idle_index_is_merged() -> None:
+def test_a_large_segment_gives_its_space_back_before_it_is_merged() -> None:
     half_dead = SegmentSize(0, 10_000_000, 5_000_000)
-    large = [SegmentSize(number, 1_280_000, 1_280_000) for number in range(1, 4)]
+    large = [SegmentSize(number, 1_280_000, 1_280_000) for number in range(1, 5)]
 
-    assert candidates([half_dead, *large]) == (0,)
-    assert candidates([half_dead, *large], is_idle=True) == (0, 1, 2, 3)
+    assert settle([half_dead, *large[:3]], is_idle=True)[1] == [(0,), (1, 2, 3, 1001)]
+    assert settle([half_dead, *large], is_idle=True)[1] == [(1, 2, 3, 4), (0,), (1001, 1002)]
 
 
 @pytest.mark.parametrize(("dead", "expected"), [(200, ()), (201, (7,)), (1000, (7,))])
