@@ -5,8 +5,9 @@ fsynced, and gives it its final name (`storage.files.publish`). Nothing refers t
 folder until the manifest names it: a crash before that leaves an orphan, which the next start
 removes.
 
-Values and metadata are copied in chunks, so a merge needs memory for ids and columns but
-not for vectors.
+Values and metadata are copied in chunks, and a merge makes one column after the other. The rows'
+index is built when all else is written, as it takes the most memory: what was written is let go
+before, in a function that has ended.
 """
 
 import shutil
@@ -61,19 +62,20 @@ def seal_memtable(
         if column.key in by_key
     }
     documents = BinaryColumn.of(view.metadata(rows))
-    record = _write(
-        segments,
-        number,
+    final = layout.folder(segments, number)
+    folder = _unfinished(final)
+    components = _write_rows(
+        folder,
         ids=IdTable.arrays(view.ids(rows)),
         metadata_offsets=documents.offsets,
         metadata_chunks=[documents.data],
         values=[(view, rows)],
         namespaces=namespaces,
-        columns=columns,
-        metric=metric,
-        parameters=parameters,
+        columns=columns.items(),
     )
-    return record, rows
+    components |= _write_index(folder, components[layout.VALUES], metric, parameters)
+    files.publish(folder, final)
+    return layout.SegmentRecord(number, len(rows), components), rows
 
 
 def merge(
@@ -93,33 +95,40 @@ def merge(
         The segment's record for the manifest, and for each view its rows in the segment, in order.
     """
     kept = [np.flatnonzero(view.live) for view in views]
-    parts = list(zip(views, kept, strict=True))
-    namespaces = merged(
-        views[0].segment.namespaces.index_type,
-        ((view.segment.namespaces, rows) for view, rows in parts),
-    )
-    columns = {
-        column.component: merged_column(
-            column, [(view.columns[column.key], rows) for view, rows in parts]
+    final = layout.folder(segments, number)
+    folder = _unfinished(final)
+    components = _write_merged(folder, list(zip(views, kept, strict=True)), indexes)
+    components |= _write_index(folder, components[layout.VALUES], metric)
+    files.publish(folder, final)
+    return layout.SegmentRecord(number, sum(map(len, kept)), components), kept
+
+
+def _write_merged(
+    folder: Path, parts: Sequence[tuple[SegmentView, Ordinals]], indexes: Sequence[NumberedIndex]
+) -> dict[str, Seal]:
+    """Write all but the index of the given rows of several segments."""
+    columns = (
+        (
+            column.component,
+            merged_column(column, [(view.columns[column.key], rows) for view, rows in parts]),
         )
         for index in indexes
-        for column in interruption.parts(layout.columns_of(index))
-        if not column.has_elements or any(view.columns[column.key] for view in views)
-    }
-    interruption.point()
+        for column in layout.columns_of(index)
+        if not column.has_elements or any(view.columns[column.key] for view, _ in parts)
+    )
     documents = [(view.segment.all_metadata(), rows) for view, rows in parts]
-    record = _write(
-        segments,
-        number,
+    return _write_rows(
+        folder,
         ids=IdTable.merged([(view.segment.ids, rows) for view, rows in parts]),
         metadata_offsets=gathered_offsets(documents),
         metadata_chunks=(chunk for column, rows in documents for chunk in column.chunks(rows)),
         values=[(view.segment, rows) for view, rows in parts],
-        namespaces=namespaces,
+        namespaces=merged(
+            parts[0][0].segment.namespaces.index_type,
+            ((view.segment.namespaces, rows) for view, rows in parts),
+        ),
         columns=columns,
-        metric=metric,
     )
-    return record, kept
 
 
 def merged_column(
@@ -210,21 +219,17 @@ def _unfinished(folder: Path) -> Path:
     return folder.with_suffix(".tmp")
 
 
-def _write(
-    segments: Path,
-    number: int,
+def _write_rows(
+    folder: Path,
     *,
     ids: Mapping[str, NDArray[Any]],
     metadata_offsets: Offsets,
     metadata_chunks: Iterable[Bytes],
     values: Sequence[tuple[MemtableView | Segment, Ordinals]],
     namespaces: Column,
-    columns: Mapping[str, SealedColumn],
-    metric: Metric,
-    parameters: object | None = None,
-) -> layout.SegmentRecord:
-    final = layout.folder(segments, number)
-    folder = _unfinished(final)
+    columns: Iterable[tuple[str, SealedColumn]],
+) -> dict[str, Seal]:
+    """Write all but the rows' index into a new folder; of columns one is held at a time."""
     shutil.rmtree(folder, ignore_errors=True)
     private.make_folder(folder)
     row_count = len(metadata_offsets) - 1
@@ -238,18 +243,23 @@ def _write(
             folder / layout.NAMESPACES, layout.NAMESPACES, namespaces.arrays()
         ),
     }
-    rows = ComponentFile(folder / layout.VALUES, layout.VALUES, components[layout.VALUES])
+    for name, column in interruption.parts(columns):
+        components[name] = files.write(folder / name, name, column.arrays())
+    return components
+
+
+def _write_index(
+    folder: Path, values: Seal, metric: Metric, parameters: object | None = None
+) -> dict[str, Seal]:
+    """Build the index of the rows whose values are written, and write it if there is one."""
+    rows = ComponentFile(folder / layout.VALUES, layout.VALUES, values)
     exact = ExactIndex(rows.unverified_array("values"), rows["norms"], metric)
     built = row_index.build(exact, parameters)
     interruption.point()
-    if built is not None:
-        kind, arrays = built
-        name = kind.component
-        components[name] = files.write(folder / name, name, arrays)
-    for name, column in interruption.parts(columns.items()):
-        components[name] = files.write(folder / name, name, column.arrays())
-    files.publish(folder, final)
-    return layout.SegmentRecord(number, row_count, components)
+    if built is None:
+        return {}
+    kind, arrays = built
+    return {kind.component: files.write(folder / kind.component, kind.component, arrays)}
 
 
 def _write_values(

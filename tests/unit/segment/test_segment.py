@@ -1,6 +1,7 @@
 """A sealed or merged segment says of its rows exactly what the rows said before."""
 
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from vicinal.ann import quantizer
 from vicinal.ann.base import Selection
 from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.entries import Entries
+from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import DEGREE, CodeGraph
 from vicinal.ann.graph_kind import GraphKind
 from vicinal.errors import Corruption
@@ -34,7 +36,7 @@ from vicinal.filters.nodes import (
     Value,
 )
 from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
-from vicinal.segment import build
+from vicinal.segment import build, row_index
 from vicinal.segment import selection as selection_module
 from vicinal.segment.base import View
 from vicinal.segment.columns import Column, SealedColumn, indexed_values
@@ -134,6 +136,30 @@ def test_a_merged_segment_says_what_its_parts_said(tmp_path: Path) -> None:
     assert [each.tolist() for each in kept] == [[0, 1], [1, 2]]
     assert view.ids(np.arange(4)) == ["d", "e", "é\U0001f600", "c"]
     assert view.live_namespaces() == {"n", "m"}
+
+
+def test_the_index_of_rows_is_built_when_nothing_that_was_written_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 4_000
+    records = [Record(f"{n:06}", [n, 1], "n", {"color": f"c{n}", "size": n}) for n in range(count)]
+    parts = [sealed(tmp_path, 1, memtable_of(records[:2_000]))]
+    parts.append(sealed(tmp_path, 2, memtable_of(records[2_000:])))
+    held: list[int] = []
+
+    def measured(exact: ExactIndex, parameters: object | None) -> None:
+        held.append(tracemalloc.get_traced_memory()[0])
+
+    monkeypatch.setattr(row_index, "build", measured)
+    build.merge(tmp_path, 3, parts, INDEXES, Metric.EUCLIDEAN)  # what is read once is kept
+    tracemalloc.start()
+    try:
+        record, _ = build.merge(tmp_path, 4, parts, INDEXES, Metric.EUCLIDEAN)
+    finally:
+        tracemalloc.stop()
+
+    assert held[1] < 12 * count, "more than the numbers of the rows, 8 bytes each"
+    assert contents(opened(tmp_path, record, INDEXES)) == contents(parts[0]) | contents(parts[1])
 
 
 def test_rows_from_before_a_metadata_index_lack_its_values_after_a_merge_too(
