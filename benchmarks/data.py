@@ -385,11 +385,18 @@ def _clusters(vectors: Vectors) -> tuple[Labels, Floats]:
 
 
 def metadata(vectors: Vectors) -> Path:
-    """Return a file of the rows' metadata, a column each: the attributes, and a title."""
-    path = DATA / f"{vectors.name}-metadata.npz"
+    """Return a file of the rows' metadata, a structured array: the attributes, and a title.
+
+    The array can be mapped, so that who inserts the rows does not hold it in memory of its own.
+    """
+    path = DATA / f"{vectors.name}-metadata.npy"
     if not path.exists():
         titles = [text.text.encode()[:_TITLE_BYTES] for text in texts.corpus().texts]
         numbers = np.arange(len(vectors.values)) % len(titles)
         columns: dict[str, Any] = {"title": np.array(titles)[numbers], **attributes(vectors)}
-        np.savez(path, **columns)
+        kinds = [(name, column.dtype) for name, column in columns.items()]
+        rows = np.empty(len(numbers), kinds)
+        for name, column in columns.items():
+            rows[name] = column
+        np.save(path, rows)
     return path

@@ -121,20 +121,20 @@ def _insert(
     database: Database, values: str, first: int, count: int, metadata: str | None, batch: int = 0
 ) -> dict[str, Any]:
     rows = np.load(values, mmap_mode="r")
-    columns = None if metadata is None else dict(np.load(metadata).items())
+    attributes = None if metadata is None else np.load(metadata, mmap_mode="r")
     seconds = cpu_seconds = 0.0
     step = batch or _BATCH
     for start in range(first, first + count, step):
         stop = min(start + step, first + count)
         chunk = np.array(rows[start:stop])
-        documents = None if columns is None else _documents(columns, start, stop)
+        documents = None if attributes is None else _documents(attributes[start:stop])
         times = _timed(partial(database.insert, start, chunk, documents))
         seconds, cpu_seconds = seconds + times["seconds"], cpu_seconds + times["cpu_seconds"]
     return {"seconds": seconds, "cpu_seconds": cpu_seconds}
 
 
-def _documents(columns: Mapping[str, Any], start: int, stop: int) -> list[Document]:
-    lists = {name: column[start:stop].tolist() for name, column in columns.items()}
+def _documents(attributes: Any) -> list[Document]:
+    lists = {name: attributes[name].tolist() for name in attributes.dtype.names}
     lists["title"] = [title.decode(errors="ignore") for title in lists["title"]]
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 

@@ -50,8 +50,10 @@ def test_rows_that_break_the_condition_are_not_found(vectors: Vectors, parity: W
 def test_a_contender_loads_searches_filters_and_closes_in_its_own_process(
     tmp_path: Path, vectors: Vectors, parity: Where
 ) -> None:
-    metadata = tmp_path / "metadata.npz"
-    np.savez(metadata, half=parity.labels, title=np.array([b"row"] * COUNT))
+    metadata = tmp_path / "metadata.npy"
+    attributes = np.empty(COUNT, [("half", parity.labels.dtype), ("title", "S3")])
+    attributes["half"], attributes["title"] = parity.labels, b"row"
+    np.save(metadata, attributes)
 
     with Process(VICINAL, tmp_path / "log.txt") as process:
         process.wait_until_ready()

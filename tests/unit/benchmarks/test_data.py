@@ -194,10 +194,11 @@ def test_the_far_cluster_lies_farther_than_the_nearest_rows() -> None:
 def test_metadata_has_a_title_and_every_attribute_for_each_row() -> None:
     vectors = data.real(384, 400)
 
-    with np.load(data.metadata(vectors)) as columns:
-        assert set(columns) == {"title", *data.SELECTIVE, "cluster"}
-        assert {len(columns[name]) for name in columns} == {400}
-        assert columns["title"][1] == b"1"
+    rows = np.load(data.metadata(vectors), mmap_mode="r")
+    assert set(rows.dtype.names) == {"title", *data.SELECTIVE, "cluster"}
+    assert len(rows) == 400
+    assert rows["title"][1] == b"1"
+    assert rows["half"].tolist() == data.attributes(vectors)["half"].tolist()
 
 
 def test_rows_are_grown_between_near_ones_and_a_smaller_set_begins_a_larger_one(
