@@ -6,8 +6,8 @@ folder until the manifest names it: a crash before that leaves an orphan, which 
 removes.
 
 Values and metadata are copied in chunks, and a merge makes one column after the other. The rows'
-index is built when all else is written, as it takes the most memory: what was written is let go
-before, in a function that has ended.
+index takes the most memory, so it is built when all else is written: what a merge has written it
+holds no longer.
 """
 
 import shutil
@@ -62,10 +62,8 @@ def seal_memtable(
         if column.key in by_key
     }
     documents = BinaryColumn.of(view.metadata(rows))
-    final = layout.folder(segments, number)
-    folder = _unfinished(final)
     components = _write_rows(
-        folder,
+        _unfinished(layout.folder(segments, number)),
         ids=IdTable.arrays(view.ids(rows)),
         metadata_offsets=documents.offsets,
         metadata_chunks=[documents.data],
@@ -73,9 +71,7 @@ def seal_memtable(
         namespaces=namespaces,
         columns=columns.items(),
     )
-    components |= _write_index(folder, components[layout.VALUES], metric, parameters)
-    files.publish(folder, final)
-    return layout.SegmentRecord(number, len(rows), components), rows
+    return _finished(segments, number, len(rows), components, metric, parameters), rows
 
 
 def merge(
@@ -95,12 +91,9 @@ def merge(
         The segment's record for the manifest, and for each view its rows in the segment, in order.
     """
     kept = [np.flatnonzero(view.live) for view in views]
-    final = layout.folder(segments, number)
-    folder = _unfinished(final)
+    folder = _unfinished(layout.folder(segments, number))
     components = _write_merged(folder, list(zip(views, kept, strict=True)), indexes)
-    components |= _write_index(folder, components[layout.VALUES], metric)
-    files.publish(folder, final)
-    return layout.SegmentRecord(number, sum(map(len, kept)), components), kept
+    return _finished(segments, number, sum(map(len, kept)), components, metric), kept
 
 
 def _write_merged(
@@ -229,7 +222,7 @@ def _write_rows(
     namespaces: Column,
     columns: Iterable[tuple[str, SealedColumn]],
 ) -> dict[str, Seal]:
-    """Write all but the rows' index into a new folder; of columns one is held at a time."""
+    """Write all but the rows' index into a new folder; columns are taken one after the other."""
     shutil.rmtree(folder, ignore_errors=True)
     private.make_folder(folder)
     row_count = len(metadata_offsets) - 1
@@ -248,18 +241,27 @@ def _write_rows(
     return components
 
 
-def _write_index(
-    folder: Path, values: Seal, metric: Metric, parameters: object | None = None
-) -> dict[str, Seal]:
-    """Build the index of the rows whose values are written, and write it if there is one."""
-    rows = ComponentFile(folder / layout.VALUES, layout.VALUES, values)
+def _finished(
+    segments: Path,
+    number: int,
+    row_count: int,
+    components: Mapping[str, Seal],
+    metric: Metric,
+    parameters: object | None = None,
+) -> layout.SegmentRecord:
+    """Build and write the index of the rows whose components are written, and publish all."""
+    final = layout.folder(segments, number)
+    folder = _unfinished(final)
+    rows = ComponentFile(folder / layout.VALUES, layout.VALUES, components[layout.VALUES])
     exact = ExactIndex(rows.unverified_array("values"), rows["norms"], metric)
     built = row_index.build(exact, parameters)
     interruption.point()
-    if built is None:
-        return {}
-    kind, arrays = built
-    return {kind.component: files.write(folder / kind.component, kind.component, arrays)}
+    if built is not None:
+        kind, arrays = built
+        name = kind.component
+        components = {**components, name: files.write(folder / name, name, arrays)}
+    files.publish(folder, final)
+    return layout.SegmentRecord(number, row_count, components)
 
 
 def _write_values(

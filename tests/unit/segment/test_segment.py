@@ -35,6 +35,7 @@ from vicinal.filters.nodes import (
     Scalar,
     Value,
 )
+from vicinal.interruption import Interrupted, interruptible
 from vicinal.model import Effort, IndexType, MetadataIndex, Metric, VectorBatch
 from vicinal.segment import build, row_index
 from vicinal.segment import selection as selection_module
@@ -160,6 +161,38 @@ def test_the_index_of_rows_is_built_when_nothing_that_was_written_is_held(
 
     assert held[1] < 12 * count, "more than the numbers of the rows, 8 bytes each"
     assert contents(opened(tmp_path, record, INDEXES)) == contents(parts[0]) | contents(parts[1])
+
+
+def test_what_an_unfinished_segment_left_does_not_stop_the_next_of_its_number(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / "00000003.tmp" / "left"
+    left.parent.mkdir()
+    left.write_bytes(b"half of a component")
+
+    view = sealed(tmp_path, 3, memtable_of(RECORDS))
+
+    assert contents(view) == contents(memtable_of(RECORDS))
+    assert not list(tmp_path.rglob("left"))
+
+
+def test_a_segment_that_is_given_up_while_its_index_is_built_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_built: list[bool] = []
+
+    def built(exact: ExactIndex, parameters: object | None) -> None:
+        is_built.append(True)
+
+    def check() -> None:
+        if is_built:
+            raise Interrupted
+
+    monkeypatch.setattr(row_index, "build", built)
+    with pytest.raises(Interrupted), interruptible(check):
+        sealed(tmp_path, 3, memtable_of(RECORDS))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["00000003.tmp"]
 
 
 def test_rows_from_before_a_metadata_index_lack_its_values_after_a_merge_too(
