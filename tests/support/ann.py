@@ -1,7 +1,7 @@
 """Every implementation of the AnnIndex seam, and the plain data its suite searches."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from vicinal.ann.binary import BinaryIndex
 from vicinal.ann.entries import Entries, entries_of
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import CodeGraph, build_neighbours
-from vicinal.ann.graph_kind import GraphKind
+from vicinal.ann.graph_kind import GAPS, GraphKind
 from vicinal.ann.quantizer import QuantizerParameters
 from vicinal.model import Effort, Floats, Mask, Metric, Ordinals
 from vicinal.native.library import library
@@ -54,7 +54,7 @@ def binary_index(values: Floats, metric: Metric, *, is_compiled: bool = True) ->
 def small_graph_kind(rows_min: int) -> GraphKind:
     """Return the kind for few rows, in which only short walks pay, and ten are many."""
     breadths_min = {Effort.LOW: 100, Effort.STANDARD: 560, Effort.HIGH: 800}
-    return GraphKind(rows_min, breadths_min, ((0, 2), (5, 1)))
+    return GraphKind(rows_min, breadths_min, (GAPS[0], replace(GAPS[1], beyond=1)))
 
 
 def one_list(rows: Sequence[int] | NDArray[Any]) -> Entries:

@@ -19,7 +19,7 @@ from tests.support.clusters import clustered
 from tests.support.engines import APPLIED_WITHIN_S, DOCS
 from vicinal.ann import graph, graph_kind
 from vicinal.ann.binary import BinaryKind
-from vicinal.ann.graph_kind import GraphKind
+from vicinal.ann.graph_kind import GAPS, GraphKind
 from vicinal.engine.embedded import EmbeddedEngine, EngineOptions
 from vicinal.model import Effort, Floats, IndexConfig, Metric, Upsert, VectorBatch
 from vicinal.segment import row_index, segment
@@ -33,7 +33,7 @@ MOMENTS = ("linked", "measured", "written")
 
 def make_few_rows_large(patch: pytest.MonkeyPatch) -> None:
     """Have segments of `ROWS` get a graph, and walks of any length pay."""
-    kinds = (GraphKind(ROWS, dict.fromkeys(Effort, 0), ((0, 2),)), BinaryKind())
+    kinds = (GraphKind(ROWS, dict.fromkeys(Effort, 0), GAPS[:1]), BinaryKind())
     patch.setattr(row_index, "KINDS", kinds)
     patch.setattr(segment, "KINDS", kinds)
     patch.setattr(graph_kind, "expanded_max", lambda _: 1_000_000)

@@ -34,6 +34,9 @@ from vicinal.ann.probes import (
 from vicinal.ann.quantizer import DEPTHS, EFFORTS, BinaryCodes, QuantizerParameters
 from vicinal.model import Effort, Floats, Metric, Ordinals
 
+RowsInGap = Mapping[tuple[Effort, int], Sequence[Ordinals]]
+"""Rows that each probe in a gap should find, for each effort and each of `DEPTHS`."""
+
 # Every number below is ours; where a line names no other source, it was chosen for recall and CPU
 # on the data of docs/history/calibration.md.
 
@@ -248,7 +251,7 @@ def _rescored_within(
 
 def rows_in_gap(
     codes: BinaryCodes, exact: ExactIndex, neighbours: Neighbours, gap: int
-) -> Mapping[tuple[Effort, int], Sequence[Ordinals]]:
+) -> RowsInGap:
     """Return the rows that searches of all codes find for probes whose nearest rows are hidden.
 
     Args:

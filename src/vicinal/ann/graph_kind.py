@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vicinal import interruption
 from vicinal.ann import calibration, quantizer
 from vicinal.ann.binary import BinaryIndex, BinaryKind, GrowingBinaryIndex
-from vicinal.ann.calibration import RECALLS, Calibration, rows_in_gap
+from vicinal.ann.calibration import RECALLS, Calibration, RowsInGap, rows_in_gap
 from vicinal.ann.entries import entries_of
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import DEGREE, CodeGraph, build_neighbours, expanded_max
@@ -59,12 +59,29 @@ BREADTHS_MIN = {Effort.LOW: 140, Effort.STANDARD: 560, Effort.HIGH: 1_600}
 """Shorter walks save next to nothing, and 160 probes say little about one miss in a thousand."""
 _EXPANDED_SHARE_MAX = 0.5  # of the longest walk, on average: less than half of the CPU of a scan
 
-Gaps = Sequence[tuple[int, int]]
-GAPS: Gaps = ((0, 2), (5, 2))
-"""How many of a probe's nearest rows are hidden from it, and the breadths beyond the one that was
-enough. Of 300,000 grown rows held-out queries find 0.992 of their neighbours with a breadth of 140
-and 0.999 with 560; probes need 70 and 140 with a gap of five rows, 200 and 1,100 with one of ten. A
-larger gap takes from the graph what leads to the rows around it (docs/history/ann-kinds.md)."""
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How probes are searched for, and what of them is enough.
+
+    Attributes:
+        hidden: Nearest rows of a probe that are hidden from it.
+        beyond: Breadths that are kept beyond the one that was enough.
+        unreachable_max: The share of neighbours that may lie beyond every breadth that pays. They
+            are not expected of any effort; where they are more, all are.
+    """
+
+    hidden: int
+    beyond: int
+    unreachable_max: float
+
+
+GAPS = (Gap(0, 2, 0.001), Gap(5, 2, 0.01))
+"""Of 300,000 grown rows held-out queries find 0.992 of their neighbours with a breadth of 140 and
+0.999 with 560; probes need 70 and 140 with a gap of five rows, 200 and 1,100 with one of ten. A
+larger gap takes from the graph what leads to the rows around it. Even one of five does for one to
+four of 1,600 neighbours among groups of copies; and in one of ten builds of a million grown rows
+one of 1,600 needed a breadth of 4,600 for itself (docs/history/ann-kinds.md)."""
 
 
 class GraphKind:
@@ -83,7 +100,7 @@ class GraphKind:
         self,
         rows_min: int = ROWS_MIN,
         breadths_min: Mapping[Effort, int] = BREADTHS_MIN,
-        gaps: Gaps = GAPS,
+        gaps: Sequence[Gap] = GAPS,
     ) -> None:
         self._rows_min = rows_min
         self._breadths_min = breadths_min
@@ -172,10 +189,10 @@ def _nearest(near: Neighbours, depth: int) -> Sequence[Ordinals]:
     ]
 
 
-def _hunts(near: Neighbours, expected: Sequence[Ordinals], gap: int) -> Sequence[_Hunt]:
+def _hunts(near: Neighbours, expected: Sequence[Ordinals], gap: Gap) -> Sequence[_Hunt]:
     """Return a search for each probe, from which it, its copies and a gap are hidden."""
     return [
-        _Hunt(probe, np.concatenate([copies, rows[:gap]]), wanted)
+        _Hunt(probe, np.concatenate([copies, rows[: gap.hidden]]), wanted)
         for probe, copies, rows, wanted in zip(
             near.probes, near.copies, near.rows, expected, strict=True
         )
@@ -196,7 +213,7 @@ class _Trial:
 
 
 def breadths(
-    index: BinaryIndex, near: Neighbours, breadths_min: Mapping[Effort, int], gaps: Gaps
+    index: BinaryIndex, near: Neighbours, breadths_min: Mapping[Effort, int], gaps: Sequence[Gap]
 ) -> PerEffort | None:
     """Return the breadths for each effort and depth, or None where a graph does not serve.
 
@@ -207,27 +224,59 @@ def breadths(
         gaps: See `GAPS`.
     """
     assert index.graph is not None
-    longest = index.graph.expanded_max
-    of_gap = {gap: rows_in_gap(index.codes, index.exact, near, gap) for gap, _ in gaps if gap}
+    expanded_max = _EXPANDED_SHARE_MAX * index.graph.expanded_max
+    of_gap = {gap: _reachable(index, near, gap) for gap in gaps}
 
-    def breadth(effort: Effort, depth: int) -> int:
-        kept = breadths_min[effort]
-        for gap, beyond in gaps:
-            # Margins promise nothing of probes in a gap: rows that all codes find are expected.
-            expected = of_gap[gap][effort, depth] if gap else _nearest(near, depth)
-            enough = _breadth(index, _hunts(near, expected, gap), effort, depth, beyond)
+    def breadth(effort: Effort, depth: int, least: int) -> int:
+        kept = max(breadths_min[effort], least)
+        for gap, expected in of_gap.items():
+            hunts = _hunts(near, expected[effort, depth], gap)
+            enough = _breadth(index, hunts, effort, depth, gap.beyond)
             kept = max(kept, enough)
-            if not enough or kept > _EXPANDED_SHARE_MAX * longest:
+            if not enough or kept > expanded_max:
                 return 0
         return kept
 
-    low = (breadth(Effort.LOW, DEPTHS[0]), breadth(Effort.LOW, DEPTHS[1]))
+    def of_effort(effort: Effort, lower: tuple[int, int]) -> tuple[int, int]:
+        first, second = zip(DEPTHS, lower, strict=True)
+        return breadth(effort, *first), breadth(effort, *second)
+
+    low = of_effort(Effort.LOW, (0, 0))
     if not low[0]:
         return None
-    standard, high = (
-        (breadth(effort, DEPTHS[0]), breadth(effort, DEPTHS[1])) for effort in EFFORTS[1:]
-    )
-    return low, standard, high
+    standard = of_effort(Effort.STANDARD, low)
+    return low, standard, of_effort(Effort.HIGH, standard)
+
+
+def _reachable(index: BinaryIndex, near: Neighbours, gap: Gap) -> RowsInGap:
+    """Return the neighbours of probes, without those beyond every breadth that pays if few are.
+
+    Margins promise nothing of probes in a gap: of theirs those remain that all codes find.
+    """
+    assert index.graph is not None
+    longest = index.graph.expanded_max
+    if gap.hidden:
+        kept = dict(rows_in_gap(index.codes, index.exact, near, gap.hidden))
+    else:
+        kept = {(effort, depth): _nearest(near, depth) for effort in EFFORTS for depth in DEPTHS}
+    pairs = zip(_BREADTHS, _BREADTHS[gap.beyond :], strict=False)
+    largest = max((least for least, b in pairs if b <= _EXPANDED_SHARE_MAX * longest), default=0)
+    for depth in DEPTHS if largest else ():
+        wanted = kept[Effort.HIGH, depth]
+        unreachable: list[Ordinals] = []
+        for hunt in interruption.parts(_hunts(near, wanted, gap)):
+            walk = WalkPlan(largest, longest, hunt.hidden)
+            rows, count = index.walked(hunt.probe, depth, Effort.HIGH, walk)
+            is_missed = np.isin(hunt.expected, rows, invert=True) & (count < longest)
+            unreachable.append(hunt.expected[is_missed])
+        if sum(map(len, unreachable)) > gap.unreachable_max * sum(map(len, wanted)):
+            continue
+        for effort in EFFORTS:
+            kept[effort, depth] = [
+                rows[np.isin(rows, some, invert=True)]
+                for rows, some in zip(kept[effort, depth], unreachable, strict=True)
+            ]
+    return kept
 
 
 def _breadth(

@@ -16,7 +16,7 @@ from vicinal.ann.binary import CODES, WALKED_CODES, BinaryIndex
 from vicinal.ann.entries import Entries
 from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import CodeGraph, build_neighbours
-from vicinal.ann.graph_kind import BREADTHS_MIN, GAPS, Gaps, GraphKind
+from vicinal.ann.graph_kind import BREADTHS_MIN, GAPS, Gap, GraphKind
 from vicinal.ann.kinds import KINDS
 from vicinal.ann.quantizer import BinaryCodes, PerEffort
 from vicinal.ann.walk import WalkPlan
@@ -178,7 +178,7 @@ def test_breadths_keep_the_promise_to_queries_that_are_farther_from_rows_than_ro
     entries = one_list(np.arange(0, len(values), 16))
     plain = BinaryIndex(calibrated.codes, exact)
 
-    def kept(gaps: Gaps) -> float:
+    def kept(*gaps: Gap) -> float:
         """Return the share of what comparing all codes finds that low effort does."""
         graph = CodeGraph(neighbours, entries, ((0, 0), (0, 0), (0, 0)), expanded_max=10**6)
         index = BinaryIndex(calibrated.codes, exact, graph)
@@ -189,8 +189,38 @@ def test_breadths_keep_the_promise_to_queries_that_are_farther_from_rows_than_ro
         index = BinaryIndex(calibrated.codes, exact, replace(graph, breadths=found))
         return recall(index, queries, Effort.LOW) / recall(plain, queries, Effort.LOW)
 
-    assert kept(((0, 2),)) < 0.99
-    assert kept(GAPS) >= 0.99
+    assert kept(GAPS[0]) < 0.99
+    assert kept(*GAPS) >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("probe_count", "are_led_to", "is_served"),
+    [(1, True, True), (50, True, False), (1, False, True), (4, False, False)],
+    ids=["of hidden rows", "of hidden rows, many", "none of a thousand", "more than that"],
+)
+def test_few_rows_that_no_walk_comes_to_end_no_walks(
+    probe_count: int, are_led_to: bool, is_served: bool
+) -> None:
+    values, _ = grown(16_000, 2_000, 1, seed=1)
+    exact = exact_index(values, Metric.COSINE)
+    calibrated = calibration.calibrate(values, exact.norms, exact.metric)
+    assert calibrated is not None
+    near = calibrated.parts[0].neighbours
+    neighbours = build_neighbours(calibrated.codes.codes)
+    assert neighbours is not None
+    rows, counts = np.unique(near.rows[:, :15], return_counts=True)
+    probes = np.flatnonzero(np.isin(near.rows[:, 5], rows[counts == 1]))[:probe_count]
+    behind = near.rows[probes, 5]  # the nearest beyond a gap of five
+    own = np.arange(len(values), dtype=np.uint32)[:, None]
+    neighbours = np.where(np.isin(neighbours, behind), own, neighbours)
+    if are_led_to:
+        neighbours[near.rows[probes, 0], -1] = behind
+    entries = one_list(np.setdiff1d(np.arange(0, len(values), 16), behind))
+    graph = CodeGraph(neighbours, entries, ((0, 0), (0, 0), (0, 0)), expanded_max=10**6)
+    index = BinaryIndex(calibrated.codes, exact, graph)
+
+    per_effort = graph_kind.breadths(index, near, BREADTHS_MIN, GAPS)
+    assert (per_effort is not None and per_effort[2][0] > 0) is is_served
 
 
 def test_a_walk_may_be_long_where_comparing_all_codes_takes_twice_as_long(
