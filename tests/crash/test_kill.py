@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from tests.support.server import Running
 
 ROOT = Path(__file__).parents[2]
 JITTER_S = 0.004
+STEPS_HEARD = (0, 1, 5, 30, 150)  # before a worker is killed
+BATCHES_HEARD = (1, 10, 100)  # before a server is
 
 
 def chosen_seed() -> int:
@@ -76,15 +79,14 @@ def lines_of(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
 
 
 def live_and_die(
-    folder: Path, ledger: Ledger, random_: random.Random, applied: int
+    folder: Path, ledger: Ledger, random_: random.Random, applied: int, kill_after: int
 ) -> tuple[int, int]:
-    """Run a worker, kill it, and note what it said.
+    """Run a worker, kill it once as many steps were acknowledged, and note what it said.
 
     Returns:
         The highest seqno that was acknowledged or seen applied, and how many steps were
         acknowledged.
     """
-    kill_after = random_.choice([0, 1, 5, 30, 150])
     heard = 0
     with worker(folder, ledger) as process:
         for line in lines_of(process):
@@ -113,14 +115,22 @@ def note(ledger: Ledger, line: dict[str, Any]) -> int:
     return int("acknowledged" in line)
 
 
+def shuffled(random_: random.Random, values: Sequence[int], count: int) -> list[int]:
+    """Return the values again and again in random order, so that no seed leaves out the large."""
+    repeated = list(islice(cycle(values), count))
+    random_.shuffle(repeated)
+    return repeated
+
+
 def kill_engines(folder: Path, kills: int) -> None:
     seed = chosen_seed()
     print(f"VICINAL_KILL_SEED={seed}")  # noqa: T201 shown when the test fails
     random_ = random.Random(seed)
     ledger = Ledger(seed)
     applied = heard = 0
-    for _ in range(kills):
-        applied, more = live_and_die(folder, ledger, random_, applied)
+    for kill_after in shuffled(random_, STEPS_HEARD, kills):
+        applied, more = live_and_die(folder, ledger, random_, applied, kill_after)
+        assert more >= kill_after, "the worker ended by itself"
         heard += more
 
     with worker(folder, ledger) as process:
@@ -146,7 +156,7 @@ def test_an_engine_killed_as_it_opens_opens_the_next_time(tmp_path: Path) -> Non
     print(f"VICINAL_KILL_SEED={seed}")  # noqa: T201 shown when the test fails
     random_ = random.Random(seed)
     ledger = Ledger(seed)
-    applied, _ = live_and_die(tmp_path, ledger, random_, 0)
+    applied, _ = live_and_die(tmp_path, ledger, random_, 0, random_.choice(STEPS_HEARD))
     for _ in range(30):
         with worker(tmp_path, ledger) as process:
             time.sleep(0.2 + 0.4 * random_.random())  # any moment of starting will do
@@ -259,6 +269,7 @@ def kill_servers(folder: Path, kills: int) -> None:
     random_ = random.Random(seed)
     ledger = Ledger(seed)
     heard: list[str] = []
+    batches = shuffled(random_, BATCHES_HEARD, kills)
     for life in range(kills + 1):
         running = servers.start(folder, environment={"VICINAL_MEMTABLE_ROWS_MAX": "100"})
         process = running.process
@@ -270,13 +281,14 @@ def kill_servers(folder: Path, kills: int) -> None:
                 client.post("", json.dumps({"name": "docs", "config": config}).encode())
             ledger.settle(found_over_http(client))
             if life < kills:
-                target = len(heard) + random_.choice([1, 10, 100])
+                target = len(heard) + batches[life]
                 threads = in_threads([
                     lambda writer=writer: write_until_dead(running, ledger, writer, heard)  # type: ignore[misc]  # noqa: B023 they end before the next life
                     for writer in range(WRITERS)
                 ])  # fmt: skip
                 while len(heard) < target and process.poll() is None:
                     time.sleep(random_.random() * JITTER_S)  # any moment will do
+                assert len(heard) >= target, "the server ended by itself"
                 process.kill()
                 for each in threads:
                     each.join()
