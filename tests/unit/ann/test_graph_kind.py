@@ -248,6 +248,53 @@ def test_a_walk_may_be_long_where_comparing_all_codes_takes_twice_as_long(
     assert breadths(2 * 12_800 - 1) is None
 
 
+def test_no_effort_has_a_shorter_walk_than_a_lower_one(
+    data: tuple[ExactIndex, Floats],
+    arrays: Mapping[str, NDArray[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exact, codes = data[0], BinaryCodes.of(arrays)
+    calibrated = calibration.with_neighbours(codes, exact.values, exact.norms, exact.metric)
+    index = BinaryIndex(codes, exact, replace(CodeGraph.of(arrays, ROWS), expanded_max=10**6))
+    needed = {Effort.LOW: 100, Effort.STANDARD: 1_600, Effort.HIGH: 100}
+
+    def walked(
+        _: BinaryIndex, query: Floats, k: int, effort: Effort, walk: WalkPlan
+    ) -> tuple[Ordinals, int]:
+        return np.arange(ROWS if walk.breadth >= needed[effort] else 0), walk.breadth
+
+    monkeypatch.setattr(BinaryIndex, "walked", walked)
+    near = calibrated.parts[0].neighbours
+    per_effort = graph_kind.breadths(index, near, BREADTHS_MIN, GAPS)
+    assert per_effort is not None
+    assert [at_first for at_first, _ in per_effort] == [200, 3_200, 3_200]
+
+
+def test_a_neighbour_that_needs_a_walk_which_does_not_pay_twice_as_long_is_not_expected(
+    data: tuple[ExactIndex, Floats],
+    arrays: Mapping[str, NDArray[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exact, codes = data[0], BinaryCodes.of(arrays)
+    calibrated = calibration.with_neighbours(codes, exact.values, exact.norms, exact.metric)
+    index = BinaryIndex(codes, exact, replace(CodeGraph.of(arrays, ROWS), expanded_max=12_500))
+    near = calibrated.parts[0].neighbours
+    rows, counts = np.unique(near.rows[:, :15], return_counts=True)
+    far = near.rows[:, :10][np.isin(near.rows[:, :10], rows[counts == 1])][0]
+
+    def walked(
+        _: BinaryIndex, query: Floats, k: int, effort: Effort, walk: WalkPlan
+    ) -> tuple[Ordinals, int]:
+        """Find all but one row, and that from a breadth of 4,600 on; 9,200 do not pay."""
+        every = np.arange(ROWS)
+        return (every if walk.breadth >= 4_600 else every[every != far]), walk.breadth
+
+    monkeypatch.setattr(BinaryIndex, "walked", walked)
+    per_effort = graph_kind.breadths(index, near, BREADTHS_MIN, GAPS)
+    assert per_effort is not None
+    assert [at_first for at_first, _ in per_effort] == list(BREADTHS_MIN.values())
+
+
 @pytest.mark.slow
 def test_held_out_queries_of_a_large_segment_find_what_their_efforts_promise() -> None:
     values, queries = grouped(200_000, QUERIES)
