@@ -50,6 +50,7 @@ from vicinal.errors import (
     WrongDimensions,
 )
 from vicinal.filters.nodes import AnyOf, Not, Operator, Predicate
+from vicinal.index_storage import MEMTABLE
 from vicinal.limits import Limits
 from vicinal.model import (
     Accepted,
@@ -485,7 +486,10 @@ def test_the_parts_of_an_index_hold_its_vectors_and_take_bytes(engine: Engine) -
 
     storage = engine.storage(DOCS)
 
-    assert [(p.vector_count, p.deleted_count, p.byte_count) for p in storage.parts] == [(5, 0, 40)]
+    [part] = storage.parts
+    assert (part.vector_count, part.deleted_count) == (5, 0)
+    # What seals at any moment may have done so: then its files are counted, not the numbers alone.
+    assert part.byte_count == 40 if part.name == MEMTABLE else part.byte_count > 40
     assert storage.byte_count > 0
     with pytest.raises(IndexNotFound):
         engine.storage(IndexAddress(DOCS.account, "absent"))
