@@ -9,7 +9,8 @@ searched for with ever larger breadths, until a search finds the share of neighb
 promises. A walk never comes to the probe itself. Rows lie nearer to others than queries do, so each
 probe is searched for once more without its nearest rows, as if it lay in a gap between all rows. An
 effort that no breadth serves compares all codes, and where low effort is not served there is no
-graph.
+graph. A few neighbours that no walk which pays comes to are not expected: in a sample of 1,600 they
+would decide by chance.
 """
 
 import math
@@ -79,8 +80,8 @@ class Gap:
 GAPS = (Gap(0, 2, 0.001), Gap(5, 2, 0.01))
 """Of 300,000 grown rows held-out queries find 0.992 of their neighbours with a breadth of 140 and
 0.999 with 560; probes need 70 and 140 with a gap of five rows, 200 and 1,100 with one of ten. A
-larger gap takes from the graph what leads to the rows around it. Even one of five does for one to
-four of 1,600 neighbours among groups of copies; and in one of ten builds of a million grown rows
+larger gap takes from the graph what leads to the rows around it. Even one of five does for up to
+two of 1,600 neighbours among groups of copies; and in one of ten builds of a million grown rows
 one of 1,600 needed a breadth of 4,600 for itself (docs/history/ann-kinds.md)."""
 
 

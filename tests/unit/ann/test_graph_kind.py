@@ -1,6 +1,6 @@
 """Which segments get a graph, and what share of the neighbours held-out queries find by it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from vicinal.ann.exact import ExactIndex
 from vicinal.ann.graph import CodeGraph, build_neighbours
 from vicinal.ann.graph_kind import BREADTHS_MIN, GAPS, Gap, GraphKind
 from vicinal.ann.kinds import KINDS
+from vicinal.ann.probes import Neighbours
 from vicinal.ann.quantizer import BinaryCodes, PerEffort
 from vicinal.ann.walk import WalkPlan
 from vicinal.distance import distances
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.skipif(
 ROWS = 36_000  # a walk of a hundred rows pays from here on
 QUERIES = 100
 SEED = 20_240_521
+BreadthsOf = Callable[[Callable[[Effort, int], Ordinals], int], PerEffort | None]
+"""Returns the breadths if walks find what a function says, given the longest walk."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,34 @@ def arrays(data: tuple[ExactIndex, Floats]) -> Mapping[str, NDArray[Any]]:
     built = small_graph_kind(ROWS).build(data[0], None)
     assert built is not None
     return built
+
+
+@pytest.fixture(scope="module")
+def near(data: tuple[ExactIndex, Floats], arrays: Mapping[str, NDArray[Any]]) -> Neighbours:
+    exact, codes = data[0], BinaryCodes.of(arrays)
+    calibrated = calibration.with_neighbours(codes, exact.values, exact.norms, exact.metric)
+    return calibrated.parts[0].neighbours
+
+
+@pytest.fixture
+def breadths_of(
+    data: tuple[ExactIndex, Floats],
+    arrays: Mapping[str, NDArray[Any]],
+    near: Neighbours,
+    monkeypatch: pytest.MonkeyPatch,
+) -> BreadthsOf:
+    def breadths(found: Callable[[Effort, int], Ordinals], longest: int) -> PerEffort | None:
+        def walked(
+            _: BinaryIndex, query: Floats, k: int, effort: Effort, walk: WalkPlan
+        ) -> tuple[Ordinals, int]:
+            return found(effort, walk.breadth), walk.breadth
+
+        monkeypatch.setattr(BinaryIndex, "walked", walked)
+        graph = replace(CodeGraph.of(arrays, ROWS), expanded_max=longest)
+        index = BinaryIndex(BinaryCodes.of(arrays), data[0], graph)
+        return graph_kind.breadths(index, near, BREADTHS_MIN, GAPS)
+
+    return breadths
 
 
 def recall(index: BinaryIndex, queries: Floats, effort: Effort) -> float:
@@ -224,73 +255,39 @@ def test_few_rows_that_no_walk_comes_to_end_no_walks(
 
 
 def test_a_walk_may_be_long_where_comparing_all_codes_takes_twice_as_long(
-    data: tuple[ExactIndex, Floats],
-    arrays: Mapping[str, NDArray[Any]],
-    monkeypatch: pytest.MonkeyPatch,
+    breadths_of: BreadthsOf,
 ) -> None:
-    exact, codes = data[0], BinaryCodes.of(arrays)
-    calibrated = calibration.with_neighbours(codes, exact.values, exact.norms, exact.metric)
-    near = calibrated.parts[0].neighbours
-    graph = CodeGraph.of(arrays, ROWS)
-
-    def walked(
-        _: BinaryIndex, query: Floats, k: int, effort: Effort, walk: WalkPlan
-    ) -> tuple[Ordinals, int]:
+    def found(_: Effort, breadth: int) -> Ordinals:
         """Find all from a breadth of 5,000 on, as segments of ten million rows may need."""
-        return np.arange(ROWS if walk.breadth >= 5_000 else 0), walk.breadth
+        return np.arange(ROWS if breadth >= 5_000 else 0)
 
-    def breadths(longest: int) -> PerEffort | None:
-        index = BinaryIndex(codes, exact, replace(graph, expanded_max=longest))
-        return graph_kind.breadths(index, near, BREADTHS_MIN, GAPS)
-
-    monkeypatch.setattr(BinaryIndex, "walked", walked)
-    assert breadths(2 * 12_800) == ((12_800, 12_800),) * 3
-    assert breadths(2 * 12_800 - 1) is None
+    assert breadths_of(found, 2 * 12_800) == ((12_800, 12_800),) * 3
+    assert breadths_of(found, 2 * 12_800 - 1) is None
 
 
-def test_no_effort_has_a_shorter_walk_than_a_lower_one(
-    data: tuple[ExactIndex, Floats],
-    arrays: Mapping[str, NDArray[Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    exact, codes = data[0], BinaryCodes.of(arrays)
-    calibrated = calibration.with_neighbours(codes, exact.values, exact.norms, exact.metric)
-    index = BinaryIndex(codes, exact, replace(CodeGraph.of(arrays, ROWS), expanded_max=10**6))
+def test_no_effort_has_a_shorter_walk_than_a_lower_one(breadths_of: BreadthsOf) -> None:
     needed = {Effort.LOW: 100, Effort.STANDARD: 1_600, Effort.HIGH: 100}
 
-    def walked(
-        _: BinaryIndex, query: Floats, k: int, effort: Effort, walk: WalkPlan
-    ) -> tuple[Ordinals, int]:
-        return np.arange(ROWS if walk.breadth >= needed[effort] else 0), walk.breadth
+    def found(effort: Effort, breadth: int) -> Ordinals:
+        return np.arange(ROWS if breadth >= needed[effort] else 0)
 
-    monkeypatch.setattr(BinaryIndex, "walked", walked)
-    near = calibrated.parts[0].neighbours
-    per_effort = graph_kind.breadths(index, near, BREADTHS_MIN, GAPS)
+    per_effort = breadths_of(found, 10**6)
     assert per_effort is not None
     assert [at_first for at_first, _ in per_effort] == [200, 3_200, 3_200]
 
 
 def test_a_neighbour_that_needs_a_walk_which_does_not_pay_twice_as_long_is_not_expected(
-    data: tuple[ExactIndex, Floats],
-    arrays: Mapping[str, NDArray[Any]],
-    monkeypatch: pytest.MonkeyPatch,
+    near: Neighbours, breadths_of: BreadthsOf
 ) -> None:
-    exact, codes = data[0], BinaryCodes.of(arrays)
-    calibrated = calibration.with_neighbours(codes, exact.values, exact.norms, exact.metric)
-    index = BinaryIndex(codes, exact, replace(CodeGraph.of(arrays, ROWS), expanded_max=12_500))
-    near = calibrated.parts[0].neighbours
     rows, counts = np.unique(near.rows[:, :15], return_counts=True)
     far = near.rows[:, :10][np.isin(near.rows[:, :10], rows[counts == 1])][0]
 
-    def walked(
-        _: BinaryIndex, query: Floats, k: int, effort: Effort, walk: WalkPlan
-    ) -> tuple[Ordinals, int]:
-        """Find all but one row, and that from a breadth of 4,600 on; 9,200 do not pay."""
-        every = np.arange(ROWS)
-        return (every if walk.breadth >= 4_600 else every[every != far]), walk.breadth
+    def found(_: Effort, breadth: int) -> Ordinals:
+        """Find all but one row, and that from a breadth of 4,600 on; 9,100 do not pay."""
+        everything = np.arange(ROWS)
+        return everything if breadth >= 4_600 else everything[everything != far]
 
-    monkeypatch.setattr(BinaryIndex, "walked", walked)
-    per_effort = graph_kind.breadths(index, near, BREADTHS_MIN, GAPS)
+    per_effort = breadths_of(found, 12_500)
     assert per_effort is not None
     assert [at_first for at_first, _ in per_effort] == list(BREADTHS_MIN.values())
 
