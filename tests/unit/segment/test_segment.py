@@ -142,10 +142,10 @@ def test_a_merged_segment_says_what_its_parts_said(tmp_path: Path) -> None:
 def test_the_index_of_rows_is_built_when_nothing_that_was_written_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = 4_000
+    count = 20_000
     records = [Record(f"{n:06}", [n, 1], "n", {"color": f"c{n}", "size": n}) for n in range(count)]
-    parts = [sealed(tmp_path, 1, memtable_of(records[:2_000]))]
-    parts.append(sealed(tmp_path, 2, memtable_of(records[2_000:])))
+    parts = [sealed(tmp_path, 1, memtable_of(records[: count // 2]))]
+    parts.append(sealed(tmp_path, 2, memtable_of(records[count // 2 :])))
     held: list[int] = []
 
     def measured(exact: ExactIndex, parameters: object | None) -> None:
@@ -159,7 +159,8 @@ def test_the_index_of_rows_is_built_when_nothing_that_was_written_is_held(
     finally:
         tracemalloc.stop()
 
-    assert held[1] < 12 * count, "more than the numbers of the rows, 8 bytes each"
+    # The numbers of the rows take 8 bytes each; other threads and caches of the process count, too.
+    assert held[1] < 20 * count, "what was written is held"
     assert contents(opened(tmp_path, record, INDEXES)) == contents(parts[0]) | contents(parts[1])
 
 
