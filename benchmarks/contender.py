@@ -33,7 +33,7 @@ ENVIRONMENTS = ROOT / ".make" / "peers"
 Setting = Mapping[str, Any]
 
 _NUMPY = "numpy>=2,<3"
-_EF = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_EF = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 _GRAPH = {"m": 16, "ef_construction": 100}
 _LAST_WORDS = 2_000
 _SAMPLED_S = 0.25  # between two looks at a process's memory
