@@ -61,17 +61,29 @@ class Watch:
             watch._thread.join()
 
 
-def ask(running: Running, method: str, path: str, body: bytes = b"") -> dict[str, object]:
+def answered(
+    running: Running, method: str, path: str, body: bytes = b""
+) -> tuple[int, dict[str, object]]:
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=WITHIN_S)
     try:
         headers = {"authorization": f"Bearer {running.token}"}
         connection.request(method, f"{DOCS}{path}", body or None, headers)
         response = connection.getresponse()
-        answer: dict[str, object] = json.loads(response.read())
-        assert response.status == http.client.OK, answer
-        return answer
+        return response.status, json.loads(response.read())
     finally:
         connection.close()
+
+
+def ask(running: Running, method: str, path: str, body: bytes = b"") -> dict[str, object]:
+    status, answer = answered(running, method, path, body)
+    assert status == http.client.OK, answer
+    return answer
+
+
+def has_copy(running: Running) -> bool:
+    """Ask for the index; while a copy opens for longer than a second, callers are told to come
+    again."""
+    return answered(running, "GET", "/docs/info")[0] == http.client.OK
 
 
 def send(running: Running, head: bytes, rows: int) -> bytes:
@@ -121,7 +133,7 @@ def test_a_body_of_many_megabytes_takes_no_memory_of_its_length_on_any_server(
         config = {"name": "docs", "config": {"dimensions": DIMENSIONS, "metric": "cosine"}}
         ask(servers[0], "POST", "", json.dumps(config).encode())
         for each in servers:
-            ask(each, "GET", "/docs/info")  # has a copy from here on
+            wait_until(lambda each=each: has_copy(each), WITHIN_S)  # type: ignore[misc]
         ids = [f"v{number}" for number in range(rows)]
         head = json.dumps({"dimensions": DIMENSIONS, "ids": ids}).encode() + b"\n"
         pids = [each.process.pid for each in servers if each.process is not None]
