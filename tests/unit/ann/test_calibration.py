@@ -153,6 +153,18 @@ def test_an_easy_query_reads_fewer_rows_than_a_hard_one() -> None:
     assert np.mean(hard) > 1.5 * np.mean(easy)
 
 
+def test_codes_are_longer_where_rows_are_long_as_longer_codes_spare_reading_rows() -> None:
+    values = np.random.default_rng(SEED).standard_normal((31_000, 16)).astype(np.float32)
+    longer = np.zeros((31_000, 1_024), np.float32)  # of the same directions and distances
+    longer[:, :16] = values
+
+    short, long = (build(each, Metric.COSINE) for each in (values, longer))
+
+    assert short is not None
+    assert long is not None
+    assert (short.parameters.bits, long.parameters.bits) == (512, 1_024)
+
+
 def test_data_that_directions_cannot_order_gets_no_codes() -> None:
     on_a_line = np.random.default_rng(SEED).normal(size=(5_000, 1)).astype(np.float32)
 
