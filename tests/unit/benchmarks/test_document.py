@@ -58,6 +58,11 @@ def test_the_ratios_of_the_page_are_quotients_of_one_run() -> None:
 
 def test_another_number_in_a_data_file_changes_page_and_plot() -> None:
     query = REPORTS["query"]
+    ours = rows_of(query, "100,000 x 768 at recall 0.99")[0]["CPU ms"]
+
+    def slower(cell: Cell) -> Cell:
+        return 0.77 if cell == ours else cell
+
     tables = tuple(
         msgspec.structs.replace(table, rows=tuple(tuple(map(slower, row)) for row in table.rows))
         for table in query.tables
@@ -66,10 +71,6 @@ def test_another_number_in_a_data_file_changes_page_and_plot() -> None:
 
     assert document.with_results(PAGE, changed) != PAGE
     assert document.drawings(changed)["query.svg"] != document.drawings(REPORTS)["query.svg"]
-
-
-def slower(cell: Cell) -> Cell:
-    return 0.77 if cell == 0.3985 else cell
 
 
 def test_results_replace_what_lies_between_the_marks_and_nothing_else() -> None:
