@@ -241,14 +241,14 @@ def test_more_than_the_queue_may_hold_is_refused_and_room_comes_back(
 
     stuck.let_go.set()
     assert engine.wait_applied(DOCS, first.result(60).seqno, 30)
-    apply(engine, Delete(["y" * 300]), OTHER)
+    engine.append(OTHER, Delete(["y" * 300]), wait_s=60).result(60)
 
 
 def test_one_mutation_larger_than_the_queue_passes_alone(open_engine: Open) -> None:
     engine = open_engine(EngineOptions(queue_bytes_max=10))
 
     apply(engine, Delete(["x" * 300]))
-    apply(engine, Delete(["x" * 300]))
+    engine.append(DOCS, Delete(["x" * 300]), wait_s=60).result(60)  # once the first has left
 
 
 def test_writers_wait_while_memtables_cannot_be_sealed_fast_enough(
@@ -330,7 +330,9 @@ def test_a_full_queue_leaves_no_file_of_what_was_received(
     assert part_files(tmp_path) == []
     stuck.let_go.set()
     first.result(60)
-    received(engine, Upsert, many()).result(60)
+    with closing(engine.open_batch(DOCS)) as writer:
+        after = engine.append(DOCS, Upsert(written(writer, many())), wait_s=60)
+    after.result(60)
 
 
 def test_a_mutation_whose_sender_has_given_it_up_is_not_logged(

@@ -71,6 +71,7 @@ def test_backfills_of_texts_take_no_thread_of_queries(
             after = client.post("/0/query", json={"text": "word"}, timeout=ANSWERED_WITHIN_S)
 
         assert [match["id"] for match in found.json()["result"]["matches"]] == ["a"]
+        assert after.status_code == 200, after.text
         assert [match["id"] for match in after.json()["result"]["matches"]] == ["a"]
         assert all(engine.list_metadata_indexes(address) for address in addresses[1:])
 
