@@ -165,6 +165,16 @@ def test_codes_are_longer_where_rows_are_long_as_longer_codes_spare_reading_rows
     assert (short.parameters.bits, long.parameters.bits) == (512, 1_024)
 
 
+def test_codes_of_few_rows_are_no_longer_than_reading_rows_from_the_cache_is_worth() -> None:
+    few = np.zeros((10_000, 256), np.float32)
+    few[:, :16] = np.random.default_rng(SEED).standard_normal((10_000, 16))
+
+    codes = build(few, Metric.COSINE)
+
+    assert codes is not None
+    assert codes.parameters.bits == 512
+
+
 def test_data_that_directions_cannot_order_gets_no_codes() -> None:
     on_a_line = np.random.default_rng(SEED).normal(size=(5_000, 1)).astype(np.float32)
 

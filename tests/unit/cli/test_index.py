@@ -9,6 +9,7 @@ import pytest
 from tests.support.asgi import application
 from tests.support.commands import Commands, Recorder
 from tests.support.server import in_thread
+from tests.support.waiting import wait_until
 from vicinal.engine.embedded import EmbeddedEngine
 from vicinal.engine.options import EngineOptions
 from vicinal.errors import Corruption
@@ -208,6 +209,7 @@ def test_info_has_effort_coverage_and_segments_also_as_json(
             vicinal.ok("vector", "delete", "docs", "3", "4", "-y")
             vicinal.ok("import", "-", "docs", "--wait", stdin='{"id":"new","values":[1,1]}')
             vicinal.ok("index", "add-metadata-index", "docs", "late", "string")
+            wait_until(lambda: "late (" in vicinal.ok("index", "info", "docs"))
 
             shown = vicinal.ok("index", "info", "docs")
             info = json.loads(vicinal.ok("index", "info", "docs", "--json"))

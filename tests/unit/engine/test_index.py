@@ -480,7 +480,7 @@ def test_an_index_that_cannot_go_on_says_so_to_writers_is_read_and_leaves_the_ot
     assert list(engine.list(DOCS, 1, None).ids) == ["kept"]
     assert engine.status(DOCS).vector_count == 1
     # Its place in the queue is free again.
-    apply(engine, Delete(["y" * 400]), OTHER)
+    engine.append(OTHER, Delete(["y" * 400]), wait_s=60).result(60)
 
     again = open_engine()
     assert again.status(DOCS).vector_count == 1
