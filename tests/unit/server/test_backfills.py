@@ -57,9 +57,7 @@ def test_backfills_of_texts_take_no_thread_of_queries(
                 wanted = {"propertyName": "text", "indexType": "text", "backfill": True}
                 path = f"/{number}/metadata_index/create"
                 seen = {"prefer": f"wait={ANSWERED_WITHIN_S:.0f}"}  # by queries
-                return client.post(
-                    path, json=wanted, headers=seen, timeout=6 * ANSWERED_WITHIN_S
-                )
+                return client.post(path, json=wanted, headers=seen, timeout=6 * ANSWERED_WITHIN_S)
 
             try:
                 answers = [clients.submit(backfill, number) for number in range(count)]
