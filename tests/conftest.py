@@ -6,7 +6,6 @@ every run, so that a run says the same of the same code, whatever an earlier one
 the default takes seconds. A failure prints what reproduces it.
 """
 
-import faulthandler
 import gc
 import os
 import tempfile
@@ -18,6 +17,7 @@ from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
 
 import tests.support.one_thread  # noqa: F401 - before what imports numpy
+from tests.support import ending
 from tests.support.frames import with_room
 from tests.support.memory import memory
 from tests.support.models import pull_minilm
@@ -36,7 +36,6 @@ settings.register_profile("exploring", settings.get_profile("ordinary"), derando
 settings.register_profile("thorough", settings.get_profile("exploring"), max_examples=5_000)
 settings.load_profile("ordinary")
 
-EXIT_WITHIN_S = 120.0  # of the interpreter, after the last test
 GARBAGE_AFTER = 20_000
 """How many objects more than went are made between two searches for garbage. Python's 700 suit a
 program of few objects; at that a tenth of the time of a test goes into it."""
@@ -160,9 +159,8 @@ def pytest_sessionfinish() -> None:
     close_server()
 
 
-def pytest_unconfigure() -> None:
-    """Bound what comes after the last test: a thread that a test has left may never end."""
-    faulthandler.dump_traceback_later(EXIT_WITHIN_S, exit=True, file=2)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    ending.bound(config)
 
 
 @pytest.fixture(scope="session")

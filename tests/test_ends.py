@@ -85,3 +85,50 @@ def test_a_test_that_hangs_ends_the_run_which_names_it_once(tmp_path: Path) -> N
     message = str(caught.value)
     assert "crashed while running 'test_two.py::test_that_hangs'" in message
     assert message.count("Timeout (0:00:05)!") == 1
+
+
+BOUND = """
+from tests.support import ending
+
+def pytest_unconfigure(config):
+    ending.WITHIN_S = 0.5
+    ending.bound(config)
+"""
+LEAVES_A_THREAD = """
+import threading, time
+
+def test_that_leaves_a_thread():
+    threading.Thread(target=time.sleep, args=(600,)).start()
+"""
+TAKES_LONGER = """
+import time
+
+def test_that_takes_longer():
+    time.sleep(2)
+"""
+
+
+def run_bounded(folder: Path, source: str, *flags: str) -> str:
+    """Run a test beside one that passes at once, half a second given to the end of the run."""
+    (folder / "conftest.py").write_text(BOUND)
+    (folder / "test_one.py").write_text("def test_that_passes():\n    pass\n")
+    (folder / "test_two.py").write_text(source)
+    command = [sys.executable, "-m", "pytest", *flags, "--rootdir", str(folder), str(folder)]
+    env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    return programs.run(["sh", "-c", '"$@" 2>&1; echo "ended with $?"', "sh", *command], env=env)
+
+
+def test_a_thread_that_a_test_has_left_does_not_hold_up_the_end_of_a_run(tmp_path: Path) -> None:
+    output = run_bounded(tmp_path, LEAVES_A_THREAD)
+
+    assert "2 passed" in output
+    assert "Timeout (0:00:00.500000)!" in output
+
+
+def test_a_process_that_has_no_test_left_waits_for_the_others(tmp_path: Path) -> None:
+    flags = ("-p", "xdist.plugin", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "0")
+    output = run_bounded(tmp_path, TAKES_LONGER, *flags)
+
+    assert "2 passed" in output
+    assert "Timeout" not in output
+    assert output.endswith("ended with 0\n")
