@@ -139,8 +139,8 @@ def _measure(folder: Path, task: Task, count: int, gathered: _Gathered, is_quick
         marks += [
             report.at_most(f"{label}: load and index, CPU s", taken.cpu_seconds, LOAD_CPU_S_MAX),
             report.at_most(what, taken.peak_bytes / 1e6, BUILDING_MB_MAX),
-            _growth_mark(folder, task, count, gathered, is_quick=is_quick),
         ]
+    marks.append(_growth_mark(folder, task, count, gathered, is_quick=is_quick))
     if is_quick:
         gathered.notes.append("The peers are left out of a quick run.")
     else:
@@ -198,7 +198,8 @@ def _growth_mark(
     folder: Path, task: Task, count: int, gathered: _Gathered, *, is_quick: bool
 ) -> Mark:
     """Build an index of a tenth of the rows, and measure both in turn."""
-    vectors = data.grown(1_000 if is_quick else GROWTH_ROWS, is_quick=is_quick)
+    dimensions = task.vectors.values.shape[1]
+    vectors = data.grown(1_000 if is_quick else GROWTH_ROWS, dimensions, is_quick=is_quick)
     less = Built(folder / "less", Task(vectors, data.nearest(vectors)))
     log = folder / "log.txt"
     with Process(VICINAL, log) as process:
@@ -210,7 +211,7 @@ def _growth_mark(
     runs = over_sizes.measured(both, GROWTH_RECALL, log, count=count)
     gathered.tables.append(
         Table(
-            f"{task.vectors.values.shape[1]} dimensions: sizes in turn",
+            f"{dimensions} dimensions: sizes in turn",
             ("rows", *_QUERY_COLUMNS[2:]),
             tuple((f"{size:,}", *_row(run_, "")[2:]) for size, run_ in runs.items()),
         )
