@@ -143,15 +143,18 @@ def test_joining_an_idle_lane_returns_at_once_and_a_busy_one_when_it_is_done(
 
 def test_a_lane_may_be_put_into_while_it_is_handled(pool: ThreadPoolExecutor) -> None:
     handled: list[int] = []
+    fifth = threading.Event()
 
     def handle(items: Sequence[int]) -> None:
         handled.extend(items)
         if handled[-1] < 5:
             lane.submit([handled[-1] + 1])
+        else:
+            fifth.set()
 
     lane: SerialExecutor[int] = SerialExecutor(pool, handle)
     lane.submit([1])
-    lane.join()
+    assert fifth.wait(60)  # `join` waits for the first alone, if it is called before the second
 
     assert handled == [1, 2, 3, 4, 5]
 
