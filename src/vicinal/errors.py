@@ -22,6 +22,11 @@ def untraced(error: Error) -> Error:
     return copied
 
 
+def reason_of(error: Exception) -> str:
+    """Return what an error says, or its kind where that is nothing, as of a broken connection."""
+    return str(error) or type(error).__name__
+
+
 class InvalidInput(Error):
     """The request can never succeed as written.
 

@@ -52,6 +52,14 @@ class Connection:
         while not self._is_ended.is_set():
             self.send(raw)
 
+    def receive(self) -> None:
+        """Read the next request on the connection, and drop it.
+
+        Raises:
+            OSError: the client has closed the connection.
+        """
+        _request(self._socket)
+
     def hang(self) -> None:
         """Say nothing more, until the client goes or the service ends."""
         self._socket.settimeout(0.05)

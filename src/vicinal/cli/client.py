@@ -28,7 +28,7 @@ from vicinal.cli import outgoing, show
 from vicinal.cli.shell_lines import DEFAULT_ACCOUNT, DEFAULT_URL
 from vicinal.cli.shell_lines import command as shell_command
 from vicinal.cli.wrangler_config import ConfigSelection, NamedAccount, named_account
-from vicinal.errors import InvalidInput
+from vicinal.errors import InvalidInput, reason_of
 from vicinal.model import VectorBatch
 from vicinal.wire import columns
 
@@ -282,14 +282,14 @@ class Client:
         """Tell once why nothing happens."""
         if not self._has_said_so:
             self._has_said_so = True
-            reason = str(error) or type(error).__name__
+            reason = reason_of(error)
             show.note(
                 f"no answer from {self._http.base_url}: {reason}; trying again for "
                 f"{self._patience_s:g} s"
             )
 
     def _unreachable(self, error: httpx.TransportError) -> str:
-        reason = trust.with_remedy(str(error) or type(error).__name__)
+        reason = trust.with_remedy(reason_of(error))
         return (
             f"no answer from {self._http.base_url}: {reason}. "
             "Is a server running there? `vicinal serve` starts one; --url names another."

@@ -21,6 +21,7 @@ from vicinal.cli.client import ApiError, Client, failure_of
 from vicinal.cli.progress import Rate, Report, part_of
 from vicinal.cli.resume import ResumePoint
 from vicinal.cli.scopes import ScopeOptions
+from vicinal.errors import reason_of
 
 BAD_CURSOR = 40052
 
@@ -219,7 +220,7 @@ class StreamedExport:
         self.report(part_of(sink.count, self.point.items), text)
 
     def _broken(self, error: httpx.TransportError) -> click.ClickException:
-        reason = str(error) or type(error).__name__
+        reason = reason_of(error)
         return click.ClickException(
             f"the stream broke off after {self.point.vectors:,} vectors: {reason}"
         )

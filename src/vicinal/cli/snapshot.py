@@ -28,7 +28,7 @@ from vicinal.cli.client import Target, open_envelope, target_options
 from vicinal.cli.verify import show_report, verify_stored
 from vicinal.engine import catalog
 from vicinal.engine.embedded import EmbeddedEngine
-from vicinal.errors import Corruption
+from vicinal.errors import Corruption, reason_of
 from vicinal.snapshots.manifest import ServerSnapshot
 from vicinal.snapshots.receiving import SUFFIX, known_names, receive, relay
 from vicinal.snapshots.restoring import check_empty, restore_folder
@@ -354,7 +354,7 @@ def _streamed(target: Target, known: Sequence[str]) -> Iterator[Iterator[bytes]]
                 yield response.iter_raw(_PIECE_BYTES)
         except httpx.TransportError as error:
             raise click.ClickException(
-                f"no whole snapshot from {target.origin}: {error or type(error).__name__}"
+                f"no whole snapshot from {target.origin}: {reason_of(error)}"
             ) from error
 
 
@@ -389,7 +389,7 @@ def _ask(target: Target, method: str, path: str, body: object, form: type[T]) ->
         except httpx.TransportError as error:
             raise click.ClickException(
                 f"no answer from {target.origin}: "
-                f"{trust.with_remedy(str(error) or type(error).__name__)}. "
+                f"{trust.with_remedy(reason_of(error))}. "
                 "Is a server running there? --data reads the folder of one that is stopped."
             ) from error
     return open_envelope(response).decode(form)

@@ -29,6 +29,7 @@ from vicinal.cli.client import (
 )
 from vicinal.cli.wrangler_commands import parse, wrangler_arguments
 from vicinal.cli.wrangler_config import named_account
+from vicinal.errors import reason_of
 
 HOOK = Path(vicinal.__file__).parent / "workers" / "hook.cjs"
 """The file that Node has to load first. In a checkout its folder is a link to the npm package."""
@@ -147,7 +148,7 @@ def _problem_with(target: Target) -> str | None:
     except httpx.TimeoutException:
         return _no_answer(target)
     except (httpx.TransportError, httpx.DecodingError) as error:
-        reason = trust.with_remedy(str(error) or type(error).__name__)
+        reason = trust.with_remedy(reason_of(error))
         return f"no server answers at {target.origin} ({reason}). {_REMEDY}"
     try:
         status = msgspec.json.decode(health.content, type=_Health).status

@@ -26,7 +26,13 @@ import msgspec
 
 from vicinal import interruption, openai_errors, trust
 from vicinal.daemon_threads import DaemonThreads
-from vicinal.errors import BadEmbeddingInput, ModelNotFound, Overloaded, Unavailable
+from vicinal.errors import (
+    BadEmbeddingInput,
+    ModelNotFound,
+    Overloaded,
+    Unavailable,
+    reason_of,
+)
 
 T = TypeVar("T")
 
@@ -55,7 +61,7 @@ class ServiceConfig:
         whole_s: Seconds of an exchange.
         idle_s: Seconds that the service may be silent; None: as long as the exchange.
         keeps_connections: Whether a connection serves several requests. One that was kept may be
-            closed by the time it is used.
+            closed as it is used: `Service.post` then repeats the request, `Service.send` does not.
         failure: The error of a service that cannot be had, or that answers otherwise than it ought.
         retry_after: Seconds after which one may ask again that could not be reached, or in time.
     """
@@ -146,8 +152,9 @@ class Service:
     async def post(self, request: ServiceRequest) -> ServiceAnswer:
         """Send a request and return its answer, within the time of an exchange.
 
-        The request is repeated, at most twice, if no connection could be made or the service is
-        busy or down (429, 502, 503, 504); never after a time-out.
+        The request is repeated, at most twice, if no connection could be made, a kept one ends
+        before its answer begins (the service closed it as it was idle, at the same moment), or the
+        service is busy or down (429, 502, 503, 504); never after a time-out.
 
         Raises:
             Unavailable: the service cannot be reached, is not done in time, or answers with more.
@@ -156,15 +163,20 @@ class Service:
             async with self.in_time(request.left_s):
                 for attempt in range(1, ATTEMPTS_MAX + 1):
                     pause = request.pause_s * 2 ** (attempt - 1)
+                    is_last = attempt == ATTEMPTS_MAX
+                    progress = _Progress()
                     try:
-                        answer = await self._exchange(request)
+                        answer = await self._exchange(request, progress)
                     except httpx.ConnectError:
-                        if attempt == ATTEMPTS_MAX:
+                        if is_last:
                             raise
+                    except (httpx.NetworkError, httpx.RemoteProtocolError):
+                        if is_last or not progress.is_before_answer_on_kept_connection:
+                            raise
+                        pause = 0.0
                     else:
                         pause = max(pause, answer.retry_after or 0.0)
-                        is_last = attempt == ATTEMPTS_MAX or pause > PAUSE_MAX_S
-                        if answer.status not in _BUSY or is_last:
+                        if answer.status not in _BUSY or is_last or pause > PAUSE_MAX_S:
                             return answer
                     await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
@@ -199,7 +211,7 @@ class Service:
             problem = f"{shown} cannot be reached in time"
             raise failure(problem, retry_after=self.config.retry_after) from None
         except httpx.ConnectError as error:
-            problem = self.hidden(f"{shown} cannot be reached: {error}")
+            problem = self.hidden(f"{shown} cannot be reached: {reason_of(error)}")
             raise failure(problem, retry_after=self.config.retry_after) from None
         except httpx.TimeoutException:
             problem = f"{shown} is silent for {self.config.idle_s:g} seconds"
@@ -209,7 +221,7 @@ class Service:
         except httpx.LocalProtocolError:  # its text quotes the header with the key
             raise failure(f"{shown} cannot be asked: its key is no value of a header") from None
         except (httpx.HTTPError, httpx.StreamError) as error:
-            problem = f"{shown} breaks off: {error or type(error).__name__}"
+            problem = f"{shown} breaks off: {reason_of(error)}"
             raise failure(self.hidden(problem)) from None
 
     def decoded(self, content: bytes, form: type[T]) -> T:
@@ -259,9 +271,13 @@ class Service:
             await self._client.aclose()
 
     @asynccontextmanager
-    async def _begun(self, url: str, body: bytes) -> AsyncIterator[httpx.Response]:
+    async def _begun(
+        self, url: str, body: bytes, progress: "_Progress | None" = None
+    ) -> AsyncIterator[httpx.Response]:
         client = self._opened()
-        response = await client.send(client.build_request("POST", url, content=body), stream=True)
+        extensions = {"trace": progress} if progress else None
+        request = client.build_request("POST", url, content=body, extensions=extensions)
+        response = await client.send(request, stream=True)
         async with aclosing(response):
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise self.config.failure(
@@ -269,8 +285,8 @@ class Service:
                 )
             yield response
 
-    async def _exchange(self, request: ServiceRequest) -> ServiceAnswer:
-        async with self._begun(request.url, request.body) as response:
+    async def _exchange(self, request: ServiceRequest, progress: "_Progress") -> ServiceAnswer:
+        async with self._begun(request.url, request.body, progress) as response:
             content = await self.content(response, request.bytes_max)
             return ServiceAnswer(response.status_code, content, retry_after(response))
 
@@ -292,6 +308,23 @@ class Service:
                 verify=self._authorities,
             )
         return self._client
+
+
+class _Progress:
+    """How far a request has come, as httpcore tells the ``trace`` of a request."""
+
+    def __init__(self) -> None:
+        self._events: set[str] = set()
+
+    async def __call__(self, event: str, _: object) -> None:
+        self._events.add(event)
+
+    @property
+    def is_before_answer_on_kept_connection(self) -> bool:
+        """Whether no connection was made for it and no head of an answer has come."""
+        return self._events.isdisjoint(
+            {"connection.connect_tcp.started", "http11.receive_response_headers.complete"}
+        )
 
 
 class BlockingService:

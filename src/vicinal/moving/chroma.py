@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from vicinal.errors import InvalidInput, Unavailable
+from vicinal.errors import InvalidInput, Unavailable, reason_of
 from vicinal.model import IndexConfig, MetadataIndex, Metric, VectorBatch
 from vicinal.moving.base import ExistingIndex
 from vicinal.moving.foreign import (
@@ -204,7 +204,7 @@ class ChromaClient:
         try:
             return method(*arguments, **options)
         except httpx.TransportError as error:
-            raise Unavailable(f"{self.label}: {error}", retry_after=1.0) from error
+            raise Unavailable(f"{self.label}: {reason_of(error)}", retry_after=1.0) from error
         except self._module.errors.NotFoundError as error:
             raise _NotThere(f"{self.label}: {error}") from error
         except self._module.errors.ChromaError as error:

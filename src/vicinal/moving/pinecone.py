@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from vicinal import trust
-from vicinal.errors import Forbidden, InvalidInput, Unavailable
+from vicinal.errors import Forbidden, InvalidInput, Unavailable, reason_of
 from vicinal.model import IndexConfig, Metric
 from vicinal.moving.foreign import (
     ForeignCollection,
@@ -192,7 +192,8 @@ class PineconeClient:
         try:
             response = self._http.get(url, params=parameters)
         except httpx.TransportError as error:
-            raise Unavailable(f"no answer from {url}: {error}", retry_after=1.0) from error
+            problem = f"no answer from {url}: {reason_of(error)}"
+            raise Unavailable(problem, retry_after=1.0) from error
         text = f"{url} answered HTTP {response.status_code}: {response.text[:500]}"
         if response.status_code in _RETRY_STATUSES:
             after = response.headers.get("retry-after", "")

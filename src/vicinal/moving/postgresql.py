@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from vicinal.errors import InvalidInput, Unavailable
+from vicinal.errors import InvalidInput, Unavailable, reason_of
 from vicinal.moving.foreign import import_client
 
 _CONNECT_S = 30.0  # ours, as the others
@@ -89,7 +89,7 @@ class Connection:
             raise InvalidInput(f"{self.label}: {error}") from error
         except (OSError, TimeoutError, driver.InterfaceError) as error:
             self._lose()
-            reason = str(error) or type(error).__name__
+            reason = reason_of(error)
             raise Unavailable(f"{self.label}: {reason}", retry_after=_AGAIN_S) from error
 
     def _finished(self, coroutine: Coroutine[Any, Any, T]) -> T:

@@ -32,6 +32,7 @@ from vicinal.errors import (
     InvalidInput,
     TooManyIds,
     Unavailable,
+    reason_of,
 )
 from vicinal.limits import PROFILES
 from vicinal.model import (
@@ -137,7 +138,7 @@ class IndexApi:
         try:
             response = self._http.send(request)
         except httpx.TransportError as error:
-            reason = trust.with_remedy(str(error) or type(error).__name__)
+            reason = trust.with_remedy(reason_of(error))
             raise Unavailable(
                 f"no answer from {self._http.base_url}: {reason}",
                 retry_after=None if trust.is_distrust(reason) else _AGAIN_S,

@@ -17,7 +17,13 @@ from vicinal import interruption
 from vicinal.daemon_threads import DaemonThreads
 from vicinal.embeddings.remote import RemoteEmbedder
 from vicinal.embeddings.remote_reranking import RemoteReranker
-from vicinal.embeddings.service import BlockingService, ServiceAnswer, ServiceConfig, ServiceRequest
+from vicinal.embeddings.service import (
+    ATTEMPTS_MAX,
+    BlockingService,
+    ServiceAnswer,
+    ServiceConfig,
+    ServiceRequest,
+)
 from vicinal.errors import Overloaded, Unavailable
 from vicinal.interruption import Interrupted
 
@@ -323,6 +329,68 @@ def test_many_threads_are_served_by_one() -> None:
         blocking.close()
 
     assert [json.loads(answer.result().content) for answer in answers] == list(range(50))
+
+
+def keeps_until_the_next(connection: Connection) -> None:
+    connection.answer(connection.body)
+    connection.receive()
+
+
+def test_a_request_is_repeated_whose_kept_connection_is_closed_as_it_comes() -> None:
+    with rude_service(keeps_until_the_next) as service:
+        blocking = asked(service)
+        for number in range(4):
+            answer = blocking.post(ServiceRequest(service.url, json.dumps(number).encode(), 100))
+            assert json.loads(answer.content) == number
+        blocking.close()
+
+    assert [json.loads(connection.body) for connection in service.asked] == list(range(4))
+
+
+def test_a_request_that_breaks_a_new_connection_is_not_repeated() -> None:
+    with rude_service(lambda _: None) as service:
+        blocking = asked(service)
+        with pytest.raises(Unavailable, match=r"breaks off: \w+"):
+            blocking.post(ServiceRequest(service.url, b"{}", 100))
+        blocking.close()
+
+    assert len(service.asked) == 1
+
+
+def test_an_answer_that_breaks_off_on_a_kept_connection_is_not_asked_for_again() -> None:
+    def breaks_the_second(connection: Connection) -> None:
+        connection.answer(b"{}")
+        connection.receive()
+        closes_midway(connection)
+
+    with rude_service(breaks_the_second) as service:
+        blocking = asked(service)
+        blocking.post(ServiceRequest(service.url, b"{}", 100))
+        with pytest.raises(Unavailable, match="breaks off: peer closed connection"):
+            blocking.post(ServiceRequest(service.url, b"{}", 2_000))
+        blocking.close()
+
+    assert len(service.asked) == 1
+
+
+def test_a_service_that_closes_every_kept_connection_is_given_up_in_the_end() -> None:
+    are_kept = threading.Barrier(ATTEMPTS_MAX)
+
+    def keeps_all(connection: Connection) -> None:
+        are_kept.wait(ENDS_WITHIN_S)
+        keeps_until_the_next(connection)
+
+    with rude_service(keeps_all) as service:
+        blocking = asked(service)
+        request = ServiceRequest(service.url, b"{}", 100)
+        with DaemonThreads(ATTEMPTS_MAX, "asks") as threads:
+            for answer in [threads.submit(lambda: blocking.post(request)) for _ in "abc"]:
+                answer.result(ENDS_WITHIN_S)
+        with pytest.raises(Unavailable, match=r"breaks off: \w+"):
+            blocking.post(request)
+        blocking.close()
+
+    assert len(service.asked) == ATTEMPTS_MAX
 
 
 def test_a_pause_that_the_service_asks_for_is_kept_within_bounds(ask: Ask) -> None:

@@ -8,7 +8,7 @@ import logging
 
 import asyncpg
 
-from vicinal.errors import Corruption, Error, ResourceExhausted, Unavailable
+from vicinal.errors import Corruption, Error, ResourceExhausted, Unavailable, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def translated(error: Exception, where: str = "it") -> Error:
     if isinstance(error, asyncpg.InternalClientError):
         return Lost(f"the database has ended the connection: {error}", retry_after=RETRY_AFTER_S)
     if not isinstance(error, asyncpg.PostgresError):
-        reason = str(error) or type(error).__name__
+        reason = reason_of(error)
         return Lost(f"the database cannot be reached ({where}): {reason}", retry_after=1.0)
     state = error.sqlstate or ""
     if state == "53100":
