@@ -237,13 +237,8 @@ def delete(store: Path | None, snapshot_id: str, *, as_json: bool, target: Targe
 
 
 def _stored(store: Store) -> Iterator[SnapshotSchema]:
-    """Yield the snapshots of a store that can be read; note the others."""
-    with store.locked():
-        for snapshot_id in store.ids():
-            try:
-                yield described(store.manifest(snapshot_id))
-            except Corruption as error:
-                show.note(str(error))
+    """Return the snapshots of a store that can be read; note the others."""
+    return map(described, store.manifests(lambda error: show.note(str(error))))
 
 
 def _create_at_rest(data: Path, destination: str | None, *, copies: bool) -> ServerSnapshot:

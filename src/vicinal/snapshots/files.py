@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import secrets
 import time
 from pathlib import Path
 
@@ -21,14 +22,16 @@ _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EAC
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, fsync it and give it its name."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    with open(temporary, "xb", opener=private.opener) as file:
-        file.write(content)
-        file.flush()
-        sync(file.fileno())
-    temporary.rename(path)
+    """Write a file under a temporary name of its own, fsync it and give it its name."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb", opener=private.opener) as file:
+            file.write(content)
+            file.flush()
+            sync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 

@@ -164,15 +164,7 @@ class Snapshots:
 
     def list(self) -> Sequence[ServerSnapshot]:
         """Return the snapshots of the store that can be read, oldest first."""
-        store = self._store()
-        snapshots = []
-        with store.locked():
-            for snapshot_id in store.ids():
-                try:
-                    snapshots.append(store.manifest(snapshot_id))
-                except Corruption as error:
-                    logger.warning("%s", error)
-        return snapshots
+        return list(self._store().manifests(lambda error: logger.warning("%s", error)))
 
     def get(self, snapshot_id: str) -> ServerSnapshot:
         """Return a snapshot of the store.

@@ -1,22 +1,22 @@
 """A store: a folder of snapshots, which share the files that do not change.
 
     vicinal-snapshots          says that the folder is a store, and its format
-    lock                       held by one process that writes, or by any number that read
+    lock                       held by one process that writes, or by any number that read files
     shared/<index id>/<name>   component files, named by their place and seal
     shared/d1/<sha256>         SQL databases
     snapshots/<id>/            the files of one snapshot, and its manifest
     snapshots/<id>.part/       one that is being written, or deleted
 
 A snapshot is there from the moment that its folder, with the fsynced manifest in it, gets its name
-to the moment that it loses it. A crash leaves a ``.part`` folder, files that no manifest names and
-files with ``.tmp`` after their names; the next writer removes them. If a manifest cannot be read,
-shared files stay, as they may be its own.
+to the moment that it loses it; so manifests are read without the lock. A crash leaves a ``.part``
+folder, files that no manifest names and files with ``.tmp`` after their names; the next writer
+removes them. If a manifest cannot be read, shared files stay, as they may be its own.
 """
 
 import errno
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -62,20 +62,25 @@ class Store:
     def create(cls, folder: Path) -> "Store":
         """Open a store, making it where there is nothing, or an empty folder.
 
+        Several threads and processes may make it at the same moment.
+
         Raises:
             InvalidInput: the folder holds something else.
         """
+        marker = folder / MARKER
         with translating(folder):
             private.make_data_folder(folder)
-            if not (folder / MARKER).exists():
+            if not marker.exists():
                 names = sorted(path.name for path in folder.iterdir())
-                others = [name for name in names if name not in ("lock", f"{MARKER}.tmp")]
-                if others:
+                others = [name for name in names if name != "lock" and not name.startswith(MARKER)]
+                if others and not marker.exists():
                     raise InvalidInput(
                         f"{folder} holds other things, such as {others[0]!r}; "
                         "snapshots need a folder of their own"
                     )
-                write_durably(folder / MARKER, msgspec.json.encode({"format": FORMAT}) + b"\n")
+                # Who makes it at the same moment may be a writer by now, and tidy up.
+                with suppress(FileNotFoundError):
+                    write_durably(marker, msgspec.json.encode({"format": FORMAT}) + b"\n")
         return cls(folder)
 
     @contextmanager
@@ -121,7 +126,7 @@ class Store:
         if not ids:
             raise SnapshotNotFound(f"{self.folder} has no snapshots")
         if snapshot_id is not None and snapshot_id not in ids:
-            raise SnapshotNotFound(f"{self.folder} has no snapshot {snapshot_id[:80]!r}")
+            raise self._not_found(snapshot_id)
         return ids[-1] if snapshot_id is None else snapshot_id
 
     def manifest(self, snapshot_id: str) -> ServerSnapshot:
@@ -129,16 +134,31 @@ class Store:
 
         Raises:
             Corruption: it is damaged or missing.
+            SnapshotNotFound: there is no such snapshot, or no longer.
         """
         path = self.own(snapshot_id) / manifest.FILE_NAME
         try:
             raw = path.read_bytes()
         except FileNotFoundError as error:
+            if not path.parent.is_dir():
+                raise self._not_found(snapshot_id) from error
             raise Corruption(f"{path} is missing") from error
         snapshot = manifest.decode(raw, path)
         if snapshot.id != snapshot_id:
             raise Corruption(f"{path} is of snapshot {snapshot.id}")
         return snapshot
+
+    def manifests(self, on_damage: Callable[[Corruption], object]) -> Iterator[ServerSnapshot]:
+        """Yield the manifests that can be read, oldest first, and call `on_damage` for others.
+
+        One of a snapshot that is deleted meanwhile is passed over.
+        """
+        for snapshot_id in self.ids():
+            with suppress(SnapshotNotFound):
+                try:
+                    yield self.manifest(snapshot_id)
+                except Corruption as error:
+                    on_damage(error)
 
     def own(self, snapshot_id: str) -> Path:
         """Return the folder of a snapshot's own files."""
@@ -205,7 +225,12 @@ class Store:
         for folder in list(self.shared.glob("*")):
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
+        for path in self.folder.glob(f"{MARKER}*.tmp"):
+            path.unlink(missing_ok=True)
         return freed
+
+    def _not_found(self, snapshot_id: str) -> SnapshotNotFound:
+        return SnapshotNotFound(f"{self.folder} has no snapshot {snapshot_id[:80]!r}")
 
     def _named(self) -> set[Path]:
         paths: set[Path] = set()

@@ -354,6 +354,13 @@ def test_one_snapshot_is_made_at_a_time(app: App, tmp_path: Path) -> None:
     assert "in use" in message
 
 
+def test_snapshots_are_listed_while_one_is_made(app: App, tmp_path: Path) -> None:
+    made = call(app, "POST", SNAPSHOTS).result
+
+    with Store(tmp_path / "store").locked(writes=True):
+        assert call(app, "GET", SNAPSHOTS).result == [made]
+
+
 def test_the_schedule_makes_snapshots_and_keeps_the_newest_of_its_own(
     engine: EmbeddedEngine, tmp_path: Path
 ) -> None:
