@@ -39,7 +39,7 @@ from typing import Protocol
 
 from vicinal.errors import Corruption, InvalidInput, NotFound, Unavailable
 from vicinal.limits import ACCOUNT_ID
-from vicinal.storage import private
+from vicinal.storage import private, wal_mode
 from vicinal.storage.files import sync, sync_directory
 
 PREFIX = "vcnl_"
@@ -322,7 +322,7 @@ class Tokens:
             self._path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            wal_mode.enter(connection, LOCK_TIMEOUT_S)
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(_SCHEMA)
             _empty_log(connection)

@@ -50,6 +50,7 @@ class Databases:
         self._folder = folder
         self._refusal = refusal
         self.bounds = bounds or Bounds()
+        self._making = threading.Lock()
         self._changed = threading.Condition()
         self._idle: list[Process] = []
         self._all: set[Process] = set()
@@ -214,18 +215,20 @@ class Databases:
         return self._folder / account / f"{database}{SUFFIX}"
 
     def _prepare(self, path: Path) -> None:
-        """Make the folder of a database; refuse a database more than an account may have."""
+        """Make the file of a database; refuse a database more than an account may have."""
+        count_max = self.bounds.databases_max
         try:
             private.make_folders(path.parent)
             if path.exists():
                 return
-            count = sum(file.name.endswith(SUFFIX) for file in path.parent.iterdir())
+            with self._making:
+                count = sum(file.name.endswith(SUFFIX) for file in path.parent.iterdir())
+                if count < count_max or path.exists():
+                    private.make_file(path)
+                    return
         except OSError as error:
             raise Unavailable(f"{path}: {error.strerror}") from error
-        if count >= self.bounds.databases_max:
-            raise LimitExceeded(
-                f"the account has {count} databases, the limit is {self.bounds.databases_max}"
-            )
+        raise LimitExceeded(f"the account has {count} databases, the limit is {count_max}")
 
 
 def _frame(call: Call) -> bytes:

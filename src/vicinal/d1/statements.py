@@ -21,7 +21,7 @@ from vicinal.d1 import bounds
 from vicinal.d1.messages import Call, Result, Results, SentResults, Statement, Value
 from vicinal.d1.permissions import Permissions, bare, restrict
 from vicinal.errors import BadStatement, Corruption, Unavailable
-from vicinal.storage import private
+from vicinal.storage import private, wal_mode
 
 _OPCODES = 1_000  # between two looks at the clock: about a hundredth of a millisecond
 _ROWS_HEAD = struct.Struct(">BI")
@@ -64,8 +64,8 @@ def execute(folder: Path, call: Call, before_commit: Callable[[SentResults], Non
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    is_new = not path.exists()
     private.make_file(path)
+    is_new = path.stat().st_size == 0
     connection = sqlite3.connect(
         path, bounds.LOCK_TIMEOUT_S, isolation_level=None, cached_statements=0
     )
@@ -74,7 +74,7 @@ def _open(path: Path) -> sqlite3.Connection:
         if is_new:
             # Kept in the header, where the list of databases reads it; SQL cannot change it.
             connection.execute(f"PRAGMA user_version={int(time.time()) & 0x7FFFFFFF}")
-        connection.execute("PRAGMA journal_mode=WAL")
+        wal_mode.enter(connection, bounds.LOCK_TIMEOUT_S)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         # Sorting in files would fill the disk before the clock stops it.

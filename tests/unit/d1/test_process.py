@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,8 @@ from vicinal.errors import BadStatement, LimitExceeded, Unavailable
 ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 MIB = 1024 * 1024
+CALLERS = 4
+DATABASES = 30
 ENDLESS = "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n"
 ONE_LONG_STEP = (
     "with recursive r(n) as (select 1 union all select n + 1 from r limit 300) "
@@ -58,6 +61,23 @@ def is_there(process: int) -> bool:
         os.kill(process, 0)
         return True
     return False
+
+
+def test_the_first_calls_of_a_database_at_the_same_moment_all_run(
+    tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    are_there = threading.Barrier(CALLERS)
+    databases = Databases(tmp_path / "d1")
+
+    def call(database: str) -> None:
+        are_there.wait()
+        run(databases, "create table if not exists t (a); insert into t values (1)", database)
+
+    for number in range(DATABASES):
+        for each in [pool.submit(call, f"new{number}") for _ in range(CALLERS)]:
+            each.result()
+        assert run(databases, "select count(*) from t", f"new{number}")[0].rows == [(CALLERS,)]
+    databases.stop()
 
 
 def test_a_statement_that_is_one_long_step_is_killed_at_its_deadline(
@@ -290,6 +310,24 @@ def test_an_account_has_so_many_databases(tmp_path: Path) -> None:
     with pytest.raises(LimitExceeded, match="2 databases, the limit is 2"):
         run(databases, "select 1", "c")
     databases.execute("other", "c", [Statement("select 1")])
+    databases.stop()
+
+
+def test_databases_that_are_made_at_the_same_moment_are_counted_one_by_one(
+    tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    are_there = threading.Barrier(CALLERS)
+    databases = Databases(tmp_path / "d1", Bounds(databases_max=2))
+
+    def make(account: str, name: int) -> object:
+        are_there.wait()
+        return databases.execute(account, f"new{name}", [Statement("select 1")])
+
+    for account in (f"account{number}" for number in range(20)):
+        calls = [pool.submit(make, account, name) for name in range(CALLERS)]
+        refused = [call for call in calls if isinstance(call.exception(), LimitExceeded)]
+        assert len(refused) == CALLERS - 2
+        assert len(databases.ids(account)) == 2
     databases.stop()
 
 
